@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# Sourced by run, test, check and bench: sets up .venv in this checkout, on a machine that has only git and
+# Python. Speaks on stderr only, for stdout may carry a protocol. Sets $root and $venv.
+
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+venv=$root/.venv
+
+# Usage: set_up runtime|bench|dev
+set_up() {
+  installed "$1" && return
+  (
+    # Two starts at once: the second waits here, and then finds everything done. The kernel frees
+    # the lock with its holders, so a killed set-up leaves none behind.
+    exec 9<"$root/scripts/_setup.sh"
+    python=$(find_python)
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    installed "$1" || install "$1" "$python"
+  ) </dev/null >&2
+}
+
+# The stamp says what was installed, from which pyproject.toml, and where: scripts in a venv name
+# its path, so a checkout that was moved needs a new one.
+stamp() {
+  echo "$1 $root $(cksum <"$root/pyproject.toml")"
+}
+
+# What contributors need includes what the benchmarks need, and that includes what users need.
+installed() {
+  local found
+  [[ -x $venv/bin/python && -r $venv/stamp ]] || return 1
+  found=$(<"$venv/stamp")
+  [[ $found == "$(stamp "$1")" || $found == "$(stamp dev)" ]] ||
+    [[ $1 == runtime && $found == "$(stamp bench)" ]]
+}
+
+find_python() {
+  local name
+  for name in python3.13 python3.12 python3.11 python3; do
+    # A name may be a shim that leads nowhere, and Debian ships Python without venv.
+    if "$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  echo "Python 3.11 or later with its venv module is needed, and none of python3.13, python3.12," \
+    "python3.11 and python3 is that (on Debian and Ubuntu: apt install python3 python3-venv)." >&2
+  return 1
+}
+
+# Usage: install runtime|bench|dev PYTHON
+install() {
+  local extra=''
+  [[ $1 == runtime ]] || extra="[$1]"
+  echo "Setting up $venv (the first start takes a minute) ..."
+  # Half of a set-up cannot be trusted; a venv that somebody else made here is used as it is.
+  if [[ -e $venv/unfinished || ! -x $venv/bin/python || (-e $venv/stamp && $(<"$venv/stamp") != *" $root "*) ]]; then
+    rm -rf "$venv"
+  fi
+  mkdir -p "$venv"
+  touch "$venv/unfinished"
+  rm -f "$venv/stamp"
+  [[ -x $venv/bin/python ]] || "$2" -m venv "$venv"
+  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root$extra"; then
+    echo "The dependencies could not be installed; pip says why above. Run this again to go on."
+    return 1
+  fi
+  stamp "$1" >"$venv/stamp"
+  rm "$venv/unfinished"
+}

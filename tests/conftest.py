@@ -1,0 +1,42 @@
+"""Fixtures of all tests: a home of its own for each, and no process left behind."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.helpers import leftovers
+
+settings.register_profile("shared-machine", deadline=None)  # timings belong to benchmarks
+settings.load_profile("shared-machine")
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fail the test that leaves a process behind: a child, or whoever carries the test's id."""
+    test_id = uuid.uuid4().hex
+    before = leftovers.children()
+    os.environ[leftovers.TEST_VARIABLE] = test_id
+    try:
+        yield
+        found = leftovers.left_behind(test_id, before)
+    finally:
+        del os.environ[leftovers.TEST_VARIABLE]
+    report = "\n".join(map(leftovers.describe, found))
+    for process in found:
+        leftovers.end(process)
+    if found:
+        pytest.fail(f"the test left these processes behind:\n{report}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state directory of this test; nothing is there yet."""
+    path = tmp_path / "home"
+    monkeypatch.setenv("PYTHON_MCP_HOME", str(path))
+    return path

@@ -1,0 +1,50 @@
+"""Start Python programs that see this checkout, and the environment of the test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """Return the present environment with this checkout importable; None removes a variable."""
+    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    merged = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def python(
+    *arguments: str | Path, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.Popen[str]:
+    """Start Python with these arguments (`"-c", code`, or a file), with text pipes.
+
+    Use it in a `with` block, which closes the pipes and reaps it, after the test has ended it.
+    """
+    defaults: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.Popen(command, env=env or environment(), text=True, **{**defaults, **options})
+
+
+def run_python(
+    *arguments: str | Path, env: dict[str, str] | None = None, deadline_s: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end and return its exit code and output."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command,
+        env=env or environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=deadline_s,
+        check=False,
+    )
