@@ -1,0 +1,175 @@
+"""What a body may call while it runs: its job, its progress.
+
+Imported by bodies, so by workers: it must stay light. A body is found through a context variable
+(several async bodies may share a loop) and, from threads that a body starts and that inherit no
+context, through the one body this process runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from pathlib import Path
+from typing import Final, Protocol
+
+from python_mcp_server.model import JobProgress
+
+BODY_ATTRIBUTE: Final = "__python_mcp_body__"
+"""Where a decorated function keeps the function it decorates."""
+
+_PLAIN_NUMBERS: Final = (int, float)
+ProgressSink = Callable[[JobProgress], None]
+
+
+class ProgressCallback(Protocol):
+    """What `create_progress_callback` returns; its parameters are those of `report_progress`."""
+
+    def __call__(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the body is."""
+        ...
+
+
+class JobContext:
+    """The job whose body is running here.
+
+    Attributes:
+        id: The job's id.
+        label: Its label.
+    """
+
+    __slots__ = ("_folder", "_progress", "id", "keep", "label", "touched")
+
+    def __init__(self, job_id: str, label: str, folder: str, progress: ProgressSink) -> None:
+        self.id = job_id
+        self.label = label
+        self.keep = False
+        self.touched = False
+        self._folder = folder
+        self._progress = progress
+
+    @property
+    def folder(self) -> Path:
+        """The job's own directory, made on first use, mode 0700. It goes with the job, and at once
+        for a call that needs no record."""
+        path = Path(self._folder)
+        if not self.touched:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.touched = True
+        return path
+
+    def keep_record(self) -> None:
+        """Ask that the job stays readable even if it ends within its budget: its files matter."""
+        self.keep = True
+
+    def report(self, progress: JobProgress) -> None:
+        """Pass progress on; where the body runs decides how."""
+        self._progress(progress)
+
+
+class _Process:
+    """What this process runs: at most one body in a worker, none in a server."""
+
+    job: JobContext | None = None
+    is_worker: bool = False
+
+
+_here: Final = _Process()
+_job: Final[ContextVar[JobContext | None]] = ContextVar("python_mcp_job", default=None)
+
+
+def current_job() -> JobContext | None:
+    """Return the job whose body calls this, or None outside of one."""
+    return _job.get() or _here.job
+
+
+def report_progress(current: float, total: float | None = None, message: str | None = None) -> None:
+    """Say how far the body is. Outside a job it does nothing, so a tool's code runs anywhere.
+
+    Cheap enough for an inner loop: at most 20 reports a second travel, the latest wins, and the
+    last one always arrives before the result.
+
+    Args:
+        current: How much is done; it should not fall.
+        total: How much there is; None where nobody knows.
+        message: A few words on what is being done.
+    """
+    job = _job.get() or _here.job
+    if job is not None:
+        job.report(JobProgress(_number(current), total and _number(total), message))
+
+
+def create_progress_callback() -> ProgressCallback:
+    """Return a function `(current, total=None, message=None)` that reports for the present job.
+
+    For libraries that take a callback. It stays bound to this job, whatever thread calls it.
+    """
+    job = current_job()
+
+    def callback(current: float, total: float | None = None, message: str | None = None) -> None:
+        if job is not None:
+            job.report(JobProgress(_number(current), total and _number(total), message))
+
+    return callback
+
+
+def _number(value: float) -> float:
+    """Return a plain number: NumPy's and others' own types would need their library to be read."""
+    return value if type(value) in _PLAIN_NUMBERS else float(value)
+
+
+def in_worker() -> bool:
+    """Whether this process is a lane's worker, where a decorated function runs its body directly."""
+    return _here.is_worker
+
+
+def mark_worker() -> None:
+    """Say that this process is a worker. Called once, by the worker itself."""
+    _here.is_worker = True
+
+
+def enter_job(job: JobContext, *, whole_process: bool) -> Token[JobContext | None]:
+    """Make `job` the present one; `whole_process` also for threads that inherit no context."""
+    if whole_process:
+        _here.job = job
+    return _job.set(job)
+
+
+def leave_job(token: Token[JobContext | None]) -> None:
+    """Undo `enter_job`."""
+    _here.job = None
+    _job.reset(token)
+
+
+class BodyContext:
+    """Stands in for the SDK's `Context` inside a worker, for bodies that declare one.
+
+    `report_progress` travels as any progress does; `debug`, `info`, `warning` and `error` become lines
+    on the job's stderr, where `py_job_output` shows them.
+    """
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far the body is."""
+        report_progress(progress, total, message)
+
+    async def debug(self, message: str, **_extra: object) -> None:
+        """Write a line for those who look closely."""
+        _write_line("debug", message)
+
+    async def info(self, message: str, **_extra: object) -> None:
+        """Write a line for everybody."""
+        _write_line("info", message)
+
+    async def warning(self, message: str, **_extra: object) -> None:
+        """Write a line on what may go wrong."""
+        _write_line("warning", message)
+
+    async def error(self, message: str, **_extra: object) -> None:
+        """Write a line on what went wrong."""
+        _write_line("error", message)
+
+
+def _write_line(level: str, message: str) -> None:
+    sys.stderr.write(f"[{level}] {message}\n")

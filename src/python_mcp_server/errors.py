@@ -1,0 +1,113 @@
+"""Every error this package raises, in one tree, so that a caller can catch as widely as it likes.
+
+    PythonMcpError
+    ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
+    ├── JobNotFound (LookupError)      no job has this id
+    ├── RemoteError                    a body raised a type that cannot travel to this process
+    ├── JobFailed                      the work ended without a result, by no fault of the body
+    │   ├── WorkerDied                 the process of the body went away
+    │   └── LimitExceeded              it was ended at its time or memory limit
+    ├── StoreError                     the state cannot be read or written
+    │   └── StoreLocked (TimeoutError) another process holds the lock for too long
+    ├── ToolchainError                 an interpreter or uv is missing or cannot serve
+    └── PoolClosed (RuntimeError)      no more work is taken
+
+`JobCancelled` stands apart in `cancelled.py`: it derives from `asyncio.CancelledError`, so that no
+`except Exception` in a body swallows it.
+
+Anyone may import this module; it imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class PythonMcpError(Exception):
+    """Base of all errors of this package. Its text is one sentence that says what would be right."""
+
+
+class InvalidInput(PythonMcpError, ValueError):
+    """An argument, a setting or a file given by the caller is wrong; nothing was started."""
+
+
+class JobNotFound(PythonMcpError, LookupError):
+    """No job has this id.
+
+    Attributes:
+        job_id: The id that was asked for.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"Job {job_id} not found")
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
+        return type(self), (self.job_id,)
+
+
+class RemoteError(PythonMcpError):
+    """A body raised an exception whose type cannot be rebuilt in this process.
+
+    Attributes:
+        type_name: Qualified name of the exception's class in the worker.
+        message: Its text.
+        traceback_text: The worker's traceback, as text.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
+        super().__init__(f"{type_name}: {message}" if message else type_name)
+        self.type_name = type_name
+        self.message = message
+        self.traceback_text = traceback_text
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
+        return type(self), (self.type_name, self.message, self.traceback_text)
+
+
+class JobFailed(PythonMcpError):
+    """The work ended without a result, and not by an exception of the body.
+
+    Attributes:
+        kind: The job's `error_kind`: "worker_died", "time_limit", "memory_limit", ...
+    """
+
+    def __init__(self, message: str, kind: str = "lost") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[JobFailed], tuple[str, str]]:
+        return type(self), (str(self), self.kind)
+
+
+class WorkerDied(JobFailed):
+    """The worker process went away before the body returned.
+
+    Attributes:
+        exit_code: Its exit code; negative for the number of the signal; None where unknown.
+    """
+
+    def __init__(self, message: str, kind: str = "worker_died", exit_code: int | None = None) -> None:
+        super().__init__(message, kind)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, str, int | None]]:  # type: ignore[override]
+        return type(self), (str(self), self.kind, self.exit_code)
+
+
+class LimitExceeded(JobFailed):
+    """The work was ended because it went over its time or memory limit."""
+
+
+class StoreError(PythonMcpError):
+    """The state directory cannot be read or written."""
+
+
+class StoreLocked(StoreError, TimeoutError):
+    """A lock of the store stayed taken for longer than the wait allows; the text names the holder."""
+
+
+class ToolchainError(PythonMcpError):
+    """An interpreter, or uv, is missing or cannot do what was asked; the text says what to do."""
+
+
+class PoolClosed(PythonMcpError, RuntimeError):
+    """The pool or the manager was closed and takes no more work."""

@@ -1,0 +1,313 @@
+"""The data of the product: frozen, plain, JSON in and out.
+
+Everybody may import this module. It holds no behaviour beyond conversion, so that a record written
+by one version can be read by the next: unknown keys are kept in `Job.extra` and written back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, Self
+
+MB: Final = 1_000_000
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
+_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are terminal: written once, never changed."""
+
+    PENDING = "pending"  # accepted and durable, no body has started
+    RUNNING = "running"  # its body was started
+    INPUT_REQUIRED = "input_required"  # its body waits for an answer from the user
+    COMPLETED = "completed"  # the body returned
+    FAILED = "failed"  # the body raised, or ended otherwise without a result
+    CANCELLED = "cancelled"  # it was cancelled, and its last process is gone
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a job in this state can never change again."""
+        return self in _TERMINAL
+
+
+_TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a body says it is; `total` is None where it does not know."""
+
+    current: float
+    total: float | None = None
+    message: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"current", "total", "message"}`."""
+        return {"current": self.current, "total": self.total, "message": self.message}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(data["current"], data.get("total"), data.get("message"))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Memory and CPU of a job's process tree. Peaks are sampled, so a short spike may be missed."""
+
+    rss_bytes: int = 0
+    peak_rss_bytes: int = 0
+    cpu_seconds: float = 0.0
+    cpu_percent: float | None = None
+    processes: int = 0
+    source: str = "sampled"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the wire form: sizes in MB of 10^6 bytes."""
+        return {
+            "rss_mb": round(self.rss_bytes / MB, 3),
+            "peak_rss_mb": round(self.peak_rss_bytes / MB, 3),
+            "cpu_seconds": round(self.cpu_seconds, 3),
+            "cpu_percent": self.cpu_percent,
+            "processes": self.processes,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(
+            rss_bytes=round(data.get("rss_mb", 0.0) * MB),
+            peak_rss_bytes=round(data.get("peak_rss_mb", 0.0) * MB),
+            cpu_seconds=data.get("cpu_seconds", 0.0),
+            cpu_percent=data.get("cpu_percent"),
+            processes=data.get("processes", 0),
+            source=data.get("source", "sampled"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process for all time: a pid alone is reused.
+
+    `start_ticks` counts since boot, so that a step of the wall clock changes nothing.
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str = ""
+    pid_namespace: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the four facts under their own names."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(data["pid"], data["start_ticks"], data.get("boot_id", ""), data.get("pid_namespace", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job, as it stands in the store. Change it with `evolve`, on the store's locked path only.
+
+    Attributes:
+        id: Unguessable, and sorted by the time of creation.
+        label: What the caller calls it; the tool's name where it said nothing.
+        tool: The name of the tool or body.
+        message: A sentence on the present state, such as why it still waits.
+        result: Plain JSON, or None; set only when completed.
+        result_note: Says so where the body's value was no JSON and `result` is its text.
+        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "server_died", "lost".
+        ending: The verdict of whoever is about to kill: "cancelled", "time_limit" or
+            "memory_limit". Once it is set, only this verdict may be settled.
+        owner: The process that settles it while it lives.
+        worker: The process that runs the body.
+        background: Whether it was handed over, so that it outlives its caller.
+        extra: Keys of a newer version, kept as they are.
+    """
+
+    id: str
+    label: str
+    status: JobState
+    created_at: datetime
+    tool: str = ""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    message: str | None = None
+    error: str | None = None
+    error_kind: str | None = None
+    result: Any = None
+    result_note: str | None = None
+    progress: JobProgress | None = None
+    usage: Usage | None = None
+    ending: str | None = None
+    owner: ProcessIdentity | None = None
+    worker: ProcessIdentity | None = None
+    background: bool = False
+    extra: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what tools show: only JSON types, no process identities."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "tool": self.tool,
+            "status": self.status.value,
+            "created_at": iso(self.created_at),
+            "started_at": iso(self.started_at),
+            "completed_at": iso(self.completed_at),
+            "message": self.message,
+            "error": self.error,
+            "error_kind": self.error_kind,
+            "result": self.result,
+            "result_note": self.result_note,
+            "progress": self.progress.to_json() if self.progress else None,
+            "usage": self.usage.to_json() if self.usage else None,
+        }
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what the store writes: `to_json` plus what only processes need."""
+        return (
+            self.extra
+            | self.to_json()
+            | {
+                "ending": self.ending,
+                "owner": self.owner.to_json() if self.owner else None,
+                "worker": self.worker.to_json() if self.worker else None,
+                "background": self.background,
+            }
+        )
+
+    @classmethod
+    def from_record(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_record` wrote.
+
+        Raises:
+            KeyError, ValueError, TypeError: It is no record of a job.
+        """
+        known = {f.name for f in fields(cls)}
+        plain = {key: value for key, value in data.items() if key in known}
+        plain["status"] = JobState(data["status"])
+        plain["created_at"] = moment(data["created_at"]) or utc_now()
+        for key in ("started_at", "completed_at"):
+            plain[key] = moment(data.get(key))
+        for key, kind in _NESTED.items():
+            plain[key] = kind.from_json(data[key]) if data.get(key) else None
+        plain["extra"] = {key: value for key, value in data.items() if key not in known}
+        return cls(**plain)
+
+
+_NESTED: Final[dict[str, Any]] = {
+    "progress": JobProgress,
+    "usage": Usage,
+    "owner": ProcessIdentity,
+    "worker": ProcessIdentity,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One start of a body, as it travels to a worker.
+
+    Attributes:
+        job_id: The job it is an attempt of.
+        label: The job's label.
+        body: `"module:qualname"`, or `"digest:<sha256>"` for a body sent by value.
+        code: The cloudpickled body, the first time this lane gets this digest.
+        args: Positional arguments; pickled with the call.
+        kwargs: Keyword arguments.
+        folder: Where the job's files lie; made by whoever first writes there.
+    """
+
+    job_id: str
+    label: str
+    body: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
+    folder: str = ""
+    code: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception as data.
+
+    Attributes:
+        type_name: Qualified name of its class.
+        message: Its text.
+        traceback_text: The worker's traceback.
+        pickled: The exception itself, only where it is proven to survive the trip.
+        kind: The job's `error_kind`.
+        exit_code: Of a worker that died; negative for a signal's number.
+    """
+
+    type_name: str
+    message: str
+    traceback_text: str = ""
+    pickled: bytes | None = None
+    kind: str = "exception"
+    exit_code: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What a record's `error` says."""
+        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a body ended: a value, a failure, or cancelled. A worker returns one and never raises.
+
+    Attributes:
+        value: What the body returned.
+        failure: Set where it raised.
+        cancelled: Whether it ended by `JobCancelled`.
+        keep: Whether the body asked for a record, because its files must stay readable.
+        touched: Whether the job's folder may exist.
+    """
+
+    value: Any = None
+    failure: Failure | None = None
+    cancelled: bool = False
+    keep: bool = False
+    touched: bool = False
+
+
+def new_job_id() -> str:
+    """Return a new id: 9 characters of time in ms, then 125 random bits in 25 characters."""
+    random_bits = int.from_bytes(os.urandom(16), "big") >> 3
+    return base32(time.time_ns() // 1_000_000 << 125 | random_bits, 34)
+
+
+def utc_now() -> datetime:
+    """Return the present as an aware UTC time."""
+    return datetime.now(UTC)
+
+
+def iso(when: datetime | None) -> str | None:
+    """Return ISO 8601 with offset, or None."""
+    return None if when is None else when.isoformat()
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read an ISO 8601 time; one without an offset is taken as UTC."""
+    if text is None:
+        return None
+    when = datetime.fromisoformat(text)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def base32(number: int, length: int) -> str:
+    """Return the number's lowest 5 x `length` bits as text that sorts as it counts."""
+    pairs = [_PAIRS[number >> shift & 1023] for shift in range(10 * ((length - 1) // 2), -1, -10)]
+    return "".join(pairs)[-length:]

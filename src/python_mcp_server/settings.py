@@ -1,0 +1,161 @@
+"""Every setting, its variable and its default, in one frozen object that is read once.
+
+Anyone may import this module. The one thing that is not here is the budget of a call: it is read at
+each call from the variable that the decorator names (`budget`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Self
+
+from python_mcp_server.errors import InvalidInput
+
+BUDGET_VARIABLE: Final = "SMART_ASYNC_TIMEOUT_SECONDS"
+DEFAULT_BUDGET_S: Final = 20.0
+PREFIX: Final = "PYTHON_MCP_"
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one process.
+
+    Each field's variable is its name in capitals after `PYTHON_MCP_`.
+
+    Attributes:
+        home: Where jobs, output, saved scripts and logs lie.
+        max_lanes: Calls within their budget that run at once in this process.
+        max_background_jobs: Handed-over jobs that run at once.
+        spare_lanes: Warm workers kept ready.
+        lane_idle_seconds: After this long without work a worker beyond the spares goes.
+        record_after_seconds: A call that lasts longer gets a durable record.
+        cancel_grace_seconds: How long a cancelled body may clean up before the kill.
+        sample_seconds: How often memory and CPU of busy workers are read.
+        output_chars: How much of stdout, and of stderr, a result shows: head and tail together.
+        lock_seconds: How long the store waits for a lock before it names the holder.
+        fsync: Whether writes survive a loss of power, not only of processes.
+        on_exit: "keep" or "cancel": what becomes of handed-over jobs when the server exits.
+        debug: Detailed logs; the variable is `MCP_DEBUG`.
+    """
+
+    home: Path = Path("~/.python_mcp")
+    max_lanes: int = 8
+    max_background_jobs: int = 8
+    spare_lanes: int = 1
+    lane_idle_seconds: float = 60.0
+    record_after_seconds: float = 1.0
+    cancel_grace_seconds: float = 2.0
+    sample_seconds: float = 0.5
+    output_chars: int = 20_000
+    lock_seconds: float = 10.0
+    fsync: bool = False
+    on_exit: str = "keep"
+    debug: bool = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+        """Read the environment; arguments that are given win over it.
+
+        Raises:
+            InvalidInput: A variable has a value of the wrong kind; the text names both.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {
+            "max_lanes": max(8, 4 * _cores()),
+            "max_background_jobs": max(8, 2 * _cores()),
+        }
+        for f in fields(cls):
+            name = variable(f.name)
+            text = environ.get(name)
+            if text is not None and (text or f.name == "debug"):
+                values[f.name] = _parse(name, text, f.default)
+        values |= {key: value for key, value in given.items() if value is not None}
+        values["home"] = Path(values.get("home", cls.home_default())).expanduser().absolute()
+        if values.get("on_exit", "keep") not in ("keep", "cancel"):
+            raise InvalidInput(f"PYTHON_MCP_ON_EXIT is {values['on_exit']!r}; it must be 'keep' or 'cancel'")
+        return cls(**values)
+
+    @staticmethod
+    def home_default() -> Path:
+        """Where the home is when nobody says."""
+        return Path("~/.python_mcp")
+
+    @property
+    def scripts(self) -> Path:
+        """Where saved scripts lie."""
+        return self.home / "scripts"
+
+    @property
+    def logs(self) -> Path:
+        """Where the server's rotating log lies."""
+        return self.home / "logs"
+
+
+def variable(field_name: str) -> str:
+    """Return the environment variable of a field of `Settings`."""
+    return "MCP_DEBUG" if field_name == "debug" else PREFIX + field_name.upper()
+
+
+def budget(variable_name: str, default_s: float, environ: Mapping[str, str] | None = None) -> float:
+    """Return how long a caller waits, in seconds: the variable's value, else the default.
+
+    Raises:
+        InvalidInput: The value is no positive, finite number.
+    """
+    text = (os.environ if environ is None else environ).get(variable_name)
+    if text is None:
+        return positive(default_s, "default_timeout")
+    return positive(text, variable_name)
+
+
+def positive(value: object, name: str) -> float:
+    """Return `value` as a positive, finite float.
+
+    Raises:
+        InvalidInput: It is none; the text names it and its value.
+    """
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
+        raise InvalidInput(f"{name} is {value!r}; it must be a positive number of seconds")
+    return number
+
+
+def _parse(name: str, text: str, default: object) -> Any:
+    if isinstance(default, bool):
+        return _boolean(name, text)
+    if isinstance(default, (int, float)):
+        return _number(name, text, type(default))
+    return Path(text) if isinstance(default, Path) else text
+
+
+def _boolean(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE | _FALSE:
+        return word in _TRUE
+    raise InvalidInput(f"{name} is {text!r}; it must be true or false")
+
+
+def _number(name: str, text: str, kind: type[int | float]) -> int | float:
+    try:
+        number = kind(text)
+        fits = math.isfinite(number) and number >= 0
+    except (ValueError, OverflowError):
+        number, fits = 0, False
+    if not fits:
+        article = "a whole" if kind is int else "a"
+        raise InvalidInput(f"{name} is {text!r}; it must be {article} number, 0 or more")
+    return number
