@@ -1,0 +1,28 @@
+"""Process identity, process trees, and their end. Used by the runner, the pool and the jobs alike.
+
+`identity` tells one process from every other, `scan` finds the members of a tree, `kill` ends it.
+"""
+
+from __future__ import annotations
+
+from python_mcp_server.processes.identity import (
+    JOB_VARIABLE,
+    LINUX,
+    boot_id,
+    identify,
+    is_alive,
+    send_signal,
+)
+from python_mcp_server.processes.kill import kill_tree
+from python_mcp_server.processes.scan import tree
+
+__all__ = [
+    "JOB_VARIABLE",
+    "LINUX",
+    "boot_id",
+    "identify",
+    "is_alive",
+    "kill_tree",
+    "send_signal",
+    "tree",
+]

@@ -1,0 +1,122 @@
+"""One process, told from every other one that had or will have its pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import cache
+from typing import Final, NamedTuple
+
+import psutil
+
+from python_mcp_server.model import ProcessIdentity
+
+JOB_VARIABLE: Final = "PYTHON_MCP_JOB_ID"
+LINUX: Final = sys.platform == "linux"
+_STAT_BYTES: Final = 4096
+"""More than any /proc/<pid>/stat has: 52 numbers and a name of 64 characters at most."""
+
+
+class Stat(NamedTuple):
+    """What one read of /proc/<pid>/stat tells."""
+
+    parent: int
+    session: int
+    start_ticks: int
+    alive: bool
+
+
+@cache
+def boot_id() -> str:
+    """Return what tells this boot of the machine from any other."""
+    if LINUX:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    return f"{psutil.boot_time():.0f}"
+
+
+@cache
+def _pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid") if LINUX else ""
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """Return the identity of a living process, or None where there is none (a zombie is none)."""
+    if LINUX:
+        stat = read_stat(pid)
+        ticks = stat.start_ticks if stat and stat.alive else None
+    else:
+        ticks = _start_ticks(pid)
+    return None if ticks is None else identity_of(pid, ticks)
+
+
+def identity_of(pid: int, start_ticks: int) -> ProcessIdentity:
+    """Return the identity of a process of this boot and namespace."""
+    return ProcessIdentity(pid, start_ticks, boot_id(), _pid_namespace())
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether this very process runs. One of another boot or namespace counts as gone."""
+    return identify(identity.pid) == identity
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Read /proc/<pid>/stat, on Linux; None where there is no such process.
+
+    A process whose first thread has ended shows as a zombie, but lives while it has other threads.
+    """
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        # The name stands in parentheses and may itself hold blanks and parentheses.
+        facts = os.read(descriptor, _STAT_BYTES).rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(descriptor)
+    alive = facts[0] not in b"ZXx" or int(facts[17]) > 1
+    return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive)
+
+
+def _start_ticks(pid: int) -> int | None:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return int(process.create_time() * 100)
+    except psutil.Error:
+        return None
+
+
+def send_signal(identity: ProcessIdentity, number: int) -> bool:
+    """Signal a process if it is still the one that is meant: its pidfd is opened before the check.
+
+    Returns:
+        Whether it was there to be signalled.
+
+    Raises:
+        PermissionError: It belongs to somebody else.
+    """
+    try:
+        if hasattr(os, "pidfd_open"):
+            return _send_through_pidfd(identity, number)
+        if is_alive(identity):
+            os.kill(identity.pid, number)
+            return True
+    except ProcessLookupError:
+        return False
+    return False
+
+
+def _send_through_pidfd(identity: ProcessIdentity, number: int) -> bool:
+    pidfd = os.pidfd_open(identity.pid)
+    try:
+        if not is_alive(identity):
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+        return True
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,85 @@
+"""The end of a process tree."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Final
+
+from python_mcp_server.model import ProcessIdentity
+from python_mcp_server.processes.identity import identify, is_alive, send_signal
+from python_mcp_server.processes.scan import scan
+
+_POLL_S: Final = 0.002
+"""Between two looks at dying processes; measured: SIGKILL takes effect in 1 to 3 ms."""
+_EMPTY_LOOKS: Final = 100
+"""So many looks without a member are the end even if strangers ended during each of them. Measured:
+a look after the first takes 0.2 ms, and a process that forks and leaves is met within a few."""
+_STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
+_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+def kill_tree(
+    root: ProcessIdentity | int,
+    *,
+    job_id: str | None = None,
+    with_root: bool = True,
+    wait_s: float = 5.0,
+) -> list[int]:
+    """Kill a process tree and wait until it is gone. Blocks.
+
+    The root is stopped first, so that it starts nothing new; then whoever is found is killed until
+    nobody is found any more; the root comes last, for its orphans stay findable below it.
+
+    Args:
+        root: The root: a worker, or a script's first process. Its identity where it may be gone
+            already; a pid only where it cannot have been reused, such as one's own child.
+        job_id: Also whoever carries this id in its environment.
+        with_root: Whether the root itself goes.
+        wait_s: How long to wait for the last one.
+
+    Returns:
+        The pids that could not be ended in that time (uninterruptible in the kernel, or not ours).
+    """
+    deadline = time.monotonic() + wait_s
+    identity = identify(root) if isinstance(root, int) else root
+    doomed = [identity] if with_root and identity is not None else []
+    for one in doomed:
+        _send(one, _STOP)
+    survivors = _kill_members(root if identity is None else identity, job_id, deadline)
+    for one in doomed:
+        _send(one, _KILL)
+    return _await_gone([*survivors, *doomed], deadline)
+
+
+def _kill_members(root: ProcessIdentity | int, job_id: str | None, deadline: float) -> list[ProcessIdentity]:
+    strangers: frozenset[int] = frozenset()
+    members: list[ProcessIdentity] = []
+    empty_looks = 0
+    while True:
+        dying = members
+        members, strangers, complete = scan(root, job_id, strangers)
+        empty_looks = 0 if members else empty_looks + 1
+        if (not members and complete) or empty_looks == _EMPTY_LOOKS or time.monotonic() > deadline:
+            return members
+        for member in reversed(members):  # the youngest may be gone in a moment
+            _send(member, _KILL)
+        if members and members == dying:
+            time.sleep(_POLL_S)
+
+
+def _send(identity: ProcessIdentity, number: int | None) -> None:
+    if number is None:
+        return
+    try:
+        send_signal(identity, number)
+    except PermissionError:
+        return  # not ours: it is named among the survivors
+
+
+def _await_gone(identities: list[ProcessIdentity], deadline: float) -> list[int]:
+    waiting = [identity for identity in identities if is_alive(identity)]
+    while waiting and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        waiting = [identity for identity in waiting if is_alive(identity)]
+    return [identity.pid for identity in waiting]

@@ -1,0 +1,222 @@
+"""Identity, trees and their end, with real processes of every awkward kind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.model import ProcessIdentity
+from python_mcp_server.processes import (
+    JOB_VARIABLE,
+    boot_id,
+    identify,
+    is_alive,
+    kill_tree,
+    send_signal,
+    tree,
+)
+from python_mcp_server.processes.scan import scan
+from tests.helpers import environment, eventually, python
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the families are forked")
+FAMILY = Path(__file__).parents[1] / "helpers" / "family.py"
+KINDS = ["plain", "session", "orphan", "daemon", "deaf", "stopped"]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="Linux says more about a process")
+
+
+@dataclass(frozen=True)
+class Family:
+    root: subprocess.Popen[str]
+    identities: dict[str, ProcessIdentity]
+    job_id: str
+
+    @property
+    def pids(self) -> set[int]:
+        """Everybody but the root."""
+        return {one.pid for kind, one in self.identities.items() if kind != "root"}
+
+
+@contextmanager
+def family(*kinds: str) -> Iterator[Family]:
+    """Start a root with these children, wait until all stand, and end whoever is left."""
+    job_id = uuid.uuid4().hex
+    expected = len(kinds) + 1 + kinds.count("session")
+    env = environment(**{JOB_VARIABLE: job_id})
+    with python(FAMILY, *kinds, env=env, start_new_session=True) as root:
+        try:
+            assert root.stdout is not None
+            lines = [root.stdout.readline().split() for _ in range(expected)]
+            identities = {kind: _identity(int(pid), kind) for kind, pid in lines}
+            yield Family(root, identities, job_id)
+        finally:
+            kill_tree(root.pid, job_id=job_id)
+
+
+def _identity(pid: int, kind: str) -> ProcessIdentity:
+    identity = identify(pid)
+    return ProcessIdentity(pid, 0) if identity is None and kind == "hydra" else _given(identity)
+
+
+def _given(identity: ProcessIdentity | None) -> ProcessIdentity:
+    assert identity is not None
+    return identity
+
+
+@contextmanager
+def waiting_child() -> Iterator[subprocess.Popen[str]]:
+    """A process that lives until the end of the block."""
+    with python("-c", "print(flush=True); input()") as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child
+        child.kill()
+
+
+def test_a_tree_has_everybody_but_its_root() -> None:
+    with family(*KINDS) as found:
+        members = {process.pid for process in tree(found.root.pid, found.job_id)}
+        assert members == found.pids
+
+
+def test_without_a_job_id_descent_and_sessions_still_lead_to_all_but_the_daemon() -> None:
+    with family(*KINDS) as found:
+        members = {process.pid for process in tree(found.root.pid)}
+        daemon = found.identities["daemon"].pid
+        assert members - {daemon} == found.pids - {daemon}
+
+
+def test_children_come_after_their_parents() -> None:
+    with family("session") as found:
+        order = [process.pid for process in tree(found.root.pid)]
+        kinds = found.identities
+        assert order.index(kinds["session"].pid) < order.index(kinds["session-child"].pid)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_end_of_a_tree_leaves_nobody(kind: str) -> None:
+    with family(kind) as found:
+        assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
+        assert [kind for kind, one in found.identities.items() if is_alive(one)] == []
+        assert found.root.wait(30) == -signal.SIGKILL
+
+
+def test_a_tree_that_forks_while_it_is_killed_ends_too() -> None:
+    with family("hydra") as found:
+        assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
+        assert tree(found.root.pid, found.job_id) == []
+
+
+def test_the_root_stays_where_it_is_not_meant() -> None:
+    with family(*KINDS) as found:
+        assert kill_tree(found.root.pid, job_id=found.job_id, with_root=False, wait_s=30) == []
+        living = [kind for kind, one in found.identities.items() if is_alive(one)]
+        assert living == ["root"]
+
+
+def test_what_a_dead_root_left_is_found_by_its_job() -> None:
+    with family("session", "orphan", "daemon") as found:
+        identity = found.identities["root"]
+        found.root.kill()
+        found.root.wait(30)
+        assert kill_tree(identity, job_id=found.job_id, wait_s=30) == []
+        assert [kind for kind, one in found.identities.items() if is_alive(one)] == []
+
+
+def test_a_neighbour_with_another_job_is_not_touched() -> None:
+    with family("plain", "daemon") as doomed, family("plain", "daemon") as neighbour:
+        kill_tree(doomed.root.pid, job_id=doomed.job_id, wait_s=30)
+        assert all(is_alive(one) for one in neighbour.identities.values())
+
+
+def test_whoever_got_the_pid_of_a_dead_root_keeps_its_life_and_its_children() -> None:
+    with family("plain", "session") as found:
+        former = replace(found.identities["root"], start_ticks=1)
+        assert kill_tree(former, wait_s=30) == []
+        assert tree(former) == []
+        assert all(is_alive(one) for one in found.identities.values())
+
+
+def test_a_scan_does_not_find_the_scanner_itself() -> None:
+    assert os.getpid() not in {one.pid for one in scan(os.getppid()).members}
+
+
+def test_the_same_process_has_the_same_identity_every_time() -> None:
+    assert identify(os.getpid()) == identify(os.getpid())
+    assert is_alive(_given(identify(os.getpid())))
+
+
+@linux_only
+def test_every_process_sees_the_same_boot() -> None:
+    with python("-c", "from python_mcp_server.processes import boot_id; print(boot_id())") as child:
+        assert child.communicate(timeout=60)[0].strip() == boot_id()
+
+
+@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}, {"pid_namespace": "pid:[1]"}])
+def test_a_pid_alone_is_no_identity(change: dict[str, object]) -> None:
+    with waiting_child() as child:
+        identity = _given(identify(child.pid))
+        stranger = replace(identity, **change)
+        assert is_alive(identity)
+        assert not is_alive(stranger)
+        assert not send_signal(stranger, signal.SIGKILL)
+        assert is_alive(identity)
+
+
+def test_a_signal_reaches_the_process_that_is_meant() -> None:
+    with waiting_child() as child:
+        assert send_signal(_given(identify(child.pid)), signal.SIGTERM)
+        assert child.wait(30) == -signal.SIGTERM
+
+
+def test_a_dead_process_has_no_identity_before_and_after_it_is_reaped() -> None:
+    with waiting_child() as child:
+        identity = _given(identify(child.pid))
+        child.kill()
+        eventually(lambda: not is_alive(identity))
+        assert identify(child.pid) is None
+        child.wait(30)
+        assert identify(child.pid) is None
+        assert not send_signal(identity, signal.SIGTERM)
+
+
+def test_a_name_full_of_parentheses_hides_nothing(tmp_path: Path) -> None:
+    program = tmp_path / ") R 1 (x) Z"
+    program.symlink_to("/bin/sh")
+    with subprocess.Popen([program, "-c", "read x"], stdin=subprocess.PIPE) as child:
+        assert child.pid in {process.pid for process in tree(os.getpid())}
+        child.kill()
+
+
+EXIT_CALLS = {"x86_64": 60, "aarch64": 93}
+WITHOUT_FIRST_THREAD = """
+import ctypes, sys, threading
+def rest():
+    threading.main_thread()
+    while open("/proc/self/stat").read().rpartition(")")[2].split()[0] != "Z":
+        pass
+    print("first thread is gone", flush=True)
+    sys.stdin.readline()
+threading.Thread(target=rest).start()
+ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)
+"""
+
+
+@linux_only
+@pytest.mark.skipif(platform.machine() not in EXIT_CALLS, reason="the number of the call is not known")
+def test_a_process_whose_first_thread_has_ended_is_still_alive_and_can_be_killed() -> None:
+    with python("-c", WITHOUT_FIRST_THREAD, str(EXIT_CALLS[platform.machine()])) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "first thread is gone\n"
+        identity = _given(identify(child.pid))
+        assert kill_tree(child.pid, wait_s=30) == []
+        assert not is_alive(identity)
