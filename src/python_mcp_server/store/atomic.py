@@ -1,0 +1,199 @@
+"""Files that are whole or not there: private, replaced atomically, and errors that are sentences.
+
+Used by the file store only. Paths are text here: on the way of every read and write, `Path` would
+cost more than the system calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from typing import Final, TypeVar
+
+from python_mcp_server.errors import StoreError
+
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
+_BLOCK: Final = 1 << 16
+_WINDOWS: Final = sys.platform == "win32"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST})
+_TRIES: Final = 20
+"""Guessed: of a replace on Windows, which fails while somebody reads the file, 5 ms apart; and of a
+write whose directory is taken away each time."""
+
+Value = TypeVar("Value")
+
+
+def write_file(path: str, data: bytes, *, temporary_in: str, fsync: bool) -> None:
+    """Put `data` at `path`, atomically; directories that are missing on the way are made.
+
+    Args:
+        path: The file; it is replaced where it exists.
+        data: All of its contents.
+        temporary_in: Where it is written first, on the same file system. One directory for all
+            records: what a killed writer leaves is found there without a walk.
+        fsync: Whether it must survive a loss of power.
+
+    Raises:
+        OSError: It could not be written; what was there before is untouched.
+    """
+    for attempt in range(_TRIES):
+        try:
+            _write_once(path, data, temporary_in, fsync)
+        except FileNotFoundError:
+            if attempt == _TRIES - 1:
+                raise
+            make_directory(temporary_in, fsync=fsync)
+            make_directory(os.path.dirname(path), fsync=fsync)
+        else:
+            return
+
+
+def _write_once(path: str, data: bytes, temporary_in: str, fsync: bool) -> None:
+    temporary = f"{temporary_in}/{os.getpid()}-{os.urandom(8).hex()}.tmp"
+    descriptor = os.open(temporary, _NEW, 0o600)
+    try:
+        try:
+            _fill(descriptor, data, fsync)
+        finally:
+            os.close(descriptor)
+        patiently(lambda: os.replace(temporary, path))
+    except OSError:
+        with suppress(OSError):  # the first error is the one to tell; the next to open cleans up
+            os.unlink(temporary)
+        raise
+    if fsync:
+        sync_directory(os.path.dirname(path))
+
+
+def _fill(descriptor: int, data: bytes, fsync: bool) -> None:
+    if not _WINDOWS:
+        os.fchmod(descriptor, 0o600)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    if fsync:
+        os.fsync(descriptor)
+
+
+def patiently(action: Callable[[], Value]) -> Value:
+    """Do it again while Windows refuses because another process has the file open just now."""
+    if not _WINDOWS:
+        return action()
+    for _ in range(_TRIES - 1):
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(0.005)
+    return action()
+
+
+def read_file(path: str) -> bytes | None:
+    """Return what the file holds, or None where there is none.
+
+    Raises:
+        OSError: It is there and cannot be read.
+    """
+    try:
+        return patiently(lambda: _read(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        parts: list[bytes] = []
+        while part := os.read(descriptor, _BLOCK):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
+
+
+def remove_file(path: str) -> bool:
+    """Remove the file, and say whether it was there."""
+    try:
+        patiently(lambda: os.unlink(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all in it. One that is not there, or goes meanwhile, is no error."""
+    import shutil  # costs 5 ms, and a worker seldom removes anything
+
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+        if not os.path.lexists(path):
+            return
+    shutil.rmtree(path)
+
+
+def make_directory(path: str, *, fsync: bool = False) -> None:
+    """Make the directory and those above it, mode 0700 whatever the umask."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above != path:
+        make_directory(above, fsync=fsync)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+        return
+    os.chmod(path, 0o700)
+    if fsync:
+        sync_directory(above)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory survive a loss of power, where the system knows how."""
+    if _WINDOWS:
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(home: str, doing: str) -> Generator[None]:
+    """Turn an `OSError` of the block into a `StoreError` of one sentence.
+
+    Raises:
+        StoreError: The block met an error of the system; it names the path and what to do.
+    """
+    try:
+        yield
+    except StoreError:
+        raise  # `StoreLocked` is a `TimeoutError`, and so an `OSError` too
+    except OSError as error:
+        raise StoreError(_sentence(error, home, doing)) from error
+
+
+def _sentence(error: OSError, home: str, doing: str) -> str:
+    path = error.filename or home
+    if error.errno in _FULL:
+        advice = f"free space on the disk of {home}, or set PYTHON_MCP_HOME to a directory with room"
+    elif error.errno in _FORBIDDEN:
+        advice = f"make {home} writable for this user, or set PYTHON_MCP_HOME to a directory that is"
+    elif error.errno in _MISSING:
+        advice = f"make sure that {home} is a directory and is not being removed"
+    elif error.errno in (errno.ENOSYS, errno.ENOLCK):
+        advice = (
+            f"its file system has no locks, so set PYTHON_MCP_HOME to a local directory instead of {home}"
+        )
+    else:
+        advice = f"check the disk of {home}"
+    return f"Could not {doing}: {error.strerror or error} at {path}; {advice}"

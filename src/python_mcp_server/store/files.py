@@ -1,0 +1,199 @@
+"""The store that processes share: one JSON file per job, replaced whole under a lock.
+
+Imported by `jobs` in servers and workers, so it stays light. `layout.py` says where everything
+lies. What it promises: an acknowledged write survives SIGKILL of every process, and with `fsync` a
+loss of power; no cost grows with the number of finished jobs, except that of a prune and of a
+listing that asks for more.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.atomic import explained, remove_tree
+from python_mcp_server.store.codec import Stored
+from python_mcp_server.store.contract import JobStore, Pruned
+from python_mcp_server.store.keys import is_plain
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, tree_of
+from python_mcp_server.store.locks import Locks
+from python_mcp_server.store.opening import open_home
+from python_mcp_server.store.public import PublicList
+from python_mcp_server.store.records import Records
+
+
+class FileJobStore(JobStore):
+    """Jobs in a directory that any number of processes may use at once.
+
+    Args:
+        home: The directory; made, private, when it is missing. It must lie on one file system.
+        lock_s: How long to wait for a lock before `StoreLocked` names who holds it.
+        fsync: Whether writes survive a loss of power too, at the price of some ms each.
+
+    Raises:
+        StoreError: The directory cannot be used, or a newer version made it.
+    """
+
+    def __init__(self, home: Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
+        layout = Layout(os.path.abspath(os.path.expanduser(home)))
+        self._layout = layout
+        self._locks = Locks(layout.locks, layout.home, lock_s)
+        self._records = Records(layout, self._locks, fsync=fsync)
+        open_home(layout, self._locks, self._records, fsync=fsync)
+        self._public = PublicList(layout, self._records)
+        weakref.finalize(self, self._public.close)
+
+    @property
+    def home(self) -> Path:
+        """The directory that holds everything of this store."""
+        return Path(self._layout.home)
+
+    def create(self, job: Job) -> None:
+        """Write a new job. When this returns, every process that shares the store can read it.
+
+        Raises:
+            InvalidInput: A job with this id is there already, or the id cannot name a file.
+        """
+        if not is_plain(job.id):
+            raise InvalidInput(
+                f"The job id {job.id!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one"
+            )
+        doing = f"create job {job.id}"
+        with self._hold(job.id), explained(self._layout.home, doing):
+            if self._find(job.id, locked=True) is not None:
+                raise InvalidInput(f"Job {job.id} is there already; take a new id")
+            self._records.write(job)
+        self._public.touch()
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None. An id of any shape is safe to ask for."""
+        with explained(self._layout.home, f"read job {job_id!r}"):
+            stored = self._find(job_id)
+            return None if stored is None else self._records.whole(stored)
+
+    def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        """Replace the job by `change(job)` under its lock, and return what now stands.
+
+        `change` must not write to the store itself: it would wait for its own lock.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: `change` returned another job, or something that is no JSON.
+        """
+        if not is_plain(job_id):
+            raise JobNotFound(job_id)
+        with self._hold(job_id):
+            job = self._standing(job_id)
+            if job.status.terminal:
+                return job
+            changed = change(job)
+            if changed is job:
+                return job
+            self._replace(job, changed)
+        self._public.touch()
+        return changed
+
+    def _standing(self, job_id: str) -> Job:
+        with explained(self._layout.home, f"read job {job_id}"):
+            stored = self._find(job_id, locked=True)
+            if stored is None:
+                raise JobNotFound(job_id)
+            if stored.job.status.terminal and (key := self._records.key(job_id)):
+                self._records.drop_live(key)
+            return self._records.whole(stored)
+
+    def _replace(self, job: Job, changed: Job) -> None:
+        if changed.id != job.id:
+            raise InvalidInput(
+                f"A change of job {job.id} returned job {changed.id!r}; evolve the one it was given"
+            )
+        with explained(self._layout.home, f"write job {job.id}"):
+            key = self._records.key(job.id)
+            self._records.write(changed, key)
+            if key is not None and changed.status.terminal:
+                self._records.drop_live(key)
+
+    def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more."""
+        trees = (LIVE, *TERMINAL) if status is None else (tree_of(status),)
+        jobs: list[Job] = []
+        with explained(self._layout.home, "list jobs"):
+            for stored in self._records.newest_first(*trees):
+                if status not in (None, stored.job.status):
+                    continue
+                if len(jobs) >= limit:
+                    return jobs, True
+                jobs.append(stored.listed)
+        return jobs, False
+
+    def prune(self, should_go: Callable[[Job], bool]) -> Pruned:
+        """Remove the terminal jobs for which `should_go` says so, with their files."""
+        removed = remaining = 0
+        with explained(self._layout.home, "prune jobs"):
+            for stored in self._records.newest_first(LIVE, *TERMINAL):
+                if stored.job.status.terminal and should_go(stored.listed):
+                    removed += self._remove(stored.job)
+                else:
+                    remaining += 1
+        self._public.touch()
+        return Pruned(removed, remaining)
+
+    def _remove(self, job: Job) -> bool:
+        key = self._records.key(job.id)
+        if key is None:
+            return False
+        with self._hold(job.id):
+            return self._records.remove(key, tree_of(job.status))
+
+    def folder(self, job_id: str) -> Path:
+        """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
+        return Path(self._layout.folder(job_id))
+
+    def folder_text(self, job_id: str) -> str:
+        """Return `folder` as text, without the price of a `Path`."""
+        return self._layout.folder(job_id)
+
+    def discard_folder(self, job_id: str) -> None:
+        """Remove the files of a job that has no record. A folder that is not there is no error."""
+        with explained(self._layout.home, f"remove the files of job {job_id!r}"):
+            remove_tree(self._layout.folder(job_id))
+
+    def lane_folder(self, name: str) -> Path:
+        """Return where a lane keeps its logs; it may not exist yet."""
+        return Path(self._layout.lanes, _checked(name))
+
+    @contextmanager
+    def exclusive(self, name: str) -> Generator[None]:
+        """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""
+        with self._locks.hold(f"own-{_checked(name)}"):
+            yield
+
+    def close(self) -> None:
+        """Bring the list for people up to date, and end the thread that writes it."""
+        self._public.close()
+
+    def damaged(self) -> list[Path]:
+        """Return the files that were set aside because they were no records."""
+        with explained(self._layout.home, "look for damaged files"):
+            directory = self._layout.damaged
+            return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
+
+    def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
+        key = self._records.key(job_id)
+        return None if key is None else self._records.find(key, locked=locked)
+
+    @contextmanager
+    def _hold(self, job_id: str) -> Generator[None]:
+        with self._locks.hold(self._layout.stripe(job_id)):
+            yield
+
+
+def _checked(name: str) -> str:
+    if not is_plain(name):
+        raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
+    return name

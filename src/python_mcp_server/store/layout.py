@@ -1,0 +1,138 @@
+"""Where each file of a home lies. Used by the file store only.
+
+    home/jobs/format.json                      says that there is a store here, and of which format
+    home/jobs/live/<key>.json                  jobs that are not terminal
+    home/jobs/completed/0ab/cd/ef/<key>.json   terminal jobs, by state, then by the time in their key:
+    home/jobs/failed/...                       12 days, 17 minutes, one second. No directory of times
+    home/jobs/cancelled/...                    has over 1024 entries, and the newest are found first
+    home/jobs/odd/<shard>/id-<id>              the time part of the key of an id of another shape
+    home/jobs/locks/<shard>                    the locks, a fixed number
+    home/jobs/tmp/                             files that are being written
+    home/jobs/trash/<key>.json                 records that prune is removing, files and all
+    home/jobs/damaged/                         what was no record
+    home/output/<shard>/<id>/                  a job's files: stdout, stderr, result.json
+    home/lanes/<name>/                         a lane's logs
+    home/meta/jobs.json                        the list for people
+    home/meta/jobs.imported.json               the list of an older version, as it was
+
+All of it must lie on one file system.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator
+from typing import Final
+from zlib import crc32
+
+from python_mcp_server.model import JobState
+from python_mcp_server.store.keys import is_plain, shard
+
+LIVE: Final = "live"
+TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
+_SUFFIX: Final = ".json"
+_STRIPES: Final = 64
+_LEVELS: Final = 3
+
+
+def tree_of(status: JobState) -> str:
+    """Return the directory for jobs in this state."""
+    return status.value if status.terminal else LIVE
+
+
+class Layout:
+    """The paths of one home, as text without a slash at the end.
+
+    Args:
+        home: The home, absolute.
+    """
+
+    def __init__(self, home: str) -> None:
+        self.home: Final = home
+        self.jobs: Final = f"{home}/jobs"
+        self.format: Final = f"{home}/jobs/format.json"
+        self.locks: Final = f"{home}/jobs/locks"
+        self.tmp: Final = f"{home}/jobs/tmp"
+        self.trash: Final = f"{home}/jobs/trash"
+        self.damaged: Final = f"{home}/jobs/damaged"
+        self.meta: Final = f"{home}/meta"
+        self.public: Final = f"{home}/meta/jobs.json"
+        self.imported: Final = f"{home}/meta/jobs.imported.json"
+        self.output: Final = f"{home}/output"
+        self.lanes: Final = f"{home}/lanes"
+
+    def directories(self) -> list[str]:
+        """Return those that an open store has."""
+        trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
+        return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.lanes]
+
+    def record(self, tree: str, key: str) -> str:
+        """Return where the record of this key lies, if it is in this tree."""
+        if tree == LIVE:
+            return f"{self.jobs}/{tree}/{key}{_SUFFIX}"
+        return f"{self.jobs}/{tree}/{key[:3]}/{key[3:5]}/{key[5:7]}/{key}{_SUFFIX}"
+
+    def pointer(self, job_id: str) -> str:
+        """Return the file that holds the time part of the key of an id of another shape."""
+        return f"{self.jobs}/odd/{shard(job_id)}/id-{job_id}"
+
+    def folder(self, job_id: str) -> str:
+        """Return the directory of a job's files. An id that may not name a file gets one that nobody uses."""
+        name = job_id if is_plain(job_id) else f"no-{crc32(job_id.encode('utf-8', 'surrogatepass')):08x}"
+        return f"{self.output}/{shard(job_id)}/{name}"
+
+    def result(self, job_id: str) -> str:
+        """Return where a result lies that is too large for the record."""
+        return f"{self.folder(job_id)}/result.json"
+
+    def stripe(self, job_id: str) -> str:
+        """Return the name of the lock that guards this job, and some others."""
+        return f"{int(shard(job_id), 16) % _STRIPES:02d}"
+
+    def newest_first(self, *trees: str) -> Iterator[tuple[str, str]]:
+        """Yield `(key, tree)` of the files in these trees, newest first.
+
+        Directories are read as late as can be, but the live tree at once: a job that
+        moves while this goes on is seen, maybe twice.
+        """
+        return heapq.merge(*[_marked(self._keys(tree), tree) for tree in trees], reverse=True)
+
+    def _keys(self, tree: str) -> Iterator[str]:
+        top = f"{self.jobs}/{tree}"
+        if tree == LIVE:
+            return iter(_stems(_names(top)))
+        return _walk(top, _LEVELS)
+
+    def tidy(self, record: str) -> None:
+        """Remove the directories of times above a terminal record that are empty now."""
+        directory = os.path.dirname(record)
+        for _ in range(_LEVELS):
+            try:
+                os.rmdir(directory)
+            except OSError:
+                return  # another record lies there, or somebody else removed it
+            directory = os.path.dirname(directory)
+
+
+def _marked(keys: Iterator[str], tree: str) -> Iterator[tuple[str, str]]:
+    return ((key, tree) for key in keys)
+
+
+def _walk(directory: str, depth: int) -> Iterator[str]:
+    if depth == 0:
+        yield from _stems(_names(directory))
+        return
+    for name in _names(directory):
+        yield from _walk(f"{directory}/{name}", depth - 1)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # removed meanwhile, or not ours
+
+
+def _stems(names: list[str]) -> list[str]:
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]

@@ -1,0 +1,154 @@
+"""Locks between processes that the kernel releases when their holder dies.
+
+Used by the file store only. The files stay: removing one would split those who wait from those who
+come. A lock is taken anew for each use, on a descriptor of its own, so threads exclude each other
+as processes do.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from python_mcp_server.errors import StoreLocked
+from python_mcp_server.store.atomic import explained, make_directory
+
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_FIRST_NAP_S: Final = 0.0002
+_LONGEST_NAP_S: Final = 0.005
+"""Guessed: short beside a person's patience, long beside the 0.5 ms that a lock is usually held."""
+_NOTE_AT: Final = 1
+"""Where the holder's note starts: Windows lets nobody read byte 0, the locked one."""
+_NOTE_CHARS: Final = 48
+
+
+class _Held:
+    """The descriptors of the locks that this process holds now."""
+
+    def __init__(self) -> None:
+        self.descriptors: set[int] = set()
+
+    def forget(self) -> None:
+        """Close them, in a child that was just forked: an open copy would keep the lock taken
+        after its holder died. To close a copy does not release the lock."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+_held: Final = _Held()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.forget)
+
+
+class Locks:
+    """The locks of one directory, by name.
+
+    Args:
+        directory: Where the lock files lie; made when it is missing.
+        home: What the texts of errors tell the user to look at.
+        wait_s: How long to wait for a lock.
+    """
+
+    def __init__(self, directory: str, home: str, wait_s: float) -> None:
+        self._directory = directory
+        self._home = home
+        self._wait_s = wait_s
+
+    @contextmanager
+    def hold(self, name: str, wait_s: float | None = None) -> Generator[None]:
+        """Hold the lock of this name over the block. It must not be taken twice by one thread.
+
+        Raises:
+            StoreLocked: Somebody else held it for longer than the wait; the text says who.
+            StoreError: The lock file cannot be opened or written.
+        """
+        with explained(self._home, "take a lock"):
+            descriptor = self._acquire(
+                f"{self._directory}/{name}", self._wait_s if wait_s is None else wait_s
+            )
+        _held.descriptors.add(descriptor)
+        try:
+            yield
+        finally:
+            _release(descriptor)
+
+    def _acquire(self, path: str, wait_s: float) -> int:
+        deadline = time.monotonic() + wait_s
+        nap_s = _FIRST_NAP_S
+        while True:
+            descriptor = self._try_once(path)
+            if descriptor is not None:
+                return descriptor
+            if time.monotonic() >= deadline:
+                raise StoreLocked(f"The lock {path} was not free within {wait_s:g} s: {_holder(path)}")
+            time.sleep(nap_s)
+            nap_s = min(_LONGEST_NAP_S, nap_s * 2)
+
+    def _try_once(self, path: str) -> int | None:
+        from filelock import lock_descriptor  # costs 20 to 50 ms, and a worker may never need it
+
+        descriptor = self._open(path)
+        taken = False
+        try:
+            if lock_descriptor(descriptor, blocking=False) and os.fstat(descriptor).st_nlink > 0:
+                _write_note(descriptor)
+                taken = True
+        finally:
+            if not taken:  # also the lock of a file that was removed, home and all: it excludes nobody
+                os.close(descriptor)
+        return descriptor if taken else None
+
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:
+            make_directory(self._directory)
+            return os.open(path, _FLAGS, 0o600)
+
+
+def _release(descriptor: int) -> None:
+    from filelock import unlock_descriptor
+
+    if descriptor in _held.descriptors:  # not in a child that was forked meanwhile
+        _held.descriptors.remove(descriptor)
+        try:
+            unlock_descriptor(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_note(descriptor: int) -> None:
+    os.lseek(descriptor, _NOTE_AT, os.SEEK_SET)
+    os.write(descriptor, f"{os.getpid()} {time.time():.3f}".ljust(_NOTE_CHARS).encode())
+
+
+def _holder(path: str) -> str:
+    """Say who holds a lock, as far as its note tells."""
+    with open(path, "rb", buffering=0) as file:
+        file.seek(_NOTE_AT)
+        words = file.read(_NOTE_CHARS).split()
+    if len(words) < 2:  # noqa: PLR2004
+        return "its holder is not known; try again"
+    pid, since_s = int(words[0]), float(words[1])
+    since = datetime.fromtimestamp(since_s, UTC).isoformat(timespec="seconds")
+    return f"{_describe(pid, since_s)} holds it since {since}; wait for it, or end it"
+
+
+def _describe(pid: int, since_s: float) -> str:
+    import psutil  # costs 20 ms, and is needed for this text only
+
+    if pid == os.getpid():
+        return f"this process ({pid})"
+    try:
+        process = psutil.Process(pid)
+        ended = process.create_time() > since_s + 1  # this pid was given to another process since
+        command = " ".join(process.cmdline()) or process.name()
+    except psutil.AccessDenied:
+        return f"process {pid}"
+    except psutil.NoSuchProcess:
+        ended, command = True, ""
+    return f"a child of process {pid}, which has ended," if ended else f"process {pid} ({command[:200]})"

@@ -1,0 +1,151 @@
+"""The store of one process, for tests and for programs that keep nothing.
+
+Jobs are in memory; their files lie in a private directory that goes with the store. Imported by
+`jobs` and by users.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.codec import Stored, encode
+from python_mcp_server.store.contract import JobStore, Pruned
+from python_mcp_server.store.keys import is_plain, key_of
+from python_mcp_server.store.layout import Layout
+
+
+class InMemoryJobStore(JobStore):
+    """Jobs in this process only; they end with it.
+
+    Its directory is removed at `close`, when the store is collected, and when the process exits.
+    """
+
+    def __init__(self) -> None:
+        self._home = tempfile.mkdtemp(prefix="python-mcp-")
+        self._layout = Layout(self._home)
+        self._jobs: dict[str, Stored] = {}
+        self._guard = threading.RLock()
+        self._named: dict[str, threading.Lock] = {}
+        self._remove_home = weakref.finalize(self, _remove, self._home, os.getpid())
+
+    @property
+    def home(self) -> Path:
+        """The directory of the jobs' files."""
+        return Path(self._home)
+
+    def create(self, job: Job) -> None:
+        """Keep a new job.
+
+        Raises:
+            InvalidInput: A job with this id is there already, or the id cannot name a file.
+        """
+        if not is_plain(job.id):
+            raise InvalidInput(
+                f"The job id {job.id!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one"
+            )
+        stored = _stored(job)
+        with self._guard:
+            if job.id in self._jobs:
+                raise InvalidInput(f"Job {job.id} is there already; take a new id")
+            self._jobs[job.id] = stored
+
+    def get(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        stored = self._jobs.get(job_id)
+        return None if stored is None else stored.job
+
+    def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+        """Replace the job by `change(job)`, and return what now stands; a terminal job stays.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: `change` returned another job, or something that is no JSON.
+        """
+        with self._guard:
+            job = self.get(job_id)
+            if job is None:
+                raise JobNotFound(job_id)
+            if job.status.terminal or (changed := change(job)) is job:
+                return job
+            if changed.id != job_id:
+                raise InvalidInput(
+                    f"A change of job {job_id} returned job {changed.id!r}; evolve the one it was given"
+                )
+            self._jobs[job_id] = _stored(changed)
+            return changed
+
+    def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more."""
+        with self._guard:
+            fitting = [stored for stored in self._jobs.values() if status in (None, stored.job.status)]
+        fitting.sort(key=_key, reverse=True)
+        shown = fitting[: max(0, limit)]
+        return [_listed(stored) for stored in shown], len(fitting) > len(shown)
+
+    def prune(self, should_go: Callable[[Job], bool]) -> Pruned:
+        """Remove the terminal jobs for which `should_go` says so, with their files."""
+        with self._guard:
+            going = [s.job.id for s in self._jobs.values() if s.job.status.terminal and should_go(_listed(s))]
+            for job_id in going:
+                del self._jobs[job_id]
+            remaining = len(self._jobs)
+        for job_id in going:
+            self.discard_folder(job_id)
+        return Pruned(len(going), remaining)
+
+    def folder(self, job_id: str) -> Path:
+        """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
+        return Path(self._layout.folder(job_id))
+
+    def discard_folder(self, job_id: str) -> None:
+        """Remove the files of a job. A folder that is not there is no error."""
+        shutil.rmtree(self._layout.folder(job_id), ignore_errors=True)
+
+    def lane_folder(self, name: str) -> Path:
+        """Return where a lane keeps its logs; it may not exist yet."""
+        if not is_plain(name):
+            raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
+        return Path(self._layout.lanes, name)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Generator[None]:
+        """Hold a lock of this name over the block. Not reentrant."""
+        with self._guard:
+            lock = self._named.setdefault(name, threading.Lock())
+        with lock:
+            yield
+
+    def close(self) -> None:
+        """Forget the jobs and remove their files."""
+        with self._guard:
+            self._jobs.clear()
+        self._remove_home()
+
+
+def _key(stored: Stored) -> str:
+    return key_of(stored.job.id, stored.job.created_at)
+
+
+def _stored(job: Job) -> Stored:
+    """Note the size of a large result, so that listings leave it out as those of files do."""
+    result = encode(job)[1]
+    return Stored(job, len(result) if result else 0)
+
+
+def _listed(stored: Stored) -> Job:
+    listed = stored.listed
+    return listed.evolve(result=None) if stored.result_bytes else listed
+
+
+def _remove(home: str, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child that exits must not remove what is its parent's
+        shutil.rmtree(home, ignore_errors=True)

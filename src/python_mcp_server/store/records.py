@@ -1,0 +1,187 @@
+"""The records of one home: read without a lock, written under one, set aside where they are damaged.
+
+Used by the file store only. Reading needs no lock because files are replaced whole. A job lies in
+the live tree until it is terminal; then its record is written into the tree of its state, and the
+live one is removed. Killed in between, both are there: the terminal one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from python_mcp_server.errors import StoreError
+from python_mcp_server.model import Job
+from python_mcp_server.store.atomic import make_directory, read_file, remove_file, remove_tree, write_file
+from python_mcp_server.store.codec import Stored, Unreadable, decode, encode
+from python_mcp_server.store.keys import TIME_CHARS, id_of, is_key, is_own, is_plain, key_of
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, tree_of
+from python_mcp_server.store.locks import Locks
+
+_log: Final = logging.getLogger(__name__)
+_BAD: Final = (Unreadable, PermissionError, IsADirectoryError)
+_ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
+"""Terminal records count first; those that a job moved to while this was read are found behind."""
+
+
+class Records:
+    """Reads and writes records.
+
+    Args:
+        layout: The paths of the home.
+        locks: Its locks, by stripe.
+        fsync: Whether what was written must survive a loss of power.
+    """
+
+    def __init__(self, layout: Layout, locks: Locks, *, fsync: bool) -> None:
+        self._layout = layout
+        self._locks = locks
+        self._fsync = fsync
+
+    def key(self, job_id: str) -> str | None:
+        """Return the key of an id, or None where no job can have it."""
+        if is_own(job_id):
+            return job_id
+        if not is_plain(job_id):
+            return None
+        front = read_file(self._layout.pointer(job_id))
+        key = f"{front.decode('ascii', 'replace')}~{job_id}" if front else ""
+        return key if is_key(key) else None
+
+    def find(self, key: str, *, locked: bool = False) -> Stored | None:
+        """Return what stands under this key, or None.
+
+        Args:
+            key: The key.
+            locked: Whether the caller holds the lock of this job.
+
+        Raises:
+            StoreError: A newer version wrote it.
+            OSError: The disk cannot be read.
+        """
+        for tree in _ORDER[: len(TERMINAL) + 1] if locked else _ORDER:
+            stored = self.read(key, tree, locked=locked)
+            if stored is not None:
+                return stored
+        return None
+
+    def read(self, key: str, tree: str, *, locked: bool = False) -> Stored | None:
+        """Return the record of this key in this tree, or None; one that is damaged is set aside."""
+        try:
+            return self._read(key, tree)
+        except _BAD as reason:
+            return self._set_aside(key, tree, reason, locked=locked)
+
+    def _read(self, key: str, tree: str) -> Stored | None:
+        data = read_file(self._layout.record(tree, key))
+        return None if data is None else decode(data, key, tree)
+
+    def _set_aside(self, key: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
+        if locked:
+            self._move_away(self._layout.record(tree, key), reason)
+            return None
+        try:
+            with self._locks.hold(self._layout.stripe(id_of(key))):
+                return self.read(key, tree, locked=True)  # somebody may have written the true one by now
+        except (OSError, StoreError) as error:
+            if isinstance(reason, OSError):
+                raise reason from error
+            _log.warning("Left the damaged record %s where it is: %s", key, error)
+            return None
+
+    def _move_away(self, path: str, reason: Exception) -> None:
+        make_directory(self._layout.damaged)
+        target = f"{self._layout.damaged}/{os.path.basename(path)}.{os.urandom(4).hex()}"
+        os.replace(path, target)
+        _log.warning("Set aside %s as %s: %s", path, target, reason)
+
+    def whole(self, stored: Stored) -> Job:
+        """Return the job with its result, wherever that lies."""
+        if not stored.result_bytes:
+            return stored.job
+        data = read_file(self._layout.result(stored.job.id))
+        try:
+            return stored.job.evolve(result=json.loads(data or b""))
+        except ValueError:
+            note = f"result of {stored.result_bytes} bytes is {'damaged' if data else 'gone'}"
+            return stored.job.evolve(result_note=note)
+
+    def write(self, job: Job, key: str | None = None) -> None:
+        """Write a job where it belongs. The caller holds its lock.
+
+        Args:
+            job: The job.
+            key: The key it already has; None for a new job.
+        """
+        record, result = encode(job)
+        if result is not None:
+            self.put(self._layout.result(job.id), result)
+        if key is None:
+            key = key_of(job.id, job.created_at)
+            self._point(job.id, key)
+        self.put(self._layout.record(tree_of(job.status), key), record)
+
+    def _point(self, job_id: str, key: str) -> None:
+        if key != job_id:
+            self.put(self._layout.pointer(job_id), key[:TIME_CHARS].encode())
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write any file of this home."""
+        write_file(path, data, temporary_in=self._layout.tmp, fsync=self._fsync)
+
+    def drop_live(self, key: str) -> None:
+        """Remove the live record of a job whose terminal one is written. The caller holds its lock."""
+        try:
+            remove_file(self._layout.record(LIVE, key))
+        except OSError as error:
+            _log.warning("The live record %s stays beside the final one, which counts: %s", key, error)
+
+    def remove(self, key: str, tree: str) -> bool:
+        """Remove a terminal job and its files, and say whether it was there. The caller holds its lock.
+
+        The record goes to the trash first: then the job is gone for all, and until its files are
+        gone too, the record says that they must go.
+        """
+        record = self._layout.record(tree, key)
+        remove_file(self._layout.record(LIVE, key))  # first, or the job would be back as a running one
+        make_directory(self._layout.trash)
+        try:
+            os.replace(record, self._trashed(key))
+        except FileNotFoundError:
+            return False
+        self._layout.tidy(record)
+        self.finish_removal(key)
+        return True
+
+    def finish_removal(self, key: str) -> None:
+        """Remove the files of a job whose record is in the trash. The caller holds its lock."""
+        job_id = id_of(key)
+        if self.find(key, locked=True) is None:
+            remove_tree(self._layout.folder(job_id))
+            if key != job_id:
+                remove_file(self._layout.pointer(job_id))
+        remove_file(self._trashed(key))
+
+    def _trashed(self, key: str) -> str:
+        return f"{self._layout.trash}/{key}.json"
+
+    def newest_first(self, *trees: str) -> Iterator[Stored]:
+        """Yield what stands in these trees, newest first, each job once; what cannot be read is left out."""
+        last = ""
+        for key, tree in self._layout.newest_first(*trees):
+            if key == last:
+                continue
+            last = key
+            if (stored := self._listed(key, tree)) is not None:
+                yield stored
+
+    def _listed(self, key: str, tree: str) -> Stored | None:
+        try:
+            stored = None if tree == LIVE else self.read(key, tree)
+            return stored or self.find(key)
+        except (StoreError, OSError) as error:
+            _log.warning("Left %s out of a listing: %s", key, error)
+            return None

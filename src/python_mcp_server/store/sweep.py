@@ -1,0 +1,74 @@
+"""What processes that were killed left behind, removed when a store is opened. Used by the file store only.
+
+It costs a look at the live, half written and half removed files, never one at the finished jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Final
+
+from python_mcp_server.errors import StoreError
+from python_mcp_server.store.atomic import remove_file
+from python_mcp_server.store.keys import id_of, is_key
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
+from python_mcp_server.store.locks import Locks
+from python_mcp_server.store.records import Records
+
+_log: Final = logging.getLogger(__name__)
+_STALE_S: Final = 60.0
+"""Guessed: no write lasts that long. Should one, it starts again when its file is gone."""
+
+
+def sweep(layout: Layout, locks: Locks, records: Records) -> None:
+    """Remove what is of no use any more. What cannot be removed now stays for the next time."""
+    try:
+        _sweep_temporary(layout.tmp)
+        for key in _keys(layout.trash):
+            with locks.hold(layout.stripe(id_of(key)), wait_s=0):
+                records.finish_removal(key)
+        for key in _keys(f"{layout.jobs}/{LIVE}"):
+            if any(os.path.exists(layout.record(tree, key)) for tree in TERMINAL):
+                with locks.hold(layout.stripe(id_of(key)), wait_s=0):
+                    _drop_leftover(records, key)
+    except (OSError, StoreError) as error:
+        _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
+
+
+def _drop_leftover(records: Records, key: str) -> None:
+    stored = records.find(key, locked=True)
+    if stored is not None and stored.job.status.terminal:
+        records.drop_live(key)
+
+
+def _keys(directory: str) -> list[str]:
+    names = [name.removesuffix(".json") for name in os.listdir(directory)]
+    return [name for name in names if is_key(name)]
+
+
+def _sweep_temporary(directory: str) -> None:
+    for entry in os.scandir(directory):
+        if entry.name.endswith(".tmp") and _is_stale(entry):
+            remove_file(entry.path)
+
+
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    try:
+        age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return False
+    return age_s > _STALE_S or not _may_live(entry.name.partition("-")[0])
+
+
+def _may_live(pid: str) -> bool:
+    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 is no question, it ends the process
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

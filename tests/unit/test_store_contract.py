@@ -1,0 +1,270 @@
+"""What every store promises, asked of both."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
+from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.memory import InMemoryJobStore
+
+Store = FileJobStore | InMemoryJobStore
+TERMINAL = [state for state in JobState if state.terminal]
+ODD_IDS = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "/etc/passwd",
+    "a\0b",
+    "x" * 101,
+    "x" * 5000,
+    "a\n",
+    ".hidden",
+    "ä",
+    "\ud800",
+]
+
+
+@pytest.fixture(params=["memory", "files"])
+def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
+    made = InMemoryJobStore() if request.param == "memory" else FileJobStore(home)
+    yield made
+    made.close()
+
+
+def a_job(status: JobState = JobState.PENDING, **fields: object) -> Job:
+    return replace(Job(new_job_id(), "a label", status, utc_now()), **fields)  # type: ignore[arg-type]
+
+
+def ended(status: JobState = JobState.COMPLETED, **changes: object):
+    return lambda job: job.evolve(status=status, completed_at=utc_now(), **changes)
+
+
+def test_a_created_job_is_read_back_as_it_was(store: Store):
+    job = a_job(progress=JobProgress(1, 2, "half"), usage=Usage(rss_bytes=1_000_000), extra={"newer": [1]})
+    store.create(job)
+    assert store.get(job.id) == job
+
+
+def test_an_id_is_created_once(store: Store):
+    job = a_job()
+    store.create(job)
+    with pytest.raises(ValueError, match=job.id):
+        store.create(job.evolve(label="another"))
+    assert store.get(job.id) == job
+
+
+def test_the_id_of_a_finished_job_is_not_given_again(store: Store):
+    job = a_job(JobState.COMPLETED)
+    store.create(job)
+    with pytest.raises(InvalidInput):
+        store.create(job.evolve(status=JobState.PENDING))
+
+
+def test_an_update_is_returned_and_read_back(store: Store):
+    job = a_job()
+    store.create(job)
+    changed = store.update(job.id, lambda old: old.evolve(status=JobState.RUNNING))
+    assert changed == store.get(job.id) == job.evolve(status=JobState.RUNNING)
+
+
+def test_an_update_of_an_unknown_job_says_which(store: Store):
+    for job_id in [new_job_id(), "unknown", *ODD_IDS]:
+        with pytest.raises(JobNotFound) as caught:
+            store.update(job_id, lambda job: job)
+        assert caught.value.job_id == job_id
+
+
+@pytest.mark.parametrize("status", TERMINAL)
+def test_a_terminal_job_never_changes_and_change_is_not_called(store: Store, status: JobState):
+    job = a_job(JobState.RUNNING)
+    store.create(job)
+    final = store.update(job.id, ended(status))
+    assert store.update(job.id, lambda _: pytest.fail("called")) == final == store.get(job.id)
+
+
+def test_a_change_that_raises_or_returns_another_job_leaves_all_as_it_was(store: Store):
+    job = a_job()
+    store.create(job)
+    with pytest.raises(OSError, match="of the body"):
+        store.update(job.id, lambda _: (_ for _ in ()).throw(OSError("of the body")))
+    with pytest.raises(InvalidInput, match="other"):
+        store.update(job.id, lambda old: old.evolve(id="other"))
+    with pytest.raises(InvalidInput, match="no JSON"):
+        store.update(job.id, ended(result=object()))
+    assert store.get(job.id) == job
+
+
+def test_of_two_racing_settlers_the_first_wins_and_both_read_the_same(store: Store):
+    for _ in range(20):
+        job = a_job(JobState.RUNNING)
+        store.create(job)
+        seen: list[Job] = []
+        gate = threading.Barrier(2)
+
+        def settle(
+            status: JobState, job_id: str = job.id, seen: list[Job] = seen, gate: threading.Barrier = gate
+        ):
+            gate.wait()
+            seen.append(store.update(job_id, ended(status)))
+
+        racers = [
+            threading.Thread(target=settle, args=(s,)) for s in (JobState.CANCELLED, JobState.COMPLETED)
+        ]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert seen[0] == seen[1] == store.get(job.id)
+
+
+def test_listing_is_newest_first_and_says_whether_there_is_more(store: Store):
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    ids = [f"old-{number}" for number in range(5)]
+    for number in (3, 0, 4, 2, 1):
+        status = list(JobState)[number]
+        store.create(a_job(status, id=ids[number], created_at=start + timedelta(days=number)))
+    fresh = a_job()
+    store.create(fresh)
+    assert ([job.id for job in store.list()[0]], store.list()[1]) == ([fresh.id, *reversed(ids)], False)
+    shown, more = store.list(limit=2)
+    assert ([job.id for job in shown], more) == ([fresh.id, ids[4]], True)
+    assert store.list(limit=0) == ([], True)
+
+
+@pytest.mark.parametrize("status", list(JobState))
+def test_a_status_filters_the_list(store: Store, status: JobState):
+    jobs = [a_job(state) for state in JobState for _ in range(3)]
+    for job in jobs:
+        store.create(job)
+    listed, more = store.list(status, limit=2)
+    assert ({job.status for job in listed}, len(listed), more) == ({status}, 2, True)
+    assert len(store.list(status)[0]) == 3
+
+
+def test_a_large_result_is_whole_in_get_and_a_note_in_listings(store: Store):
+    job = a_job(JobState.RUNNING)
+    store.create(job)
+    result = {"text": "ä" * 100_000}
+    assert store.update(job.id, ended(result=result)).result == result
+    whole, listed = store.get(job.id), store.list()[0][0]
+    assert whole is not None
+    assert (whole.result, whole.result_note) == (result, None)
+    assert listed.result is None
+    assert str(len(json.dumps(result, separators=(",", ":")))) in (listed.result_note or "")
+
+
+def test_a_result_of_64_kib_is_still_in_the_listing(store: Store):
+    store.create(a_job(JobState.COMPLETED, result="x" * (64 * 1024 - 2)))
+    assert len(store.list()[0][0].result) == 64 * 1024 - 2
+
+
+def test_prune_removes_what_should_go_with_its_files_and_no_live_job(store: Store):
+    jobs = {state: a_job(state) for state in JobState}
+    for job in jobs.values():
+        store.create(job)
+        store.folder(job.id).mkdir(parents=True)
+        (store.folder(job.id) / "stdout").write_text("hello")
+    asked: list[JobState] = []
+    pruned = store.prune(lambda job: bool(asked.append(job.status)) or job.status is not JobState.FAILED)
+    assert (pruned.removed, pruned.remaining) == (2, 4)
+    assert set(asked) == set(TERMINAL)
+    for state, job in jobs.items():
+        kept = state not in (JobState.COMPLETED, JobState.CANCELLED)
+        assert (store.get(job.id) is not None) == kept == store.folder(job.id).exists()
+
+
+def test_an_id_of_a_pruned_job_may_come_again(store: Store):
+    store.create(a_job(JobState.FAILED, id="again"))
+    store.prune(lambda _: True)
+    job = a_job(JobState.PENDING, id="again")
+    store.create(job)
+    assert store.list() == ([job], False)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(job_id=st.text(max_size=120) | st.from_regex(r"[a-zA-Z0-9./_-]{1,102}", fullmatch=True))
+@example("con")
+@example("a" * 100)
+def test_any_text_is_a_safe_id(store: Store, job_id: str):
+    job = a_job(JobState.RUNNING, id=job_id)
+    assert store.get(job_id) is None
+    assert store.home in store.folder(job_id).resolve().parents
+    try:
+        store.create(job)
+    except InvalidInput:
+        assert store.get(job_id) is None
+        return
+    assert store.get(job_id) == job
+    store.update(job_id, ended())
+    assert store.prune(lambda _: True).removed == 1
+    assert store.get(job_id) is None
+
+
+@pytest.mark.parametrize("job_id", ODD_IDS)
+def test_an_id_that_could_leave_its_directory_is_refused(store: Store, job_id: str):
+    with pytest.raises(InvalidInput, match="job id"):
+        store.create(a_job(id=job_id))
+    assert store.get(job_id) is None
+    with pytest.raises(InvalidInput, match="name"):
+        store.lane_folder(job_id)
+
+
+def test_a_folder_can_be_discarded_twice(store: Store):
+    folder = store.folder(new_job_id())
+    folder.mkdir(parents=True)
+    (folder / "stdout").write_text("x")
+    store.discard_folder(folder.name)
+    store.discard_folder(folder.name)
+    assert not folder.exists()
+
+
+def test_lanes_and_jobs_share_a_file_system(store: Store):
+    lane, folder = store.lane_folder("lane-1"), store.folder(new_job_id())
+    lane.mkdir(parents=True)
+    folder.mkdir(parents=True)
+    (lane / "log").write_text("x")
+    (folder / "stdout").hardlink_to(lane / "log")
+
+
+def test_an_exclusive_section_is_entered_by_one_at_a_time(store: Store):
+    inside: list[int] = []
+    most: list[int] = []
+
+    def enter():
+        with store.exclusive("slots"):
+            inside.append(1)
+            most.append(len(inside))
+            store.list()
+            inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 8
+
+
+def test_the_memory_store_leaves_no_directory_when_it_is_collected():
+    store = InMemoryJobStore()
+    home = store.home
+    store.folder("x").mkdir(parents=True)
+    assert isinstance(store, JobStore)
+    del store
+    gc.collect()
+    assert not home.exists()

@@ -1,0 +1,304 @@
+"""The file store alone: where things lie, and what it makes of files that are not its own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.errors import StoreError, StoreLocked
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.store import atomic
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers.waiting import eventually
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[FileJobStore]:
+    made = FileJobStore(home)
+    yield made
+    made.close()
+
+
+def a_job(status: JobState = JobState.RUNNING, job_id: str | None = None) -> Job:
+    return Job(job_id or new_job_id(), "a label", status, utc_now())
+
+
+def record_of(home: Path, job: Job) -> Path:
+    (found,) = (home / "jobs").rglob(f"*{job.id}.json")
+    return found
+
+
+def end(job: Job) -> Job:
+    return job.evolve(status=JobState.COMPLETED, completed_at=utc_now())
+
+
+def test_another_store_of_the_same_home_sees_every_write_at_once(store: FileJobStore, home: Path):
+    other, job = FileJobStore(home), a_job()
+    store.create(job)
+    assert other.get(job.id) == job
+    done = other.update(job.id, end)
+    assert store.get(job.id) == done
+    assert store.list() == ([done], False)
+    other.close()
+
+
+def test_everything_is_private_whatever_the_umask(home: Path):
+    before = os.umask(0)
+    try:
+        store = FileJobStore(home)
+        live, done = a_job(), a_job(job_id="odd")
+        store.create(live)
+        store.create(done)
+        store.update(done.id, lambda job: end(job).evolve(result="x" * 100_000))
+        store.close()
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*") if path.is_file()}
+    directories = {stat.S_IMODE(path.stat().st_mode) for path in [home, *home.rglob("*")] if path.is_dir()}
+    assert (modes, directories) == ({0o600}, {0o700})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes")
+def test_a_home_that_was_there_keeps_its_mode(tmp_path: Path):
+    (tmp_path / "shared").mkdir(mode=0o755)
+    (tmp_path / "shared").chmod(0o755)
+    FileJobStore(tmp_path / "shared").close()
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "shared" / "jobs").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("status", [JobState.RUNNING, JobState.COMPLETED])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"[]", b"null", b'{"format":1}', b"\xff\xfe", b"[" * 100_000, b'{"format":1,"id":5}', None],
+)
+def test_a_damaged_record_is_set_aside_with_a_warning_and_costs_only_itself(
+    store: FileJobStore, home: Path, caplog: pytest.LogCaptureFixture, status: JobState, damage: bytes | None
+):
+    bad, good = a_job(status), a_job(status)
+    for job in (bad, good):
+        store.create(job)
+    path = record_of(home, bad)
+    path.write_bytes(path.read_bytes()[:100] if damage is None else damage)
+    assert store.list() == ([good], False)
+    assert store.get(bad.id) is None
+    assert not path.exists()
+    (moved,) = store.damaged()
+    assert moved.name.startswith(path.name)
+    assert str(path) in caplog.text
+    assert str(moved) in caplog.text
+
+
+def test_a_record_under_a_foreign_name_is_set_aside(store: FileJobStore, home: Path):
+    job = a_job()
+    store.create(job)
+    path = record_of(home, job)
+    path.with_name(new_job_id() + ".json").write_bytes(path.read_bytes())
+    path.with_name("notes.json").write_text("{}")
+    path.with_name("directory.json").mkdir()
+    assert store.list() == ([job], False)
+    assert len(store.damaged()) == 3
+
+
+def test_a_finished_record_among_the_live_is_set_aside(store: FileJobStore, home: Path):
+    job = a_job(JobState.COMPLETED)
+    store.create(job)
+    record_of(home, job).rename(home / "jobs" / "live" / f"{job.id}.json")
+    assert store.get(job.id) is None
+    assert len(store.damaged()) == 1
+
+
+def test_a_record_of_a_newer_version_is_left_alone_and_named(
+    store: FileJobStore, home: Path, caplog: pytest.LogCaptureFixture
+):
+    job = a_job()
+    store.create(job)
+    path = record_of(home, job)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    for ask in (lambda: store.get(job.id), lambda: store.update(job.id, end), lambda: store.create(job)):
+        with pytest.raises(StoreError, match="99"):
+            ask()
+    assert store.list() == ([], False)
+    assert "99" in caplog.text
+    assert path.exists()
+    assert store.damaged() == []
+
+
+def test_a_home_of_a_newer_version_is_not_opened(store: FileJobStore, home: Path):
+    (home / "jobs" / "format.json").write_text('{"format": 99}')
+    with pytest.raises(StoreError, match="99"):
+        FileJobStore(home)
+
+
+def test_a_job_that_is_both_live_and_final_is_final_and_listed_once(store: FileJobStore, home: Path):
+    job = a_job()
+    store.create(job)
+    live = home / "jobs" / "live" / f"{job.id}.json"
+    left = live.read_bytes()
+    done = store.update(job.id, end)
+    live.write_bytes(left)
+    assert store.get(job.id) == done
+    assert store.list() == ([done], False)
+    assert store.list(JobState.RUNNING) == ([], False)
+    assert store.update(job.id, lambda _: pytest.fail("called")) == done
+    assert not live.exists()
+    live.write_bytes(left)
+    FileJobStore(home).close()
+    assert not live.exists()
+    live.write_bytes(left)
+    assert store.prune(lambda _: True).removed == 1
+    assert store.get(job.id) is None
+
+
+@pytest.mark.parametrize("ask", ["get", "list"])
+def test_a_job_that_ends_while_it_is_read_is_found_where_it_went(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch, ask: str
+):
+    job = a_job()
+    store.create(job)
+    other, read, done = FileJobStore(home), store._records.read, []
+
+    def read_late(key: str, tree: str, *, locked: bool = False):
+        if tree == "live" and not done:
+            done.append(other.update(job.id, end))
+        return read(key, tree, locked=locked)
+
+    monkeypatch.setattr(store._records, "read", read_late)
+    found = store.get(job.id) if ask == "get" else store.list()[0][0]
+    assert [found] == done
+    other.close()
+
+
+def test_opening_removes_what_dead_writers_left(store: FileJobStore, home: Path):
+    tmp = home / "jobs" / "tmp"
+    kept, old, dead = tmp / f"{os.getpid()}-a.tmp", tmp / f"{os.getpid()}-b.tmp", tmp / f"{2**22 + 1}-c.tmp"
+    for path in (kept, old, dead):
+        path.write_text("half")
+    os.utime(old, (1, 1))
+    FileJobStore(home).close()
+    assert list(tmp.iterdir()) == [kept]
+
+
+def test_opening_finishes_a_removal(store: FileJobStore, home: Path):
+    job = a_job(JobState.COMPLETED)
+    store.create(job)
+    store.folder(job.id).mkdir(parents=True)
+    record_of(home, job).rename(home / "jobs" / "trash" / f"{job.id}.json")
+    assert store.get(job.id) is None
+    FileJobStore(home).close()
+    assert not store.folder(job.id).exists()
+    assert list((home / "jobs" / "trash").iterdir()) == []
+
+
+def test_pruning_leaves_no_empty_directory_of_times(store: FileJobStore, home: Path):
+    store.create(a_job(JobState.FAILED))
+    store.prune(lambda _: True)
+    assert list((home / "jobs" / "failed").iterdir()) == []
+
+
+@pytest.mark.parametrize(("content", "word"), [(None, "gone"), (b"{", "damaged")])
+def test_a_large_result_that_was_lost_is_named_in_the_note(
+    store: FileJobStore, content: bytes | None, word: str
+):
+    job = a_job()
+    store.create(job)
+    store.update(job.id, lambda old: end(old).evolve(result="x" * 100_000))
+    result = store.folder(job.id) / "result.json"
+    result.write_bytes(content) if content else result.unlink()
+    found = store.get(job.id)
+    assert found is not None
+    assert found.result is None
+    assert word in (found.result_note or "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_an_error_of_the_disk_is_a_sentence_and_leaves_the_record_whole(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    job = a_job()
+    store.create(job)
+    store.close()  # the list for people is written through the same calls
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number), str(home / "jobs"))
+
+    monkeypatch.setattr(atomic.os, "replace", fail)
+    with pytest.raises(StoreError, match=rf"write job {job.id}: .*{home}"):
+        store.update(job.id, end)
+    monkeypatch.undo()
+    assert store.get(job.id) == job
+    assert list((home / "jobs" / "tmp").iterdir()) == []
+    store.update(job.id, end)
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=f"{tmp_path}/file/home"):
+        FileJobStore(tmp_path / "file" / "home")
+
+
+def test_fsync_reaches_the_record_and_its_directory(home: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[str] = []
+    real = os.fsync
+    link = "/proc/self/fd"
+    if not os.path.isdir(link):
+        pytest.skip("needs /proc to see what was synced")
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.readlink(f"{link}/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = FileJobStore(home, fsync=True)
+    synced.clear()
+    job = a_job()
+    store.create(job)
+    assert str(home / "jobs" / "live") in synced
+    assert any(path.startswith(str(home / "jobs" / "tmp")) for path in synced)
+    store.close()
+
+
+def test_a_lock_that_stays_taken_names_its_holder(store: FileJobStore, home: Path):
+    hasty, job = FileJobStore(home, lock_s=0.05), a_job()
+    store.create(job)
+
+    def too_long(old: Job) -> Job:
+        with pytest.raises(StoreLocked, match=str(os.getpid())):
+            hasty.update(job.id, end)
+        assert hasty.get(job.id) == job
+        return end(old)
+
+    store.update(job.id, too_long)
+    hasty.close()
+
+
+def test_the_public_list_has_the_live_and_the_recent_jobs_in_the_shape_of_tools(home: Path):
+    store = FileJobStore(home)
+    live = a_job(job_id="first").evolve(created_at=utc_now() - timedelta(days=1))
+    store.create(live)
+    for _ in range(101):
+        store.create(a_job(JobState.COMPLETED))
+    big = end(a_job(job_id="last")).evolve(created_at=utc_now() + timedelta(days=1), result="x" * 10_000)
+    store.create(big)
+    store.close()
+    listed = json.loads((home / "meta" / "jobs.json").read_text())
+    assert len(listed) == 101
+    assert listed[0]["id"] == big.id
+    assert (listed[0]["result"], "left out" in listed[0]["result_note"]) == (None, True)
+    assert listed[-1] == live.to_json()
+
+
+def test_the_public_list_follows_without_close(store: FileJobStore, home: Path):
+    job = a_job()
+    store.create(job)
+    path = home / "meta" / "jobs.json"
+    eventually(lambda: path.exists() and job.id in path.read_text())
+    store.update(job.id, end)
+    eventually(lambda: '"completed"' in path.read_text())
