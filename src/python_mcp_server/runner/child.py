@@ -1,0 +1,212 @@
+"""The child process of a call: output to files, its time limit, the end of its tree, its exact usage.
+
+Runs in the main thread of a worker. It waits in the kernel, so a signal handler that raises there
+(a cancel) ends the wait at once; whatever exception passes through, the child's tree goes first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server import processes
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.model import ProcessIdentity
+from python_mcp_server.runner import leftovers
+from python_mcp_server.runner.output import open_stream
+
+TERM_GRACE_S: Final = 0.5
+"""How long a child of a cancelled call may react to SIGTERM; guessed, a quarter of a body's grace."""
+_UNKNOWN_EXIT: Final = 255
+"""Of a child that was reaped by somebody else, or by ourselves in the instant of a cancel."""
+_POLL_MAX_S: Final = 86_400.0
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+Watch = Callable[[int], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start. Its variables hold secrets, so they do not show in its text."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a child ended.
+
+    Attributes:
+        exit_code: Negative for the number of the signal that ended it.
+        elapsed_s: From before its start until it was reaped, by the monotonic clock.
+        cpu_s: User and system time of the child and of everything below it that was waited for.
+        max_rss_bytes: The kernel's peak of the largest process. It is too high where this process
+            is larger than the child: the peak from before `exec` is counted too. 0 where unknown.
+        timed_out: Whether the time limit ended it.
+    """
+
+    exit_code: int
+    elapsed_s: float
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Reaped:
+    exit_code: int
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+
+
+def run_child(
+    command: Command,
+    *,
+    stdout: Path,
+    stderr: Path,
+    job_id: str,
+    deadline: float | None = None,
+    watch: Watch | None = None,
+) -> Ending:
+    """Run a command to its end and return how it ended; nothing of its tree is left then.
+
+    Args:
+        command: What to run.
+        stdout: File that its output is appended to.
+        stderr: The same for its errors.
+        job_id: What its tree carries in its environment.
+        deadline: When it is killed, on the monotonic clock; None for never.
+        watch: Called with the child's pid; the context that it returns is open while the child runs.
+
+    Raises:
+        InvalidInput: The command cannot be started with these arguments.
+        ToolchainError: The interpreter cannot be started at all.
+    """
+    started = time.monotonic()
+    before = leftovers.own_children()
+    process = _spawn(command, stdout, stderr, job_id)
+    child = processes.identify(process.pid) or process.pid
+    try:
+        with ExitStack() as stack:
+            if watch is not None:
+                stack.enter_context(watch(process.pid))
+            reaped = _await(process, deadline)
+        timed_out = reaped is None
+        if reaped is None:
+            processes.kill_tree(process.pid, job_id=job_id)
+            reaped = _reap(process, 0) or _Reaped(-signal.SIGTERM)
+        cpu_s = leftovers.end_leftovers(child, job_id, before)
+    except BaseException:
+        _end_tree(process, child, job_id, before)
+        raise
+    elapsed_s = time.monotonic() - started
+    return Ending(reaped.exit_code, elapsed_s, reaped.cpu_s + cpu_s, reaped.max_rss_bytes, timed_out)
+
+
+def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subprocess.Popen[bytes]:
+    with open_stream(stdout) as out, open_stream(stderr) as err:
+        try:
+            return subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env=command.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise _start_error(command, error) from error
+        except BaseException:
+            # A cancel between fork and return: only the variable in its environment finds the child.
+            processes.kill_tree(-1, job_id=job_id, with_root=False)
+            raise
+
+
+def _start_error(command: Command, error: OSError) -> Exception:
+    if error.errno == errno.E2BIG:
+        size = sum(len(os.fsencode(part)) + 1 for part in command.argv)
+        return InvalidInput(f"args are too long: {size:,} bytes with the command; pass large input in a file")
+    if not command.cwd.is_dir():
+        return InvalidInput(f"directory {str(command.cwd)!r} is no directory that can be entered")
+    return ToolchainError(f"{command.argv[0]} cannot be started: {error.strerror or error}")
+
+
+def _await(process: subprocess.Popen[bytes], deadline: float | None) -> _Reaped | None:
+    """Wait for the end; None where the deadline came first."""
+    if not hasattr(os, "pidfd_open"):
+        return _await_by_looking(process, deadline)
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return _reap(process, 0)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while not poll.poll(1000 * min(_left(deadline), _POLL_MAX_S)):
+            if _left(deadline) <= 0:
+                return None
+    finally:
+        os.close(pidfd)
+    return _reap(process, 0)
+
+
+def _await_by_looking(process: subprocess.Popen[bytes], deadline: float | None) -> _Reaped | None:
+    pause_s = 0.001
+    while (reaped := _reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.02)
+    return reaped
+
+
+def _left(deadline: float | None) -> float:
+    return _POLL_MAX_S if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _reap(process: subprocess.Popen[bytes], options: int) -> _Reaped | None:
+    """Take the exit status and the kernel's accounting; None where the child still runs."""
+    if not hasattr(os, "wait4"):
+        code = process.poll() if options else process.wait()
+        return None if code is None else _Reaped(code)
+    try:
+        pid, status, usage = os.wait4(process.pid, options)
+    except ChildProcessError:
+        return _Reaped(_UNKNOWN_EXIT)
+    if pid == 0:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a pid of others
+    return _Reaped(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT)
+
+
+def _end_tree(
+    process: subprocess.Popen[bytes], child: ProcessIdentity | int, job_id: str, before: frozenset[int]
+) -> None:
+    """End everything of a call that is given up: politely, then for good."""
+    if process.returncode is None:
+        _terminate(process)
+        reaped = _await(process, time.monotonic() + TERM_GRACE_S)
+        processes.kill_tree(child, job_id=job_id, with_root=reaped is None)
+        if reaped is None:
+            _reap(process, 0)
+    leftovers.end_leftovers(child, job_id, before)
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
+            os.killpg(process.pid, signal.SIGTERM)  # not reaped yet, so the group is still this child's
+    else:
+        process.terminate()

@@ -1,0 +1,180 @@
+"""From what a caller asks for to what is started: the interpreter with its packages, then the argv.
+
+directory, header, python_version ──> interpreter_in_directory ──┐
+dependencies, header, python_version ──> interpreter_with ───────┴─> Interpreter ──> command_for
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.runner.child import Command
+from python_mcp_server.runner.environ import child_environment, scripts_folder
+from python_mcp_server.runner.environments import environment_for
+from python_mcp_server.runner.inline import launcher_arguments
+from python_mcp_server.runner.metadata import Header
+from python_mcp_server.runner.project import Project, find_project, serves, sync_project
+from python_mcp_server.runner.pythons import check_request, find_python, is_own, own_version, version_in
+from python_mcp_server.runner.session import Session
+from python_mcp_server.runner.uv import Uv, find_uv
+
+Strategy = Literal["uv-run", "system-python"]
+UV: Final[Strategy] = "uv-run"
+SYSTEM: Final[Strategy] = "system-python"
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What runs a script.
+
+    Attributes:
+        python: Its path.
+        strategy: Whether uv gave it its packages.
+        detail: Which one it is, in words.
+        venv: Its virtual environment, where its programs come first.
+        resolved: The packages that were installed for it.
+        version: Its version, where that is known without starting it.
+        install_s: How long it took to prepare; None where nothing had to be.
+    """
+
+    python: str
+    strategy: Strategy
+    detail: str
+    venv: Path | None = None
+    resolved: tuple[str, ...] = ()
+    version: str = ""
+    install_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A file to run.
+
+    Attributes:
+        path: Where it is.
+        home: What stands in `sys.path[0]` for inline code; None for a script in its own place.
+    """
+
+    path: Path
+    home: Path | None = None
+
+
+def interpreter_in_directory(
+    uv: Uv, directory: Path, header: Header | None, *, use_uv: bool, python_version: str | None
+) -> Interpreter:
+    """Return what runs a script of a directory: the script's header first, then the directory's own.
+
+    Where neither asks for anything it is this interpreter itself, for uv would only cost time.
+    """
+    if python_version is not None:
+        check_request(python_version)
+    if not use_uv:
+        return _system(uv, directory, python_version)
+    if header is not None:
+        return interpreter_with(uv, header, python_version)
+    project = find_project(directory)
+    if project is not None and project.managed:
+        return _timed(lambda: _of_project(uv, project, python_version))
+    if (
+        project is not None
+        and project.venv
+        and (python_version is None or serves(project.venv, python_version))
+    ):
+        return _of_venv(project.venv)
+    if python_version is None or is_own(python_version):
+        return _own("nothing here asks for another")
+    return _timed(
+        lambda: Interpreter(find_python(uv, python_version), UV, f"Python {python_version}, found by uv")
+    )
+
+
+def interpreter_with(uv: Uv, header: Header, python_version: str | None) -> Interpreter:
+    """Return what runs a script with the packages of its header and no others."""
+    python_request = python_version or header.requires_python
+    if python_request is not None:
+        check_request(python_request)
+
+    def prepare() -> Interpreter:
+        made = environment_for(uv, header, python_request)
+        packages = (
+            f"{len(header.dependencies)} {'requirement' if len(header.dependencies) == 1 else 'requirements'}"
+        )
+        detail = f"Python {made.python_version} with {packages} in an environment of its own"
+        return Interpreter(made.python, UV, detail, made.venv, made.resolved, made.python_version)
+
+    return _timed(prepare)
+
+
+def command_for(
+    interpreter: Interpreter, script: Script, args: Sequence[str] | None, cwd: Path, session: Session
+) -> Command:
+    """Return what to start."""
+    own = interpreter.python == sys.executable
+    env = child_environment(session.given, session.job_id, own=own, venv=interpreter.venv)
+    start = (str(script.path),) if script.home is None else launcher_arguments(script.path, script.home)
+    return Command((interpreter.python, *start, *(args or ())), cwd, env)
+
+
+def check_arguments(args: Sequence[str] | None) -> None:
+    """Refuse what a command line cannot carry.
+
+    Raises:
+        InvalidInput: The text names the first wrong argument.
+    """
+    for arg in args or ():
+        if not isinstance(arg, str) or "\0" in arg:  # type: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInput(f"args has {arg!r}; each must be text without NUL")
+
+
+def _own(why: str) -> Interpreter:
+    return Interpreter(
+        sys.executable, SYSTEM, f"the server's own Python {own_version()}: {why}", version=own_version()
+    )
+
+
+def _of_venv(venv: Path) -> Interpreter:
+    python = scripts_folder(venv) / ("python.exe" if sys.platform == "win32" else "python")
+    return Interpreter(str(python), UV, f"the environment {venv}", venv, version=version_in(venv))
+
+
+def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpreter:
+    python, venv = sync_project(uv, project, python_version)
+    return Interpreter(python, UV, f"the project {project.root}", venv, version=version_in(venv))
+
+
+def _system(uv: Uv, directory: Path, python_version: str | None) -> Interpreter:
+    """Return an interpreter as it is, with no packages of anyone's choosing."""
+    request = python_version
+    if request is None and (project := find_project(directory)) is not None:
+        request = project.requires_python
+    if request is None or is_own(request):
+        return _own("use_uv is false" if request is None else f"it is {request}")
+    return _timed(
+        lambda: Interpreter(_installed_python(uv, request), SYSTEM, f"an installed Python {request}")
+    )
+
+
+def _installed_python(uv: Uv, request: str) -> str:
+    try:
+        find_uv()
+    except ToolchainError:
+        found = shutil.which(f"python{request}")
+        if found is None:
+            raise InvalidInput(
+                f"python_version {request!r} is not installed; here is {own_version()}"
+            ) from None
+        return found
+    return find_python(uv, request, download=False)
+
+
+def _timed(prepare: Callable[[], Interpreter]) -> Interpreter:
+    started = time.monotonic()
+    interpreter = prepare()
+    return replace(interpreter, install_s=time.monotonic() - started)

@@ -1,0 +1,95 @@
+"""The environment variables of a child: the worker's own without what is private to us, then the
+caller's file, then the caller's variables. Values are secrets: no error text here shows one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.settings import PREFIX
+
+_PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
+_OF_OUR_INTERPRETER: Final = frozenset({"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"})
+_DEFAULTS: Final = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def given_variables(
+    env_vars: Mapping[str, str] | None, env_file: str | None, base: Path, fallback: Path | None = None
+) -> dict[str, str]:
+    """Return what the caller sets: the file's variables, then `env_vars` on top.
+
+    Args:
+        env_vars: Names and values.
+        env_file: A file in dotenv form; relative to `base`.
+        base: Where relative paths start.
+        fallback: A file that is read when no `env_file` is given and it is there.
+
+    Raises:
+        InvalidInput: A name or value cannot be one, or the file is missing.
+    """
+    path = _env_file(env_file, base) if env_file is not None else fallback
+    given = _read_env_file(path) if path is not None and path.is_file() else {}
+    for name, value in (env_vars or {}).items():
+        _check(name, value)
+        given[name] = value
+    return given
+
+
+def child_environment(
+    given: Mapping[str, str], job_id: str, *, own: bool, venv: Path | None = None
+) -> dict[str, str]:
+    """Return the whole environment of a child.
+
+    Args:
+        given: What `given_variables` returned.
+        job_id: The job, so that its tree can be found.
+        own: Whether the child is this very interpreter; any other must not see our packages.
+        venv: The virtual environment whose programs come first.
+    """
+    env = {name: value for name, value in os.environ.items() if not _private(name, own=own)}
+    env = {**_DEFAULTS, **env, **given, JOB_VARIABLE: job_id}
+    if venv is not None:
+        env["VIRTUAL_ENV"] = str(venv)
+        env["PATH"] = str(scripts_folder(venv)) + os.pathsep + env.get("PATH", os.defpath)
+    return env
+
+
+def scripts_folder(venv: Path) -> Path:
+    """Return where a virtual environment keeps its programs."""
+    return venv / ("Scripts" if os.name == "nt" else "bin")
+
+
+def _private(name: str, *, own: bool) -> bool:
+    return name.startswith(_PRIVATE_PREFIXES) or (not own and name in _OF_OUR_INTERPRETER)
+
+
+def _env_file(env_file: str, base: Path) -> Path:
+    path = base / Path(env_file).expanduser()
+    if not path.is_file():
+        raise InvalidInput(f"env_file {env_file!r} does not exist as a file ({path})")
+    return path
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    try:
+        values = dotenv_values(path, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"env_file {str(path)!r} cannot be read: {type(error).__name__}") from None
+    return {name: value for name, value in values.items() if name and value is not None}
+
+
+def _check(name: object, value: object) -> None:
+    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        raise InvalidInput(
+            f"env_vars has the name {name!r}; a name is text without '=' and NUL, and not empty"
+        )
+    if not isinstance(value, str):
+        raise InvalidInput(f"env_vars[{name!r}] is of type {type(value).__name__}; a value must be text")
+    if "\0" in value:
+        raise InvalidInput(f"env_vars[{name!r}] holds a NUL character, which no variable can")

@@ -1,0 +1,52 @@
+"""Code without a file of its own, run as if it lay in a directory, without leaving a file there.
+
+The code becomes a real file in the job's folder, so that tracebacks show its lines and
+`multiprocessing` finds `__main__` again by its `__file__`; a launcher puts the directory where a
+script's own directory stands, `sys.path[0]`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+SCRIPT_NAME: Final = "script.py"
+
+LAUNCHER: Final = """\
+def _launch():
+    import sys
+    main = sys.modules["__main__"]
+    path, home = sys.argv[1:3]
+    sys.argv[:3] = [path]
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = home
+    def show(kind, error, trace):
+        while trace is not None and trace.tb_frame.f_code.co_filename == "<string>":
+            trace = trace.tb_next
+        sys.__excepthook__(kind, error.with_traceback(trace), trace)
+    sys.excepthook = show
+    del main._launch
+    main.__file__ = path
+    main.__cached__ = None
+    main.__loader__ = sys.modules["_frozen_importlib_external"].SourceFileLoader("__main__", path)
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
+exec(_launch())
+"""
+"""Runs in any Python 3, in the `__main__` of the script, and leaves no name of its own there. The
+hook hides the launcher's own frame from tracebacks."""
+
+
+def write_script(folder: Path, source: str) -> Path:
+    """Write the code into a job's folder and return the file."""
+    path = folder / SCRIPT_NAME
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+        file.write(source)
+    return path
+
+
+def launcher_arguments(script: Path, home: Path) -> tuple[str, ...]:
+    """Return what follows the interpreter to run `script` as if it lay in `home`."""
+    return ("-c", LAUNCHER, str(script), str(home))

@@ -1,0 +1,76 @@
+"""What a child leaves behind when it ends: background processes in its group, daemons that this
+process inherited as their subreaper. Looking costs two system calls, not a scan; only where
+something is found the whole tree is searched and ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from python_mcp_server import processes
+from python_mcp_server.context import in_worker
+from python_mcp_server.model import ProcessIdentity
+
+
+def own_children() -> frozenset[int]:
+    """Return the pids of this process's children, on a worker that inherits orphans; else nothing.
+
+    Outside a worker the children are other people's business, and none is inherited.
+    """
+    if not (processes.LINUX and in_worker()):
+        return frozenset()
+    pids: list[bytes] = []
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            pids += Path(f"/proc/self/task/{thread}/children").read_bytes().split()
+        except FileNotFoundError:
+            continue  # a thread that ended meanwhile
+    return frozenset(map(int, pids))
+
+
+def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[int]) -> float:
+    """End what is left of the tree of a child that was reaped.
+
+    Args:
+        child: The child; its pid alone where it ended before it could be identified.
+        job_id: What its tree carries in its environment.
+        before: `own_children()` from before its start: those are not touched.
+
+    Returns:
+        The CPU seconds of the orphans that were reaped.
+    """
+    cpu_s, orphans = _reap(own_children() - before)
+    if not orphans and not _group_lives(child if isinstance(child, int) else child.pid):
+        return cpu_s
+    for orphan in orphans:
+        processes.kill_tree(orphan, job_id=job_id)
+    processes.kill_tree(child, job_id=job_id, with_root=False)
+    return cpu_s + _reap(own_children() - before)[0]
+
+
+def _reap(pids: frozenset[int]) -> tuple[float, list[int]]:
+    """Reap those that ended; return their CPU seconds, and who still runs."""
+    cpu_s = 0.0
+    running: list[int] = []
+    for pid in pids:
+        try:
+            reaped, _, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # somebody else of this process reaped it
+        if reaped:
+            cpu_s += usage.ru_utime + usage.ru_stime
+        else:
+            running.append(pid)
+    return cpu_s, running
+
+
+def _group_lives(pid: int) -> bool:
+    if not hasattr(os, "killpg"):
+        return False
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,173 @@
+"""PEP 723: what a script says about itself in a comment block, `# /// script`.
+
+https://peps.python.org/pep-0723/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard, cast
+
+from python_mcp_server.errors import InvalidInput
+
+_BLOCK: Final = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$")
+_NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_KEYS: Final = frozenset({"dependencies", "requires-python", "tool"})
+_LEADING: Final = re.compile(r"\A(?:\ufeff)?(?:#!.*\n)?(?:#.*coding[:=].*\n)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a script asks for.
+
+    Attributes:
+        requires_python: A version specifier, or None.
+        dependencies: Requirements in the form of PEP 508.
+        tool_text: The text of its `[tool.*]` tables, as it stands.
+    """
+
+    requires_python: str | None = None
+    dependencies: tuple[str, ...] = ()
+    tool_text: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header under the names of PEP 723."""
+        return {"requires-python": self.requires_python, "dependencies": list(self.dependencies)}
+
+
+def parse_header(source: str) -> Header | None:
+    """Return the header of a script, or None where it has none.
+
+    Raises:
+        InvalidInput: There are several, or it is not valid.
+    """
+    if "# /// script" not in source:
+        return None
+    blocks = list(_BLOCK.finditer(_unix_lines(source)))
+    if len(blocks) > 1:
+        raise InvalidInput(f"the script has {len(blocks)} '# /// script' blocks; PEP 723 permits one")
+    return _parse_block(_content(blocks[0])) if blocks else None
+
+
+def with_header(source: str, dependencies: Sequence[str] | None, requires_python: str | None) -> str:
+    """Return the script with these facts in its header; what the header says already is kept.
+
+    A requirement replaces the one for the same package.
+
+    Raises:
+        InvalidInput: The present header or one of the given values is not valid.
+    """
+    check_requirements(dependencies or ())
+    if requires_python:
+        check_specifier(requires_python, "requires_python")
+    present = parse_header(source)
+    if not dependencies and not requires_python:
+        return source
+    present = present or Header()
+    header = Header(
+        requires_python or present.requires_python,
+        merge(present.dependencies, dependencies or ()),
+        present.tool_text,
+    )
+    text = _unix_lines(source)
+    block = render(header)
+    if (found := _BLOCK.search(text)) is not None:
+        return text[: found.start()] + block + text[found.end() :]
+    start = _LEADING.match(text)
+    at = start.end() if start else 0
+    return f"{text[:at]}{block}\n{text[at:]}"
+
+
+def merge(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
+    """Return both lists of requirements; one of `second` replaces that of `first` for the same package."""
+    replaced = {_package(requirement) for requirement in second}
+    kept = [requirement for requirement in first if _package(requirement) not in replaced]
+    return tuple(dict.fromkeys([*kept, *second]))
+
+
+def check_requirements(requirements: Sequence[str]) -> None:
+    """Refuse what is no requirement.
+
+    Raises:
+        InvalidInput: The text names the first wrong one.
+    """
+    if not requirements:
+        return
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for requirement in requirements:
+        try:
+            Requirement(requirement)
+        except (InvalidRequirement, TypeError, AttributeError):
+            raise InvalidInput(
+                f"dependency {requirement!r} is no requirement; write 'name', 'name>=1.2' or 'name @ URL'"
+            ) from None
+
+
+def check_specifier(specifier: str, name: str) -> None:
+    """Refuse what is no version specifier.
+
+    Raises:
+        InvalidInput: The text names the argument and its value.
+    """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(specifier)
+    except InvalidSpecifier:
+        raise InvalidInput(f"{name} is {specifier!r}; write a version specifier such as '>=3.11'") from None
+
+
+def _parse_block(content: str) -> Header:
+    import tomllib
+
+    try:
+        data = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"the script's '# /// script' header is no valid TOML: {error}") from None
+    if unknown := sorted(data.keys() - _KEYS):
+        known = ", ".join(sorted(_KEYS))
+        raise InvalidInput(f"the script's header has the key {unknown[0]!r}; PEP 723 knows {known}")
+    requires, dependencies = data.get("requires-python"), data.get("dependencies", [])
+    if requires is not None and not isinstance(requires, str):
+        raise InvalidInput(
+            f"the script's header has requires-python = {requires!r}; it must be text such as '>=3.11'"
+        )
+    if not _is_texts(dependencies):
+        raise InvalidInput(f"the script's header has dependencies = {dependencies!r}; it must list texts")
+    tables = re.search(r"(?m)^\[", content) if "tool" in data else None
+    return Header(requires, tuple(dependencies), content[tables.start() :] if tables else "")
+
+
+def _is_texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
+
+
+def render(header: Header) -> str:
+    """Return the comment block, without a line end after it."""
+    lines: list[str] = []
+    if header.requires_python:
+        lines.append(f"requires-python = {json.dumps(header.requires_python)}")
+    lines.append("dependencies = [" + ("" if header.dependencies else "]"))
+    if header.dependencies:
+        lines += [f"  {json.dumps(dependency, ensure_ascii=False)}," for dependency in header.dependencies]
+        lines.append("]")
+    lines += header.tool_text.splitlines()
+    return "\n".join(["# /// script", *(f"# {line}" if line else "#" for line in lines), "# ///"])
+
+
+def _content(block: re.Match[str]) -> str:
+    lines = block["content"].splitlines(keepends=True)
+    return "".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+
+
+def _package(requirement: str) -> str:
+    name = _NAME.match(requirement)
+    return re.sub(r"[-_.]+", "-", name[1]).lower() if name else requirement
+
+
+def _unix_lines(source: str) -> str:
+    return source.replace("\r\n", "\n")

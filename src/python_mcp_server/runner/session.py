@@ -1,0 +1,54 @@
+"""What the phases of one call share: its folder, its time limit, its job, the caller's variables."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from python_mcp_server.errors import InvalidInput
+
+_LONGEST_S: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One call of a script tool.
+
+    Attributes:
+        folder: A private directory for its files.
+        home: The home of the product, for what calls share.
+        job_id: What its processes carry in their environment.
+        given: The variables that the caller set; they hold secrets.
+        deadline: When all its processes are ended, on the monotonic clock; None for never.
+    """
+
+    folder: Path
+    home: Path
+    job_id: str
+    given: Mapping[str, str] = field(repr=False)
+    deadline: float | None = None
+
+
+def make_private(folder: Path) -> None:
+    """Make a directory under the home, and the home itself, for this user only."""
+    for path in (folder.parent, folder):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def deadline_after(timeout_seconds: float) -> float | None:
+    """Return when a call that starts now is over; None for a limit of 0, which is none.
+
+    Raises:
+        InvalidInput: The limit is negative or no number.
+    """
+    given: Any = timeout_seconds  # a direct caller may give anything
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not number or math.isnan(timeout_seconds) or timeout_seconds < 0:
+        raise InvalidInput(f"timeout_seconds is {given!r}; it must be a number of seconds, or 0 for no limit")
+    if timeout_seconds == 0 or timeout_seconds > _LONGEST_S:
+        return None
+    return time.monotonic() + timeout_seconds

@@ -1,0 +1,110 @@
+"""uv as a child of a call: found, run under the call's time limit, its errors in one sentence."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.errors import LimitExceeded, ToolchainError
+from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.environ import child_environment
+from python_mcp_server.runner.session import Session
+
+_SETTINGS: Final = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+_REFUSALS: Final = (
+    "No solution found",
+    "not found in the package registry",
+    "Failed to parse",
+    "Distribution not found",
+)
+_START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
+_BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
+_SENTENCE_CHARS: Final = 700
+
+
+class UvRefused(ToolchainError):
+    """uv ended with an error.
+
+    Attributes:
+        by_request: Whether what was asked for cannot be, as against a machine that cannot serve.
+    """
+
+    def __init__(self, sentence: str, *, by_request: bool = False) -> None:
+        super().__init__(sentence)
+        self.by_request = by_request
+
+    def __reduce__(self) -> tuple[type[UvRefused], tuple[str]]:
+        return type(self), (str(self),)
+
+
+@dataclass(frozen=True, slots=True)
+class Uv:
+    """uv within one call."""
+
+    session: Session
+
+    def __call__(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Run uv with these arguments and return what it wrote to stdout.
+
+        Raises:
+            ToolchainError: uv is not there.
+            UvRefused: It ended with an error; the text is its own sentence.
+            LimitExceeded: The call's time limit came first.
+        """
+        folder = self.session.folder
+        out, err = folder / "install.stdout", folder / "install.stderr"
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
+        variables = child_environment(self.session.given, self.session.job_id, own=False)
+        variables.update(_SETTINGS, **(env or {}))
+        command = Command((find_uv(), *args), cwd or folder, variables)
+        ending = run_child(
+            command, stdout=out, stderr=err, job_id=self.session.job_id, deadline=self.session.deadline
+        )
+        if ending.timed_out:
+            raise LimitExceeded(
+                f"the time limit came while uv was at work ({' '.join(args[:2])})", "time_limit"
+            )
+        if ending.exit_code != 0:
+            text = err.read_text("utf-8", errors="replace")
+            raise UvRefused(sentence(text), by_request=any(refusal in text for refusal in _REFUSALS))
+        return out.read_text("utf-8", errors="replace")
+
+
+def find_uv() -> str:
+    """Return the path of uv: the one of its package, else one on the PATH.
+
+    Raises:
+        ToolchainError: There is none.
+    """
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found is None:
+        raise ToolchainError(
+            "uv was not found; install it with 'pip install uv', or run plain scripts with use_uv=false"
+        )
+    return found
+
+
+def sentence(stderr: str) -> str:
+    """Return uv's error as one line: from its first `error:` on, without what leads up to it."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    starts = [i for i, line in enumerate(lines) if _START.match(line)]
+    useful = (
+        lines[starts[0] :] if starts else [line for line in lines if line and not line.startswith("warning:")]
+    )
+    text = ""
+    for line in useful:
+        words = _BRANCH.sub("", line)
+        if words and not line.startswith(("warning:", "[")):
+            text += ("" if not text else " " if words == line else "; ") + words
+    text = re.sub(r"\s+", " ", text).replace(":;", ":").replace(".;", ".")
+    return text[:_SENTENCE_CHARS] or "uv ended without saying why"

@@ -1,0 +1,1 @@
+"""Tool bodies: plain functions of plain data, importable in a worker."""

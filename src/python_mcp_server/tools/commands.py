@@ -1,0 +1,33 @@
+"""The body of a `CommandJob`: any program as a job, without an interpreter of ours."""
+
+from __future__ import annotations
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.child import Command
+from python_mcp_server.runner.environ import child_environment, given_variables
+from python_mcp_server.tools.results import CommandResult
+from python_mcp_server.tools.running import existing_directory, script_call
+
+
+def run_command(
+    argv: list[str], cwd: str, timeout_seconds: float = 0, env_vars: dict[str, str] | None = None
+) -> CommandResult:
+    """Run a program to its end and return its output and exit code.
+
+    Args:
+        argv: The program and its arguments; no shell is involved.
+        cwd: Its working directory; it must exist.
+        timeout_seconds: After this long it and everything it started are killed. 0 means no limit.
+        env_vars: Environment variables on top of the present ones. They are not stored.
+
+    Raises:
+        InvalidInput: There is no program, or no such directory.
+        ToolchainError: The program cannot be started.
+    """
+    if not argv:
+        raise InvalidInput("argv is empty; give a program and its arguments")
+    folder = existing_directory(cwd)
+    given = given_variables(env_vars, None, folder)
+    with script_call(timeout_seconds, given) as call:
+        env = child_environment(given, call.session.job_id, own=False)
+        return call.run_command(Command(tuple(argv), folder, env))

@@ -1,0 +1,114 @@
+"""Which Python, which time limit, which uv: what is decided before anything starts."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.runner import uv as uv_module
+from python_mcp_server.runner.project import find_project
+from python_mcp_server.runner.pythons import check_request, is_own, own_version
+from python_mcp_server.runner.session import deadline_after
+
+SHORT = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+@pytest.mark.parametrize("request_", ["3", SHORT, own_version(), f">={SHORT}", f"=={SHORT}.*"])
+def test_this_interpreter_serves_a_request_that_it_meets(request_: str) -> None:
+    check_request(request_)
+    assert is_own(request_)
+
+
+@pytest.mark.parametrize("request_", ["3.1", "2.7", f"<{SHORT}", "pypy3.10", f"{own_version()}1"])
+def test_this_interpreter_does_not_serve_another_version(request_: str) -> None:
+    check_request(request_)
+    assert not is_own(request_)
+
+
+@pytest.mark.parametrize("wrong", ["", "three", "-3.12", "3.12 ; rm", ">=three", "../python", 3.12])
+def test_what_is_no_version_is_refused_by_value(wrong: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check_request(wrong)
+    assert repr(wrong) in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.5, math.nan, "5", None, True])
+def test_a_time_limit_that_is_none_is_refused_by_value(wrong: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        deadline_after(wrong)
+    assert f"timeout_seconds is {wrong!r}" in str(refused.value)
+
+
+def test_a_time_limit_of_nought_is_no_limit() -> None:
+    assert deadline_after(0) is None
+    assert deadline_after(math.inf) is None
+    limit = deadline_after(100)
+    assert limit is not None
+    assert limit > time.monotonic()
+
+
+def test_a_missing_uv_is_a_sentence_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match="pip install uv"):
+        uv_module.find_uv()
+
+
+def test_uv_on_the_path_serves_where_its_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "uv"
+    program.write_text("#!/bin/sh\n", "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert uv_module.find_uv() == str(program)
+
+
+def test_an_error_of_uv_becomes_one_line() -> None:
+    stderr = """warning: Failed to inspect something
+  cause: of no interest
+error: No solution found when resolving dependencies
+  cause: Because nothing was found in the
+         registry, it cannot be.
+"""
+    assert uv_module.sentence(stderr) == (
+        "No solution found when resolving dependencies; "
+        "Because nothing was found in the registry, it cannot be."
+    )
+
+
+def test_a_refusal_of_uv_never_is_an_empty_sentence() -> None:
+    assert uv_module.sentence("") == "uv ended without saying why"
+
+
+def test_a_plain_directory_belongs_to_no_project(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n", "utf-8")
+    assert find_project(tmp_path) is None
+
+
+def test_a_project_is_found_up_to_the_root_of_its_repository(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname='p'\nrequires-python='>=3.9'\n", "utf-8")
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert find_project(inner) is None
+    (tmp_path / ".git").mkdir()
+    project = find_project(inner)
+    assert project is not None
+    assert (project.root, project.managed, project.requires_python) == (tmp_path, True, ">=3.9")
+    (inner / ".git").mkdir()
+    assert find_project(inner) is None
+
+
+def test_a_broken_project_is_refused_by_file(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project\n", "utf-8")
+    with pytest.raises(InvalidInput, match=r"pyproject\.toml cannot be read"):
+        find_project(tmp_path)

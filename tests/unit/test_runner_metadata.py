@@ -1,0 +1,110 @@
+"""PEP 723 headers: read, checked, written."""
+
+from __future__ import annotations
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.metadata import Header, check_requirements, merge, parse_header, with_header
+
+SCRIPT = """\
+#!/usr/bin/env python
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "requests[socks]<3",
+#   "rich",
+# ]
+#
+# [tool.uv]
+# exclude-newer = "2025-01-01T00:00:00Z"
+# ///
+'''What it does.'''
+print(1)
+"""
+
+
+def test_a_header_is_read() -> None:
+    header = parse_header(SCRIPT)
+    assert header is not None
+    assert header.requires_python == ">=3.11"
+    assert header.dependencies == ("requests[socks]<3", "rich")
+    assert header.tool_text.startswith("[tool.uv]\n")
+
+
+def test_a_header_with_windows_line_ends_is_read() -> None:
+    assert parse_header(SCRIPT.replace("\n", "\r\n")) == parse_header(SCRIPT)
+
+
+@pytest.mark.parametrize(
+    "source", ["", "print(1)\n", "# /// script\nprint(1)\n", "# /// other\n# a = 1\n# ///\n"]
+)
+def test_a_script_without_a_header_has_none(source: str) -> None:
+    assert parse_header(source) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("dependencies = [", "no valid TOML"),
+        ("dependencies = 'rich'", "'rich'"),
+        ("dependencies = [1]", "[1]"),
+        ("requires-python = 3.11", "3.11"),
+        ("depends = []", "'depends'"),
+    ],
+)
+def test_a_wrong_header_is_refused_by_name(content: str, named: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_header(f"# /// script\n# {content}\n# ///\n")
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_two_headers_are_refused() -> None:
+    block = "# /// script\n# dependencies = []\n# ///\n\n"
+    with pytest.raises(InvalidInput, match="2 '# /// script' blocks"):
+        parse_header(block * 2)
+
+
+def test_a_header_is_written_after_the_interpreter_line_and_reads_back() -> None:
+    written = with_header("#!/usr/bin/python\n# -*- coding: utf-8 -*-\nx = 1\n", ["numpy>=2"], ">=3.12")
+    assert written.startswith("#!/usr/bin/python\n# -*- coding: utf-8 -*-\n# /// script\n")
+    assert written.endswith("# ///\nx = 1\n")
+    assert parse_header(written) == Header(">=3.12", ("numpy>=2",))
+
+
+def test_merging_keeps_what_the_header_says_and_replaces_the_same_package() -> None:
+    header = parse_header(with_header(SCRIPT, ["Requests==2.32", "six"], None))
+    before = parse_header(SCRIPT)
+    assert header is not None
+    assert before is not None
+    assert header.dependencies == ("rich", "Requests==2.32", "six")
+    assert (header.requires_python, header.tool_text) == (before.requires_python, before.tool_text)
+
+
+def test_writing_the_same_header_again_changes_nothing() -> None:
+    once = with_header(SCRIPT, ["six"], ">=3.11")
+    assert with_header(once, ["six"], ">=3.11") == once
+
+
+def test_without_anything_to_add_the_source_stays_as_it_is() -> None:
+    assert with_header("x = 1\r\n", None, None) == "x = 1\r\n"
+
+
+def test_names_of_packages_are_compared_as_the_index_does() -> None:
+    assert merge(["Typing_Extensions>=4", "a"], ["typing-extensions==4.12"]) == (
+        "a",
+        "typing-extensions==4.12",
+    )
+
+
+@pytest.mark.parametrize("wrong", ["", "-e .", "a b", "numpy=>2", "--index-url x"])
+def test_what_is_no_requirement_is_refused_by_name(wrong: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check_requirements(["numpy", wrong])
+    assert repr(wrong) in str(refused.value)
+
+
+def test_a_wrong_specifier_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="requires_python is 'three'"):
+        with_header("x = 1\n", None, "three")

@@ -1,0 +1,66 @@
+"""The surface of the script tools: names, defaults and results as the product promises them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import pytest
+from pydantic import TypeAdapter
+
+from python_mcp_server.tools.benchmark import benchmark_script
+from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
+from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
+
+NONE = inspect.Parameter.empty
+RUN = {"timeout_seconds": 300, "env_vars": None, "env_file": None}
+WITH = {
+    "script_content": None,
+    "script_path": None,
+    "python_version": None,
+    "dependencies": None,
+    "args": None,
+} | RUN
+OUTPUT = {"stdout", "stderr", "exit_code", "execution_strategy", "elapsed_seconds"}
+RESOLVED = OUTPUT | {"resolved_dependencies", "python_version_used"}
+MEASURED = {"wall_time_seconds", "cpu_time_seconds", "peak_rss_mb"}
+SURFACE: list[tuple[Callable[..., Any], dict[str, Any], set[str]]] = [
+    (
+        run_script_in_dir,
+        {"directory": NONE, "script_path": None, "script_content": None, "args": None, "use_uv": True,
+         "python_version": None} | RUN,
+        OUTPUT,
+    ),
+    (run_script_with_dependencies, WITH, RESOLVED),
+    (benchmark_script, WITH | {"sample_interval": 0.05}, RESOLVED | MEASURED),
+    (
+        save_script,
+        {"script_name": NONE, "source": NONE, "dependencies": None, "requires_python": None,
+         "overwrite": False},
+        {"written", "path", "message"},
+    ),
+    (run_saved_script, {"script_name": NONE, "args": None} | RUN, OUTPUT),
+    (list_scripts, {}, {"scripts"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "parameters", "fields"), SURFACE)
+def test_a_tool_has_the_promised_parameters_and_result(
+    body: Callable[..., Any], parameters: dict[str, Any], fields: set[str]
+) -> None:
+    signature = inspect.signature(body)
+    assert {name: p.default for name, p in signature.parameters.items()} == parameters
+    schema = TypeAdapter(get_type_hints(body)["return"]).json_schema()
+    assert fields <= set(schema["required"])
+    assert (
+        schema["properties"].keys() - set(schema["required"])
+        <= get_type_hints(body)["return"].__optional_keys__
+    )
+
+
+@pytest.mark.parametrize("body", [body for body, _, _ in SURFACE])
+def test_every_parameter_is_explained_to_the_model(body: Callable[..., Any]) -> None:
+    text = inspect.getdoc(body) or ""
+    for name in inspect.signature(body).parameters:
+        assert f"\n    {name}: " in text
