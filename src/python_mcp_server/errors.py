@@ -10,6 +10,7 @@
     ├── StoreError                     the state cannot be read or written
     │   └── StoreLocked (TimeoutError) another process holds the lock for too long
     ├── ToolchainError                 an interpreter or uv is missing or cannot serve
+    │   └── UvRefused                  uv ended with an error of its own
     └── PoolClosed (RuntimeError)      no more work is taken
 
 `JobCancelled` stands apart in `cancelled.py`: it derives from `asyncio.CancelledError`, so that no
@@ -107,6 +108,21 @@ class StoreLocked(StoreError, TimeoutError):
 
 class ToolchainError(PythonMcpError):
     """An interpreter, or uv, is missing or cannot do what was asked; the text says what to do."""
+
+
+class UvRefused(ToolchainError):
+    """uv ended with an error; the text is uv's own sentence.
+
+    Attributes:
+        by_request: Whether what was asked for cannot be, as against a machine that cannot serve.
+    """
+
+    def __init__(self, sentence: str, by_request: bool = False) -> None:
+        super().__init__(sentence)
+        self.by_request = by_request
+
+    def __reduce__(self) -> tuple[type[UvRefused], tuple[str, bool]]:
+        return type(self), (str(self), self.by_request)
 
 
 class PoolClosed(PythonMcpError, RuntimeError):

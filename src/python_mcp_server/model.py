@@ -123,7 +123,8 @@ class Job:
         message: A sentence on the present state, such as why it still waits.
         result: Plain JSON, or None; set only when completed.
         result_note: Says so where the body's value was no JSON and `result` is its text.
-        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "server_died", "lost".
+        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "server_died",
+            "no_worker" (the machine gave no process), "lost".
         ending: The verdict of whoever is about to kill: "cancelled", "time_limit" or
             "memory_limit". Once it is set, only this verdict may be settled.
         owner: The process that settles it while it lives.

@@ -122,7 +122,8 @@ def family(starts: str) -> None:
         "import os, signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "print(os.getpid(), flush=True); time.sleep(60)"
     )
-    outer = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True); time.sleep(60)"
+    start = f"subprocess.Popen([sys.executable, '-c', {code!r}], start_new_session=True)"
+    outer = f"import subprocess, sys, time; {start}; time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         grandchild = child.stdout.readline().strip()

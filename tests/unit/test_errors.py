@@ -17,6 +17,7 @@ FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.JobFailed: ("the server went away", "server_died"),
     errors.WorkerDied: ("the worker was killed by signal 9", "memory_limit", -9),
     errors.LimitExceeded: ("stopped after 3 s", "time_limit"),
+    errors.UvRefused: ("No solution found", True),
 }
 
 

@@ -78,10 +78,11 @@ def scan(
     # The youngest first: they are those who may be gone in a moment.
     looks = {pid: _look(pid) for pid in sorted(looked_at, reverse=True)}
     stats = {pid: stat for pid, stat in looks.items() if stat is not None}
+    complete = len(stats) == len(looks)  # before the family takes the root out
     family = _Family(root, root_pid, stats)
     if job_id is not None:
         family.adopt_carriers(job_id)
-    return Scan(family.living(), (strangers & running) | family.strangers(), len(stats) == len(looks))
+    return Scan(family.living(), (strangers & running) | family.strangers(), complete)
 
 
 class _Family:

@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from python_mcp_server.context import report_progress
-from python_mcp_server.errors import InvalidInput, LimitExceeded
+from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
 from python_mcp_server.runner.environ import scripts_folder
 from python_mcp_server.runner.metadata import Header, check_requirements, render
 from python_mcp_server.runner.pythons import find_python, own_version, version_in
 from python_mcp_server.runner.session import make_private
-from python_mcp_server.runner.uv import Uv, UvRefused
+from python_mcp_server.runner.uv import Uv
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from python_mcp_server.context import report_progress
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, UvRefused
 from python_mcp_server.runner.pythons import version_in
 from python_mcp_server.runner.session import make_private
-from python_mcp_server.runner.uv import Uv, UvRefused
+from python_mcp_server.runner.uv import Uv
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,9 @@ def _project_at(folder: Path) -> Project | None:
     venv = folder / ".venv"
     present = venv if (venv / "pyvenv.cfg").is_file() else None
     pyproject = folder / "pyproject.toml"
-    table = _project_table(pyproject) if pyproject.is_file() else None
-    if table is not None:
+    document = _read(pyproject) if pyproject.is_file() else {}
+    table = _table(document, "project")
+    if table is not None and (_table(_table(document, "tool"), "uv") or {}).get("managed") is not False:
         requires: object = table.get("requires-python")
         return Project(
             folder,
@@ -69,16 +70,20 @@ def _project_at(folder: Path) -> Project | None:
     return Project(folder, venv=present) if present else None
 
 
-def _project_table(pyproject: Path) -> dict[str, Any] | None:
+def _read(pyproject: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        table: object = tomllib.loads(pyproject.read_text("utf-8")).get("project")
+        return tomllib.loads(pyproject.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InvalidInput(
             f"{pyproject} cannot be read: {error}; correct it, or give python_version and use_uv=false"
         ) from None
-    return table if isinstance(table, dict) else None  # type: ignore[reportUnknownVariableType]
+
+
+def _table(document: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+    table: Any = (document or {}).get(name)
+    return cast("dict[str, Any]", table) if isinstance(table, dict) else None
 
 
 def sync_project(uv: Uv, project: Project, python: str | None) -> tuple[str, Path]:

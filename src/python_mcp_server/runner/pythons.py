@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.errors import InvalidInput, ToolchainError, UvRefused
 from python_mcp_server.runner.metadata import check_specifier
-from python_mcp_server.runner.uv import Uv, UvRefused
+from python_mcp_server.runner.uv import Uv
 
 _VERSION: Final = re.compile(r"\d+(\.\d+){0,2}((a|b|rc)\d+)?t?\Z")
 _NAMED: Final = re.compile(r"(cpython|pypy|graalpy)[-@]?(\d+(\.\d+){0,2})?\Z")

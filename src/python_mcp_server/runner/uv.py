@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from python_mcp_server.errors import LimitExceeded, ToolchainError
+from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.runner.environ import child_environment
 from python_mcp_server.runner.session import Session
@@ -24,21 +24,6 @@ _REFUSALS: Final = (
 _START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
 _BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
 _SENTENCE_CHARS: Final = 700
-
-
-class UvRefused(ToolchainError):
-    """uv ended with an error.
-
-    Attributes:
-        by_request: Whether what was asked for cannot be, as against a machine that cannot serve.
-    """
-
-    def __init__(self, sentence: str, *, by_request: bool = False) -> None:
-        super().__init__(sentence)
-        self.by_request = by_request
-
-    def __reduce__(self) -> tuple[type[UvRefused], tuple[str]]:
-        return type(self), (str(self),)
 
 
 @dataclass(frozen=True, slots=True)
