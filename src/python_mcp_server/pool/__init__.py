@@ -1,0 +1,1 @@
+"""Processes: lanes, workers, channels, samplers. Knows no job states and no MCP."""

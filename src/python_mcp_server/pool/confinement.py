@@ -1,0 +1,139 @@
+"""What makes a fresh process a safe place for foreign code: its session, its descriptors, its logs.
+
+fd 0 is the null device; fd 1 and 2 are files of the lane, which the front links into a job's folder
+when the job becomes durable. So nothing that a body, a child or a C library writes can reach the
+client, output survives every crash, and a flood costs disk instead of memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+_log: Final = logging.getLogger(__name__)
+STREAMS: Final = ("stdout", "stderr")
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+
+
+def confine() -> Any:
+    """Give this process a session, a null stdin and streams of its own, once its logs are open.
+
+    Returns:
+        The C library, for `flush_output`; None where it cannot be reached.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    open_streams()
+    return _become_subreaper()
+
+
+def _become_subreaper() -> Any:
+    """Orphans below this process stay below it, so that a kill finds them (Linux)."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+    return libc
+
+
+def _open_log(fd: int, path: Path) -> tuple[int, int]:
+    """Let the descriptor lead to the log, and return the identity of that file."""
+    log = os.open(path, _LOG_FLAGS, 0o600)
+    if log == fd:  # it was closed, so it is the number that comes next
+        os.set_inheritable(fd, True)
+    else:
+        os.dup2(log, fd)
+        os.close(log)
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def open_streams() -> None:
+    """Let `sys.stdout` and `sys.stderr` write to fd 1 and 2, a line at a time."""
+    for fd, name in enumerate(STREAMS, start=1):
+        stream = open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+class LaneLogs:
+    """The files behind fd 1 and 2 of this process."""
+
+    def __init__(self, folder: str) -> None:
+        self._paths = [Path(folder, name) for name in STREAMS]
+        self._files = [_open_log(fd, path) for fd, path in enumerate(self._paths, start=1)]
+
+    def refresh(self) -> None:
+        """Start a new call with empty logs: emptied, or made anew where a job has taken the old ones
+        or a body has closed or replaced what leads to them."""
+        for fd, file in enumerate(self._files, start=1):
+            try:
+                status = os.fstat(fd)
+            except OSError:
+                self._reopen(fd)
+                continue
+            if status.st_nlink != 1 or (status.st_dev, status.st_ino) != file:
+                self._reopen(fd)
+            elif status.st_size:
+                os.ftruncate(fd, 0)
+        if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__ or _closed():
+            open_streams()
+
+    def _reopen(self, fd: int) -> None:
+        path = self._paths[fd - 1]
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # the home may have been deleted
+        path.unlink(missing_ok=True)
+        self._files[fd - 1] = _open_log(fd, path)
+
+
+def _closed() -> bool:
+    return any(stream is None or stream.closed for stream in (sys.__stdout__, sys.__stderr__))
+
+
+def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Let a job's folder have the lane's present logs, where it has no files of that name."""
+    Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in STREAMS:
+        source, target = Path(log_folder, name), Path(job_folder, name)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            return  # the lane is cleared away already
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target)
+
+
+def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Do what `link_logs` does, where the job matters more than its output: a failure is logged."""
+    try:
+        link_logs(log_folder, job_folder)
+    except OSError as error:
+        _log.warning("the output in %s is not kept: %s", job_folder, error)
+
+
+def remove_logs(log_folder: str) -> None:
+    """Take the lane's folder away; what a job has taken stays with the job."""
+    shutil.rmtree(log_folder, ignore_errors=True)
+
+
+def flush_output(libc: Any) -> None:
+    """Bring what Python and C hold back to the files."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001  a body may have closed it, or put anything in its place
+            _log.debug("what a body printed may be incomplete", exc_info=True)
+    if libc is not None:
+        libc.fflush(None)

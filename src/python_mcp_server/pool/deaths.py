@@ -1,0 +1,49 @@
+"""How a worker ended, in words and numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.model import Failure
+
+if TYPE_CHECKING:
+    from python_mcp_server.pool.executor import LaneExecutor
+
+_REAP_WAIT_S: Final = 1.0
+
+
+def exit_code_of(pidfd: int, executor: LaneExecutor | None) -> int | None:
+    """Return the exit code, negative for a signal, without reaping: loky waits for its own children."""
+    if pidfd >= 0:
+        try:
+            status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            status = None  # loky was quicker
+        if status is not None:
+            return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+    return executor.exit_code(_REAP_WAIT_S) if executor else None
+
+
+def death(exit_code: int | None) -> Failure:
+    """Return the failure of a call whose worker ended like this."""
+    if exit_code is None:
+        how = "ended without a word"
+    elif exit_code < 0:
+        how = f"was ended by signal {-exit_code}{_signal_name(-exit_code)}"
+    else:
+        how = f"exited with code {exit_code}"
+    return Failure(
+        "python_mcp_server.errors.WorkerDied",
+        f"the worker process {how} before the body returned",
+        kind="worker_died",
+        exit_code=exit_code,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""

@@ -1,0 +1,116 @@
+"""The control thread of a worker: hears keep and cancel, and notices that the parent is gone.
+
+The parent's end shows in two ways: the control pipe closes, and the parent's pidfd becomes readable.
+Both are watched, for a process that the server forked can hold the pipe open.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from python_mcp_server.pool.channel import WINDOWS, FrameParser, Kind
+
+_AGAIN_MS: Final = 20
+"""Between two signals of one cancel, while it lands in code that must not be interrupted."""
+
+_PARENT_MS: Final = 1000
+"""Between two looks at the parent where there is no pidfd."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What the guardian calls, in its own thread."""
+
+    keep: Callable[[bytes], None]
+    record: Callable[[str, str], None]
+    cancel: Callable[[str], bool]
+    orphaned: Callable[[], None]
+
+
+class Guardian:
+    """Watches the control pipe and the parent in a daemon thread."""
+
+    def __init__(self, connection: Any, parent_pid: int, duties: Duties) -> None:
+        self._connection = connection
+        self._parent_pid = parent_pid
+        self._duties = duties
+        self._parser = FrameParser()
+        self._cancelling: str | None = None
+
+    def start(self) -> None:
+        """Start watching."""
+        run = self._run_windows if WINDOWS else self._run
+        threading.Thread(target=run, name="guardian", daemon=True).start()
+
+    def _run(self) -> None:
+        poll, control = select.poll(), self._connection.fileno()
+        poll.register(control, select.POLLIN)
+        pidfd = _open_pidfd(self._parent_pid)
+        if pidfd >= 0:
+            poll.register(pidfd, select.POLLIN)
+        while os.getppid() == self._parent_pid:
+            ready = {fd for fd, _ in poll.poll(self._timeout_ms(pidfd))}
+            if pidfd in ready:
+                break
+            if control in ready and not self._read(control):
+                break
+            self._cancel_again()
+        self._read_rest(control)
+        self._duties.orphaned()
+
+    def _read_rest(self, control: int) -> None:
+        """Hear what the parent said before its end: `keep` may be the last of it."""
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        while any(event & select.POLLIN for _, event in poll.poll(0)) and self._read(control):
+            continue
+
+    def _timeout_ms(self, pidfd: int) -> int | None:
+        if self._cancelling:
+            return _AGAIN_MS
+        return None if pidfd >= 0 else _PARENT_MS
+
+    def _read(self, control: int) -> bool:
+        data = os.read(control, 65536)
+        for kind, payload in self._parser.feed(data):
+            self._take(kind, payload)
+        return bool(data)
+
+    def _take(self, kind: bytes, payload: bytes) -> None:
+        if kind == Kind.KEEP:
+            self._duties.keep(payload)
+        elif kind == Kind.RECORD:
+            job_id, _, folder = payload.decode().partition("\0")
+            self._duties.record(job_id, folder)
+        elif kind == Kind.CANCEL:
+            self._cancelling = payload.decode()
+
+    def _cancel_again(self) -> None:
+        if self._cancelling and not self._duties.cancel(self._cancelling):
+            self._cancelling = None
+
+    def _run_windows(self) -> None:
+        try:
+            while True:
+                frame = self._connection.recv_bytes()
+                self._take(frame[:1], frame[1:])
+                while self._cancelling:
+                    self._cancel_again()
+                    threading.Event().wait(_AGAIN_MS / 1000)
+        except (EOFError, OSError):
+            self._duties.orphaned()
+
+
+def _open_pidfd(pid: int) -> int:
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return -1  # gone already (getppid tells), or a kernel without pidfds: then getppid is polled

@@ -1,0 +1,97 @@
+"""Outcomes as bytes: a worker never raises, and what it sends can always be read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, cast
+
+from python_mcp_server.model import Failure, Outcome
+from python_mcp_server.pool.pickling import dumps_by_value
+
+_POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_TEXT_LIMIT: Final = 100_000
+"""Characters kept of a message or a traceback; guessed: several screens, and no flood."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return an exception as data, with itself attached only if it survives a round trip."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    # SystemExit and its like would end the front instead of telling it: they go as RemoteError
+    pickled = _travelling(error) if isinstance(error, Exception) else None
+    return Failure(name, _text(error), _traceback(error), pickled)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:_TEXT_LIMIT]
+    except Exception as broken:  # noqa: BLE001  the exception's own __str__: report that it is broken
+        return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(error), error, _body_frames(error)))
+    except Exception as broken:  # noqa: BLE001  again the exception's own code
+        return f"<its traceback cannot be made: {type(broken).__name__}>"
+    return text if len(text) <= _TEXT_LIMIT else "... (cut)\n" + text[-_TEXT_LIMIT:]
+
+
+def _body_frames(error: BaseException) -> TracebackType | None:
+    """The traceback without our own frames at its top, which say nothing to the body's author."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_POOL):
+        frames = frames.tb_next
+    return frames or error.__traceback__
+
+
+def _travelling(error: BaseException) -> bytes | None:
+    return _round_trip(error, pickle.dumps) or _round_trip(error, dumps_by_value)
+
+
+def _round_trip(error: BaseException, dumps: Callable[[object], bytes]) -> bytes | None:
+    try:
+        data = dumps(error)
+        copy = pickle.loads(data)
+    except Exception:  # noqa: BLE001  any code of the exception's class may run here; None is the answer
+        return None
+    return data if type(copy) is type(error) and copy.args == error.args else None
+
+
+def encode(outcome: Outcome) -> bytes:
+    """Return the outcome as bytes; a value that cannot travel becomes a failure that says so."""
+    try:
+        return pickle.dumps(_plain(outcome), pickle.HIGHEST_PROTOCOL)
+    except Exception as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
+        return _encode_hard(outcome, plain)
+
+
+def _encode_hard(outcome: Outcome, plain: Exception) -> bytes:
+    try:
+        return dumps_by_value(_plain(outcome))
+    except Exception:  # noqa: BLE001
+        kind = cast("type[object]", type(outcome.value))
+        failure = Failure(
+            "python_mcp_server.errors.RemoteError",
+            f"the body returned a {kind.__module__}.{kind.__qualname__}, which cannot be sent back: {plain}; "
+            "return plain data instead",
+        )
+        return pickle.dumps(_plain(Outcome(failure=failure, keep=outcome.keep, touched=outcome.touched)))
+
+
+def decode(data: bytes) -> Outcome:
+    """Read what `encode` wrote; what cannot be rebuilt here becomes a failure that says so."""
+    try:
+        return Outcome(*pickle.loads(data))
+    except Exception as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
+        message = f"the result cannot be rebuilt here: {type(error).__name__}: {error}"
+        return Outcome(failure=Failure("python_mcp_server.errors.RemoteError", message), touched=True)
+
+
+def _plain(outcome: Outcome) -> tuple[Any, ...]:
+    """As a tuple, which pickles in a fifth of the time."""
+    return outcome.value, outcome.failure, outcome.cancelled, outcome.keep, outcome.touched

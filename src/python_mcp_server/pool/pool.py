@@ -1,0 +1,291 @@
+"""The lanes of one event loop: warm spares, growth on demand, shrinking when idle, admission.
+
+                     ┌────────────────────────── front (one event loop) ─────────────────────────┐
+    JobManager ──▶ acquire ──▶ Lane.dispatch ── calls ────────────────▶ worker: body ──▶ child
+        ▲              │            │        ── keep, cancel ─────────▶ guardian
+        │              │            ◀── progress, outcome (one queue) ─ in order
+        │              │            ◀── pidfd: death ──────────────────
+        │          spares, queue
+        └── release, hand_over, retire            Sampler ◀─ psutil ─── the worker's tree
+
+Two limits: lanes that somebody waits for (`max_lanes`), and lanes whose call was handed over, which
+the manager admits. A lane moves from the first to the second by `hand_over`, which never fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.errors import PoolClosed
+from python_mcp_server.pool.executor import before_join_at_exit
+from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.sampler import Sampler
+from python_mcp_server.pool.steady import steady_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from python_mcp_server.settings import Settings
+
+_log: Final = logging.getLogger(__name__)
+_THREADS: Final = 8
+"""For starts, kills and semaphores: each is short, and none may wait behind another for long."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A call that waits for a lane."""
+
+    background: bool
+    lane: asyncio.Future[Lane]
+
+
+class Pool:
+    """Lanes for one event loop. Not thread-safe: everything but `abandon` belongs to that loop."""
+
+    def __init__(self, settings: Settings, lane_folder: Callable[[str], Path], prefix: str) -> None:
+        """Make an empty pool.
+
+        Args:
+            settings: Limits and intervals.
+            lane_folder: Where the lane of a given name keeps its logs.
+            prefix: Of the lanes' names, so that several pools share a home.
+        """
+        self.sampler = Sampler(settings.sample_seconds)
+        self._settings = settings
+        self._lane_folder = lane_folder
+        self._prefix = prefix
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pool")
+        self._numbers = count(1)
+        self._modules = ["python_mcp_server.cancelled"]  # with asyncio: a cancel must not wait for it
+        self._idle: list[Lane] = []
+        self._busy: set[Lane] = set()
+        self._background: set[Lane] = set()
+        self._starting = 0
+        self._unready: set[Lane] = set()
+        self._waiting: deque[_Waiter] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._exit_hooked = False
+        self._held_for_exit: list[Pool] = []
+
+    @property
+    def lanes(self) -> Iterable[Lane]:
+        """All lanes that have a process."""
+        return [*self._idle, *self._busy, *self._background]
+
+    def preload(self, module: str) -> None:
+        """Let new lanes load this module in their idle time."""
+        if module not in self._modules:
+            self._modules.append(module)
+
+    def warm(self) -> None:
+        """Start what is missing: the spares, and a lane for each call that waits and is admitted."""
+        if self._closed:
+            return
+        missing = self._admissible() + self._settings.spare_lanes - len(self._idle) - self._starting
+        for _ in range(missing):
+            self._starting += 1
+            self._spawn(self._start_lane(), "lane-start")
+
+    def full(self, *, background: bool) -> str | None:
+        """Return why a call of this sort must wait, or None if it need not."""
+        if self._admits(background):
+            return None
+        if background:
+            running, limit = len(self._background), self._limit(background=True)
+            return f"waiting for its turn: {running} background jobs run, the limit is {limit}"
+        running, limit = len(self._busy), self._limit(background=False)
+        return f"waiting for a free lane: {running} calls run, the limit is {limit}"
+
+    def _limit(self, *, background: bool) -> int:
+        return self._settings.max_background_jobs if background else self._settings.max_lanes
+
+    def _admits(self, background: bool) -> bool:
+        return self._room(background=background) > 0
+
+    def _room(self, *, background: bool) -> int:
+        running = self._background if background else self._busy
+        return max(1, self._limit(background=background)) - len(running)
+
+    def _admissible(self) -> int:
+        """How many of those who wait may have a lane now."""
+        kinds = [waiter.background for waiter in self._waiting]
+        return sum(min(kinds.count(kind), max(0, self._room(background=kind))) for kind in (False, True))
+
+    def take_idle(self, *, background: bool = False) -> Lane | None:
+        """Return an idle lane at once, or None; the spare is replaced behind the caller's back."""
+        if self._closed:
+            raise PoolClosed("the pool is closed and takes no more calls")
+        if not self._idle or self._waiting or not self._admits(background):
+            return None
+        lane = self._idle.pop()
+        (self._background if background else self._busy).add(lane)
+        if len(self._idle) < self._settings.spare_lanes:
+            self._loop.call_soon(self.warm)
+        return lane
+
+    async def take(self, *, background: bool = False) -> Lane:
+        """Return a lane as soon as there is one, first come first served.
+
+        Raises:
+            PoolClosed: The pool was closed meanwhile.
+            OSError, RuntimeError: The machine gives no process.
+        """
+        if (lane := self.take_idle(background=background)) is not None:
+            return lane
+        waiter = _Waiter(background, self._loop.create_future())
+        self._waiting.append(waiter)
+        self.warm()
+        try:
+            return await waiter.lane
+        except asyncio.CancelledError:
+            self._withdraw(waiter)
+            raise
+
+    def _withdraw(self, waiter: _Waiter) -> None:
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        elif waiter.lane.done() and not waiter.lane.cancelled() and waiter.lane.exception() is None:
+            self.release(waiter.lane.result())
+
+    def release(self, lane: Lane) -> None:
+        """Take a lane back whose call is settled."""
+        lane.finished()
+        self._busy.discard(lane)
+        self._background.discard(lane)
+        if self._closed or lane.gone:
+            return
+        self._idle.append(lane)
+        if self._waiting:
+            self._serve_waiting()
+        if self._idle_timer is None and len(self._idle) > self._settings.spare_lanes:
+            self._idle_timer = self._loop.call_later(self._settings.lane_idle_seconds, self._shrink)
+
+    def hand_over(self, lane: Lane) -> None:
+        """Count this lane as background from now on; its place is free for the next call."""
+        if lane in self._busy:
+            self._busy.discard(lane)
+            self._background.add(lane)
+            self._serve_waiting()
+
+    async def end_tree(self, lane: Lane) -> list[int]:
+        """End a lane with everything it started; return the pids that would not go. Release it after."""
+        return [] if lane.gone else await lane.kill()
+
+    async def close(self) -> None:
+        """End every lane whose job is not kept; let go of the others."""
+        self._closed = True
+        for waiter in self._waiting:
+            if not waiter.lane.done():
+                waiter.lane.set_exception(PoolClosed("the pool was closed while the call waited for a lane"))
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        kept = [lane for lane in self.lanes if lane.kept and not lane.gone]
+        doomed = [lane for lane in self.lanes if not lane.kept and not lane.gone]
+        await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
+        for lane in kept:
+            lane.set_free()
+        self._forget()
+
+    def abandon(self) -> None:
+        """Let go of everything, without a loop: kept jobs run on, other workers leave by themselves."""
+        self._closed = True
+        for lane in [*self.lanes, *self._unready]:
+            lane.abandon()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._held_for_exit.clear()
+        self._idle.clear()
+        self._busy.clear()
+        self._background.clear()
+        self.sampler.close()
+        self._threads.shutdown(wait=False)
+
+    # ---- inside
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = steady_task(self._loop, work, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_lane(self) -> None:
+        name = f"{self._prefix}-{next(self._numbers)}"
+        lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
+        self._unready.add(lane)
+        try:
+            await lane.start(list(self._modules))
+        except asyncio.CancelledError:
+            await lane.kill()
+            raise
+        except Exception as error:  # noqa: BLE001  no process to be had, in whatever way: whoever waits is told
+            _log.warning("no worker could be started: %s", error)
+            self._fail_waiting(error)
+            return
+        finally:
+            self._starting -= 1
+            self._unready.discard(lane)
+        self._hook_exit()
+        if self._closed:
+            await lane.kill()
+        elif not lane.gone:
+            self._idle.append(lane)
+            self._serve_waiting()
+
+    def _hook_exit(self) -> None:
+        if not self._exit_hooked:
+            self._exit_hooked = True
+            holder = self._held_for_exit
+            holder.append(self)  # strongly: a loop may be collected without ever being closed
+            before_join_at_exit(lambda: [pool.abandon() for pool in list(holder)])
+
+    def _fail_waiting(self, error: Exception) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.lane.done():
+                waiter.lane.set_exception(error)
+                return
+
+    def _serve_waiting(self) -> None:
+        for waiter in list(self._waiting):
+            if not self._idle:
+                break
+            if waiter.lane.done():
+                self._waiting.remove(waiter)
+            elif self._admits(waiter.background):
+                self._waiting.remove(waiter)
+                lane = self._idle.pop()
+                (self._background if waiter.background else self._busy).add(lane)
+                waiter.lane.set_result(lane)
+        self.warm()
+
+    def _on_gone(self, lane: Lane) -> None:
+        if lane in self._idle:
+            self._idle.remove(lane)
+            if not self._closed:
+                _log.info("idle lane %s is gone, another takes its place", lane.name)
+        self._busy.discard(lane)
+        self._background.discard(lane)
+        if not self._closed:
+            self._loop.call_soon(self.warm)
+
+    def _shrink(self) -> None:
+        self._idle_timer = None
+        surplus = self._idle[self._settings.spare_lanes :]
+        del self._idle[self._settings.spare_lanes :]
+        for lane in surplus:
+            self._spawn(self._end(lane), "lane-shrink")
+
+    async def _end(self, lane: Lane) -> None:
+        await lane.kill()

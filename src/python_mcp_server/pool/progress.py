@@ -1,0 +1,82 @@
+"""Progress at its source: coalesced in the worker, so that an inner loop may report at every step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from python_mcp_server.model import JobProgress
+
+INTERVAL_S: Final = 0.05
+"""Between two reports that travel: 20 a second is more than any reader shows."""
+
+
+class ProgressGate:
+    """Lets at most one report per interval through; the latest wins, and `close` lets the last out.
+
+    A report that comes too early is held, and a helper thread sends it when the interval is over,
+    even if the body then computes in silence. The thread starts with the first held report.
+    """
+
+    def __init__(self, send: Callable[[JobProgress], bool]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._held: JobProgress | None = None
+        self._next_at = 0.0
+        self._turn = 0
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> Callable[[JobProgress], None]:
+        """Begin a new body; its first report goes out at once.
+
+        Returns:
+            What takes its reports, and never blocks. Once the body has ended, what threads that it
+            left behind still report is dropped: the next body is another job's.
+        """
+        self._held = None
+        self._next_at = 0.0
+        self._turn = turn = self._turn + 1
+
+        def report(progress: JobProgress) -> None:
+            if turn == self._turn:
+                self._report(progress)
+
+        return report
+
+    def _report(self, progress: JobProgress) -> None:
+        self._held = progress
+        if time.monotonic() >= self._next_at:
+            self._flush()
+        elif not self._wake.is_set():
+            self._arm()
+
+    def close(self) -> JobProgress | None:
+        """Send what is held, and return it where the pipe has no room: it must go before the outcome."""
+        self._turn += 1
+        self._flush()  # also waits for a report that the helper thread is just sending
+        unsent, self._held = self._held, None
+        return unsent
+
+    def _flush(self) -> None:
+        with self._lock:
+            progress, self._held = self._held, None
+            self._next_at = time.monotonic() + INTERVAL_S
+            if progress is not None and not self._send(progress) and self._held is None:
+                self._held = progress  # the pipe is full: the next flush tries again
+
+    def _arm(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._flush_late, name="progress", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def _flush_late(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while self._held is not None:
+                time.sleep(max(0.0, self._next_at - time.monotonic()))
+                self._flush()

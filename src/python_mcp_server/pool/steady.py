@@ -1,0 +1,37 @@
+"""Work beside the callers: tasks that the end of `asyncio.run` does not cancel, and blocking calls
+whose end nobody waits for. Used by the pool and by `jobs`.
+
+`asyncio.run` cancels every task it knows and only then ends the async generators, which is when our
+own close runs. A settle or a cancel that was cut off by then would leave a job `running` for ever;
+so such tasks are taken off the list, and whoever makes one awaits it at its own close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
+
+
+def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """Return a task that only its owner cancels."""
+    task = loop.create_task(work, name=name)
+    asyncio.tasks._unregister_task(task)  # noqa: SLF001  meant for makers of tasks, and so kept stable
+    return task
+
+
+def in_background(
+    loop: asyncio.AbstractEventLoop, threads: Executor, work: Callable[..., object], *args: Any
+) -> None:
+    """Run a blocking call in a thread; its failure is logged."""
+    loop.run_in_executor(threads, work, *args).add_done_callback(_note)
+
+
+def _note(future: asyncio.Future[object]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.warning("work in the background failed: %s: %s", type(error).__name__, error)

@@ -1,0 +1,278 @@
+"""What runs inside a worker process: a Call in, an Outcome out.
+
+The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
+The guardian thread hears keep and cancel, and notices when the parent is gone: a worker without a
+kept job then leaves at once; one with a kept job finishes it, commits it by itself, and leaves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import pickle
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from python_mcp_server import context, processes
+from python_mcp_server.model import Call, JobProgress, Outcome
+from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.bodies import Bodies
+from python_mcp_server.pool.cancellation import CancelGate
+from python_mcp_server.pool.channel import (
+    PIPE_ATOM,
+    READ_SIZE,
+    WINDOWS,
+    FrameParser,
+    Kind,
+    UpWriter,
+    WorkerEnds,
+    pack,
+)
+from python_mcp_server.pool.confinement import LaneLogs, confine, flush_output, hand_logs, remove_logs
+from python_mcp_server.pool.guardian import Duties, Guardian
+from python_mcp_server.pool.progress import ProgressGate
+
+_log: Final = logging.getLogger(__name__)
+_MESSAGE_LIMIT: Final = 800
+"""Characters of a progress message that travel, so that the frame goes through the pipe whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a new worker is given."""
+
+    ends: WorkerEnds
+    log_folder: str
+    parent_pid: int
+
+
+class _Holder:
+    """Carries the worker from loky's initializer, which alone can receive pipes, to `serve`."""
+
+    worker: Worker | None = None
+
+
+def start(wiring: Wiring) -> None:
+    """Make this process a worker. Runs as loky's initializer, before anything else."""
+    logs = LaneLogs(wiring.log_folder)
+    libc = confine()
+    _leave_trackers()
+    context.mark_worker()
+    _Holder.worker = Worker(wiring, logs, libc)
+
+
+def serve() -> None:
+    """Run calls until the parent is gone or says so: the one call that loky ever makes here."""
+    if _Holder.worker is None:
+        raise RuntimeError("the worker was not started")
+    _Holder.worker.serve()
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, wiring: Wiring, logs: LaneLogs, libc: Any) -> None:
+        self._calls = wiring.ends.calls
+        self._up = UpWriter(wiring.ends.up)
+        self._log_folder = wiring.log_folder
+        self._logs = logs
+        self._libc = libc
+        self._pid = os.getpid()
+        self._bodies = Bodies()
+        self._cancel_gate = CancelGate()
+        self._progress = ProgressGate(self._offer_progress)
+        self._loop: Any = None
+        self._lock = threading.Lock()
+        self._job_id: str | None = None
+        self._ended: tuple[str, Outcome] | None = None
+        self._keep: tuple[str, str, Any] | None = None
+        self._durable: tuple[str, str] | None = None
+        self._orphaned = False
+        duties = Duties(self._on_keep, self._on_record, self._cancel_gate.request, self._on_orphaned)
+        self._guardian = Guardian(wiring.ends.control, wiring.parent_pid, duties)
+        wiring.ends.up._reader.close()  # else this process would never see that nobody reads
+
+    # ---- main thread
+
+    def serve(self) -> None:
+        """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
+        self._guardian.start()
+        self._up.send(pack(Kind.READY, pickle.dumps((self._pid, _cpu_seconds()))))
+        try:
+            self._read_frames()
+        except BaseException:  # noqa: BLE001  loky would keep the process, and the call would never end
+            _log.exception("the worker cannot go on")
+            os._exit(1)
+        _leave_to_guardian()
+
+    def _read_frames(self) -> None:
+        parser = FrameParser()
+        while data := self._read():
+            for kind, payload in parser.feed(data):
+                if kind == Kind.CALL:
+                    self._run_call(payload)
+                elif kind == Kind.IMPORT:
+                    _import_modules(pickle.loads(payload))
+
+    def _read(self) -> bytes:
+        if not WINDOWS:
+            return os.read(self._calls.fileno(), READ_SIZE)
+        try:
+            frame = self._calls.recv_bytes()
+        except (EOFError, OSError):
+            return b""
+        return pack(frame[:1], frame[1:])
+
+    def _run_call(self, payload: bytes) -> None:
+        try:
+            call = Call(*pickle.loads(payload))
+        except Exception as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
+            self._send(Outcome(failure=outcomes.failure_of(error)))
+            return
+        os.environ[processes.JOB_VARIABLE] = call.job_id
+        with self._lock:
+            self._job_id, self._ended = call.job_id, None
+            self._logs.refresh()
+            if self._durable is not None and self._durable[0] == call.job_id:
+                hand_logs(self._log_folder, self._durable[1])
+        job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open())
+        token = context.enter_job(job, whole_process=True)
+        outcome = self._run_body(call)
+        if os.getpid() != self._pid:
+            os._exit(1)  # a process that the body forked came out of it: it is not the worker
+        unsent = self._progress.close()
+        context.leave_job(token)
+        flush_output(self._libc)
+        if job.keep or job.touched:
+            outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
+        self._finish(call.job_id, outcome, unsent)
+
+    def _run_body(self, call: Call) -> Outcome:
+        gate = self._cancel_gate
+        try:
+            body = self._bodies.find(call.body, call.code)
+            gate.enter(call.job_id, _enter.__code__)
+            value = _enter(body, call.args, call.kwargs)
+            if hasattr(value, "__await__"):
+                value = self._run_async(value)
+            gate.leave()
+        except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
+            gate.leave()
+            if gate.ended_by(error):
+                return Outcome(cancelled=True)
+            return Outcome(failure=outcomes.failure_of(error))
+        return Outcome(value)
+
+    def _run_async(self, awaitable: Any) -> Any:
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        task = asyncio.ensure_future(awaitable, loop=loop)
+        self._cancel_gate.deliver_by(lambda: loop.call_soon_threadsafe(task.cancel))
+        return loop.run_until_complete(task)
+
+    def _finish(self, job_id: str, outcome: Outcome, unsent: JobProgress | None) -> None:
+        with self._lock:
+            self._job_id, self._ended = None, (job_id, outcome)
+            orphaned = self._orphaned
+        if orphaned:
+            self._commit_and_leave()
+        try:
+            if unsent is not None:
+                self._up.send(_progress_frame(unsent))
+            self._send(outcome)
+        except BrokenPipeError:
+            _leave_to_guardian()
+
+    def _send(self, outcome: Outcome) -> None:
+        self._up.send(pack(Kind.OUTCOME, struct.pack("!d", _cpu_seconds()) + outcomes.encode(outcome)))
+
+    def _offer_progress(self, progress: JobProgress) -> bool:
+        frame = _progress_frame(progress)
+        return len(frame) > PIPE_ATOM or self._up.offer(frame)
+
+    # ---- guardian thread
+
+    def _on_keep(self, payload: bytes) -> None:
+        with self._lock:
+            self._keep = pickle.loads(payload)
+
+    def _on_record(self, job_id: str, folder: str) -> None:
+        """Give the job the logs; if its body has not started yet, as soon as it does."""
+        with self._lock:
+            self._durable = (job_id, folder)
+            if self._job_id == job_id:
+                hand_logs(self._log_folder, folder)
+
+    def _on_orphaned(self) -> None:
+        """The parent is gone: leave now, or after the job that is kept."""
+        with self._lock:
+            self._orphaned = True
+            running = self._job_id
+            if running is not None and self._keep is not None and self._keep[0] == running:
+                return
+        if running is not None:
+            processes.kill_tree(self._pid, job_id=running, with_root=False)
+        self._commit_and_leave()
+
+    def _commit_and_leave(self) -> None:
+        with self._lock:
+            ended, keep = self._ended, self._keep
+            try:
+                if ended and keep and keep[0] == ended[0]:
+                    self._bodies.find(keep[1], None)(*ended, keep[2])
+            except BaseException:  # noqa: BLE001
+                _log.exception("the outcome of job %s could not be written", keep and keep[0])
+            finally:
+                remove_logs(self._log_folder)
+                os._exit(0)
+
+
+def _leave_trackers() -> None:
+    """Let go of the resource trackers: each lives as long as anyone holds its pipe, with the stdout and
+    stderr of the server, so a client would wait for their end until the last kept job is done."""
+    if WINDOWS:
+        return
+    from multiprocessing import resource_tracker
+
+    from loky.backend import resource_tracker as loky_tracker  # pyright: ignore[reportMissingTypeStubs]
+
+    trackers: list[Any] = [resource_tracker, loky_tracker]
+    for tracker in (module._resource_tracker for module in trackers):
+        if tracker._fd is not None:
+            os.close(tracker._fd)
+            tracker._fd = tracker._pid = None
+
+
+def _leave_to_guardian() -> NoReturn:
+    """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
+    while True:
+        threading.Event().wait()
+
+
+def _progress_frame(progress: JobProgress) -> bytes:
+    message = progress.message if progress.message is None else str(progress.message)[:_MESSAGE_LIMIT]
+    return pack(Kind.PROGRESS, pickle.dumps((progress.current, progress.total, message)))
+
+
+def _enter(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the body: a cancel is raised only in frames that this one called."""
+    return body(*args, **kwargs)
+
+
+def _import_modules(names: list[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit):  # noqa: BLE001  the call that needs it will say so to its caller
+            _log.debug("module %s cannot be loaded ahead", name, exc_info=True)
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])

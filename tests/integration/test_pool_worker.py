@@ -1,0 +1,272 @@
+"""Bodies in real workers: however they end and whatever they touch, the next call works."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
+from python_mcp_server.jobs.request import Notice, Request
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, eventually, run
+from tests.helpers.managers import LONG_S, call, handed_over, manager
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
+
+
+def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds():
+    async def main() -> None:
+        async with manager() as jobs:
+            assert await call(jobs, bodies.add, 2) == 3
+            assert await call(jobs, bodies.add, 2, right=5) == 7
+            assert await call(jobs, bodies.add_async, 2, right=5) == 7
+            assert await call(jobs, bodies.pid) != os.getpid()
+
+    run(main())
+
+
+def test_a_closure_and_a_lambda_run_by_value_again_and_again():
+    factor = 7
+
+    async def main() -> None:
+        async with manager() as jobs:
+            body = lambda number: number * factor  # noqa: E731
+            assert [await call(jobs, body, number) for number in (1, 2, 3)] == [7, 14, 21]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        (bodies.raise_value_error, ValueError, "seven is right out"),
+        (bodies.raise_unpicklable, RemoteError, "Unpicklable: a lock inside"),
+        (bodies.raise_broken_text, Exception, ""),
+        (bodies.raise_broken_rebuild, RemoteError, "BrokenRebuild: one two"),
+        (bodies.raise_local, Exception, "known here only"),
+        (bodies.raise_system_exit, RemoteError, "SystemExit: 3"),
+        (bodies.raise_keyboard_interrupt, RemoteError, "KeyboardInterrupt"),
+        (bodies.return_lock, RemoteError, "_thread.lock"),
+    ],
+)
+def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(body: Any, kind: Any, text: str):
+    async def main() -> None:
+        async with manager(spare_lanes=0) as jobs:
+            before = await call(jobs, bodies.pid)
+            with pytest.raises(kind) as caught:
+                await call(jobs, body)
+            if text:
+                assert text in str(caught.value)
+            assert await call(jobs, bodies.pid) == before
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "args", "exit_code", "text"),
+    [(bodies.exit_at_once, (3,), 3, "exited with code 3"), (bodies.segfault, (), -11, "SIGSEGV")],
+)
+def test_a_worker_that_dies_takes_its_call_along_and_nothing_else(
+    body: Any, args: Any, exit_code: int, text: str
+):
+    async def main() -> None:
+        async with manager() as jobs:
+            with pytest.raises(WorkerDied, match=text) as caught:
+                await call(jobs, body, *args)
+            assert caught.value.exit_code == exit_code
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())
+
+
+def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop():
+    async def main() -> None:
+        async with manager() as jobs:
+            assert len(await call(jobs, bodies.huge, 50_000_000)) == 50_000_000
+            assert await call(jobs, bodies.length, bytes(50_000_000)) == 50_000_000
+
+    run(main())
+
+
+def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker():
+    async def main() -> None:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            with pytest.raises(InvalidInput, match=r"an argument of .* cannot be sent"):
+                await call(jobs, bodies.length, threading.Lock())
+            assert await call(jobs, bodies.add, 1) == 2
+            assert not jobs._live
+
+    run(main())
+
+
+def test_a_body_whose_module_the_worker_cannot_import_fails_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "front_only.py").write_text(
+        "import os\nif os.getpid() != FRONT: raise ImportError('not here')\ndef body(): pass\n".replace(
+            "FRONT", str(os.getpid())
+        )
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import front_only  # type: ignore[import-not-found]
+
+    async def main() -> None:
+        async with manager() as jobs:
+            with pytest.raises(ImportError, match="not here"):
+                await call(jobs, front_only.body)
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())
+
+
+def test_what_a_body_writes_anywhere_is_output_of_its_job(capfd: pytest.CaptureFixture[str]):
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(bodies.print_everywhere))
+            job, _ = await jobs.wait(job.id, LONG_S)
+            assert job.result == "said"
+            stdout = await jobs.output(job.id, "stdout")
+            assert sorted(stdout.text.splitlines()) == ["from c", "from python", "to fd 1"]
+            assert stdout.eof
+            assert (await jobs.output(job.id, "stderr")).text == "to stderr\n"
+
+    run(main())
+    assert capfd.readouterr().out == ""
+
+
+def test_a_body_reads_nothing_from_stdin():
+    async def main() -> None:
+        async with manager() as jobs:
+            assert await call(jobs, bodies.read_stdin) == ""
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [bodies.close_stdout, bodies.close_descriptors, bodies.no_stdout])
+def test_a_body_that_closes_its_output_does_not_take_the_next_ones(body: Any):
+    async def main() -> None:
+        async with manager(spare_lanes=0) as jobs:
+            before = await call(jobs, bodies.pid)
+            await call(jobs, body)
+            job = await jobs.submit(Request(bodies.say, ("hello",)))
+            job, _ = await jobs.wait(job.id, LONG_S)
+            assert (job.result, job.error) == ("hello", None)
+            assert (await jobs.output(job.id)).text == "hello\n"
+            assert await call(jobs, bodies.pid) == before
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [bodies.fork_that_returns, bodies.fork_that_raises])
+def test_a_forked_child_that_comes_out_of_the_body_says_nothing(body: Any):
+    async def main() -> None:
+        async with manager() as jobs:
+            assert await call(jobs, body) == "from the parent"
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())
+
+
+def test_a_body_knows_its_job():
+    async def main() -> None:
+        async with manager() as jobs:
+            first, second = await call(jobs, bodies.own_job), await call(jobs, bodies.exit_variable)
+            assert first
+            assert second
+            assert first != second
+
+    run(main())
+
+
+def test_a_worker_loads_nothing_of_the_protocol():
+    async def main() -> None:
+        async with manager() as jobs:
+            assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "loky.reusable") == []
+
+    run(main())
+
+
+# ---- progress
+
+
+async def notices_of(body: Any, *args: Any) -> list[Notice]:
+    notices: list[Notice] = []
+    async with manager() as jobs:
+        await jobs.run(Request(body, args), budget_s=LONG_S, listener=notices.append)
+    return notices
+
+
+def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last():
+    notices = run(notices_of(bodies.report_steps, 50_000))
+    last = notices[-1].progress
+    assert last is not None
+    assert (last.current, last.total, last.message) == (50_000, 50_000, "step 50000")
+    assert len(notices) < 5_000
+
+
+def test_a_thread_and_odd_numbers_report_as_well():
+    for body, current in ((bodies.report_from_thread, 5), (bodies.report_odd_numbers, 3.0)):
+        notices = run(notices_of(body))
+        assert [notice.progress.current for notice in notices if notice.progress] == [current]
+
+
+def test_progress_that_is_no_finite_number_reaches_nobody_as_one():
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(bodies.report_not_finite))
+            job, _ = await jobs.wait(job.id, LONG_S)
+            assert job.status == "completed"
+            assert job.progress is None
+
+    run(main())
+
+
+def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one():
+    async def main() -> list[Notice]:
+        notices: list[Notice] = []
+        async with manager() as jobs:
+            await call(jobs, bodies.leave_a_callback)
+            await jobs.run(Request(bodies.use_the_callback), budget_s=LONG_S, listener=notices.append)
+        return notices
+
+    assert [n.progress.current for n in run(main()) if n.progress] == [1]
+
+
+def test_a_held_report_is_seen_while_the_body_is_silent(tmp_path: Path, home: Path):
+    async def main() -> None:
+        gate = tmp_path / "gate"
+        async with manager() as jobs:
+            result = await handed_over(jobs, bodies.report_two_and_wait, str(gate))
+            eventually_seen = False
+            while not eventually_seen:
+                job = await jobs.get(result.job_id)
+                eventually_seen = job.progress is not None and job.progress.message == "held"
+                await jobs.wait(result.job_id, 0.01)
+            gate.touch()
+            job, timed_out = await jobs.wait(result.job_id, LONG_S)
+            assert not timed_out
+        standing = FileJobStore(home).get(result.job_id)
+        assert standing is not None
+        assert standing.progress == job.progress
+
+    run(main())
+
+
+def test_thousands_of_calls_leave_nothing_behind():
+    async def main() -> None:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            front = await jobs._front()
+            for number in range(2_000):
+                assert await call(jobs, bodies.add, number) == number + 1
+            assert (jobs._live, front._recorded, front._tasks) == ({}, set(), set())
+            assert front.pool.sampler._watches == {}
+            assert len(list(front.pool.lanes)) <= 2
+
+    run(main())
+    assert eventually(lambda: threading.active_count() < 30)

@@ -1,0 +1,77 @@
+"""Progress at its source: few reports travel, and never the wrong ones."""
+
+from __future__ import annotations
+
+import threading
+
+from python_mcp_server.model import JobProgress
+from python_mcp_server.pool.progress import ProgressGate
+from tests.helpers import eventually
+
+
+class Wire:
+    """Keeps what was sent; full while `room` is False."""
+
+    def __init__(self) -> None:
+        self.sent: list[float] = []
+        self.room = True
+        self.some = threading.Event()
+
+    def offer(self, progress: JobProgress) -> bool:
+        if self.room:
+            self.sent.append(progress.current)
+            self.some.set()
+        return self.room
+
+
+def test_the_first_and_the_last_report_travel_and_few_between():
+    wire = Wire()
+    gate = ProgressGate(wire.offer)
+    report = gate.open()
+    for step in range(50_000):
+        report(JobProgress(step))
+    assert gate.close() is None
+    assert wire.sent[0] == 0
+    assert wire.sent[-1] == 49_999
+    assert len(wire.sent) < 5_000
+
+
+def test_a_held_report_is_sent_while_the_body_is_silent():
+    wire = Wire()
+    gate = ProgressGate(wire.offer)
+    report = gate.open()
+    report(JobProgress(1))
+    report(JobProgress(2))
+    eventually(lambda: wire.sent == [1, 2])
+
+
+def test_a_report_that_found_no_room_is_tried_again_without_another_one():
+    wire = Wire()
+    gate = ProgressGate(wire.offer)
+    report = gate.open()
+    report(JobProgress(1))
+    wire.room = False
+    report(JobProgress(2))
+    wire.room = True
+    eventually(lambda: wire.sent == [1, 2])
+
+
+def test_what_finds_no_room_at_the_end_is_given_back_to_go_before_the_outcome():
+    wire = Wire()
+    wire.room = False
+    gate = ProgressGate(wire.offer)
+    gate.open()(JobProgress(7))
+    assert gate.close() == JobProgress(7)
+
+
+def test_a_report_for_a_body_that_has_ended_is_dropped_also_while_the_next_one_runs():
+    wire = Wire()
+    gate = ProgressGate(wire.offer)
+    former = gate.open()
+    gate.close()
+    former(JobProgress(1))
+    present = gate.open()
+    former(JobProgress(2))
+    present(JobProgress(3))
+    gate.close()
+    assert wire.sent == [3]
