@@ -1,0 +1,1 @@
+"""What happens to a job: submit, wait, hand over, cancel, settle. Knows no MCP."""

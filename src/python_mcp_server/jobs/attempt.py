@@ -1,0 +1,376 @@
+"""One start of a body, as the front sees it: from the queue over the lane to the settled record.
+
+    queued ──▶ running ──▶ ended ──▶ settled
+       │          │ budget over: record, keep, reply; the run goes on
+       └──────────┴ cancel: verdict into the record, JobCancelled, grace, kill, settle
+
+A call that ends within its first second touches no file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.inline import InlineLane
+from python_mcp_server.jobs.patience import Patience, within
+from python_mcp_server.jobs.recording import Recording
+from python_mcp_server.jobs.request import JobResult, Listener, Notice, Request
+from python_mcp_server.jobs.settle import COMMIT
+from python_mcp_server.model import Call, Failure, Job, JobProgress, JobState, Outcome, Usage
+from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.confinement import hand_logs
+from python_mcp_server.pool.lane import Lane
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.front import Front
+    from python_mcp_server.pool.sampler import Watch
+
+_log: Final = logging.getLogger(__name__)
+_AFTER_REPLY_S: Final = 0.05
+"""Sampling begins this long after a hand-off: its thread would compete with the reply."""
+
+BLOATED_BYTES: Final = 300_000_000
+"""A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
+
+
+class Attempt:
+    """One start of a body.
+
+    Attributes:
+        call: What is sent to the worker.
+        patience: The waiting of its caller.
+        record: Its durable record.
+        outcome: How the body ended, once it did.
+        background: Whether it was handed over.
+        cancelled: Whether its verdict is "cancelled".
+    """
+
+    def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
+        self.call = call
+        self.patience = Patience(front, self.observe_and_record)
+        self.record = Recording(front, call.job_id, self.snapshot, self._on_recorded)
+        self.outcome: Outcome | None = None
+        self.background = False
+        self.cancelled = False
+        self._handing_over = False
+        self._front = front
+        self._request = request
+        self._listener = listener
+        self._progress: JobProgress | None = None
+        self._message: str | None = None
+        self._created_s = time.time()
+        self._started_s: float | None = None
+        self._lane: Lane | InlineLane | None = None
+        self._watch: Watch | None = None
+        self._body_ended = False
+        self._heard: asyncio.Event | None = None
+        self._concluded = False
+        self._settled: asyncio.Event | None = None
+        self._queueing: asyncio.Task[None] | None = None
+        self._cancelling: asyncio.Task[None] | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+        return self._front.loop
+
+    @property
+    def live(self) -> bool:
+        """Whether others can read the job and it is not about to end: `snapshot` is the truth."""
+        return self.record.written and self.outcome is None and not self.cancelled
+
+    @property
+    def survives(self) -> bool:
+        """Whether its body runs in a worker and was handed over: it goes on without this process."""
+        runs = isinstance(self._lane, Lane) and not self._body_ended
+        return self.background and runs and self._cancelling is None
+
+    # ---- start
+
+    def start(self) -> None:
+        """Take a lane now, or queue for one.
+
+        Raises:
+            InvalidInput: An argument cannot be sent to a worker; nothing was started.
+            PoolClosed: No more work is taken.
+        """
+        try:
+            if self._request.isolation == "inline":
+                self._dispatch(InlineLane(self._request))
+            elif (lane := self._front.pool.take_idle()) is not None:
+                self._dispatch(lane)
+            else:
+                self.queue()
+        except BaseException:
+            self._front.forget(self)
+            raise
+
+    def queue(self) -> None:
+        """Wait for a lane in a task of its own."""
+        self._message = self._front.pool.full(background=self.background)
+        self._queueing = self._front.spawn(self._wait_for_lane(), f"queue-{self.call.job_id}")
+
+    async def _wait_for_lane(self) -> None:
+        try:
+            while (lane := await self._take_lane()) is not None and lane.gone:
+                self._release(lane)  # it died while the record was written
+            if lane is None:
+                self.cancelled = True
+                await self._end(Outcome(cancelled=True))
+            else:
+                self._dispatch(lane)
+        except Exception as error:  # noqa: BLE001  no process, no record, a closed pool, a bad argument
+            kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
+            await self._end(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
+
+    async def _take_lane(self) -> Lane | InlineLane | None:
+        """Return a lane for a job that may start; None for one that was cancelled meanwhile."""
+        if self._request.isolation == "inline":
+            lane: Lane | InlineLane = InlineLane(self._request)
+        else:
+            lane = await self._front.pool.take(background=self.background)
+        try:
+            if not self.record.begun or await self.record.start(lane.identity):
+                return lane
+        except BaseException:  # also when this is cancelled: the lane must not stay taken
+            self._release(lane)
+            raise
+        self._release(lane)
+        return None
+
+    def _release(self, lane: Lane | InlineLane | None) -> None:
+        if isinstance(lane, Lane):
+            self._front.pool.release(lane)
+
+    def _dispatch(self, lane: Lane | InlineLane) -> None:
+        try:
+            lane.dispatch(self.call, self._on_progress, self._on_body_end)
+        except BaseException:
+            self._release(lane)
+            raise
+        self._lane = lane
+        self._started_s = time.time()
+        self._message = None
+        if self.record.begun:
+            self._observe()
+            lane.record()
+        if self.background:
+            self._keep()
+
+    # ---- what the worker says
+
+    def look_if_ended(self) -> bool:
+        """Whether the body has ended, by what its worker has sent so far: for plain code that runs on
+        the loop itself, and so keeps it from reading."""
+        if isinstance(self._lane, Lane):
+            self._lane.drain()
+        return self._body_ended
+
+    def _on_progress(self, progress: JobProgress) -> None:
+        if (finite := _finite(progress)) is not None:
+            self._progress = finite
+            self.notify()
+
+    def notify(self) -> None:
+        """Tell the caller, if it listens and still waits."""
+        if self._listener is not None and not self.patience.over.done():
+            job_id = self.call.job_id if self.record.written else None
+            self._listener(Notice(job_id, self._progress, self.usage, self._message))
+
+    def _on_body_end(self, outcome: Outcome) -> None:
+        self._body_ended = True
+        if self._heard is not None:
+            self._heard.set()
+        if self._cancelling is not None:
+            return  # the cancel waits for it, kills what is left, and settles
+        if self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
+            self._front.spawn(self._end(outcome), f"settle-{self.call.job_id}")
+        else:
+            self.outcome = outcome
+            self._conclude()
+
+    # ---- what others see
+
+    def observe_and_record(self) -> None:
+        """The call lasts: sample it from now on, and make it durable."""
+        if self.outcome is None:
+            self._observe()
+            self.record.begin()
+
+    def _observe(self) -> None:
+        if isinstance(self._lane, Lane) and self._watch is None:
+            sampler = self._front.pool.sampler
+            self._watch = sampler.watch(self._lane.pid, self.call.job_id, self._lane.cpu_seconds)
+
+    def _on_recorded(self) -> None:
+        self._front.recorded(self)
+        if self._lane is not None:
+            self._lane.record()
+        self.notify()
+
+    def snapshot(self) -> Job:
+        """Return the job as it stands now, with its live progress and usage."""
+        return Job(
+            id=self.call.job_id,
+            label=self.call.label,
+            tool=self._request.tool,
+            status=self._status(),
+            created_at=datetime.fromtimestamp(self._created_s, UTC),
+            started_at=None if self._started_s is None else datetime.fromtimestamp(self._started_s, UTC),
+            message=self._message,
+            progress=self._progress,
+            usage=self.usage,
+            owner=self._front.identity,
+            worker=self._lane.identity if self._lane else None,
+            background=self.background or self._handing_over,
+        )
+
+    def _status(self) -> JobState:
+        return JobState.PENDING if self._started_s is None else JobState.RUNNING
+
+    @property
+    def usage(self) -> Usage | None:
+        """The latest sample; after the end with the worker's own count of CPU time."""
+        watch = self._watch
+        if watch is None or watch.usage is None or self._lane is None or self.outcome is None:
+            return None if watch is None else watch.usage
+        exact_s = self._lane.cpu_seconds - watch.cpu_base_s
+        return replace(watch.usage, cpu_seconds=max(watch.usage.cpu_seconds, exact_s))
+
+    # ---- hand-off
+
+    def handle(self, message: str) -> JobResult:
+        """Return what the caller gets instead of a value."""
+        status = self._status()
+        if status is JobState.PENDING:
+            message = message.replace("running in background", self._message or "waiting to start")
+        return JobResult(self.call.job_id, status, handed_over=True, message=message)
+
+    async def hand_over(self) -> bool:
+        """Durable record, `keep` to the worker; then the caller may be told.
+
+        Returns:
+            Whether the job goes on in the background; False when it ended meanwhile, or when it
+            cannot be recorded, so that the caller must go on waiting for it.
+        """
+        if self.outcome is not None:
+            await self.end()
+            return False
+        self._handing_over = fresh = not self.record.begun
+        try:
+            await self.record.ensure()
+        except StoreError as error:
+            _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
+            self._handing_over = False
+            await self.end()
+            return False
+        if self.outcome is not None or self._cancelling is not None:
+            await self.end()
+            return False
+        self.background = True
+        self._keep()
+        if not fresh:
+            await self.record.refresh()
+        self._front.loop.call_later(_AFTER_REPLY_S, self._observe)
+        return True
+
+    def _keep(self) -> None:
+        if isinstance(self._lane, Lane) and self.outcome is None:
+            self._front.pool.hand_over(self._lane)
+            if self._front.sink is not None:
+                self._lane.keep(COMMIT, self._front.sink)
+
+    # ---- cancel
+
+    async def cancel(self) -> None:
+        """Cancel and return when the last process is gone; a job that ended is left as it is."""
+        if self._cancelling is None:
+            if self.outcome is not None or self._body_ended:
+                await self.end()
+                return
+            self._cancelling = self._front.spawn(self._cancel(), f"cancel-{self.call.job_id}")
+        await asyncio.shield(self._cancelling)
+
+    async def _cancel(self) -> None:
+        await self.record.doom()
+        self.cancelled = True
+        if self._queueing is not None:
+            self._queueing.cancel()
+        if self._lane is not None and not self._body_ended:
+            self._heard = asyncio.Event()
+            self._lane.cancel()
+            await within(self._heard.wait(), self._front.grace_s)
+        await self._end(Outcome(cancelled=True, touched=True))
+
+    async def lose(self) -> None:
+        """The server leaves before the body of this queued job was started: settle it as failed."""
+        if self._queueing is not None and self.outcome is None:
+            self._queueing.cancel()
+            message = "the server ended before the job was started; start it again"
+            await self._end(Outcome(failure=Failure("JobFailed", message, kind="server_died")))
+        else:
+            await self.end()
+
+    # ---- end
+
+    async def _end(self, outcome: Outcome) -> None:
+        """Settle, once: processes first, then the record, then lane, files and callers."""
+        if self.outcome is not None:
+            await self.end()
+            return
+        self.outcome = outcome
+        try:
+            if isinstance(self._lane, Lane) and (outcome.cancelled or self._bloated()):
+                await self._front.pool.end_tree(self._lane)  # after a cancel the worker always goes
+            await self.record.rest()
+            if outcome.keep:
+                await self.record.ensure()
+            if self.record.written:
+                await self._front.in_store(self._write_end, outcome)
+        except (StoreError, JobNotFound):
+            _log.exception("the end of job %s could not be written", self.call.job_id)
+        finally:
+            if not self.record.written and outcome.touched:
+                self._front.in_background(self._front.store.discard_folder, self.call.job_id)
+            self._conclude()
+
+    def _bloated(self) -> bool:
+        return self.usage is not None and self.usage.rss_bytes > BLOATED_BYTES
+
+    def _write_end(self, outcome: Outcome) -> None:
+        if isinstance(self._lane, Lane):
+            hand_logs(self._lane.log_folder, self.call.folder)
+        job = self.record.settle(outcome)
+        self.cancelled = self.cancelled or job.status is JobState.CANCELLED  # perhaps by another process
+
+    def _conclude(self) -> None:
+        """Nothing more will happen: the lane is free, and whoever waits is told."""
+        if self._watch is not None:
+            self._front.pool.sampler.unwatch(self._watch)
+        self._release(self._lane)
+        self._front.forget(self)
+        self._concluded = True
+        if self._settled is not None:
+            self._settled.set()
+        self.patience.end()
+
+    async def end(self) -> None:
+        """Wait until nothing more will happen."""
+        if not self._concluded:
+            self._settled = self._settled or asyncio.Event()
+            await self._settled.wait()
+
+
+def _finite(progress: JobProgress) -> JobProgress | None:
+    """Progress as JSON can say it: without a total that is no finite number, None without a current."""
+    if not math.isfinite(progress.current):
+        return None
+    endless = progress.total is not None and not math.isfinite(progress.total)
+    return replace(progress, total=None) if endless else progress

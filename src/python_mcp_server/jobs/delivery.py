@@ -1,0 +1,41 @@
+"""What a caller gets of an outcome: the value, or the exception itself."""
+
+from __future__ import annotations
+
+import pickle
+
+from python_mcp_server.cancelled import JobCancelled
+from python_mcp_server.errors import RemoteError, WorkerDied
+from python_mcp_server.jobs.request import JobResult
+from python_mcp_server.model import Failure, JobState, Outcome
+
+
+def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
+    """Return the value of an outcome, or raise what it stands for; None stands for a cancel.
+
+    Raises:
+        JobCancelled: The job was cancelled.
+        BaseException: What `rebuild` makes of its failure.
+    """
+    if outcome is None or outcome.cancelled:
+        raise JobCancelled(f"job {job_id} was cancelled")
+    if outcome.failure is not None:
+        raise rebuild(outcome.failure)
+    return JobResult(job_id, JobState.COMPLETED, outcome.value)
+
+
+def rebuild(failure: Failure) -> BaseException:
+    """Return the exception that a failure stands for, with the worker's traceback as a note."""
+    if failure.kind == "worker_died":
+        return WorkerDied(failure.message, exit_code=failure.exit_code)
+    error: BaseException | None = None
+    if failure.pickled is not None:
+        try:
+            error = pickle.loads(failure.pickled)
+        except Exception:  # noqa: BLE001  its class exists only in the worker, or refuses to be rebuilt here
+            error = None
+    if error is None:
+        error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
+    if failure.traceback_text:
+        error.add_note(f"In the worker:\n{failure.traceback_text.rstrip()}")
+    return error

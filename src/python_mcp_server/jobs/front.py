@@ -1,0 +1,165 @@
+"""What one event loop holds of the manager: its pool, its live attempts, its threads for the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+
+from python_mcp_server import processes
+from python_mcp_server.errors import StoreError
+from python_mcp_server.pool.pool import Pool
+from python_mcp_server.pool.steady import in_background, steady_task
+from python_mcp_server.store.files import FileJobStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from python_mcp_server.jobs.attempt import Attempt
+    from python_mcp_server.jobs.patience import Patience
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.contract import JobStore
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+_log: Final = logging.getLogger(__name__)
+_REFRESH_S: Final = 1.0
+"""Between two writes of a running job's progress and usage: what other processes see of it."""
+
+_STORE_THREADS: Final = 4
+_EXIT_GRACE_S: Final = 0.5
+"""What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
+
+
+class Front:
+    """One event loop's side of a manager; closed with the manager or with the loop."""
+
+    def __init__(self, store: JobStore, settings: Settings, live: dict[str, Attempt]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.settings = settings
+        self.identity = processes.identify(os.getpid())
+        self.grace_s = settings.cancel_grace_seconds
+        self.sink: dict[str, Any] | None = None
+        if isinstance(store, FileJobStore):  # only what lies in files can be written by a worker
+            self.sink = {"home": str(store.home), "lock_s": settings.lock_seconds, "fsync": settings.fsync}
+        self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}")
+        self._live = live
+        self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._detaching: set[asyncio.Task[bool]] = set()
+        self._recorded: set[Attempt] = set()
+        self._refresher: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._end_of_loop: AsyncGenerator[None] | None = None
+        self._young: deque[tuple[float, Patience]] = deque()
+        self._aging: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Arrange that the end of the loop closes this front: `asyncio.run` ends the generators."""
+        self._end_of_loop = self._until_loop_ends()
+        await anext(self._end_of_loop)
+
+    async def _until_loop_ends(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+    # ---- services for attempts
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run something beside; its failure is logged, its end awaited at close."""
+        task = steady_task(self.loop, work, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StoreError)
+        ):
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    def detach(self, attempt: Attempt) -> None:
+        """Hand an attempt over whose caller has left; a close waits for that."""
+        task = self.spawn(attempt.hand_over(), f"detach-{attempt.call.job_id}")
+        self._detaching.add(task)
+        task.add_done_callback(self._detaching.discard)
+
+    async def in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a blocking call to the store in a thread; it goes through even if we are cancelled."""
+        return await asyncio.shield(self.loop.run_in_executor(self._threads, work, *args))
+
+    def in_background(self, work: Callable[..., object], *args: Any) -> None:
+        """Run a blocking call to the store whose end nobody waits for."""
+        in_background(self.loop, self._threads, work, *args)
+
+    def age(self, patience: Patience) -> None:
+        """Call `come_of_age` when a record is due. All wait equally long, so one timer serves them
+        in turn: a timer each would cost every short call more than its bookkeeping."""
+        due_at = self.loop.time() + self.settings.record_after_seconds
+        self._young.append((due_at, patience))
+        if self._aging is None:
+            self._aging = self.loop.call_at(due_at, self._come_of_age)
+
+    def _come_of_age(self) -> None:
+        now = self.loop.time()
+        while self._young and (self._young[0][1].over.done() or self._young[0][0] <= now):
+            self._young.popleft()[1].come_of_age()
+        self._aging = self.loop.call_at(self._young[0][0], self._come_of_age) if self._young else None
+
+    def recorded(self, attempt: Attempt) -> None:
+        """Others can read this job now: keep its record fresh."""
+        self._recorded.add(attempt)
+        if self._refresher is None or self._refresher.done():
+            self._refresher = self.loop.create_task(self._refresh(), name="record-refresh")
+
+    def forget(self, attempt: Attempt) -> None:
+        """The attempt is settled."""
+        self._live.pop(attempt.call.job_id, None)
+        self._recorded.discard(attempt)
+
+    async def _refresh(self) -> None:
+        while self._recorded:
+            await asyncio.sleep(_REFRESH_S)
+            for attempt in [a for a in self._recorded if a.live]:
+                attempt.notify()
+                await attempt.record.refresh()
+
+    # ---- end
+
+    async def close(self) -> None:
+        """Cancel what somebody waits for; let handed-over jobs go on, or end them if so set."""
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close(), name="manager-close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self.grace_s = min(self.grace_s, _EXIT_GRACE_S)
+        if self._detaching:
+            await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
+        everything = self.settings.on_exit == "cancel" or self.sink is None
+        attempts = [attempt for attempt in self._live.values() if attempt.loop is self.loop]
+        kept = [] if everything else [attempt for attempt in attempts if attempt.survives]
+        lost = [] if everything else [a for a in attempts if a.background and a not in kept]
+        doomed = [attempt for attempt in attempts if attempt not in kept and attempt not in lost]
+        ends = [*(a.cancel() for a in doomed), *(a.lose() for a in lost)]
+        for failed in await asyncio.gather(*ends, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                _log.error("a job could not be ended at the close", exc_info=failed)
+        if self._refresher is not None:
+            self._refresher.cancel()
+        for attempt in kept:
+            await attempt.record.refresh()
+        await self.pool.close()
+        for attempt in kept:
+            self.forget(attempt)
+        self._threads.shutdown(wait=False)

@@ -1,0 +1,73 @@
+"""A lane without a process, for async bodies that only wait: same budget, same hand-off, on the
+server's own loop. There is no hard kill and no survival: what blocks here blocks the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server import context
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
+from python_mcp_server.pool import outcomes
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.request import Request
+
+_NOWHERE: Final = Path()
+
+
+class InlineLane:
+    """Runs one async body as a task of the present loop, with the face of a lane."""
+
+    identity: ProcessIdentity | None = None
+    pid = 0
+    gone = False
+    kept = False
+    cpu_seconds = 0.0
+    log_folder = _NOWHERE
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._task: asyncio.Task[Any] | None = None
+
+    def dispatch(
+        self, call: Call, on_progress: Callable[[JobProgress], None], on_outcome: Callable[[Outcome], None]
+    ) -> None:
+        """Start the body; `on_outcome` is called once, whatever happens."""
+        loop = asyncio.get_running_loop()
+        job = context.JobContext(call.job_id, call.label, call.folder, on_progress)
+        self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")
+
+    async def _run(self, call: Call, job: context.JobContext, on_outcome: Callable[[Outcome], None]) -> None:
+        token = context.enter_job(job, whole_process=False)
+        try:
+            outcome = Outcome(await self._awaitable(call))
+        except asyncio.CancelledError:
+            outcome = Outcome(cancelled=True)
+        except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
+            outcome = Outcome(failure=outcomes.failure_of(error))
+        finally:
+            context.leave_job(token)
+        on_outcome(Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched))
+
+    def _awaitable(self, call: Call) -> Any:
+        value = self._request.body(*call.args, **call.kwargs)
+        if not hasattr(value, "__await__"):
+            raise InvalidInput(
+                f"{call.label} is no async function; isolation='inline' is for async bodies that wait"
+            )
+        return value
+
+    def keep(self, sink: str, sink_args: Any) -> None:
+        """Nothing here survives the server."""
+
+    def record(self) -> None:
+        """Output of an inline body is the server's own."""
+
+    def cancel(self) -> None:
+        """Cancel the task."""
+        if self._task is not None:
+            self._task.cancel()

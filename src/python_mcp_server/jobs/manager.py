@@ -1,0 +1,354 @@
+"""Jobs from submission to their end, for any number of event loops in one process.
+
+`run` is the main job of the product: wait for the budget, answer the value, or hand over. All public
+methods are async and never block the loop; `cancel_blocking` and the store serve plain code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from python_mcp_server import model
+from python_mcp_server.errors import InvalidInput, JobNotFound, PoolClosed
+from python_mcp_server.jobs.attempt import Attempt
+from python_mcp_server.jobs.delivery import deliver
+from python_mcp_server.jobs.foreign import cancel_record
+from python_mcp_server.jobs.front import Front
+from python_mcp_server.jobs.output import OutputPage, check_page, read_page
+from python_mcp_server.jobs.patience import within
+from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
+from python_mcp_server.model import Call, Job, JobState, utc_now
+from python_mcp_server.pool.bodies import BodyReference, refer
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.files import FileJobStore
+
+if TYPE_CHECKING:
+    from python_mcp_server.store.contract import JobStore, Pruned
+
+_FOREIGN_POLL_S: Final = 0.2
+"""Between two looks at a job of another process while somebody waits for it."""
+
+_CANCEL_WAIT_S: Final = 10.0
+"""How long a cancelled caller waits for the tree's end before it goes on without knowing."""
+
+
+class JobManager:
+    """Runs bodies in workers of their own and keeps their jobs."""
+
+    def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
+        """Make a manager; nothing is started before the first call.
+
+        Args:
+            store: Where jobs lie; the file store at the settings' home where None.
+            settings: Read from the environment where None.
+        """
+        self.settings = settings or Settings.from_environ()
+        self.store = store or FileJobStore(
+            self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync
+        )
+        self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Front] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._live: dict[str, Attempt] = {}
+        self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._modules: list[str] = []
+        self._closed = False
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Start the first lane ahead of the first call; a closed manager opens again."""
+        self._closed = False
+        (await self._front()).pool.warm()
+
+    async def close(self) -> None:
+        """End what callers wait for; handed-over jobs go on, or end, as `on_exit` says."""
+        self._closed = True
+        front = self._fronts.pop(asyncio.get_running_loop(), None)
+        if front is not None:
+            await front.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _front(self) -> Front:
+        loop = asyncio.get_running_loop()
+        front = self._fronts.get(loop)
+        if front is None:
+            if self._closed:
+                raise PoolClosed("the manager is closed and takes no more calls")
+            front = self._fronts[loop] = Front(self.store, self.settings, self._live)
+            for module in self._modules:
+                front.pool.preload(module)
+            await front.open()
+        return front
+
+    def preload(self, body: Callable[..., Any]) -> None:
+        """Let new lanes load this body's module in their idle time; its first call does so too."""
+        self._refer(body)
+
+    def _preload(self, reference: BodyReference) -> None:
+        module, separator, _ = reference.name.partition(":")
+        if separator and reference.code is None and module not in self._modules:
+            self._modules.append(module)
+            for front in self._fronts.values():
+                front.pool.preload(module)
+
+    # ---- run
+
+    async def run(
+        self,
+        request: Request | CommandJob,
+        *,
+        budget_s: float,
+        listener: Listener | None = None,
+        on_caller_left: Callable[[], str] | None = None,
+    ) -> JobResult:
+        """Run a body and wait for it within the budget; past it, hand it over.
+
+        Args:
+            request: What to run.
+            budget_s: How long to wait, in seconds.
+            listener: Hears progress while this call waits.
+            on_caller_left: Asked when the waiting is cancelled: "cancel" (the default) ends the job,
+                "detach" lets it go on in the background, "detach_recorded" does so if others can
+                read the job already.
+
+        Returns:
+            The value, or a result with `handed_over` set.
+
+        Raises:
+            JobCancelled: The job was cancelled by somebody else.
+            InvalidInput: The body or an argument cannot be sent to a worker.
+            WorkerDied: Its process ended before the body returned.
+            RemoteError: The body raised a type that cannot travel.
+            BaseException: Otherwise what the body raised.
+        """
+        front = self._fronts.get(asyncio.get_running_loop()) or await self._front()
+        attempt = self._attempt(front, request, listener)
+        attempt.start()
+        attempt.patience.begin(budget_s, self.settings.record_after_seconds)
+        try:
+            await attempt.patience.over
+            if attempt.outcome is None and await attempt.hand_over():
+                return attempt.handle(f"Task exceeded {budget_s}s time budget; running in background")
+        except asyncio.CancelledError:
+            await self._caller_left(front, attempt, on_caller_left)
+            raise
+        finally:
+            attempt.patience.stop()
+        return deliver(attempt.call.job_id, None if attempt.cancelled else attempt.outcome)
+
+    async def submit(self, request: Request | CommandJob) -> Job:
+        """Start a job in the background; it is durable when this returns.
+
+        Raises:
+            InvalidInput: The body or an argument cannot be sent to a worker.
+            StoreError: The job cannot be recorded; nothing was started.
+        """
+        front = await self._front()
+        attempt = self._attempt(front, request, None)
+        attempt.background = True
+        try:
+            await attempt.record.ensure()
+        except asyncio.CancelledError:
+            front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
+            raise
+        except BaseException:
+            front.forget(attempt)
+            raise
+        job = attempt.snapshot()
+        attempt.queue()
+        return job
+
+    def _attempt(self, front: Front, request: Request | CommandJob, listener: Listener | None) -> Attempt:
+        request = request.request() if isinstance(request, CommandJob) else request
+        reference = self._refer(request.body)
+        job_id = model.new_job_id()
+        label = request.label or request.tool or getattr(request.body, "__name__", "job")
+        folder = self.store.folder_text(job_id)
+        call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
+        attempt = self._live[job_id] = Attempt(front, call, request, listener)
+        return attempt
+
+    def _refer(self, body: Callable[..., Any]) -> BodyReference:
+        try:
+            return self._references[body]
+        except (KeyError, TypeError):
+            reference = refer(body)
+            self._preload(reference)
+        try:
+            self._references[body] = reference
+        except TypeError:
+            return reference  # a callable that cannot be remembered, such as a builtin
+        return reference
+
+    async def _caller_left(self, front: Front, attempt: Attempt, ask: Callable[[], str] | None) -> None:
+        if attempt.background or attempt.outcome is not None:
+            return
+        wish = ask() if ask is not None else "cancel"
+        if wish == "detach" or (wish == "detach_recorded" and attempt.record.written):
+            front.detach(attempt)
+            return
+        ending = front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
+        await asyncio.wait({ending}, timeout=_CANCEL_WAIT_S)
+
+    # ---- jobs
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job as it stands now, with live progress and usage where it runs here.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        attempt = self._live.get(job_id)
+        if attempt is not None and attempt.live:
+            return attempt.snapshot()
+        return await (await self._front()).in_store(self.get_blocking, job_id)
+
+    async def wait(self, job_id: str, timeout_s: float) -> tuple[Job, bool]:
+        """Wait for the end of a job or of the time.
+
+        Returns:
+            The job as it then stands, and whether the time ran out first.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            attempt = self._live.get(job_id)
+            job = await self.get(job_id)
+            rest_s = deadline - time.monotonic()
+            if job.status.terminal or rest_s <= 0:
+                return job, not job.status.terminal
+            if attempt is not None and attempt.loop is asyncio.get_running_loop():
+                await within(attempt.end(), rest_s)
+            else:
+                await asyncio.sleep(min(rest_s, _FOREIGN_POLL_S))
+
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job; return when its last process is gone and its state is written.
+
+        A job that has ended is returned as it is.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        attempt = self._live.get(job_id)
+        front = await self._front()
+        if attempt is None or not attempt.loop.is_running():
+            return await front.in_store(cancel_record, self.store, job_id, front.grace_s)
+        if attempt.loop is front.loop:
+            await attempt.cancel()
+        else:
+            there = asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop)
+            await asyncio.wrap_future(there)
+        return await self.get(job_id)
+
+    def cancel_blocking(self, job_id: str) -> Job:
+        """Do what `cancel` does, for plain code in any thread, also that of the job's own loop."""
+        attempt = self._live.get(job_id)
+        grace_s = self.settings.cancel_grace_seconds
+        if attempt is not None and attempt.loop is _running_loop():
+            job = cancel_record(self.store, job_id, grace_s, attempt.look_if_ended)
+            attempt.cancelled = job.status is JobState.CANCELLED  # the loop will see its end later
+            return job
+        if attempt is None or not attempt.loop.is_running():
+            return cancel_record(self.store, job_id, grace_s)
+        asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop).result()
+        return self.get_blocking(job_id)
+
+    def get_blocking(self, job_id: str) -> Job:
+        """Do what `get` does, for plain code in any thread."""
+        attempt = self._live.get(job_id)
+        if attempt is not None and attempt.live:
+            return attempt.snapshot()
+        job = self.store.get(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        return recovered(self.store, job)
+
+    async def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more.
+
+        Raises:
+            InvalidInput: The limit is not positive.
+        """
+        front = await self._front()
+        return await front.in_store(self.list_blocking, status, limit)
+
+    def list_blocking(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Do what `list` does, for plain code in any thread."""
+        if limit < 1:
+            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        jobs, more = self.store.list(status, limit)
+        return [self._fresh(job) for job in jobs], more
+
+    def _fresh(self, job: Job) -> Job:
+        attempt = self._live.get(job.id)
+        if attempt is None:
+            return recovered(self.store, job)
+        return attempt.snapshot() if attempt.live and not job.status.terminal else job
+
+    async def prune(
+        self, *, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
+    ) -> Pruned:
+        """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
+        front = await self._front()
+        return await front.in_store(self.prune_blocking, keep_completed, keep_failed, max_age_hours)
+
+    def prune_blocking(self, keep_completed: bool, keep_failed: bool, max_age_hours: float) -> Pruned:
+        """Do what `prune` does, for plain code in any thread.
+
+        Raises:
+            InvalidInput: The age is negative or no number.
+        """
+        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
+            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
+        oldest = utc_now() - timedelta(hours=min(max_age_hours, 24 * 365 * 100))
+        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+
+        def should_go(job: Job) -> bool:
+            return not kept.get(job.status, False) and (job.completed_at or job.created_at) <= oldest
+
+        return self.store.prune(should_go)
+
+    async def output(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: The stream, the offset or the limit cannot be meant.
+        """
+        front = await self._front()
+        return await front.in_store(self.output_blocking, job_id, stream, offset, limit)
+
+    def output_blocking(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Do what `output` does, for plain code in any thread."""
+        check_page(stream, offset, limit)
+        ended = self.get_blocking(job_id).status.terminal
+        return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

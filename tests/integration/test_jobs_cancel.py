@@ -1,0 +1,278 @@
+"""Cancelled means dead: the body hears it, its tree is gone, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from python_mcp_server.cancelled import JobCancelled
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import JobState
+from python_mcp_server.processes import identify
+from python_mcp_server.settings import Settings
+from python_mcp_server.smart_async import cancel_job, default_manager, get_job_status, initialize_state
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, run
+from tests.helpers.managers import LONG_S, call, handed_over, lines, manager, started_pids
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
+HEARING = [bodies.spin, bodies.sleep_long, bodies.sleep_long_async, bodies.report_forever]
+HARD = [bodies.deaf, bodies.swallow, bodies.ignore_sigterm]
+
+
+async def started(path: Path) -> list[int]:
+    return await asyncio.to_thread(started_pids, path)
+
+
+@pytest.mark.parametrize("body", HEARING)
+def test_a_body_that_hears_cleans_up_and_its_worker_goes(body: Any, tmp_path: Path):
+    async def main() -> None:
+        async with manager(cancel_grace_seconds=LONG_S) as jobs:
+            starts = tmp_path / "starts"
+            result = await handed_over(jobs, body, str(starts))
+            (worker,) = await started(starts)
+            job = await jobs.cancel(result.job_id)
+            assert job.status is JobState.CANCELLED
+            assert lines(starts)[1:] == ["cleaned up"]
+            assert identify(worker) is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", HARD)
+def test_a_body_that_does_not_hear_is_killed_after_the_grace(body: Any, tmp_path: Path):
+    async def main() -> None:
+        async with manager(cancel_grace_seconds=0.2) as jobs:
+            result = await handed_over(jobs, body, str(tmp_path / "starts"))
+            (worker,) = await started(tmp_path / "starts")
+            job = await jobs.cancel(result.job_id)
+            assert (job.status, job.result) == (JobState.CANCELLED, None)
+            assert identify(worker) is None
+
+    run(main())
+
+
+def test_children_and_deaf_grandchildren_in_their_own_session_go_along(tmp_path: Path):
+    async def main() -> None:
+        async with manager(cancel_grace_seconds=0.2) as jobs:
+            result = await handed_over(jobs, bodies.family, str(tmp_path / "starts"))
+            family = await started(tmp_path / "starts")
+            assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
+            assert [pid for pid in family if identify(pid)] == []
+
+    run(main())
+
+
+def test_neighbours_keep_their_process_and_their_result(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            neighbour = await handed_over(
+                jobs, bodies.count_and_wait, str(tmp_path / "n"), str(tmp_path / "gate")
+            )
+            before = (await jobs.get(neighbour.job_id)).worker
+            doomed = await handed_over(jobs, bodies.spin, str(tmp_path / "d"))
+            await jobs.cancel(doomed.job_id)
+            assert (await jobs.get(neighbour.job_id)).worker == before
+            (tmp_path / "gate").touch()
+            job, _ = await jobs.wait(neighbour.job_id, LONG_S)
+            assert (job.status, job.result) == (JobState.COMPLETED, "done")
+
+    run(main())
+
+
+def test_a_cancel_before_the_body_begins_is_not_lost(tmp_path: Path):
+    async def main() -> None:
+        async with manager(cancel_grace_seconds=LONG_S) as jobs:
+            await call(jobs, bodies.pid)
+            for number in range(20):  # at once, so that it may arrive before, in, or after the call
+                starts = tmp_path / str(number)
+                waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(starts)))
+                while not jobs._live:
+                    await asyncio.sleep(0)
+                (attempt,) = jobs._live.values()
+                await attempt.cancel()
+                with pytest.raises(JobCancelled):
+                    await waiting
+
+    run(main())
+
+
+def test_a_queued_job_is_cancelled_without_ever_starting(tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1) as jobs:
+            gate = str(tmp_path / "gate")
+            first = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "first"), gate)))
+            second = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "second"), gate)))
+            while (await jobs.get(first.id)).status is not JobState.RUNNING:
+                await asyncio.sleep(0.01)
+            waiting = await jobs.get(second.id)
+            assert waiting.status is JobState.PENDING
+            assert (await jobs.cancel(second.id)).status is JobState.CANCELLED
+            Path(gate).touch()
+            assert (await jobs.wait(first.id, LONG_S))[0].status is JobState.COMPLETED
+            third = await jobs.submit(Request(bodies.add, (1,)))
+            assert (await jobs.wait(third.id, LONG_S))[0].result == 2
+        assert lines(tmp_path / "second") == []
+
+    run(main())
+
+
+def test_two_cancels_at_once_and_one_afterwards_say_the_same(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+            both = await asyncio.gather(jobs.cancel(result.job_id), jobs.cancel(result.job_id))
+            after = await jobs.cancel(result.job_id)
+            assert [job.status for job in (*both, after)] == [JobState.CANCELLED] * 3
+            assert after.completed_at == both[0].completed_at
+
+    run(main())
+
+
+def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(bodies.add, (1,)))
+            await jobs.wait(job.id, LONG_S)
+            job = await jobs.cancel(job.id)
+            assert (job.status, job.result) == (JobState.COMPLETED, 2)
+
+    run(main())
+
+
+def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
+    async def main() -> None:
+        async with manager() as jobs:
+            for number in range(12):
+                job = await jobs.submit(Request(bodies.add, (number,)))
+                told = await jobs.cancel(job.id) if number % 2 else (await jobs.wait(job.id, LONG_S))[0]
+                again, _ = await jobs.wait(job.id, LONG_S)
+                assert again.status is told.status
+            assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
+            lanes = list((await jobs._front()).pool.lanes)
+            assert len(lanes) == len(set(lanes))
+
+    run(main())
+
+
+def test_a_cancel_from_another_thread_returns_when_the_tree_is_gone(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+            (worker,) = await started(tmp_path / "starts")
+            job = await asyncio.to_thread(jobs.cancel_blocking, result.job_id)
+            assert job.status is JobState.CANCELLED
+            assert identify(worker) is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [bodies.spin, bodies.sleep_long_async])
+def test_plain_code_on_the_jobs_own_loop_cancels_without_waiting_for_the_grace(
+    body: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main() -> None:
+        result = await handed_over(default_manager(), body, str(tmp_path / "starts"))
+        (worker,) = await started(tmp_path / "starts")
+        answer = cancel_job(result.job_id)  # blocks the loop: the watchdog would see the grace
+        assert answer["status"] == "cancelled"
+        assert identify(worker) is None
+        assert lines(tmp_path / "starts")[1:] == ["cleaned up"]
+        assert get_job_status(result.job_id)["job"]["status"] == "cancelled"
+        await default_manager().close()
+
+    monkeypatch.setenv("PYTHON_MCP_CANCEL_GRACE_SECONDS", "20")
+    initialize_state()
+    run(main())
+
+
+def test_another_manager_over_the_same_home_cancels_too(tmp_path: Path, home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+            (worker,) = await started(tmp_path / "starts")
+            other = JobManager(FileJobStore(home), Settings.from_environ())
+            job = await asyncio.to_thread(other.cancel_blocking, result.job_id)
+            assert job.status is JobState.CANCELLED
+            assert identify(worker) is None
+            assert (await jobs.get(result.job_id)).status is JobState.CANCELLED
+
+    run(main())
+
+
+def test_a_caller_that_leaves_cancels_its_call(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            waiting = asyncio.ensure_future(call(jobs, bodies.spin, str(tmp_path / "starts")))
+            (worker,) = await started(tmp_path / "starts")
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert identify(worker) is None
+            assert not jobs._live
+
+    run(main())
+
+
+def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            gate = tmp_path / "gate"
+            request = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(gate)))
+            waiting = asyncio.ensure_future(
+                jobs.run(request, budget_s=LONG_S, on_caller_left=lambda: "detach")
+            )
+            while not lines(tmp_path / "starts"):
+                await asyncio.sleep(0.01)
+            (job_id,) = jobs._live
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            while not jobs._live[job_id].background:
+                await asyncio.sleep(0.01)
+            gate.touch()
+            job, _ = await jobs.wait(job_id, LONG_S)
+            assert (job.status, job.result) == (JobState.COMPLETED, "done")
+        assert lines(tmp_path / "starts") == ["started"]
+
+    run(main())
+
+
+def test_an_idle_lane_that_is_killed_from_outside_is_replaced():
+    async def main() -> None:
+        async with manager(spare_lanes=1) as jobs:
+            first = await call(jobs, bodies.pid)
+            pool = (await jobs._front()).pool
+            for lane in list(pool._idle):
+                os.kill(lane.pid, signal.SIGKILL)
+            while not pool._idle or any(lane.gone for lane in pool._idle):
+                await asyncio.sleep(0.01)
+            while psutil.pid_exists(first) and psutil.Process(first).status() != psutil.STATUS_ZOMBIE:
+                await asyncio.sleep(0.01)
+            assert await call(jobs, bodies.pid) != first
+
+    run(main())
+
+
+def test_a_lane_that_dies_between_the_grant_and_the_call_costs_nothing():
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(bodies.add, (1,)))
+            pool = (await jobs._front()).pool
+            while not pool._background:
+                await asyncio.sleep(0)
+            for lane in list(pool._background):
+                os.kill(lane.pid, signal.SIGKILL)
+            job, timed_out = await jobs.wait(job.id, LONG_S)
+            assert not timed_out
+            assert job.status in (JobState.COMPLETED, JobState.FAILED)
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())

@@ -1,0 +1,307 @@
+"""The hand-off: one start, one truth, a record before the reply, and limits that say why one waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server import AsyncJob, InMemoryJobStore
+from python_mcp_server.errors import PoolClosed
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import JobState
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, run, run_python
+from tests.helpers.managers import LONG_S, call, handed_over, lines, manager
+
+READ = """
+import sys
+from python_mcp_server.store.files import FileJobStore
+print(FileJobStore(sys.argv[1]).get(sys.argv[2]).status)
+"""
+
+
+def test_a_body_past_its_budget_goes_on_and_starts_only_once(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            starts, gate = tmp_path / "starts", tmp_path / "gate"
+            await call(jobs, bodies.pid)
+            result = await handed_over(jobs, bodies.count_and_wait, str(starts), str(gate))
+            assert result.status is JobState.RUNNING
+            assert result.message == "Task exceeded 0.05s time budget; running in background"
+            gate.touch()
+            job, timed_out = await jobs.wait(result.job_id, LONG_S)
+            assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
+            assert lines(starts) == ["started"]
+
+    run(main())
+
+
+def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(tmp_path: Path, home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            gate = tmp_path / "gate"
+            await call(jobs, bodies.pid)
+            result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+            seen = await asyncio.to_thread(run_python, "-c", READ, home, result.job_id)
+            gate.touch()
+            await jobs.wait(result.job_id, LONG_S)
+            assert (seen.stdout.strip(), seen.returncode) == ("running", 0)
+
+    run(main())
+
+
+def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_truth(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            for number in range(40):
+                starts = tmp_path / str(number)
+                request = Request(bodies.sleep_and_count, (str(starts), 0.05))
+                result = await jobs.run(request, budget_s=0.045 + 0.0005 * (number % 20))
+                if result.handed_over:
+                    job, _ = await jobs.wait(result.job_id, LONG_S)
+                    assert (job.status, job.result, job.ending) == (JobState.COMPLETED, "done", None)
+                else:
+                    assert result.value == "done"
+                assert lines(starts) == ["started"]
+
+    run(main())
+
+
+def test_a_call_that_ends_within_a_second_leaves_no_file(home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            before = {path for path in home.rglob("*") if "lanes" not in path.parts}
+            await call(jobs, bodies.say, "hello")
+            assert {path for path in home.rglob("*") if "lanes" not in path.parts} == before
+            assert await jobs.list() == ([], False)
+
+    run(main())
+
+
+def test_a_call_that_lasts_has_a_record_though_it_ends_in_time(tmp_path: Path):
+    async def main() -> None:
+        async with manager(record_after_seconds=0.1) as jobs:
+            assert await call(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.5) == "done"
+            ((job,), more) = await jobs.list()
+            assert (job.status, job.result, more) == (JobState.COMPLETED, "done", False)
+            assert job.usage is not None
+
+    run(main())
+
+
+def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_the_reason(tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_lanes=1) as jobs:
+            gate = tmp_path / "gate"
+            arguments = (str(tmp_path / "starts"), str(gate))
+            first = asyncio.ensure_future(
+                jobs.run(Request(bodies.count_and_wait, arguments), budget_s=LONG_S)
+            )
+            while not lines(tmp_path / "starts"):
+                await asyncio.sleep(0.01)
+            result = await handed_over(jobs, bodies.count_and_wait, *arguments)
+            assert result.status is JobState.PENDING
+            assert result.handle()["message"] == (
+                "Task exceeded 0.05s time budget; waiting for a free lane: 1 calls run, the limit is 1"
+            )
+            gate.touch()
+            assert (await first).value == "done"
+            assert (await jobs.wait(result.job_id, LONG_S))[0].result == "done"
+        assert lines(tmp_path / "starts") == ["started", "started"]
+
+    run(main())
+
+
+def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1) as jobs:
+            gate = tmp_path / "gate"
+            handed = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "s"), str(gate))
+            while (await jobs.get(handed.job_id)).status is not JobState.RUNNING:
+                await asyncio.sleep(0.01)
+            waiting = await jobs.submit(AsyncJob(bodies.add, (1,)))
+            assert waiting.status is JobState.PENDING
+            told = (await jobs.get(waiting.id)).message
+            assert told == "waiting for its turn: 1 background jobs run, the limit is 1"
+            assert await call(jobs, bodies.add, 1) == 2  # a call in its budget is none of them
+            gate.touch()
+            assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
+
+    run(main())
+
+
+def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
+    async def main() -> None:
+        async with manager(max_lanes=2, lane_idle_seconds=0.1) as jobs:
+            pool = (await jobs._front()).pool
+            answers = asyncio.gather(*(call(jobs, bodies.add, number) for number in range(40)))
+            await asyncio.sleep(0)
+            assert pool._starting <= 2 + 1
+            assert await answers == list(range(1, 41))
+            assert len(list(pool.lanes)) + pool._starting <= 2 + 1
+            while len(list(pool.lanes)) > 1:
+                await asyncio.sleep(0.01)
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
+def test_a_result_that_is_no_json_completes_the_job_with_its_text(body, home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(body))
+            job, _ = await jobs.wait(job.id, LONG_S)
+            assert job.status is JobState.COMPLETED
+            assert isinstance(job.result, str)
+            assert "is no JSON" in (job.result_note or "")
+
+    run(main())
+
+
+def test_in_its_budget_the_caller_gets_the_object_itself():
+    async def main() -> None:
+        async with manager() as jobs:
+            assert isinstance(await call(jobs, bodies.opaque), bodies.Opaque)
+            assert math.isnan(await call(jobs, bodies.not_a_number))
+
+    run(main())
+
+
+def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback():
+    async def main() -> None:
+        async with manager() as jobs:
+            job, _ = await jobs.wait((await jobs.submit(Request(bodies.raise_value_error))).id, LONG_S)
+            assert (job.status, job.error_kind) == (JobState.FAILED, "exception")
+            assert (job.error or "").startswith("ValueError: seven is right out\n\nTraceback")
+            dead, _ = await jobs.wait((await jobs.submit(Request(bodies.exit_at_once, (3,)))).id, LONG_S)
+            assert (dead.status, dead.error_kind) == (JobState.FAILED, "worker_died")
+            assert "exited with code 3" in (dead.error or "")
+
+    run(main())
+
+
+def test_a_large_result_in_the_background_is_whole_in_its_record():
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(str.upper, ("x" * 3_000_000,)))
+            job, _ = await jobs.wait(job.id, LONG_S)
+            assert job.result == "X" * 3_000_000
+
+    run(main())
+
+
+def test_jobs_in_memory_work_and_end_with_their_manager(tmp_path: Path):
+    async def main() -> None:
+        store = InMemoryJobStore()
+        async with manager(store) as jobs:
+            done = await jobs.submit(Request(bodies.add, (1,)))
+            assert (await jobs.wait(done.id, LONG_S))[0].result == 2
+            going = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+        ended = store.get(going.job_id)
+        assert ended is not None
+        assert ended.status is JobState.CANCELLED
+        store.close()
+
+    run(main())
+
+
+def test_two_event_loops_of_one_manager_see_each_others_jobs(tmp_path: Path, home: Path):
+    jobs = JobManager(settings=Settings.from_environ())
+
+    async def first() -> str:
+        await call(jobs, bodies.pid)
+        result = await handed_over(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.5)
+        return result.job_id
+
+    async def second(job_id: str) -> None:
+        job, timed_out = await jobs.wait(job_id, LONG_S)
+        assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
+        assert await call(jobs, bodies.add, 1) == 2
+        await jobs.close()
+        with pytest.raises(PoolClosed):
+            await call(jobs, bodies.add, 1)
+
+    run(second(run(first())))
+    assert lines(tmp_path / "starts") == ["started"]
+
+
+def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path: Path):
+    async def main() -> None:
+        gate = tmp_path / "gate"
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            kept = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+        async with manager() as jobs:
+            assert await call(jobs, bodies.add, 1) == 2  # its wires have the numbers of the closed ones
+            assert (await jobs.get(kept.job_id)).status is JobState.RUNNING
+            gate.touch()
+            job, timed_out = await jobs.wait(kept.job_id, LONG_S)
+            assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
+            assert await call(jobs, bodies.add, 1) == 2
+
+    run(main())
+
+
+def test_a_manager_closed_while_lanes_start_and_calls_wait_leaves_nobody():
+    async def main() -> None:
+        jobs = JobManager(settings=Settings.from_environ())
+        calls = [asyncio.ensure_future(call(jobs, bodies.pid)) for _ in range(5)]
+        while not jobs._live:
+            await asyncio.sleep(0)
+        await jobs.close()
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(answer, BaseException) for answer in ended)
+
+    run(main())
+
+
+def test_secrets_of_a_call_are_nowhere_in_the_home(home: Path):
+    secret = "correct horse battery staple"
+
+    async def main() -> None:
+        async with manager() as jobs:
+            job = await jobs.submit(Request(bodies.environment_of_job, (secret,)))
+            assert (await jobs.wait(job.id, LONG_S))[0].result == len(secret)
+
+    run(main())
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_ids_are_unguessable_and_files_are_private(home: Path):
+    async def main() -> list[str]:
+        async with manager() as jobs:
+            ids = [(await jobs.submit(Request(bodies.say, ("x",)))).id for _ in range(3)]
+            for job_id in ids:
+                await jobs.wait(job_id, LONG_S)
+            return ids
+
+    ids = run(main())
+    assert len({job_id[-24:] for job_id in ids}) == 3
+    assert home.stat().st_mode & 0o077 == 0
+    assert [path for path in home.rglob("*") if path.is_file() and path.stat().st_mode & 0o077] == []
+
+
+def test_every_record_is_strict_json(home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            for body in (bodies.not_a_number, bodies.report_not_finite):
+                await jobs.wait((await jobs.submit(Request(body))).id, LONG_S)
+        FileJobStore(home).close()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    run(main())
+    for path in home.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=refuse)

@@ -1,0 +1,113 @@
+"""Jobs whose processes were killed: whoever reads them next finds them settled, with the cause."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.processes import identify
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import eventually, python
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+FRONT = """
+import asyncio, sys
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from tests.helpers import bodies
+async def main():
+    jobs = JobManager()
+    budget_s, starts = float(sys.argv[1]), sys.argv[2]
+    call = asyncio.ensure_future(jobs.run(Request(bodies.sleep_long, (starts,)), budget_s=budget_s))
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+def record_of_the_front(home: Path, *, background: bool) -> Job:
+    def look() -> Job | None:
+        jobs, _ = FileJobStore(home).list(JobState.RUNNING)
+        return jobs[0] if jobs and jobs[0].worker and jobs[0].background is background else None
+
+    return eventually(look)
+
+
+def test_a_call_in_its_budget_fails_with_server_died_when_its_server_is_killed(home: Path, tmp_path: Path):
+    with python("-c", FRONT, "600", tmp_path / "starts") as front:
+        job = record_of_the_front(home, background=False)
+        front.kill()
+    worker = job.worker
+    assert worker is not None
+    eventually(lambda: identify(worker.pid) != worker)
+    found = JobManager().get_blocking(job.id)
+    assert (found.status, found.error_kind) == (JobState.FAILED, "server_died")
+    assert FileJobStore(home).get(job.id) == found
+
+
+def test_a_kept_job_fails_with_worker_died_when_its_worker_is_killed_after_its_server(
+    home: Path, tmp_path: Path
+):
+    with python("-c", FRONT, "0.2", tmp_path / "starts") as front:
+        job = record_of_the_front(home, background=True)
+        front.kill()
+    worker = job.worker
+    assert worker is not None
+    assert JobManager().get_blocking(job.id).status is JobState.RUNNING
+    os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: identify(worker.pid) != worker)
+    (found,) = JobManager().list_blocking()[0]
+    assert (found.status, found.error_kind) == (JobState.FAILED, "worker_died")
+
+
+@pytest.fixture
+def own() -> ProcessIdentity:
+    identity = identify(os.getpid())
+    assert identity is not None
+    return identity
+
+
+def running(
+    store: FileJobStore, owner: ProcessIdentity, worker: ProcessIdentity | None, **facts: object
+) -> Job:
+    state = JobState.RUNNING
+    job = Job(new_job_id(), "job", state, utc_now(), owner=owner, worker=worker).evolve(**facts)
+    store.create(job)
+    return job
+
+
+def test_a_pid_that_was_reused_is_not_taken_for_the_owner(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    job = running(store, replace(own, start_ticks=own.start_ticks - 1), None)
+    assert recovered(store, job).error_kind == "server_died"
+
+
+def test_a_job_of_an_earlier_boot_is_not_running(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    job = running(store, replace(own, boot_id="another"), replace(own, boot_id="another"), background=True)
+    assert recovered(store, job).error_kind == "worker_died"
+
+
+def test_a_job_of_another_namespace_is_left_alone(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    job = running(store, replace(own, pid_namespace="pid:[1]"), None)
+    assert recovered(store, job) == job
+
+
+def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    gone = replace(own, start_ticks=own.start_ticks - 1)
+    job = running(store, gone, gone, ending="cancelled", background=True)
+    assert recovered(store, job).status is JobState.CANCELLED
+
+
+def test_a_job_whose_owner_lives_is_left_to_it(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    job = running(store, own, replace(own, start_ticks=own.start_ticks - 1))
+    assert recovered(store, job) == job
