@@ -1,0 +1,96 @@
+"""Run Python for MCP clients, and make slow MCP tools safe.
+
+The names here are the public ones. The decorator is imported at once, for a lazy name would be
+shadowed by the module of the same name; everything else is imported when it is first asked for, so
+that a worker pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.smart_async import smart_async
+
+if TYPE_CHECKING:
+    from python_mcp_server.cancelled import JobCancelled
+    from python_mcp_server.context import create_progress_callback, current_job, report_progress
+    from python_mcp_server.errors import (
+        InvalidInput,
+        JobFailed,
+        JobNotFound,
+        LimitExceeded,
+        PoolClosed,
+        PythonMcpError,
+        RemoteError,
+        StoreError,
+        StoreLocked,
+        ToolchainError,
+        UvRefused,
+        WorkerDied,
+    )
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
+    from python_mcp_server.model import Job, JobProgress, JobState
+    from python_mcp_server.server.app import create_server
+    from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.files import FileJobStore
+    from python_mcp_server.store.memory import InMemoryJobStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncJob",
+    "CommandJob",
+    "FileJobStore",
+    "InMemoryJobStore",
+    "InvalidInput",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobManager",
+    "JobNotFound",
+    "JobProgress",
+    "JobResult",
+    "JobState",
+    "JobStore",
+    "LimitExceeded",
+    "PoolClosed",
+    "PythonMcpError",
+    "RemoteError",
+    "StoreError",
+    "StoreLocked",
+    "ToolchainError",
+    "UvRefused",
+    "WorkerDied",
+    "create_progress_callback",
+    "create_server",
+    "current_job",
+    "report_progress",
+    "smart_async",
+]
+
+_HOMES: Final = {
+    "cancelled": ("JobCancelled",),
+    "context": ("create_progress_callback", "current_job", "report_progress"),
+    "jobs.manager": ("JobManager",),
+    "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
+    "model": ("Job", "JobProgress", "JobState"),
+    "server.app": ("create_server",),
+    "store.contract": ("JobStore",),
+    "store.files": ("FileJobStore",),
+    "store.memory": ("InMemoryJobStore",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

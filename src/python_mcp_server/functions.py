@@ -1,0 +1,147 @@
+"""Plain functions over one default manager, for code without an event loop. `smart_async` exports them.
+
+Imported by every module that holds a body: the manager is loaded when it is first needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from python_mcp_server.errors import JobNotFound
+from python_mcp_server.model import Job
+from python_mcp_server.settings import Settings
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
+
+JobMeta = Job
+"""The name that older versions gave to a job."""
+
+
+class RunScriptResult(TypedDict):
+    """What a script tool answers, in the shape that older versions named so."""
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    execution_strategy: str
+    elapsed_seconds: float
+
+
+class AppState:
+    """The state of the default manager, as older versions showed it."""
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """The most recent jobs by id, read anew at each look."""
+        jobs, _ = default_manager().list_blocking(None, 1000)
+        return {job.id: job for job in jobs}
+
+    @property
+    def persistence_dir(self) -> Path:
+        """Where they lie."""
+        return default_manager().store.home
+
+
+class _Default:
+    """The one global: the manager of functions that name none."""
+
+    manager: JobManager | None = None
+    seen: dict[tuple[str, str], int] = {}  # noqa: RUF012  how far this process has read, by job and stream
+    lock = threading.Lock()
+
+
+STATE: Final = AppState()
+
+
+def default_manager() -> JobManager:
+    """Return the manager that decorated functions use; made with the first call."""
+    with _Default.lock:
+        if _Default.manager is None:
+            from python_mcp_server.jobs.manager import JobManager
+
+            _Default.manager = JobManager()
+        return _Default.manager
+
+
+def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
+    """Let the default manager keep its jobs in this directory, from the next call on.
+
+    Args:
+        persistence_dir: The home; `PYTHON_MCP_HOME`, else `~/.python_mcp`, where None.
+    """
+    from python_mcp_server.jobs.manager import JobManager
+
+    settings = Settings.from_environ(home=persistence_dir)
+    with _Default.lock:
+        _Default.manager = JobManager(settings=settings)
+        _Default.seen = {}
+    return STATE
+
+
+def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
+    """Return `{"job": {...}}`, or `{"error": "Job X not found"}`.
+
+    Args:
+        job_id: The job's id.
+        incremental: Adds `new_stdout` and `new_stderr`: what came since this process asked last.
+    """
+    manager = default_manager()
+    try:
+        answer: dict[str, Any] = {"job": manager.get_blocking(job_id).to_json()}
+    except JobNotFound as error:
+        return {"error": str(error)}
+    if incremental:
+        for stream in ("stdout", "stderr"):
+            answer[f"new_{stream}"] = _news(manager, job_id, stream)
+    return answer
+
+
+job_status = get_job_status
+
+
+def _news(manager: JobManager, job_id: str, stream: str) -> str:
+    page = manager.output_blocking(job_id, stream, _Default.seen.get((job_id, stream), 0))
+    _Default.seen[job_id, stream] = page.next_offset
+    return page.text
+
+
+def list_jobs(status_filter: str | None = None, limit: int = 50) -> dict[str, Any]:
+    """Return `{"jobs": [...], "total": n, "more": bool}`, newest first.
+
+    Raises:
+        InvalidInput: There is no such status, or the limit is not positive.
+    """
+    from python_mcp_server.jobs.views import listing, state_named
+
+    return listing(*default_manager().list_blocking(state_named(status_filter), limit))
+
+
+def cancel_job(job_id: str) -> dict[str, Any]:
+    """Cancel a job; return `{"job_id", "status", "message"}` when its last process is gone.
+
+    A finished job keeps its status; an unknown one gives `{"error": "Job X not found"}`.
+    """
+    from python_mcp_server.jobs.views import cancellation
+
+    manager = default_manager()
+    try:
+        before = manager.get_blocking(job_id)
+        job = before if before.status.terminal else manager.cancel_blocking(job_id)
+    except JobNotFound as error:
+        return {"error": str(error)}
+    return cancellation(job, ended_before=before.status.terminal)
+
+
+def prune_jobs(
+    keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24
+) -> dict[str, int]:
+    """Remove finished jobs older than the age; return `{"removed": n, "remaining": n}`.
+
+    Cancelled jobs always go; completed and failed ones where they are not kept. No running one goes.
+    """
+    pruned = default_manager().prune_blocking(keep_completed, keep_failed, max_age_hours)
+    return {"removed": pruned.removed, "remaining": pruned.remaining}

@@ -1,0 +1,253 @@
+"""The face of the library: the decorator, and the plain functions of `functions`.
+
+Imported by every module that holds a body, so by workers too: the manager is loaded when the first
+call is made, and the SDK's view of a function only where the SDK is loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from python_mcp_server.context import BODY_ATTRIBUTE, BodyContext, create_progress_callback, in_worker
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.functions import (
+    STATE,
+    AppState,
+    JobMeta,
+    RunScriptResult,
+    cancel_job,
+    default_manager,
+    get_job_status,
+    initialize_state,
+    job_status,
+    list_jobs,
+    prune_jobs,
+)
+from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.request import JobResult, Request
+    from python_mcp_server.server.sdk import Face
+
+__all__ = [
+    "STATE",
+    "AppState",
+    "JobMeta",
+    "RunScriptResult",
+    "cancel_job",
+    "create_progress_callback",
+    "default_manager",
+    "get_job_status",
+    "initialize_state",
+    "job_status",
+    "list_jobs",
+    "prune_jobs",
+    "smart_async",
+]
+
+_CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_recorded", "user": "cancel"}
+_POLICIES: Final = ("auto", "cancel", "detach")
+_EXTRAS: Final = ("async_mode", "job_label")
+_ISOLATIONS: Final = ("process", "inline")
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What one decoration says."""
+
+    body: Callable[..., Any]
+    timeout_env: str
+    default_timeout: float
+    on_client_cancel: str
+    isolation: str
+    manager: JobManager | None
+    own: frozenset[str]
+    name: str
+    face: Face | None
+
+    def the_manager(self) -> JobManager:
+        return self.manager or default_manager()
+
+
+@overload
+def smart_async(timeout_env: Callable[..., Any], /) -> Callable[..., Awaitable[Any]]: ...
+@overload
+def smart_async(
+    timeout_env: str = ...,
+    default_timeout: float = ...,
+    *,
+    on_client_cancel: str = ...,
+    isolation: str = ...,
+    name: str | None = ...,
+    manager: JobManager | None = ...,
+) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]: ...
+
+
+def smart_async(
+    timeout_env: Any = BUDGET_VARIABLE,
+    default_timeout: float = DEFAULT_BUDGET_S,
+    *,
+    on_client_cancel: str = "auto",
+    isolation: str = "process",
+    name: str | None = None,
+    manager: JobManager | None = None,
+) -> Any:
+    """Run a function in a worker process, and hand it over as a job when it outlasts the budget.
+
+    Works with and without parentheses, on `def` and `async def`. The decorated function is async. In
+    time, it returns what the body returns and raises what the body raises; past the budget it
+    returns `{"job_id", "status", "message"}`, and the same run goes on. It takes two parameters
+    more, unless the body declares them: `async_mode=True` starts a background job at once,
+    `job_label` names it. As a tool of the SDK's server it answers a `CallToolResult` with a schema.
+
+    Args:
+        timeout_env: The variable that holds the budget in seconds, read at each call.
+        default_timeout: The budget where the variable is not set.
+        on_client_cancel: What becomes of a call whose client gives up before the hand-off: "auto"
+            hands it over after a time-out or a lost connection and cancels it otherwise; "cancel"
+            and "detach" always do the one or the other.
+        isolation: "process", or "inline" for async bodies that only wait: no hard kill, no survival.
+        name: What jobs call the tool; the function's own name where None.
+        manager: Whose jobs these are; the default manager's where None.
+
+    Raises:
+        InvalidInput: An argument of the decorator has no meaning.
+    """
+    if callable(timeout_env):
+        return smart_async()(timeout_env)
+    _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
+    _check_choice("isolation", isolation, _ISOLATIONS)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        face = _sdk_face(function)
+        own = frozenset(inspect.signature(function).parameters)
+        title: str = name or getattr(function, "__name__", type(function).__name__)
+        return _wrap(
+            _Terms(
+                function, timeout_env, default_timeout, on_client_cancel, isolation, manager, own, title, face
+            )
+        )
+
+    return decorate
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _sdk_face(function: Callable[..., Any]) -> Face | None:
+    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
+    if in_worker() or "mcp" not in sys.modules:
+        return None
+    from python_mcp_server.server import sdk
+
+    return sdk.face(function)
+
+
+def _wrap(terms: _Terms) -> Callable[..., Awaitable[Any]]:
+    body, face = terms.body, terms.face
+
+    @functools.wraps(body)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if in_worker():
+            value = body(*args, **_without_extras(terms, kwargs))
+            return await value if inspect.isawaitable(value) else value
+        if (
+            face is not None
+            and face.context_name in kwargs
+            and not isinstance(kwargs[face.context_name], BodyContext)
+        ):
+            return await _answer_sdk(terms, face, kwargs)
+        return await _call(terms, args, kwargs)
+
+    setattr(wrapper, BODY_ATTRIBUTE, body)
+    if face is not None:
+        wrapper.__signature__ = face.signature  # type: ignore[attr-defined]
+        wrapper.__annotations__ = face.annotations
+    else:
+        wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
+    return wrapper
+
+
+def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(body)
+    given = list(signature.parameters.values())
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter("async_mode", keyword, default=False, annotation=bool),
+        inspect.Parameter("job_label", keyword, default=None, annotation=str | None),
+    ]
+    added = [parameter for parameter in added if parameter.name not in signature.parameters]
+    before = [parameter for parameter in given if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    after = [parameter for parameter in given if parameter.kind is inspect.Parameter.VAR_KEYWORD]
+    return signature.replace(parameters=[*before, *added, *after])
+
+
+def _without_extras(terms: _Terms, kwargs: dict[str, Any]) -> dict[str, Any]:
+    if not kwargs:
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name in terms.own or name not in _EXTRAS}
+
+
+def _request(terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+    from python_mcp_server.jobs.request import Request
+
+    return Request(
+        terms.body, args, _without_extras(terms, kwargs), kwargs.get("job_label"), terms.name, terms.isolation
+    )
+
+
+async def _call(terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A direct call: the value itself, or the handle as a dictionary."""
+    request = _request(terms, args, kwargs)
+    if "async_mode" not in terms.own and kwargs.get("async_mode"):
+        return await _submit(terms, request)
+    budget_s = budget(terms.timeout_env, terms.default_timeout)
+    result = await terms.the_manager().run(
+        request,
+        budget_s=budget_s,
+        on_caller_left=lambda: "detach" if terms.on_client_cancel == "detach" else "cancel",
+    )
+    return result.handle() if result.handed_over else result.value
+
+
+async def _submit(terms: _Terms, request: Request) -> dict[str, Any]:
+    job = await terms.the_manager().submit(request)
+    return {"job_id": job.id, "status": job.status.value}
+
+
+async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
+    """A call by the SDK: a `CallToolResult`, progress on the way, errors as sentences."""
+    from python_mcp_server.cancelled import JobCancelled
+    from python_mcp_server.server.sdk import ProgressFeed
+
+    ctx = kwargs.pop(face.context_name)
+    if face.body_context is not None:
+        kwargs[face.body_context] = BodyContext()
+    try:
+        request = _request(terms, (), kwargs)
+        if "async_mode" not in terms.own and kwargs.get("async_mode"):
+            return face.handle(await _submit(terms, request))
+        budget_s = budget(terms.timeout_env, terms.default_timeout)
+        async with ProgressFeed(ctx) as listener:
+            result: JobResult = await terms.the_manager().run(
+                request, budget_s=budget_s, listener=listener, on_caller_left=lambda: _wish(terms, face, ctx)
+            )
+    except JobCancelled as cancelled:
+        return face.error(InvalidInput(str(cancelled)))
+    except Exception as error:  # noqa: BLE001  the SDK would hide its text from the model
+        return face.error(error)
+    return face.handle(result.handle()) if result.handed_over else face.answer(result.value)
+
+
+def _wish(terms: _Terms, face: Face, ctx: Any) -> str:
+    if terms.on_client_cancel != "auto":
+        return terms.on_client_cancel
+    return _CANCEL_WISHES[face.cancel_cause(ctx)]

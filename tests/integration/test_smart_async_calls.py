@@ -1,0 +1,193 @@
+"""The decorator and the module functions, called directly."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server import JobManager, smart_async
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.smart_async import (
+    STATE,
+    cancel_job,
+    get_job_status,
+    initialize_state,
+    job_status,
+    list_jobs,
+    prune_jobs,
+)
+from tests.helpers import bodies, run, run_python
+from tests.helpers.managers import LONG_S, lines
+
+
+@pytest.fixture(autouse=True)
+def fresh_state(home: Path) -> None:
+    initialize_state(home)
+
+
+async def wait(job_id: str) -> None:
+    from python_mcp_server.smart_async import default_manager
+
+    _, timed_out = await default_manager().wait(job_id, LONG_S)
+    assert not timed_out
+
+
+def test_a_direct_call_takes_both_kinds_of_arguments_and_answers_the_value():
+    async def main() -> None:
+        assert await bodies.decorated(2) == 3
+        assert await bodies.decorated(2, right=3) == 5
+        assert await bodies.decorated_async(left=1) == 2
+
+    run(main())
+
+
+def test_the_decorated_function_keeps_its_face_and_gains_two_parameters():
+    signature = inspect.signature(bodies.decorated)
+    assert list(signature.parameters) == ["left", "right", "async_mode", "job_label"]
+    assert bodies.decorated.__doc__ == "Add two numbers."
+    assert list(inspect.signature(bodies.own_budget).parameters) == ["async_mode", "job_label"]
+    assert run(bodies.own_budget(async_mode="plain")) == "plain"
+
+
+def test_inside_a_worker_a_decorated_function_runs_its_body_directly():
+    value, here, there = run(bodies.calls_another(1))
+    assert (value, here == there, here == os.getpid()) == (2, True, False)
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", ""])
+def test_a_budget_that_is_no_positive_number_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_BUDGET", value)
+    with pytest.raises(InvalidInput, match=f"MY_BUDGET is '{value}'; it must be a positive number"):
+        run(bodies.own_budget())
+
+
+def test_a_decorator_with_an_unknown_choice_is_refused():
+    with pytest.raises(InvalidInput, match="isolation is 'thread'"):
+        smart_async(isolation="thread")
+
+
+def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
+    async def main() -> None:
+        answer = await bodies.slow(str(tmp_path / "starts"), 0.1, async_mode=True, job_label="mine")
+        assert set(answer) == {"job_id", "status"}
+        assert answer["status"] == "pending"
+        await wait(answer["job_id"])
+        job = get_job_status(answer["job_id"])["job"]
+        assert (job["label"], job["tool"], job["result"]) == ("mine", "slow", "done with 0")
+
+    run(main())
+
+
+def test_past_the_budget_the_answer_is_a_handle_and_the_functions_follow_the_job(tmp_path: Path, home: Path):
+    async def main() -> str:
+        await bodies.decorated(1)
+        answer = await bodies.slow(str(tmp_path / "starts"), 2.0, env_vars={"TOKEN": "hunter2hunter2"})
+        assert answer["message"] == "Task exceeded 0.3s time budget; running in background"
+        job_id = answer["job_id"]
+        first = await asyncio.to_thread(get_job_status, job_id, True)
+        assert first["job"]["status"] == "running"
+        assert first["job"]["progress"] == {"current": 1, "total": 2, "message": "half"}
+        await wait(job_id)
+        second = get_job_status(job_id, incremental=True)
+        third = get_job_status(job_id, incremental=True)
+        assert "tick\n" in second["new_stdout"]
+        assert third["new_stdout"] == third["new_stderr"] == ""
+        assert (second["job"]["status"], second["job"]["result"]) == ("completed", "done with 1")
+        assert second["job"]["usage"]["peak_rss_mb"] > 1
+        return job_id
+
+    job_id = run(main())
+    assert lines(tmp_path / "starts") == ["started"]
+    assert job_id in STATE.jobs
+    assert STATE.persistence_dir == home
+    assert job_status(job_id) == get_job_status(job_id)
+    records = [path for path in home.rglob("*") if path.is_file()]
+    assert [path for path in records if b"hunter2hunter2" in path.read_bytes()] == []
+
+
+def test_listing_pruning_and_unknown_ids(tmp_path: Path):
+    async def main() -> str:
+        answer = await bodies.slow(str(tmp_path / "starts"), 0.0, async_mode=True)
+        await wait(answer["job_id"])
+        return answer["job_id"]
+
+    job_id = run(main())
+    listed = list_jobs()
+    assert ([job["id"] for job in listed["jobs"]], listed["total"], listed["more"]) == ([job_id], 1, False)
+    assert list_jobs("running")["jobs"] == []
+    with pytest.raises(InvalidInput, match="status_filter is 'done'"):
+        list_jobs("done")
+    assert prune_jobs() == {"removed": 0, "remaining": 1}
+    assert prune_jobs(keep_completed=False, max_age_hours=0) == {"removed": 1, "remaining": 0}
+    assert get_job_status(job_id) == {"error": f"Job {job_id} not found"}
+    assert cancel_job("nobody") == {"error": "Job nobody not found"}
+    with pytest.raises(JobNotFound):
+        JobManager().get_blocking("nobody")
+
+
+def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: Path):
+    async def main() -> None:
+        answer = await bodies.slow(str(tmp_path / "starts"), LONG_S)
+        told = await asyncio.to_thread(cancel_job, answer["job_id"])
+        assert told["status"] == "cancelled"
+        again = cancel_job(answer["job_id"])
+        assert "had already ended as cancelled" in again["message"]
+
+    run(main())
+
+
+def test_an_inline_body_runs_here_and_is_handed_over_and_cancelled_too():
+    async def main() -> None:
+        assert await bodies.inline_wait(0) == os.getpid()
+        answer = await bodies.inline_wait(0.4)
+        assert answer["status"] == "running"
+        await wait(answer["job_id"])
+        assert get_job_status(answer["job_id"])["job"]["result"] == os.getpid()
+        pending = await bodies.inline_wait(0.0, async_mode=True)
+        await wait(pending["job_id"])
+        assert get_job_status(pending["job_id"])["job"]["result"] == os.getpid()
+        endless = await bodies.inline_wait(LONG_S)
+        told = await asyncio.to_thread(cancel_job, endless["job_id"])
+        assert told["status"] == "cancelled"
+
+    run(main())
+
+
+def test_two_runs_of_a_program_share_the_default_manager():
+    assert [run(bodies.decorated(number)) for number in range(2)] == [1, 2]
+
+
+PROGRAM = """
+import asyncio
+from python_mcp_server import smart_async
+
+OFFSET = 40
+
+@smart_async
+def body(n):
+    return helper(n)
+
+def helper(n):
+    return n + OFFSET
+
+if __name__ == "__main__":
+    def main():
+        @smart_async()
+        def closure(n):
+            return body.__wrapped__(n) + 1
+        async def both():
+            return await body(2), await closure(2)
+        return both()
+    print(asyncio.run(main()))
+"""
+
+
+def test_a_program_runs_its_own_functions_and_closures_by_value(tmp_path: Path):
+    path = tmp_path / "a program.py"
+    path.write_text(PROGRAM)
+    ended = run_python(path)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("(42, 43)\n", "", 0)
