@@ -1,0 +1,117 @@
+"""Builds our server: all tools, what a model is told of them, and the manager's lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.mcpserver import MCPServer
+
+from python_mcp_server import __version__
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.server.job_tools import JobTools
+from python_mcp_server.server.registry import make_tool
+from python_mcp_server.settings import Settings
+from python_mcp_server.smart_async import smart_async
+from python_mcp_server.tools import benchmark, saved, scripts
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver.tools import Tool
+
+INSTRUCTIONS: Final = """\
+Runs Python code, in processes of their own, on the machine of the user.
+
+A call that ends within its time budget answers with its result. One that takes longer is not cut off: \
+it goes on in the background, and the call answers with {"job_id", "status", "message"} instead. Keep \
+the job_id, and call py_wait_job(job_id) for the result, again while it answers timed_out. Do not start \
+the same work a second time. With async_mode=True a call answers with its job_id at once.
+
+py_job_status looks at a job once (progress, memory, CPU), py_job_output pages through what it printed, \
+py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one with all its processes. \
+Jobs and their results outlive this connection.
+
+Use py_run_script_in_dir for code that works in a directory, py_run_script_with_dependencies for code \
+that needs packages, py_benchmark_script to measure time and memory, and py_save_script with \
+py_run_saved_script for code to be used again."""
+
+_RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True}
+_SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
+_READ: Final = {"read_only_hint": True, "open_world_hint": False}
+_SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]] = (
+    (scripts.run_script_in_dir, "Run Python in a directory", _RUN),
+    (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
+    (benchmark.benchmark_script, "Measure a Python script", _RUN),
+    (saved.save_script, "Save a Python script", _SAVE),
+    (saved.run_saved_script, "Run a saved script", _RUN),
+    (saved.list_scripts, "List saved scripts", _READ),
+)
+_CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
+
+_log: Final = logging.getLogger(__name__)
+
+
+def create_server(
+    manager: JobManager | None = None, settings: Settings | None = None, **mcp_options: Any
+) -> MCPServer[Any]:
+    """Return the SDK's server with all our tools, to run, mount, or extend with tools of your own.
+
+    Args:
+        manager: Whose jobs the tools are about; who brings one closes it. The server closes its own.
+        settings: Read from the environment where they are not given.
+        **mcp_options: Options of `MCPServer`; they win over ours. `tools` come beside ours.
+    """
+    if manager is None:
+        manager = JobManager(settings=settings or Settings.from_environ())
+        mcp_options = {"lifespan": owner_of(manager)} | mcp_options
+    options: dict[str, Any] = {
+        "name": "python-mcp-server",
+        "title": "Python",
+        "version": __version__,
+        "instructions": INSTRUCTIONS,
+    }
+    tools = [*_script_tools(manager), *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
+    return MCPServer(**(options | mcp_options), tools=tools)
+
+
+def _script_tools(manager: JobManager) -> list[Tool]:
+    return [_script_tool(manager, body, title, hints) for body, title, hints in _SCRIPT_TOOLS]
+
+
+def _script_tool(manager: JobManager, body: Callable[..., Any], title: str, hints: dict[str, bool]) -> Tool:
+    name = f"py_{body.__name__}"
+    manager.preload(body)
+    return make_tool(smart_async(name=name, manager=manager)(body), name, title, **hints)
+
+
+def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[JobManager]]:
+    """Return a lifespan that starts the manager with its first user and closes it with its last.
+
+    Clients in the same process enter a server's lifespan once each.
+    """
+    users: list[object] = []
+
+    @asynccontextmanager
+    async def lifespan(_server: MCPServer[Any]) -> AsyncGenerator[JobManager]:
+        user = object()
+        users.append(user)
+        try:
+            await manager.start()
+            yield manager
+        finally:
+            users.remove(user)
+            if not users:
+                await close_in_time(manager)
+
+    return lifespan
+
+
+async def close_in_time(manager: JobManager) -> None:
+    """Close the manager, but never keep the process longer than a client waits for it."""
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await manager.close()
+    except TimeoutError:
+        _log.warning("not everything ended within %s s; the rest leaves once it sees us gone", _CLOSE_S)

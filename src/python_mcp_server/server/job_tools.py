@@ -1,0 +1,180 @@
+"""The tools that watch, wait for, read, list, cancel and prune jobs. A model reads the docstrings."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
+from pydantic import Field
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.request import Notice
+from python_mcp_server.jobs.views import cancellation, listing, state_named
+from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.server.answers import (
+    CancelledJob,
+    JobList,
+    JobOutput,
+    JobStatus,
+    JobView,
+    PrunedJobs,
+    WaitedJob,
+)
+from python_mcp_server.server.registry import make_tool
+from python_mcp_server.server.sdk import ProgressFeed
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver.tools import Tool
+
+_STATES: Final = [state.value for state in JobState]
+_OUTPUT_LIMIT_BYTES: Final = 1_048_576  # more at once would only fill a model's context
+_LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
+
+
+StateName = Annotated[str | None, Field(json_schema_extra={"enum": [*_STATES, None]})]
+StreamName = Annotated[str, Field(json_schema_extra={"enum": list(STREAMS)})]
+
+
+class JobTools:
+    """The job tools of one server, over its manager."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+        self._read: dict[tuple[str, str], int] = {}
+
+    def tools(self) -> list[Tool]:
+        """Return them, ready to register."""
+        read = {"read_only_hint": True, "open_world_hint": False}
+        change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
+        return [
+            make_tool(self.job_status, "py_job_status", "Job status", **read),
+            make_tool(self.wait_job, "py_wait_job", "Wait for a job", **read),
+            make_tool(self.job_output, "py_job_output", "Read a job's output", **read),
+            make_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
+            make_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
+            make_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
+        ]
+
+    async def job_status(self, job_id: str, incremental: bool = False) -> JobStatus:
+        """Look once at a job: its state, progress, memory and CPU, and its result or error once it has ended.
+
+        Use it for a quick look. To get the result of a job that still runs, py_wait_job is better than
+        asking again and again.
+
+        Args:
+            job_id: The job's id, as the call that started it answered.
+            incremental: Also return what the job printed since you last asked, as new_stdout and
+                new_stderr.
+        """
+        answer: JobStatus = {"job": _view(await self._manager.get(job_id))}
+        if incremental:
+            answer["new_stdout"] = await self._news(job_id, "stdout")
+            answer["new_stderr"] = await self._news(job_id, "stderr")
+        return answer
+
+    async def _news(self, job_id: str, stream: str) -> str:
+        page = await self._manager.output(job_id, stream, self._read.get((job_id, stream), 0))
+        self._read[job_id, stream] = page.next_offset
+        return page.text
+
+    async def wait_job(
+        self, job_id: str, timeout_seconds: float = 20.0, ctx: Context[Any, Any] | None = None
+    ) -> WaitedJob:
+        """Wait until a background job ends, or until the time is over, and return the job.
+
+        This is the way to get the result of a call that answered with a job_id. When timed_out is true the
+        job is still going on: call again, or do something else meanwhile. The job goes on in any case, also
+        when this call is cancelled.
+
+        Args:
+            job_id: The job's id.
+            timeout_seconds: The longest wait, 0 or more. Keep it below the time after which your client
+                gives up a tool call.
+            ctx: Where the progress goes.
+        """
+        deadline = time.monotonic() + _waiting_time(timeout_seconds)
+        job = await self._manager.get(job_id)
+        age_s = (utc_now() - job.started_at).total_seconds() if job.started_at else 0.0
+        async with ProgressFeed(ctx, age_s=age_s) as tell:
+            while True:
+                left_s = max(0.0, deadline - time.monotonic())
+                job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S))
+                tell(Notice(job.id, job.progress, job.usage, job.message))
+                if not timed_out or left_s <= _LOOK_S:
+                    return {"job": _view(job), "timed_out": timed_out}
+
+    async def job_output(
+        self, job_id: str, stream: StreamName = "stdout", offset: int = 0, limit: int = 65536
+    ) -> JobOutput:
+        """Read what a job printed, page by page, while it runs and afterwards.
+
+        Results show only the head and the tail of long output; the whole text is here. Start at offset 0
+        and go on with next_offset; eof says that the job has ended and nothing more will come.
+
+        Args:
+            job_id: The job's id.
+            stream: "stdout" or "stderr".
+            offset: The byte to start at.
+            limit: The most bytes to return; at most 1048576 come at once.
+        """
+        page = await self._manager.output(job_id, stream, offset, min(limit, _OUTPUT_LIMIT_BYTES))
+        return {
+            "text": page.text,
+            "next_offset": page.next_offset,
+            "total_bytes": page.total_bytes,
+            "eof": page.eof,
+        }
+
+    async def list_jobs(self, status_filter: StateName = None, limit: int = 50) -> JobList:
+        """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
+
+        Use it to find a job whose id you lost, or to see what is running.
+
+        Args:
+            status_filter: Only jobs in this state.
+            limit: The most jobs to return; more says whether there are others.
+        """
+        return cast("JobList", listing(*await self._manager.list(state_named(status_filter), limit)))
+
+    async def cancel_job(self, job_id: str) -> CancelledJob:
+        """Cancel a background job. It returns when the job's last process is gone.
+
+        A job that has ended already is not changed: the status says how it ended.
+
+        Args:
+            job_id: The job's id.
+        """
+        before = await self._manager.get(job_id)
+        job = before if before.status.terminal else await self._manager.cancel(job_id)
+        return cast("CancelledJob", cancellation(job, ended_before=before.status.terminal))
+
+    async def prune_jobs(
+        self, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
+    ) -> PrunedJobs:
+        """Remove old jobs that have ended, with their output. Running and waiting jobs are never removed.
+
+        Cancelled jobs older than the age always go.
+
+        Args:
+            keep_completed: Keep the jobs that completed.
+            keep_failed: Keep the jobs that failed.
+            max_age_hours: Only jobs that ended longer ago than this.
+        """
+        pruned = await self._manager.prune(
+            keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
+        )
+        return {"removed": pruned.removed, "remaining": pruned.remaining}
+
+
+def _view(job: Job) -> JobView:
+    return cast("JobView", job.to_json())
+
+
+def _waiting_time(seconds: float) -> float:
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise InvalidInput(f"timeout_seconds is {seconds:g}; it must be a number of seconds, 0 or more")
+    return seconds

@@ -1,0 +1,98 @@
+"""How a function becomes a tool of our server: what a model reads of it, and how it is told off.
+
+The docstring is the product: its text becomes the tool's description, its `Args` the descriptions of
+the parameters. A refused call gets one line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp_types import ToolAnnotations
+from pydantic import ValidationError
+
+from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.server.sdk import failure
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import Context
+
+_SECTION: Final = re.compile(r"^(Args|Returns|Raises|Yields|Examples?|Notes?):[ \t]*$", re.MULTILINE)
+_ENTRY: Final = re.compile(r"^ {4}\*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
+_SHOWN_CHARS: Final = 80
+
+
+class SentenceTool(Tool):
+    """A tool whose refusals are one line each, without the SDK's words around them."""
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> Any:
+        """Run the tool; an error of ours, or arguments of a wrong type, become an error result."""
+        try:
+            return await super().run(arguments, context, convert_result)
+        except ToolError as exc:
+            if isinstance(exc.__cause__, PythonMcpError):
+                return failure(exc.__cause__)
+            if isinstance(exc.__cause__, ValidationError):
+                raise ToolError(_complaint(exc.__cause__)) from exc.__cause__
+            raise
+
+
+def make_tool(fn: Callable[..., Any], name: str, title: str, **hints: bool) -> Tool:
+    """Return `fn` as a tool.
+
+    Args:
+        fn: An async function with a Google-style docstring.
+        name: The tool's name.
+        title: What people see.
+        **hints: Fields of `ToolAnnotations`.
+    """
+    text, parameters = read_docstring(fn.__doc__ or "")
+    facts = {"title": title, "read_only_hint": False} | hints
+    annotations = ToolAnnotations.model_validate(facts, by_name=True)
+    made = SentenceTool.from_function(fn, name=name, title=title, description=text, annotations=annotations)
+    properties: dict[str, dict[str, Any]] = made.parameters.get("properties", {})
+    for key, schema in properties.items():
+        if key in parameters:
+            schema["description"] = parameters[key]
+    return made
+
+
+def read_docstring(docstring: str) -> tuple[str, dict[str, str]]:
+    """Split a Google-style docstring into what it says and what it says of each parameter.
+
+    Returns:
+        The text without its sections, with paragraphs on one line each, and a mapping of parameter
+        name to description.
+    """
+    head, *sections = _SECTION.split(inspect.cleandoc(docstring))
+    bodies = dict(zip(sections[::2], sections[1::2], strict=True))
+    entries = _ENTRY.split(bodies.get("Args", ""))[1:]
+    described = {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
+    return _unwrap(head), described
+
+
+def _unwrap(text: str) -> str:
+    """Join wrapped lines; lists and indented lines stay as they are."""
+    return re.sub(r"(?<=\S)\n(?=[^\s*\-])", " ", text.strip())
+
+
+def _complaint(exc: ValidationError) -> str:
+    errors = exc.errors()
+    return "; ".join(_sentence(each["loc"], each["type"], each["input"], each["msg"]) for each in errors)
+
+
+def _sentence(where: tuple[int | str, ...], kind: str, value: object, message: str) -> str:
+    name = ".".join(str(part) for part in where)
+    if kind == "missing":
+        return f"{name} is missing; it is required"
+    shown = repr(value)
+    if len(shown) > _SHOWN_CHARS:
+        shown = shown[:_SHOWN_CHARS] + "..."
+    return f"{name} is {shown}; {message[:1].lower()}{message[1:]}"

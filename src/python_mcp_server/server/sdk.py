@@ -1,0 +1,276 @@
+"""The SDK's face of a decorated function, and the only module that touches private parts of the SDK.
+
+`smart_async` takes from here, in a process that has `mcp` loaded, what the SDK shall see of a tool:
+its signature, and the conversion of its results. A tool must answer exactly as if it were not
+decorated, or with a job handle at top level; so the results are built here, and the return
+annotation is `Annotated[CallToolResult, <union>]`: a plain union would wrap every result.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union, cast
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import InvalidSignature, ResourceError, ToolError
+from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
+from mcp.server.mcpserver.utilities.func_metadata import (
+    ArgModelBase,
+    FuncMetadata,
+    _pydantic_readable_typeddict,  # pyright: ignore[reportPrivateUsage]
+    func_metadata,
+)
+from mcp.shared.dispatcher import as_request_id, coerce_request_id
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult, TextContent
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from python_mcp_server.errors import PythonMcpError, RemoteError
+from python_mcp_server.server.progress import Feed
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+__all__ = ["Face", "JobHandle", "ProgressFeed", "cancel_cause", "face", "failure", "low_level"]
+
+AnyContext = Context[Any, Any]
+
+_TRACEBACK_CHARS: Final = 4_000
+_REASONS_KEPT: Final = 256
+_TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "async_mode": (
+        Annotated[bool, Field(description="True: start a background job and answer with its id at once.")],
+        False,
+    ),
+    "job_label": (
+        Annotated[str | None, Field(description="A name for the job, to recognise it by in lists.")],
+        None,
+    ),
+}
+
+
+class JobHandle(BaseModel):
+    """The call goes on in the background as a job."""
+
+    model_config = ConfigDict(extra="allow")
+
+    job_id: str = Field(
+        description="Id of the background job: its status, output and result are found by it."
+    )
+    status: str = Field(description="Where the job stands, such as 'running' or 'pending'.")
+    message: str | None = Field(default=None, description="Why there is a job instead of a result.")
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the SDK sees of one decorated function.
+
+    Attributes:
+        signature: The function's parameters with their annotations resolved, the parameters that
+            the decorator adds, and one for the context.
+        annotations: For the wrapper's `__annotations__`, where the SDK looks for the context.
+        context_name: The keyword by which the SDK hands over its context; its presence among the
+            arguments tells that the SDK calls.
+        body_context: The name of the body's own context parameter, or None.
+    """
+
+    signature: inspect.Signature
+    annotations: dict[str, Any]
+    context_name: str
+    body_context: str | None
+    _metadata: FuncMetadata
+
+    def answer(self, value: object) -> CallToolResult:
+        """Return exactly what the undecorated tool would have answered with this value."""
+        return cast("CallToolResult", self._metadata.convert_result(value))
+
+    def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
+        """Return a job handle, at top level and as JSON text."""
+        text = TextContent(type="text", text=json.dumps(dict(handle), indent=2, ensure_ascii=False))
+        return CallToolResult(content=[text], structured_content=dict(handle))
+
+    def error(self, exc: BaseException) -> CallToolResult:
+        """Return an error result that a model can read.
+
+        Raises:
+            MCPError, ToolError, ResourceError: `exc` is one; the SDK itself knows what to answer.
+        """
+        if isinstance(exc, MCPError | ToolError | ResourceError):
+            raise exc
+        return failure(exc)
+
+    def cancel_cause(self, ctx: AnyContext) -> str:
+        """Return why the request was cancelled: "timeout", "dropped" or "user"."""
+        return cancel_cause(ctx)
+
+
+def face(fn: Callable[..., Any]) -> Face:
+    """Return what the SDK shall see of `fn`. Called when it is decorated."""
+    original = _resolved_signature(fn)
+    body_context = find_context_parameter(fn)
+    metadata = _metadata(fn)
+    kept = [p for p in original.parameters.values() if p.kind not in _VARIADIC]
+    names = {p.name for p in kept}
+    added = [_keyword(name, *what) for name, what in _EXTRAS.items() if name not in names]
+    context_name = body_context or _free_name("mcp_context", names)
+    if body_context is None:
+        added.append(_keyword(context_name, AnyContext | None, None))
+    signature = original.replace(
+        parameters=[*kept, *added], return_annotation=_return_annotation(fn, metadata)
+    )
+    return Face(signature, _annotations(signature), context_name, body_context, metadata)
+
+
+def _resolved_signature(fn: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(fn, eval_str=True)
+    except NameError:  # a forward reference: the SDK refuses it itself, if this ever becomes a tool
+        return inspect.signature(fn)
+
+
+def _metadata(fn: Callable[..., Any]) -> FuncMetadata:
+    """How results are converted; the arguments are the registration's affair, and cost time."""
+    try:
+        return func_metadata(fn, skip_names=list(inspect.signature(fn).parameters))
+    except InvalidSignature:  # raised again, with the same words, if this ever becomes a tool
+        return FuncMetadata(arg_model=ArgModelBase)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
+    if metadata.output_model is None:
+        return CallToolResult
+    union: Any = Union[_pydantic_readable_typeddict(metadata.output_model), JobHandle]  # noqa: UP007
+    config = ConfigDict(title=f"{fn.__name__}Output", json_schema_extra={"type": "object"})
+
+    class Output(RootModel[union]):  # "type": "object": without it tools/list fails for handshake-era clients
+        model_config = config
+
+        @model_validator(mode="wrap")
+        @classmethod
+        def as_it_is(cls, value: Any, _handler: object) -> Any:
+            """Keep what `Face.answer` has validated: a second time, in JSON form, it may not pass."""
+            return cls.model_construct(value)
+
+    return Annotated[CallToolResult, Output]
+
+
+def _annotations(signature: inspect.Signature) -> dict[str, Any]:
+    named = {p.name: p.annotation for p in signature.parameters.values() if p.annotation is not p.empty}
+    return named | {"return": signature.return_annotation}
+
+
+def failure(exc: BaseException) -> CallToolResult:
+    """Return an error result: a sentence, and the end of the worker's traceback where there is one."""
+    if isinstance(exc, PythonMcpError):
+        sentence, trace = str(exc), exc.traceback_text if isinstance(exc, RemoteError) else ""
+    else:
+        sentence, trace = _named(exc), "\n".join(getattr(exc, "__notes__", ()))
+    if len(trace) > _TRACEBACK_CHARS:
+        trace = "[...]\n" + trace[-_TRACEBACK_CHARS:]
+    text = f"{sentence}\n\n{trace}".rstrip()
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _named(exc: BaseException) -> str:
+    kind = type(exc)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{name}: {exc}" if str(exc) else name
+
+
+class ProgressFeed(Feed):
+    """Sends a job's progress to the caller of one request.
+
+    Args:
+        ctx: The request's context; its cancel reason is noted from now on. None outside of a request.
+        age_s: How long the job has been running already.
+    """
+
+    def __init__(self, ctx: AnyContext | None, *, age_s: float = 0.0) -> None:
+        if ctx is not None:
+            _note_cancel_reasons(ctx)
+        wanted = ctx is not None and _wants_progress(ctx)
+        super().__init__(ctx.report_progress if ctx is not None and wanted else None, age_s=age_s)
+
+
+class _CancelReasons:
+    """The reasons that one connection's cancel notifications gave, the latest 256 of them."""
+
+    def __init__(self) -> None:
+        self._reasons: OrderedDict[str | int, str] = OrderedDict()
+
+    def __call__(self, method: str, params: Mapping[str, Any] | None) -> bool:
+        """Look at one notification, and let it pass."""
+        request_id = as_request_id((params or {}).get("requestId"))
+        if method == "notifications/cancelled" and request_id is not None:
+            self._reasons[coerce_request_id(request_id)] = str((params or {}).get("reason") or "")
+            if len(self._reasons) > _REASONS_KEPT:
+                self._reasons.popitem(last=False)
+        return False
+
+    def reason(self, request_id: str | int | None) -> str:
+        """Return what the cancel of this request gave as its reason."""
+        return "" if request_id is None else self._reasons.get(coerce_request_id(request_id), "")
+
+
+def cancel_cause(ctx: AnyContext) -> str:
+    """Return why this request was cancelled, as far as anybody said.
+
+    Returns:
+        "timeout" where the client's cancel spoke of one, "user" for any other cancel of the client,
+        "dropped" where it sent none: its connection is gone, or the server is leaving.
+    """
+    channel = _channel(ctx)
+    asked = getattr(channel, "cancel_requested", None)
+    if asked is None or not asked.is_set():
+        return "dropped"
+    reasons = getattr(_dispatcher(channel), "_on_notify_intercept", None)
+    if not isinstance(reasons, _CancelReasons):
+        return "user"
+    return "timeout" if _TIME_OUT.search(reasons.reason(ctx.request_context.request_id)) else "user"
+
+
+def _note_cancel_reasons(ctx: AnyContext) -> None:
+    """Listen to the connection's cancel notifications: the SDK drops their reasons.
+
+    The intercept is called before the cancelled task wakes, on every transport.
+    """
+    dispatcher = _dispatcher(_channel(ctx))
+    if dispatcher is not None and getattr(dispatcher, "_on_notify_intercept", ...) is None:
+        dispatcher._on_notify_intercept = _CancelReasons()  # noqa: SLF001
+
+
+def _channel(ctx: AnyContext) -> Any:
+    channel = getattr(ctx.request_context.session, "_request_outbound", None)
+    return getattr(channel, "_inner", channel)
+
+
+def _dispatcher(channel: Any) -> Any:
+    return getattr(channel, "_dispatcher", None)
+
+
+def _wants_progress(ctx: AnyContext) -> bool:
+    if "progress_token" in (ctx.request_context.meta or {}):
+        return True
+    return getattr(_channel(ctx), "_on_progress", None) is not None  # a client in the same process
+
+
+def low_level(server: MCPServer[Any]) -> Server[Any]:
+    """Return the server that runs on a pair of message streams, for transports of our own."""
+    return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,86 @@
+"""Runs our server in this process: what `python-mcp-server serve` does.
+
+The order matters: the client's pipes are taken first, so that nothing started later can touch them;
+the manager comes before the SDK, whose import takes half a second; the log is set up before the
+SDK's server, which would set up its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.server.claim import claim_stdio
+from python_mcp_server.server.logs import configure_logging
+from python_mcp_server.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+    from python_mcp_server.jobs.manager import JobManager
+
+_LEAVE_S: Final = 1.0  # for what Python does at exit; a stuck thread must not keep the process
+
+
+def run_stdio(settings: Settings | None = None) -> int:
+    """Serve over stdin and stdout until the client leaves or a signal comes.
+
+    Returns:
+        The exit code. The caller should exit with it at once: a thread sees to it that the process
+        ends within a second.
+    """
+    wire = claim_stdio()
+    server, manager = _build(settings)
+    from python_mcp_server.server.app import close_in_time
+    from python_mcp_server.server.stdio import serve_stdio
+
+    code = asyncio.run(serve_stdio(server, wire, lambda: close_in_time(manager)))
+    sys.stdout.flush()
+    _leave_soon(code)
+    return code
+
+
+def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | None = None) -> None:
+    """Serve over streamable HTTP until SIGTERM or SIGINT.
+
+    Raises:
+        InvalidInput: The address is not loopback, or cannot be taken.
+    """
+    server, _ = _build(settings)
+    from python_mcp_server.server.http import serve_http
+
+    serve_http(server, host, port)
+
+
+def _build(settings: Settings | None) -> tuple[MCPServer[Any], JobManager]:
+    settings = settings or Settings.from_environ()
+    configure_logging(settings)
+    from python_mcp_server.jobs.manager import JobManager
+
+    manager = JobManager(settings=settings)
+    gc.disable()  # hundreds of modules of long-lived objects: collecting them meanwhile costs 70 ms
+    try:
+        from python_mcp_server.server.app import create_server, owner_of
+
+        server = create_server(manager, lifespan=owner_of(manager))
+    finally:
+        gc.enable()
+    gc.freeze()
+    return server, manager
+
+
+def _leave_soon(code: int) -> None:
+    def leave() -> None:
+        logging.getLogger(__name__).warning("a thread does not end; leaving without it")
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(_LEAVE_S, leave)
+    timer.name = "exit guard"
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,230 @@
+"""The stdio transport: JSON lines on the loop's own readers and writers.
+
+The SDK's transport makes three thread hops per message and shares its threads with every blocking
+tool; this one costs a third of the time and never waits for a thread. It serves pipes and sockets;
+elsewhere (a terminal, a file) the SDK's own takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from io import TextIOWrapper
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import anyio
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCMessage,
+    jsonrpc_message_adapter,
+)
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from python_mcp_server.server.claim import Wire
+from python_mcp_server.server.lines import LINE_LIMIT_BYTES, LineConnection, LineTooLong
+from python_mcp_server.server.sdk import low_level
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+_FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manager needs its part
+
+_log: Final = logging.getLogger(__name__)
+
+
+async def serve_stdio(server: MCPServer[Any], wire: Wire, on_signal: Callable[[], Awaitable[None]]) -> int:
+    """Serve one client until it leaves, or until SIGTERM or SIGINT.
+
+    Args:
+        server: The server; its lifespan is entered here.
+        wire: The client's pipes.
+        on_signal: Awaited first when a signal asks to stop, while answers can still be sent.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal.
+    """
+    low = low_level(server)
+    async with _streams(wire) as (read, write, stop):
+        serving = asyncio.create_task(low.run(read, write, low.create_initialization_options()), name="stdio")
+        with _signals() as arrived:
+            await asyncio.wait([serving, arrived], return_when=asyncio.FIRST_COMPLETED)
+            if arrived.done():
+                await on_signal()
+                stop(128 + arrived.result())
+            await serving
+            return 128 + arrived.result() if arrived.done() else 0
+
+
+@contextmanager
+def _signals() -> Generator[asyncio.Future[int]]:
+    """Yield a future of the first signal that asks to stop; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        if arrived.done():
+            os._exit(128 + number)
+        arrived.set_result(number)
+
+    numbers = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, note, number)
+    try:
+        yield arrived
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def _streams(wire: Wire) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
+    """Yield what reads messages, what writes them, and what makes the reading end."""
+    if not wire.pollable:
+        async with stdio_server(_text(wire.read_fd, "r"), _text(wire.write_fd, "w")) as (read, write):
+            yield read, write, _leave  # its reader thread cannot be woken
+        return
+    lines = LineConnection()
+    await lines.open(wire)
+    try:
+        yield MessageReader(lines), MessageWriter(lines), lambda _code: lines.stop()
+    finally:
+        await lines.close(_FLUSH_S)
+
+
+def _leave(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+def _text(fd: int, mode: str) -> anyio.AsyncFile[str]:
+    buffer = os.fdopen(fd, mode + "b", closefd=False)
+    return anyio.wrap_file(TextIOWrapper(buffer, encoding="utf-8", errors="replace"))
+
+
+class MessageReader:
+    """The messages that a client sends, as the SDK's dispatcher wants them.
+
+    A line that is no message is answered with an error here, and costs nothing else.
+    """
+
+    def __init__(self, lines: LineConnection) -> None:
+        self._lines = lines
+
+    async def receive(self) -> SessionMessage:
+        """Return the next message.
+
+        Raises:
+            anyio.EndOfStream: The client closed its end.
+        """
+        while True:
+            try:
+                line = await self._lines.read_line()
+            except LineTooLong:
+                await self._refuse(None, INVALID_REQUEST, f"a line is longer than {LINE_LIMIT_BYTES} bytes")
+                continue
+            if line is None:
+                raise anyio.EndOfStream
+            if line.strip() and (message := await self._parse(line)) is not None:
+                return SessionMessage(message)
+
+    async def _parse(self, line: bytes) -> JSONRPCMessage | None:
+        try:
+            return jsonrpc_message_adapter.validate_json(line, by_name=False)
+        except ValidationError:
+            await self._refuse(*_diagnosis(line))
+            return None
+
+    async def _refuse(self, request_id: str | int | None, code: int, text: str) -> None:
+        _log.warning("the client sent something that is no message: %s", text)
+        error = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=text))
+        try:
+            await self._lines.write(_encode(error))
+        except BrokenPipeError:
+            _log.debug("the client is gone; nobody is told")
+
+    async def __anext__(self) -> SessionMessage:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def aclose(self) -> None:
+        """Take no more messages."""
+        self._lines.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class MessageWriter:
+    """The way of messages to the client: one line each, never a part of one."""
+
+    def __init__(self, lines: LineConnection) -> None:
+        self._lines = lines
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Write one message.
+
+        Raises:
+            anyio.BrokenResourceError: The client is gone; reading ends too.
+        """
+        try:
+            await self._lines.write(_encode(item.message))
+        except BrokenPipeError as exc:
+            self._lines.stop()
+            raise anyio.BrokenResourceError from exc
+
+    async def aclose(self) -> None:
+        """Do nothing: who opened the connection flushes and closes it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _encode(message: JSONRPCMessage) -> bytes:
+    try:
+        return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+    except PydanticSerializationError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
+        plain = message.model_dump(by_alias=True, exclude_unset=True)
+        return json.dumps(plain, ensure_ascii=False, default=str).encode(errors="replace") + b"\n"
+
+
+def _diagnosis(line: bytes) -> tuple[str | int | None, int, str]:
+    """Return the id to answer to, the code and the text for a line that is no message."""
+    start = repr(line[:80])[1:]
+    try:
+        data: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, PARSE_ERROR, f"not a line of JSON in UTF-8: {start}"
+    fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    request_id = fields.get("id") if "method" in fields else None
+    known = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
+    return known, INVALID_REQUEST, f"not a JSON-RPC 2.0 message: {start}"

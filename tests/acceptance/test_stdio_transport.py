@@ -1,0 +1,240 @@
+"""Our stdio transport, under a server of nothing but an echo: it survives odd bytes and ends cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import LEGACY, MODERN, Server, serving
+
+PROGRAM = """
+import asyncio, ctypes, os, subprocess, sys
+print("printed before anything was started")
+from python_mcp_server.server.claim import claim_stdio
+wire = claim_stdio()
+from mcp.server.mcpserver import MCPServer
+from python_mcp_server.server.stdio import serve_stdio
+
+server = MCPServer("echo")
+
+@server.tool()
+async def echo(text: str) -> str:
+    return text
+
+@server.tool()
+async def half_a_pair() -> str:
+    return "a\\ud800b"
+
+@server.tool()
+async def noise() -> str:
+    print("from print")
+    print("flushed", flush=True)
+    os.write(1, b"from fd 1\\n")
+    libc = ctypes.CDLL(None)
+    libc.puts(b"from C")
+    libc.fflush(None)
+    child = "import os, sys; os.write(1, b'from a child\\\\n'); sys.exit(len(sys.stdin.read()))"
+    code = subprocess.run([sys.executable, "-c", child]).returncode
+    return f"{len(sys.stdin.read())} {code}"
+
+@server.tool()
+async def hang() -> str:
+    print("hanging", file=sys.stderr, flush=True)
+    await asyncio.Event().wait()
+
+async def signalled():
+    print("signalled", file=sys.stderr, flush=True)
+
+code = asyncio.run(serve_stdio(server, wire, signalled))
+print("printed at the end")
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "echo_server.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def echo(server: Server, text: str) -> str:
+    return server.call("echo", {"text": text})["structuredContent"]["result"]
+
+
+@pytest.mark.parametrize("version", [*LEGACY, MODERN])
+def test_every_version_of_the_protocol_is_served(tmp_path: Path, program: Path, version: str):
+    with serving(tmp_path, program) as server:
+        server.open(version)
+        assert echo(server, "grüße") == "grüße"
+        assert server.leave() == 0
+
+
+def test_nothing_but_messages_reaches_the_client(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        assert server.open().call("noise")["structuredContent"]["result"] == "0 0"
+        server.process.stdin.close()  # type: ignore[union-attr]
+        assert server.line() == b""
+        assert server.process.wait(30) == 0
+        for words in (
+            "before anything",
+            "from print",
+            "flushed",
+            "from fd 1",
+            "from C",
+            "a child",
+            "at the end",
+        ):
+            assert words in server.errors
+
+
+ODD_LINES = [
+    (b'{"jsonrpc": "2.0", "method": "\xff\xfe"}\n', -32700),
+    (b"\x00\x01\x02\n", -32700),
+    (b"hello there\n", -32700),
+    (b'{"jsonrpc": "2.0", "id": 5, \n', -32700),
+    (b"[]\n", -32600),
+    (b'"text"\n', -32600),
+    (b'{"jsonrpc": "1.0", "id": true, "method": "x"}\n', -32600),
+    (b"[" * 100_000 + b"\n", -32700),
+]
+
+
+def test_a_line_that_is_no_message_gets_an_error_and_the_server_goes_on(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        server.open("2025-11-25")
+        for odd, code in ODD_LINES:
+            server.send(odd)
+            message = server.message()
+            assert (message["id"], message["error"]["code"]) == (None, code)
+            assert echo(server, "still here") == "still here"
+        assert "WARNING" in server.errors
+
+
+def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        server.open("2025-11-25")
+        server.send(b'{"jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": 3}\n')
+        assert server.answer(77)["error"]["code"] == -32600
+
+
+def test_blank_lines_and_carriage_returns_and_halves_are_no_matter(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        server.open("2025-11-25")
+        server.send(b'\n  \n\r\n{"jsonrpc": "2.0", "id": 90, ')
+        server.send(b'"method": "ping"}\r\n')
+        assert server.answer(90)["result"] == {}
+
+
+def test_a_line_of_eight_megabytes_goes_there_and_back(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        text = "x" * 8_000_000
+        assert echo(server.open(), text) == text
+
+
+def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        content = server.open("2025-11-25").call("half_a_pair")["content"]
+        assert content[0]["text"] == "a?b"
+        assert echo(server, "still here") == "still here"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_leaves_with_0_when_the_client_closes_its_end(tmp_path: Path, program: Path, busy: bool):
+    with serving(tmp_path, program) as server:
+        start(server, busy=busy)
+        assert server.leave() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_leaves_at_a_signal_though_the_client_stays(
+    tmp_path: Path, program: Path, number: int, busy: bool
+):
+    with serving(tmp_path, program) as server:
+        start(server, busy=busy)
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 128 + number
+        assert "signalled" in server.errors
+        assert "Traceback" not in server.errors
+
+
+def test_it_leaves_when_nobody_reads_its_answers_any_more(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        start(server, busy=False)
+        server.process.stdout.close()  # type: ignore[union-attr]
+        server.ask("tools/list")
+        assert server.process.wait(30) == 0
+
+
+def test_requests_from_a_file_are_answered_into_a_file(tmp_path: Path, program: Path):
+    requests, answers = tmp_path / "requests", tmp_path / "answers"
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "f", "version": "1"}}
+    messages = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+        {"jsonrpc": "2.0", "id": 2, "method": "ping"},
+    ]
+    requests.write_text("".join(json.dumps(message) + "\n" for message in messages))
+    with (
+        requests.open() as source,
+        answers.open("w") as sink,
+        serving(tmp_path, program, stdin=source, stdout=sink) as server,
+    ):
+        server.process.wait(30)
+    assert 1 in [json.loads(line)["id"] for line in answers.read_text().splitlines()]
+
+
+def test_a_terminal_is_served_by_the_stock_transport(tmp_path: Path, program: Path):
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb+", 0) as terminal, serving(tmp_path, program, stdin=theirs) as server:
+        os.close(theirs)
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "f", "version": "1"},
+        }
+        terminal.write(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
+        )
+        terminal.write(b"\n")
+        assert server.answer(1)["result"]["protocolVersion"] == "2025-11-25"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 128 + signal.SIGTERM
+
+
+def test_one_socket_may_be_both_ends(tmp_path: Path, program: Path):
+    ours, theirs = socket.socketpair()
+    with ours, serving(tmp_path, program, stdin=theirs, stdout=theirs) as server:
+        theirs.close()
+        hello = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "f", "version": "1"},
+        }
+        ours.sendall(
+            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
+        )
+        ours.sendall(b"\n")
+        with ours.makefile("rb") as answers:
+            assert json.loads(answers.readline())["id"] == 1
+        ours.shutdown(socket.SHUT_WR)
+        assert server.process.wait(30) == 0
+
+
+def test_stderr_on_the_clients_pipe_keeps_prints_away_from_it(tmp_path: Path, program: Path):
+    with serving(tmp_path, program, stderr=subprocess.STDOUT) as server:
+        assert server.open().call("noise")["structuredContent"]["result"] == "0 0"
+
+
+def start(server: Server, *, busy: bool) -> None:
+    server.open()
+    assert echo(server, "ready") == "ready"
+    if busy:
+        server.ask("tools/call", {"name": "hang", "arguments": {}})
+        assert echo(server, "again") == "again"

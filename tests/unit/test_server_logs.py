@@ -1,0 +1,83 @@
+"""The log goes to stderr and to a private file that several servers share, and names jobs."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.server.logs import LOG_JOB, configure_logging
+from python_mcp_server.settings import Settings
+
+log = logging.getLogger("a.part.of.us")
+
+
+@pytest.fixture(autouse=True)
+def root_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in ("mcp", "httpx", "asyncio", "uvicorn.access")}
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def configure(home: Path, *, debug: bool = False) -> Path:
+    configure_logging(Settings.from_environ({}, home=home, debug=debug))
+    return home / "logs" / "server.log"
+
+
+def test_a_line_is_on_stderr_and_in_a_private_file(home: Path, capsys: pytest.CaptureFixture[str]):
+    path = configure(home)
+    log.info("it happened")
+    assert "it happened" in capsys.readouterr().err
+    assert "INFO" in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_line_names_its_job(home: Path):
+    path = configure(home)
+    token = LOG_JOB.set("job-of-the-task")
+    log.info("one")
+    LOG_JOB.reset(token)
+    log.info("two", extra={"job_id": "job-of-the-line"})
+    log.info("three")
+    one, two, three = path.read_text().splitlines()
+    assert one.endswith("job job-of-the-task: one")
+    assert two.endswith("job job-of-the-line: two")
+    assert three.endswith("a.part.of.us: three")
+
+
+def test_details_are_there_only_when_asked_for(home: Path):
+    path = configure(home)
+    log.debug("a detail")
+    logging.getLogger("mcp.server").info("a message came")
+    assert path.read_text() == ""
+    configure(home, debug=True)
+    log.debug("a detail")
+    assert "a detail" in path.read_text()
+
+
+def test_the_file_is_followed_when_another_server_has_rotated_it(home: Path):
+    path = configure(home)
+    log.info("old")
+    path.rename(path.with_suffix(".log.1"))
+    log.info("new")
+    assert "new" in path.read_text()
+    assert "new" not in path.with_suffix(".log.1").read_text()
+
+
+def test_without_a_place_for_the_file_stderr_has_it_all(home: Path, capsys: pytest.CaptureFixture[str]):
+    home.mkdir()
+    (home / "logs").write_text("in the way")
+    configure(home)
+    log.info("still here")
+    errors = capsys.readouterr().err
+    assert "cannot be written" in errors
+    assert "still here" in errors

@@ -1,0 +1,259 @@
+"""A decorated function looks and answers to the SDK exactly as an undecorated one, or with a job handle."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolResult
+from pydantic import BaseModel, ConfigDict
+
+from python_mcp_server.errors import InvalidInput, RemoteError
+from python_mcp_server.server.sdk import Face, ProgressFeed, face
+from tests.helpers import run
+
+HANDLE = {"job_id": "j-1", "status": "running", "message": "Task exceeded 1.0s time budget"}
+
+
+class Report(BaseModel):
+    number: int
+    note: str | None = None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    when: datetime
+
+
+class Pair(typing.TypedDict):
+    left: int
+    right: typing.NotRequired[str]
+
+
+@dataclass
+class Point:
+    x: int
+    names: list[str]
+
+
+def an_int(n: int) -> int:
+    return n
+
+
+def a_text(n: int) -> str:
+    return str(n)
+
+
+def a_list(n: int) -> list[str]:
+    return [str(n)] * 2
+
+
+def a_dict(n: int) -> dict[str, Any]:
+    return {"n": n}
+
+
+def a_bare_dict(n: int) -> dict:
+    return {"n": n}
+
+
+def a_typed_dict(n: int) -> Pair:
+    return {"left": n}
+
+
+def a_dataclass(n: int) -> Point:
+    return Point(n, ["a"])
+
+
+def a_model(n: int) -> Report:
+    return Report(number=n)
+
+
+def a_strict_model(n: int) -> Strict:
+    return Strict(when=datetime(2026, 1, n))  # noqa: DTZ001
+
+
+def nothing(n: int) -> None:
+    return None
+
+
+def anything(n):
+    return {"n": n}
+
+
+def an_optional(n: int) -> int | None:
+    return n
+
+
+def an_image(n: int) -> Image:
+    return Image(data=bytes([n]), format="png")
+
+
+def images(n: int) -> list[Image]:
+    return [Image(data=bytes([n]), format="png"), Image(data=b"2", format="png")]
+
+
+def a_whole_result(n: int) -> CallToolResult:
+    return CallToolResult(content=[], structured_content={"n": n})
+
+
+KINDS = [
+    an_int, a_text, a_list, a_dict, a_bare_dict, a_typed_dict, a_dataclass, a_model, a_strict_model, nothing,
+    anything, an_optional, an_image, images, a_whole_result,
+]  # fmt: skip
+
+
+def decorated(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `fn` behind its face; `async_mode` makes it answer a handle."""
+    seen = face(fn)
+
+    @functools.wraps(fn)
+    async def wrapper(**arguments: Any) -> CallToolResult:
+        ctx = arguments.pop(seen.context_name)
+        assert isinstance(ctx, Context)
+        handed_over = arguments.pop("async_mode")
+        arguments.pop("job_label")
+        if seen.body_context:
+            arguments[seen.body_context] = ctx
+        return seen.handle(HANDLE) if handed_over else seen.answer(fn(**arguments))
+
+    wrapper.__signature__ = seen.signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = seen.annotations
+    return wrapper
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("fn", KINDS)
+def test_answers_are_those_of_the_undecorated_tool_and_handles_stand_at_top_level(
+    fn: Callable[..., Any], mode: Any
+):
+    async def main():
+        plain, ours = MCPServer("same"), MCPServer("same")
+        plain.tool()(fn)
+        ours.tool()(decorated(fn))
+        async with Client(plain, mode=mode) as one, Client(ours, mode=mode) as other:
+            schema = (await other.list_tools()).tools[0].output_schema
+            assert (schema is None) == ((await one.list_tools()).tools[0].output_schema is None)
+            assert schema is None or schema["type"] == "object"
+            expected = await one.call_tool(fn.__name__, {"n": 3})
+            assert await other.call_tool(fn.__name__, {"n": 3}) == expected
+            assert not expected.is_error
+            handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
+            assert handed_over.structured_content == HANDLE
+
+    run(main())
+
+
+def test_the_schema_has_the_functions_own_parameters_and_ours():
+    def body(n: int, *rest: int, ctx: Context, unit: str = "m", **more: int) -> int:
+        """Say it."""
+        return n
+
+    server = MCPServer("one")
+    server.tool()(decorated(body))
+    tool = run(server.list_tools())[0]
+    properties = tool.input_schema["properties"]
+    assert list(properties) == ["n", "unit", "async_mode", "job_label"]
+    assert properties["unit"]["default"] == "m"
+    assert all(properties[name]["description"] for name in ("async_mode", "job_label"))
+    assert tool.input_schema["required"] == ["n"]
+    assert tool.description == "Say it."
+
+
+def test_parameters_that_the_function_has_itself_are_left_alone():
+    def body(n: int, async_mode: bool = True, mcp_context: str = "mine") -> int:
+        return n
+
+    seen = face(body)
+    assert seen.signature.parameters["async_mode"].default is True
+    assert seen.signature.parameters["mcp_context"].annotation is str
+    assert seen.context_name == "mcp_context_"
+    assert seen.body_context is None
+
+
+def test_the_bodys_own_context_receives_the_context():
+    def body(n: int, ctx: Context | None = None) -> bool:
+        return isinstance(ctx, Context)
+
+    seen = face(body)
+    assert (seen.context_name, seen.body_context) == ("ctx", "ctx")
+    assert call(decorated(body)).structured_content == {"result": True}
+
+
+def test_a_function_that_cannot_be_a_tool_can_still_be_decorated():
+    def body(_hidden: int, later: "NotYetThere") -> int:  # type: ignore[name-defined] # noqa: F821, UP037
+        return _hidden
+
+    assert "async_mode" in face(body).signature.parameters
+
+
+def test_an_error_is_a_sentence_with_the_end_of_the_workers_traceback():
+    error = ValueError("no such number")
+    error.add_note("In the worker:\n" + "line\n" * 5_000 + "the last line")
+    result = some_face().error(error)
+    text = result.content[0].text  # type: ignore[union-attr]
+    assert result.is_error
+    assert text.startswith("ValueError: no such number\n\n[...]")
+    assert text.endswith("the last line")
+    assert len(text) < 5_000
+
+
+def test_an_error_of_ours_is_its_sentence_and_nothing_else():
+    error = InvalidInput("size is -1; it must be positive")
+    error.add_note("In the worker:\nTraceback")
+    assert some_face().error(error).content[0].text == "size is -1; it must be positive"  # type: ignore[union-attr]
+
+
+def test_an_error_of_a_type_that_cannot_travel_is_named():
+    text = some_face().error(RemoteError("their.Error", "bad", "trace")).content[0].text  # type: ignore[union-attr]
+    assert text == "their.Error: bad\n\ntrace"
+
+
+@pytest.mark.parametrize("error", [ToolError("said so"), MCPError(-32602, "no")])
+def test_errors_that_the_sdk_knows_are_left_to_it(error: Exception):
+    with pytest.raises(type(error)):
+        some_face().error(error)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+@pytest.mark.parametrize("gives_token", [True, False])
+def test_progress_is_sent_only_to_a_caller_that_asked(gives_token: bool, mode: Any):
+    async def main():
+        server = MCPServer("one")
+
+        @server.tool()
+        async def listened(ctx: Context) -> bool:
+            return ProgressFeed(ctx).active
+
+        async def hear(progress: float, total: float | None, message: str | None) -> None:
+            await asyncio.sleep(0)
+
+        async with Client(server, mode=mode) as client:
+            result = await client.call_tool("listened", {}, progress_callback=hear if gives_token else None)
+            assert result.structured_content == {"result": gives_token}
+
+    run(main())
+
+
+def some_face() -> Face:
+    return face(an_int)
+
+
+def call(fn: Callable[..., Any]) -> CallToolResult:
+    async def main() -> CallToolResult:
+        server = MCPServer("one")
+        server.tool()(fn)
+        async with Client(server) as client:
+            return await client.call_tool(fn.__name__, {"n": 3})
+
+    return run(main())
