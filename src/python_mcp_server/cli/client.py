@@ -1,0 +1,59 @@
+"""The SDK's client against a server of ours, over real stdio: for `doctor` and `demo`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcp import Client, StdioServerParameters
+
+from python_mcp_server.errors import JobFailed
+from python_mcp_server.settings import variable
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client that is connected."""
+
+    client: Client
+
+    async def call(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Call a tool and return what it answers.
+
+        Raises:
+            JobFailed: The answer is an error.
+        """
+        result = await self.client.call_tool(tool, arguments)
+        if result.is_error or result.structured_content is None:
+            text = " ".join(getattr(block, "text", "") for block in result.content)
+            raise JobFailed(f"{tool} answered an error: {text}")
+        return result.structured_content
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to start a server of ours.
+
+    Attributes:
+        home: Its home.
+        variables: Variables on top of the present ones.
+    """
+
+    home: Path
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncGenerator[Connection]:
+        """Start it, connect, and end it with the block."""
+        parameters = StdioServerParameters(
+            command=sys.executable,
+            args=["-m", "python_mcp_server", "serve"],
+            env={**os.environ, variable("home"): str(self.home), **self.variables},
+        )
+        async with Client(parameters) as client:
+            yield Connection(client)

@@ -1,0 +1,164 @@
+"""`jobs`: look at jobs and end them, also those of other servers."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from python_mcp_server.cli.options import home_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
+
+_PAGE_BYTES: Final = 65536
+_TIMED_OUT: Final = 124
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs and end them: those of every server with this home.
+
+    An ID may be cut to a beginning or an end that only one of the last 1000 jobs has.
+    """
+
+
+def _manager() -> JobManager:
+    from python_mcp_server.jobs.manager import JobManager
+
+    return JobManager()
+
+
+@jobs.command("list")
+@click.option("--status", metavar="STATE", help="Only jobs in this state, such as 'running'.")
+@click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
+@json_option
+@home_option
+def list_(status: str | None, limit: int, *, as_json: bool) -> None:
+    """List jobs, newest first."""
+    from python_mcp_server.jobs.views import listing, state_named
+
+    found, more = _manager().list_blocking(state_named(status), limit)
+    if as_json:
+        print_json(listing(found, more))
+        return
+    from python_mcp_server.cli.show import console, jobs_table
+
+    if found:
+        out = console()
+        out.print(jobs_table(found, width=out.width))
+    else:
+        click.echo("no jobs" if status is None else f"no job is {status}")
+    if more:
+        click.echo(f"and more; --limit {limit * 2} shows them", err=True)
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@home_option
+def show(job_id: str, *, as_json: bool) -> None:
+    """Show one job: its state, times, memory and CPU, its result or error."""
+    from python_mcp_server.cli.ids import find_job
+
+    job = find_job(_manager(), job_id)
+    if as_json:
+        print_json({"job": job.to_json()})
+        return
+    from python_mcp_server.cli.show import console, job_table
+
+    console().print(job_table(job))
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="The longest wait.")
+@json_option
+@home_option
+def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
+    """Wait for the end of a job.
+
+    The exit code is 0 when it completed, 1 when it failed or was cancelled, 124 when the time ran out.
+    """
+    from python_mcp_server.cli.ids import error_sentence, wait_for_job
+
+    job, timed_out = wait_for_job(_manager(), job_id, timeout_s)
+    if as_json:
+        print_json({"job": job.to_json(), "timed_out": timed_out})
+    else:
+        still = "still " if timed_out else ""
+        click.echo(f"{job.id} {still}{job.status.value}" + (f": {error_sentence(job)}" if job.error else ""))
+    return _TIMED_OUT if timed_out else int(job.status.value != "completed")
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
+@click.option("--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("--offset", type=int, default=0, help="The byte to start at.")
+@click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")
+@json_option
+@home_option
+def output(job_id: str, stream: str, offset: int, limit: int | None, *, follow: bool, as_json: bool) -> None:
+    """Show what a job wrote, while it runs or afterwards.
+
+    The bytes come as they are; as JSON they come in a page of text, with the offset of the next one.
+    """
+    from python_mcp_server.cli.ids import find_job
+    from python_mcp_server.cli.outputs import copy_output
+
+    if as_json and follow:
+        raise click.UsageError("--follow and --json exclude each other; page with --offset instead")
+    manager = _manager()
+    found = find_job(manager, job_id).id
+    if not as_json:
+        copy_output(manager, found, stream, offset=offset, limit=limit, follow=follow)
+        return
+    page = manager.output_blocking(found, stream, offset, _PAGE_BYTES if limit is None else limit)
+    print_json(
+        {
+            "text": page.text,
+            "next_offset": page.next_offset,
+            "total_bytes": page.total_bytes,
+            "eof": page.eof,
+        }
+    )
+
+
+@jobs.command()
+@click.argument("job_id", metavar="ID")
+@json_option
+@home_option
+def cancel(job_id: str, *, as_json: bool) -> int:
+    """Cancel a job; returns when its last process is gone.
+
+    The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
+    """
+    from python_mcp_server.cli.ids import find_job
+    from python_mcp_server.jobs.views import cancellation
+
+    manager = _manager()
+    before = find_job(manager, job_id)
+    job = before if before.status.terminal else manager.cancel_blocking(before.id)
+    answer = cancellation(job, ended_before=before.status.terminal)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(answer["message"], file=sys.stdout)
+    return int(job.status.value != "cancelled")
+
+
+@jobs.command()
+@click.option("--keep-completed/--drop-completed", default=True, help="Completed jobs stay unless dropped.")
+@click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
+@click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")
+@json_option
+@home_option
+def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
+    """Remove old jobs that have ended, with their output. Cancelled ones always go."""
+    pruned = _manager().prune_blocking(keep_completed, keep_failed, max_age_hours)
+    if as_json:
+        print_json({"removed": pruned.removed, "remaining": pruned.remaining})
+    else:
+        click.echo(f"{pruned.removed} removed, {pruned.remaining} remaining")

@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from python_mcp_server.settings import variable
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _set_home(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Pass the home on through the environment: workers and children must find the same one."""
+    if value is not None:
+        os.environ[variable("home")] = os.path.abspath(os.path.expanduser(value))
+
+
+home_option: Final[Decorator] = click.option(
+    "--home",
+    metavar="DIR",
+    expose_value=False,
+    callback=_set_home,
+    help="Where jobs and their output lie.  [default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
+)
+
+json_option: Final[Decorator] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."
+)
+
+
+def print_json(data: object) -> None:
+    """Print one JSON document on stdout."""
+    import json
+
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))

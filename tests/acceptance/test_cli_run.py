@@ -1,0 +1,207 @@
+"""`run`: scripts as jobs, over the real command line."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from python_mcp_server import processes
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.model import Job
+from tests.helpers import environment, python, run_python
+
+RUN = ("-m", "python_mcp_server", "run")
+DEAF = """\
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
+print(os.getpid(), child.pid, flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    return tmp_path / "script.py"
+
+
+def the_job() -> Job:
+    jobs, _ = JobManager().list_blocking()
+    assert len(jobs) == 1
+    return jobs[0]
+
+
+def first_line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline()
+
+
+def test_a_script_runs_as_if_it_were_run_here(script: Path) -> None:
+    script.write_text(
+        "import os, sys\nos.write(1, b'\\xff\\x00raw\\r\\n')\nprint(sys.argv[1:], os.getcwd())\n"
+        "print('to stderr', file=sys.stderr)\nsys.exit(7)\n"
+    )
+    command = [sys.executable, *RUN, str(script), "--timeout", "1", "-x", "two words"]
+    told = subprocess.run(
+        command, cwd=script.parent, env=environment(), capture_output=True, timeout=60, check=False
+    )
+    words = f"['--timeout', '1', '-x', 'two words'] {script.parent}\n".encode()
+    assert (told.stdout, told.stderr, told.returncode) == (b"\xff\x00raw\r\n" + words, b"to stderr\n", 7)
+    job = the_job()
+    assert (job.status, job.label, job.result["exit_code"]) == ("completed", "script.py", 7)
+
+
+def test_its_output_comes_while_it_runs(script: Path) -> None:
+    script.write_text(
+        "import os, time\nprint('first', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    )
+    with python(*RUN, "--cwd", script.parent, script) as process:
+        assert first_line(process.stdout) == "first\n"
+        (script.parent / "go").touch()
+        assert process.wait(60) == 0
+
+
+def test_a_long_output_comes_whole(script: Path) -> None:
+    script.write_text("for n in range(200_000): print(f'{n:09d}')\n")
+    told = run_python(*RUN, script)
+    assert told.stdout == "".join(f"{n:09d}\n" for n in range(200_000))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+def test_a_script_that_a_signal_ended_gives_128_and_its_number(script: Path) -> None:
+    script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n")
+    assert run_python(*RUN, script).returncode == 128 + signal.SIGKILL
+
+
+def test_a_script_at_its_time_limit_gives_124_and_keeps_its_output(script: Path) -> None:
+    script.write_text("import time\nprint('so far', flush=True)\ntime.sleep(120)\n")
+    told = run_python(*RUN, "--timeout", "2", script)
+    assert (told.returncode, told.stdout) == (124, "so far\n")
+    assert told.stderr.endswith("[TIMEOUT]")
+
+
+def test_variables_reach_the_script_and_no_record(script: Path, home: Path) -> None:
+    script.write_text("import os; print(os.environ['ONE'] == 'a=secret', os.environ['TWO'] == 'hidden')\n")
+    file = script.parent / "variables"
+    file.write_text("ONE=overruled\nTWO=hidden\n")
+    told = run_python(*RUN, "--env", "ONE=a=secret", "--env-file", file, "--label", "mine", script)
+    assert (told.stdout, told.returncode) == ("True True\n", 0)
+    assert the_job().label == "mine"
+    texts = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert not any(word in text for text in texts for word in (b"secret", b"hidden"))
+
+
+@pytest.mark.parametrize(
+    ("options", "value", "right"),
+    [
+        (["nowhere.py"], "'nowhere.py'", "must be a file"),
+        (["--env", "NAME", "script.py"], "'NAME'", "NAME=VALUE"),
+        (["--env-file", "no.env", "script.py"], "no.env", "file"),
+        (["--cwd", "no-directory", "script.py"], "no-directory", "directory"),
+        (["--timeout", "-1", "script.py"], "-1.0", "number of seconds"),
+        (["--with", "not a name", "script.py"], "'not a name'", "requirement"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_value(
+    script: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], value: str, right: str
+) -> None:
+    script.touch()
+    monkeypatch.chdir(script.parent)
+    told = run_python(*RUN, *options)
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
+    assert value in told.stderr
+    assert right in told.stderr
+
+
+@pytest.mark.parametrize("options", [["--cwd", "."], ["--no-uv"]])
+def test_with_packages_excludes_what_it_cannot_honour(script: Path, options: list[str]) -> None:
+    script.touch()
+    told = run_python(*RUN, "--with", "numpy", *options, script)
+    assert told.returncode == 2
+    assert f"{options[0]} and --with exclude each other" in told.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_the_job_and_leaves_no_process(script: Path, number: signal.Signals) -> None:
+    script.write_text(DEAF)
+    with python(*RUN, script) as process:
+        family = [processes.identify(int(pid)) for pid in first_line(process.stdout).split()]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert not any(member is None or processes.is_alive(member) for member in family)
+    assert the_job().status == "cancelled"
+    assert "Traceback" not in said
+
+
+def test_a_second_interrupt_kills_without_grace(script: Path) -> None:
+    script.write_text(DEAF)
+    with python(*RUN, script, env=environment(PYTHON_MCP_CANCEL_GRACE_SECONDS="100")) as process:
+        family = [processes.identify(int(pid)) for pid in first_line(process.stdout).split()]
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)  # a signal that comes at once would be one with the first
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert not any(member is None or processes.is_alive(member) for member in family)
+    assert the_job().status == "cancelled"
+
+
+def test_the_job_ends_when_nobody_reads_its_output_any_more(script: Path) -> None:
+    script.write_text("while True: print('y' * 1000)\n")
+    with python(*RUN, script) as process:
+        assert first_line(process.stdout) == "y" * 1000 + "\n"
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, said = process.communicate(timeout=60)
+    assert process.returncode not in (0, 2)
+    assert the_job().status == "cancelled"
+    assert "Traceback" not in said
+
+
+def test_a_job_that_somebody_else_cancels_is_named(script: Path) -> None:
+    script.write_text(DEAF)
+    with python(*RUN, script) as process:
+        first_line(process.stdout)
+        JobManager().cancel_blocking(the_job().id)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (
+        1,
+        f"python-mcp-server: job {the_job().id} was cancelled by somebody else\n",
+    )
+
+
+def test_on_a_terminal_a_line_shows_memory_and_processor(script: Path) -> None:
+    script.write_text(
+        "import time\nprint('whole line', flush=True)\ntime.sleep(2)\nprint('cut', end='', flush=True)\n"
+    )
+    screen = on_a_terminal(*RUN, script)
+    assert "whole line\r\n" in screen
+    assert " MB (peak " in screen
+    assert " CPU time" in screen
+    assert f"job {the_job().id}: completed after" in screen.rpartition("cut\r\n")[2]
+
+
+def on_a_terminal(*words: Any) -> str:
+    """Return what a program writes to a terminal, all of it."""
+    above, terminal = pty.openpty()
+    env = environment(TERM="xterm", COLUMNS="150", NO_COLOR="1")
+    with python(*words, env=env, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        pieces: list[bytes] = []
+        with suppress(OSError):  # EIO: the last one who had the terminal open is gone
+            while piece := os.read(above, 65536):
+                pieces.append(piece)
+        assert process.wait(60) == 0
+    os.close(above)
+    return b"".join(pieces).decode()

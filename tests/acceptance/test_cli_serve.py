@@ -1,0 +1,105 @@
+"""`serve`, and the commands that stand on a server of their own: `doctor` and `demo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.support import connected, data, serving
+from tests.helpers import environment, python, run, run_python
+
+PROGRAM = ("-m", "python_mcp_server")
+
+
+@pytest.mark.parametrize("words", [[], ["serve"]])
+def test_a_call_through_a_pipe_serves_an_mcp_client(words: list[str], tmp_path: Path) -> None:
+    async def hello() -> str:
+        async with connected(*PROGRAM, *words) as client:
+            arguments = {"directory": str(tmp_path), "script_content": "print('hello')"}
+            return data(await client.call_tool("py_run_script_in_dir", arguments))["stdout"]
+
+    assert run(hello()) == "hello\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_without_a_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(tmp_path, *PROGRAM) as server:
+        assert server.open().request("tools/list")["result"]["tools"]
+        server.process.send_signal(number)
+        server.process.wait(60)
+        assert "Traceback" not in server.errors
+
+
+def test_serving_loads_no_rich() -> None:
+    code = (
+        "import sys; from python_mcp_server.server import serve\n"
+        "serve.run_stdio = lambda: print('rich' in sys.modules) or 0\n"
+        "from python_mcp_server.cli import main; main(['serve'])\n"
+    )
+    assert run_python("-c", code).stdout == "False\n"
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
+    told = run_python(*PROGRAM, "serve", "--http", "--host", "0.0.0.0", "--port", "0")
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1].startswith("python-mcp-server: host is '0.0.0.0'")
+
+
+def test_http_is_served_until_ctrl_c() -> None:
+    with python(*PROGRAM, "serve", "--http", "--port", "0") as process:
+        assert process.stderr is not None
+        assert "http://127.0.0.1:" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in said
+
+
+def test_the_doctor_finds_a_healthy_machine_healthy_and_leaves_nothing(home: Path) -> None:
+    told = run_python(*PROGRAM, "doctor", "--json", deadline_s=120)
+    found = json.loads(told.stdout)
+    assert (told.returncode, found["ok"]) == (0, True), told
+    names = [check["name"] for check in found["checks"]]
+    assert names == ["python", "uv", "home", "space", "file system", "store", "worker", "server"]
+    assert not home.exists()
+    assert not list(home.parent.glob(".doctor*"))
+
+
+def test_the_doctor_says_in_sentences_what_is_wrong(home: Path) -> None:
+    home.touch()
+    told = run_python(*PROGRAM, "doctor", deadline_s=120)
+    assert told.returncode == 1
+    assert f"problem home: {home} is no directory. Make it" in told.stdout
+
+
+def test_the_doctor_counts_damaged_records(home: Path) -> None:
+    live = home / "jobs" / "live"
+    assert run_python(*PROGRAM, "jobs", "list").returncode == 0
+    (live / f"{'0' * 34}.json").write_text("{ half a rec")
+    home.chmod(0o755)
+    told = run_python(*PROGRAM, "doctor", deadline_s=120)
+    assert told.returncode == 0
+    assert "warning records: 1 damaged file" in told.stdout
+    assert f"Run: chmod 700 {home}" in told.stdout
+
+
+def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:
+    told = run_python(*PROGRAM, "demo", env=environment(TMPDIR=str(tmp_path)), deadline_s=170)
+    assert told.returncode == 0, told
+    assert "All 7 steps held" in told.stdout
+    assert not list(tmp_path.glob("python-mcp-demo-*"))
+
+
+def test_ctrl_c_ends_the_demonstration_with_all_it_began(tmp_path: Path) -> None:
+    with python(*PROGRAM, "demo", env=environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")) as process:
+        assert process.stdout is not None
+        while "with a handle" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("python-mcp-demo-*"))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.cli.ids import find_job, wait_for_job
+from python_mcp_server.cli.outputs import copy_output
+from python_mcp_server.cli.screen import Copy
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.model import Job, JobState, utc_now
+
+ONE, OTHER = "sameone1", "sametwo2"
+
+
+@pytest.fixture
+def manager() -> JobManager:
+    made = JobManager()
+    for name in (ONE, OTHER):
+        made.store.create(Job(name, name, JobState.PENDING, utc_now()))
+    return made
+
+
+@pytest.mark.parametrize("typed", [ONE, "sameo", "one1"])
+def test_a_job_is_found_by_its_id_or_by_an_end_of_it(manager: JobManager, typed: str) -> None:
+    assert find_job(manager, typed).id == ONE
+
+
+def test_an_end_that_fits_two_jobs_is_refused(manager: JobManager) -> None:
+    with pytest.raises(InvalidInput, match="'same', which fits 2 jobs"):
+        find_job(manager, "same")
+
+
+@pytest.mark.parametrize("typed", ["nobody", "one", "", "../../etc"])
+def test_an_end_that_is_too_short_or_fits_none_finds_nothing(manager: JobManager, typed: str) -> None:
+    with pytest.raises(JobNotFound):
+        find_job(manager, typed)
+
+
+def test_waiting_for_a_job_that_does_not_end_ends_with_the_time(manager: JobManager) -> None:
+    job, timed_out = wait_for_job(manager, ONE, 0.0)
+    assert (job.id, timed_out) == (ONE, True)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(manager: JobManager, seconds: float) -> None:
+    with pytest.raises(InvalidInput, match=r"--timeout is .*; it must be"):
+        wait_for_job(manager, ONE, seconds)
+
+
+@pytest.mark.parametrize(("offset", "limit"), [(-1, None), (0, 0), (0, -5)])
+def test_a_page_that_cannot_be_meant_is_refused(manager: JobManager, offset: int, limit: int | None) -> None:
+    with pytest.raises(InvalidInput, match="or more"):
+        copy_output(manager, ONE, "stdout", offset=offset, limit=limit, follow=False)
+
+
+def test_a_copy_goes_on_where_it_was_and_changes_no_byte(tmp_path: Path) -> None:
+    path, out = tmp_path / "stdout", io.BytesIO()
+    copy = Copy(path, out)  # type: ignore[arg-type]
+    assert copy.read() == b""
+    path.write_bytes(b"\xff\x00one\r\n")
+    copy.write(copy.read())
+    with path.open("ab") as file:
+        file.write(b"two\xe2")
+    copy.write(copy.read())
+    assert out.getvalue() == b"\xff\x00one\r\ntwo\xe2"
+    assert copy.read() == b""

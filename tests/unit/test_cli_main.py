@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server import __version__
+from python_mcp_server.cli import main
+from tests.helpers import environment, run_python
+
+HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
+
+
+def call(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["jobs", "list", "--help"]])
+def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys; from python_mcp_server.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as left:\n    assert not left.code\n"
+        f"print('loaded:', [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    told = run_python("-c", code, *words)
+    assert told.stdout.splitlines()[-1] == "loaded: []", told
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_every_command_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    told = capsys.readouterr().out
+    assert all(f"\n  {name} " in told for name in ("serve", "run", "jobs", "doctor", "demo"))
+
+
+def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
+    above, terminal = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "python_mcp_server"]
+        told = subprocess.run(
+            command, stdin=terminal, env=environment(), capture_output=True, text=True, timeout=60, check=True
+        )
+    finally:
+        os.close(above)
+        os.close(terminal)
+    assert told.stdout.startswith("Usage: python-mcp-server")
+
+
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("jobs", "list", "--status", "done") == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1
+    assert "'done'" in told.err
+    assert "completed" in told.err
+
+
+def test_an_unknown_job_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("jobs", "show", "nobody") == 1
+    assert capsys.readouterr().err == "python-mcp-server: Job nobody not found\n"
+
+
+def test_a_traceback_is_shown_where_debugging_is_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_DEBUG", "true")
+    assert call("jobs", "show", "nobody") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith("python-mcp-server: Job nobody not found\n")
+
+
+def test_a_wrong_setting_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCP_DEBUG", "perhaps")
+    assert call("jobs", "list") == 2
+    assert capsys.readouterr().err == "python-mcp-server: MCP_DEBUG is 'perhaps'; it must be true or false\n"
+
+
+def test_a_port_without_http_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("serve", "--port", "9000") == 2
+    assert "--port is for HTTP" in capsys.readouterr().err
+
+
+def test_home_wins_over_the_variable(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
+    assert call("jobs", "list", "--home", str(tmp_path / "other")) == 0
+    assert (tmp_path / "other" / "jobs").is_dir()
+    assert not home.exists()
+
+
+def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "python_mcp_server", "jobs", "list", "--json"]
+    closed, out = os.pipe()
+    os.close(closed)
+    try:
+        told = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False
+        )
+    finally:
+        os.close(out)
+    assert told.returncode not in (0, 2)
+    assert told.stderr == b""

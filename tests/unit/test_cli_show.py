@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from python_mcp_server.cli import show
+from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
+
+
+def a_job(**facts: Any) -> Job:
+    now = utc_now()
+    given: dict[str, Any] = {"label": "a label", "status": JobState.RUNNING, "started_at": now} | facts
+    return Job(id=new_job_id(), created_at=now, **given)
+
+
+def printed(thing: Any, width: int = 200) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(thing)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 s"), (59.94, "59.9 s"), (61, "1 min 1 s"), (3660, "1 h 1 min"), (90_000, "1 d 1 h")],
+)
+def test_a_duration_reads_as_people_write_it(seconds: float, words: str) -> None:
+    assert show.span(seconds) == words
+
+
+def test_a_job_is_one_line_with_its_facts() -> None:
+    usage = Usage(rss_bytes=1_000_000, peak_rss_bytes=2_500_000, cpu_seconds=1.5)
+    job = a_job(usage=usage, progress=JobProgress(3, 10, "sieving"))
+    line = printed(show.jobs_table([job])).splitlines()[1]
+    assert line.split() == [
+        *(
+            job.id,
+            "running",
+            "0.0",
+            "s",
+            "0.0",
+            "s",
+            "2.5",
+            "MB",
+            "1.5",
+            "s",
+            "a",
+            "label",
+            "3/10",
+            "sieving",
+        ),
+    ]
+
+
+def test_the_id_is_whole_on_a_narrow_terminal() -> None:
+    job = a_job(label="x" * 100)
+    told = printed(show.jobs_table([job], width=80), width=80)
+    assert f"{job.id}  running" in told
+    assert "xxxx" in told
+
+
+@pytest.mark.parametrize("table", [lambda job: show.jobs_table([job]), show.job_table])
+def test_a_label_cannot_steer_the_terminal(table: Any) -> None:
+    told = printed(table(a_job(label="\x1b[2J[bold]dear\nuser\x07")))
+    assert "[bold]dear user" in told
+    assert not {"\x1b", "\x07"} & set(told)
+
+
+def test_a_failed_job_shows_its_error() -> None:
+    error = "ValueError: no\n\nTraceback (most recent call last):\n  here\n"
+    job = a_job(status=JobState.FAILED, error=error, error_kind="exception")
+    whole = [line.strip() for line in printed(show.job_table(job)).splitlines()]
+    assert [line.split() for line in whole if line.startswith("error")] == [
+        ["error", "(exception)", "ValueError:", "no"]
+    ]
+    assert whole[-2:] == ["Traceback (most recent call last):", "here"]
+    told = printed(show.jobs_table([job]))
+    assert "ValueError: no" in told
+    assert "Traceback" not in told
+
+
+def test_a_result_is_shown_as_json() -> None:
+    job = a_job(status=JobState.COMPLETED, result={"a": ["b\x1b"]}, completed_at=utc_now())
+    assert '"a": [' in printed(show.job_table(job))
+
+
+def test_a_finished_job_took_the_time_between_start_and_end() -> None:
+    job = a_job()
+    assert job.started_at is not None
+    ended = job.evolve(completed_at=job.started_at + timedelta(seconds=7))
+    assert show.elapsed_s(ended) == 7
+    assert show.elapsed_s(a_job(started_at=None)) == 0
