@@ -1,0 +1,43 @@
+"""What the workers run. Imported by the workers of all contenders, so it stays light."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from python_mcp_server.context import report_progress
+from python_mcp_server.smart_async import smart_async
+
+BUDGET_S: Final = 0.2
+"""Of the calls that are handed over."""
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def rest(seconds: float) -> None:
+    """Sleep."""
+    time.sleep(seconds)
+
+
+def burn(seconds: float) -> int:
+    """Keep one core busy with plain Python; return how often it went round."""
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        rounds += 1
+    return rounds
+
+
+def report(count: int) -> float:
+    """Report progress `count` times in a row; return how long that took, in seconds."""
+    started = time.perf_counter()
+    for step in range(count):
+        report_progress(step, count, "on the way")
+    return time.perf_counter() - started
+
+
+call_nothing = smart_async(nothing)
+call_rest = smart_async(default_timeout=BUDGET_S)(rest)
+call_burn = smart_async(default_timeout=BUDGET_S)(burn)
+call_report = smart_async(report)

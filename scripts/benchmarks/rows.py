@@ -1,0 +1,45 @@
+"""The rows of the table: what each is, how often it is repeated, and the module that measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from benchmarks.figures import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        name: Its name, which is its module's too.
+        about: What it measures.
+        repeats: How often, unless the caller says.
+        quick: How often with `--quick`.
+    """
+
+    name: str
+    about: str
+    repeats: int
+    quick: int
+
+    def measure(self, repeats: int) -> list[Figure]:
+        """Measure; the module is imported now, for it brings the contenders with it."""
+        work = cast("Callable[[int], list[Figure]]", import_module(f"benchmarks.{self.name}").measure)
+        return work(repeats)
+
+
+ROWS: Final = (
+    Row("noop", "a no-op through smart_async, beside loky, pebble, anyio and the standard library", 1000, 40),
+    Row("progress", "report_progress inside a body, and 50,000 of them in a row", 15, 2),
+    Row("handoff", "how late the reply is when the budget ends", 100, 5),
+    Row("cancel", "from the cancel of a CPU-bound body until its last process is gone", 20, 2),
+    Row("echo", "an echo while two CPU-bound bodies run, against idle", 4, 1),
+    Row("script", "a hello script over stdio, beside the same script by itself", 40, 3),
+    Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
+    Row("memory", "an idle server beside a bare MCPServer, and a warm lane", 5, 1),
+)

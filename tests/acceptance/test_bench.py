@@ -1,0 +1,40 @@
+"""`scripts/bench`, on its cheapest row: it measures, and prints what it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.helpers import ROOT, environment, run_python
+
+
+def bench(home: Path, *arguments: str):
+    scripts = str(ROOT / "scripts")
+    env = environment(PYTHONPATH=f"{ROOT / 'src'}:{scripts}", TMPDIR=str(home))
+    return run_python("-m", "benchmarks", *arguments, env=env, deadline_s=120)
+
+
+def test_a_quick_row_prints_the_table_and_leaves_no_file(tmp_path: Path):
+    done = bench(tmp_path, "--quick", "progress")
+    assert done.returncode == 0, done.stderr
+    machine, headings, *lines = done.stdout.splitlines()
+    assert machine.startswith("python ")
+    assert headings.split() == ["row", "what", "ours", "peer", "ratio", "aim"]
+    assert [line.split()[0] for line in lines] == ["progress"] * 3
+    assert "report_progress, each" in lines[0]
+    assert lines[0].split()[-1] in {"holds", "misses"}
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_the_same_row_as_json_carries_its_aim_and_its_verdict(tmp_path: Path):
+    done = bench(tmp_path, "--repeats", "1", "--json", "progress")
+    assert done.returncode == 0, done.stderr
+    each, *_ = json.loads(done.stdout)["figures"]
+    assert (each["unit"], each["limit"], each["repeats"]) == ("us", 10.0, 1)
+    assert each["verdict"] == ("holds" if each["value"] <= each["limit"] else "misses")
+
+
+def test_a_row_that_does_not_exist_is_refused_by_name(tmp_path: Path):
+    done = bench(tmp_path, "nope")
+    assert done.returncode == 2
+    assert "'nope' is no row; there are noop, " in done.stderr
