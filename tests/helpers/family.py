@@ -77,7 +77,7 @@ def hydra() -> None:
     """Never the same process for long: it forks, and the elder goes."""
     os.setsid()
     say("hydra")
-    end = time.monotonic() + LIFETIME_S / 8
+    end = time.monotonic() + LIFETIME_S / 4
     while time.monotonic() < end:
         if os.fork():
             os._exit(0)

@@ -111,7 +111,7 @@ def test_the_end_of_a_tree_leaves_nobody(kind: str) -> None:
 
 
 def test_a_tree_that_forks_while_it_is_killed_ends_too() -> None:
-    with family("hydra") as found:
+    with family("hydra", "hydra") as found:
         assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
         assert tree(found.root.pid, found.job_id) == []
 

@@ -18,7 +18,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Generator
 from multiprocessing import process as mp_process
 from multiprocessing import util
 from pathlib import Path
@@ -60,6 +61,13 @@ class LaneExecutor:
     """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
 
     def __init__(self, log_folder: Path) -> None:
+        """Start the process. Blocks for some 20 ms.
+
+        Raises:
+            OSError: The machine gives no process, memory or descriptors.
+            RuntimeError: The interpreter is ending.
+        """
+        self._released = self._ready = False
         self._context = _Context()
         self.front, worker_ends = open_channel(self._context)
         wiring = worker.Wiring(worker_ends, str(log_folder), os.getpid())
@@ -67,16 +75,18 @@ class LaneExecutor:
             1, context=self._context, initializer=worker.start, initargs=(wiring,)
         )
         try:
-            self._loky.submit(worker.serve).add_done_callback(_consume)
+            with _exit.starting(self):
+                self._loky.submit(worker.serve).add_done_callback(_consume)
+                self._process: Any = next(iter(self._loky._processes.values()))
         finally:
             worker_ends.calls.close()
             worker_ends.control.close()
-        self._process: Any = next(iter(self._loky._processes.values()))
         self.pid: int = self._process.pid
 
     def forget_semaphores(self) -> None:
         """Unlink the names once both sides have opened them: then not even SIGKILL of the whole
         group leaves anything behind, and the resource tracker has nothing to complain about."""
+        self._ready = True
         if sys.platform == "win32":
             return
         from _multiprocessing import sem_unlink
@@ -98,16 +108,26 @@ class LaneExecutor:
         code: int | None = self._process.exitcode
         return code
 
-    def detach(self) -> None:
-        """Make loky and multiprocessing forget the process, so that nobody joins or kills it."""
+    def release(self) -> None:
+        """Let go of the process: nobody joins or kills it, and it sees that its parent is gone. A
+        kept job is then finished and committed by its worker; any other worker leaves. For any
+        thread, once or more."""
+        if self._released:
+            return
+        self._released = True
+        if not self._ready:
+            self._process.terminate()  # half started, it would complain about what it does not find
         mp_process._children.discard(self._process)
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
+        close_ends(self.front)
 
     def close(self) -> None:
         """Free what belongs to a worker that is gone."""
-        self._loky.shutdown(wait=False, kill_workers=True)
-        close_ends(self.front)
+        if not self._released:
+            self._released = True
+            self._loky.shutdown(wait=False, kill_workers=True)
+            close_ends(self.front)
 
 
 def _consume(future: Any) -> None:
@@ -116,8 +136,34 @@ def _consume(future: Any) -> None:
         _log.debug("a worker ended: %s", type(error).__name__)
 
 
-def before_join_at_exit(hook: Callable[[], object]) -> None:
-    """Call `hook` when the interpreter ends, before loky joins its workers: it would wait for every
-    kept job. Hooks run last in, first out, so this must come after the first executor's start;
-    `atexit` itself comes too late, after the joins."""
-    threading._register_atexit(hook)
+class _Exit:
+    """The end of the interpreter: loky would join its workers then, and so wait for every kept job.
+
+    Hooks of `threading` run last in, first out, and loky adds its own with every executor: so ours is
+    added after each of them. `atexit` itself comes too late, after the joins.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._alive: weakref.WeakSet[LaneExecutor] = weakref.WeakSet()
+        self._ended = False
+
+    @contextlib.contextmanager
+    def starting(self, executor: LaneExecutor) -> Generator[None]:
+        """Start a process in this block; the end of the interpreter waits for it, and lets go of it."""
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("the interpreter is ending and starts no more workers")
+            yield
+            self._alive.add(executor)
+            threading._register_atexit(self._release_all)
+
+    def _release_all(self) -> None:
+        with self._lock:
+            self._ended = True
+            for executor in list(self._alive):
+                executor.release()
+
+
+_exit: Final = _Exit()
+"""Of the process, as loky's own hook is."""

@@ -23,7 +23,6 @@ from python_mcp_server.pool.channel import (
     LoopReader,
     LoopWriter,
     ThreadReader,
-    close_ends,
     pack,
 )
 from python_mcp_server.pool.deaths import death, exit_code_of
@@ -37,7 +36,7 @@ _DEATH_POLL_S: Final = 0.1
 
 
 class Lane:
-    """One worker process. All methods belong to the loop it was started on, save `abandon`.
+    """One worker process. All methods belong to the loop it was started on, without exception.
 
     Attributes:
         name: Of the lane, and of its log folder.
@@ -68,7 +67,6 @@ class Lane:
         self._on_progress: Callable[[JobProgress], None] | None = None
         self._digests: set[str] = set()
         self._executor: LaneExecutor | None = None
-        self._abandoned = False
         self._pidfd = -1
 
     # ---- life
@@ -96,6 +94,7 @@ class Lane:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
 
     def _take_over(self, executor: LaneExecutor) -> None:
+        self._executor = executor
         self.pid = executor.pid
         front = executor.front
         self._calls = LoopWriter(self._loop, front.calls)
@@ -107,10 +106,7 @@ class Lane:
 
     def _spawn(self) -> LaneExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._executor = LaneExecutor(self.log_folder)  # here, for `abandon` may come before the loop goes on
-        if self._abandoned:
-            self.abandon()
-        return self._executor
+        return LaneExecutor(self.log_folder)
 
     def _watch_death(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -267,15 +263,8 @@ class Lane:
         """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""
         self.gone = True
         self._let_go_of_wires()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Close the wires of a lane whose loop is gone: a worker with a kept job commits it itself,
-        any other leaves. For any thread; a lane that is just being started is let go when it has."""
-        self._abandoned = True
         if self._executor is not None:
-            self._executor.detach()
-            close_ends(self._executor.front)
+            self._executor.release()
 
 
 def dump_arguments(fields: tuple[Any, ...]) -> bytes:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import PoolClosed
-from python_mcp_server.pool.executor import before_join_at_exit
 from python_mcp_server.pool.lane import Lane
 from python_mcp_server.pool.sampler import Sampler
 from python_mcp_server.pool.steady import steady_task
@@ -49,7 +48,7 @@ class _Waiter:
 
 
 class Pool:
-    """Lanes for one event loop. Not thread-safe: everything but `abandon` belongs to that loop."""
+    """Lanes for one event loop. Not thread-safe: everything belongs to that loop."""
 
     def __init__(self, settings: Settings, lane_folder: Callable[[str], Path], prefix: str) -> None:
         """Make an empty pool.
@@ -71,13 +70,10 @@ class Pool:
         self._busy: set[Lane] = set()
         self._background: set[Lane] = set()
         self._starting = 0
-        self._unready: set[Lane] = set()
         self._waiting: deque[_Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._exit_hooked = False
-        self._held_for_exit: list[Pool] = []
 
     @property
     def lanes(self) -> Iterable[Lane]:
@@ -198,15 +194,7 @@ class Pool:
             lane.set_free()
         self._forget()
 
-    def abandon(self) -> None:
-        """Let go of everything, without a loop: kept jobs run on, other workers leave by themselves."""
-        self._closed = True
-        for lane in [*self.lanes, *self._unready]:
-            lane.abandon()
-        self._forget()
-
     def _forget(self) -> None:
-        self._held_for_exit.clear()
         self._idle.clear()
         self._busy.clear()
         self._background.clear()
@@ -223,7 +211,6 @@ class Pool:
     async def _start_lane(self) -> None:
         name = f"{self._prefix}-{next(self._numbers)}"
         lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
-        self._unready.add(lane)
         try:
             await lane.start(list(self._modules))
         except asyncio.CancelledError:
@@ -235,20 +222,11 @@ class Pool:
             return
         finally:
             self._starting -= 1
-            self._unready.discard(lane)
-        self._hook_exit()
         if self._closed:
             await lane.kill()
         elif not lane.gone:
             self._idle.append(lane)
             self._serve_waiting()
-
-    def _hook_exit(self) -> None:
-        if not self._exit_hooked:
-            self._exit_hooked = True
-            holder = self._held_for_exit
-            holder.append(self)  # strongly: a loop may be collected without ever being closed
-            before_join_at_exit(lambda: [pool.abandon() for pool in list(holder)])
 
     def _fail_waiting(self, error: Exception) -> None:
         while self._waiting:

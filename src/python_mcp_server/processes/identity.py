@@ -25,6 +25,7 @@ class Stat(NamedTuple):
     session: int
     start_ticks: int
     alive: bool
+    group: int = 0
 
 
 @cache
@@ -78,7 +79,7 @@ def read_stat(pid: int) -> Stat | None:
     finally:
         os.close(descriptor)
     alive = facts[0] not in b"ZXx" or int(facts[17]) > 1
-    return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive)
+    return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive, int(facts[2]))
 
 
 def _start_ticks(pid: int) -> int | None:

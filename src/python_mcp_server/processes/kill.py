@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import time
 from typing import Final
@@ -46,19 +48,45 @@ def kill_tree(
     doomed = [identity] if with_root and identity is not None else []
     for one in doomed:
         _send(one, _STOP)
-    survivors = _kill_members(root if identity is None else identity, job_id, deadline)
+    spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
+    survivors = _kill_members(root if identity is None else identity, job_id, deadline, spared)
     for one in doomed:
         _send(one, _KILL)
     return _await_gone([*survivors, *doomed], deadline)
 
 
-def _kill_members(root: ProcessIdentity | int, job_id: str | None, deadline: float) -> list[ProcessIdentity]:
+def _groups_to_spare(root_pid: int, *, with_root: bool) -> frozenset[int]:
+    """The process groups that hold others than the tree: our own, and the root's if it stays."""
+    own = _group_of(os.getpid())
+    return frozenset({0, 1, own} if with_root else {0, 1, own, _group_of(root_pid)})
+
+
+def _group_of(pid: int) -> int:
+    getpgid = getattr(os, "getpgid", None)
+    try:
+        return getpgid(pid) if getpgid else 0
+    except OSError:
+        return 0  # gone, or not ours
+
+
+def _kill_groups(groups: frozenset[int]) -> None:
+    """One signal to a whole group cannot be outrun by forking. A group other than the root's was made
+    within the tree, for only a process itself or its parent moves it to another."""
+    for group in groups:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, _KILL)
+
+
+def _kill_members(
+    root: ProcessIdentity | int, job_id: str | None, deadline: float, spared: frozenset[int]
+) -> list[ProcessIdentity]:
     strangers: frozenset[int] = frozenset()
     members: list[ProcessIdentity] = []
     empty_looks = 0
     while True:
         dying = members
-        members, strangers, complete = scan(root, job_id, strangers)
+        members, strangers, complete, groups = scan(root, job_id, strangers)
+        _kill_groups(groups - spared)
         empty_looks = 0 if members else empty_looks + 1
         if (not members and complete) or empty_looks == _EMPTY_LOOKS or time.monotonic() > deadline:
             return members

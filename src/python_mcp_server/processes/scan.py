@@ -33,11 +33,13 @@ class Scan(NamedTuple):
         strangers: The pids of those that need no second look: not of the tree, or dead.
         complete: Whether nobody ended under the scanner's eyes. One who did may have left a child
             behind that is too young to be in this look.
+        groups: The process groups of the members, also of those that died meanwhile.
     """
 
     members: list[ProcessIdentity]
     strangers: frozenset[int]
     complete: bool
+    groups: frozenset[int]
 
 
 def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[psutil.Process]:
@@ -82,7 +84,7 @@ def scan(
     family = _Family(root, root_pid, stats)
     if job_id is not None:
         family.adopt_carriers(job_id)
-    return Scan(family.living(), (strangers & running) | family.strangers(), complete)
+    return Scan(family.living(), (strangers & running) | family.strangers(), complete, family.groups())
 
 
 class _Family:
@@ -120,6 +122,9 @@ class _Family:
     def living(self) -> list[ProcessIdentity]:
         return [identity_of(pid, stat.start_ticks) for pid, stat in self._members.items() if stat.alive]
 
+    def groups(self) -> frozenset[int]:
+        return frozenset(stat.group for stat in self._members.values() if stat.group)
+
     def strangers(self) -> frozenset[int]:
         # A dead member leads to nobody unless it leads a session; init may keep thousands of them.
         leading = {pid for pid, stat in self._members.items() if stat.alive or stat.session == pid}
@@ -147,9 +152,16 @@ def _psutil_stat(pid: int) -> Stat | None:
         process = psutil.Process(pid)
         with process.oneshot():
             alive = process.status() != psutil.STATUS_ZOMBIE
-            return Stat(process.ppid(), _session(pid), int(process.create_time() * 100), alive)
+            return Stat(process.ppid(), _session(pid), int(process.create_time() * 100), alive, _group(pid))
     except (psutil.Error, OSError):
         return None
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid) if hasattr(os, "getpgid") else 0
+    except OSError:
+        return 0
 
 
 def _session(pid: int) -> int:
