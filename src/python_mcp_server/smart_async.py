@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -76,7 +76,7 @@ class _Terms:
 
 
 @overload
-def smart_async(timeout_env: Callable[..., Any], /) -> Callable[..., Awaitable[Any]]: ...
+def smart_async(timeout_env: Callable[..., Any], /) -> Callable[..., Coroutine[Any, Any, Any]]: ...
 @overload
 def smart_async(
     timeout_env: str = ...,
@@ -86,7 +86,7 @@ def smart_async(
     isolation: str = ...,
     name: str | None = ...,
     manager: JobManager | None = ...,
-) -> Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]: ...
+) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]: ...
 
 
 def smart_async(
@@ -124,7 +124,7 @@ def smart_async(
     _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
     _check_choice("isolation", isolation, _ISOLATIONS)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         face = _sdk_face(function)
         own = frozenset(inspect.signature(function).parameters)
         title: str = name or getattr(function, "__name__", type(function).__name__)
@@ -151,7 +151,7 @@ def _sdk_face(function: Callable[..., Any]) -> Face | None:
     return sdk.face(function)
 
 
-def _wrap(terms: _Terms) -> Callable[..., Awaitable[Any]]:
+def _wrap(terms: _Terms) -> Callable[..., Coroutine[Any, Any, Any]]:
     body, face = terms.body, terms.face
 
     @functools.wraps(body)

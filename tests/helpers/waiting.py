@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, deadline_s: float = 30.0) -> T:
+def eventually(look: Callable[[], T | None], *, deadline_s: float = 30.0) -> T:
     """Return the first true value that `look` returns; fail after the deadline."""
     deadline = time.monotonic() + deadline_s
     while not (value := look()):

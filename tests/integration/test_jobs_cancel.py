@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from python_mcp_server.cancelled import JobCancelled
@@ -57,6 +57,11 @@ def test_a_body_that_does_not_hear_is_killed_after_the_grace(body: Any, tmp_path
             assert identify(worker) is None
 
     run(main())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.01)
 
 
 def test_children_and_deaf_grandchildren_in_their_own_session_go_along(tmp_path: Path):
@@ -245,20 +250,24 @@ def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
     run(main())
 
 
-def test_an_idle_lane_that_is_killed_from_outside_is_replaced():
+def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_another(tmp_path: Path):
     async def main() -> None:
         async with manager(spare_lanes=1) as jobs:
-            first = await call(jobs, bodies.pid)
+            await call(jobs, bodies.pid)
             pool = (await jobs._front()).pool
-            for lane in list(pool._idle):
+            await until(lambda: len(pool._idle) > 1)
+            for lane in pool._idle:
+                os.kill(lane.pid, signal.SIGSTOP)  # so that it cannot read what comes
+            waiting = asyncio.ensure_future(
+                call(jobs, bodies.count_and_wait, tmp_path / "starts", "/dev/null")
+            )
+            await until(lambda: bool(pool._busy))
+            for lane in pool.lanes:
                 os.kill(lane.pid, signal.SIGKILL)
-            while not pool._idle or any(lane.gone for lane in pool._idle):
-                await asyncio.sleep(0.01)
-            while psutil.pid_exists(first) and psutil.Process(first).status() != psutil.STATUS_ZOMBIE:
-                await asyncio.sleep(0.01)
-            assert await call(jobs, bodies.pid) != first
+            assert await waiting == "done"
 
     run(main())
+    assert len(lines(tmp_path / "starts")) == 1
 
 
 def test_a_lane_that_dies_between_the_grant_and_the_call_costs_nothing():

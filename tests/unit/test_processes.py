@@ -146,6 +146,23 @@ def test_whoever_got_the_pid_of_a_dead_root_keeps_its_life_and_its_children() ->
         assert all(is_alive(one) for one in found.identities.values())
 
 
+@pytest.mark.parametrize("change", [{"boot_id": "another"}, {"pid_namespace": "pid:[1]"}])
+def test_a_process_of_another_boot_or_namespace_is_nobody_here(change: dict[str, str]) -> None:
+    with family("plain") as found:
+        root = identify(found.root.pid)
+        assert root is not None
+        assert kill_tree(replace(root, **change), with_root=False) == []
+        assert is_alive(found.identities["plain"])
+
+
+def test_whoever_looks_and_has_the_pid_of_a_dead_root_keeps_its_own_children() -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    with family("plain") as found:
+        assert kill_tree(replace(me, start_ticks=me.start_ticks - 1), with_root=False) == []
+        assert is_alive(found.identities["plain"])
+
+
 def test_a_scan_does_not_find_the_scanner_itself() -> None:
     assert os.getpid() not in {one.pid for one in scan(os.getppid()).members}
 

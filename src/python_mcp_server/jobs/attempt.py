@@ -26,6 +26,7 @@ from python_mcp_server.jobs.settle import COMMIT
 from python_mcp_server.model import Call, Failure, Job, JobProgress, JobState, Outcome, Usage
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.confinement import hand_logs
+from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.lane import Lane
 
 if TYPE_CHECKING:
@@ -190,11 +191,22 @@ class Attempt:
             self._heard.set()
         if self._cancelling is not None:
             return  # the cancel waits for it, kills what is left, and settles
-        if self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
+        if outcome.failure is not None and outcome.failure.kind == NEVER_STARTED:
+            self._start_again()
+        elif self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
             self._front.spawn(self._end(outcome), f"settle-{self.call.job_id}")
         else:
             self.outcome = outcome
             self._conclude()
+
+    def _start_again(self) -> None:
+        """The worker was gone before it read the call: nothing has started, so another may start it."""
+        if self._watch is not None:
+            self._front.pool.sampler.unwatch(self._watch)
+        self._release(self._lane)
+        self._lane = self._watch = self._started_s = None
+        self._body_ended = False
+        self.queue()
 
     # ---- what others see
 

@@ -231,6 +231,11 @@ class LoopWriter:
             self._waiting.append(rest)
             self._loop.add_writer(self._fd, self._writable)
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for room in the pipe."""
+        return sum(len(rest) for rest in self._waiting)
+
     def _write(self, data: memoryview) -> memoryview:
         try:
             return data[os.write(self._fd, data) :]

@@ -11,6 +11,9 @@ from python_mcp_server.model import Failure
 if TYPE_CHECKING:
     from python_mcp_server.pool.executor import LaneExecutor
 
+NEVER_STARTED: Final = "never_started"
+"""The kind of failure of a call that no worker has read: it may be sent to another."""
+
 _REAP_WAIT_S: Final = 1.0
 
 
@@ -26,7 +29,7 @@ def exit_code_of(pidfd: int, executor: LaneExecutor | None) -> int | None:
     return executor.exit_code(_REAP_WAIT_S) if executor else None
 
 
-def death(exit_code: int | None) -> Failure:
+def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
     """Return the failure of a call whose worker ended like this."""
     if exit_code is None:
         how = "ended without a word"
@@ -37,7 +40,7 @@ def death(exit_code: int | None) -> Failure:
     return Failure(
         "python_mcp_server.errors.WorkerDied",
         f"the worker process {how} before the body returned",
-        kind="worker_died",
+        kind=NEVER_STARTED if never_started else "worker_died",
         exit_code=exit_code,
     )
 

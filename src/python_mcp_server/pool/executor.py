@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import weakref
+from array import array
 from collections.abc import Generator
 from multiprocessing import process as mp_process
 from multiprocessing import util
@@ -79,8 +80,8 @@ class LaneExecutor:
                 self._loky.submit(worker.serve).add_done_callback(_consume)
                 self._process: Any = next(iter(self._loky._processes.values()))
         finally:
-            worker_ends.calls.close()
             worker_ends.control.close()
+        self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         self.pid: int = self._process.pid
 
     def forget_semaphores(self) -> None:
@@ -99,6 +100,17 @@ class LaneExecutor:
             with contextlib.suppress(FileNotFoundError):
                 sem_unlink(name)
             resource_tracker.unregister(name, "semlock")
+
+    def unread(self) -> int:
+        """How many bytes of calls no worker has read; 0 where that cannot be known."""
+        if sys.platform == "win32" or self._calls_in.closed:
+            return 0
+        import fcntl
+        import termios
+
+        count = array("i", [0])
+        fcntl.ioctl(self._calls_in.fileno(), termios.FIONREAD, count)
+        return count[0]
 
     def exit_code(self, wait_s: float) -> int | None:
         """The worker's exit code once loky has reaped it."""
@@ -120,14 +132,18 @@ class LaneExecutor:
         mp_process._children.discard(self._process)
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
+        self._close_wires()
+
+    def _close_wires(self) -> None:
         close_ends(self.front)
+        self._calls_in.close()
 
     def close(self) -> None:
         """Free what belongs to a worker that is gone."""
         if not self._released:
             self._released = True
             self._loky.shutdown(wait=False, kill_workers=True)
-            close_ends(self.front)
+            self._close_wires()
 
 
 def _consume(future: Any) -> None:

@@ -66,6 +66,7 @@ class Lane:
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._on_progress: Callable[[JobProgress], None] | None = None
         self._digests: set[str] = set()
+        self._call_bytes = 0
         self._executor: LaneExecutor | None = None
         self._pidfd = -1
 
@@ -143,9 +144,13 @@ class Lane:
     async def _fail_call(self) -> None:
         """The worker died under its call: end what it left running, then say so."""
         assert self.call is not None  # noqa: S101  a call has an outcome to wait for
+        never_started = self._unread() >= self._call_bytes  # not one byte of the call was taken
         exit_code = await self._loop.run_in_executor(self._threads, self._clean_up, self.call.job_id)
-        self._tell(Outcome(failure=death(exit_code), touched=True))
+        self._tell(Outcome(failure=death(exit_code, never_started=never_started), touched=not never_started))
         self._bury()
+
+    def _unread(self) -> int:
+        return self._calls.unsent + (self._executor.unread() if self._executor else 0)
 
     def _tell(self, outcome: Outcome) -> None:
         """Pass the outcome on, the first one only."""
@@ -197,6 +202,7 @@ class Lane:
         self.call = call
         self._on_progress = on_progress
         self._on_outcome = on_outcome
+        self._call_bytes = len(frame)
         self._send(self._calls, frame)
 
     def keep(self, sink: str, sink_args: Any) -> None:

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from python_mcp_server.model import ProcessIdentity
-from python_mcp_server.processes.identity import identify, is_alive, send_signal
+from python_mcp_server.processes.identity import identify, identity_of, is_alive, send_signal
 from python_mcp_server.processes.scan import scan
 
 _POLL_S: Final = 0.002
@@ -43,6 +43,8 @@ def kill_tree(
     Returns:
         The pids that could not be ended in that time (uninterruptible in the kernel, or not ours).
     """
+    if isinstance(root, ProcessIdentity) and root != identity_of(root.pid, root.start_ticks):
+        return []  # of another boot or namespace: its pid belongs to somebody else here
     deadline = time.monotonic() + wait_s
     identity = identify(root) if isinstance(root, int) else root
     doomed = [identity] if with_root and identity is not None else []

@@ -100,10 +100,10 @@ class _Family:
             self._next_to[stat.parent].append(pid)
             if stat.session != stat.parent:
                 self._next_to[stat.session].append(pid)
-        if isinstance(root, int) or not self._root_stat or self._root_stat.start_ticks == root.start_ticks:
-            self._adopt(root_pid)
+        if _reused(root):
+            self._root_stat = None
         else:
-            self._root_stat = None  # somebody else has that pid now
+            self._adopt(root_pid)
 
     def adopt_carriers(self, job_id: str) -> None:
         """Take in whoever carries the job's id, and did not start before the root."""
@@ -137,6 +137,14 @@ class _Family:
                 if younger not in self._members:
                     self._members[younger] = self._stats[younger]
                     queue.append(younger)
+
+
+def _reused(root: ProcessIdentity | int) -> bool:
+    """Whether somebody else has the root's pid now, perhaps this very process."""
+    if isinstance(root, int):
+        return False
+    now = identify(root.pid)
+    return now is not None and now != root
 
 
 def _pids() -> list[int]:
