@@ -181,9 +181,14 @@ class Attempt:
 
     def notify(self) -> None:
         """Tell the caller, if it listens and still waits."""
-        if self._listener is not None and not self.patience.over.done():
-            job_id = self.call.job_id if self.record.written else None
+        if self._listener is None or self.patience.over.done():
+            return
+        job_id = self.call.job_id if self.record.written else None
+        try:
             self._listener(Notice(job_id, self._progress, self.usage, self._message))
+        except Exception:  # noqa: BLE001  a caller's code; logged with its traceback
+            _log.exception("the listener of job %s failed and hears no more", self.call.job_id)
+            self._listener = None
 
     def _on_body_end(self, outcome: Outcome) -> None:
         self._body_ended = True
@@ -217,7 +222,7 @@ class Attempt:
             self.record.begin()
 
     def _observe(self) -> None:
-        if isinstance(self._lane, Lane) and self._watch is None:
+        if isinstance(self._lane, Lane) and self._watch is None and self.outcome is None:
             sampler = self._front.pool.sampler
             self._watch = sampler.watch(self._lane.pid, self.call.job_id, self._lane.cpu_seconds)
 
@@ -272,13 +277,15 @@ class Attempt:
             Whether the job goes on in the background; False when it ended meanwhile, or when it
             cannot be recorded, so that the caller must go on waiting for it.
         """
+        if self.background:
+            return True
         if self.outcome is not None:
             await self.end()
             return False
         self._handing_over = fresh = not self.record.begun
         try:
             await self.record.ensure()
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
             _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
             self._handing_over = False
             await self.end()
@@ -323,12 +330,17 @@ class Attempt:
 
     async def lose(self) -> None:
         """The server leaves before the body of this queued job was started: settle it as failed."""
-        if self._queueing is not None and self.outcome is None:
+        if self._queueing is not None and self._started_s is None and self._cancelling is None:
             self._queueing.cancel()
             message = "the server ended before the job was started; start it again"
             await self._end(Outcome(failure=Failure("JobFailed", message, kind="server_died")))
         else:
-            await self.end()
+            await self.cancel()
+
+    def cancel_inline(self) -> None:
+        """Cancel a body that runs on this very loop, where only its task can be reached."""
+        if isinstance(self._lane, InlineLane):
+            self._lane.cancel()
 
     # ---- end
 
@@ -339,15 +351,18 @@ class Attempt:
             return
         self.outcome = outcome
         try:
-            if isinstance(self._lane, Lane) and (outcome.cancelled or self._bloated()):
-                await self._front.pool.end_tree(self._lane)  # after a cancel the worker always goes
+            if outcome.cancelled or self._bloated():
+                await self._end_tree()  # after a cancel the worker always goes
             await self.record.rest()
             if outcome.keep:
                 await self.record.ensure()
             if self.record.written:
-                await self._front.in_store(self._write_end, outcome)
-        except (StoreError, JobNotFound):
-            _log.exception("the end of job %s could not be written", self.call.job_id)
+                await self._settle(outcome)
+        except JobNotFound:
+            _log.warning("the record of job %s was removed while it ran", self.call.job_id)
+        except StoreError as error:
+            _log.warning("the end of job %s will be written later: %s", self.call.job_id, error)
+            self._front.owe(self.call.job_id, lambda: self._write_end(outcome, tree_gone=True))
         finally:
             if not self.record.written and outcome.touched:
                 self._front.in_background(self._front.store.discard_folder, self.call.job_id)
@@ -356,11 +371,24 @@ class Attempt:
     def _bloated(self) -> bool:
         return self.usage is not None and self.usage.rss_bytes > BLOATED_BYTES
 
-    def _write_end(self, outcome: Outcome) -> None:
+    async def _end_tree(self) -> None:
+        if isinstance(self._lane, Lane):
+            await self._front.pool.end_tree(self._lane)
+
+    async def _settle(self, outcome: Outcome) -> None:
+        """Write the end; a verdict that another process wrote meanwhile goes first, with its kill."""
+        gone = outcome.cancelled or not isinstance(self._lane, Lane) or self._lane.gone
+        job = await self._front.in_store(lambda: self._write_end(outcome, tree_gone=gone))
+        if not job.status.terminal:
+            await self._end_tree()
+            await self._front.in_store(lambda: self._write_end(outcome, tree_gone=True))
+
+    def _write_end(self, outcome: Outcome, *, tree_gone: bool) -> Job:
         if isinstance(self._lane, Lane):
             hand_logs(self._lane.log_folder, self.call.folder)
-        job = self.record.settle(outcome)
+        job = self.record.settle(outcome, tree_gone=tree_gone)
         self.cancelled = self.cancelled or job.status is JobState.CANCELLED  # perhaps by another process
+        return job
 
     def _conclude(self) -> None:
         """Nothing more will happen: the lane is free, and whoever waits is told."""
@@ -382,7 +410,10 @@ class Attempt:
 
 def _finite(progress: JobProgress) -> JobProgress | None:
     """Progress as JSON can say it: without a total that is no finite number, None without a current."""
-    if not math.isfinite(progress.current):
+    try:
+        if not math.isfinite(progress.current):
+            return None
+        endless = progress.total is not None and not math.isfinite(progress.total)
+    except OverflowError:  # too big for a float, and so for most readers of JSON
         return None
-    endless = progress.total is not None and not math.isfinite(progress.total)
     return replace(progress, total=None) if endless else progress

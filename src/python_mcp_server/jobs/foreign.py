@@ -24,6 +24,7 @@ OWNER_GRACE_S: Final = 5.0
 """How long the owner may take to settle a job whose worker is gone, before another process does."""
 
 _POLL_S: Final = 0.005
+_AGAIN_S: Final = 0.02
 
 
 def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Callable[[], bool] = bool) -> Job:
@@ -51,9 +52,12 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
 
 
 def _end_worker(worker: ProcessIdentity, job_id: str, grace_s: float, has_ended: Callable[[], bool]) -> None:
-    processes.send_signal(worker, signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while processes.is_alive(worker) and not has_ended() and time.monotonic() < deadline:
+    signal_at = 0.0
+    while processes.is_alive(worker) and not has_ended() and (now := time.monotonic()) < deadline:
+        if now >= signal_at:  # again and again: one that lands in our own code is not heard
+            processes.send_signal(worker, signal.SIGTERM)
+            signal_at = now + _AGAIN_S
         time.sleep(_POLL_S)
     processes.kill_tree(worker, job_id=job_id, with_root=processes.is_alive(worker))
 

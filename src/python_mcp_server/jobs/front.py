@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from python_mcp_server import processes
-from python_mcp_server.errors import StoreError
+from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.model import JobState
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, steady_task
 from python_mcp_server.store.files import FileJobStore
@@ -38,7 +39,9 @@ _EXIT_GRACE_S: Final = 0.5
 class Front:
     """One event loop's side of a manager; closed with the manager or with the loop."""
 
-    def __init__(self, store: JobStore, settings: Settings, live: dict[str, Attempt]) -> None:
+    def __init__(
+        self, store: JobStore, settings: Settings, live: dict[str, Attempt], on_closed: Callable[[], object]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.settings = settings
@@ -49,6 +52,8 @@ class Front:
             self.sink = {"home": str(store.home), "lock_s": settings.lock_seconds, "fsync": settings.fsync}
         self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}")
         self._live = live
+        self._on_closed = on_closed
+        self._owed: dict[str, Callable[[], object]] = {}
         self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detaching: set[asyncio.Task[bool]] = set()
@@ -112,15 +117,36 @@ class Front:
 
     def _come_of_age(self) -> None:
         now = self.loop.time()
-        while self._young and (self._young[0][1].over.done() or self._young[0][0] <= now):
-            self._young.popleft()[1].come_of_age()
-        self._aging = self.loop.call_at(self._young[0][0], self._come_of_age) if self._young else None
+        try:
+            while self._young and (self._young[0][1].over.done() or self._young[0][0] <= now):
+                self._young.popleft()[1].come_of_age()
+        finally:  # else one failure would switch off the budget of every later call
+            self._aging = self.loop.call_at(self._young[0][0], self._come_of_age) if self._young else None
 
     def recorded(self, attempt: Attempt) -> None:
         """Others can read this job now: keep its record fresh."""
         self._recorded.add(attempt)
+        self._keep_refreshing()
+
+    def _keep_refreshing(self) -> None:
         if self._refresher is None or self._refresher.done():
-            self._refresher = self.loop.create_task(self._refresh(), name="record-refresh")
+            self._refresher = steady_task(self.loop, self._refresh(), "record-refresh")
+
+    def owe(self, job_id: str, write: Callable[[], object]) -> None:
+        """Write the end of a job later: the store fails now, but the outcome must not be lost."""
+        self._owed[job_id] = write
+        self._keep_refreshing()
+
+    async def _pay(self) -> None:
+        for job_id, write in list(self._owed.items()):
+            try:
+                await self.in_store(write)
+            except StoreError as error:
+                _log.warning("the end of job %s still cannot be written: %s", job_id, error)
+                continue
+            except JobNotFound:
+                _log.warning("the record of job %s is gone", job_id)
+            del self._owed[job_id]
 
     def forget(self, attempt: Attempt) -> None:
         """The attempt is settled."""
@@ -128,11 +154,14 @@ class Front:
         self._recorded.discard(attempt)
 
     async def _refresh(self) -> None:
-        while self._recorded:
+        while self._recorded or self._owed:
             await asyncio.sleep(_REFRESH_S)
+            await self._pay()
             for attempt in [a for a in self._recorded if a.live]:
                 attempt.notify()
-                await attempt.record.refresh()
+                job = await attempt.record.refresh()
+                if job is not None and job.ending == JobState.CANCELLED and attempt.live:
+                    self.spawn(attempt.cancel(), f"cancel-{job.id}")  # another process asks for it
 
     # ---- end
 
@@ -147,7 +176,7 @@ class Front:
         if self._detaching:
             await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
         everything = self.settings.on_exit == "cancel" or self.sink is None
-        attempts = [attempt for attempt in self._live.values() if attempt.loop is self.loop]
+        attempts = [attempt for attempt in list(self._live.values()) if attempt.loop is self.loop]
         kept = [] if everything else [attempt for attempt in attempts if attempt.survives]
         lost = [] if everything else [a for a in attempts if a.background and a not in kept]
         doomed = [attempt for attempt in attempts if attempt not in kept and attempt not in lost]
@@ -157,9 +186,11 @@ class Front:
                 _log.error("a job could not be ended at the close", exc_info=failed)
         if self._refresher is not None:
             self._refresher.cancel()
+        await self._pay()
         for attempt in kept:
             await attempt.record.refresh()
         await self.pool.close()
         for attempt in kept:
             self.forget(attempt)
         self._threads.shutdown(wait=False)
+        self._on_closed()

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from python_mcp_server import model
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 _FOREIGN_POLL_S: Final = 0.2
 """Between two looks at a job of another process while somebody waits for it."""
+
+_LOOP_POLL_S: Final = 0.2
+"""Between two looks whether a loop still runs on which a cancel is under way."""
 
 _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
@@ -89,7 +93,9 @@ class JobManager:
         if front is None:
             if self._closed:
                 raise PoolClosed("the manager is closed and takes no more calls")
-            front = self._fronts[loop] = Front(self.store, self.settings, self._live)
+            # a front refers to its loop, and so would keep it for ever
+            forget = partial(self._fronts.pop, loop, None)
+            front = self._fronts[loop] = Front(self.store, self.settings, self._live, forget)
             for module in self._modules:
                 front.pool.preload(module)
             await front.open()
@@ -188,7 +194,9 @@ class JobManager:
             return self._references[body]
         except (KeyError, TypeError):
             reference = refer(body)
-            self._preload(reference)
+        if reference.code is not None:
+            return reference  # by value: what it refers to may be different at the next call
+        self._preload(reference)
         try:
             self._references[body] = reference
         except TypeError:
@@ -196,7 +204,7 @@ class JobManager:
         return reference
 
     async def _caller_left(self, front: Front, attempt: Attempt, ask: Callable[[], str] | None) -> None:
-        if attempt.background or attempt.outcome is not None:
+        if attempt.outcome is not None:
             return
         wish = ask() if ask is not None else "cancel"
         if wish == "detach" or (wish == "detach_recorded" and attempt.record.written):
@@ -265,10 +273,10 @@ class JobManager:
         if attempt is not None and attempt.loop is _running_loop():
             job = cancel_record(self.store, job_id, grace_s, attempt.look_if_ended)
             attempt.cancelled = job.status is JobState.CANCELLED  # the loop will see its end later
+            attempt.cancel_inline()
             return job
-        if attempt is None or not attempt.loop.is_running():
+        if attempt is None or not _cancelled_there(attempt):
             return cancel_record(self.store, job_id, grace_s)
-        asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop).result()
         return self.get_blocking(job_id)
 
     def get_blocking(self, job_id: str) -> Job:
@@ -345,6 +353,21 @@ class JobManager:
         check_page(stream, offset, limit)
         ended = self.get_blocking(job_id).status.terminal
         return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+
+
+def _cancelled_there(attempt: Attempt) -> bool:
+    """Cancel on the attempt's own loop, from another thread; False where that loop runs no more."""
+    if not attempt.loop.is_running():
+        return False
+    ending = asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop)
+    while True:
+        try:
+            ending.result(_LOOP_POLL_S)
+        except TimeoutError:
+            if not attempt.loop.is_running():
+                return False
+        else:
+            return True
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -11,7 +11,7 @@ from python_mcp_server.errors import InvalidInput
 
 STREAMS: Final = ("stdout", "stderr")
 _WIDEST: Final = 4  # bytes of the widest character in UTF-8
-MAX_PAGE_BYTES: Final = 10_000_000
+MAX_PAGE_BYTES: Final = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage
     """Read one page. Blocks; a file that is not there is empty."""
     try:
         with path.open("rb") as file:
-            file.seek(offset)
+            file.seek(min(offset, file.seek(0, 2)))  # the kernel refuses numbers that are too large
             data = file.read(limit)
             total = file.seek(0, 2)
     except FileNotFoundError:

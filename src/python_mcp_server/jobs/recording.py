@@ -70,9 +70,10 @@ class Recording:
             elif (error := self._task.exception()) is not None:
                 _log.warning("job %s has no record: %s", self._job_id, error)
 
-    async def refresh(self) -> None:
-        """Bring the record up to date; a failure is logged, for the next one may go through."""
-        await self._change(self._refreshed)
+    async def refresh(self) -> Job | None:
+        """Bring the record up to date, and return what stands; None where that failed: it is logged,
+        for the next one may go through."""
+        return await self._change(self._refreshed)
 
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
@@ -91,13 +92,14 @@ class Recording:
         await self.rest()
         await self._change(lambda job: job if job.ending else job.evolve(ending=JobState.CANCELLED.value))
 
-    async def _change(self, change: Callable[[Job], Job]) -> None:
+    async def _change(self, change: Callable[[Job], Job]) -> Job | None:
         if not self.written:
-            return
+            return None
         try:
-            await self._front.in_store(self._front.store.update, self._job_id, change)
+            return await self._front.in_store(self._front.store.update, self._job_id, change)
         except (StoreError, JobNotFound) as error:
             _log.warning("the state of job %s could not be written: %s", self._job_id, error)
+            return None
 
     async def start(self, worker: ProcessIdentity | None) -> bool:
         """Go from pending to running, compare-and-set under the lock, before the body is sent: from
@@ -118,14 +120,21 @@ class Recording:
         job = await self._front.in_store(self._front.store.update, self._job_id, partial(_started, worker))
         return not (job.status.terminal or job.ending)
 
-    def settle(self, outcome: Outcome) -> Job:
-        """Write the end, and return what stands. Blocks.
+    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+        """Write the end, and return what stands; see `settle`. Blocks.
 
         Raises:
             StoreError, JobNotFound: It cannot be written, or the record is gone.
         """
         now = self._look()
-        return settle(self._front.store, self._job_id, outcome, progress=now.progress, usage=now.usage)
+        return settle(
+            self._front.store,
+            self._job_id,
+            outcome,
+            progress=now.progress,
+            usage=now.usage,
+            tree_gone=tree_gone,
+        )
 
 
 def _started(worker: ProcessIdentity | None, job: Job) -> Job:

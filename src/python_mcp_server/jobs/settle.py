@@ -53,14 +53,26 @@ def settle(
     *,
     progress: JobProgress | None = None,
     usage: Usage | None = None,
+    tree_gone: bool = True,
 ) -> Job:
     """Write the terminal state of a job, unless it has one; return what stands.
+
+    Args:
+        store: Where it lies.
+        job_id: The job.
+        outcome: How its body ended.
+        progress: The last progress, where it is known.
+        usage: The last sample, where it is known.
+        tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
+            is not settled: the job is returned as it is, and the tree must be ended first.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
     """
 
     def change(job: Job) -> Job:
+        if job.ending is not None and not tree_gone:
+            return job
         done = settled(job, outcome)
         return done.evolve(progress=progress or job.progress, usage=usage or job.usage)
 
