@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.inline import InlineLane
+from python_mcp_server.jobs.observation import Observation
 from python_mcp_server.jobs.patience import Patience, within
 from python_mcp_server.jobs.recording import Recording
-from python_mcp_server.jobs.request import JobResult, Listener, Notice, Request
+from python_mcp_server.jobs.request import JobResult, Listener, Request
 from python_mcp_server.jobs.settle import COMMIT
-from python_mcp_server.model import Call, Failure, Job, JobProgress, JobState, Outcome, Usage
+from python_mcp_server.model import Call, Failure, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.confinement import hand_logs
 from python_mcp_server.pool.deaths import NEVER_STARTED
@@ -31,7 +29,6 @@ from python_mcp_server.pool.lane import Lane
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.front import Front
-    from python_mcp_server.pool.sampler import Watch
 
 _log: Final = logging.getLogger(__name__)
 _AFTER_REPLY_S: Final = 0.05
@@ -46,6 +43,7 @@ class Attempt:
 
     Attributes:
         call: What is sent to the worker.
+        seen: What others may see of it.
         patience: The waiting of its caller.
         record: Its durable record.
         outcome: How the body ended, once it did.
@@ -55,21 +53,15 @@ class Attempt:
 
     def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
         self.call = call
+        self.seen = Observation(front, call, request.tool, listener)
         self.patience = Patience(front, self.observe_and_record)
-        self.record = Recording(front, call.job_id, self.snapshot, self._on_recorded)
+        self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
         self.outcome: Outcome | None = None
         self.background = False
         self.cancelled = False
-        self._handing_over = False
         self._front = front
         self._request = request
-        self._listener = listener
-        self._progress: JobProgress | None = None
-        self._message: str | None = None
-        self._created_s = time.time()
-        self._started_s: float | None = None
         self._lane: Lane | InlineLane | None = None
-        self._watch: Watch | None = None
         self._body_ended = False
         self._heard: asyncio.Event | None = None
         self._concluded = False
@@ -115,7 +107,7 @@ class Attempt:
 
     def queue(self) -> None:
         """Wait for a lane in a task of its own."""
-        self._message = self._front.pool.full(background=self.background)
+        self.seen.message = self._front.pool.full(background=self.background)
         self._queueing = self._front.spawn(self._wait_for_lane(), f"queue-{self.call.job_id}")
 
     async def _wait_for_lane(self) -> None:
@@ -152,15 +144,14 @@ class Attempt:
 
     def _dispatch(self, lane: Lane | InlineLane) -> None:
         try:
-            lane.dispatch(self.call, self._on_progress, self._on_body_end)
+            lane.dispatch(self.call, self.seen.hear, self._on_body_end)
         except BaseException:
             self._release(lane)
             raise
         self._lane = lane
-        self._started_s = time.time()
-        self._message = None
+        self.seen.start(lane)
         if self.record.begun:
-            self._observe()
+            self.seen.sample()
             lane.record()
         if self.background:
             self._keep()
@@ -174,22 +165,6 @@ class Attempt:
             self._lane.drain()
         return self._body_ended
 
-    def _on_progress(self, progress: JobProgress) -> None:
-        if (finite := _finite(progress)) is not None:
-            self._progress = finite
-            self.notify()
-
-    def notify(self) -> None:
-        """Tell the caller, if it listens and still waits."""
-        if self._listener is None or self.patience.over.done():
-            return
-        job_id = self.call.job_id if self.record.written else None
-        try:
-            self._listener(Notice(job_id, self._progress, self.usage, self._message))
-        except Exception:  # noqa: BLE001  a caller's code; logged with its traceback
-            _log.exception("the listener of job %s failed and hears no more", self.call.job_id)
-            self._listener = None
-
     def _on_body_end(self, outcome: Outcome) -> None:
         self._body_ended = True
         if self._heard is not None:
@@ -202,14 +177,14 @@ class Attempt:
             self._front.spawn(self._end(outcome), f"settle-{self.call.job_id}")
         else:
             self.outcome = outcome
+            self.seen.ended = True
             self._conclude()
 
     def _start_again(self) -> None:
         """The worker was gone before it read the call: nothing has started, so another may start it."""
-        if self._watch is not None:
-            self._front.pool.sampler.unwatch(self._watch)
         self._release(self._lane)
-        self._lane = self._watch = self._started_s = None
+        self._lane = None
+        self.seen.restart()
         self._body_ended = False
         self.queue()
 
@@ -218,56 +193,23 @@ class Attempt:
     def observe_and_record(self) -> None:
         """The call lasts: sample it from now on, and make it durable."""
         if self.outcome is None:
-            self._observe()
+            self.seen.sample()
             self.record.begin()
 
-    def _observe(self) -> None:
-        if isinstance(self._lane, Lane) and self._watch is None and self.outcome is None:
-            sampler = self._front.pool.sampler
-            self._watch = sampler.watch(self._lane.pid, self.call.job_id, self._lane.cpu_seconds)
-
     def _on_recorded(self) -> None:
+        self.seen.public = True
         self._front.recorded(self)
         if self._lane is not None:
             self._lane.record()
-        self.notify()
-
-    def snapshot(self) -> Job:
-        """Return the job as it stands now, with its live progress and usage."""
-        return Job(
-            id=self.call.job_id,
-            label=self.call.label,
-            tool=self._request.tool,
-            status=self._status(),
-            created_at=datetime.fromtimestamp(self._created_s, UTC),
-            started_at=None if self._started_s is None else datetime.fromtimestamp(self._started_s, UTC),
-            message=self._message,
-            progress=self._progress,
-            usage=self.usage,
-            owner=self._front.identity,
-            worker=self._lane.identity if self._lane else None,
-            background=self.background or self._handing_over,
-        )
-
-    def _status(self) -> JobState:
-        return JobState.PENDING if self._started_s is None else JobState.RUNNING
-
-    @property
-    def usage(self) -> Usage | None:
-        """The latest sample; after the end with the worker's own count of CPU time."""
-        watch = self._watch
-        if watch is None or watch.usage is None or self._lane is None or self.outcome is None:
-            return None if watch is None else watch.usage
-        exact_s = self._lane.cpu_seconds - watch.cpu_base_s
-        return replace(watch.usage, cpu_seconds=max(watch.usage.cpu_seconds, exact_s))
+        self.seen.notify()
 
     # ---- hand-off
 
     def handle(self, message: str) -> JobResult:
         """Return what the caller gets instead of a value."""
-        status = self._status()
+        status = self.seen.status
         if status is JobState.PENDING:
-            message = message.replace("running in background", self._message or "waiting to start")
+            message = message.replace("running in background", self.seen.message or "waiting to start")
         return JobResult(self.call.job_id, status, handed_over=True, message=message)
 
     async def hand_over(self) -> bool:
@@ -282,22 +224,22 @@ class Attempt:
         if self.outcome is not None:
             await self.end()
             return False
-        self._handing_over = fresh = not self.record.begun
+        self.seen.background = fresh = not self.record.begun
         try:
             await self.record.ensure()
         except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
             _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
-            self._handing_over = False
+            self.seen.background = self.background
             await self.end()
             return False
         if self.outcome is not None or self._cancelling is not None:
             await self.end()
             return False
-        self.background = True
+        self.background = self.seen.background = True
         self._keep()
         if not fresh:
             await self.record.refresh()
-        self._front.loop.call_later(_AFTER_REPLY_S, self._observe)
+        self._front.loop.call_later(_AFTER_REPLY_S, self.seen.sample)
         return True
 
     def _keep(self) -> None:
@@ -330,7 +272,7 @@ class Attempt:
 
     async def lose(self) -> None:
         """The server leaves before the body of this queued job was started: settle it as failed."""
-        if self._queueing is not None and self._started_s is None and self._cancelling is None:
+        if self._queueing is not None and not self.seen.started and self._cancelling is None:
             self._queueing.cancel()
             message = "the server ended before the job was started; start it again"
             await self._end(Outcome(failure=Failure("JobFailed", message, kind="server_died")))
@@ -350,6 +292,7 @@ class Attempt:
             await self.end()
             return
         self.outcome = outcome
+        self.seen.ended = True
         try:
             if outcome.cancelled or self._bloated():
                 await self._end_tree()  # after a cancel the worker always goes
@@ -369,7 +312,7 @@ class Attempt:
             self._conclude()
 
     def _bloated(self) -> bool:
-        return self.usage is not None and self.usage.rss_bytes > BLOATED_BYTES
+        return (usage := self.seen.usage) is not None and usage.rss_bytes > BLOATED_BYTES
 
     async def _end_tree(self) -> None:
         if isinstance(self._lane, Lane):
@@ -392,8 +335,7 @@ class Attempt:
 
     def _conclude(self) -> None:
         """Nothing more will happen: the lane is free, and whoever waits is told."""
-        if self._watch is not None:
-            self._front.pool.sampler.unwatch(self._watch)
+        self.seen.stop_sampling()
         self._release(self._lane)
         self._front.forget(self)
         self._concluded = True
@@ -406,14 +348,3 @@ class Attempt:
         if not self._concluded:
             self._settled = self._settled or asyncio.Event()
             await self._settled.wait()
-
-
-def _finite(progress: JobProgress) -> JobProgress | None:
-    """Progress as JSON can say it: without a total that is no finite number, None without a current."""
-    try:
-        if not math.isfinite(progress.current):
-            return None
-        endless = progress.total is not None and not math.isfinite(progress.total)
-    except OverflowError:  # too big for a float, and so for most readers of JSON
-        return None
-    return replace(progress, total=None) if endless else progress

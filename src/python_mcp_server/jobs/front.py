@@ -158,7 +158,7 @@ class Front:
             await asyncio.sleep(_REFRESH_S)
             await self._pay()
             for attempt in [a for a in self._recorded if a.live]:
-                attempt.notify()
+                attempt.seen.notify()
                 job = await attempt.record.refresh()
                 if job is not None and job.ending == JobState.CANCELLED and attempt.live:
                     self.spawn(attempt.cancel(), f"cancel-{job.id}")  # another process asks for it

@@ -7,34 +7,28 @@ methods are async and never block the loop; `cancel_blocking` and the store serv
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from python_mcp_server import model
-from python_mcp_server.errors import InvalidInput, JobNotFound, PoolClosed
+from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.attempt import Attempt
 from python_mcp_server.jobs.delivery import deliver
+from python_mcp_server.jobs.desk import Desk
 from python_mcp_server.jobs.foreign import cancel_record
 from python_mcp_server.jobs.front import Front
-from python_mcp_server.jobs.output import OutputPage, check_page, read_page
-from python_mcp_server.jobs.patience import within
-from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
-from python_mcp_server.model import Call, Job, JobState, utc_now
+from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.bodies import BodyReference, refer
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
-    from python_mcp_server.store.contract import JobStore, Pruned
+    from python_mcp_server.store.contract import JobStore
 
-_FOREIGN_POLL_S: Final = 0.2
-"""Between two looks at a job of another process while somebody waits for it."""
-
+T = TypeVar("T")
 _LOOP_POLL_S: Final = 0.2
 """Between two looks whether a loop still runs on which a cancel is under way."""
 
@@ -42,7 +36,7 @@ _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
 
 
-class JobManager:
+class JobManager(Desk):
     """Runs bodies in workers of their own and keeps their jobs."""
 
     def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
@@ -53,13 +47,13 @@ class JobManager:
             settings: Read from the environment where None.
         """
         self.settings = settings or Settings.from_environ()
-        self.store = store or FileJobStore(
-            self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync
+        super().__init__(
+            store
+            or FileJobStore(self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync)
         )
         self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Front] = (
             weakref.WeakKeyDictionary()
         )
-        self._live: dict[str, Attempt] = {}
         self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
             weakref.WeakKeyDictionary()
         )
@@ -100,6 +94,9 @@ class JobManager:
                 front.pool.preload(module)
             await front.open()
         return front
+
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        return await (await self._front()).in_store(work)
 
     def preload(self, body: Callable[..., Any]) -> None:
         """Let new lanes load this body's module in their idle time; its first call does so too."""
@@ -155,6 +152,7 @@ class JobManager:
             raise
         finally:
             attempt.patience.stop()
+            attempt.seen.hush()
         return deliver(attempt.call.job_id, None if attempt.cancelled else attempt.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
@@ -166,7 +164,7 @@ class JobManager:
         """
         front = await self._front()
         attempt = self._attempt(front, request, None)
-        attempt.background = True
+        attempt.background = attempt.seen.background = True
         try:
             await attempt.record.ensure()
         except asyncio.CancelledError:
@@ -175,7 +173,7 @@ class JobManager:
         except BaseException:
             front.forget(attempt)
             raise
-        job = attempt.snapshot()
+        job = attempt.seen.snapshot()
         attempt.queue()
         return job
 
@@ -215,38 +213,6 @@ class JobManager:
 
     # ---- jobs
 
-    async def get(self, job_id: str) -> Job:
-        """Return a job as it stands now, with live progress and usage where it runs here.
-
-        Raises:
-            JobNotFound: There is no such job.
-        """
-        attempt = self._live.get(job_id)
-        if attempt is not None and attempt.live:
-            return attempt.snapshot()
-        return await (await self._front()).in_store(self.get_blocking, job_id)
-
-    async def wait(self, job_id: str, timeout_s: float) -> tuple[Job, bool]:
-        """Wait for the end of a job or of the time.
-
-        Returns:
-            The job as it then stands, and whether the time ran out first.
-
-        Raises:
-            JobNotFound: There is no such job.
-        """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            attempt = self._live.get(job_id)
-            job = await self.get(job_id)
-            rest_s = deadline - time.monotonic()
-            if job.status.terminal or rest_s <= 0:
-                return job, not job.status.terminal
-            if attempt is not None and attempt.loop is asyncio.get_running_loop():
-                await within(attempt.end(), rest_s)
-            else:
-                await asyncio.sleep(min(rest_s, _FOREIGN_POLL_S))
-
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone and its state is written.
 
@@ -278,81 +244,6 @@ class JobManager:
         if attempt is None or not _cancelled_there(attempt):
             return cancel_record(self.store, job_id, grace_s)
         return self.get_blocking(job_id)
-
-    def get_blocking(self, job_id: str) -> Job:
-        """Do what `get` does, for plain code in any thread."""
-        attempt = self._live.get(job_id)
-        if attempt is not None and attempt.live:
-            return attempt.snapshot()
-        job = self.store.get(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
-        return recovered(self.store, job)
-
-    async def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
-        """Return up to `limit` jobs, newest first, and whether there are more.
-
-        Raises:
-            InvalidInput: The limit is not positive.
-        """
-        front = await self._front()
-        return await front.in_store(self.list_blocking, status, limit)
-
-    def list_blocking(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
-        """Do what `list` does, for plain code in any thread."""
-        if limit < 1:
-            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
-        jobs, more = self.store.list(status, limit)
-        return [self._fresh(job) for job in jobs], more
-
-    def _fresh(self, job: Job) -> Job:
-        attempt = self._live.get(job.id)
-        if attempt is None:
-            return recovered(self.store, job)
-        return attempt.snapshot() if attempt.live and not job.status.terminal else job
-
-    async def prune(
-        self, *, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
-    ) -> Pruned:
-        """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
-        front = await self._front()
-        return await front.in_store(self.prune_blocking, keep_completed, keep_failed, max_age_hours)
-
-    def prune_blocking(self, keep_completed: bool, keep_failed: bool, max_age_hours: float) -> Pruned:
-        """Do what `prune` does, for plain code in any thread.
-
-        Raises:
-            InvalidInput: The age is negative or no number.
-        """
-        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
-            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
-        oldest = utc_now() - timedelta(hours=min(max_age_hours, 24 * 365 * 100))
-        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
-
-        def should_go(job: Job) -> bool:
-            return not kept.get(job.status, False) and (job.completed_at or job.created_at) <= oldest
-
-        return self.store.prune(should_go)
-
-    async def output(
-        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
-    ) -> OutputPage:
-        """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
-
-        Raises:
-            JobNotFound: There is no such job.
-            InvalidInput: The stream, the offset or the limit cannot be meant.
-        """
-        front = await self._front()
-        return await front.in_store(self.output_blocking, job_id, stream, offset, limit)
-
-    def output_blocking(
-        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
-    ) -> OutputPage:
-        """Do what `output` does, for plain code in any thread."""
-        check_page(stream, offset, limit)
-        ended = self.get_blocking(job_id).status.terminal
-        return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
 
 
 def _cancelled_there(attempt: Attempt) -> bool:

@@ -54,7 +54,13 @@ def _text(value: Any) -> str:
     try:
         text = repr(value)
     except Exception as error:  # noqa: BLE001  the value's own code
+        if type(value) is int:
+            return _shortened(hex(value))  # decimal digits are refused from a few thousand on
         text = f"<its text cannot be made: {type(error).__name__}>"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
     if len(text) <= TEXT_LIMIT:
         return text
     return f"{text[:TEXT_LIMIT]}... ({len(text) - TEXT_LIMIT} characters left out)"

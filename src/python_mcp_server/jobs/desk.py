@@ -1,0 +1,148 @@
+"""What can be asked of jobs, whoever runs them: get, wait, list, prune, output.
+
+The base of the manager. Each question has an async form, which never blocks the loop, and a blocking
+one for plain code in any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.output import OutputPage, check_page, read_page
+from python_mcp_server.jobs.patience import within
+from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.model import Job, JobState, utc_now
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.attempt import Attempt
+    from python_mcp_server.store.contract import JobStore, Pruned
+
+T = TypeVar("T")
+_FOREIGN_POLL_S: Final = 0.2
+"""Between two looks at a job of another process while somebody waits for it."""
+
+
+class Desk(ABC):
+    """Answers questions about jobs: from memory for those that run here, else from the store.
+
+    Attributes:
+        store: Where the jobs lie.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self.store = store
+        self._live: dict[str, Attempt] = {}
+
+    @abstractmethod
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        """Run a blocking call to the store off the loop."""
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job as it stands now, with live progress and usage where it runs here.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        attempt = self._live.get(job_id)
+        if attempt is not None and attempt.live:
+            return attempt.seen.snapshot()
+        return await self._in_store(lambda: self.get_blocking(job_id))
+
+    async def wait(self, job_id: str, timeout_s: float) -> tuple[Job, bool]:
+        """Wait for the end of a job or of the time.
+
+        Returns:
+            The job as it then stands, and whether the time ran out first.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            attempt = self._live.get(job_id)
+            job = await self.get(job_id)
+            rest_s = deadline - time.monotonic()
+            if job.status.terminal or rest_s <= 0:
+                return job, not job.status.terminal
+            if attempt is not None and attempt.loop is asyncio.get_running_loop():
+                await within(attempt.end(), rest_s)
+            else:
+                await asyncio.sleep(min(rest_s, _FOREIGN_POLL_S))
+
+    def get_blocking(self, job_id: str) -> Job:
+        """Do what `get` does, for plain code in any thread."""
+        attempt = self._live.get(job_id)
+        if attempt is not None and attempt.live:
+            return attempt.seen.snapshot()
+        job = self.store.get(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        return recovered(self.store, job)
+
+    async def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more.
+
+        Raises:
+            InvalidInput: The limit is not positive.
+        """
+        return await self._in_store(lambda: self.list_blocking(status, limit))
+
+    def list_blocking(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+        """Do what `list` does, for plain code in any thread."""
+        if limit < 1:
+            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        jobs, more = self.store.list(status, limit)
+        return [self._fresh(job) for job in jobs], more
+
+    def _fresh(self, job: Job) -> Job:
+        attempt = self._live.get(job.id)
+        if attempt is None:
+            return recovered(self.store, job)
+        return attempt.seen.snapshot() if attempt.live and not job.status.terminal else job
+
+    async def prune(
+        self, *, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
+    ) -> Pruned:
+        """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
+        return await self._in_store(lambda: self.prune_blocking(keep_completed, keep_failed, max_age_hours))
+
+    def prune_blocking(self, keep_completed: bool, keep_failed: bool, max_age_hours: float) -> Pruned:
+        """Do what `prune` does, for plain code in any thread.
+
+        Raises:
+            InvalidInput: The age is negative or no number.
+        """
+        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
+            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
+        oldest = utc_now() - timedelta(hours=min(max_age_hours, 24 * 365 * 100))
+        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+
+        def should_go(job: Job) -> bool:
+            return not kept.get(job.status, False) and (job.completed_at or job.created_at) <= oldest
+
+        return self.store.prune(should_go)
+
+    async def output(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: The stream, the offset or the limit cannot be meant.
+        """
+        return await self._in_store(lambda: self.output_blocking(job_id, stream, offset, limit))
+
+    def output_blocking(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Do what `output` does, for plain code in any thread."""
+        check_page(stream, offset, limit)
+        ended = self.get_blocking(job_id).status.terminal
+        return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
