@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 from python_mcp_server.errors import StoreError
-from python_mcp_server.store.atomic import remove_file
+from python_mcp_server.store.atomic import remove_file, remove_tree
 from python_mcp_server.store.keys import id_of, is_key
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
 from python_mcp_server.store.locks import Locks
@@ -20,12 +20,15 @@ from python_mcp_server.store.records import Records
 _log: Final = logging.getLogger(__name__)
 _STALE_S: Final = 60.0
 """Guessed: no write lasts that long. Should one, it starts again when its file is gone."""
+_LANE_STALE_S: Final = 600.0
+"""Guessed: a lane folder of a pid that is not here may be in use in another container for a while."""
 
 
 def sweep(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove what is of no use any more. What cannot be removed now stays for the next time."""
     try:
         _sweep_temporary(layout.tmp)
+        _sweep_lanes(layout.lanes)
         for key in _keys(layout.trash):
             with locks.hold(layout.stripe(id_of(key)), wait_s=0):
                 records.finish_removal(key)
@@ -54,12 +57,24 @@ def _sweep_temporary(directory: str) -> None:
             remove_file(entry.path)
 
 
-def _is_stale(entry: os.DirEntry[str]) -> bool:
+def _sweep_lanes(directory: str) -> None:
+    """Remove the logs of lanes whose server was killed long ago; what a job has taken is its own."""
+    if not os.path.isdir(directory):
+        return
+    for entry in os.scandir(directory):
+        if _age_s(entry) > _LANE_STALE_S and not _may_live(entry.name.partition("-")[0]):
+            remove_tree(entry.path)
+
+
+def _age_s(entry: os.DirEntry[str]) -> float:
     try:
-        age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime
     except FileNotFoundError:
-        return False
-    return age_s > _STALE_S or not _may_live(entry.name.partition("-")[0])
+        return 0.0
+
+
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    return _age_s(entry) > _STALE_S or not _may_live(entry.name.partition("-")[0])
 
 
 def _may_live(pid: str) -> bool:
