@@ -18,7 +18,9 @@ from python_mcp_server.model import JobProgress
 BODY_ATTRIBUTE: Final = "__python_mcp_body__"
 """Where a decorated function keeps the function it decorates."""
 
-_PLAIN_NUMBERS: Final = (int, float)
+_BIG: Final = 1 << 1000
+"""Every integer below it is a float as well."""
+
 ProgressSink = Callable[[JobProgress], None]
 
 
@@ -96,7 +98,7 @@ def report_progress(current: float, total: float | None = None, message: str | N
     """
     job = _job.get() or _here.job
     if job is not None:
-        job.report(JobProgress(_number(current), total and _number(total), message))
+        _report(job, current, total, message)
 
 
 def create_progress_callback() -> ProgressCallback:
@@ -108,14 +110,27 @@ def create_progress_callback() -> ProgressCallback:
 
     def callback(current: float, total: float | None = None, message: str | None = None) -> None:
         if job is not None:
-            job.report(JobProgress(_number(current), total and _number(total), message))
+            _report(job, current, total, message)
 
     return callback
 
 
+def _report(job: JobContext, current: float, total: float | None, message: str | None) -> None:
+    try:
+        progress = JobProgress(_number(current), None if total is None else _number(total), message)
+    except OverflowError:
+        return  # beyond what any reader could show; the body must not fail for it
+    job.report(progress)
+
+
 def _number(value: float) -> float:
-    """Return a plain number: NumPy's and others' own types would need their library to be read."""
-    return value if type(value) in _PLAIN_NUMBERS else float(value)
+    """Return a plain number: NumPy's and others' own types would need their library to be read.
+
+    Raises:
+        OverflowError: It is too big for one.
+    """
+    kind = type(value)
+    return value if kind is float or (kind is int and abs(value) < _BIG) else float(value)
 
 
 def in_worker() -> bool:

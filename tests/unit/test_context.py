@@ -8,6 +8,8 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 from python_mcp_server import context
@@ -118,3 +120,20 @@ def test_a_process_is_no_worker_until_it_is_marked() -> None:
 def test_what_bodies_import_does_not_load_asyncio() -> None:
     code = "import sys, python_mcp_server.context; print('asyncio' in sys.modules)"
     assert run_python("-c", code).stdout == "False\n"
+
+
+def test_a_number_that_no_reader_could_show_is_dropped_and_the_body_goes_on() -> None:
+    job, reports = make("a")
+    with inside(job):
+        context.report_progress(1, 2**2000)
+        context.report_progress(10**400)
+        context.report_progress(2, 3)
+    assert [(report.current, report.total) for report in reports] == [(2, 3)]
+
+
+def test_a_foreign_number_becomes_a_plain_one_also_where_it_is_zero() -> None:
+    job, reports = make("a")
+    with inside(job):
+        context.report_progress(Decimal(1), Decimal(0))  # type: ignore[arg-type]
+        context.create_progress_callback()(Fraction(1, 2), Fraction(0))  # type: ignore[arg-type]
+    assert [type(number) for one in reports for number in (one.current, one.total)] == [float] * 4

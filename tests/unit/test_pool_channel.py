@@ -15,11 +15,10 @@ from python_mcp_server.pool.channel import (
     PIPE_ATOM,
     FrameParser,
     Kind,
-    LoopReader,
-    LoopWriter,
     UpWriter,
     pack,
 )
+from python_mcp_server.pool.front_io import LoopReader, LoopWriter
 from tests.helpers import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere threads read and write the wires")
@@ -152,3 +151,22 @@ def test_a_forked_child_may_not_write_into_the_stream():
     assert not up.offer(pack(Kind.PROGRESS))
     assert queue.empty()
     queue.close()
+
+
+def test_a_frame_that_its_handler_fails_at_takes_none_of_those_behind_it_along():
+    async def main() -> None:
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        seen: list[bytes] = []
+
+        def on_frame(_kind: bytes, payload: bytes) -> None:
+            seen.append(payload)
+            raise ValueError(payload)
+
+        with reader, writer:
+            os.write(writer.fileno(), pack(Kind.PROGRESS, b"1") + pack(Kind.OUTCOME, b"2"))
+            listening = LoopReader(asyncio.get_running_loop(), reader.fileno(), on_frame)
+            listening.drain()
+            listening.close()
+        assert seen == [b"1", b"2"]
+
+    run(main())

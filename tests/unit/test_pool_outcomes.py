@@ -61,3 +61,60 @@ def test_a_worker_that_died_is_raised_with_its_exit_code():
     assert isinstance(error, WorkerDied)
     assert (error.exit_code, "SIGSEGV" in str(error)) == (-11, True)
     assert isinstance(pickle.loads(pickle.dumps(error)), WorkerDied)
+
+
+class Ambiguous:
+    """As an array: what it is equal to is no truth."""
+
+    def __eq__(self, other: object) -> Ambiguous:  # type: ignore[override]
+        return self
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of this is ambiguous")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("bad", Ambiguous()),
+        RuntimeError("outer", ValueError("inner")),
+        ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
+    ],
+)
+def test_an_exception_that_holds_what_is_equal_to_nothing_travels_as_itself(error: Exception):
+    pickled = outcomes.failure_of(error).pickled
+    assert pickled is not None
+    copy = pickle.loads(pickled)
+    assert (type(copy), len(copy.args)) == (type(error), len(error.args))
+
+
+class Prefixed(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"told: {text}")
+
+
+def test_an_exception_that_would_say_something_else_after_its_journey_does_not_travel():
+    assert outcomes.failure_of(Prefixed("once")).pickled is None
+
+
+class Rude:
+    def __reduce__(self) -> str:
+        raise SystemExit("not me")
+
+
+class RudeError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("no text")
+
+    def __reduce__(self) -> str:
+        raise SystemExit("not me")
+
+
+def test_foreign_code_that_wants_to_end_the_process_ends_nothing():
+    found = outcomes.failure_of(RudeError())
+    assert (found.message, found.pickled) == ("<its text cannot be made: SystemExit>", None)
+    returned = outcomes.decode(outcomes.encode(Outcome(Rude())))
+    assert returned.failure is not None
+    assert "cannot be sent back" in returned.failure.message

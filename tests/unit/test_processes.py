@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import signal
@@ -237,3 +238,52 @@ def test_a_process_whose_first_thread_has_ended_is_still_alive_and_can_be_killed
         identity = _given(identify(child.pid))
         assert kill_tree(child.pid, wait_s=30) == []
         assert not is_alive(identity)
+
+
+@linux_only
+def test_a_shortage_of_descriptors_delays_the_end_of_a_tree_and_spares_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = 0
+
+    def short(path: str, *args: int) -> int:
+        nonlocal refused
+        if refused < 20:
+            refused += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, *args)
+
+    opened = os.open
+    with family("plain") as found:
+        monkeypatch.setattr(os, "open", short)
+        assert kill_tree(found.identities["root"], job_id=found.job_id) == []
+        assert refused == 20
+        assert not any(is_alive(one) for one in found.identities.values())
+
+
+@linux_only
+def test_a_shortage_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with waiting_child() as child:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", short)
+            with pytest.raises(OSError, match="Too many open files"):
+                kill_tree(child.pid, wait_s=0.01)
+        assert kill_tree(child.pid) == []
+
+
+@linux_only
+def test_a_process_that_we_may_not_look_at_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(path: str, *args: int) -> int:
+        if path.startswith("/proc/") and path != f"/proc/{child.pid}/stat":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *args)
+
+    opened = os.open
+    with waiting_child() as child:
+        monkeypatch.setattr(os, "open", hidden)
+        assert identify(os.getpid()) is None
+        assert scan(child.pid).members == []
+        assert scan(child.pid).complete

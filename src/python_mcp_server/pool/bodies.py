@@ -51,7 +51,7 @@ def refer(body: Callable[..., Any]) -> BodyReference:
 
 def _by_value(body: Callable[..., Any]) -> bytes:
     module = sys.modules.get(getattr(body, "__module__", None) or "__main__")
-    if module is None or module.__name__ == "__main__" or _worker_finds(module.__name__, module):
+    if module is None or module.__name__ == "__main__" or worker_finds(module.__name__, module):
         return dumps_by_value(body)
     return dumps_by_value(body, module)
 
@@ -64,12 +64,12 @@ def _importable_name(body: Callable[..., Any]) -> str | None:
     module_name: str = getattr(body, "__module__", None) or "__main__"
     qualname: str = getattr(body, "__qualname__", "<locals>")
     module = sys.modules.get(module_name)
-    if module is None or "<" in qualname or not _worker_finds(module_name, module):
+    if module is None or "<" in qualname or not worker_finds(module_name, module):
         return None
     return f"{module_name}:{qualname}" if _lookup(module, qualname) is body else None
 
 
-def _worker_finds(module_name: str, module: ModuleType) -> bool:
+def worker_finds(module_name: str, module: ModuleType) -> bool:
     """Whether importing this name elsewhere loads this file: servers that are started by the path
     of their file carry names that nobody else can import."""
     if module_name == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import pickle
 import shutil
 import struct
@@ -14,25 +13,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server import processes
-from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.channel import (
-    WINDOWS,
-    Kind,
-    LoopReader,
-    LoopWriter,
-    ThreadReader,
-    pack,
-)
+from python_mcp_server.pool.arguments import dump_arguments
+from python_mcp_server.pool.channel import WINDOWS, Kind, pack
+from python_mcp_server.pool.death_watch import DeathWatch
 from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.executor import LaneExecutor
-from python_mcp_server.pool.pickling import dumps_by_value
+from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.steady import in_background, steady_task
 
 _log: Final = logging.getLogger(__name__)
-_DEATH_POLL_S: Final = 0.1
-"""Between two looks at a worker where there are no pidfds."""
+_BURIAL_S: Final = 10.0
+"""How long a kill waits for the loop to take note of the death; guessed: far more than it ever takes."""
 
 
 class Lane:
@@ -44,6 +37,9 @@ class Lane:
         call: What it runs, or None.
         kept: Whether its call was handed over.
         cpu_seconds: What the worker had used when its last call ended.
+        gone: Whether the worker is dead, or let go of.
+        broken: Whether it was to be killed: it takes no more calls, even if it still lives.
+        fruitless: Whether it died before it read a first call.
     """
 
     def __init__(
@@ -56,7 +52,8 @@ class Lane:
         self.call: Call | None = None
         self.kept = False
         self.cpu_seconds = 0.0
-        self.gone = False
+        self.gone = self.broken = self.fruitless = False
+        self._used = False
         self._threads = threads
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -68,7 +65,6 @@ class Lane:
         self._digests: set[str] = set()
         self._call_bytes = 0
         self._executor: LaneExecutor | None = None
-        self._pidfd = -1
 
     # ---- life
 
@@ -103,40 +99,21 @@ class Lane:
         reader = ThreadReader if WINDOWS else LoopReader
         source = front.up._reader if WINDOWS else front.up._reader.fileno()
         self._reader = reader(self._loop, source, self._on_frame)
-        self._watch_death()
+        self._death = DeathWatch(self._loop, self.pid, self._on_death)
+        self._death.start()
 
     def _spawn(self) -> LaneExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LaneExecutor(self.log_folder)
 
-    def _watch_death(self) -> None:
-        if hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(self.pid)
-            except ProcessLookupError:
-                self._on_death()
-                return
-            self._loop.add_reader(self._pidfd, self._on_death)
-        else:
-            self._loop.call_later(_DEATH_POLL_S, self._poll_death)
-
-    def _poll_death(self) -> None:
-        if self._dead.done():
-            return
-        if processes.identify(self.pid) is None:
-            self._on_death()
-        else:
-            self._loop.call_later(_DEATH_POLL_S, self._poll_death)
-
     def _on_death(self) -> None:
         if self._dead.done():
             return
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
         self.gone = True
         self._reader.drain()  # its last word may still be in the queue
         self._dead.set_result(None)
         if self._on_outcome is None:
+            self.fruitless = not self._used
             self._bury()
         else:
             steady_task(self._loop, self._fail_call(), f"lane-{self.name}-death")
@@ -144,10 +121,19 @@ class Lane:
     async def _fail_call(self) -> None:
         """The worker died under its call: end what it left running, then say so."""
         assert self.call is not None  # noqa: S101  a call has an outcome to wait for
-        never_started = self._unread() >= self._call_bytes  # not one byte of the call was taken
-        exit_code = await self._loop.run_in_executor(self._threads, self._clean_up, self.call.job_id)
-        self._tell(Outcome(failure=death(exit_code, never_started=never_started), touched=not never_started))
-        self._bury()
+        never_started, exit_code = False, None
+        try:
+            never_started = self._unread() >= self._call_bytes  # not one byte of the call was taken
+            self.fruitless = never_started and not self._used
+            exit_code = await self._loop.run_in_executor(self._threads, self._clean_up, self.call.job_id)
+        except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
+            _log.exception("the end of the worker of lane %s is not known well", self.name)
+        finally:
+            failure = death(exit_code, never_started=never_started)
+            try:
+                self._tell(Outcome(failure=failure, touched=not never_started))
+            finally:
+                self._bury()
 
     def _unread(self) -> int:
         return self._calls.unsent + (self._executor.unread() if self._executor else 0)
@@ -159,24 +145,26 @@ class Lane:
             on_outcome(outcome)
 
     def _clean_up(self, job_id: str) -> int | None:
-        exit_code = exit_code_of(self._pidfd, self._executor)
-        processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=False)
+        exit_code = exit_code_of(self._death.pidfd, self._executor)
+        try:
+            processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=False)
+        except OSError:
+            _log.exception("what job %s has left running could not be ended", job_id)
         return exit_code
 
     def _let_go_of_wires(self) -> None:
         self._reader.close()
         self._calls.close()
         self._control.close()
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self._death.close()
 
     def _bury(self) -> None:
-        self._let_go_of_wires()
-        in_background(self._loop, self._threads, self._clear_away)
-        self._buried.set_result(None)
-        self._on_gone(self)
+        try:
+            self._let_go_of_wires()
+            in_background(self._loop, self._threads, self._clear_away)
+        finally:
+            self._buried.set_result(None)
+            self._on_gone(self)
 
     def _clear_away(self) -> None:
         if self._executor is not None:
@@ -231,6 +219,7 @@ class Lane:
         if kind == Kind.PROGRESS and self._on_progress is not None:
             self._on_progress(JobProgress(*pickle.loads(payload)))
         elif kind == Kind.OUTCOME:
+            self._used = True
             (self.cpu_seconds,) = struct.unpack_from("!d", payload)
             self._tell(outcomes.decode(payload[8:]))
         elif kind == Kind.READY and not self._ready.done():
@@ -252,17 +241,22 @@ class Lane:
     # ---- end
 
     async def kill(self) -> list[int]:
-        """End the whole tree and wait until it is gone; return the pids that would not go."""
+        """End the whole tree and wait until it is gone; return the pids that would not go.
+
+        Raises:
+            OSError: There were no descriptors or no memory to do it with.
+        """
+        self.broken = True
+        if not self.pid:
+            return []
         job_id = self.call.job_id if self.call else None
-        survivors: list[int] = []
-        if self.pid:
-            survivors = await self._loop.run_in_executor(
-                self._threads,
-                lambda: processes.kill_tree(
-                    self.identity or self.pid, job_id=job_id, with_root=not self.gone
-                ),
-            )
-            await self._buried
+        survivors = await self._loop.run_in_executor(
+            self._threads,
+            lambda: processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone),
+        )
+        if self.pid not in survivors:
+            buried, _ = await asyncio.wait({self._buried}, timeout=_BURIAL_S)
+            survivors += [] if buried else [self.pid]
         return survivors
 
     def set_free(self) -> None:
@@ -271,20 +265,3 @@ class Lane:
         self._let_go_of_wires()
         if self._executor is not None:
             self._executor.release()
-
-
-def dump_arguments(fields: tuple[Any, ...]) -> bytes:
-    """Pickle a call; by value where it has to be.
-
-    Raises:
-        InvalidInput: An argument cannot be sent to another process.
-    """
-    try:
-        return pickle.dumps(fields, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more kinds
-        try:
-            return dumps_by_value(fields)
-        except Exception as error:
-            raise InvalidInput(
-                f"an argument of {fields[1]} cannot be sent to a worker: {error}; pass plain data"
-            ) from error

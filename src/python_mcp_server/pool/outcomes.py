@@ -13,6 +13,7 @@ from python_mcp_server.model import Failure, Outcome
 from python_mcp_server.pool.pickling import dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PLAIN: Final = (str, bytes, int)
 _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens, and no flood."""
 
@@ -29,14 +30,14 @@ def failure_of(error: BaseException) -> Failure:
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:_TEXT_LIMIT]
-    except Exception as broken:  # noqa: BLE001  the exception's own __str__: report that it is broken
+    except BaseException as broken:  # noqa: BLE001  the exception's own __str__: report that it is broken
         return f"<its text cannot be made: {type(broken).__name__}>"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, _body_frames(error)))
-    except Exception as broken:  # noqa: BLE001  again the exception's own code
+    except BaseException as broken:  # noqa: BLE001  again the exception's own code
         return f"<its traceback cannot be made: {type(broken).__name__}>"
     return text if len(text) <= _TEXT_LIMIT else "... (cut)\n" + text[-_TEXT_LIMIT:]
 
@@ -57,28 +58,37 @@ def _round_trip(error: BaseException, dumps: Callable[[object], bytes]) -> bytes
     try:
         data = dumps(error)
         copy = pickle.loads(data)
-    except Exception:  # noqa: BLE001  any code of the exception's class may run here; None is the answer
+        return data if type(copy) is type(error) and _alike(copy.args, error.args) else None
+    except BaseException:  # noqa: BLE001  any code of the exception's class may run here; None is the answer
         return None
-    return data if type(copy) is type(error) and copy.args == error.args else None
+
+
+def _alike(copies: tuple[object, ...], args: tuple[object, ...]) -> bool:
+    """Whether these are the same arguments, as far as can be told without asking them: what is no plain
+    data may compare as it likes, and exceptions are equal to nothing but themselves."""
+    return len(copies) == len(args) and all(
+        type(copy) is type(arg) and (type(arg) not in _PLAIN or copy == arg)
+        for copy, arg in zip(copies, args, strict=True)
+    )
 
 
 def encode(outcome: Outcome) -> bytes:
     """Return the outcome as bytes; a value that cannot travel becomes a failure that says so."""
     try:
         return pickle.dumps(_plain(outcome), pickle.HIGHEST_PROTOCOL)
-    except Exception as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
+    except BaseException as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
         return _encode_hard(outcome, plain)
 
 
-def _encode_hard(outcome: Outcome, plain: Exception) -> bytes:
+def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
     try:
         return dumps_by_value(_plain(outcome))
-    except Exception:  # noqa: BLE001
+    except BaseException:  # noqa: BLE001
         kind = cast("type[object]", type(outcome.value))
         failure = Failure(
             "python_mcp_server.errors.RemoteError",
-            f"the body returned a {kind.__module__}.{kind.__qualname__}, which cannot be sent back: {plain}; "
-            "return plain data instead",
+            f"the body returned a {kind.__module__}.{kind.__qualname__}, which cannot be sent back: "
+            f"{_text(plain)}; return plain data instead",
         )
         return pickle.dumps(_plain(Outcome(failure=failure, keep=outcome.keep, touched=outcome.touched)))
 
@@ -87,8 +97,8 @@ def decode(data: bytes) -> Outcome:
     """Read what `encode` wrote; what cannot be rebuilt here becomes a failure that says so."""
     try:
         return Outcome(*pickle.loads(data))
-    except Exception as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
-        message = f"the result cannot be rebuilt here: {type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
+        message = f"the result cannot be rebuilt here: {type(error).__name__}: {_text(error)}"
         return Outcome(failure=Failure("python_mcp_server.errors.RemoteError", message), touched=True)
 
 

@@ -1,22 +1,23 @@
 """cloudpickle behind types, loaded only where plain pickle does not do. Used by the pool only."""
 
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 # (cloudpickle has no types)
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
-def dumps_by_value(value: object, module: ModuleType | None = None) -> bytes:
+def dumps_by_value(value: object, *modules: ModuleType) -> bytes:
     """Pickle what plain pickle refuses: functions and classes of `__main__`, closures, lambdas.
 
     Args:
         value: What to pickle.
-        module: Whose functions and classes go by value too, though the module is loaded here:
+        modules: Whose functions and classes go by value too, though the modules are loaded here:
             cloudpickle would send them by a name that only this process knows.
 
     Raises:
@@ -24,10 +25,8 @@ def dumps_by_value(value: object, module: ModuleType | None = None) -> bytes:
     """
     import cloudpickle
 
-    if module is None:
+    with ExitStack() as stack:
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+            stack.callback(cloudpickle.unregister_pickle_by_value, module)
         return cloudpickle.dumps(value)
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        return cloudpickle.dumps(value)
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)

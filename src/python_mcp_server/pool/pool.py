@@ -19,14 +19,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import PoolClosed
+from python_mcp_server.pool.admission import Admission, Waiter
 from python_mcp_server.pool.lane import Lane
 from python_mcp_server.pool.sampler import Sampler
+from python_mcp_server.pool.setbacks import Setbacks
 from python_mcp_server.pool.steady import steady_task
 
 if TYPE_CHECKING:
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _THREADS: Final = 8
 """For starts, kills and semaphores: each is short, and none may wait behind another for long."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A call that waits for a lane."""
-
-    background: bool
-    lane: asyncio.Future[Lane]
 
 
 class Pool:
@@ -69,8 +62,12 @@ class Pool:
         self._idle: list[Lane] = []
         self._busy: set[Lane] = set()
         self._background: set[Lane] = set()
+        self._admission = Admission(settings, self._busy, self._background)
+        self._broken: set[Lane] = set()
         self._starting = 0
-        self._waiting: deque[_Waiter] = deque()
+        self._setbacks = Setbacks()
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -78,7 +75,7 @@ class Pool:
     @property
     def lanes(self) -> Iterable[Lane]:
         """All lanes that have a process."""
-        return [*self._idle, *self._busy, *self._background]
+        return [*self._idle, *self._busy, *self._background, *self._broken]
 
     def preload(self, module: str) -> None:
         """Let new lanes load this module in their idle time."""
@@ -89,41 +86,21 @@ class Pool:
         """Start what is missing: the spares, and a lane for each call that waits and is admitted."""
         if self._closed:
             return
-        missing = self._admissible() + self._settings.spare_lanes - len(self._idle) - self._starting
+        spares = 0 if self._setbacks.resting(self._loop.time()) else self._settings.spare_lanes
+        missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
             self._starting += 1
             self._spawn(self._start_lane(), "lane-start")
 
     def full(self, *, background: bool) -> str | None:
         """Return why a call of this sort must wait, or None if it need not."""
-        if self._admits(background):
-            return None
-        if background:
-            running, limit = len(self._background), self._limit(background=True)
-            return f"waiting for its turn: {running} background jobs run, the limit is {limit}"
-        running, limit = len(self._busy), self._limit(background=False)
-        return f"waiting for a free lane: {running} calls run, the limit is {limit}"
-
-    def _limit(self, *, background: bool) -> int:
-        return self._settings.max_background_jobs if background else self._settings.max_lanes
-
-    def _admits(self, background: bool) -> bool:
-        return self._room(background=background) > 0
-
-    def _room(self, *, background: bool) -> int:
-        running = self._background if background else self._busy
-        return max(1, self._limit(background=background)) - len(running)
-
-    def _admissible(self) -> int:
-        """How many of those who wait may have a lane now."""
-        kinds = [waiter.background for waiter in self._waiting]
-        return sum(min(kinds.count(kind), max(0, self._room(background=kind))) for kind in (False, True))
+        return self._admission.refusal(background=background)
 
     def take_idle(self, *, background: bool = False) -> Lane | None:
         """Return an idle lane at once, or None; the spare is replaced behind the caller's back."""
         if self._closed:
             raise PoolClosed("the pool is closed and takes no more calls")
-        if not self._idle or self._waiting or not self._admits(background):
+        if not self._idle or self._waiting or not self._admission.admits(background=background):
             return None
         lane = self._idle.pop()
         (self._background if background else self._busy).add(lane)
@@ -140,7 +117,7 @@ class Pool:
         """
         if (lane := self.take_idle(background=background)) is not None:
             return lane
-        waiter = _Waiter(background, self._loop.create_future())
+        waiter = Waiter(background, self._loop.create_future())
         self._waiting.append(waiter)
         self.warm()
         try:
@@ -149,7 +126,7 @@ class Pool:
             self._withdraw(waiter)
             raise
 
-    def _withdraw(self, waiter: _Waiter) -> None:
+    def _withdraw(self, waiter: Waiter) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
         elif waiter.lane.done() and not waiter.lane.cancelled() and waiter.lane.exception() is None:
@@ -162,9 +139,18 @@ class Pool:
         self._background.discard(lane)
         if self._closed or lane.gone:
             return
+        if lane.broken:  # it was to be killed and lives: it gets no call, but another try
+            self._broken.add(lane)
+            self._spawn(self._end(lane), "lane-end")
+            self._loop.call_soon(self.warm)
+            return
+        self._setbacks.over()
         self._idle.append(lane)
         if self._waiting:
             self._serve_waiting()
+        self._arm_idle_timer()
+
+    def _arm_idle_timer(self) -> None:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_lanes:
             self._idle_timer = self._loop.call_later(self._settings.lane_idle_seconds, self._shrink)
 
@@ -177,7 +163,16 @@ class Pool:
 
     async def end_tree(self, lane: Lane) -> list[int]:
         """End a lane with everything it started; return the pids that would not go. Release it after."""
-        return [] if lane.gone else await lane.kill()
+        if lane.gone:
+            return []
+        try:
+            survivors = await lane.kill()
+        except Exception:  # noqa: BLE001  the end of its job must be told all the same
+            _log.exception("lane %s could not be ended", lane.name)
+            return [lane.pid]
+        if survivors:
+            _log.warning("lane %s: these processes would not end: %s", lane.name, survivors)
+        return survivors
 
     async def close(self) -> None:
         """End every lane whose job is not kept; let go of the others."""
@@ -185,8 +180,9 @@ class Pool:
         for waiter in self._waiting:
             if not waiter.lane.done():
                 waiter.lane.set_exception(PoolClosed("the pool was closed while the call waited for a lane"))
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        for timer in (self._idle_timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
         kept = [lane for lane in self.lanes if lane.kept and not lane.gone]
         doomed = [lane for lane in self.lanes if not lane.kept and not lane.gone]
         await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
@@ -198,6 +194,7 @@ class Pool:
         self._idle.clear()
         self._busy.clear()
         self._background.clear()
+        self._broken.clear()
         self.sampler.close()
         self._threads.shutdown(wait=False)
 
@@ -209,31 +206,39 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _start_lane(self) -> None:
-        name = f"{self._prefix}-{next(self._numbers)}"
-        lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
+        lane: Lane | None = None
         try:
-            await lane.start(list(self._modules))
-        except asyncio.CancelledError:
-            await lane.kill()
-            raise
-        except Exception as error:  # noqa: BLE001  no process to be had, in whatever way: whoever waits is told
+            name = f"{self._prefix}-{next(self._numbers)}"
+            lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
+            await lane.start(list(self._modules) if self._setbacks.preloading else [])
+        except BaseException as error:
+            if lane is not None and not lane.gone:
+                await self._end(lane)
+            if not isinstance(error, Exception):
+                raise
             _log.warning("no worker could be started: %s", error)
             self._fail_waiting(error)
             return
         finally:
             self._starting -= 1
         if self._closed:
-            await lane.kill()
+            await self._end(lane)
         elif not lane.gone:
             self._idle.append(lane)
             self._serve_waiting()
+            self._arm_idle_timer()
 
     def _fail_waiting(self, error: Exception) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.lane.done():
+        """Tell the first of those who may have a lane now; the others get their own try."""
+        for waiter in list(self._waiting):
+            if waiter.lane.done():
+                self._waiting.remove(waiter)
+            elif self._admission.admits(background=waiter.background):
+                self._waiting.remove(waiter)
                 waiter.lane.set_exception(error)
-                return
+                break
+        if self._admission.count(self._waiting):
+            self._loop.call_soon(self.warm)
 
     def _serve_waiting(self) -> None:
         for waiter in list(self._waiting):
@@ -241,7 +246,7 @@ class Pool:
                 break
             if waiter.lane.done():
                 self._waiting.remove(waiter)
-            elif self._admits(waiter.background):
+            elif self._admission.admits(background=waiter.background):
                 self._waiting.remove(waiter)
                 lane = self._idle.pop()
                 (self._background if waiter.background else self._busy).add(lane)
@@ -253,10 +258,19 @@ class Pool:
             self._idle.remove(lane)
             if not self._closed:
                 _log.info("idle lane %s is gone, another takes its place", lane.name)
-        self._busy.discard(lane)
-        self._background.discard(lane)
-        if not self._closed:
-            self._loop.call_soon(self.warm)
+        for lanes in (self._busy, self._background, self._broken):
+            lanes.discard(lane)
+        if self._closed:
+            return
+        if lane.fruitless and not lane.broken:
+            self._rest()
+        self._loop.call_soon(self.warm)
+
+    def _rest(self) -> None:
+        delay_s = self._setbacks.note(self._loop.time())
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+        self._rest_timer = self._loop.call_later(delay_s, self.warm)
 
     def _shrink(self) -> None:
         self._idle_timer = None
@@ -266,4 +280,4 @@ class Pool:
             self._spawn(self._end(lane), "lane-shrink")
 
     async def _end(self, lane: Lane) -> None:
-        await lane.kill()
+        await self.end_tree(lane)

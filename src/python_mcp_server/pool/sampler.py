@@ -6,6 +6,7 @@ read at each tick; who belongs to the tree is looked up less often, for that sca
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import psutil
 from python_mcp_server import processes
 from python_mcp_server.model import Usage
 
+_log: Final = logging.getLogger(__name__)
 _TREE_EVERY: Final = 2
 """Ticks between two looks for new children; guessed: a child is counted within a second."""
 
@@ -57,10 +59,18 @@ class Sampler:
         with self._lock:
             self._watches[pid] = watch
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="usage-sampler", daemon=True)
-                self._thread.start()
+                self._thread = self._start()
         self._wake.set()
         return watch
+
+    def _start(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._run, name="usage-sampler", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a call must not fail for its numbers; the next watch tries again
+            _log.warning("memory and CPU are not sampled: %s", error)
+            return None
+        return thread
 
     def unwatch(self, watch: Watch) -> None:
         """Sample it no more."""

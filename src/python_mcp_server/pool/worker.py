@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import pickle
 import struct
@@ -20,6 +21,7 @@ from python_mcp_server import context, processes
 from python_mcp_server.model import Call, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.bodies import Bodies
+from python_mcp_server.pool.body_loop import BodyLoop
 from python_mcp_server.pool.cancellation import CancelGate
 from python_mcp_server.pool.channel import (
     PIPE_ATOM,
@@ -60,6 +62,7 @@ def start(wiring: Wiring) -> None:
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
     _leave_trackers()
+    multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
     _Holder.worker = Worker(wiring, logs, libc)
 
@@ -84,7 +87,7 @@ class Worker:
         self._bodies = Bodies()
         self._cancel_gate = CancelGate()
         self._progress = ProgressGate(self._offer_progress)
-        self._loop: Any = None
+        self._body_loop = BodyLoop()
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
@@ -129,7 +132,7 @@ class Worker:
     def _run_call(self, payload: bytes) -> None:
         try:
             call = Call(*pickle.loads(payload))
-        except Exception as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
+        except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
             self._send(Outcome(failure=outcomes.failure_of(error)))
             return
         os.environ[processes.JOB_VARIABLE] = call.job_id
@@ -157,7 +160,7 @@ class Worker:
             gate.enter(call.job_id, _enter.__code__)
             value = _enter(body, call.args, call.kwargs)
             if hasattr(value, "__await__"):
-                value = self._run_async(value)
+                value = self._body_loop.run(value, gate.deliver_by)
             gate.leave()
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
             gate.leave()
@@ -165,17 +168,6 @@ class Worker:
                 return Outcome(cancelled=True)
             return Outcome(failure=outcomes.failure_of(error))
         return Outcome(value)
-
-    def _run_async(self, awaitable: Any) -> Any:
-        import asyncio
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        loop = self._loop
-        task = asyncio.ensure_future(awaitable, loop=loop)
-        self._cancel_gate.deliver_by(lambda: loop.call_soon_threadsafe(task.cancel))
-        return loop.run_until_complete(task)
 
     def _finish(self, job_id: str, outcome: Outcome, unsent: JobProgress | None) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,9 @@ from typing import Final, NamedTuple
 import psutil
 
 from python_mcp_server.model import ProcessIdentity
+
+SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Of descriptors or memory: they say nothing about a process, and may be over in a moment."""
 
 JOB_VARIABLE: Final = "PYTHON_MCP_JOB_ID"
 LINUX: Final = sys.platform == "linux"
@@ -26,6 +30,10 @@ class Stat(NamedTuple):
     start_ticks: int
     alive: bool
     group: int = 0
+
+
+_FOREIGN: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
+"""Of a process that we may not look at: a stranger, for whatever we start shows its own."""
 
 
 @cache
@@ -66,16 +74,23 @@ def read_stat(pid: int) -> Stat | None:
     """Read /proc/<pid>/stat, on Linux; None where there is no such process.
 
     A process whose first thread has ended shows as a zombie, but lives while it has other threads.
+
+    Raises:
+        OSError: Of `SHORTAGES`: nothing is known about the process.
     """
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:
+        return _FOREIGN
     try:
         # The name stands in parentheses and may itself hold blanks and parentheses.
         facts = os.read(descriptor, _STAT_BYTES).rpartition(b")")[2].split()
     except ProcessLookupError:
         return None
+    except PermissionError:
+        return _FOREIGN
     finally:
         os.close(descriptor)
     alive = facts[0] not in b"ZXx" or int(facts[17]) > 1

@@ -6,12 +6,21 @@ import contextlib
 import os
 import signal
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar, TypeVarTuple
 
 from python_mcp_server.model import ProcessIdentity
-from python_mcp_server.processes.identity import identify, identity_of, is_alive, send_signal
+from python_mcp_server.processes.identity import (
+    SHORTAGES,
+    identify,
+    identity_of,
+    is_alive,
+    send_signal,
+)
 from python_mcp_server.processes.scan import scan
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _POLL_S: Final = 0.002
 """Between two looks at dying processes; measured: SIGKILL takes effect in 1 to 3 ms."""
 _EMPTY_LOOKS: Final = 100
@@ -42,19 +51,35 @@ def kill_tree(
 
     Returns:
         The pids that could not be ended in that time (uninterruptible in the kernel, or not ours).
+
+    Raises:
+        OSError: There were no descriptors or no memory to look at processes, all that time.
     """
     if isinstance(root, ProcessIdentity) and root != identity_of(root.pid, root.start_ticks):
         return []  # of another boot or namespace: its pid belongs to somebody else here
     deadline = time.monotonic() + wait_s
-    identity = identify(root) if isinstance(root, int) else root
+    identity = _insist(deadline, identify, root) if isinstance(root, int) else root
     doomed = [identity] if with_root and identity is not None else []
-    for one in doomed:
-        _send(one, _STOP)
     spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
-    survivors = _kill_members(root if identity is None else identity, job_id, deadline, spared)
-    for one in doomed:
-        _send(one, _KILL)
+    try:
+        for one in doomed:
+            _send(one, _STOP, deadline)
+        survivors = _kill_members(root if identity is None else identity, job_id, deadline, spared)
+    finally:
+        for one in doomed:
+            _send(one, _KILL, deadline)
     return _await_gone([*survivors, *doomed], deadline)
+
+
+def _insist(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Do this, again while there is a shortage: a tree is ended whole, or whoever asked is told."""
+    while True:
+        try:
+            return work(*args)
+        except OSError as error:
+            if error.errno not in SHORTAGES or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _groups_to_spare(root_pid: int, *, with_root: bool) -> frozenset[int]:
@@ -87,29 +112,29 @@ def _kill_members(
     empty_looks = 0
     while True:
         dying = members
-        members, strangers, complete, groups = scan(root, job_id, strangers)
+        members, strangers, complete, groups = _insist(deadline, scan, root, job_id, strangers)
         _kill_groups(groups - spared)
         empty_looks = 0 if members else empty_looks + 1
         if (not members and complete) or empty_looks == _EMPTY_LOOKS or time.monotonic() > deadline:
             return members
         for member in reversed(members):  # the youngest may be gone in a moment
-            _send(member, _KILL)
+            _send(member, _KILL, deadline)
         if members and members == dying:
             time.sleep(_POLL_S)
 
 
-def _send(identity: ProcessIdentity, number: int | None) -> None:
+def _send(identity: ProcessIdentity, number: int | None, deadline: float) -> None:
     if number is None:
         return
     try:
-        send_signal(identity, number)
+        _insist(deadline, send_signal, identity, number)
     except PermissionError:
         return  # not ours: it is named among the survivors
 
 
 def _await_gone(identities: list[ProcessIdentity], deadline: float) -> list[int]:
-    waiting = [identity for identity in identities if is_alive(identity)]
+    waiting = [identity for identity in identities if _insist(deadline, is_alive, identity)]
     while waiting and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        waiting = [identity for identity in waiting if is_alive(identity)]
+        waiting = [identity for identity in waiting if _insist(deadline, is_alive, identity)]
     return [identity.pid for identity in waiting]

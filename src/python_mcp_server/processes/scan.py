@@ -18,6 +18,7 @@ from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
     LINUX,
+    SHORTAGES,
     Stat,
     identify,
     identity_of,
@@ -184,5 +185,7 @@ def _environment(pid: int) -> list[bytes]:
             return [f"{name}={value}".encode() for name, value in psutil.Process(pid).environ().items()]
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             return (file.read() or b"").split(b"\0")[:-1]
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError) as error:
+        if getattr(error, "errno", None) in SHORTAGES:
+            raise  # whoever is not looked at would outlive its tree
         return []

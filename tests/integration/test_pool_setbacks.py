@@ -1,0 +1,155 @@
+"""Lanes that cannot be started, cannot be ended, or die before their first call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server import processes
+from python_mcp_server.pool.pool import Pool
+from python_mcp_server.settings import Settings
+from tests.helpers import eventually, run
+from tests.helpers.managers import call, manager
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the lanes are those of POSIX")
+
+
+def pool_in(folder: Path, **settings: Any) -> Pool:
+    return Pool(Settings.from_environ(**settings), lambda name: folder / name, "test")
+
+
+def test_where_no_lane_can_be_started_everybody_who_waits_is_told(tmp_path: Path):
+    (tmp_path / "lanes").touch()  # where a folder should be
+
+    async def main() -> None:
+        pool = pool_in(tmp_path / "lanes", max_lanes=1, spare_lanes=0)
+        ends = await asyncio.gather(*(pool.take() for _ in range(5)), return_exceptions=True)
+        assert [type(end) for end in ends] == [NotADirectoryError] * 5
+        await pool.close()
+
+    run(main())
+
+
+def test_a_lane_that_cannot_even_be_thought_of_is_a_start_that_failed(tmp_path: Path):
+    async def main() -> None:
+        def nowhere(_name: str) -> Path:
+            raise PermissionError("the home is not ours")
+
+        pool = Pool(Settings.from_environ(max_lanes=1, spare_lanes=0), nowhere, "test")
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                await pool.take()
+        await pool.close()
+
+    run(main())
+
+
+def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    starts = tmp_path / "starts"
+    code = f"import os\nwith open({str(starts)!r}, 'a') as file:\n    file.write('x')\nos._exit(3)\n"
+    (tmp_path / "ends_its_process.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def main() -> None:
+        pool = pool_in(tmp_path / "lanes", spare_lanes=1)
+        pool.preload("ends_its_process")
+        pool.warm()
+        await asyncio.to_thread(eventually, starts.exists)
+        while not (pool._setbacks.preloading is False and pool._idle):
+            await asyncio.sleep(0.01)
+        taken = await pool.take()
+        pool.release(taken)
+        await pool.close()
+
+    run(main())
+    assert starts.read_text(encoding="utf-8") == "x"
+
+
+def test_a_lane_whose_end_failed_takes_no_more_calls_and_is_ended_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main() -> None:
+        pool = pool_in(tmp_path / "lanes", max_lanes=1, spare_lanes=0)
+        lane = await pool.take()
+        with monkeypatch.context() as patch:
+            patch.setattr(processes, "kill_tree", _out_of_descriptors)
+            assert await pool.end_tree(lane) == [lane.pid]
+        pool.release(lane)
+        other = await pool.take()
+        assert other is not lane
+        while not lane.gone:
+            await asyncio.sleep(0.01)
+        await pool.close()
+
+    run(main())
+
+
+def _out_of_descriptors(*_args: object, **_kwargs: object) -> list[int]:
+    raise OSError(24, "Too many open files")
+
+
+def test_surplus_lanes_that_nobody_took_go_when_their_time_is_over(tmp_path: Path):
+    async def main() -> None:
+        pool = pool_in(tmp_path / "lanes", max_lanes=3, spare_lanes=0, lane_idle_seconds=0.1)
+        takers = [asyncio.create_task(pool.take()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for taker in takers:
+            taker.cancel()
+        await asyncio.wait(takers)
+        while pool._starting or pool._idle:
+            await asyncio.sleep(0.01)
+        await pool.close()
+
+    run(main())
+
+
+# ---- what bodies may use
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_body_may_start_processes_of_its_own_by_every_method(method: str):
+    def spread(method: str) -> list[int]:
+        import multiprocessing
+
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            return pool.map(abs, range(-2, 2))
+
+    async def main() -> None:
+        async with manager() as jobs:
+            assert await call(jobs, spread, method) == [2, 1, 0, 1]
+
+    run(main())
+
+
+def test_what_an_async_body_leaves_running_ends_with_it():
+    async def leave() -> int:
+        import asyncio
+        import builtins
+
+        async def linger() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                builtins.ended = True  # type: ignore[attr-defined]
+
+        builtins.left = asyncio.ensure_future(linger())  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        return os.getpid()
+
+    def look() -> tuple[int, bool]:
+        import builtins
+
+        return os.getpid(), getattr(builtins, "ended", False)
+
+    async def main() -> None:
+        async with manager(spare_lanes=0, max_lanes=1) as jobs:
+            worker = await call(jobs, leave)
+            assert await call(jobs, look) == (worker, True)
+
+    run(main())
