@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from python_mcp_server.context import BODY_ATTRIBUTE, BodyContext, create_progress_callback, in_worker
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.functions import (
     STATE,
     AppState,
@@ -210,12 +210,24 @@ async def _call(terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if "async_mode" not in terms.own and kwargs.get("async_mode"):
         return await _submit(terms, request)
     budget_s = budget(terms.timeout_env, terms.default_timeout)
-    result = await terms.the_manager().run(
+    result = await _run(
+        terms,
         request,
         budget_s=budget_s,
         on_caller_left=lambda: "detach" if terms.on_client_cancel == "detach" else "cancel",
     )
     return result.handle() if result.handed_over else result.value
+
+
+async def _run(terms: _Terms, request: Request, **how: Any) -> JobResult:
+    try:
+        return await terms.the_manager().run(request, **how)
+    except RuntimeError as error:
+        stop = error.__cause__
+        if not isinstance(stop, StopIteration) or str(error) != "coroutine raised StopIteration":
+            raise
+        notes = "\n".join(getattr(stop, "__notes__", ()))
+        raise RemoteError("StopIteration", str(stop), notes) from None
 
 
 async def _submit(terms: _Terms, request: Request) -> dict[str, Any]:
@@ -237,8 +249,12 @@ async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
             return face.handle(await _submit(terms, request))
         budget_s = budget(terms.timeout_env, terms.default_timeout)
         async with ProgressFeed(ctx) as listener:
-            result: JobResult = await terms.the_manager().run(
-                request, budget_s=budget_s, listener=listener, on_caller_left=lambda: _wish(terms, face, ctx)
+            result = await _run(
+                terms,
+                request,
+                budget_s=budget_s,
+                listener=listener,
+                on_caller_left=lambda: _wish(terms, face, ctx),
             )
     except JobCancelled as cancelled:
         return face.error(InvalidInput(str(cancelled)))

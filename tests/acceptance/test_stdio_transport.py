@@ -117,6 +117,21 @@ def test_a_line_that_is_no_message_gets_an_error_and_the_server_goes_on(tmp_path
         assert "WARNING" in server.errors
 
 
+def test_nothing_of_a_line_that_is_no_message_is_logged_or_answered(tmp_path: Path, program: Path):
+    halved = b'{"jsonrpc": "2.0", "id": 78, "method": "ping", "params": {"hunter2": "\\ud800"}}\n'
+    with serving(tmp_path, program) as server:
+        server.open("2025-11-25")
+        for odd in (b'"hunter2"\n', b"hunter2 hunter2\n", b'{"id": 1, "hunter2": \n'):
+            server.send(odd)
+            message = server.message()["error"]["message"]
+            assert f"{len(odd) - 1} bytes" in message
+            assert "hunter2" not in message
+        server.send(halved)
+        assert "surrogate pair" in server.answer(78)["error"]["message"]
+        assert "WARNING" in server.errors
+        assert "hunter2" not in server.errors
+
+
 def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(tmp_path: Path, program: Path):
     with serving(tmp_path, program) as server:
         server.open("2025-11-25")

@@ -118,6 +118,29 @@ def dies() -> int:
 def crashes() -> int:
     ctypes.string_at(0)
 
+BROKEN = os.fsdecode(b"caf\\xe9")
+
+@mcp.tool()
+@smart_async()
+def no_unicode() -> str:
+    report_progress(1, 2, BROKEN)
+    return BROKEN
+
+@mcp.tool()
+@smart_async()
+def no_unicode_raised() -> str:
+    raise RuntimeError(BROKEN)
+
+@mcp.tool()
+@smart_async()
+def no_number() -> float:
+    return float("inf")
+
+@mcp.tool()
+@smart_async()
+def stops() -> int:
+    raise StopIteration("nothing is left")
+
 if __name__ == "__main__":
     mcp.run()
 '''
@@ -273,5 +296,25 @@ def test_a_call_that_its_user_cancels_is_cancelled(author: dict[str, Any], tmp_p
         async with connected() as ours:
             listed = data(await ours.call_tool("py_list_jobs", {"status_filter": "running"}))["jobs"]
             assert listed == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_json_cannot_carry_neither_ends_the_server_nor_hides_the_reason(
+    author: dict[str, Any], mode: Any
+):
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        await asyncio.sleep(0)
+
+    async def main():
+        async with client_of(author, mode=mode) as client:
+            answer = data(await client.call_tool("no_unicode", {}, progress_callback=hear))
+            assert answer == {"result": "caf\ufffd"}
+            assert "RuntimeError: caf\ufffd" in refusal(await client.call_tool("no_unicode_raised", {}))
+            assert "it holds inf" in refusal(await client.call_tool("no_number", {}))
+            raised = refusal(await client.call_tool("stops", {}))
+            assert raised.startswith("StopIteration: nothing is left")
+            assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1
 
     run(main())

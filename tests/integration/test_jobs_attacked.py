@@ -16,7 +16,11 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run, run_python
 from tests.helpers.managers import call, lines, manager
 
-CANCEL = "import sys; from python_mcp_server.smart_async import cancel_job; print(cancel_job(sys.argv[1])['status'])"
+CANCEL = """
+import sys
+from python_mcp_server.smart_async import cancel_job
+print(cancel_job(sys.argv[1])["status"])
+"""
 
 
 class Moody(FileJobStore):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from python_mcp_server.cancelled import JobCancelled
@@ -258,6 +259,8 @@ def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_anothe
             await until(lambda: len(pool._idle) > 1)
             for lane in pool._idle:
                 os.kill(lane.pid, signal.SIGSTOP)  # so that it cannot read what comes
+            stopped = psutil.STATUS_STOPPED
+            await until(lambda: all(psutil.Process(lane.pid).status() == stopped for lane in pool._idle))
             waiting = asyncio.ensure_future(
                 call(jobs, bodies.count_and_wait, tmp_path / "starts", "/dev/null")
             )

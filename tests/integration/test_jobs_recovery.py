@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import eventually, python
+from tests.helpers import bodies, eventually, python
+from tests.helpers.managers import lines
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 FRONT = """
@@ -25,7 +29,8 @@ from tests.helpers import bodies
 async def main():
     jobs = JobManager()
     budget_s, starts = float(sys.argv[1]), sys.argv[2]
-    call = asyncio.ensure_future(jobs.run(Request(bodies.sleep_long, (starts,)), budget_s=budget_s))
+    result = await jobs.run(Request(bodies.sleep_long, (starts,)), budget_s=budget_s)
+    print(result.job_id, flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())
 """
@@ -55,8 +60,12 @@ def test_a_kept_job_fails_with_worker_died_when_its_worker_is_killed_after_its_s
     home: Path, tmp_path: Path
 ):
     with python("-c", FRONT, "0.2", tmp_path / "starts") as front:
-        job = record_of_the_front(home, background=True)
+        assert front.stdout is not None
+        told = front.stdout.readline().strip()
+        eventually(lambda: lines(tmp_path / "starts"))
         front.kill()
+    job = record_of_the_front(home, background=True)
+    assert job.id == told
     worker = job.worker
     assert worker is not None
     assert JobManager().get_blocking(job.id).status is JobState.RUNNING
@@ -107,7 +116,25 @@ def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: P
     assert recovered(store, job).status is JobState.CANCELLED
 
 
-def test_a_job_whose_owner_lives_is_left_to_it(home: Path, own: ProcessIdentity):
+def test_a_job_whose_owner_lives_is_left_to_it(home: Path):
     store = FileJobStore(home)
-    job = running(store, own, replace(own, start_ticks=own.start_ticks - 1))
-    assert recovered(store, job) == job
+    with python("-c", "input()", stdin=subprocess.PIPE) as owner:
+        identity = identify(owner.pid)
+        assert identity is not None
+        job = running(store, identity, replace(identity, start_ticks=identity.start_ticks - 1))
+        assert recovered(store, job) == job
+
+
+def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Path, tmp_path: Path):
+    jobs = JobManager()
+    loop = asyncio.new_event_loop()
+    body = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(tmp_path / "gate")))
+    job = loop.run_until_complete(jobs.submit(body))
+    while not lines(tmp_path / "starts"):
+        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    assert jobs.get_blocking(job.id).status is JobState.RUNNING
+    (tmp_path / "gate").touch()
+    eventually(lambda: jobs.get_blocking(job.id).status.terminal)
+    ended = jobs.get_blocking(job.id)
+    assert (ended.status, ended.result) == (JobState.COMPLETED, "done")

@@ -146,6 +146,12 @@ def test_many_arguments_arrive_and_too_many_are_one_sentence(folder: Path) -> No
         run(folder, code, args=["x" * 1000] * 20_000)
 
 
+def test_a_variable_that_is_too_long_is_named_without_its_value(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="BIG has 3,000,005 bytes") as refused:
+        run(folder, "print(1)", env_vars={"BIG": "secret" * 500_000})
+    assert "secret" not in str(refused.value)
+
+
 def test_variables_reach_the_script_in_their_order_and_nothing_else(folder: Path) -> None:
     (folder / "my.env").write_text("A=file\nB=file\n", "utf-8")
     code = "import os; print(os.environ['A'], os.environ['B'])"

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,7 +117,7 @@ def test_a_reader_on_the_loop_takes_huge_frames_and_notices_the_end():
 
 
 def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
     up = UpWriter(queue)
     frame = pack(Kind.PROGRESS, bytes(PIPE_ATOM - 5))
     sent = 0
@@ -135,7 +136,7 @@ def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
 
 
 def test_the_front_being_gone_is_told_to_the_last_word_and_costs_progress_nothing():
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
     up = UpWriter(queue)
     queue._reader.close()
     assert not up.offer(pack(Kind.PROGRESS))
@@ -145,7 +146,7 @@ def test_the_front_being_gone_is_told_to_the_last_word_and_costs_progress_nothin
 
 
 def test_a_forked_child_may_not_write_into_the_stream():
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
     up = UpWriter(queue)
     up._pid = os.getpid() + 1
     assert not up.offer(pack(Kind.PROGRESS))

@@ -73,6 +73,21 @@ def test_the_file_is_followed_when_another_server_has_rotated_it(home: Path):
     assert "new" not in path.with_suffix(".log.1").read_text()
 
 
+def test_a_file_that_can_no_longer_be_written_costs_one_line(home: Path, capsys: pytest.CaptureFixture[str]):
+    path = configure(home)
+    path.unlink()
+    path.mkdir()
+    for number in range(3):
+        log.info("record %s", number)
+    errors = capsys.readouterr().err
+    assert errors.count("cannot be written") == 1
+    assert "Traceback" not in errors
+    assert "record 2" in errors
+    path.rmdir()
+    log.info("again")
+    assert "again" in path.read_text()
+
+
 def test_without_a_place_for_the_file_stderr_has_it_all(home: Path, capsys: pytest.CaptureFixture[str]):
     home.mkdir()
     (home / "logs").write_text("in the way")

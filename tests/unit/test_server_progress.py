@@ -56,6 +56,16 @@ def test_the_last_progress_goes_out_before_the_answer():
     run(main())
 
 
+def test_a_message_that_is_no_unicode_is_sent_with_a_replacement():
+    async def main():
+        caller = Caller()
+        async with Feed(caller.send, interval_s=LONG_S, naming_s=LONG_S) as tell:
+            tell(Notice(None, JobProgress(1, 3, "caf\udce9")))
+        assert caller.heard == [(1, 3, "caf\ufffd")]
+
+    run(main())
+
+
 def test_many_reports_become_few_notifications():
     async def main():
         caller = Caller()

@@ -65,6 +65,11 @@ def test_refusals_are_one_line_that_names_the_value():
     assert len(refusal({"first": "x" * 10_000})) < 300
 
 
+def test_an_unknown_argument_is_refused_with_the_nearest_name():
+    assert refusal({"first": 1, "secnd": "x"}) == "count_it has no parameter 'secnd'; did you mean second?"
+    assert refusal({"first": 1, "zzz": 1}) == "count_it has no parameter 'zzz'; it takes first, second"
+
+
 def refusal(arguments: dict[str, Any]) -> str:
     server = MCPServer("counter", tools=[make_tool(count, "count_it", "Count")])
 

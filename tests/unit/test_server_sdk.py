@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mcp import Client
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult
+from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
 from python_mcp_server.errors import InvalidInput, RemoteError
@@ -217,6 +218,105 @@ def test_an_error_of_ours_is_its_sentence_and_nothing_else():
 def test_an_error_of_a_type_that_cannot_travel_is_named():
     text = some_face().error(RemoteError("their.Error", "bad", "trace")).content[0].text  # type: ignore[union-attr]
     assert text == "their.Error: bad\n\ntrace"
+
+
+BROKEN = os.fsdecode(b"caf\xe9")
+
+
+@dataclass
+class Named:
+    name: str
+
+
+def a_broken_text(n: int) -> str:
+    return BROKEN
+
+
+def a_broken_tree(n: int) -> dict[str, Any]:
+    return {BROKEN: [BROKEN, (BROKEN,)]}
+
+
+def a_broken_dataclass(n: int) -> Named:
+    return Named(BROKEN)
+
+
+def a_broken_whole_result(n: int) -> CallToolResult:
+    text = TextContent(type="text", text=BROKEN)
+    return CallToolResult(content=[text], structured_content={"name": BROKEN})
+
+
+@pytest.mark.parametrize("fn", [a_broken_text, a_broken_tree, a_broken_dataclass, a_broken_whole_result])
+def test_text_that_is_no_unicode_is_answered_with_a_replacement(fn: Callable[..., Any]):
+    result = face(fn).answer(fn(1))
+    assert not result.is_error
+    assert "caf\ufffd" in result.content[0].text  # type: ignore[union-attr]
+    assert "caf\ufffd".encode() in result.model_dump_json().encode()
+
+
+def test_broken_text_in_handles_and_errors_is_repaired():
+    assert "caf\ufffd" in some_face().handle({"message": BROKEN}).model_dump_json()
+    for error in (RuntimeError(BROKEN), InvalidInput(BROKEN), RemoteError("a.B", BROKEN, BROKEN)):
+        assert "caf\ufffd" in some_face().error(error).model_dump_json()
+    with pytest.raises(ToolError, match="caf\ufffd"):
+        some_face().error(ToolError(BROKEN))
+    with pytest.raises(MCPError, match="caf\ufffd"):
+        some_face().error(MCPError(-32602, BROKEN))
+
+
+def a_float(n: int) -> float:
+    return float(n)
+
+
+def floats(n: int) -> list[float]:
+    return [float(n)]
+
+
+def a_loop() -> list[Any]:
+    looped: list[Any] = []
+    looped.append(looped)
+    return looped
+
+
+@pytest.mark.parametrize(
+    ("fn", "value", "words"),
+    [
+        (a_dict, {"n": b"\xff"}, "type dict that cannot be answered: it is no JSON"),
+        (a_dict, {"n": object()}, "<class 'object'>"),
+        (a_list, a_loop(), "type list that cannot be answered: it contains itself"),
+        (an_int, "many", "type str that cannot be answered: it does not fit the declared return type"),
+        (a_float, float("inf"), "it holds inf"),
+        (floats, [1.0, float("nan")], "it holds nan"),
+        (a_whole_result, CallToolResult(content=[], structured_content={"n": object()}), "type mcp_types"),
+    ],
+)
+def test_a_value_that_cannot_be_answered_is_an_error_that_says_why(
+    fn: Callable[..., Any], value: object, words: str
+):
+    result = face(fn).answer(value)
+    assert result.is_error
+    assert words in result.content[0].text  # type: ignore[union-attr]
+
+
+def test_an_infinity_where_null_is_allowed_is_answered_as_by_an_undecorated_tool():
+    assert not face(a_dict).answer({"n": float("inf")}).is_error
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not today")
+
+
+def test_an_exception_without_a_text_is_named():
+    text = some_face().error(Mute()).content[0].text  # type: ignore[union-attr]
+    assert text.endswith("Mute: (its text cannot be had: ValueError)")
+
+
+def test_a_long_text_of_an_exception_is_shown_as_head_and_tail():
+    text = some_face().error(ValueError("HEAD" + "x" * 100_000 + "TAIL")).content[0].text  # type: ignore[union-attr]
+    assert text.startswith("ValueError: HEAD")
+    assert text.endswith("TAIL")
+    assert "characters left out" in text
+    assert len(text) < 5_000
 
 
 @pytest.mark.parametrize("error", [ToolError("said so"), MCPError(-32602, "no")])

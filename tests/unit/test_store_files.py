@@ -229,7 +229,7 @@ def test_an_error_of_the_disk_is_a_sentence_and_leaves_the_record_whole(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number), str(home / "jobs"))
 
-    monkeypatch.setattr(atomic.os, "replace", fail)
+    monkeypatch.setattr(f"{atomic.__name__}.os.replace", fail)
     with pytest.raises(StoreError, match=rf"write job {job.id}: .*{home}"):
         store.update(job.id, end)
     monkeypatch.undo()

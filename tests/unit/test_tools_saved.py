@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.runner.metadata import parse_header
+from python_mcp_server.tools.running import existing_directory, stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 
 
@@ -43,6 +46,43 @@ def test_an_existing_script_stays_unless_overwriting_is_asked_for(home: Path) ->
     assert save_script("a", "x = 3\n", overwrite=True)["written"]
     assert path.read_text("utf-8") == "x = 3\n"
     assert [p.name for p in path.parent.iterdir()] == ["a.py"]
+
+
+def test_a_directory_in_the_way_is_named(home: Path) -> None:
+    (home / "scripts" / "a.py").mkdir(parents=True)
+    for overwrite in (False, True):
+        with pytest.raises(InvalidInput, match="is a directory; choose another name"):
+            save_script("a", "x = 1\n", overwrite=overwrite)
+
+
+def test_a_file_whose_name_is_not_utf8_is_listed_with_a_problem(home: Path) -> None:
+    save_script("good", "x = 1\n")
+    with open(os.fsencode(home / "scripts") + b"/caf\xe9.py", "wb") as file:
+        file.write(b"x = 1\n")
+    good, odd = sorted(list_scripts()["scripts"], key=lambda script: "problem" in script)
+    assert (good["name"], "problem" in good) == ("good", False)
+    assert odd["name"].encode() == b"caf?"
+    assert "not UTF-8" in odd.get("problem", "")
+
+
+def test_a_disk_that_is_full_is_a_sentence_with_the_path(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StoreError, match=f"{tmp_path} cannot be written: No space left"), stored(tmp_path):
+        raise full
+    elsewhere = PermissionError(errno.EACCES, "Permission denied", "/elsewhere/file")
+    with pytest.raises(PermissionError), stored(tmp_path):
+        raise elsewhere
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: object, *_args: object) -> int:
+        return os_open("/dev/full", os.O_WRONLY)
+
+    os_open = os.open
+    monkeypatch.setattr("python_mcp_server.tools.saved.os.open", full)
+    with pytest.raises(StoreError, match=str(home / "scripts")):
+        save_script("a", "x = 1\n")
 
 
 def test_of_many_who_save_one_name_at_once_one_wins(home: Path) -> None:
@@ -98,3 +138,8 @@ def test_an_unknown_script_is_refused_with_those_that_are_there() -> None:
     save_script("known", "x = 1\n")
     with pytest.raises(InvalidInput, match="'unknown' is saved; there are known"):
         run_saved_script("unknown")
+
+
+def test_an_empty_directory_name_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="directory is ''"):
+        existing_directory("")

@@ -286,6 +286,10 @@ class Attempt:
 
     # ---- end
 
+    def let_go(self) -> None:
+        """The loop was closed without us: let go of all its workers, and of this attempt's caller."""
+        self._front.pool.let_go()
+
     async def _end(self, outcome: Outcome) -> None:
         """Settle, once: processes first, then the record, then lane, files and callers."""
         if self.outcome is not None:

@@ -39,6 +39,16 @@ class Desk(ABC):
         self.store = store
         self._live: dict[str, Attempt] = {}
 
+    def _attempt_of(self, job_id: str) -> Attempt | None:
+        """The attempt that runs here; those of a loop that was closed without us are let go."""
+        attempt = self._live.get(job_id)
+        if attempt is None or not attempt.loop.is_closed():
+            return attempt
+        attempt.let_go()
+        for left in [a for a in list(self._live.values()) if a.loop is attempt.loop]:
+            self._live.pop(left.call.job_id, None)
+        return None
+
     @abstractmethod
     async def _in_store(self, work: Callable[[], T]) -> T:
         """Run a blocking call to the store off the loop."""
@@ -49,7 +59,7 @@ class Desk(ABC):
         Raises:
             JobNotFound: There is no such job.
         """
-        attempt = self._live.get(job_id)
+        attempt = self._attempt_of(job_id)
         if attempt is not None and attempt.live:
             return attempt.seen.snapshot()
         return await self._in_store(lambda: self.get_blocking(job_id))
@@ -65,7 +75,7 @@ class Desk(ABC):
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            attempt = self._live.get(job_id)
+            attempt = self._attempt_of(job_id)
             job = await self.get(job_id)
             rest_s = deadline - time.monotonic()
             if job.status.terminal or rest_s <= 0:
@@ -77,7 +87,7 @@ class Desk(ABC):
 
     def get_blocking(self, job_id: str) -> Job:
         """Do what `get` does, for plain code in any thread."""
-        attempt = self._live.get(job_id)
+        attempt = self._attempt_of(job_id)
         if attempt is not None and attempt.live:
             return attempt.seen.snapshot()
         job = self.store.get(job_id)
@@ -101,7 +111,7 @@ class Desk(ABC):
         return [self._fresh(job) for job in jobs], more
 
     def _fresh(self, job: Job) -> Job:
-        attempt = self._live.get(job.id)
+        attempt = self._attempt_of(job.id)
         if attempt is None:
             return recovered(self.store, job)
         return attempt.seen.snapshot() if attempt.live and not job.status.terminal else job

@@ -221,7 +221,7 @@ class JobManager(Desk):
         Raises:
             JobNotFound: There is no such job.
         """
-        attempt = self._live.get(job_id)
+        attempt = self._attempt_of(job_id)
         front = await self._front()
         if attempt is None or not attempt.loop.is_running():
             return await front.in_store(cancel_record, self.store, job_id, front.grace_s)
@@ -234,7 +234,7 @@ class JobManager(Desk):
 
     def cancel_blocking(self, job_id: str) -> Job:
         """Do what `cancel` does, for plain code in any thread, also that of the job's own loop."""
-        attempt = self._live.get(job_id)
+        attempt = self._attempt_of(job_id)
         grace_s = self.settings.cancel_grace_seconds
         if attempt is not None and attempt.loop is _running_loop():
             job = cancel_record(self.store, job_id, grace_s, attempt.look_if_ended)

@@ -22,10 +22,19 @@ if TYPE_CHECKING:
 def recovered(store: JobStore, job: Job) -> Job:
     """Return the job as it is, or settled as failed (or as its verdict says) if its processes are gone.
 
+    Args:
+        store: Where it lies.
+        job: A job that no attempt of the calling manager is at work on.
+
     Raises:
         StoreError: The end cannot be written.
     """
-    if job.status.terminal or job.owner is None or not _gone(job.owner):
+    if job.status.terminal or job.owner is None:
+        return job
+    if job.owner == processes.identify(os.getpid()):
+        if job.worker is None:
+            return job  # of another manager of this process, which has it in hand
+    elif not _gone(job.owner):
         return job
     if job.worker is not None:
         if not _gone(job.worker):

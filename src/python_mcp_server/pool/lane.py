@@ -104,7 +104,10 @@ class Lane:
 
     def _spawn(self) -> LaneExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return LaneExecutor(self.log_folder)
+        self._executor = executor = LaneExecutor(self.log_folder)
+        if self.gone:
+            executor.release()  # let go of while it was being started
+        return executor
 
     def _on_death(self) -> None:
         if self._dead.done():
@@ -258,6 +261,12 @@ class Lane:
             buried, _ = await asyncio.wait({self._buried}, timeout=_BURIAL_S)
             survivors += [] if buried else [self.pid]
         return survivors
+
+    def let_go(self) -> None:
+        """Let go of the worker without a loop; for any thread."""
+        self.gone = True
+        if self._executor is not None:
+            self._executor.release()
 
     def set_free(self) -> None:
         """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""

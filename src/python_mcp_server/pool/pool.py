@@ -65,6 +65,7 @@ class Pool:
         self._admission = Admission(settings, self._busy, self._background)
         self._broken: set[Lane] = set()
         self._starting = 0
+        self._unready: set[Lane] = set()
         self._setbacks = Setbacks()
         self._rest_timer: asyncio.TimerHandle | None = None
         self._waiting: deque[Waiter] = deque()
@@ -188,6 +189,16 @@ class Pool:
         await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
         for lane in kept:
             lane.set_free()
+        # what the lanes left is cleared away by these threads: the process may end right after this
+        await asyncio.to_thread(self._threads.shutdown)
+        self._forget()
+
+    def let_go(self) -> None:
+        """Do what can be done for a loop that was closed without us: kept jobs run on and are committed
+        by their workers, other workers leave. For any thread."""
+        self._closed = True
+        for lane in [*self.lanes, *self._unready]:
+            lane.let_go()
         self._forget()
 
     def _forget(self) -> None:
@@ -206,27 +217,36 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _start_lane(self) -> None:
-        lane: Lane | None = None
         try:
-            name = f"{self._prefix}-{next(self._numbers)}"
-            lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
-            await lane.start(list(self._modules) if self._setbacks.preloading else [])
-        except BaseException as error:
-            if lane is not None and not lane.gone:
-                await self._end(lane)
-            if not isinstance(error, Exception):
-                raise
+            lane = await self._started_lane()
+        except Exception as error:  # noqa: BLE001  no process to be had, in whatever way: whoever waits is told
             _log.warning("no worker could be started: %s", error)
             self._fail_waiting(error)
             return
         finally:
             self._starting -= 1
+        if lane.gone:
+            return
         if self._closed:
             await self._end(lane)
-        elif not lane.gone:
+        else:
             self._idle.append(lane)
             self._serve_waiting()
             self._arm_idle_timer()
+
+    async def _started_lane(self) -> Lane:
+        name = f"{self._prefix}-{next(self._numbers)}"
+        lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
+        self._unready.add(lane)
+        try:
+            await lane.start(list(self._modules) if self._setbacks.preloading else [])
+        except BaseException:
+            if not lane.gone:
+                await self._end(lane)
+            raise
+        finally:
+            self._unready.discard(lane)
+        return lane
 
     def _fail_waiting(self, error: Exception) -> None:
         """Tell the first of those who may have a lane now; the others get their own try."""

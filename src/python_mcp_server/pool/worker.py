@@ -65,6 +65,7 @@ def start(wiring: Wiring) -> None:
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
     _Holder.worker = Worker(wiring, logs, libc)
+    _Holder.worker.watch_parent()
 
 
 def serve() -> None:
@@ -100,9 +101,13 @@ class Worker:
 
     # ---- main thread
 
+    def watch_parent(self) -> None:
+        """Leave when the parent does, even if it is gone before it has asked for `serve`: loky's own
+        worker would wait for that call for ever."""
+        self._guardian.start()
+
     def serve(self) -> None:
         """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
-        self._guardian.start()
         self._up.send(pack(Kind.READY, pickle.dumps((self._pid, _cpu_seconds()))))
         try:
             self._read_frames()

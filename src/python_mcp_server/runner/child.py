@@ -139,6 +139,13 @@ def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subproc
 def _start_error(command: Command, error: OSError) -> Exception:
     if error.errno == errno.E2BIG:
         size = sum(len(os.fsencode(part)) + 1 for part in command.argv)
+        variables = {name: len(os.fsencode(name + value)) + 2 for name, value in command.env.items()}
+        if sum(variables.values()) > size:
+            name = max(variables, key=lambda name: variables[name])
+            return InvalidInput(
+                f"the environment is too large: {name} has {variables[name]:,} bytes; "
+                "pass large input in a file"
+            )
         return InvalidInput(f"args are too long: {size:,} bytes with the command; pass large input in a file")
     if not command.cwd.is_dir():
         return InvalidInput(f"directory {str(command.cwd)!r} is no directory that can be entered")

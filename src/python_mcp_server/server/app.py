@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.mcpserver import MCPServer
 
 from python_mcp_server import __version__
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import JobTools
 from python_mcp_server.server.registry import make_tool
@@ -62,7 +63,14 @@ def create_server(
         manager: Whose jobs the tools are about; who brings one closes it. The server closes its own.
         settings: Read from the environment where they are not given.
         **mcp_options: Options of `MCPServer`; they win over ours. `tools` come beside ours.
+
+    Raises:
+        InvalidInput: `manager` or `settings` is something else.
     """
+    if manager is not None and not isinstance(manager, JobManager):  # type: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"manager is {manager!r}; it must be a JobManager; a name is given as name=...")
+    if settings is not None and not isinstance(settings, Settings):  # type: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"settings is {settings!r}; it must be a Settings")
     if manager is None:
         manager = JobManager(settings=settings or Settings.from_environ())
         mcp_options = {"lifespan": owner_of(manager)} | mcp_options

@@ -26,12 +26,12 @@ from python_mcp_server.server.answers import (
 )
 from python_mcp_server.server.registry import make_tool
 from python_mcp_server.server.sdk import ProgressFeed
+from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
 
 _STATES: Final = [state.value for state in JobState]
-_OUTPUT_LIMIT_BYTES: Final = 1_048_576  # more at once would only fill a model's context
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
 
 
@@ -119,9 +119,9 @@ class JobTools:
             job_id: The job's id.
             stream: "stdout" or "stderr".
             offset: The byte to start at.
-            limit: The most bytes to return; at most 1048576 come at once.
+            limit: The most bytes to return, 1 to 1048576.
         """
-        page = await self._manager.output(job_id, stream, offset, min(limit, _OUTPUT_LIMIT_BYTES))
+        page = await self._manager.output(job_id, stream, offset, limit)
         return {
             "text": page.text,
             "next_offset": page.next_offset,
@@ -138,7 +138,7 @@ class JobTools:
             status_filter: Only jobs in this state.
             limit: The most jobs to return; more says whether there are others.
         """
-        return cast("JobList", listing(*await self._manager.list(state_named(status_filter), limit)))
+        return cast("JobList", whole(listing(*await self._manager.list(state_named(status_filter), limit))))
 
     async def cancel_job(self, job_id: str) -> CancelledJob:
         """Cancel a background job. It returns when the job's last process is gone.
@@ -171,7 +171,7 @@ class JobTools:
 
 
 def _view(job: Job) -> JobView:
-    return cast("JobView", job.to_json())
+    return cast("JobView", whole(job.to_json()))
 
 
 def _waiting_time(seconds: float) -> float:

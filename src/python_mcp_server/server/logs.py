@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -67,6 +68,7 @@ class _SharedFileHandler(RotatingFileHandler):
         super().__init__(
             path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors="backslashreplace"
         )
+        self._told = False
 
     def _open(self) -> TextIOWrapper:
         path, mode = self.baseFilename, self.mode
@@ -76,9 +78,21 @@ class _SharedFileHandler(RotatingFileHandler):
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
         """Whether this record would not fit; first of all, look that the file is still the one."""
         if self.stream is not None and not _is_at(self.stream, self.baseFilename):
-            self.stream.close()
+            stream, self.stream = self.stream, None  # type: ignore[assignment]
+            stream.close()
             self.stream = self._open()
         return bool(super().shouldRollover(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Say once that the file cannot be written, instead of a stack for each record."""
+        if not self._told:
+            self._told = True
+            _say(f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the log is on stderr")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # stderr is full or gone too
+        sys.stderr.write(f"{text}\n")
 
 
 def _private(path: str, flags: int) -> int:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.model import MB, JobProgress, Usage
+from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Listener, Notice
@@ -110,7 +111,7 @@ class Feed:
     async def _tell(self, send: Send) -> None:
         self._wake.clear()
         progress = self._progress
-        await send(self._next_value(), progress.total if progress else None, self._text())
+        await send(self._next_value(), progress.total if progress else None, whole(self._text()))
 
     def _next_value(self) -> float:
         wanted = self._progress.current if self._progress else 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -16,7 +17,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp_types import ToolAnnotations
 from pydantic import ValidationError
 
-from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.server.sdk import failure
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class SentenceTool(Tool):
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Any:
-        """Run the tool; an error of ours, or arguments of a wrong type, become an error result."""
+        """Run the tool; an error of ours, or arguments that are wrong, become an error result."""
+        if (unknown := self._unknown(arguments)) is not None:
+            return failure(unknown)
         try:
             return await super().run(arguments, context, convert_result)
         except ToolError as exc:
@@ -42,6 +45,15 @@ class SentenceTool(Tool):
             if isinstance(exc.__cause__, ValidationError):
                 raise ToolError(_complaint(exc.__cause__)) from exc.__cause__
             raise
+
+    def _unknown(self, arguments: dict[str, Any]) -> InvalidInput | None:
+        known: dict[str, Any] = self.parameters.get("properties", {})
+        wrong = next((name for name in arguments if name not in known), None)
+        if wrong is None:
+            return None
+        near = get_close_matches(wrong, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
+        return InvalidInput(f"{self.name} has no parameter {wrong!r}; {hint}")
 
 
 def make_tool(fn: Callable[..., Any], name: str, title: str, **hints: bool) -> Tool:
@@ -57,6 +69,7 @@ def make_tool(fn: Callable[..., Any], name: str, title: str, **hints: bool) -> T
     facts = {"title": title, "read_only_hint": False} | hints
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
     made = SentenceTool.from_function(fn, name=name, title=title, description=text, annotations=annotations)
+    made.parameters["additionalProperties"] = False
     properties: dict[str, dict[str, Any]] = made.parameters.get("properties", {})
     for key, schema in properties.items():
         if key in parameters:

@@ -14,7 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import InvalidSignature, ResourceError, ToolError
@@ -30,8 +30,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from python_mcp_server.errors import PythonMcpError, RemoteError
+from python_mcp_server.server.convert import convert, failure
 from python_mcp_server.server.progress import Feed
+from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -40,7 +41,6 @@ __all__ = ["Face", "JobHandle", "ProgressFeed", "cancel_cause", "face", "failure
 
 AnyContext = Context[Any, Any]
 
-_TRACEBACK_CHARS: Final = 4_000
 _REASONS_KEPT: Final = 256
 _TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -88,11 +88,15 @@ class Face:
     _metadata: FuncMetadata
 
     def answer(self, value: object) -> CallToolResult:
-        """Return exactly what the undecorated tool would have answered with this value."""
-        return cast("CallToolResult", self._metadata.convert_result(value))
+        """Return exactly what the undecorated tool would have answered with this value.
+
+        Where that cannot be sent it is an error result that says why.
+        """
+        return convert(self._metadata, value)
 
     def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
         """Return a job handle, at top level and as JSON text."""
+        handle = whole(dict(handle))
         text = TextContent(type="text", text=json.dumps(dict(handle), indent=2, ensure_ascii=False))
         return CallToolResult(content=[text], structured_content=dict(handle))
 
@@ -102,8 +106,11 @@ class Face:
         Raises:
             MCPError, ToolError, ResourceError: `exc` is one; the SDK itself knows what to answer.
         """
-        if isinstance(exc, MCPError | ToolError | ResourceError):
-            raise exc
+        if isinstance(exc, MCPError):
+            said = [exc.error.message, exc.error.data]
+            raise exc if whole(said) is said else MCPError(exc.error.code, *whole(said))
+        if isinstance(exc, ToolError | ResourceError):
+            raise exc if whole(text := str(exc)) is text else ToolError(message_of(exc))
         return failure(exc)
 
     def cancel_cause(self, ctx: AnyContext) -> str:
@@ -174,24 +181,6 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
 def _annotations(signature: inspect.Signature) -> dict[str, Any]:
     named = {p.name: p.annotation for p in signature.parameters.values() if p.annotation is not p.empty}
     return named | {"return": signature.return_annotation}
-
-
-def failure(exc: BaseException) -> CallToolResult:
-    """Return an error result: a sentence, and the end of the worker's traceback where there is one."""
-    if isinstance(exc, PythonMcpError):
-        sentence, trace = str(exc), exc.traceback_text if isinstance(exc, RemoteError) else ""
-    else:
-        sentence, trace = _named(exc), "\n".join(getattr(exc, "__notes__", ()))
-    if len(trace) > _TRACEBACK_CHARS:
-        trace = "[...]\n" + trace[-_TRACEBACK_CHARS:]
-    text = f"{sentence}\n\n{trace}".rstrip()
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-
-
-def _named(exc: BaseException) -> str:
-    kind = type(exc)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{name}: {exc}" if str(exc) else name
 
 
 class ProgressFeed(Feed):

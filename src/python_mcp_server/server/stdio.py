@@ -36,6 +36,7 @@ from pydantic_core import PydanticSerializationError
 from python_mcp_server.server.claim import Wire
 from python_mcp_server.server.lines import LINE_LIMIT_BYTES, LineConnection, LineTooLong
 from python_mcp_server.server.sdk import low_level
+from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -219,12 +220,21 @@ def _encode(message: JSONRPCMessage) -> bytes:
 
 def _diagnosis(line: bytes) -> tuple[str | int | None, int, str]:
     """Return the id to answer to, the code and the text for a line that is no message."""
-    start = repr(line[:80])[1:]
+    size = f"{len(line)} bytes"  # and nothing of it: a request may hold secrets
     try:
         data: Any = json.loads(line)
     except (ValueError, RecursionError):
-        return None, PARSE_ERROR, f"not a line of JSON in UTF-8: {start}"
+        return None, PARSE_ERROR, f"a line of {size} is no JSON in UTF-8"
     fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     request_id = fields.get("id") if "method" in fields else None
     known = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
-    return known, INVALID_REQUEST, f"not a JSON-RPC 2.0 message: {start}"
+    if _broken(data):
+        return known, INVALID_REQUEST, f"a message of {size} holds half of a surrogate pair, no valid Unicode"
+    return known, INVALID_REQUEST, f"a line of {size} is no JSON-RPC 2.0 message"
+
+
+def _broken(data: Any) -> bool:
+    try:
+        return whole(data) is not data
+    except RecursionError:
+        return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 from collections.abc import Callable, Generator, Sequence
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from python_mcp_server.context import JobContext, current_job, report_progress
-from python_mcp_server.errors import InvalidInput, LimitExceeded
+from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.model import new_job_id
 from python_mcp_server.runner.child import Command, Ending, Watch, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
@@ -21,6 +23,7 @@ from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.results import CommandResult, ScriptResult
 
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
@@ -120,22 +123,44 @@ def script_call(timeout_seconds: float, given: dict[str, str]) -> Generator[Scri
 
     Raises:
         InvalidInput: The time limit is none.
+        StoreError: A file of the call cannot be written.
     """
     deadline = deadline_after(timeout_seconds)
     settings = Settings.from_environ()
     job = current_job()
     if job is not None:
         session = Session(job.folder, settings.home, job.id, given, deadline)
-        yield ScriptCall(session, job, settings.output_chars)
+        with stored(job.folder, settings.home):
+            yield ScriptCall(session, job, settings.output_chars)
         return
     from tempfile import mkdtemp
 
     folder = Path(mkdtemp(prefix="python-mcp-"))
     try:
         session = Session(folder, settings.home, new_job_id(), given, deadline)
-        yield ScriptCall(session, None, settings.output_chars)
+        with stored(folder, settings.home):
+            yield ScriptCall(session, None, settings.output_chars)
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def stored(*folders: Path) -> Generator[None]:
+    """Tell of a full or locked disk below these folders in one sentence.
+
+    Raises:
+        StoreError: It names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folders[0]
+        ours = any(path.is_relative_to(folder) for folder in folders)
+        if error.errno not in _UNWRITABLE or not ours:
+            raise
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}; free space there, or make it writable"
+        ) from error
 
 
 def one_of(script_path: str | None, script_content: str | None) -> None:
@@ -157,6 +182,8 @@ def existing_script(script_path: str, base: Path) -> Path:
 
 def existing_directory(directory: str) -> Path:
     """Return a directory as an absolute path."""
+    if not directory:
+        raise InvalidInput("directory is ''; give the path of one that exists, such as '.'")
     path = Path(directory).expanduser().absolute()
     if not path.is_dir():
         raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")

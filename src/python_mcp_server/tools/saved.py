@@ -17,7 +17,7 @@ from python_mcp_server.runner.session import make_private
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
-from python_mcp_server.tools.running import script_call, source_of
+from python_mcp_server.tools.running import script_call, source_of, stored
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
@@ -47,8 +47,12 @@ def save_script(
     """
     path = _path(script_name)
     text = with_header(source, dependencies, requires_python)
-    make_private(path.parent)
-    if not _write(path, text, overwrite=overwrite):
+    if path.is_dir():
+        raise InvalidInput(f"script_name is {script_name!r}, but {path} is a directory; choose another name")
+    with stored(path.parent):
+        make_private(path.parent)
+        written = _write(path, text, overwrite=overwrite)
+    if not written:
         message = (
             f"a script named {path.stem!r} exists already; choose another name, or set overwrite to true"
         )
@@ -155,9 +159,14 @@ def _known(folder: Path) -> str:
 
 
 def _describe(path: Path) -> SavedScript:
-    described = SavedScript(name=path.stem, path=str(path), docstring="", header=None)
-    problems: list[str] = []
-    source = source_of(path, None)
+    name, shown = (str(text).encode(errors="replace").decode() for text in (path.stem, path))
+    described = SavedScript(name=name, path=shown, docstring="", header=None)
+    problems = [] if shown == str(path) else ["the name of its file is not UTF-8; rename it"]
+    try:
+        source = source_of(path, None)
+    except OSError as error:
+        described["problem"] = f"it cannot be read: {error.strerror}"
+        return described
     try:
         described["docstring"] = _first_paragraph(source)
     except (SyntaxError, ValueError) as error:

@@ -1,0 +1,108 @@
+"""Text that is fit to be sent: valid Unicode, bounded, and there even where an exception hides its own.
+
+Knows no SDK. What JSON in UTF-8 cannot carry would end the SDK's stock transports with their server.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+_MESSAGE_CHARS: Final = 4_000
+
+
+def whole(value: Any) -> Any:
+    """Return plain data with its broken Unicode repaired; the same object where none is broken.
+
+    Halves of surrogate pairs that belong together are joined, others become U+FFFD.
+
+    Raises:
+        RecursionError: The value contains itself.
+    """
+    if isinstance(value, str):
+        return value if _encodable(value) else _repaired(value)
+    if type(value) is dict:
+        items = cast("dict[Any, Any]", value).items()
+        made = {whole(name): whole(item) for name, item in items}
+        same = all(a is b and x is y for (a, x), (b, y) in zip(made.items(), items, strict=False))
+        return cast("Any", value) if same and len(made) == len(items) else made
+    if type(value) in {list, tuple, set, frozenset}:
+        parts = [whole(part) for part in value]
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else type(value)(parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _whole_fields(value)
+    return value
+
+
+def _encodable(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _repaired(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _whole_fields(value: Any) -> Any:
+    old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    new = {name: whole(item) for name, item in old.items()}
+    changed = [name for name in old if new[name] is not old[name]]
+    if not changed:
+        return value
+    made = copy.copy(value)
+    for name in changed:
+        object.__setattr__(made, name, new[name])
+    return made
+
+
+def without_infinities(value: Any) -> Any:
+    """Return JSON data as JSON can say it: null for inf and nan."""
+    if isinstance(value, dict):
+        return {name: without_infinities(item) for name, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list):
+        return [without_infinities(item) for item in cast("list[Any]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def infinities(value: Any) -> Iterator[float]:
+    """Yield each inf and nan of JSON data."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield value
+    elif isinstance(value, dict):
+        for item in cast("dict[Any, Any]", value).values():
+            yield from infinities(item)
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            yield from infinities(item)
+
+
+def message_of(exc: BaseException) -> str:
+    """Return an exception's text, head and tail of a long one."""
+    try:
+        text = whole(str(exc))
+    except Exception as broken:  # noqa: BLE001  `__str__` is the body's code
+        return f"(its text cannot be had: {type(broken).__name__})"
+    if len(text) <= _MESSAGE_CHARS:
+        return text
+    half = _MESSAGE_CHARS // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters left out ...] {text[-half:]}"
+
+
+def named(exc: BaseException) -> str:
+    """Return an exception's type and text."""
+    name, message = type_name(exc), message_of(exc)
+    return f"{name}: {message}" if message else name
+
+
+def type_name(value: object) -> str:
+    """Return the qualified name of a value's type."""
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
