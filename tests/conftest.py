@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from tests.helpers import leftovers
 
-settings.register_profile("shared-machine", deadline=None)  # timings belong to benchmarks
+settings.register_profile("shared-machine", deadline=None, max_examples=50)  # timings belong to benchmarks
 settings.load_profile("shared-machine")
 
 

@@ -150,6 +150,9 @@ KINDS = (
 )  # fmt: skip
 
 
+PAIRS = list(zip(["by path", "by import"], MODES, strict=True))
+
+
 @pytest.fixture(params=["by path", "by import"])
 def author(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """How the author's server is started: its file is `__main__`, or a module that workers can import."""
@@ -164,7 +167,7 @@ def client_of(author: dict[str, Any], **options: Any) -> Any:
     return connected(*author["arguments"], env=author["env"], **options)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
 def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: dict[str, Any], mode: Any):
     async def main():
         async with client_of(author, mode=mode) as client:
@@ -179,7 +182,7 @@ def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: dict[str, 
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
 def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
     author: dict[str, Any], mode: Any, tmp_path: Path
 ):
@@ -226,7 +229,7 @@ def test_nothing_that_a_body_writes_reaches_the_client_and_it_reads_nothing(auth
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
 def test_the_bodys_context_reports_progress_to_the_caller(author: dict[str, Any], mode: Any):
     async def main():
         heard: list[tuple[float, float | None, str | None]] = []
@@ -300,7 +303,7 @@ def test_a_call_that_its_user_cancels_is_cancelled(author: dict[str, Any], tmp_p
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
 def test_what_json_cannot_carry_neither_ends_the_server_nor_hides_the_reason(
     author: dict[str, Any], mode: Any
 ):

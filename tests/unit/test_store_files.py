@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -166,7 +167,8 @@ def test_a_job_that_ends_while_it_is_read_is_found_where_it_went(
     other, read, done = FileJobStore(home), store._records.read, []
 
     def read_late(key: str, tree: str, *, locked: bool = False):
-        if tree == "live" and not done:
+        mine = threading.current_thread() is threading.main_thread()  # the public list is read beside
+        if tree == "live" and mine and not done:
             done.append(other.update(job.id, end))
         return read(key, tree, locked=locked)
 
