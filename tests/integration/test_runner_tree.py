@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -204,7 +205,8 @@ os.read(read, 1)
 def test_bodies_leave_no_descriptor_open(tmp_path: Path) -> None:
     from python_mcp_server.tools.scripts import run_script_in_dir
 
+    gc.collect()  # what earlier tests left must not go while this one counts
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         run_script_in_dir(str(tmp_path), script_content="print(1)")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
