@@ -309,7 +309,8 @@ class Attempt:
             _log.warning("the record of job %s was removed while it ran", self.call.job_id)
         except StoreError as error:
             _log.warning("the end of job %s will be written later: %s", self.call.job_id, error)
-            self._front.owe(self.call.job_id, lambda: self._write_end(outcome, tree_gone=True))
+            # not the logs: by then they are those of the lane's next call
+            self._front.owe(self.call.job_id, lambda: self.record.settle(outcome, tree_gone=True))
         finally:
             if not self.record.written and outcome.touched:
                 self._front.in_background(self._front.store.discard_folder, self.call.job_id)
