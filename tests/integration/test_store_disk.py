@@ -83,7 +83,9 @@ try:
     store.update(job.id, lambda old: old.evolve(error="x" * 10_000))
 except StoreError as error:
     print(error)
-print(store.get(job.id) == job, list((Path(sys.argv[1]) / "jobs" / "tmp").iterdir()))
+found = store.get(job.id)
+store.close()
+print(found == job, list((Path(sys.argv[1]) / "jobs" / "tmp").iterdir()))
 """
     done = run_python("-c", code, home)
     assert f"free space on the disk of {home}" in done.stdout

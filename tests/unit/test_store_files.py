@@ -36,6 +36,13 @@ def record_of(home: Path, job: Job) -> Path:
     return found
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Put other content in place at once: the thread of meta/jobs.json reads records at any time."""
+    made = path.with_name(path.name + ".new")
+    made.write_bytes(content)
+    made.replace(path)
+
+
 def end(job: Job) -> Job:
     return job.evolve(status=JobState.COMPLETED, completed_at=utc_now())
 
@@ -87,7 +94,7 @@ def test_a_damaged_record_is_set_aside_with_a_warning_and_costs_only_itself(
     for job in (bad, good):
         store.create(job)
     path = record_of(home, bad)
-    path.write_bytes(path.read_bytes()[:100] if damage is None else damage)
+    replace(path, path.read_bytes()[:100] if damage is None else damage)
     assert store.list() == ([good], False)
     assert store.get(bad.id) is None
     assert not path.exists()
@@ -101,7 +108,7 @@ def test_a_record_under_a_foreign_name_is_set_aside(store: FileJobStore, home: P
     job = a_job()
     store.create(job)
     path = record_of(home, job)
-    path.with_name(new_job_id() + ".json").write_bytes(path.read_bytes())
+    replace(path.with_name(new_job_id() + ".json"), path.read_bytes())
     path.with_name("notes.json").write_text("{}")
     path.with_name("directory.json").mkdir()
     assert store.list() == ([job], False)
@@ -122,7 +129,7 @@ def test_a_record_of_a_newer_version_is_left_alone_and_named(
     job = a_job()
     store.create(job)
     path = record_of(home, job)
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    replace(path, json.dumps(json.loads(path.read_text()) | {"format": 99}).encode())
     for ask in (lambda: store.get(job.id), lambda: store.update(job.id, end), lambda: store.create(job)):
         with pytest.raises(StoreError, match="99"):
             ask()
@@ -144,16 +151,16 @@ def test_a_job_that_is_both_live_and_final_is_final_and_listed_once(store: FileJ
     live = home / "jobs" / "live" / f"{job.id}.json"
     left = live.read_bytes()
     done = store.update(job.id, end)
-    live.write_bytes(left)
+    replace(live, left)
     assert store.get(job.id) == done
     assert store.list() == ([done], False)
     assert store.list(JobState.RUNNING) == ([], False)
     assert store.update(job.id, lambda _: pytest.fail("called")) == done
     assert not live.exists()
-    live.write_bytes(left)
+    replace(live, left)
     FileJobStore(home).close()
     assert not live.exists()
-    live.write_bytes(left)
+    replace(live, left)
     assert store.prune(lambda _: True).removed == 1
     assert store.get(job.id) is None
 
