@@ -22,8 +22,7 @@ def address(server: Server) -> str:
     return found.group()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-@pytest.mark.parametrize("mode", ["legacy", MODERN])
+@pytest.mark.parametrize(("host", "mode"), [("127.0.0.1", "legacy"), ("localhost", MODERN)])
 def test_scripts_run_and_bad_input_is_refused(tmp_path: Path, host: str, mode: Any):
     async def main(url: str) -> None:
         async with Client(url, mode=mode) as client:

@@ -36,7 +36,9 @@ FOREVER = (
 
 
 @pytest.mark.parametrize("version", [*LEGACY, MODERN])
-def test_all_tools_are_listed_for_every_version_with_schemas_and_hints(tmp_path: Path, version: str):
+def test_every_version_of_the_protocol_lists_all_tools_with_schemas_and_hints_and_calls_them(
+    tmp_path: Path, version: str
+):
     with serving(tmp_path) as server:
         tools = server.open(version).request("tools/list")["result"]["tools"]
         assert {tool["name"] for tool in tools} == TOOLS
@@ -47,6 +49,7 @@ def test_all_tools_are_listed_for_every_version_with_schemas_and_hints(tmp_path:
             assert all("description" in schema for schema in tool["inputSchema"]["properties"].values()), (
                 tool["name"]
             )
+        assert server.call("py_list_jobs")["structuredContent"]["jobs"] == []
         assert server.leave() == 0
 
 

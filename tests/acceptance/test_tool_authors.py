@@ -163,6 +163,10 @@ def author(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {"arguments": ["-c", "from authors_tools import mcp; mcp.run()"], "env": env}
 
 
+by_path = pytest.mark.parametrize("author", ["by path"], indirect=True)
+by_import = pytest.mark.parametrize("author", ["by import"], indirect=True)
+
+
 def client_of(author: dict[str, Any], **options: Any) -> Any:
     return connected(*author["arguments"], env=author["env"], **options)
 
@@ -212,6 +216,7 @@ def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
     assert Path(f"{tmp_path}/go-{mode}.starts").read_text() == "x"
 
 
+@by_import
 def test_nothing_that_a_body_writes_reaches_the_client_and_it_reads_nothing(author: dict[str, Any]):
     async def main():
         complaints: list[Exception] = []
@@ -252,6 +257,7 @@ def test_the_bodys_context_reports_progress_to_the_caller(author: dict[str, Any]
     run(main())
 
 
+@by_path
 def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(author: dict[str, Any]):
     async def main():
         async with client_of(author) as client:
@@ -266,6 +272,7 @@ def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(
     run(main())
 
 
+@by_path
 def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(author: dict[str, Any], tmp_path: Path):
     async def main():
         path = tmp_path / "go"
@@ -286,6 +293,7 @@ def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(author: dict
     assert Path(f"{path}.starts").read_text() == "x"
 
 
+@by_path
 def test_a_call_that_its_user_cancels_is_cancelled(author: dict[str, Any], tmp_path: Path):
     async def main():
         path = tmp_path / "go"

@@ -151,6 +151,7 @@ def _records(home: Path) -> Iterator[Finding]:
         return
     if damaged:
         advice = f"Look at them in {damaged[0].parent}, and remove them."
-        yield Finding("records", "warning", f"{len(damaged)} damaged files were set aside", advice)
+        count = "1 damaged file was" if len(damaged) == 1 else f"{len(damaged)} damaged files were"
+        yield Finding("records", "warning", f"{count} set aside", advice)
     else:
         yield Finding("records", "ok", "the jobs can be read, none is damaged")

@@ -6,7 +6,16 @@ import click
 
 
 @click.command()
-def demo() -> int:
+@click.option(
+    "--budget",
+    "budget_s",
+    type=click.FloatRange(0.5, 20),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the server waits for a call; the heavy script takes some 2.5 times as long.",
+)
+def demo(budget_s: float) -> int:
     """Show a script in time, a hand-over, its progress and result, a cancel, and a reconnect.
 
     A server is started over stdio with a home of its own, which is removed at the end. The exit code is
@@ -14,4 +23,4 @@ def demo() -> int:
     """
     from python_mcp_server.cli.demonstration import demonstrate
 
-    return demonstrate()
+    return demonstrate(budget_s)

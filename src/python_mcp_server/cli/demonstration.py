@@ -15,7 +15,7 @@ from rich.text import Text
 
 from python_mcp_server import processes
 from python_mcp_server.cli.client import Connection, Server
-from python_mcp_server.cli.demo_scripts import HELLO, PRIMES, STUBBORN, WORK_S, steps_for
+from python_mcp_server.cli.demo_scripts import HELLO, PRIMES, STUBBORN, WORK_OF_BUDGET, steps_for
 from python_mcp_server.cli.show import console, plain
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.model import ProcessIdentity
@@ -25,9 +25,8 @@ from python_mcp_server.settings import BUDGET_VARIABLE
 if TYPE_CHECKING:
     from rich.console import Console
 
-_BUDGET_S: Final = 2.0
 _PATIENCE_S: Final = 120.0
-_POLL_S: Final = 0.7
+_POLLS_OF_BUDGET: Final = 3
 _CALLS: Final = 40
 _RUN: Final = "py_run_script_in_dir"
 _FAMILY: Final = 2
@@ -38,14 +37,17 @@ class Unfulfilled(PythonMcpError):
     """A step did not do what it says."""
 
 
-def demonstrate() -> int:
+def demonstrate(budget_s: float) -> int:
     """Run all steps; return 0 if each held.
+
+    Args:
+        budget_s: How long the first server waits for a call.
 
     Raises:
         Unfulfilled: One did not; the text names it.
     """
     with tempfile.TemporaryDirectory(prefix="python-mcp-demo-") as name:
-        show = Demonstration(Path(name), console())
+        show = Demonstration(Path(name), console(), budget_s)
         return asyncio.run(show.run())
 
 
@@ -55,15 +57,17 @@ class Demonstration:
     Args:
         place: A directory of its own.
         out: Where to tell of it.
+        budget_s: How long the first server waits for a call.
     """
 
-    def __init__(self, place: Path, out: Console) -> None:
+    def __init__(self, place: Path, out: Console, budget_s: float) -> None:
         self._place = place
         self._out = out
+        self._budget_s = budget_s
         self._step = 0
         self._title = ""
         self._client: Connection | None = None
-        self._steps = str(steps_for(WORK_S))
+        self._steps = str(steps_for(budget_s * WORK_OF_BUDGET))
         self._job_id = ""
         self._finished = ""
         self._result: dict[str, Any] = {}
@@ -73,7 +77,7 @@ class Demonstration:
         begin = time.monotonic()
         home = self._place / "home"
         # What a demonstration began ends with it; a server that serves lets handed-over jobs go on.
-        hasty = {BUDGET_VARIABLE: str(_BUDGET_S), "PYTHON_MCP_ON_EXIT": "cancel"}
+        hasty = {BUDGET_VARIABLE: str(self._budget_s), "PYTHON_MCP_ON_EXIT": "cancel"}
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 async with Server(home, hasty).connected() as self._client:
@@ -102,7 +106,7 @@ class Demonstration:
         self._fact(f"answered in {took_s * 1000:.0f} ms: {answer['stdout'].strip()}")
 
     async def _handed_over(self) -> None:
-        self._begin(f"A CPU-heavy script goes on past the budget of {_BUDGET_S} s")
+        self._begin(f"A CPU-heavy script goes on past the budget of {self._budget_s} s")
         answer, took_s = await self._timed(
             _RUN, script_content=PRIMES, args=[self._steps], job_label="primes"
         )
@@ -110,7 +114,7 @@ class Demonstration:
         self._job_id = answer["job_id"]
         self._fact(f"answered in {took_s:.3f} s with a handle: {self._job_id}")
         self._fact(answer["message"])
-        self._expect(took_s < _BUDGET_S + 2, f"the reply took {took_s:.1f} s")
+        self._expect(took_s < self._budget_s + 2, f"the reply took {took_s:.1f} s")
 
     async def _watched(self) -> None:
         self._begin("While it runs, its memory, CPU and output can be read; then its result")
@@ -121,7 +125,7 @@ class Demonstration:
             if job["usage"] and page["text"]:
                 samples += 1
                 self._fact(f"{_usage(job['usage'])}; prints: {page['text'].splitlines()[-1]}")
-            await asyncio.sleep(_POLL_S * max(1, samples / 4))
+            await asyncio.sleep(self._budget_s / _POLLS_OF_BUDGET * max(1, samples / 4))
         waited = await self._call("py_wait_job", job_id=self._job_id)
         self._result = waited["job"]["result"]
         self._expect(waited["job"]["status"] == "completed" and self._result["exit_code"] == 0, waited)

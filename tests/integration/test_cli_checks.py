@@ -1,0 +1,35 @@
+"""The checks of `doctor` that look at a home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from python_mcp_server.cli.checks import Finding, checkup
+from python_mcp_server.store.files import FileJobStore
+
+
+def look_at_the_home() -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
+    checks = checkup()
+    while "records" not in found:
+        finding = next(checks)
+        found[finding.name] = finding
+    checks.close()
+    return found
+
+
+def test_damaged_records_are_counted(home: Path):
+    FileJobStore(home).close()
+    (home / "jobs" / "live" / f"{'0' * 34}.json").write_text("{ half a rec")
+    found = look_at_the_home()
+    assert (found["home"].level, found["records"].level) == ("ok", "warning")
+    assert found["records"].text == "1 damaged file was set aside"
+    assert str(home / "jobs" / "damaged") in found["records"].advice
+
+
+def test_a_home_that_others_may_enter_is_named_with_the_way_out(home: Path):
+    FileJobStore(home).close()
+    home.chmod(0o755)
+    found = look_at_the_home()
+    assert (found["home"].level, found["home"].advice) == ("warning", f"Run: chmod 700 {home}")
+    assert found["records"].level == "ok"
