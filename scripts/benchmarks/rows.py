@@ -42,4 +42,5 @@ ROWS: Final = (
     Row("script", "a hello script over stdio, beside the same script by itself", 40, 3),
     Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
     Row("memory", "an idle server beside a bare MCPServer, and a warm lane", 5, 1),
+    Row("store", "the store with 100, 10,000 and 100,000 jobs, beside SQLite doing the same", 20, 1),
 )

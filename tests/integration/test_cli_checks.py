@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from python_mcp_server.cli.checks import Finding, checkup
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 
 
@@ -25,6 +26,18 @@ def test_damaged_records_are_counted(home: Path):
     assert (found["home"].level, found["records"].level) == ("ok", "warning")
     assert found["records"].text == "1 damaged file was set aside"
     assert str(home / "jobs" / "damaged") in found["records"].advice
+
+
+def test_records_that_nobody_can_read_are_counted_however_old(home: Path):
+    store = FileJobStore(home)
+    for _ in range(55):
+        store.create(Job(new_job_id(), "label", JobState.COMPLETED, utc_now()))
+    store.close()
+    newer = min((home / "jobs" / "completed").rglob("*.json"))
+    newer.write_text(newer.read_text().replace('"format":1', '"format":99'))
+    found = look_at_the_home()
+    assert (found["records"].level, str(newer) in found["records"].advice) == ("warning", True)
+    assert found["records"].text == "1 record was left where nobody can read it"
 
 
 def test_a_home_that_others_may_enter_is_named_with_the_way_out(home: Path):

@@ -188,6 +188,20 @@ def test_prune_removes_what_should_go_with_its_files_and_no_live_job(store: Stor
         assert (store.get(job.id) is not None) == kept == store.folder(job.id).exists()
 
 
+def test_a_principal_lists_and_prunes_its_own_jobs_only(store: Store):
+    mine, theirs, owners = (a_job(JobState.FAILED, principal=who) for who in ("ada", "bob", None))
+    live = a_job(principal="ada")
+    for job in (mine, theirs, owners, live):
+        store.create(job)
+    assert {job.id for job in store.list(principal="ada")[0]} == {mine.id, live.id}
+    assert store.list(JobState.FAILED, 1, "ada") == ([mine], False)
+    assert len(store.list()[0]) == 4
+    asked: list[str] = []
+    pruned = store.prune(lambda job: not asked.append(job.id), principal="ada")
+    assert (pruned.removed, pruned.remaining, asked) == (1, 1, [mine.id])
+    assert {job.id for job in store.list()[0]} == {theirs.id, owners.id, live.id}
+
+
 def test_an_id_of_a_pruned_job_may_come_again(store: Store):
     store.create(a_job(JobState.FAILED, id="again"))
     store.prune(lambda _: True)

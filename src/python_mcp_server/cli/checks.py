@@ -7,7 +7,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -42,7 +43,7 @@ class Finding:
         return asdict(self)
 
 
-def checkup() -> Iterator[Finding]:
+def checkup() -> Generator[Finding]:
     """Yield a finding for each check, as it is made.
 
     Raises:
@@ -143,15 +144,22 @@ def _records(home: Path) -> Iterator[Finding]:
     from python_mcp_server.store.files import FileJobStore
 
     try:
-        store = FileJobStore(home)
-        store.list(limit=50)
-        damaged = store.damaged()
+        with closing(FileJobStore(home)) as store:
+            found = store.survey()
     except PythonMcpError as error:
         yield Finding("records", "problem", str(error), _OTHER_HOME)
         return
-    if damaged:
-        advice = f"Look at them in {damaged[0].parent}, and remove them."
-        count = "1 damaged file was" if len(damaged) == 1 else f"{len(damaged)} damaged files were"
-        yield Finding("records", "warning", f"{count} set aside", advice)
-    else:
+    if found.damaged:
+        advice = f"Look at them in {found.damaged[0].parent}, and remove them."
+        text = f"{_count(found.damaged, 'damaged file')} set aside"
+        yield Finding("records", "warning", text, advice)
+    if found.left:
+        advice = f"Make it readable, or upgrade this program if a newer version wrote it: {found.left[0]}"
+        text = f"{_count(found.left, 'record')} left where nobody can read it"
+        yield Finding("records", "warning", text, advice)
+    if not found.damaged and not found.left:
         yield Finding("records", "ok", "the jobs can be read, none is damaged")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"1 {name} was" if len(things) == 1 else f"{len(things)} {name}s were"

@@ -1,7 +1,8 @@
 """A job as the bytes of its record, and back. Used by the stores only.
 
 A record is one JSON object: the job's own fields, the version of this format, and where the result
-is too large for a listing, its size instead of it.
+is too large for a listing, its size instead of it. That of a job that has ended says, too, where
+the clocks of the machine stood.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
+from python_mcp_server.store.clock import Reading, on_present_clock
 from python_mcp_server.store.keys import id_of
 from python_mcp_server.store.layout import tree_of
 
@@ -20,6 +22,7 @@ LARGE_BYTES: Final = 64 * 1024
 """A result above this lies in a file of its own."""
 _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
+_CLOCK_KEY: Final = "clock"
 
 
 class Unreadable(Exception):
@@ -33,10 +36,12 @@ class Stored:
     Attributes:
         job: The job; without its result where that lies apart.
         result_bytes: The size of a result that lies apart; 0 where none does.
+        clock: Where the clocks stood when its end was written.
     """
 
     job: Job
     result_bytes: int = 0
+    clock: Reading | None = None
 
     @property
     def listed(self) -> Job:
@@ -48,6 +53,11 @@ class Stored:
             result_note=f"{self.job.result_note}; {note}" if self.job.result_note else note
         )
 
+    @property
+    def dated(self) -> Job:
+        """The job as listings show it, its end told by the wall clock of now."""
+        return on_present_clock(self.listed, self.clock)
+
 
 def encode(job: Job) -> tuple[bytes, bytes | None]:
     """Return the record, and the result where it must lie apart.
@@ -56,6 +66,8 @@ def encode(job: Job) -> tuple[bytes, bytes | None]:
         InvalidInput: The job holds something that is no JSON.
     """
     record = {_FORMAT_KEY: FORMAT} | job.to_record()
+    if job.status.terminal and (clock := Reading.now()):
+        record[_CLOCK_KEY] = clock.to_json()
     whole = to_json(record, job.id)
     if len(whole) <= LARGE_BYTES or job.result is None:
         return whole, None
@@ -102,6 +114,7 @@ def decode(data: bytes, key: str, tree: str) -> Stored:
             "upgrade python-mcp-server"
         )
     result_bytes = record.pop(_APART_KEY, 0)
+    clock = Reading.from_json(record.pop(_CLOCK_KEY, None))
     try:
         job = Job.from_record(record)
         fits = tree_of(job.status) == tree and job.id == id_of(key)
@@ -109,7 +122,7 @@ def decode(data: bytes, key: str, tree: str) -> Stored:
         raise Unreadable(f"it is no record of a job ({error!r})") from error
     if version != FORMAT or not fits or not isinstance(result_bytes, int):
         raise Unreadable("it is not the record that belongs in its place")
-    return Stored(job, result_bytes)
+    return Stored(job, result_bytes, clock)
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -3,15 +3,18 @@ who bring a store of their own."""
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from python_mcp_server.model import JobState
+
 if TYPE_CHECKING:
-    from python_mcp_server.model import Job, JobState
+    from python_mcp_server.model import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +65,37 @@ class JobStore(ABC):
         """
 
     @abstractmethod
-    def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+    def list(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more.
 
-        A result of more than 64 KiB is None here, and `result_note` says how large it is.
+        A result of more than 64 KiB is None here, and `result_note` says how large it is. With a
+        principal, the jobs of others are not there.
         """
 
+    def live(self) -> tuple[Job, ...]:
+        """Return the jobs that are not terminal, oldest first. Others are seen as they were at some
+        instant of this call; a job that ends meanwhile may be missing."""
+        states = [state for state in JobState if not state.terminal]
+        found = [job for state in states for job in self.list(state, sys.maxsize)[0]]
+        return tuple(sorted(found, key=lambda job: (job.created_at, job.id)))
+
     @abstractmethod
-    def prune(self, should_go: Callable[[Job], bool]) -> Pruned:
-        """Remove the terminal jobs for which `should_go` says so, with their files."""
+    def prune(
+        self,
+        should_go: Callable[[Job], bool],
+        principal: str | None = None,
+        among: Collection[JobState] | None = None,
+    ) -> Pruned:
+        """Remove the terminal jobs for which `should_go` says so, with their files.
+
+        Args:
+            should_go: Asked about each job. Where the wall clock was set since a job ended, it gets
+                `completed_at` as the clock of now would have told it, never one in the future.
+            principal: With one, the jobs of others are neither removed nor counted.
+            among: The states to look at; all where None. Those left out cost next to nothing.
+        """
 
     @abstractmethod
     def folder(self, job_id: str) -> Path:

@@ -21,6 +21,7 @@ All of it must lie on one file system.
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -29,6 +30,7 @@ from zlib import crc32
 from python_mcp_server.model import JobState
 from python_mcp_server.store.keys import is_plain, shard
 
+_log: Final = logging.getLogger(__name__)
 LIVE: Final = "live"
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
 _SUFFIX: Final = ".json"
@@ -90,19 +92,24 @@ class Layout:
         """Return the name of the lock that guards this job, and some others."""
         return f"{int(shard(job_id), 16) % _STRIPES:02d}"
 
-    def newest_first(self, *trees: str) -> Iterator[tuple[str, str]]:
+    def newest_first(self, *trees: str, missed: list[str] | None = None) -> Iterator[tuple[str, str]]:
         """Yield `(key, tree)` of the files in these trees, newest first.
 
         Directories are read as late as can be, but the live tree at once: a job that
         moves while this goes on is seen, maybe twice.
-        """
-        return heapq.merge(*[_marked(self._keys(tree), tree) for tree in trees], reverse=True)
 
-    def _keys(self, tree: str) -> Iterator[str]:
+        Args:
+            trees: The trees.
+            missed: Gets the directories that could not be read.
+        """
+        into = [] if missed is None else missed
+        return heapq.merge(*[_marked(self._keys(tree, into), tree) for tree in trees], reverse=True)
+
+    def _keys(self, tree: str, missed: list[str]) -> Iterator[str]:
         top = f"{self.jobs}/{tree}"
         if tree == LIVE:
             return iter(_stems(_names(top)))
-        return _walk(top, _LEVELS)
+        return _walk(top, _names(top), _LEVELS, missed)
 
     def tidy(self, record: str) -> None:
         """Remove the directories of times above a terminal record that are empty now."""
@@ -119,12 +126,19 @@ def _marked(keys: Iterator[str], tree: str) -> Iterator[tuple[str, str]]:
     return ((key, tree) for key in keys)
 
 
-def _walk(directory: str, depth: int) -> Iterator[str]:
+def _walk(directory: str, names: list[str], depth: int, missed: list[str]) -> Iterator[str]:
     if depth == 0:
-        yield from _stems(_names(directory))
+        yield from _stems(names)
         return
-    for name in _names(directory):
-        yield from _walk(f"{directory}/{name}", depth - 1)
+    for name in names:
+        below = f"{directory}/{name}"
+        try:
+            inside = _names(below)
+        except OSError as error:  # a directory that cannot be read costs only what is in it
+            _log.warning("Left out all jobs in %s: %s", below, error.strerror)
+            missed.append(below)
+        else:
+            yield from _walk(below, inside, depth - 1, missed)
 
 
 def _names(directory: str) -> list[str]:

@@ -84,7 +84,9 @@ class Locks:
             if descriptor is not None:
                 return descriptor
             if time.monotonic() >= deadline:
-                raise StoreLocked(f"The lock {path} was not free within {wait_s:g} s: {_holder(path)}")
+                note = _read_note(path)
+                sentence = f"The lock {path} was not free within {wait_s:g} s: {_holder(note)}"
+                raise StoreLocked(sentence, note and note[0])
             time.sleep(nap_s)
             nap_s = min(_LONGEST_NAP_S, nap_s * 2)
 
@@ -126,14 +128,21 @@ def _write_note(descriptor: int) -> None:
     os.write(descriptor, f"{os.getpid()} {time.time():.3f}".ljust(_NOTE_CHARS).encode())
 
 
-def _holder(path: str) -> str:
-    """Say who holds a lock, as far as its note tells."""
+def _read_note(path: str) -> tuple[int, float] | None:
+    """Return who took the lock last and when, as far as its note tells."""
     with open(path, "rb", buffering=0) as file:
         file.seek(_NOTE_AT)
         words = file.read(_NOTE_CHARS).split()
-    if len(words) < 2:  # noqa: PLR2004
+    try:
+        return int(words[0]), float(words[1])
+    except (ValueError, IndexError):
+        return None  # nobody had it yet, or the file was damaged, which harms no lock
+
+
+def _holder(note: tuple[int, float] | None) -> str:
+    if note is None:
         return "its holder is not known; try again"
-    pid, since_s = int(words[0]), float(words[1])
+    pid, since_s = note
     since = datetime.fromtimestamp(since_s, UTC).isoformat(timespec="seconds")
     return f"{_describe(pid, since_s)} holds it since {since}; wait for it, or end it"
 

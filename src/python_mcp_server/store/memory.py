@@ -11,12 +11,13 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.clock import Reading, on_present_clock
 from python_mcp_server.store.codec import Stored, encode
 from python_mcp_server.store.contract import JobStore, Pruned
 from python_mcp_server.store.keys import is_plain, key_of
@@ -83,21 +84,33 @@ class InMemoryJobStore(JobStore):
             self._jobs[job_id] = _stored(changed)
             return changed
 
-    def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+    def list(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more."""
         with self._guard:
-            fitting = [stored for stored in self._jobs.values() if status in (None, stored.job.status)]
+            fitting = [s for s in self._of(principal) if status in (None, s.job.status)]
         fitting.sort(key=_key, reverse=True)
         shown = fitting[: max(0, limit)]
         return [_listed(stored) for stored in shown], len(fitting) > len(shown)
 
-    def prune(self, should_go: Callable[[Job], bool]) -> Pruned:
+    def _of(self, principal: str | None) -> list[Stored]:
+        return [stored for stored in self._jobs.values() if stored.job.belongs_to(principal)]
+
+    def prune(
+        self,
+        should_go: Callable[[Job], bool],
+        principal: str | None = None,
+        among: Collection[JobState] | None = None,
+    ) -> Pruned:
         """Remove the terminal jobs for which `should_go` says so, with their files."""
         with self._guard:
-            going = [s.job.id for s in self._jobs.values() if s.job.status.terminal and should_go(_listed(s))]
+            own = self._of(principal)
+            asked = [s for s in own if s.job.status.terminal and (among is None or s.job.status in among)]
+            going = [s.job.id for s in asked if should_go(on_present_clock(_listed(s), s.clock))]
             for job_id in going:
                 del self._jobs[job_id]
-            remaining = len(self._jobs)
+            remaining = len(own) - len(going)
         for job_id in going:
             self.discard_folder(job_id)
         return Pruned(len(going), remaining)
@@ -138,7 +151,7 @@ def _key(stored: Stored) -> str:
 def _stored(job: Job) -> Stored:
     """Note the size of a large result, so that listings leave it out as those of files do."""
     result = encode(job)[1]
-    return Stored(job, len(result) if result else 0)
+    return Stored(job, len(result) if result else 0, Reading.now() if job.status.terminal else None)
 
 
 def _listed(stored: Stored) -> Job:

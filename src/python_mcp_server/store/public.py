@@ -24,6 +24,8 @@ from python_mcp_server.store.records import Records
 
 _log: Final = logging.getLogger(__name__)
 _PERIOD_S: Final = 1.0
+_PATIENCE: Final = 20
+"""It takes at most one part in so many of a core, however many jobs are live."""
 _JOIN_S: Final = 5.0
 _RECENT_JOBS: Final = 100
 _LARGE_BYTES: Final = 4096
@@ -46,6 +48,7 @@ class PublicList:
     def _start_over(self) -> None:
         self._pid = os.getpid()
         self._changed_at = 0.0
+        self._period_s = _PERIOD_S
         self._guard = threading.Lock()
         self._changed = threading.Event()
         self._closing = threading.Event()
@@ -105,7 +108,7 @@ class PublicList:
         if written_at >= self._changed_at + _PERIOD_S:
             self._changed_at = 0.0  # another process began to write it after our change
             return None
-        return max(0.0, _PERIOD_S - age_s)
+        return max(0.0, self._period_s - age_s)
 
     def _written_at(self) -> float:
         try:
@@ -114,17 +117,20 @@ class PublicList:
             return 0.0
 
     def _write(self) -> None:
-        seen = self._changed_at
+        seen, started = self._changed_at, time.thread_time()
         try:
             _publish(self._layout, self._records)
         except (OSError, StoreError) as error:
             _log.warning("The list %s is not up to date: %s", self._layout.public, error)
+        self._period_s = max(_PERIOD_S, _PATIENCE * (time.thread_time() - started))
         if self._changed_at == seen:
             self._changed_at = 0.0
 
 
 def _publish(layout: Layout, records: Records) -> None:
     """Write the list for people: the live jobs and the most recent ones, a line each."""
+    if not os.path.isdir(layout.jobs):
+        return  # the home is gone, perhaps with its disk: a list is no reason to make it anew
     if not os.path.exists(layout.format):  # the home was removed and made anew: the list is our own
         mark(layout, records)
     recent = [*records.newest_first(LIVE), *islice(records.newest_first(*TERMINAL), _RECENT_JOBS)]

@@ -48,8 +48,22 @@ class Records:
         if not is_plain(job_id):
             return None
         front = read_file(self._layout.pointer(job_id))
-        key = f"{front.decode('ascii', 'replace')}~{job_id}" if front else ""
-        return key if is_key(key) else None
+        if front is None:
+            return None
+        key = f"{front.decode('ascii', 'replace')}~{job_id}"
+        return key if is_key(key) else self._pointed_anew(job_id)
+
+    def _pointed_anew(self, job_id: str) -> str | None:
+        """Find the key that a damaged pointer led to, at the price of a look at all names."""
+        names = self._layout.newest_first(LIVE, *TERMINAL)
+        key = next((key for key, _ in names if is_key(key) and id_of(key) == job_id), None)
+        _log.warning("The pointer to job %s was damaged; the job is %s", job_id, key or "gone")
+        if key is not None:
+            try:
+                self._point(job_id, key)
+            except OSError as error:
+                _log.warning("The pointer to job %s stays damaged: %s", job_id, error)
+        return key
 
     def find(self, key: str, *, locked: bool = False) -> Stored | None:
         """Return what stands under this key, or None.
@@ -102,12 +116,19 @@ class Records:
         """Return the job with its result, wherever that lies."""
         if not stored.result_bytes:
             return stored.job
-        data = read_file(self._layout.result(stored.job.id))
         try:
-            return stored.job.evolve(result=json.loads(data or b""))
-        except ValueError:
-            note = f"result of {stored.result_bytes} bytes is {'damaged' if data else 'gone'}"
-            return stored.job.evolve(result_note=note)
+            data = read_file(self._layout.result(stored.job.id))
+            if data is None:
+                loss = "gone"
+            elif len(data) == stored.result_bytes:
+                return stored.job.evolve(result=json.loads(data))
+            else:
+                loss = f"damaged ({len(data)} bytes are there)"
+        except (ValueError, RecursionError):
+            loss = "damaged"
+        except OSError as error:
+            loss = f"unreadable ({error.strerror})"
+        return stored.job.evolve(result_note=f"result of {stored.result_bytes} bytes is {loss}")
 
     def write(self, job: Job, key: str | None = None) -> None:
         """Write a job where it belongs. The caller holds its lock.
@@ -159,7 +180,7 @@ class Records:
     def finish_removal(self, key: str) -> None:
         """Remove the files of a job whose record is in the trash. The caller holds its lock."""
         job_id = id_of(key)
-        if self.find(key, locked=True) is None:
+        if self.find(key, locked=True) is None and self.key(job_id) in (None, key):
             remove_tree(self._layout.folder(job_id))
             if key != job_id:
                 remove_file(self._layout.pointer(job_id))
@@ -170,13 +191,39 @@ class Records:
 
     def newest_first(self, *trees: str) -> Iterator[Stored]:
         """Yield what stands in these trees, newest first, each job once; what cannot be read is left out."""
+        return (stored for _, stored in self.entries(*trees))
+
+    def entries(self, *trees: str) -> Iterator[tuple[str, Stored]]:
+        """Yield what `newest_first` yields, each with its key."""
+        for key, tree in self._names(*trees):
+            if (stored := self._listed(key, tree)) is not None:
+                yield key, stored
+
+    def _names(self, *trees: str) -> Iterator[tuple[str, str]]:
         last = ""
         for key, tree in self._layout.newest_first(*trees):
-            if key == last:
-                continue
+            if key != last:
+                yield key, tree
             last = key
-            if (stored := self._listed(key, tree)) is not None:
-                yield stored
+
+    def count(self) -> int:
+        """Return how many records there are, by their names alone."""
+        return sum(1 for _ in self._names(LIVE, *TERMINAL))
+
+    def survey(self) -> tuple[int, list[str]]:
+        """Read all records; return how many are whole, and the paths of those that stay unreadable,
+        of single ones and of whole directories."""
+        readable, left = 0, list[str]()
+        for key, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
+            path = self._layout.record(tree, key)
+            try:
+                whole = self.read(key, tree) is not None
+            except (StoreError, OSError):
+                whole = False
+            readable += whole
+            if not whole and os.path.lexists(path):  # else it was set aside, or moved on
+                left.append(path)
+        return readable, left
 
     def _listed(self, key: str, tree: str) -> Stored | None:
         try:

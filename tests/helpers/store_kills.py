@@ -1,0 +1,261 @@
+"""Kills writers of a store at every single step, and holds what is left against what they acknowledged.
+
+A program: `python -m tests.helpers.store_kills DIRECTORY SCENARIO`. For each step of the scenario it
+forks a writer, which is killed before that system call or half way in a write, and prints how many
+steps there were. It is a program of its own because it forks, and has no thread when it does.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import filelock  # noqa: F401  loaded before the steps are counted
+
+from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
+from python_mcp_server.store import legacy  # noqa: F401  loaded before the steps are counted
+from python_mcp_server.store.files import FileJobStore
+
+CALLS: Final = ("open", "write", "fchmod", "close", "replace", "unlink", "mkdir", "rmdir", "chmod")
+AFTER: Final[dict[str, set[JobState | None]]] = {
+    "creating": {None, JobState.PENDING},
+    "pending": {JobState.PENDING},
+    "starting": {JobState.PENDING, JobState.RUNNING},
+    "running": {JobState.RUNNING},
+    "ending": {JobState.RUNNING, JobState.COMPLETED},
+    "completed": {JobState.COMPLETED},
+    "pruning": {JobState.COMPLETED, None},
+    "gone": {None},
+}
+"""What may stand in the store once a writer has said this last of a job."""
+
+Say = Callable[[str, str], object]
+Act = Callable[[Path, Say], None]
+Prepare = Callable[[Path], dict[str, str]]
+"""Makes the home ready; returns what stands in it, as words of `AFTER` by id."""
+
+
+def nothing(home: Path) -> dict[str, str]:
+    """Leave the home to be made."""
+    assert not home.exists()
+    return {}
+
+
+def an_open_store(home: Path) -> dict[str, str]:
+    """Make a home with a job that runs and one that is completed."""
+    store = FileJobStore(home)
+    running, done = a_job(JobState.RUNNING), a_job(JobState.COMPLETED, "odd-one")
+    for job in (running, done):
+        store.create(job)
+    store.close()
+    return {running.id: "running", done.id: "completed"}
+
+
+def an_old_list(home: Path) -> dict[str, str]:
+    """Leave the list of an older version."""
+    entries = [
+        {"id": f"old-{number}", "status": "completed", "created_at": "2024-05-06T07:08:09Z", "result": result}
+        for number, result in enumerate([None, "x" * 100_000])
+    ]
+    (home / "meta").mkdir(parents=True)
+    (home / "meta" / "jobs.json").write_text(json.dumps(entries))
+    return {str(entry["id"]): "completed" for entry in entries}
+
+
+def leftovers(home: Path) -> dict[str, str]:
+    """Leave what killed writers leave: a half written file, a removal, a job both live and final."""
+    words = an_open_store(home)
+    store, jobs = FileJobStore(home), home / "jobs"
+    removed, double = a_job(JobState.COMPLETED), a_job(JobState.RUNNING)
+    for job in (removed, double):
+        store.create(job)
+    store.folder(removed.id).mkdir(parents=True)
+    (store.folder(removed.id) / "stdout").write_text("x")
+    os.replace(next((jobs / "completed").rglob(f"{removed.id}.json")), jobs / "trash" / f"{removed.id}.json")
+    live = jobs / "live" / f"{double.id}.json"
+    record = live.read_bytes()
+    store.update(double.id, completed(None))
+    live.write_bytes(record)
+    (jobs / "tmp" / "4194304-half.tmp").write_text("half")
+    store.close()
+    return words | {removed.id: "gone", double.id: "completed"}
+
+
+def a_damaged_record(home: Path) -> dict[str, str]:
+    """Damage the record of a job, and the pointer to another."""
+    words = an_open_store(home)
+    store, bad = FileJobStore(home), a_job(JobState.RUNNING, "bad")
+    store.create(bad)
+    store.close()
+    next((home / "jobs" / "live").glob("*bad.json")).write_text("{")
+    next((home / "jobs" / "odd").rglob("id-odd-one")).write_text("")
+    return words | {bad.id: "gone"}
+
+
+def life(job_id: str, size: int) -> Act:
+    """Return a whole life: created, started, ended with a result of this size, pruned."""
+
+    def act(home: Path, say: Say) -> None:
+        store = FileJobStore(home)
+        say(job_id, "creating")
+        store.create(a_job(JobState.PENDING, job_id))
+        say(job_id, "pending")
+        say(job_id, "starting")
+        store.update(job_id, lambda job: job.evolve(status=JobState.RUNNING, progress=JobProgress(1)))
+        say(job_id, "running")
+        say(job_id, "ending")
+        store.update(job_id, completed("x" * size))
+        say(job_id, "completed")
+        say(job_id, "pruning")
+        store.prune(lambda job: job.id == job_id)
+        say(job_id, "gone")
+
+    return act
+
+
+def opening(home: Path, _: Say) -> None:
+    """Open the store."""
+    FileJobStore(home)
+
+
+def publishing(home: Path, say: Say) -> None:
+    """Change something and close: the list for people is written."""
+    store = FileJobStore(home)
+    say("new", "creating")
+    store.create(a_job(JobState.PENDING, "new"))
+    say("new", "pending")
+    store.close()
+
+
+def reading(home: Path, _: Say) -> None:
+    """Read everything, which sets damaged records aside and mends damaged pointers."""
+    store = FileJobStore(home)
+    store.list()
+    assert store.get("bad") is None
+    assert store.get("odd-one") is not None
+
+
+SCENARIOS: Final[dict[str, tuple[Prepare, Act]]] = {
+    "a life": (an_open_store, life(new_job_id(), 100_000)),
+    "a life with an id of another shape": (an_open_store, life("of-another-shape", 10)),
+    "opening a new home": (nothing, opening),
+    "importing an old list": (an_old_list, opening),
+    "cleaning up": (leftovers, opening),
+    "writing the list for people": (an_open_store, publishing),
+    "setting aside": (a_damaged_record, reading),
+}
+
+
+def a_job(status: JobState, job_id: str = "") -> Job:
+    """Return a job that lies nowhere yet."""
+    return Job(job_id or new_job_id(), "label", status, utc_now())
+
+
+def completed(result: object) -> Callable[[Job], Job]:
+    """Return the change that ends a job."""
+    return lambda job: job.evolve(status=JobState.COMPLETED, result=result)
+
+
+def die_at(step: int) -> Callable[[], None]:
+    """Die before system call number `step` of those that change a disk, or half way in a write.
+
+    Returns:
+        A function that calls it off.
+    """
+    left = [step]
+
+    def dying(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                if name == "write":
+                    real(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return call
+
+    real_calls = {name: getattr(os, name) for name in CALLS}
+    for name, real in real_calls.items():
+        setattr(os, name, dying(name, real))
+
+    def call_off() -> None:
+        for name, real in real_calls.items():
+            setattr(os, name, real)
+
+    return call_off
+
+
+def killed_at(step: int, home: Path, act: Act) -> tuple[dict[str, str], bool]:
+    """Fork a writer that dies at this step; return its last word on each job, and whether it died."""
+    front, back = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        write, leave = os.write, os._exit
+        code = 1
+        try:
+            die_at(step)
+            act(home, lambda job_id, word: write(back, f"{job_id} {word}\n".encode()))
+            code = 0
+        finally:
+            leave(code)
+    os.close(back)
+    with os.fdopen(front) as pipe:
+        words = dict(line.split() for line in pipe)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return words, code != 0
+
+
+def check(home: Path, words: dict[str, str]) -> None:
+    """Open the store, and hold it against what was acknowledged."""
+    public = home / "meta" / "jobs.json"
+    if public.exists():
+        json.loads(public.read_bytes())
+    store = FileJobStore(home)
+    for job_id, word in words.items():
+        job = store.get(job_id)
+        assert (job.status if job else None) in AFTER[word], (job_id, word, job)
+        assert job is None or job.result_note is None, job
+    listed = [job.id for job in store.list(limit=1000)[0]]
+    assert len(listed) == len(set(listed)), listed
+    assert set(listed) <= set(words), (listed, words)
+    folders = {path.name for path in (home / "output").glob("*/*")}
+    for name in ("tmp", "trash"):
+        assert list((home / "jobs" / name).iterdir()) == [], name
+    assert folders <= set(words) - {job_id for job_id, word in words.items() if word == "gone"}, folders
+    names = [path.stem for path in (home / "jobs").rglob("*.json") if "damaged" not in path.parts]
+    assert len(names) == len(set(names)), names
+    assert len(store.damaged()) <= 1
+    store.close()
+
+
+def main() -> None:
+    """Kill at each step, until a writer comes to its end."""
+    logging.disable()  # what is set aside is meant to be
+    directory, (prepare, act) = Path(sys.argv[1]), SCENARIOS[sys.argv[2]]
+    step, died = 0, True
+    stands = prepare(directory / "prepared")
+    while died:
+        step += 1
+        home = directory / str(step)
+        if stands:
+            shutil.copytree(directory / "prepared", home)
+        words, died = killed_at(step, home, act)
+        try:
+            check(home, stands | words)
+        except AssertionError as error:
+            raise AssertionError(f"killed at step {step}") from error
+        shutil.rmtree(home)
+    print(step - 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A process that holds one store and does with it what it is told, a line of JSON each.
+
+`python -m tests.helpers.store_process` forks the one that serves, and another one whenever that was
+killed, so that a death costs little. `Child` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+import filelock  # noqa: F401  loaded before anything is forked
+
+from python_mcp_server import model
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.model import Job, JobProgress, JobState
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers.programs import python
+from tests.helpers.store_kills import die_at
+
+DIED: Final = "died"
+_TIME: Final = (time.time, time.time_ns)
+
+
+class Server:
+    """Answers commands, in this process or behind a pipe."""
+
+    def __init__(self) -> None:
+        self._store: FileJobStore | None = None
+
+    @property
+    def store(self) -> FileJobStore:
+        """The store that was opened last."""
+        assert self._store is not None
+        return self._store
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Do it, and return plain data."""
+        return getattr(self, f"do_{command}")(*arguments)
+
+    def do_open(self, home: str) -> None:
+        self.do_close()
+        self._store = FileJobStore(Path(home))
+
+    def do_close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def do_create(self, job_id: str | None, status: str, result_bytes: int) -> dict[str, Any] | None:
+        """Create a job with a file; None where the id was taken."""
+        new_id = job_id or model.new_job_id()
+        job = Job(new_id, "label", JobState(status), model.utc_now())
+        if job.status is JobState.COMPLETED:
+            job = job.evolve(result="x" * result_bytes)
+        try:
+            self.store.create(job)
+        except InvalidInput:
+            return None
+        folder = self.store.folder(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stdout").write_text("hello")
+        return job.to_record()
+
+    def do_update(
+        self, job_id: str, status: str, number: int, hours: float, result_bytes: int
+    ) -> dict[str, Any] | None:
+        """Update a job, or end it as one that ended so many hours ago; None where there is none."""
+
+        def change(job: Job) -> Job:
+            job = job.evolve(status=JobState(status), progress=JobProgress(number))
+            if job.status.terminal:
+                ended = model.utc_now() - timedelta(hours=hours)
+                job = job.evolve(completed_at=ended, result="x" * result_bytes or None)
+            return job
+
+        try:
+            return self.store.update(job_id, change).to_record()
+        except JobNotFound:
+            return None
+
+    def do_prune(self, statuses: list[str], hours: float) -> tuple[int, int]:
+        """Remove the jobs in these states that ended at least so many hours ago."""
+
+        def should_go(job: Job) -> bool:
+            return model.utc_now() - (job.completed_at or job.created_at) >= timedelta(hours=hours)
+
+        pruned = self.store.prune(should_go, among=[JobState(status) for status in statuses])
+        return pruned.removed, pruned.remaining
+
+    def do_get(self, job_id: str) -> dict[str, Any] | None:
+        job = self.store.get(job_id)
+        return job.to_record() if job else None
+
+    def do_list(self, status: str | None, limit: int) -> tuple[list[str], bool]:
+        jobs, more = self.store.list(JobState(status) if status else None, limit)
+        return [job.id for job in jobs], more
+
+    def do_clock(self, ahead_s: float) -> None:
+        """Let this process see a wall clock that is so much ahead; time since boot goes on."""
+        now, now_ns = _TIME
+        time.time = lambda: now() + ahead_s
+        time.time_ns = lambda: now_ns() + int(ahead_s * 1e9)
+        model.datetime = _clock(ahead_s)  # type: ignore[misc,assignment]
+
+    def do_dying(self, step: int, command: str, *arguments: Any) -> Any:
+        """Do it, and die at that step of those that change the disk, if there are so many."""
+        call_off = die_at(step)
+        answer = self.ask(command, *arguments)
+        call_off()
+        return answer
+
+
+def _clock(ahead_s: float) -> type[datetime]:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cast("Self", datetime.now(tz) + timedelta(seconds=ahead_s))
+
+    return Clock
+
+
+class Child:
+    """A server in a process of its own; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] = python("-m", "tests.helpers.store_process", stderr=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(60)
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Let it do this, and return the answer; `DIED` where it died of it."""
+        self.begin(command, *arguments)
+        return self.answer()
+
+    def begin(self, command: str, *arguments: Any) -> None:
+        """Let it do this while the caller goes on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([command, *arguments]) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Return the answer to what was begun."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the process that holds the store has ended"
+        return json.loads(line)
+
+
+def _say(answer: Any) -> None:
+    data = json.dumps(answer).encode() + b"\n"
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def _serve() -> None:
+    server = Server()
+    while line := _read_line():
+        _say(server.ask(*json.loads(line)))
+    server.do_close()
+
+
+def _read_line() -> bytes:
+    """Read no byte more than a line: the next one may be for another process."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+        line += byte
+    return line
+
+
+def main() -> None:
+    """Keep one process that serves, until there are no commands any more."""
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                _serve()
+                code = 0
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if code >= 0:
+            sys.exit(code)
+        _say(DIED)
+
+
+if __name__ == "__main__":
+    main()

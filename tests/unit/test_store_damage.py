@@ -1,0 +1,301 @@
+"""Files that are damaged, cut, of another version or forbidden: each costs only itself and is counted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import filelock  # noqa: F401  somebody else may not be allowed to import it
+import pytest
+
+from python_mcp_server.errors import StoreError
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.store import layout, public
+from python_mcp_server.store.clock import Reading
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers.waiting import eventually
+
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@pytest.fixture
+def store(home: Path) -> Iterator[FileJobStore]:
+    made = FileJobStore(home)
+    yield made
+    made.close()
+
+
+def a_job(status: JobState = JobState.RUNNING, job_id: str = "") -> Job:
+    return Job(job_id or new_job_id(), "a label", status, utc_now())
+
+
+def created(store: FileJobStore, status: JobState = JobState.RUNNING, job_id: str = "") -> Job:
+    job = a_job(status, job_id)
+    store.create(job)
+    return job
+
+
+def record_of(home: Path, job: Job) -> Path:
+    (found,) = (home / "jobs").rglob(f"*{job.id}.json")
+    return found
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put other content in place at once: the thread of meta/jobs.json reads records at any time."""
+    made = path.with_name(path.name + ".new")
+    made.write_bytes(content)
+    made.replace(path)
+
+
+def as_somebody_else(work: Callable[[Path], None]) -> None:
+    """Do this in a home of an account that may not read everything: root may."""
+    directory = Path(tempfile.mkdtemp(prefix="store-forbidden-"))
+    pid = 0
+    try:
+        if not ROOT:
+            work(directory / "home")
+            return
+        shutil.chown(directory, 65534)
+        Reading.now()  # whatever is still to be loaded is loaded as this account
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setuid(65534)
+                work(directory / "home")
+                code = 0
+            except BaseException:  # noqa: BLE001  the parent sees the exit code
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        for folder, names, _ in os.walk(directory):
+            for name in names:
+                os.chmod(os.path.join(folder, name), 0o700)
+        shutil.rmtree(directory)
+
+
+def forbidden_records(home: Path) -> None:
+    store = FileJobStore(home)
+    bad, done, good = created(store), created(store, JobState.FAILED), created(store)
+    for job in (bad, done):
+        record_of(home, job).chmod(0)
+    assert store.list() == ([good], False)
+    assert store.get(bad.id) is None
+    survey = store.survey()
+    assert (survey.readable, survey.left, len(survey.damaged)) == (1, [], 2)
+    store.close()
+
+
+def forbidden_directories(home: Path) -> None:
+    store = FileJobStore(home)
+    hidden, good = created(store, JobState.COMPLETED), a_job(job_id="old")
+    good = good.evolve(created_at=good.created_at.replace(year=2001))  # its end will lie elsewhere
+    store.create(good)
+    top = next((home / "jobs" / "completed").iterdir())
+    top.chmod(0)
+    assert store.list() == ([good], False)
+    assert store.prune(lambda _: True).removed == 0
+    with pytest.raises(StoreError, match=r"make .* writable"):
+        store.get(hidden.id)
+    assert store.survey().left == [str(top)]
+    top.chmod(0o700)
+    assert store.get(hidden.id) == hidden
+    store.close()
+
+
+def forbidden_results(home: Path) -> None:
+    store = FileJobStore(home)
+    job = created(store)
+    store.update(job.id, lambda old: old.evolve(status=JobState.COMPLETED, result="x" * 100_000))
+    (store.folder(job.id) / "result.json").chmod(0)
+    found = store.get(job.id)
+    assert found is not None
+    assert (found.status, found.result) == (JobState.COMPLETED, None)
+    assert "unreadable (Permission denied)" in (found.result_note or "")
+    store.close()
+
+
+def forbidden_places(home: Path) -> None:
+    store = FileJobStore(home)
+    bad = created(store)
+    record_of(home, bad).chmod(0)
+    (home / "jobs" / "live").chmod(0o500)
+    assert store.list() == ([], False)
+    assert store.survey().left == [str(record_of(home, bad))]
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs modes and fork")
+@pytest.mark.parametrize(
+    "work", [forbidden_records, forbidden_directories, forbidden_results, forbidden_places]
+)
+def test_what_may_not_be_read_costs_only_itself_and_is_counted(work: Callable[[Path], None]):
+    as_somebody_else(work)
+
+
+def test_records_of_a_newer_version_are_left_and_counted(store: FileJobStore, home: Path):
+    newer, good = created(store), created(store)
+    path = record_of(home, newer)
+    replace(path, json.dumps(json.loads(path.read_text()) | {"format": 99}).encode())
+    survey = store.survey()
+    assert (survey.readable, survey.left, survey.damaged) == (1, [str(path)], [])
+    assert store.list() == ([good], False)
+
+
+def test_a_survey_finds_damage_that_no_listing_reached(store: FileJobStore, home: Path):
+    jobs = [created(store, JobState.COMPLETED) for _ in range(60)]
+    replace(record_of(home, min(jobs, key=lambda job: job.id)), b"{")
+    survey = store.survey()
+    assert (survey.readable, survey.left, len(survey.damaged)) == (59, [], 1)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 100_001])
+def test_a_large_result_that_was_cut_or_padded_is_named_in_the_note(store: FileJobStore, kept: int):
+    job = created(store)
+    store.update(job.id, lambda old: old.evolve(status=JobState.COMPLETED, result="7" * 100_000))
+    (store.folder(job.id) / "result.json").write_bytes(b"7" * kept)
+    found = store.get(job.id)
+    assert found is not None
+    assert found.result is None
+    assert f"is damaged ({kept} bytes are there)" in (found.result_note or "")
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"not a time"])
+@pytest.mark.parametrize("status", [JobState.RUNNING, JobState.COMPLETED])
+def test_a_damaged_pointer_is_mended(
+    store: FileJobStore, home: Path, caplog: pytest.LogCaptureFixture, damage: bytes, status: JobState
+):
+    job, other = created(store, status, "mine"), created(store, status, "mine-too")
+    pointer = next((home / "jobs" / "odd").rglob("id-mine"))
+    whole = pointer.read_bytes()
+    replace(pointer, damage)
+    assert store.get(job.id) == job
+    assert pointer.read_bytes() == whole
+    assert "pointer to job mine" in caplog.text
+    found, _ = store.list(limit=5)
+    assert sorted(found, key=lambda job: job.id) == [job, other]
+
+
+def test_a_damaged_pointer_to_no_job_keeps_nobody_from_making_it(store: FileJobStore, home: Path):
+    job = created(store, JobState.FAILED, "mine")
+    pointer = next((home / "jobs" / "odd").rglob("id-mine"))
+    record_of(home, job).unlink()
+    replace(pointer, b"")
+    assert store.get("mine") is None
+    again = created(store, JobState.RUNNING, "mine")
+    assert store.get("mine") == again
+
+
+def test_an_old_record_whose_id_was_given_again_goes_without_the_files_of_the_new_one(
+    store: FileJobStore, home: Path
+):
+    old = created(store, JobState.FAILED, "mine")
+    next((home / "jobs" / "odd").rglob("id-mine")).unlink()
+    new = a_job(JobState.RUNNING, "mine").evolve(created_at=old.created_at.replace(year=2001))
+    store.create(new)
+    store.folder("mine").mkdir(parents=True)
+    assert store.prune(lambda _: True).removed == 1
+    assert (store.get("mine"), store.folder("mine").is_dir()) == (new, True)
+
+
+def test_a_damaged_note_in_a_lock_harms_nobody(store: FileJobStore, home: Path):
+    for path in (home / "jobs" / "locks").iterdir():
+        path.write_bytes(b"\0nobody knows")
+    job = created(store)
+    assert store.get(job.id) == job
+
+
+def test_a_directory_that_cannot_be_read_costs_only_what_is_in_it(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    hidden, good = created(store, JobState.COMPLETED), created(store)
+    listdir = os.listdir
+    bad = str(record_of(home, hidden).parent)
+
+    def refuse(path: str) -> list[str]:
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return listdir(path)
+
+    monkeypatch.setattr(f"{layout.__name__}.os.listdir", refuse)
+    assert store.list() == ([good], False)
+    assert bad in caplog.text
+
+
+def test_a_prune_looks_at_the_states_it_was_told_and_counts_the_rest(store: FileJobStore):
+    jobs = [created(store, state) for state in JobState]
+    asked: list[JobState] = []
+    pruned = store.prune(lambda job: not asked.append(job.status), among=[JobState.FAILED, JobState.RUNNING])
+    assert asked == [JobState.FAILED]
+    assert (pruned.removed, pruned.remaining) == (1, len(jobs) - 1)
+
+
+def test_a_long_prune_holds_nobody_up(home: Path):
+    store = FileJobStore(home, lock_s=0)
+    for number in range(70):  # more than there are locks
+        created(store, JobState.CANCELLED, f"old-{number}")
+    running = created(store)
+    beside = FileJobStore(home, lock_s=30)
+    steps: list[str] = []
+
+    def should_go(_: Job) -> bool:
+        thread = threading.Thread(
+            target=lambda: steps.append(beside.update(running.id, lambda job: job.evolve(label="x")).label)
+        )
+        thread.start()
+        thread.join()
+        return True
+
+    assert store.prune(should_go).removed == 70
+    assert steps == ["x"] * 70
+    beside.close()
+    store.close()
+
+
+def test_the_list_for_people_takes_its_time_where_writing_it_is_long(
+    store: FileJobStore, monkeypatch: pytest.MonkeyPatch
+):
+    spent = iter([0.0, 0.5])
+    fake = SimpleNamespace(**vars(time))
+    fake.thread_time = lambda: next(spent, 0.0)
+    monkeypatch.setattr(public, "time", fake)
+    created(store)
+    store.close()
+    assert store._public._period_s == 10.0
+    created(store)
+    due_s = store._public._due_in()
+    assert due_s is not None
+    assert due_s > 5
+
+
+def test_the_list_for_people_reads_the_live_and_the_newest_jobs_only(
+    store: FileJobStore, monkeypatch: pytest.MonkeyPatch
+):
+    for _ in range(150):
+        created(store, JobState.COMPLETED)
+    live = created(store)
+    store.close()
+    read: list[str] = []
+    real = store._records.read
+
+    def note(key: str, tree: str, *, locked: bool = False):
+        read.append(key)
+        return real(key, tree, locked=locked)
+
+    monkeypatch.setattr(store._records, "read", note)
+    store._public.touch()
+    eventually(lambda: len(set(read)) >= 101)
+    store.close()
+    assert len(set(read)) <= 102
+    assert live.id in read
