@@ -103,7 +103,18 @@ class StoreError(PythonMcpError):
 
 
 class StoreLocked(StoreError, TimeoutError):
-    """A lock of the store stayed taken for longer than the wait allows; the text names the holder."""
+    """A lock of the store stayed taken for longer than the wait allows; the text names the holder.
+
+    Attributes:
+        holder_pid: The process that took it last, as its note says; None where that is not known.
+    """
+
+    def __init__(self, message: str, holder_pid: int | None = None) -> None:
+        super().__init__(message)
+        self.holder_pid = holder_pid
+
+    def __reduce__(self) -> tuple[type[StoreLocked], tuple[str, int | None]]:
+        return type(self), (str(self), self.holder_pid)
 
 
 class ToolchainError(PythonMcpError):

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ from python_mcp_server.processes import (
     send_signal,
     tree,
 )
+from python_mcp_server.processes import identity as identity_module
+from python_mcp_server.processes import kill as kill_module
 from python_mcp_server.processes.scan import scan
 from tests.helpers import environment, eventually, python
 
@@ -51,7 +54,7 @@ class Family:
 def family(*kinds: str) -> Iterator[Family]:
     """Start a root with these children, wait until all stand, and end whoever is left."""
     job_id = uuid.uuid4().hex
-    expected = len(kinds) + 1 + kinds.count("session")
+    expected = len(kinds) + 1 + kinds.count("session") - kinds.count("adopt")
     env = environment(**{JOB_VARIABLE: job_id})
     with python(FAMILY, *kinds, env=env, start_new_session=True) as root:
         try:
@@ -65,7 +68,11 @@ def family(*kinds: str) -> Iterator[Family]:
 
 def _identity(pid: int, kind: str) -> ProcessIdentity:
     identity = identify(pid)
-    return ProcessIdentity(pid, 0) if identity is None and kind == "hydra" else _given(identity)
+    return (
+        ProcessIdentity(pid, 0)
+        if identity is None and kind in ("hydra", "nomads", "guards")
+        else _given(identity)
+    )
 
 
 def _given(identity: ProcessIdentity | None) -> ProcessIdentity:
@@ -111,10 +118,84 @@ def test_the_end_of_a_tree_leaves_nobody(kind: str) -> None:
         assert found.root.wait(30) == -signal.SIGKILL
 
 
-def test_a_tree_that_forks_while_it_is_killed_ends_too() -> None:
-    with family("hydra", "hydra") as found:
+@pytest.mark.parametrize("kinds", [["hydra"] * 2, ["nomads"] * 4, ["phoenix"] * 2, ["guards"] * 3])
+def test_a_tree_that_forks_while_it_is_killed_ends_too(kinds: list[str]) -> None:
+    with family(*kinds) as found:
         assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
         assert tree(found.root.pid, found.job_id) == []
+
+
+@linux_only
+def test_a_daemon_without_an_environment_is_found_below_its_subreaper() -> None:
+    with family("adopt", "hidden") as found:
+        assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
+        assert not is_alive(found.identities["hidden"])
+
+
+def test_nobody_is_killed_before_everybody_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    send = vars(kill_module)["send_signal"]
+
+    def note(identity: ProcessIdentity, number: int) -> bool:
+        sent.append((identity.pid, number))
+        return send(identity, number)
+
+    with family("session", "deaf") as found:
+        monkeypatch.setattr(kill_module, "send_signal", note)
+        kill_tree(found.root.pid, job_id=found.job_id, wait_s=30)
+    numbers = [number for _, number in sent]
+    assert numbers == sorted(numbers, key=lambda number: number == signal.SIGKILL)
+    everybody = found.pids | {found.root.pid}
+    assert {pid for pid, number in sent if number == signal.SIGSTOP} == everybody
+    assert {pid for pid, number in sent if number == signal.SIGKILL} == everybody
+
+
+def test_a_root_that_is_alone_is_never_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    send = vars(kill_module)["send_signal"]
+    monkeypatch.setattr(
+        kill_module, "send_signal", lambda one, number: sent.append(number) or send(one, number)
+    )
+    with waiting_child() as child:
+        assert kill_tree(child.pid, wait_s=30) == []
+    assert set(sent) == {signal.SIGKILL}
+
+
+def test_a_script_goes_no_step_further_when_its_child_is_killed(tmp_path: Path) -> None:
+    next_step = tmp_path / "next step"
+    code = f"""
+import os, time
+if os.fork() == 0:
+    print(flush=True)
+    time.sleep(60)
+os.wait()
+os.close(os.open({str(next_step)!r}, os.O_CREAT))
+"""
+    with python("-c", code, start_new_session=True) as script:
+        assert script.stdout is not None
+        script.stdout.readline()
+        assert kill_tree(script.pid, wait_s=30) == []
+    assert not next_step.exists()
+
+
+@linux_only
+def test_a_hunt_that_fails_leaves_nobody_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def fail(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise OSError(errno.EIO, "the second look fails")
+        return look(*args)
+
+    look = vars(kill_module)["scan"]
+    with family("plain", "session") as found:
+        with monkeypatch.context() as patch:
+            patch.setattr(kill_module, "scan", fail)
+            with pytest.raises(OSError, match="the second look fails"):
+                kill_tree(found.root.pid, job_id=found.job_id)
+        eventually(lambda: not any(is_alive(one) for one in found.identities.values()))
 
 
 def test_the_root_stays_where_it_is_not_meant() -> None:
@@ -188,6 +269,64 @@ def test_a_pid_alone_is_no_identity(change: dict[str, object]) -> None:
         assert not is_alive(stranger)
         assert not send_signal(stranger, signal.SIGKILL)
         assert is_alive(identity)
+
+
+@linux_only
+def test_the_pidfd_of_a_signal_is_opened_before_the_process_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    def in_order(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def noted(*args: Any) -> Any:
+            done.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(module, name, noted)
+
+    with waiting_child() as child:
+        meant = _given(identify(child.pid))
+        in_order(os, "pidfd_open")
+        in_order(identity_module, "is_alive")
+        in_order(signal, "pidfd_send_signal")
+        monkeypatch.delattr(os, "kill")
+        assert send_signal(meant, signal.SIGTERM)
+        monkeypatch.undo()
+        assert done == ["pidfd_open", "is_alive", "pidfd_send_signal"]
+
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+@linux_only
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="only root says which pid comes next")
+def test_a_pid_that_is_given_away_between_the_look_and_the_signal_saves_its_new_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ExitStack() as stack:
+        meant = stack.enter_context(waiting_child())
+        former, look = _given(identify(meant.pid)), identity_module.is_alive
+        heirs: list[subprocess.Popen[str]] = []
+
+        def replaced_after_the_look(one: ProcessIdentity) -> bool:
+            seen = look(one)
+            meant.kill()
+            meant.wait(30)
+            for _ in range(200):  # others start processes too
+                LAST_PID.write_text(str(one.pid - 1))
+                heirs.append(stack.enter_context(waiting_child()))
+                if heirs[-1].pid == one.pid:
+                    break
+                heirs[-1].kill()
+            return seen
+
+        monkeypatch.setattr(identity_module, "is_alive", replaced_after_the_look)
+        assert not send_signal(former, signal.SIGKILL)
+        if heirs[-1].pid != former.pid:
+            pytest.skip("the pid was not to be had again")
+        assert heirs[-1].poll() is None
 
 
 def test_a_signal_reaches_the_process_that_is_meant() -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Final
 
+from python_mcp_server import processes
+
 SIGNAL: Final = int(signal.SIGINT if sys.platform == "win32" else signal.SIGTERM)
 _set_handler: Final = inspect.unwrap(signal.signal)
 _handler: Final = inspect.unwrap(signal.getsignal)
@@ -92,7 +94,7 @@ class CancelGate:
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         if self._job_id is None:
             if not self._requested:
-                os._exit(128 + SIGNAL)  # told to go from outside while idle
+                self._go()
             return
         if self._delivered:
             return
@@ -101,6 +103,13 @@ class CancelGate:
             self._cancel_task()
         elif self._inside_body(frame):
             self._raise()
+
+    def _go(self) -> None:
+        """Told to go from outside while idle: first what bodies have left running, for nobody else finds
+        orphans that hide once they are below this process no more."""
+        _set_handler(SIGNAL, signal.SIG_IGN)
+        processes.kill_tree(self._pid, with_root=False)
+        os._exit(128 + SIGNAL)
 
     def _raise(self) -> None:
         self._delivered = True

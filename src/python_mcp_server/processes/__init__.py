@@ -11,6 +11,8 @@ from python_mcp_server.processes.identity import (
     boot_id,
     identify,
     is_alive,
+    is_gone,
+    is_out_of_reach,
     send_signal,
 )
 from python_mcp_server.processes.kill import kill_tree
@@ -22,6 +24,8 @@ __all__ = [
     "boot_id",
     "identify",
     "is_alive",
+    "is_gone",
+    "is_out_of_reach",
     "kill_tree",
     "send_signal",
     "tree",

@@ -70,6 +70,16 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identify(identity.pid) == identity
 
 
+def is_out_of_reach(identity: ProcessIdentity) -> bool:
+    """Whether it is of another pid namespace of this boot: if it still lives, nobody here can know."""
+    return identity.boot_id == boot_id() and identity.pid_namespace != _pid_namespace()
+
+
+def is_gone(identity: ProcessIdentity) -> bool:
+    """Whether this process surely runs no more."""
+    return not is_out_of_reach(identity) and not is_alive(identity)
+
+
 def read_stat(pid: int) -> Stat | None:
     """Read /proc/<pid>/stat, on Linux; None where there is no such process.
 

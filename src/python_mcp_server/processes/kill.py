@@ -1,4 +1,13 @@
-"""The end of a process tree."""
+"""The end of a process tree.
+
+    look, stop the root and whoever is new ──▶ nobody new ──▶ kill them ──▶ look: all gone ──▶ kill the root
+           ▲      │                                               │
+           └──────┴─────────────── somebody new ──────────────────┴─▶ kill whoever is found on sight
+
+Nobody is killed before all are stopped, so nobody can answer the death of another: with a new process, or
+with the next step of a script. The root goes last, for its orphans are found below it. One that is alone
+is not stopped: should we be killed ourselves in that instant, nobody would wake it up again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar, TypeVarTuple
 
 from python_mcp_server.model import ProcessIdentity
@@ -26,6 +35,8 @@ _POLL_S: Final = 0.002
 _EMPTY_LOOKS: Final = 100
 """So many looks without a member are the end even if strangers ended during each of them. Measured:
 a look after the first takes 0.2 ms, and a process that forks and leaves is met within a few."""
+_STOPPING_LOOKS: Final = 300
+"""Whoever still has new members after so many looks is killed on sight; guessed, about 0.1 s."""
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
 _KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -38,9 +49,6 @@ def kill_tree(
     wait_s: float = 5.0,
 ) -> list[int]:
     """Kill a process tree and wait until it is gone. Blocks.
-
-    The root is stopped first, so that it starts nothing new; then whoever is found is killed until
-    nobody is found any more; the root comes last, for its orphans stay findable below it.
 
     Args:
         root: The root: a worker, or a script's first process. Its identity where it may be gone
@@ -58,20 +66,12 @@ def kill_tree(
     if isinstance(root, ProcessIdentity) and root != identity_of(root.pid, root.start_ticks):
         return []  # of another boot or namespace: its pid belongs to somebody else here
     deadline = time.monotonic() + wait_s
-    identity = _insist(deadline, identify, root) if isinstance(root, int) else root
-    doomed = [identity] if with_root and identity is not None else []
-    spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
-    try:
-        for one in doomed:
-            _send(one, _STOP, deadline)
-        survivors = _kill_members(root if identity is None else identity, job_id, deadline, spared)
-    finally:
-        for one in doomed:
-            _send(one, _KILL, deadline)
-    return _await_gone([*survivors, *doomed], deadline)
+    identity = insist(deadline, identify, root) if isinstance(root, int) else root
+    hunt = _Hunt(root if identity is None else identity, job_id, with_root=with_root, deadline=deadline)
+    return hunt.end()
 
 
-def _insist(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
+def insist(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
     """Do this, again while there is a shortage: a tree is ended whole, or whoever asked is told."""
     while True:
         try:
@@ -80,6 +80,98 @@ def _insist(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
             if error.errno not in SHORTAGES or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)
+
+
+class _Hunt:
+    """One tree, while it is ended."""
+
+    def __init__(
+        self, root: ProcessIdentity | int, job_id: str | None, *, with_root: bool, deadline: float
+    ) -> None:
+        self._root = root
+        self._job_id = job_id
+        self._deadline = deadline
+        self._doomed = [root] if with_root and isinstance(root, ProcessIdentity) else []
+        self._spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
+        self._caught: dict[ProcessIdentity, None] = {}  # a set that keeps the order
+        self._strangers: frozenset[int] = frozenset()
+        self._members: list[ProcessIdentity] = []
+        self._groups: frozenset[int] = frozenset()
+        self._over = False
+        self._empty_looks = 0
+
+    def end(self) -> list[int]:
+        """Stop all, kill all, and return the pids that are left at the deadline."""
+        try:
+            try:
+                self._stop_all()
+            finally:  # whatever fails: nobody may stay stopped
+                self._send(_KILL, reversed(self._caught))
+            self._kill_on_sight()
+            self._send(_KILL, self._doomed)
+            self._kill_on_sight()  # what it began in the last instant
+        finally:
+            self._send(_KILL, self._doomed)
+        return self._await_gone([*self._caught, *self._doomed])
+
+    def _stop_all(self) -> None:
+        """Stop every member, until a look finds nobody new."""
+        for _ in range(_STOPPING_LOOKS if _STOP is not None else 0):
+            outrun = bool(self._caught)
+            fresh = self._look()
+            if (not fresh and self._over) or time.monotonic() > self._deadline:
+                return
+            if fresh:
+                self._send(_STOP, self._doomed)
+                if outrun:
+                    self._signal_groups(_STOP)
+                self._send(_STOP, fresh)
+
+    def _kill_on_sight(self) -> None:
+        """Kill whoever is found until nobody is."""
+        self._empty_looks = 0
+        while True:
+            fresh = self._look()
+            if (self._over and not self._members) or time.monotonic() > self._deadline:
+                return
+            if fresh:
+                self._send(_STOP, self._doomed)
+                self._signal_groups(_KILL)
+                self._send(_KILL, reversed(fresh))  # the youngest may be gone in a moment
+            elif self._members:
+                time.sleep(_POLL_S)  # they are dying
+
+    def _look(self) -> list[ProcessIdentity]:
+        """Look once; return whoever was not seen before."""
+        self._members, self._strangers, complete, groups = insist(
+            self._deadline, scan, self._root, self._job_id, self._strangers
+        )
+        self._groups = groups - self._spared
+        fresh = [one for one in self._members if one not in self._caught]
+        self._caught.update(dict.fromkeys(fresh))
+        self._empty_looks = 0 if fresh else self._empty_looks + 1
+        self._over = complete or self._empty_looks >= _EMPTY_LOOKS
+        return fresh
+
+    def _signal_groups(self, number: int | None) -> None:
+        """One signal to a whole group cannot be outrun by forking. A group other than the root's was made
+        within the tree, for only a process itself or its parent moves it to another. A member was in it
+        a moment ago, so its number is not given to anybody else."""
+        for group in self._groups if number is not None else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number or _KILL)
+
+    def _send(self, number: int | None, identities: Iterable[ProcessIdentity]) -> None:
+        for identity in identities if number is not None else ():
+            with contextlib.suppress(PermissionError):  # not ours: it is named among the survivors
+                insist(self._deadline, send_signal, identity, number or _KILL)
+
+    def _await_gone(self, identities: list[ProcessIdentity]) -> list[int]:
+        waiting = [one for one in dict.fromkeys(identities) if insist(self._deadline, is_alive, one)]
+        while waiting and time.monotonic() < self._deadline:
+            time.sleep(_POLL_S)
+            waiting = [one for one in waiting if insist(self._deadline, is_alive, one)]
+        return [identity.pid for identity in waiting]
 
 
 def _groups_to_spare(root_pid: int, *, with_root: bool) -> frozenset[int]:
@@ -94,47 +186,3 @@ def _group_of(pid: int) -> int:
         return getpgid(pid) if getpgid else 0
     except OSError:
         return 0  # gone, or not ours
-
-
-def _kill_groups(groups: frozenset[int]) -> None:
-    """One signal to a whole group cannot be outrun by forking. A group other than the root's was made
-    within the tree, for only a process itself or its parent moves it to another."""
-    for group in groups:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, _KILL)
-
-
-def _kill_members(
-    root: ProcessIdentity | int, job_id: str | None, deadline: float, spared: frozenset[int]
-) -> list[ProcessIdentity]:
-    strangers: frozenset[int] = frozenset()
-    members: list[ProcessIdentity] = []
-    empty_looks = 0
-    while True:
-        dying = members
-        members, strangers, complete, groups = _insist(deadline, scan, root, job_id, strangers)
-        _kill_groups(groups - spared)
-        empty_looks = 0 if members else empty_looks + 1
-        if (not members and complete) or empty_looks == _EMPTY_LOOKS or time.monotonic() > deadline:
-            return members
-        for member in reversed(members):  # the youngest may be gone in a moment
-            _send(member, _KILL, deadline)
-        if members and members == dying:
-            time.sleep(_POLL_S)
-
-
-def _send(identity: ProcessIdentity, number: int | None, deadline: float) -> None:
-    if number is None:
-        return
-    try:
-        _insist(deadline, send_signal, identity, number)
-    except PermissionError:
-        return  # not ours: it is named among the survivors
-
-
-def _await_gone(identities: list[ProcessIdentity], deadline: float) -> list[int]:
-    waiting = [identity for identity in identities if _insist(deadline, is_alive, identity)]
-    while waiting and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-        waiting = [identity for identity in waiting if _insist(deadline, is_alive, identity)]
-    return [identity.pid for identity in waiting]

@@ -1,0 +1,18 @@
+"""The tests that the page on reliability names are there."""
+
+from __future__ import annotations
+
+import re
+
+from tests.helpers import ROOT
+
+
+def test_every_test_that_the_page_on_reliability_names_exists() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = {
+        name for source in sources for name in re.findall(r"^(?:async )?def (test_\w+)", source, re.MULTILINE)
+    }
+    assert len(named) > 50
+    assert named <= defined
