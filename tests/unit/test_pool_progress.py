@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from python_mcp_server.model import JobProgress
-from python_mcp_server.pool.progress import ProgressGate
+from python_mcp_server.pool.progress import ProgressGate, bounded
 from tests.helpers import eventually
 
 
@@ -62,6 +62,31 @@ def test_what_finds_no_room_at_the_end_is_given_back_to_go_before_the_outcome():
     gate = ProgressGate(wire.offer)
     gate.open()(JobProgress(7))
     assert gate.close() == JobProgress(7)
+
+
+def test_the_last_report_is_known_after_the_end_also_where_the_pipe_had_no_room():
+    wire = Wire()
+    gate = ProgressGate(wire.offer)
+    report = gate.open()
+    report(JobProgress(1))
+    wire.room = False
+    report(JobProgress(2))
+    gate.close()
+    assert gate.last == JobProgress(2)
+    gate.open()
+    assert gate.last is None
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+def test_a_message_is_text_and_not_too_long_whatever_the_body_gave():
+    assert bounded(JobProgress(1, 2, "x" * 10_000)).message == "x" * 800
+    shown = bounded(JobProgress(1, 2, Unspeakable()))  # type: ignore[arg-type]
+    assert shown.message == "<its text cannot be made: LookupError>"
+    assert bounded(JobProgress(1)) == JobProgress(1)
 
 
 def test_a_report_for_a_body_that_has_ended_is_dropped_also_while_the_next_one_runs():

@@ -34,9 +34,14 @@ class InlineLane:
         self._task: asyncio.Task[Any] | None = None
 
     def dispatch(
-        self, call: Call, on_progress: Callable[[JobProgress], None], on_outcome: Callable[[Outcome], None]
+        self,
+        call: Call,
+        on_progress: Callable[[JobProgress], None],
+        on_outcome: Callable[[Outcome], None],
+        announce: Callable[[], None],
     ) -> None:
         """Start the body; `on_outcome` is called once, whatever happens."""
+        announce()
         loop = asyncio.get_running_loop()
         job = context.JobContext(call.job_id, call.label, call.folder, on_progress)
         self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")

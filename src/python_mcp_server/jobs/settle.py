@@ -6,17 +6,22 @@ whatever the body still said.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.results import to_json
-from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, Usage, utc_now
+from python_mcp_server.model import MB, Failure, Job, JobProgress, JobState, Outcome, Usage, utc_now
 
 if TYPE_CHECKING:
-    from python_mcp_server.store.contract import JobStore
+    from collections.abc import Callable
 
-COMMIT: Final = "python_mcp_server.jobs.settle:commit"
-"""How the worker of a kept job finds `commit`, without the pool knowing this module."""
+    from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.files import FileJobStore
+
+KEPT_RECORD: Final = "python_mcp_server.jobs.settle:KeptRecord"
+"""How the worker of a kept job finds its record, without the pool knowing this module."""
 
 _LIMIT_SENTENCES: Final = {
     "time_limit": "the job was ended at its time limit",
@@ -24,9 +29,9 @@ _LIMIT_SENTENCES: Final = {
 }
 
 
-def settled(job: Job, outcome: Outcome) -> Job:
+def _settled(job: Job, outcome: Outcome, result: tuple[Any, str | None]) -> Job:
     """Return the job in the terminal state that this outcome, or its verdict, gives it."""
-    job = job.evolve(completed_at=utc_now(), message=None)
+    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
@@ -34,16 +39,45 @@ def settled(job: Job, outcome: Outcome) -> Job:
         return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
     if outcome.failure is not None:
         return _failed(job, outcome.failure)
-    result, note = to_json(outcome.value)
-    return job.evolve(status=JobState.COMPLETED, result=result, result_note=note)
+    return job.evolve(status=JobState.COMPLETED, result=result[0], result_note=result[1])
 
 
 def _failed(job: Job, failure: Failure) -> Job:
     if failure.kind == "exception":
         error = failure.sentence + (f"\n\n{failure.traceback_text}" if failure.traceback_text else "")
     else:
-        error = failure.message
-    return job.evolve(status=JobState.FAILED, error=error, error_kind=failure.kind)
+        error = failure.message + (_memory(job.usage) if failure.kind == "worker_died" else "")
+    return job.evolve(
+        status=JobState.FAILED, error=error, error_kind=failure.kind, rpc_error=failure.rpc_error
+    )
+
+
+def _memory(usage: Usage | None) -> str:
+    """What was seen of its memory last: the kernel may have ended it for want of that."""
+    if usage is None or not usage.rss_bytes:
+        return ""
+    return (
+        f" (its last memory was {usage.rss_bytes / MB:.0f} MB, its peak {usage.peak_rss_bytes / MB:.0f} MB)"
+    )
+
+
+def _result(outcome: Outcome) -> tuple[Any, str | None]:
+    """The value as JSON, and a note. The value's own code may run here, so never under a lock."""
+    if outcome.cancelled or outcome.failure is not None:
+        return None, None
+    try:
+        return to_json(outcome.value)
+    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
+        return None, f"the result, a {type(outcome.value).__qualname__}, has no text: {type(error).__name__}"
+
+
+def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
+    """The latest usage, with what only the process before could see: its peak."""
+    if former is None or latest is None:
+        return latest or former
+    peak_bytes = max(former.peak_rss_bytes, latest.peak_rss_bytes)
+    cpu_s = max(former.cpu_seconds, latest.cpu_seconds)
+    return replace(latest, peak_rss_bytes=peak_bytes, cpu_seconds=cpu_s)
 
 
 def settle(
@@ -54,6 +88,7 @@ def settle(
     progress: JobProgress | None = None,
     usage: Usage | None = None,
     tree_gone: bool = True,
+    only_if: Callable[[Job], bool] | None = None,
 ) -> Job:
     """Write the terminal state of a job, unless it has one; return what stands.
 
@@ -63,34 +98,91 @@ def settle(
         outcome: How its body ended.
         progress: The last progress, where it is known.
         usage: The last sample, where it is known.
+        only_if: Asked of what then stands; where it says no, nothing is written.
         tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
-            is not settled: the job is returned as it is, and the tree must be ended first.
+            is not settled: the job is returned unfinished, and the tree must be ended first.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
     """
+    result = _result(outcome)
 
     def change(job: Job) -> Job:
-        if job.ending is not None and not tree_gone:
+        if only_if is not None and not only_if(job):
             return job
-        done = settled(job, outcome)
-        return done.evolve(progress=progress or job.progress, usage=usage or job.usage)
+        now = job.evolve(progress=progress or job.progress, usage=_merged(job.usage, usage))
+        if job.ending is not None and not tree_gone:
+            return job if now == job else now
+        return _settled(now, outcome, result)
 
     return store.update(job_id, change)
 
 
-def commit(job_id: str, outcome: Outcome, sink: dict[str, Any]) -> None:
-    """Settle a kept job from inside its worker, whose parent is gone.
+class KeptRecord:
+    """The record of a kept job in the hands of its worker, once the server is gone.
 
-    Args:
-        job_id: The job.
-        outcome: How its body ended.
-        sink: `{"home": ..., "lock_s": ..., "fsync": ...}` of the file store.
+    Attributes:
+        grace_s: How long a cancelled body may clean up.
     """
-    from python_mcp_server.store.files import FileJobStore
 
-    store = FileJobStore(Path(sink["home"]), lock_s=sink["lock_s"], fsync=sink["fsync"])
-    try:
-        settle(store, job_id, outcome)
-    finally:
-        store.close()
+    def __init__(self, job_id: str, sink: dict[str, Any]) -> None:
+        """Take note of where it lies; nothing is opened yet.
+
+        Args:
+            job_id: The job.
+            sink: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store.
+        """
+        self.grace_s: float = sink["grace_s"]
+        self._job_id = job_id
+        self._sink = sink
+        self._store: FileJobStore | None = None
+
+    def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
+        """Write how far the job is.
+
+        Returns:
+            Whether it must end: there is a verdict on it, or somebody has settled it.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+
+        def change(job: Job) -> Job:
+            if job.ending is not None:
+                return job
+            now = job.evolve(
+                background=True,
+                progress=progress or job.progress,
+                usage=_merged(job.usage, usage),
+            )
+            return job if now == job else now
+
+        job = self._open().update(self._job_id, change)
+        return job.status.terminal or job.ending is not None
+
+    def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
+        """Settle it. A verdict is left unsettled: this process, the last of the job, still lives, and
+        whoever reads the job once it is gone settles that verdict.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+        store = self._open()
+        settle(store, self._job_id, outcome, progress=progress, usage=usage, tree_gone=False)
+
+    def close(self) -> None:
+        """Bring the list for people up to date."""
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> FileJobStore:
+        """Return the store; one that is not there, such as on a disk that is gone, is not made anew."""
+        from python_mcp_server.store.files import FileJobStore
+        from python_mcp_server.store.layout import Layout
+
+        home = Path(self._sink["home"])
+        if not Path(Layout(str(home)).jobs).is_dir():
+            raise StoreError(f"There is no store in {home} any more; bring it back, or start the job again")
+        if self._store is None:
+            self._store = FileJobStore(home, lock_s=self._sink["lock_s"], fsync=self._sink["fsync"])
+        return self._store

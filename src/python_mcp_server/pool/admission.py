@@ -1,4 +1,5 @@
-"""Who may have a lane now: so many calls that somebody waits for, so many that were handed over."""
+"""Who may have a lane now: so many calls that somebody waits for. Background jobs come with leave of
+their own, which `jobs` gives for all servers of a home together."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from python_mcp_server.pool.lane import Lane
-    from python_mcp_server.settings import Settings
 
 
 @dataclass(slots=True, eq=False)
@@ -22,35 +22,27 @@ class Waiter:
 
 
 class Admission:
-    """The limits of a pool, beside the lanes that count."""
+    """The limit of a pool, beside the lanes that count."""
 
-    def __init__(self, settings: Settings, busy: Collection[Lane], background: Collection[Lane]) -> None:
-        self._settings = settings
+    def __init__(self, limit: int, busy: Collection[Lane]) -> None:
+        self._limit = limit
         self._busy = busy
-        self._background = background
 
     def admits(self, *, background: bool) -> bool:
         """Whether one more call of this sort may have a lane."""
-        return self._room(background=background) > 0
+        return background or self._room > 0
 
-    def refusal(self, *, background: bool) -> str | None:
-        """Return why a call of this sort must wait, or None if it need not."""
-        if self.admits(background=background):
+    def refusal(self) -> str | None:
+        """Return why a call that somebody waits for must wait, or None if it need not."""
+        if self._room > 0:
             return None
-        limit = self._limit(background=background)
-        if background:
-            running = len(self._background)
-            return f"waiting for its turn: {running} background jobs run, the limit is {limit}"
-        return f"waiting for a free lane: {len(self._busy)} calls run, the limit is {limit}"
+        return f"waiting for a free lane: {len(self._busy)} calls run, the limit is {self._limit}"
 
     def count(self, waiting: Iterable[Waiter]) -> int:
         """Return how many of those who wait may have a lane now."""
         kinds = [waiter.background for waiter in waiting]
-        return sum(min(kinds.count(kind), max(0, self._room(background=kind))) for kind in (False, True))
+        return kinds.count(True) + min(kinds.count(False), max(0, self._room))
 
-    def _limit(self, *, background: bool) -> int:
-        return self._settings.max_background_jobs if background else self._settings.max_lanes
-
-    def _room(self, *, background: bool) -> int:
-        running = self._background if background else self._busy
-        return max(1, self._limit(background=background)) - len(running)
+    @property
+    def _room(self) -> int:
+        return max(1, self._limit) - len(self._busy)

@@ -21,14 +21,19 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
+def lead_session() -> None:
+    """Give this process a session of its own: no signal to the server's group ends it from now on, so it
+    can clear away what it makes."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
 def confine() -> Any:
-    """Give this process a session, a null stdin and streams of its own, once its logs are open.
+    """Give this process a null stdin and streams of its own, once its logs are open.
 
     Returns:
         The C library, for `flush_output`; None where it cannot be reached.
     """
-    if hasattr(os, "setsid"):
-        os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
@@ -102,6 +107,8 @@ def _closed() -> bool:
 
 def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
     """Let a job's folder have the lane's present logs, where it has no files of that name."""
+    if not Path(log_folder).is_dir():
+        return  # the lane is cleared away, or all of the home is gone: it must not come back half
     Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in STREAMS:
         source, target = Path(log_folder, name), Path(job_folder, name)
@@ -121,6 +128,19 @@ def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
         link_logs(log_folder, job_folder)
     except OSError as error:
         _log.warning("the output in %s is not kept: %s", job_folder, error)
+
+
+def move_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Do what `link_logs` does, and take the lane's folder away if the job has these very files: then
+    even a worker that is killed leaves nothing behind. It writes through its descriptors as before.
+
+    Raises:
+        OSError: The job's folder cannot be written.
+    """
+    link_logs(log_folder, job_folder)
+    pairs = [(Path(log_folder, name), Path(job_folder, name)) for name in STREAMS]
+    if all(source.exists() and target.exists() and source.samefile(target) for source, target in pairs):
+        remove_logs(str(log_folder))
 
 
 def remove_logs(log_folder: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -70,6 +71,7 @@ class LaneExecutor:
         """
         self._released = self._ready = False
         self._context = _Context()
+        resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
         self.front, worker_ends = open_channel(self._context)
         wiring = worker.Wiring(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
@@ -144,6 +146,20 @@ class LaneExecutor:
             self._released = True
             self._loky.shutdown(wait=False, kill_workers=True)
             self._close_wires()
+
+
+def _start_apart(path: str, args: list[str], descriptors: list[int]) -> Any:
+    """Start loky's resource tracker in a session of its own: SIGKILL of the server's group spares it, and
+    it removes the names of semaphores that a worker was about to open."""
+    process = subprocess.Popen(
+        args, executable=path, pass_fds=descriptors, restore_signals=False, start_new_session=True
+    )
+    process.returncode = 0  # it outlives us, and nobody waits for it
+    return (process.pid, None) if hasattr(resource_tracker._resource_tracker, "_proc_handle") else process.pid
+
+
+if sys.platform != "win32":
+    resource_tracker.spawnv_passfds = _start_apart
 
 
 def _consume(future: Any) -> None:

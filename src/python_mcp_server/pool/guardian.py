@@ -6,6 +6,7 @@ Both are watched, for a process that the server forked can hold the pipe open.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from python_mcp_server.pool.channel import WINDOWS, FrameParser, Kind
 
+_log: Final = logging.getLogger(__name__)
 _AGAIN_MS: Final = 20
 """Between two signals of one cancel, while it lands in code that must not be interrupted."""
 
@@ -25,7 +27,7 @@ _PARENT_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What the guardian calls, in its own thread."""
+    """What the guardian calls, in its own thread; `orphaned` comes last, and never returns."""
 
     keep: Callable[[bytes], None]
     record: Callable[[str, str], None]
@@ -103,8 +105,9 @@ class Guardian:
                 while self._cancelling:
                     self._cancel_again()
                     threading.Event().wait(_AGAIN_MS / 1000)
-        except (EOFError, OSError):
-            self._duties.orphaned()
+        except (EOFError, OSError) as end:
+            _log.debug("the parent is gone: %r", end)
+        self._duties.orphaned()
 
 
 def _open_pidfd(pid: int) -> int:

@@ -178,9 +178,20 @@ class Lane:
     # ---- calls
 
     def dispatch(
-        self, call: Call, on_progress: Callable[[JobProgress], None], on_outcome: Callable[[Outcome], None]
+        self,
+        call: Call,
+        on_progress: Callable[[JobProgress], None],
+        on_outcome: Callable[[Outcome], None],
+        announce: Callable[[], None],
     ) -> None:
-        """Send a call to the idle worker; `on_outcome` is called once, whatever happens.
+        """Send a call to the idle worker.
+
+        Args:
+            call: The call.
+            on_progress: Hears its progress.
+            on_outcome: Is called once, whatever happens.
+            announce: Is called before the call is sent, to `record` and `keep` it: a body that has
+                started is known for what it is, even if this process ends before its next step.
 
         Raises:
             InvalidInput: An argument cannot be sent; the lane is idle still.
@@ -194,6 +205,7 @@ class Lane:
         self._on_progress = on_progress
         self._on_outcome = on_outcome
         self._call_bytes = len(frame)
+        announce()
         self._send(self._calls, frame)
 
     def keep(self, sink: str, sink_args: Any) -> None:

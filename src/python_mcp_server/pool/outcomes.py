@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import traceback
@@ -24,10 +25,22 @@ def failure_of(error: BaseException) -> Failure:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     # SystemExit and its like would end the front instead of telling it: they go as RemoteError
     pickled = _travelling(error) if isinstance(error, Exception) else None
-    return Failure(name, _text(error), _traceback(error), pickled)
+    return Failure(name, _text(error), _traceback(error), pickled, rpc_error=_rpc_error(error))
 
 
-def _text(error: BaseException) -> str:
+def _rpc_error(error: BaseException) -> dict[str, Any] | None:
+    """What the SDK's `MCPError` says; it is known by its name, for nothing here loads the SDK."""
+    if ("mcp.shared.exceptions", "MCPError") not in {(k.__module__, k.__name__) for k in type(error).__mro__}:
+        return None
+    try:
+        said = cast("Any", error).error
+        facts = {"code": said.code, "message": said.message, "data": said.data}
+        return json.loads(json.dumps(facts, default=_text))
+    except Exception:  # noqa: BLE001  the body's data may refuse in any way: then it is told of as a text
+        return None
+
+
+def _text(error: object) -> str:
     try:
         return str(error)[:_TEXT_LIMIT]
     except BaseException as broken:  # noqa: BLE001  the exception's own __str__: report that it is broken

@@ -8,8 +8,9 @@
         │          spares, queue
         └── release, hand_over, retire            Sampler ◀─ psutil ─── the worker's tree
 
-Two limits: lanes that somebody waits for (`max_lanes`), and lanes whose call was handed over, which
-the manager admits. A lane moves from the first to the second by `hand_over`, which never fails.
+The pool limits the lanes that somebody waits for (`max_lanes`). Those whose call was handed over are
+admitted by the manager, for all servers of a home together. A lane moves from the first to the second
+by `hand_over`, which never fails.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Pool:
         self._idle: list[Lane] = []
         self._busy: set[Lane] = set()
         self._background: set[Lane] = set()
-        self._admission = Admission(settings, self._busy, self._background)
+        self._admission = Admission(settings.max_lanes, self._busy)
         self._broken: set[Lane] = set()
         self._starting = 0
         self._unready: set[Lane] = set()
@@ -93,9 +94,9 @@ class Pool:
             self._starting += 1
             self._spawn(self._start_lane(), "lane-start")
 
-    def full(self, *, background: bool) -> str | None:
-        """Return why a call of this sort must wait, or None if it need not."""
-        return self._admission.refusal(background=background)
+    def full(self) -> str | None:
+        """Return why a call that somebody waits for must wait for a lane, or None if it need not."""
+        return self._admission.refusal()
 
     def take_idle(self, *, background: bool = False) -> Lane | None:
         """Return an idle lane at once, or None; the spare is replaced behind the caller's back."""

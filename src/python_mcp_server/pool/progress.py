@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from python_mcp_server.model import JobProgress
@@ -12,17 +14,24 @@ from python_mcp_server.model import JobProgress
 INTERVAL_S: Final = 0.05
 """Between two reports that travel: 20 a second is more than any reader shows."""
 
+_MESSAGE_LIMIT: Final = 800
+"""Characters of a progress message that travel, so that the frame goes through the pipe whole."""
+
 
 class ProgressGate:
     """Lets at most one report per interval through; the latest wins, and `close` lets the last out.
 
     A report that comes too early is held, and a helper thread sends it when the interval is over,
     even if the body then computes in silence. The thread starts with the first held report.
+
+    Attributes:
+        last: What the present body, or the one that ended last, reported last; sent or not.
     """
 
     def __init__(self, send: Callable[[JobProgress], bool]) -> None:
         self._send = send
         self._lock = threading.Lock()
+        self.last: JobProgress | None = None
         self._held: JobProgress | None = None
         self._next_at = 0.0
         self._turn = 0
@@ -36,7 +45,7 @@ class ProgressGate:
             What takes its reports, and never blocks. Once the body has ended, what threads that it
             left behind still report is dropped: the next body is another job's.
         """
-        self._held = None
+        self._held = self.last = None
         self._next_at = 0.0
         self._turn = turn = self._turn + 1
 
@@ -47,7 +56,7 @@ class ProgressGate:
         return report
 
     def _report(self, progress: JobProgress) -> None:
-        self._held = progress
+        self._held = self.last = progress
         if time.monotonic() >= self._next_at:
             self._flush()
         elif not self._wake.is_set():
@@ -80,3 +89,26 @@ class ProgressGate:
             while self._held is not None:
                 time.sleep(max(0.0, self._next_at - time.monotonic()))
                 self._flush()
+
+
+def bounded(progress: JobProgress) -> JobProgress:
+    """Return the progress with a message that is text, and not longer than a reader shows."""
+    if progress.message is None:
+        return progress
+    try:
+        message = str(progress.message)[:_MESSAGE_LIMIT]
+    except Exception as broken:  # noqa: BLE001  the body's own code; neither it nor its report may fail for that
+        message = f"<its text cannot be made: {type(broken).__name__}>"
+    return replace(progress, message=message)
+
+
+def finite(progress: JobProgress) -> JobProgress | None:
+    """Return the progress as JSON can say it: without a total that is no finite number, None without
+    a current."""
+    try:
+        if not math.isfinite(progress.current):
+            return None
+        endless = progress.total is not None and not math.isfinite(progress.total)
+    except OverflowError:  # too big for a float, and so for most readers of JSON
+        return None
+    return replace(progress, total=None) if endless else progress

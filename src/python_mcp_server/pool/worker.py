@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import struct
 import threading
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from python_mcp_server.model import Call, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.bodies import Bodies
 from python_mcp_server.pool.body_loop import BodyLoop
-from python_mcp_server.pool.cancellation import CancelGate
+from python_mcp_server.pool.cancellation import SIGNAL, CancelGate
 from python_mcp_server.pool.channel import (
     PIPE_ATOM,
     READ_SIZE,
@@ -33,13 +34,24 @@ from python_mcp_server.pool.channel import (
     WorkerEnds,
     pack,
 )
-from python_mcp_server.pool.confinement import LaneLogs, confine, flush_output, hand_logs, remove_logs
+from python_mcp_server.pool.confinement import (
+    LaneLogs,
+    confine,
+    flush_output,
+    hand_logs,
+    lead_session,
+    move_logs,
+    remove_logs,
+)
 from python_mcp_server.pool.guardian import Duties, Guardian
-from python_mcp_server.pool.progress import ProgressGate
+from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
+from python_mcp_server.pool.progress import ProgressGate, bounded
+from python_mcp_server.pool.trackers import leave_trackers
 
 _log: Final = logging.getLogger(__name__)
-_MESSAGE_LIMIT: Final = 800
-"""Characters of a progress message that travel, so that the frame goes through the pipe whole."""
+_UNREAD_S: Final = 2.0
+"""What the main thread of an orphan gets to read a kept call that is in its pipe; guessed. It ends by
+itself at the end of the pipe, unless a process that the server forked holds that open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +71,10 @@ class _Holder:
 
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
+    lead_session()
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
-    _leave_trackers()
+    leave_trackers()
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
     _Holder.worker = Worker(wiring, logs, libc)
@@ -92,9 +105,12 @@ class Worker:
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
-        self._keep: tuple[str, str, Any] | None = None
+        self._kept: Kept | None = None
         self._durable: tuple[str, str] | None = None
         self._orphaned = False
+        self._orphan_ended = threading.Event()
+        self._nothing_unread = threading.Event()
+        self._cpu_s = self._cpu_base_s = 0.0
         duties = Duties(self._on_keep, self._on_record, self._cancel_gate.request, self._on_orphaned)
         self._guardian = Guardian(wiring.ends.control, wiring.parent_pid, duties)
         wiring.ends.up._reader.close()  # else this process would never see that nobody reads
@@ -108,13 +124,14 @@ class Worker:
 
     def serve(self) -> None:
         """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
-        self._up.send(pack(Kind.READY, pickle.dumps((self._pid, _cpu_seconds()))))
+        self._cpu_s = _cpu_seconds()
+        self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
         try:
             self._read_frames()
         except BaseException:  # noqa: BLE001  loky would keep the process, and the call would never end
             _log.exception("the worker cannot go on")
             os._exit(1)
-        _leave_to_guardian()
+        self._leave_to_guardian()
 
     def _read_frames(self) -> None:
         parser = FrameParser()
@@ -141,11 +158,8 @@ class Worker:
             self._send(Outcome(failure=outcomes.failure_of(error)))
             return
         os.environ[processes.JOB_VARIABLE] = call.job_id
-        with self._lock:
-            self._job_id, self._ended = call.job_id, None
-            self._logs.refresh()
-            if self._durable is not None and self._durable[0] == call.job_id:
-                hand_logs(self._log_folder, self._durable[1])
+        if not self._begin(call.job_id):
+            self._leave_to_guardian()
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open())
         token = context.enter_job(job, whole_process=True)
         outcome = self._run_body(call)
@@ -157,6 +171,20 @@ class Worker:
         if job.keep or job.touched:
             outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
         self._finish(call.job_id, outcome, unsent)
+
+    def _begin(self, job_id: str) -> bool:
+        """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
+        with self._lock:
+            if self._orphaned and (self._kept is None or self._kept.job_id != job_id):
+                return False
+            self._job_id, self._ended = job_id, None
+            self._cpu_base_s = self._cpu_s
+            self._logs.refresh()
+            if self._durable is not None and self._durable[0] == job_id:
+                hand_logs(self._log_folder, self._durable[1])
+            if self._orphaned:
+                self._nothing_unread.set()
+        return True
 
     def _run_body(self, call: Call) -> Outcome:
         gate = self._cancel_gate
@@ -179,18 +207,29 @@ class Worker:
             self._job_id, self._ended = None, (job_id, outcome)
             orphaned = self._orphaned
         if orphaned:
-            self._commit_and_leave()
+            signal.signal(SIGNAL, signal.SIG_IGN)  # whoever cancels it now waits until it is gone
+            self._orphan_ended.set()
+            self._leave_to_guardian()
         try:
             if unsent is not None:
                 self._up.send(_progress_frame(unsent))
             self._send(outcome)
         except BrokenPipeError:
-            _leave_to_guardian()
+            self._leave_to_guardian()
+
+    def _leave_to_guardian(self) -> NoReturn:
+        """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
+        self._nothing_unread.set()
+        while True:
+            threading.Event().wait()
 
     def _send(self, outcome: Outcome) -> None:
-        self._up.send(pack(Kind.OUTCOME, struct.pack("!d", _cpu_seconds()) + outcomes.encode(outcome)))
+        self._cpu_s = _cpu_seconds()
+        self._up.send(pack(Kind.OUTCOME, struct.pack("!d", self._cpu_s) + outcomes.encode(outcome)))
 
     def _offer_progress(self, progress: JobProgress) -> bool:
+        if self._orphaned:
+            return True  # nobody hears it; the record gets the last one
         frame = _progress_frame(progress)
         return len(frame) > PIPE_ATOM or self._up.offer(frame)
 
@@ -198,7 +237,7 @@ class Worker:
 
     def _on_keep(self, payload: bytes) -> None:
         with self._lock:
-            self._keep = pickle.loads(payload)
+            self._kept = Kept(*pickle.loads(payload))
 
     def _on_record(self, job_id: str, folder: str) -> None:
         """Give the job the logs; if its body has not started yet, as soon as it does."""
@@ -208,54 +247,49 @@ class Worker:
                 hand_logs(self._log_folder, folder)
 
     def _on_orphaned(self) -> None:
-        """The parent is gone: leave now, or after the job that is kept."""
+        """The parent is gone: leave now, or after the job that is kept. Never returns."""
         with self._lock:
             self._orphaned = True
-            running = self._job_id
-            if running is not None and self._keep is not None and self._keep[0] == running:
-                return
-        if running is not None:
-            processes.kill_tree(self._pid, job_id=running, with_root=False)
-        self._commit_and_leave()
+            kept, job_id = self._kept, self._latest()
+        if kept is not None and kept.job_id != job_id:  # its call may be in the pipe, still unread
+            self._nothing_unread.wait(_UNREAD_S)
+            with self._lock:
+                job_id = self._latest()
+        try:
+            if kept is not None and kept.job_id == job_id:
+                Orphan(kept, self._body()).see_through()
+            end_rest(job_id, body_runs=self._job_id is not None)
+        except BaseException:  # noqa: BLE001
+            _log.exception("the worker of job %s left something undone", job_id)
+        finally:
+            remove_logs(self._log_folder)
+            os._exit(0)
 
-    def _commit_and_leave(self) -> None:
+    def _latest(self) -> str | None:
+        return self._ended[0] if self._ended else self._job_id
+
+    def _body(self) -> Body:
+        return Body(
+            cpu_base_s=self._cpu_base_s,
+            progress=lambda: self._progress.last,
+            await_end=self._await_end,
+            cancel=self._cancel_gate.request,
+            hand_output=self._hand_output,
+        )
+
+    def _await_end(self, wait_s: float) -> Outcome | None:
+        self._orphan_ended.wait(wait_s)
         with self._lock:
-            ended, keep = self._ended, self._keep
-            try:
-                if ended and keep and keep[0] == ended[0]:
-                    self._bodies.find(keep[1], None)(*ended, keep[2])
-            except BaseException:  # noqa: BLE001
-                _log.exception("the outcome of job %s could not be written", keep and keep[0])
-            finally:
-                remove_logs(self._log_folder)
-                os._exit(0)
+            return self._ended[1] if self._ended else None
 
-
-def _leave_trackers() -> None:
-    """Let go of the resource trackers: each lives as long as anyone holds its pipe, with the stdout and
-    stderr of the server, so a client would wait for their end until the last kept job is done."""
-    if WINDOWS:
-        return
-    from multiprocessing import resource_tracker
-
-    from loky.backend import resource_tracker as loky_tracker  # pyright: ignore[reportMissingTypeStubs]
-
-    trackers: list[Any] = [resource_tracker, loky_tracker]
-    for tracker in (module._resource_tracker for module in trackers):
-        if tracker._fd is not None:
-            os.close(tracker._fd)
-            tracker._fd = tracker._pid = None
-
-
-def _leave_to_guardian() -> NoReturn:
-    """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
-    while True:
-        threading.Event().wait()
+    def _hand_output(self) -> None:
+        if self._durable is not None:
+            move_logs(self._log_folder, self._durable[1])
 
 
 def _progress_frame(progress: JobProgress) -> bytes:
-    message = progress.message if progress.message is None else str(progress.message)[:_MESSAGE_LIMIT]
-    return pack(Kind.PROGRESS, pickle.dumps((progress.current, progress.total, message)))
+    shown = bounded(progress)
+    return pack(Kind.PROGRESS, pickle.dumps((shown.current, shown.total, shown.message)))
 
 
 def _enter(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
