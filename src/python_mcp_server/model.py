@@ -125,11 +125,16 @@ class Job:
         result_note: Says so where the body's value was no JSON and `result` is its text.
         error_kind: "exception", "worker_died", "memory_limit", "time_limit", "server_died",
             "no_worker" (the machine gave no process), "lost".
+        rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
         ending: The verdict of whoever is about to kill: "cancelled", "time_limit" or
             "memory_limit". Once it is set, only this verdict may be settled.
         owner: The process that settles it while it lives.
         worker: The process that runs the body.
         background: Whether it was handed over, so that it outlives its caller.
+        principal: Who created it, where the server knew; only they see it, and the account's owner.
+        call: What another server needs to start it, as long as it is queued and may be started by
+            another; see `jobs.recipe`.
+        missed_at: When somebody first saw its worker dead while its owner lived.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -143,6 +148,7 @@ class Job:
     message: str | None = None
     error: str | None = None
     error_kind: str | None = None
+    rpc_error: dict[str, Any] | None = None
     result: Any = None
     result_note: str | None = None
     progress: JobProgress | None = None
@@ -151,14 +157,21 @@ class Job:
     owner: ProcessIdentity | None = None
     worker: ProcessIdentity | None = None
     background: bool = False
+    principal: str | None = None
+    call: dict[str, Any] | None = None
+    missed_at: datetime | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
         """Return a copy with these fields changed."""
         return replace(self, **changes)
 
+    def belongs_to(self, principal: str | None) -> bool:
+        """Whether this principal may know of it; None, the account's owner, knows of all."""
+        return principal is None or self.principal == principal
+
     def to_json(self) -> dict[str, Any]:
-        """Return what tools show: only JSON types, no process identities."""
+        """Return what tools show: only JSON types, no process identities, no arguments."""
         return {
             "id": self.id,
             "label": self.label,
@@ -182,10 +195,14 @@ class Job:
             self.extra
             | self.to_json()
             | {
+                "rpc_error": self.rpc_error,
                 "ending": self.ending,
                 "owner": self.owner.to_json() if self.owner else None,
                 "worker": self.worker.to_json() if self.worker else None,
                 "background": self.background,
+                "principal": self.principal,
+                "call": self.call,
+                "missed_at": iso(self.missed_at),
             }
         )
 
@@ -196,18 +213,18 @@ class Job:
         Raises:
             KeyError, ValueError, TypeError: It is no record of a job.
         """
-        known = {f.name for f in fields(cls)}
-        plain = {key: value for key, value in data.items() if key in known}
+        plain = {key: value for key, value in data.items() if key in _KNOWN}
         plain["status"] = JobState(data["status"])
         plain["created_at"] = moment(data["created_at"]) or utc_now()
-        for key in ("started_at", "completed_at"):
+        for key in ("started_at", "completed_at", "missed_at"):
             plain[key] = moment(data.get(key))
         for key, kind in _NESTED.items():
             plain[key] = kind.from_json(data[key]) if data.get(key) else None
-        plain["extra"] = {key: value for key, value in data.items() if key not in known}
+        plain["extra"] = {key: value for key, value in data.items() if key not in _KNOWN}
         return cls(**plain)
 
 
+_KNOWN: Final = frozenset(f.name for f in fields(Job))
 _NESTED: Final[dict[str, Any]] = {
     "progress": JobProgress,
     "usage": Usage,
@@ -250,6 +267,7 @@ class Failure:
         pickled: The exception itself, only where it is proven to survive the trip.
         kind: The job's `error_kind`.
         exit_code: Of a worker that died; negative for a signal's number.
+        rpc_error: Of the SDK's `MCPError`: its code, message and data.
     """
 
     type_name: str
@@ -258,6 +276,7 @@ class Failure:
     pickled: bytes | None = None
     kind: str = "exception"
     exit_code: int | None = None
+    rpc_error: dict[str, Any] | None = None
 
     @property
     def sentence(self) -> str:

@@ -395,3 +395,7 @@ def slow(starts: str, seconds: float, env_vars: dict[str, str] | None = None) ->
 async def inline_wait(seconds: float) -> int:
     await asyncio.sleep(seconds)
     return os.getpid()
+
+
+def anything(*args: Any, **kwargs: Any) -> None:
+    """Take whatever comes."""

@@ -129,8 +129,9 @@ def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path)
                 await asyncio.sleep(0.01)
             waiting = await jobs.submit(AsyncJob(bodies.add, (1,)))
             assert waiting.status is JobState.PENDING
-            told = (await jobs.get(waiting.id)).message
-            assert told == "waiting for its turn: 1 background jobs run, the limit is 1"
+            while (told := (await jobs.get(waiting.id)).message) is None:
+                await asyncio.sleep(0.01)
+            assert told == "waiting for its turn: 1 background job runs on this machine, the limit is 1"
             assert await call(jobs, bodies.add, 1) == 2  # a call in its budget is none of them
             gate.touch()
             assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2

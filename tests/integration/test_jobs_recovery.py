@@ -6,11 +6,16 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.request import Request
@@ -18,7 +23,8 @@ from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, 
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, python
-from tests.helpers.managers import lines
+from tests.helpers.managers import lines, started_pids
+from tests.helpers.queueing import end_worker, kept_job_in, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 FRONT = """
@@ -82,6 +88,11 @@ def own() -> ProcessIdentity:
     return identity
 
 
+@pytest.fixture
+def gone(own: ProcessIdentity) -> ProcessIdentity:
+    return replace(own, start_ticks=own.start_ticks - 1)
+
+
 def running(
     store: FileJobStore, owner: ProcessIdentity, worker: ProcessIdentity | None, **facts: object
 ) -> Job:
@@ -122,7 +133,9 @@ def test_a_job_whose_owner_lives_is_left_to_it(home: Path):
         identity = identify(owner.pid)
         assert identity is not None
         job = running(store, identity, replace(identity, start_ticks=identity.start_ticks - 1))
-        assert recovered(store, job) == job
+        seen = recovered(store, job)
+        assert recovered(store, seen) == seen
+        assert (seen.status, seen.missed_at is None) == (JobState.RUNNING, False)
 
 
 def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Path, tmp_path: Path):
@@ -138,3 +151,97 @@ def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Pa
     eventually(lambda: jobs.get_blocking(job.id).status.terminal)
     ended = jobs.get_blocking(job.id)
     assert (ended.status, ended.result) == (JobState.COMPLETED, "done")
+
+
+def test_an_owner_that_is_stopped_does_not_keep_its_dead_workers_job_running(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(recovery, "_OWNER_GRACE", timedelta(seconds=0.3))
+    with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as stopped:
+        job = kept_job_in(home, stopped.ids[0])
+        stopped.stop(home)
+        end_worker(job)
+        jobs = JobManager()
+        assert jobs.get_blocking(job.id).status is JobState.RUNNING
+        eventually(lambda: jobs.get_blocking(job.id).status.terminal)
+        stopped.process.send_signal(signal.SIGCONT)
+    found = jobs.get_blocking(job.id)
+    assert (found.status, found.error_kind) == (JobState.FAILED, "worker_died")
+    assert (found.error or "").startswith("the worker process was ended by signal 9 (SIGKILL)")
+    assert "(its last memory was " in (found.error or "")
+
+
+def test_a_clock_that_was_set_back_gives_the_owner_its_time_anew(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    job = running(store, own, gone, missed_at=utc_now() + timedelta(days=1))
+    assert (recovered(store, job).missed_at or utc_now()) <= utc_now()
+    late = running(store, own, gone, missed_at=utc_now() - timedelta(seconds=6), background=True)
+    assert recovered(store, late).error_kind == "worker_died"
+
+
+def test_a_job_that_somebody_took_on_since_it_was_read_is_not_settled(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    job = running(store, gone, gone, background=True)
+    store.update(job.id, lambda found: found.evolve(owner=own, worker=own))
+    assert recovered(store, job).status is JobState.RUNNING
+
+
+def test_a_listing_settles_what_has_ended_unseen(home: Path, gone: ProcessIdentity):
+    store, jobs = FileJobStore(home), JobManager()
+    first, second = (running(store, gone, gone, background=True) for _ in range(2))
+    failed, _ = jobs.list_blocking(JobState.FAILED)
+    assert {job.id for job in failed} == {second.id, first.id}
+    third = running(store, gone, gone, background=True)
+    assert jobs.list_blocking(JobState.RUNNING) == ([], False)
+    found = store.get(third.id)
+    assert found is not None
+    assert found.status is JobState.FAILED
+
+
+def test_a_store_that_cannot_be_written_shows_the_job_as_it_stands(home: Path, gone: ProcessIdentity):
+    class Full(FileJobStore):
+        def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
+            raise StoreError(f"job {job_id}: no space left for {change}")
+
+    job = running(FileJobStore(home), gone, gone, background=True)
+    jobs = JobManager(Full(home))
+    assert jobs.get_blocking(job.id) == job
+    assert jobs.list_blocking() == ([job], False)
+
+
+def test_two_who_read_at_once_tell_the_same_end(home: Path, gone: ProcessIdentity):
+    job = running(FileJobStore(home), gone, gone, background=True)
+    together, found = threading.Barrier(4), list[Job]()
+
+    def read() -> None:
+        jobs = JobManager()
+        together.wait(60)
+        found.append(jobs.get_blocking(job.id))
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert len(found) == 4
+    assert {(each.status, each.completed_at) for each in found} == {(JobState.FAILED, found[0].completed_at)}
+
+
+def test_a_job_that_is_settled_by_its_reader_keeps_its_output_and_no_process(home: Path, tmp_path: Path):
+    with server(1, ("hold_with_child", tmp_path / "starts", tmp_path / "gate")) as doomed:
+        job = kept_job_in(home, doomed.ids[0])
+        (child,) = started_pids(tmp_path / "starts")
+        doomed.kill()
+    worker = job.worker
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: identify(worker.pid) != worker)
+    assert identify(child) is not None
+    jobs = JobManager()
+    assert jobs.get_blocking(job.id).error_kind == "worker_died"
+    assert identify(child) is None
+    assert jobs.output_blocking(job.id).text == "holding\n"

@@ -57,6 +57,9 @@ JOBS = st.builds(
     owner=st.none() | IDENTITIES,
     worker=st.none() | IDENTITIES,
     background=st.booleans(),
+    principal=st.none() | TEXT,
+    call=st.none() | st.dictionaries(TEXT, PLAIN, min_size=1, max_size=3),
+    missed_at=st.none() | MOMENTS,
     extra=st.dictionaries(TEXT.filter(lambda key: key not in KNOWN), PLAIN, max_size=3),
 )
 MINIMAL = {"id": "0a", "label": "sum", "status": "running", "created_at": "2026-01-02T03:04:05+00:00"}
@@ -79,7 +82,7 @@ def test_keys_of_a_newer_version_survive_a_change() -> None:
 
 def test_what_tools_show_holds_no_process_identity() -> None:
     shown = Job.from_record({**MINIMAL, "owner": {"pid": 1, "start_ticks": 2}, "shard": 7}).to_json()
-    assert shown.keys().isdisjoint({"owner", "worker", "ending", "background", "extra", "shard"})
+    assert shown.keys().isdisjoint({"owner", "worker", "ending", "background", "principal", "extra", "shard"})
 
 
 @pytest.mark.parametrize(

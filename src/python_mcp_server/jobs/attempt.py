@@ -12,17 +12,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.inline import InlineLane
 from python_mcp_server.jobs.observation import Observation
 from python_mcp_server.jobs.patience import Patience, within
+from python_mcp_server.jobs.recipe import recipe_of
 from python_mcp_server.jobs.recording import Recording
+from python_mcp_server.jobs.recovery import never_started
 from python_mcp_server.jobs.request import JobResult, Listener, Request
-from python_mcp_server.jobs.settle import COMMIT
-from python_mcp_server.model import Call, Failure, Job, JobState, Outcome
+from python_mcp_server.jobs.settle import KEPT_RECORD
+from python_mcp_server.jobs.turn import Turn
+from python_mcp_server.model import Call, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.bodies import BodyReference
 from python_mcp_server.pool.confinement import hand_logs
 from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.lane import Lane
@@ -53,7 +58,7 @@ class Attempt:
 
     def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
         self.call = call
-        self.seen = Observation(front, call, request.tool, listener)
+        self.seen = Observation(front, call, request, listener)
         self.patience = Patience(front, self.observe_and_record)
         self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
         self.outcome: Outcome | None = None
@@ -67,6 +72,7 @@ class Attempt:
         self._concluded = False
         self._settled: asyncio.Event | None = None
         self._queueing: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._cancelling: asyncio.Task[None] | None = None
 
     @property
@@ -105,15 +111,29 @@ class Attempt:
             self._front.forget(self)
             raise
 
-    def queue(self) -> None:
-        """Wait for a lane in a task of its own."""
-        self.seen.message = self._front.pool.full(background=self.background)
-        self._queueing = self._front.spawn(self._wait_for_lane(), f"queue-{self.call.job_id}")
+    def queue(self, *, again: bool = False) -> None:
+        """Wait in a task of its own: for a lane, and in the background for a place before.
 
-    async def _wait_for_lane(self) -> None:
+        Args:
+            again: Whether its record says that it runs, on a worker that was gone before it read the call.
+        """
+        turn = Turn(self._front, self._request, self.record, self.seen, background=self.background)
+        self._turn = turn
+        self._queueing = self._front.spawn(
+            self._wait_for_lane(turn, again=again), f"queue-{self.call.job_id}"
+        )
+
+    def adopt(self, job: Job) -> None:
+        """Queue as the job of another server, whose record has been taken over."""
+        self.background = True
+        self.seen.adopt(job)
+        self.record.resume()
+        self._on_recorded()
+        self.queue()
+
+    async def _wait_for_lane(self, turn: Turn, *, again: bool) -> None:
         try:
-            while (lane := await self._take_lane()) is not None and lane.gone:
-                self._release(lane)  # it died while the record was written
+            lane = await turn.lane(again=again)
             if lane is None:
                 self.cancelled = True
                 await self._end(Outcome(cancelled=True))
@@ -123,35 +143,23 @@ class Attempt:
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._end(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
 
-    async def _take_lane(self) -> Lane | InlineLane | None:
-        """Return a lane for a job that may start; None for one that was cancelled meanwhile."""
-        if self._request.isolation == "inline":
-            lane: Lane | InlineLane = InlineLane(self._request)
-        else:
-            lane = await self._front.pool.take(background=self.background)
-        try:
-            if not self.record.begun or await self.record.start(lane.identity):
-                return lane
-        except BaseException:  # also when this is cancelled: the lane must not stay taken
-            self._release(lane)
-            raise
-        self._release(lane)
-        return None
-
     def _release(self, lane: Lane | InlineLane | None) -> None:
         if isinstance(lane, Lane):
             self._front.pool.release(lane)
 
     def _dispatch(self, lane: Lane | InlineLane) -> None:
         try:
-            lane.dispatch(self.call, self.seen.hear, self._on_body_end)
+            lane.dispatch(self.call, self.seen.hear, self._on_body_end, partial(self._announce, lane))
         except BaseException:
             self._release(lane)
             raise
-        self._lane = lane
         self.seen.start(lane)
         if self.record.begun:
             self.seen.sample()
+
+    def _announce(self, lane: Lane | InlineLane) -> None:
+        self._lane = lane
+        if self.record.begun:
             lane.record()
         if self.background:
             self._keep()
@@ -186,7 +194,7 @@ class Attempt:
         self._lane = None
         self.seen.restart()
         self._body_ended = False
-        self.queue()
+        self.queue(again=True)
 
     # ---- what others see
 
@@ -195,6 +203,20 @@ class Attempt:
         if self.outcome is None:
             self.seen.sample()
             self.record.begin()
+
+    def _let_others_start_it(self) -> None:
+        if self._front.sink is not None:
+            self.seen.recipe = recipe_of(self._request, BodyReference(self.call.body, self.call.code))
+
+    async def submit(self) -> None:
+        """Make it a durable job in the background, to be queued next.
+
+        Raises:
+            StoreError: The job cannot be recorded; nothing was started.
+        """
+        self.background = self.seen.background = True
+        self._let_others_start_it()
+        await self.record.ensure()
 
     def _on_recorded(self) -> None:
         self.seen.public = True
@@ -225,6 +247,8 @@ class Attempt:
             await self.end()
             return False
         self.seen.background = fresh = not self.record.begun
+        if not self.seen.started:
+            self._let_others_start_it()
         try:
             await self.record.ensure()
         except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
@@ -239,14 +263,21 @@ class Attempt:
         self._keep()
         if not fresh:
             await self.record.refresh()
+        self._change_lines()
         self._front.loop.call_later(_AFTER_REPLY_S, self.seen.sample)
         return True
+
+    def _change_lines(self) -> None:
+        """Go from the line of the callers to that of the background jobs."""
+        if self._queueing is not None and self._turn is not None and self._turn.in_line:
+            self._queueing.cancel()
+            self.queue()
 
     def _keep(self) -> None:
         if isinstance(self._lane, Lane) and self.outcome is None:
             self._front.pool.hand_over(self._lane)
             if self._front.sink is not None:
-                self._lane.keep(COMMIT, self._front.sink)
+                self._lane.keep(KEPT_RECORD, self._front.sink)
 
     # ---- cancel
 
@@ -271,13 +302,17 @@ class Attempt:
         await self._end(Outcome(cancelled=True, touched=True))
 
     async def lose(self) -> None:
-        """The server leaves before the body of this queued job was started: settle it as failed."""
-        if self._queueing is not None and not self.seen.started and self._cancelling is None:
-            self._queueing.cancel()
-            message = "the server ended before the job was started; start it again"
-            await self._end(Outcome(failure=Failure("JobFailed", message, kind="server_died")))
-        else:
+        """The server leaves before the body of this queued job was started: leave it to another server,
+        or settle it as failed."""
+        if self._queueing is None or self.seen.started or self._cancelling is not None:
             await self.cancel()
+            return
+        self._queueing.cancel()
+        if self.seen.recipe is not None:
+            await self.record.release()
+            self._conclude()
+        else:
+            await self._end(Outcome(failure=never_started()))
 
     def cancel_inline(self) -> None:
         """Cancel a body that runs on this very loop, where only its task can be reached."""
@@ -309,7 +344,9 @@ class Attempt:
             _log.warning("the record of job %s was removed while it ran", self.call.job_id)
         except StoreError as error:
             _log.warning("the end of job %s will be written later: %s", self.call.job_id, error)
-            # not the logs: by then they are those of the lane's next call
+            # its record still names the worker: who cancels by that would end the worker's next call
+            await self._end_tree()
+            # not the logs: they go with the lane
             self._front.owe(self.call.job_id, lambda: self.record.settle(outcome, tree_gone=True))
         finally:
             if not self.record.written and outcome.touched:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from typing import Final
 
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import RemoteError, WorkerDied
 from python_mcp_server.jobs.request import JobResult
 from python_mcp_server.model import Failure, JobState, Outcome
+
+TRACE_HEADER: Final = "In the worker:\n"
+"""What the note with the worker's traceback begins with."""
 
 
 def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
@@ -37,5 +41,5 @@ def rebuild(failure: Failure) -> BaseException:
     if error is None:
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
     if failure.traceback_text:
-        error.add_note(f"In the worker:\n{failure.traceback_text.rstrip()}")
+        error.add_note(TRACE_HEADER + failure.traceback_text.rstrip())
     return error

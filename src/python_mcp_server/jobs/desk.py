@@ -95,19 +95,38 @@ class Desk(ABC):
             raise JobNotFound(job_id)
         return recovered(self.store, job)
 
-    async def list(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+    async def list(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more.
+
+        Args:
+            status: Only jobs in this state.
+            limit: How many at most.
+            principal: Only jobs of this one; None for all.
 
         Raises:
             InvalidInput: The limit is not positive.
         """
-        return await self._in_store(lambda: self.list_blocking(status, limit))
+        return await self._in_store(lambda: self.list_blocking(status, limit, principal))
 
-    def list_blocking(self, status: JobState | None = None, limit: int = 50) -> tuple[list[Job], bool]:
+    def list_blocking(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
         """Do what `list` does, for plain code in any thread."""
         if limit < 1:
             raise InvalidInput(f"limit is {limit}; it must be 1 or more")
-        jobs, more = self.store.list(status, limit)
+        if status is not None and status.terminal:
+            for job in self.store.live():
+                self._fresh(job)  # those that have ended unseen are among them from now on
+        jobs, more = self._listed(status, limit, principal)
+        if status is not None and any(job.status is not status for job in jobs):
+            jobs, more = self._listed(status, limit, principal)
+            jobs = [job for job in jobs if job.status is status]
+        return jobs, more
+
+    def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
+        jobs, more = self.store.list(status, limit, **_whose(principal))
         return [self._fresh(job) for job in jobs], more
 
     def _fresh(self, job: Job) -> Job:
@@ -117,12 +136,21 @@ class Desk(ABC):
         return attempt.seen.snapshot() if attempt.live and not job.status.terminal else job
 
     async def prune(
-        self, *, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
+        self,
+        *,
+        keep_completed: bool = True,
+        keep_failed: bool = True,
+        max_age_hours: float = 24.0,
+        principal: str | None = None,
     ) -> Pruned:
         """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
-        return await self._in_store(lambda: self.prune_blocking(keep_completed, keep_failed, max_age_hours))
+        return await self._in_store(
+            lambda: self.prune_blocking(keep_completed, keep_failed, max_age_hours, principal)
+        )
 
-    def prune_blocking(self, keep_completed: bool, keep_failed: bool, max_age_hours: float) -> Pruned:
+    def prune_blocking(
+        self, keep_completed: bool, keep_failed: bool, max_age_hours: float, principal: str | None = None
+    ) -> Pruned:
         """Do what `prune` does, for plain code in any thread.
 
         Raises:
@@ -130,13 +158,14 @@ class Desk(ABC):
         """
         if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
             raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
-        oldest = utc_now() - timedelta(hours=min(max_age_hours, 24 * 365 * 100))
+        age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
         kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+        going = [state for state in JobState if state.terminal and not kept.get(state, False)]
 
         def should_go(job: Job) -> bool:
-            return not kept.get(job.status, False) and (job.completed_at or job.created_at) <= oldest
+            return job.status in going and utc_now() - (job.completed_at or job.created_at) >= age
 
-        return self.store.prune(should_go)
+        return self.store.prune(should_go, among=going, **_whose(principal))
 
     async def output(
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
@@ -156,3 +185,8 @@ class Desk(ABC):
         check_page(stream, offset, limit)
         ended = self.get_blocking(job_id).status.terminal
         return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+
+
+def _whose(principal: str | None) -> dict[str, str]:
+    """Only where it matters: a store of somebody's own may not know of principals."""
+    return {} if principal is None else {"principal": principal}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.jobs.places import Places
+from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import JobState
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, steady_task
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from python_mcp_server.jobs.attempt import Attempt
     from python_mcp_server.jobs.patience import Patience
+    from python_mcp_server.jobs.request import Request
+    from python_mcp_server.model import Job
     from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore
 
@@ -49,8 +53,15 @@ class Front:
         self.grace_s = settings.cancel_grace_seconds
         self.sink: dict[str, Any] | None = None
         if isinstance(store, FileJobStore):  # only what lies in files can be written by a worker
-            self.sink = {"home": str(store.home), "lock_s": settings.lock_seconds, "fsync": settings.fsync}
+            self.sink = {
+                "home": str(store.home),
+                "lock_s": settings.lock_seconds,
+                "fsync": settings.fsync,
+                "grace_s": settings.cancel_grace_seconds,
+            }
         self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}")
+        self.places = Places(self, settings.max_background_jobs)
+        self._takeover: Takeover | None = None
         self._live = live
         self._on_closed = on_closed
         self._owed: dict[str, Callable[[], object]] = {}
@@ -68,6 +79,11 @@ class Front:
         """Arrange that the end of the loop closes this front: `asyncio.run` ends the generators."""
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
+
+    def take_over(self, adopt: Callable[[Job, Request], None]) -> None:
+        """From now on, start the queued jobs of servers that are gone; `adopt` queues one here."""
+        if self.sink is not None:
+            self._takeover = Takeover(self, adopt)
 
     async def _until_loop_ends(self) -> AsyncGenerator[None]:
         try:
@@ -150,8 +166,10 @@ class Front:
 
     def forget(self, attempt: Attempt) -> None:
         """The attempt is settled."""
-        self._live.pop(attempt.call.job_id, None)
+        if self._live.get(attempt.call.job_id) is attempt:  # not another's, who has taken the job over
+            del self._live[attempt.call.job_id]
         self._recorded.discard(attempt)
+        self.places.wake()
 
     async def _refresh(self) -> None:
         while self._recorded or self._owed:
@@ -173,6 +191,9 @@ class Front:
 
     async def _close(self) -> None:
         self.grace_s = min(self.grace_s, _EXIT_GRACE_S)
+        if self._takeover is not None:
+            await self._takeover.close()
+        await self.places.close()
         if self._detaching:
             await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
         everything = self.settings.on_exit == "cancel" or self.sink is None
@@ -188,7 +209,7 @@ class Front:
             self._refresher.cancel()
         await self._pay()
         for attempt in kept:
-            await attempt.record.refresh()
+            await attempt.record.set_free()
         await self.pool.close()
         for attempt in kept:
             self.forget(attempt)

@@ -37,7 +37,12 @@ _CANCEL_WAIT_S: Final = 10.0
 
 
 class JobManager(Desk):
-    """Runs bodies in workers of their own and keeps their jobs."""
+    """Runs bodies in workers of their own and keeps their jobs.
+
+    Attributes:
+        settings: The settings.
+        tools: What a server knows of the tools whose jobs these are, by name; only kept here.
+    """
 
     def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
         """Make a manager; nothing is started before the first call.
@@ -51,6 +56,7 @@ class JobManager(Desk):
             store
             or FileJobStore(self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync)
         )
+        self.tools: dict[str, object] = {}
         self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Front] = (
             weakref.WeakKeyDictionary()
         )
@@ -93,6 +99,7 @@ class JobManager(Desk):
             for module in self._modules:
                 front.pool.preload(module)
             await front.open()
+            front.take_over(partial(self._adopt, front))
         return front
 
     async def _in_store(self, work: Callable[[], T]) -> T:
@@ -164,9 +171,8 @@ class JobManager(Desk):
         """
         front = await self._front()
         attempt = self._attempt(front, request, None)
-        attempt.background = attempt.seen.background = True
         try:
-            await attempt.record.ensure()
+            await attempt.submit()
         except asyncio.CancelledError:
             front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
             raise
@@ -177,10 +183,19 @@ class JobManager(Desk):
         attempt.queue()
         return job
 
-    def _attempt(self, front: Front, request: Request | CommandJob, listener: Listener | None) -> Attempt:
+    def _adopt(self, front: Front, job: Job, request: Request) -> None:
+        self._attempt(front, request, None, job.id).adopt(job)
+
+    def _attempt(
+        self,
+        front: Front,
+        request: Request | CommandJob,
+        listener: Listener | None,
+        job_id: str | None = None,
+    ) -> Attempt:
         request = request.request() if isinstance(request, CommandJob) else request
         reference = self._refer(request.body)
-        job_id = model.new_job_id()
+        job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
@@ -224,7 +239,8 @@ class JobManager(Desk):
         attempt = self._attempt_of(job_id)
         front = await self._front()
         if attempt is None or not attempt.loop.is_running():
-            return await front.in_store(cancel_record, self.store, job_id, front.grace_s)
+            # for seconds, where the body is deaf: not in the threads that hand-offs need
+            return await asyncio.to_thread(cancel_record, self.store, job_id, front.grace_s)
         if attempt.loop is front.loop:
             await attempt.cancel()
         else:

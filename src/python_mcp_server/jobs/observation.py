@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.jobs.request import Listener, Notice
+from python_mcp_server.jobs.request import Listener, Notice, Request
 from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage
 from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.progress import finite
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.front import Front
@@ -29,14 +29,16 @@ class Observation:
         background: Whether it goes on without a caller.
         ended: Whether its body has ended: it is sampled no more.
         public: Whether others can read the job, so that its id may be told.
+        recipe: What another server needs to start it while it is queued in the background, or None.
     """
 
-    def __init__(self, front: Front, call: Call, tool: str, listener: Listener | None) -> None:
+    def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
         self.message: str | None = None
         self.background = self.ended = self.public = False
+        self.recipe: dict[str, Any] | None = None
         self._front = front
         self._call = call
-        self._tool = tool
+        self._tool, self._principal = request.tool, request.principal
         self._listener = listener
         self._progress: JobProgress | None = None
         self._created_s = time.time()
@@ -53,6 +55,16 @@ class Observation:
     def status(self) -> JobState:
         """Where it stands, as long as it has not ended."""
         return JobState.RUNNING if self.started else JobState.PENDING
+
+    def adopt(self, job: Job) -> None:
+        """It is a queued job that another server began."""
+        self._created_s = job.created_at.timestamp()
+        self.recipe = job.call
+        self.background = True
+
+    def wait(self, reason: str | None) -> None:
+        """It waits for its turn, for this reason."""
+        self.message = reason
 
     def start(self, lane: Lane | InlineLane) -> None:
         """The body was sent to this lane."""
@@ -78,8 +90,8 @@ class Observation:
 
     def hear(self, progress: JobProgress) -> None:
         """Take a report of the body."""
-        if (finite := _finite(progress)) is not None:
-            self._progress = finite
+        if (shown := finite(progress)) is not None:
+            self._progress = shown
             self.notify()
 
     def notify(self) -> None:
@@ -121,15 +133,6 @@ class Observation:
             owner=self._front.identity,
             worker=self._lane.identity if self._lane else None,
             background=self.background,
+            call=self.recipe if self.background and not self.started else None,
+            principal=self._principal,
         )
-
-
-def _finite(progress: JobProgress) -> JobProgress | None:
-    """Progress as JSON can say it: without a total that is no finite number, None without a current."""
-    try:
-        if not math.isfinite(progress.current):
-            return None
-        endless = progress.total is not None and not math.isfinite(progress.total)
-    except OverflowError:  # too big for a float, and so for most readers of JSON
-        return None
-    return replace(progress, total=None) if endless else progress

@@ -9,7 +9,8 @@ from typing import Final
 
 from python_mcp_server.errors import InvalidInput
 
-STREAMS: Final = ("stdout", "stderr")
+STREAMS: Final = ("stdout", "stderr", "failures")
+"""Files in a job's folder; `failures` is written by `py_run_tests` alone."""
 _WIDEST: Final = 4  # bytes of the widest character in UTF-8
 MAX_PAGE_BYTES: Final = 1_048_576
 
@@ -38,7 +39,7 @@ def check_page(stream: str, offset: int, limit: int) -> None:
         InvalidInput: The text names the value.
     """
     if stream not in STREAMS:
-        raise InvalidInput(f"stream is {stream!r}; it must be 'stdout' or 'stderr'")
+        raise InvalidInput(f"stream is {stream!r}; it must be one of {', '.join(STREAMS)}")
     if offset < 0:
         raise InvalidInput(f"offset is {offset}; it must be 0 or more")
     if not 0 < limit <= MAX_PAGE_BYTES:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from python_mcp_server.jobs.front import Front
+    from python_mcp_server.store.contract import JobStore
 
+WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -23,6 +25,7 @@ class Recording:
     """The record of one attempt.
 
     Attributes:
+        job_id: The job.
         written: Whether others can read the job.
     """
 
@@ -31,20 +34,26 @@ class Recording:
     ) -> None:
         self.written = False
         self._front = front
-        self._job_id = job_id
+        self.job_id = job_id
         self._look = look
         self._on_written = on_written
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None
 
     @property
     def begun(self) -> bool:
         """Whether a record is there or on its way."""
         return self._task is not None
 
+    def resume(self) -> None:
+        """The record is there already: it was taken over."""
+        self._task = self._front.loop.create_future()
+        self._task.set_result(None)
+        self.written = True
+
     def begin(self) -> None:
         """Write the record behind the caller's back."""
         if self._task is None:
-            self._task = self._front.spawn(self._write(), f"record-{self._job_id}")
+            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
 
     async def ensure(self) -> None:
         """Return when the record is durable.
@@ -53,7 +62,7 @@ class Recording:
             StoreError: It cannot be written.
         """
         if self._task is None or (self._task.done() and not self.written):
-            self._task = self._front.spawn(self._write(), f"record-{self._job_id}")
+            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
         await asyncio.shield(self._task)
 
     async def _write(self) -> None:
@@ -66,9 +75,9 @@ class Recording:
         if self._task is not None:
             await asyncio.wait({self._task})
             if self._task.cancelled():
-                _log.warning("job %s may have no record: its event loop ended", self._job_id)
+                _log.warning("job %s may have no record: its event loop ended", self.job_id)
             elif (error := self._task.exception()) is not None:
-                _log.warning("job %s has no record: %s", self._job_id, error)
+                _log.warning("job %s has no record: %s", self.job_id, error)
 
     async def refresh(self) -> Job | None:
         """Bring the record up to date, and return what stands; None where that failed: it is logged,
@@ -77,15 +86,20 @@ class Recording:
 
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
-        return job.evolve(
-            status=now.status if job.ending is None else job.status,
-            started_at=now.started_at,
+        news = job.evolve(
             message=now.message,
             progress=now.progress or job.progress,
             usage=now.usage or job.usage,
-            worker=now.worker or job.worker,
             background=now.background,
         )
+        if job.status is JobState.PENDING:
+            news = news if job.ending else news.evolve(call=now.call)
+        elif now.status is JobState.PENDING:
+            return job  # it has just become running, or must wait again: `start` and `withdraw` say so
+        else:
+            status = job.status if job.ending else now.status
+            news = news.evolve(status=status, started_at=now.started_at, worker=now.worker or job.worker)
+        return job if news == job else news
 
     async def doom(self) -> None:
         """Write the verdict, before the kill."""
@@ -96,9 +110,9 @@ class Recording:
         if not self.written:
             return None
         try:
-            return await self._front.in_store(self._front.store.update, self._job_id, change)
+            return await self._front.in_store(self._front.store.update, self.job_id, change)
         except (StoreError, JobNotFound) as error:
-            _log.warning("the state of job %s could not be written: %s", self._job_id, error)
+            _log.warning("the state of job %s could not be written: %s", self.job_id, error)
             return None
 
     async def start(self, worker: ProcessIdentity | None) -> bool:
@@ -117,8 +131,44 @@ class Recording:
         await self.rest()
         if not self.written:
             return True
-        job = await self._front.in_store(self._front.store.update, self._job_id, partial(_started, worker))
-        return not (job.status.terminal or job.ending)
+        start = partial(start_record, self._front.store, self.job_id, self._front.identity, worker)
+        return await self._front.in_store(start)
+
+    async def withdraw(self) -> None:
+        """Go from running back to pending: the worker was gone before it read the call.
+
+        Raises:
+            StoreError, JobNotFound: As `start`.
+        """
+        await self.rest()
+        if self.written:
+            await self._front.in_store(self._front.store.update, self.job_id, self._withdrawn)
+
+    def _withdrawn(self, job: Job) -> Job:
+        if job.ending or job.owner != self._front.identity:
+            return job
+        now = self._look()
+        return job.evolve(
+            status=JobState.PENDING,
+            started_at=None,
+            worker=None,
+            missed_at=None,
+            call=now.call,
+            message=now.message,
+        )
+
+    async def release(self) -> None:
+        """Leave a queued job to another server; if that cannot be written, our end will say so."""
+        await self._change(self._released)
+
+    def _released(self, job: Job) -> Job:
+        if job.ending or job.owner != self._front.identity:
+            return job
+        return self._withdrawn(job).evolve(owner=None, message=WAITS_FOR_A_SERVER)
+
+    async def set_free(self) -> None:
+        """Leave a running job to its worker: from now on its life is the job's."""
+        await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
         """Write the end, and return what stands; see `settle`. Blocks.
@@ -129,7 +179,7 @@ class Recording:
         now = self._look()
         return settle(
             self._front.store,
-            self._job_id,
+            self.job_id,
             outcome,
             progress=now.progress,
             usage=now.usage,
@@ -137,9 +187,29 @@ class Recording:
         )
 
 
-def _started(worker: ProcessIdentity | None, job: Job) -> Job:
-    if job.ending:
-        return job
-    return job.evolve(
-        status=JobState.RUNNING, started_at=utc_now(), message=None, worker=worker or job.worker
-    )
+def start_record(
+    store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
+) -> bool:
+    """Let a queued job of this owner be running, and say whether it is. Blocks.
+
+    Raises:
+        StoreError, JobNotFound: It cannot be written, or the record is gone.
+    """
+    started = False
+
+    def start(job: Job) -> Job:
+        nonlocal started
+        started = job.status is JobState.PENDING and not job.ending and job.owner == owner
+        if not started:
+            return job
+        return job.evolve(
+            status=JobState.RUNNING,
+            started_at=utc_now(),
+            message=None,
+            worker=worker,
+            call=None,
+            missed_at=None,
+        )
+
+    store.update(job_id, start)
+    return started

@@ -1,65 +1,128 @@
 """Jobs that nobody is left to settle: whoever reads one first settles it.
 
-While the owner lives, it settles; once it is dead, the worker's life is the job's, and a worker
-writes its outcome before it leaves. So when both are gone and the record is not terminal, there will
-never be an outcome.
+owner lives, worker lives or none   left to the owner
+owner lives, worker dead            the owner's for 5 s from when somebody saw it first: it may be
+                                    stopped, or hang; then whoever reads it settles it
+owner gone, queued                  with a recipe it waits for another server, else it has failed
+owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
+                                    a verdict that somebody wrote is carried out; a job that was never
+                                    handed over is ended with its worker, which may be too busy to leave
+owner gone, worker dead or none     there will never be an outcome: failed, after what is left of
+                                    its tree is killed
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
-from python_mcp_server.errors import JobNotFound
+from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.jobs.foreign import OWNER_GRACE_S, finish_verdict
+from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.settle import settle
-from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity
+from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
+from python_mcp_server.pool.deaths import death
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
+_log: Final = logging.getLogger(__name__)
+_OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
+_GRACE_S: Final = 2.0
+"""What a body gets to clean up whose verdict is carried out by a reader."""
+
+_EXIT_CODE_FIELD: Final = 49
+"""Of /proc/<pid>/stat, counted behind the name."""
+
 
 def recovered(store: JobStore, job: Job) -> Job:
-    """Return the job as it is, or settled as failed (or as its verdict says) if its processes are gone.
+    """Return the job as it stands, settled if its processes are gone. Blocks.
 
     Args:
-        store: Where it lies.
+        store: Where it lies. If the end cannot be written there now, the job is returned as it is.
         job: A job that no attempt of the calling manager is at work on.
-
-    Raises:
-        StoreError: The end cannot be written.
     """
-    if job.status.terminal or job.owner is None:
-        return job
-    if job.owner == processes.identify(os.getpid()):
-        if job.worker is None:
-            return job  # of another manager of this process, which has it in hand
-    elif not _gone(job.owner):
-        return job
-    if job.worker is not None:
-        if not _gone(job.worker):
-            return job
-        processes.kill_tree(job.worker, job_id=job.id, with_root=False)
     try:
-        return settle(store, job.id, Outcome(failure=_cause(job)))
+        return _recovered(store, job)
     except JobNotFound:
         return job  # pruned meanwhile
+    except StoreError as error:
+        _log.warning("the end of job %s cannot be written: %s", job.id, error)
+        return job
 
 
-def _gone(identity: ProcessIdentity) -> bool:
-    """Whether this process surely runs no more: of another namespace's processes nobody here knows."""
-    own = processes.identify(os.getpid())
-    same_boot = own is not None and own.boot_id == identity.boot_id
-    if same_boot and own is not None and own.pid_namespace != identity.pid_namespace:
-        return False
-    return not processes.is_alive(identity)
+def _recovered(store: JobStore, job: Job) -> Job:
+    if job.status.terminal or (job.owner is None and job.worker is None and not is_orphan(job)):
+        return job
+    if job.owner is not None and not processes.is_gone(job.owner):
+        return _of_living_owner(store, job, job.owner)
+    if is_orphan(job):
+        return job.evolve(message=WAITS_FOR_A_SERVER)
+    if job.worker is not None and job.background and not processes.is_gone(job.worker):
+        return finish_verdict(store, job, _GRACE_S)
+    return _settled(store, job)
+
+
+def is_orphan(job: Job) -> bool:
+    """Whether this is a queued job of a server that is gone, and another one may start it."""
+    queued = job.status is JobState.PENDING and job.call is not None and job.ending is None
+    return queued and (job.owner is None or processes.is_gone(job.owner))
+
+
+def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
+    if job.worker is None or job.worker == owner or not processes.is_gone(job.worker):
+        return job
+    now = utc_now()
+    if job.missed_at is None or job.missed_at > now:  # the clock was set back
+        return store.update(
+            job.id, lambda found: found.evolve(missed_at=now) if _is_same(found, job) else found
+        )
+    return _settled(store, job) if now - job.missed_at > _OWNER_GRACE else job
+
+
+def _is_same(found: Job, seen: Job) -> bool:
+    """Whether nobody has taken it on since it was looked at."""
+    facts = (found.status, found.owner, found.worker, found.missed_at)
+    return facts == (seen.status, seen.owner, seen.worker, seen.missed_at)
+
+
+def _settled(store: JobStore, job: Job) -> Job:
+    failure = _cause(job)  # before the kill: a dead process tells only until its parent has gone
+    if job.worker is not None:
+        processes.kill_tree(job.worker, job_id=job.id, with_root=not processes.is_gone(job.worker))
+    return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
 
 
 def _cause(job: Job) -> Failure:
     if job.status is JobState.PENDING:
-        sentence = "the server ended before the job was started; start it again"
-        return Failure("JobFailed", sentence, kind="server_died")
+        return never_started()
     if not job.background:
         sentence = "the server ended while the job was still waited for, and the job with it"
         return Failure("JobFailed", sentence, kind="server_died")
-    return Failure("WorkerDied", "the worker process ended without a result", kind="worker_died")
+    if job.worker is None:
+        sentence = "the server ended, and the job, which ran inside of it, with it"
+        return Failure("JobFailed", sentence, kind="server_died")
+    return death(_exit_code(job.worker))
+
+
+def never_started() -> Failure:
+    """Return the failure of a queued job that no server will start."""
+    sentence = "the server ended before the job was started; start it again"
+    return Failure("JobFailed", sentence, kind="server_died")
+
+
+def _exit_code(worker: ProcessIdentity) -> int | None:
+    """Return the exit code of a dead worker whose parent has not asked for it yet, negative for a signal."""
+    if not processes.LINUX:
+        return None
+    try:
+        with open(f"/proc/{worker.pid}/stat", "rb") as file:
+            facts = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None  # nothing of it is left
+    if int(facts[19]) != worker.start_ticks or facts[0] not in b"ZX":
+        return None
+    return os.waitstatus_to_exitcode(int(facts[_EXIT_CODE_FIELD]))

@@ -21,6 +21,9 @@ class Request:
         label: What the caller calls the job; the tool's name where None.
         tool: The name of the tool or function.
         isolation: "process", or "inline" for an async body that only waits.
+        replayable: Whether another server may start it from its record, should this one end while it
+            is queued. Even then only if its arguments are plain JSON and none sounds like a secret.
+        principal: Whose job it is; None for the account's owner.
     """
 
     body: Callable[..., Any]
@@ -29,6 +32,8 @@ class Request:
     label: str | None = None
     tool: str = ""
     isolation: str = "process"
+    principal: str | None = None
+    replayable: bool = True
 
 
 AsyncJob = Request

@@ -1,0 +1,212 @@
+"""So many background jobs at once, over all servers that share a home."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server import InMemoryJobStore
+from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs.places import Claim, Claimant, claim, standing_in
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.processes import identify
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, eventually, run
+from tests.helpers.managers import LONG_S, handed_over, lines, manager
+from tests.helpers.queueing import (
+    end_worker,
+    hold,
+    hold_for_a_moment,
+    job_in,
+    kept_job_in,
+    most_at_once,
+    server,
+)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
+
+
+def test_two_servers_of_one_home_run_no_more_than_the_limit_together(home: Path, tmp_path: Path):
+    held = tmp_path / "held"
+    with (
+        server(2, *[("hold_for_a_moment", held)] * 5) as one,
+        server(2, *[("hold_for_a_moment", held)] * 5) as other,
+    ):
+        for job_id in (*one.ids, *other.ids):
+            job_in(home, job_id, DONE)
+    assert len(lines(held)) == 20
+    assert most_at_once(held) <= 2
+
+
+def test_a_job_that_waits_says_how_many_run_on_this_machine(home: Path, tmp_path: Path):
+    with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as one:
+        job_in(home, one.ids[0], RUNNING)
+        with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as other:
+
+            def told() -> str | None:
+                job = FileJobStore(home).get(other.ids[0])
+                return job.message if job else None
+
+            assert eventually(told) == (
+                "waiting for its turn: 1 background job runs on this machine, the limit is 1"
+            )
+            (tmp_path / "gate").touch()
+            job_in(home, other.ids[0], DONE)
+    assert len(lines(tmp_path / "starts")) == 2
+
+
+def test_a_killed_servers_places_are_free_at_once(home: Path, tmp_path: Path):
+    with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
+        running = job_in(home, doomed.ids[0], RUNNING)
+        with server(1, ("hold_for_a_moment", tmp_path / "held")) as other:
+            assert job_in(home, other.ids[0], PENDING)
+            doomed.kill()
+            end_worker(running)
+            job_in(home, other.ids[0], DONE)
+    assert job_in(home, running.id, RUNNING), "nobody had to settle it"
+
+
+def test_a_job_that_outlives_its_server_keeps_its_place(home: Path, tmp_path: Path):
+    with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
+        job = kept_job_in(home, doomed.ids[0])
+        doomed.kill()
+    store = FileJobStore(home)
+    assert standing_in(store).running == 1
+    (tmp_path / "gate").touch()
+    job_in(home, job.id, DONE)
+    assert standing_in(store).running == 0
+
+
+def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: Path):
+    gate = tmp_path / "gate"
+    with server(1, *[("hold", tmp_path / "starts", gate)] * 2) as stopped:
+        job_in(home, stopped.ids[0], RUNNING)
+        with server(1, ("hold_for_a_moment", tmp_path / "held")) as other:
+            stopped.stop(home)
+            end_worker(job_in(home, stopped.ids[0], RUNNING))
+            job_in(home, other.ids[0], DONE)
+            assert lines(tmp_path / "starts") == ["started"]
+            gate.touch()
+            stopped.process.send_signal(signal.SIGCONT)
+            job_in(home, stopped.ids[1], DONE)
+
+
+def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1, spare_lanes=2) as jobs:
+            await jobs.start()
+            pool = (await jobs._front()).pool
+            while len(pool._idle) < 2:  # so that no budget ends before its body starts
+                await asyncio.sleep(0.01)
+            gate = tmp_path / "gate"
+            for _ in range(2):
+                handed = await handed_over(jobs, hold, str(tmp_path / "starts"), str(gate))
+                assert handed.status is RUNNING
+            waiting = await jobs.submit(Request(bodies.add, (1,)))
+            while (message := (await jobs.get(waiting.id)).message) is None:
+                await asyncio.sleep(0.01)
+            assert message.startswith(
+                "waiting for its turn: 2 background jobs run on this machine, the limit"
+            )
+            gate.touch()
+            assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
+
+    run(main())
+
+
+def test_calls_whose_budget_ends_in_the_queue_wait_for_places_like_other_jobs(tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_lanes=1, max_background_jobs=2) as jobs:
+            held = str(tmp_path / "held")
+            calls = (handed_over(jobs, hold_for_a_moment, held, budget_s=0.01) for _ in range(6))
+            for result in await asyncio.gather(*calls):
+                assert (await jobs.wait(result.job_id, LONG_S))[0].status is DONE
+            assert len(lines(held)) == 12
+            assert most_at_once(Path(held)) <= 3, "the one that had a lane was handed over, and not refused"
+
+    run(main())
+
+
+def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
+    async def main() -> None:
+        async with manager(InMemoryJobStore(), max_background_jobs=2) as jobs:
+            held = str(tmp_path / "held")
+            submitted = [await jobs.submit(Request(hold_for_a_moment, (held,))) for _ in range(6)]
+            for job in submitted:
+                assert (await jobs.wait(job.id, LONG_S))[0].status is DONE
+            assert most_at_once(Path(held)) <= 2
+
+    run(main())
+
+
+@pytest.fixture
+def own() -> ProcessIdentity:
+    identity = identify(os.getpid())
+    assert identity is not None
+    return identity
+
+
+def queued(store: FileJobStore, owner: ProcessIdentity | None, **facts: object) -> Job:
+    job = Job(new_job_id(), "job", PENDING, utc_now(), owner=owner, background=True).evolve(**facts)
+    store.create(job)
+    return job
+
+
+def test_the_oldest_job_of_all_servers_goes_first(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    gone = ProcessIdentity(own.pid, own.start_ticks - 1, own.boot_id, own.pid_namespace)
+    queued(store, gone)
+    queued(store, own, ending="cancelled")
+    older = queued(store, own)
+    eventually(lambda: time.time_ns() // 1_000_000 > older.created_at.timestamp() * 1000)
+    younger = queued(store, own)
+    assert standing_in(store).line == (older.id, younger.id)
+    assert claim(store, Claimant(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert claim(store, Claimant(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
+    assert claim(store, Claimant(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert claim(store, Claimant(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
+
+
+def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    cancelled = queued(store, own, ending="cancelled")
+    anothers = queued(store, ProcessIdentity(own.pid, own.start_ticks - 1))
+    for job in (cancelled, anothers):
+        assert claim(store, Claimant(job.id, own, own), 1, in_turn=True) is Claim.OVER
+        assert store.get(job.id) == job
+
+
+class Moody(FileJobStore):
+    """A store that can be told to give no locks, as on a full disk."""
+
+    fails = False
+    tries = 0
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        self.tries += 1
+        if self.fails:
+            raise StoreError("no space left")
+        return super().exclusive(name)
+
+
+def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path):
+    async def main() -> None:
+        store = Moody(home)
+        async with manager(store) as jobs:
+            store.fails = True
+            job = await jobs.submit(Request(bodies.add, (1,)))
+            while not store.tries:
+                await asyncio.sleep(0.01)
+            assert (await jobs.get(job.id)).status is PENDING
+            store.fails = False
+            assert (await jobs.wait(job.id, LONG_S))[0].result == 2
+
+    run(main())

@@ -1,0 +1,219 @@
+"""Queued jobs whose server is gone: another one starts them, once, or they fail and say why."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server import CommandJob
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.takeover import take_orphans
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.processes import identify
+from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.tools.scripts import run_script_in_dir
+from tests.helpers import bodies, eventually, run
+from tests.helpers.managers import LONG_S, lines, manager
+from tests.helpers.programs import environment
+from tests.helpers.queueing import (
+    hold,
+    job_in,
+    kept_job_in,
+    own_files,
+    server,
+)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
+
+
+def test_a_queued_job_of_a_killed_server_is_started_once_by_one_of_three_others(home: Path, tmp_path: Path):
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    with ExitStack() as stack:
+        doomed = stack.enter_context(server(1, *[("hold", starts, gate)] * 4))
+        for _ in range(3):
+            stack.enter_context(server(4))
+        kept_job_in(home, doomed.ids[0])
+        doomed.kill()
+        for job_id in doomed.ids:
+            job_in(home, job_id, RUNNING)
+        gate.touch()
+        found = [job_in(home, job_id, DONE, JobState.FAILED) for job_id in doomed.ids]
+    assert [job.result for job in found] == ["done"] * 4
+    assert lines(starts) == ["started"] * 4
+
+
+def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(home: Path, tmp_path: Path):
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    with server(1, *[("hold", starts, gate)] * 2) as first:
+        kept_job_in(home, first.ids[0])
+    waiting = JobManager().get_blocking(first.ids[1])
+    assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
+    with server(2):
+        taken = job_in(home, first.ids[1], RUNNING)
+        assert (taken.created_at, taken.call) == (waiting.created_at, None)
+        gate.touch()
+        for job_id in first.ids:
+            assert job_in(home, job_id, DONE).result == "done"
+    assert lines(starts) == ["started"] * 2
+
+
+def test_a_server_that_is_told_to_cancel_at_its_exit_leaves_no_queued_job(home: Path, tmp_path: Path):
+    env = environment(PYTHON_MCP_ON_EXIT="cancel")
+    with server(1, *[("hold", tmp_path / "starts", tmp_path / "gate")] * 2, env=env) as leaving:
+        job_in(home, leaving.ids[0], RUNNING)
+    for job_id in leaving.ids:
+        assert job_in(home, job_id, JobState.CANCELLED).call is None
+
+
+def test_a_manager_that_is_closed_while_its_process_lives_leaves_its_queued_job_too(tmp_path: Path):
+    async def main() -> None:
+        gate = tmp_path / "gate"
+        async with manager(max_background_jobs=1) as closing:
+            first = await closing.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
+            second = await closing.submit(Request(bodies.add, (1,)))
+        async with manager(max_background_jobs=1) as opened:
+            await opened.start()
+            gate.touch()
+            for job in (first, second):
+                assert (await opened.wait(job.id, LONG_S))[0].status is DONE
+
+    run(main())
+
+
+def test_a_queued_job_with_secrets_fails_with_server_died_and_its_values_are_nowhere(
+    home: Path, tmp_path: Path
+):
+    gate, used = tmp_path / "gate", tmp_path / "used"
+    jobs = ("hold", tmp_path / "starts", gate), ("use_password", used, "hush-hush")
+    with server(1, *jobs) as doomed, server(4):
+        kept_job_in(home, doomed.ids[0])
+        assert not any(b"hush-hush" in content for content in own_files(home))
+        doomed.kill()
+        found = JobManager().get_blocking(doomed.ids[1])
+        assert (found.status, found.error_kind) == (JobState.FAILED, "server_died")
+        assert "start it again" in (found.error or "")
+        gate.touch()
+        job_in(home, doomed.ids[0], DONE)
+    assert lines(used) == []
+    assert not any(b"hush-hush" in content for content in own_files(home))
+
+
+def record_of(jobs: JobManager, job: Job) -> Job:
+    found = jobs.store.get(job.id)
+    assert found is not None
+    return found
+
+
+def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1) as jobs:
+            gate = tmp_path / "gate"
+            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            script = {"directory": str(tmp_path), "script_content": "print(1)"}
+            for secret in ({"env_vars": {"A": "hush-hush"}}, {"env_file": "hush-hush"}):
+                job = await jobs.submit(Request(run_script_in_dir, (), script | secret))
+                assert record_of(jobs, job).call is None
+            command = await jobs.submit(CommandJob(("true",), env={"A": "hush-hush"}))
+            assert record_of(jobs, command).call is None
+            plain = record_of(jobs, await jobs.submit(CommandJob(("true",))))
+            assert plain.call is not None
+            assert plain.call["args"][0] == ["true"]
+            assert "call" not in plain.to_json()
+            assert not any(b"hush-hush" in content for content in own_files(home))
+            gate.touch()
+            for job in (await jobs.list())[0]:
+                await jobs.wait(job.id, LONG_S)
+                assert record_of(jobs, job).call is None
+
+    run(main())
+
+
+@pytest.fixture
+def own() -> ProcessIdentity:
+    identity = identify(os.getpid())
+    assert identity is not None
+    return identity
+
+
+@pytest.fixture
+def gone(own: ProcessIdentity) -> ProcessIdentity:
+    return replace(own, start_ticks=own.start_ticks - 1)
+
+
+def orphan(store: FileJobStore, owner: ProcessIdentity | None, **recipe: object) -> Job:
+    """A queued job of a dead server, that adds 1 and 2."""
+    call = {"body": "tests.helpers.bodies:add", "args": [1, 2], "kwargs": {}} | recipe
+    call = {"file": bodies.__file__, "cwd": os.getcwd()} | call
+    job = Job(new_job_id(), "add", PENDING, utc_now(), owner=owner, background=True, call=call)
+    store.create(job)
+    return job
+
+
+def test_of_many_who_look_at_once_one_takes_the_job(home: Path, own: ProcessIdentity, gone: ProcessIdentity):
+    stores = [FileJobStore(home) for _ in range(4)]
+    ids = {orphan(stores[0], owner).id for owner in (gone, gone, None)}
+    taken: list[str] = []
+    together = threading.Barrier(4)
+
+    def look(store: FileJobStore) -> None:
+        together.wait(60)
+        taken.extend(job.id for job, _ in take_orphans(store, own))
+
+    threads = [threading.Thread(target=look, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(taken) == 3
+    assert set(taken) == ids
+    assert {job.owner for job in stores[0].live()} == {own}
+
+
+def test_a_job_is_left_to_those_who_can_start_it(
+    home: Path, tmp_path: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    orphan(store, gone, cwd=str(tmp_path))
+    orphan(store, gone, file="/another/bodies.py")
+    orphan(store, gone, body="tests.helpers.bodies:no_such_body")
+    orphan(store, gone, body="python_mcp_server.no_such_module:body", file=None)
+    orphan(store, own)
+    assert take_orphans(store, own) == []
+    (mine,) = [orphan(store, gone, cwd=None)]
+    ((taken, request),) = take_orphans(store, own)
+    assert (taken.id, request.body, request.args) == (mine.id, bodies.add, (1, 2))
+
+
+def test_a_job_that_waits_for_a_server_says_so_and_can_be_cancelled(home: Path, gone: ProcessIdentity):
+    store = FileJobStore(home)
+    job = orphan(store, gone, file="/another/bodies.py")
+    jobs = JobManager()
+    for found in (jobs.get_blocking(job.id), *jobs.list_blocking(PENDING)[0]):
+        assert (found.id, found.status, found.message) == (job.id, PENDING, WAITS_FOR_A_SERVER)
+    assert jobs.cancel_blocking(job.id).status is JobState.CANCELLED
+    assert (record_of(jobs, job).status, record_of(jobs, job).call) == (JobState.CANCELLED, None)
+
+
+def test_a_taker_that_is_killed_before_the_start_leaves_the_job_to_the_next(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    job = orphan(store, gone)
+    also_gone = replace(own, start_ticks=own.start_ticks - 2)
+    assert len(take_orphans(store, also_gone)) == 1
+
+    async def main() -> None:
+        async with manager() as jobs:
+            assert (await jobs.wait(job.id, LONG_S))[0].result == 3
+
+    run(main())

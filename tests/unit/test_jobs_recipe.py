@@ -1,0 +1,135 @@
+"""Which calls may be written into a record, and that they come back as they were."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from python_mcp_server.jobs.recipe import LIMIT_BYTES, recipe_of, request_of
+from python_mcp_server.jobs.request import CommandJob, Request
+from python_mcp_server.jobs.secrecy import names_a_secret, tells_a_secret
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.pool.bodies import refer
+from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
+from tests.helpers import bodies
+
+
+class Color(IntEnum):
+    RED = 1
+
+
+def recipe(body: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+    return recipe_of(Request(body, args, kwargs), refer(body))
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(PLAIN, max_size=3), st.dictionaries(st.sampled_from("xyz"), PLAIN))
+def test_a_plain_call_comes_back_from_its_record_as_it_was(args: list[Any], kwargs: dict[str, Any]):
+    made = recipe(bodies.anything, *args, **kwargs)
+    if made is None:
+        assert any(tells_a_secret(text) for text in texts([args, kwargs]))
+        return
+    call = json.loads(json.dumps(made))
+    back = request_of(Job(new_job_id(), "mine", JobState.PENDING, utc_now(), tool="tool", call=call))
+    assert back is not None
+    assert (back.body, back.args, back.kwargs) == (bodies.anything, tuple(args), kwargs)
+    assert repr((back.args, back.kwargs)) == repr((tuple(args), kwargs))
+    assert (back.label, back.tool) == ("mine", "tool")
+
+
+def texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for inner in value for text in texts(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+ODD: dict[str, Any] = {
+    "tuple": (1, 2),
+    "keys": {1: 2},
+    "set": {1, 2},
+    "enum": Color.RED,
+    "nan": math.nan,
+    "infinity": math.inf,
+    "bytes": b"bytes",
+    "path": Path("x"),
+    "object": object(),
+    "deep": [[(1,)]],
+    "digits": 1 << 20_000,
+}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD.keys())
+def test_what_json_would_change_stays_out_of_the_record(value: Any):
+    assert recipe(bodies.anything, value) is None
+    assert recipe(bodies.anything, x=[value]) is None
+
+
+def test_what_is_too_large_or_has_no_end_stays_out_of_the_record():
+    endless: list[Any] = []
+    endless.append(endless)
+    assert recipe(bodies.anything, endless) is None
+    assert recipe(bodies.anything, "x" * LIMIT_BYTES) is None
+    assert recipe(bodies.anything, "\N{GRINNING FACE}" * (LIMIT_BYTES // 4)) is None
+    assert recipe(bodies.anything, "x" * (LIMIT_BYTES // 2)) is not None
+
+
+def test_a_body_without_a_name_or_a_process_has_no_recipe():
+    assert recipe(lambda: 1) is None
+    for request in (Request(bodies.anything, isolation="inline"), Request(bodies.anything, replayable=False)):
+        assert recipe_of(request, refer(bodies.anything)) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "dbPassword", "api_key", "apikey", "sshKey", "token", "accessToken", "client_secret", "env"],
+)
+def test_a_value_whose_name_sounds_like_a_secret_stays_out_of_the_record(name: str):
+    assert names_a_secret(name)
+    assert recipe(bodies.anything, **{name: "x"}) is None
+    assert recipe(bodies.anything, {"deep": [{name: "x"}]}) is None
+    assert recipe(bodies.anything, **{name: None}) is not None
+
+
+@pytest.mark.parametrize("name", ["monkey", "directory", "environmental", "keyboard", "args", "passenger"])
+def test_other_names_do_not(name: str):
+    assert not names_a_secret(name)
+
+
+def test_options_and_addresses_that_hold_secrets_stay_out_of_the_record():
+    for text in ("--password=x", "--api-key", "-token", "https://me:hush@example.org/x"):
+        assert recipe(bodies.anything, ["run", text]) is None
+    for text in ("--verbose", "https://example.org:80/x", "a - b", "mail me@example.org"):
+        assert recipe(bodies.anything, ["run", text]) is not None
+
+
+def test_our_own_tools_may_start_anywhere_if_their_paths_are_absolute(tmp_path: Path):
+    absolute = recipe(run_script_in_dir, directory=str(tmp_path), script_path="main.py", args=["1"])
+    assert absolute is not None
+    assert (absolute["cwd"], absolute["file"]) == (None, None)
+    for made in (
+        recipe(run_script_in_dir, directory=".", script_content="1"),
+        recipe(run_script_with_dependencies, script_path="main.py"),
+        recipe(bodies.anything),
+    ):
+        assert made is not None
+        assert made["cwd"] == os.getcwd()
+    command = CommandJob(("true",), cwd="src").request()
+    made = recipe_of(command, refer(command.body))
+    assert made is not None
+    assert made["cwd"] is None
