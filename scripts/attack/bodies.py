@@ -1,0 +1,31 @@
+"""Python bodies of library processes. Their workers import this module, and so get mortal too."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from attack.mortal import arm
+from attack.victim import ANSWER_FACTOR, note_start
+from python_mcp_server.context import current_job, report_progress
+
+arm(worker=True)
+
+
+def body(kind: str, value: int, starts: str) -> int:
+    """Do what the kind says, and return the answer."""
+    job = current_job()
+    note_start(starts, job.id if job else "nobody")
+    if kind == "body-sleeps":
+        for step in range(8):
+            report_progress(step + 1, 8, "sleeping")
+            time.sleep(0.02 + value % 16 / 64)
+    elif kind == "body-computes":
+        until = time.process_time() + 0.1 + value % 4 / 4
+        while time.process_time() < until:
+            sum(range(1000))
+    elif kind == "body-raises":
+        raise ArithmeticError(str(value))
+    elif kind == "body-exits":
+        os._exit(7)
+    return value * ANSWER_FACTOR

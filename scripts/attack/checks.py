@@ -1,0 +1,114 @@
+"""The promises, held against what is left. Each breach is one line that names the job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from attack.evidence import Evidence
+from attack.expected import RAW, wrong
+from attack.history import TERMINAL, History, Known
+
+
+def breaches(history: History, evidence: Evidence) -> list[str]:
+    """Return a line for each breach."""
+    return [
+        *history.breaches,
+        *_started_once(history, evidence),
+        *_none_lost(history, evidence),
+        *_ends_are_final(history, evidence),
+        *_all_ended(evidence),
+        *_results_are_right(history, evidence),
+        *_deaths_have_a_cause(history, evidence),
+        *_nothing_left(evidence),
+    ]
+
+
+def _started_once(history: History, evidence: Evidence) -> Iterator[str]:
+    starts = Counter(evidence.starts)
+    for job_id, count in starts.items():
+        if count > 1:
+            yield f"job {job_id} was started {count} times; see the file of starts"
+    for job_id, record in evidence.jobs.items():
+        needs_none = (
+            record["label"].startswith(f"{RAW} ") or job_id in history.hurt
+        )  # perhaps at its very start
+        if record["status"] == "completed" and not (starts[job_id] or needs_none):
+            yield f"job {job_id} is completed and was never started"
+
+
+def _none_lost(history: History, evidence: Evidence) -> Iterator[str]:
+    for job_id, known in history.jobs.items():
+        if known.found_again is not None:
+            yield f"job {job_id} was gone, and {known.found_again.by} saw it {known.found_again.status} later"
+        if job_id in evidence.jobs:
+            if known.missing is not None and known.told_at and known.missing.asked_at > known.told_at:
+                yield f"job {job_id} was not found by {known.missing.by}, and is there in the end"
+        elif known.told_at is not None and not _may_be_pruned(history, known):
+            states = [end.status for end in known.ends.values()] or ["no end seen"]
+            yield f"job {job_id} is lost: {', '.join(states)}, and no prune was asked for that takes it"
+
+
+def _may_be_pruned(history: History, known: Known) -> bool:
+    ends = {end.status for end in known.ends.values()} | ({"cancelled"} if known.told_cancelled else set())
+    return any(
+        prune.over_at >= known.made_after + prune.age_s and (not ends or ends & prune.dropped)
+        for prune in history.prunes
+    )
+
+
+def _ends_are_final(history: History, evidence: Evidence) -> Iterator[str]:
+    for job_id, known in history.jobs.items():
+        seen = [f"{end.status} {end.ended} by {end.by}" for end in known.ends.values()]
+        if len(seen) > 1:
+            yield f"job {job_id} ended in more than one way: {'; '.join(seen)}"
+        first = min((end.read_at for end in known.ends.values()), default=None)
+        if first is not None and known.living is not None and known.living.asked_at > first:
+            yield f"job {job_id} had ended ({seen[0]}), and {known.living.by} saw it {known.living.status}"
+        if known.told_cancelled and any(end.status != "cancelled" for end in known.ends.values()):
+            yield f"job {job_id} was cancelled for {known.told_cancelled}, and was seen {'; '.join(seen)}"
+        yield from _final_differs(job_id, known, evidence)
+
+
+def _final_differs(job_id: str, known: Known, evidence: Evidence) -> Iterator[str]:
+    record = evidence.jobs.get(job_id)
+    if record is None:
+        return
+    final = (record["status"], str((record["completed_at"], record["error_kind"])))
+    if known.ends and final not in known.ends:
+        yield f"job {job_id} is {final} in the end, and was {list(known.ends)}"
+    if known.told_cancelled and record["status"] != "cancelled":
+        yield f"job {job_id} was cancelled for {known.told_cancelled}, and is {record['status']} in the end"
+    steps = (record["progress"] or {}).get("current", 0)
+    if steps < known.steps:
+        yield f"job {job_id} lost an update: step {known.steps} was acknowledged, and it stands at {steps}"
+
+
+def _all_ended(evidence: Evidence) -> Iterator[str]:
+    for line in evidence.orphans:
+        yield f"after a listing a job ran without a living process: {line}"
+    for job_id, record in evidence.jobs.items():
+        if record["status"] not in TERMINAL:
+            yield f"job {job_id} is {record['status']} in the end"
+
+
+def _results_are_right(history: History, evidence: Evidence) -> Iterator[str]:
+    for job_id, record in evidence.jobs.items():
+        problem = wrong(record, hurt=job_id in history.hurt)
+        if problem is not None:
+            yield f"job {job_id} ({record['label']}): {problem}"
+
+
+def _deaths_have_a_cause(history: History, evidence: Evidence) -> Iterator[str]:
+    """A worker whose server was killed may leave too, if it had not heard yet that it must stay."""
+    for job_id, record in evidence.jobs.items():
+        named = {(record[key] or {}).get("pid") for key in ("worker", "owner")}
+        dies_itself = record["label"].startswith("body-exits ")
+        if record["error_kind"] == "worker_died" and not (dies_itself or named & history.struck):
+            yield f"job {job_id} lost its worker, and nobody killed that or its server: {record['error']}"
+
+
+def _nothing_left(evidence: Evidence) -> Iterator[str]:
+    for what in ("processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks"):
+        for line in getattr(evidence, what):
+            yield f"left behind ({what}): {line}"

@@ -1,0 +1,136 @@
+"""The processes of one run, found by the mark in their environment, and the end of them all.
+
+The mark has a name that the runner passes on to scripts: what begins with `PYTHON_MCP_` it keeps back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "CHAOS_RUN_ID"
+_JOB: Final = b"PYTHON_MCP_JOB_ID="
+_SWEEP_S: Final = 10.0
+_KINDS: Final = (
+    ("tracker", b"resource_tracker"),
+    ("worker", b"popen_loky_posix"),
+    ("program", b"attack.program"),
+    ("server", b"attack.mortal"),
+    ("server", b"python_mcp_server\0serve"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A living process of this run.
+
+    Attributes:
+        pid: Its id.
+        kind: "server", "worker", "program", "script", "child", "tracker" or "other".
+        job_id: The job whose script or child it is.
+        line: Its command line.
+    """
+
+    pid: int
+    kind: str
+    job_id: str
+    line: str
+
+
+def marked(mark: str) -> list[Found]:
+    """Return every living process that carries the mark, except this one."""
+    wanted = f"{MARK}={mark}".encode()
+    found = (_look(pid, wanted) for pid in _pids() if pid != os.getpid())
+    return [process for process in found if process is not None]
+
+
+def _pids() -> list[int]:
+    if sys.platform == "linux":
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    import psutil
+
+    return psutil.pids()
+
+
+def _look(pid: int, wanted: bytes) -> Found | None:
+    variables, line = _read(pid)
+    if wanted not in variables or not line:
+        return None  # a stranger, or a zombie
+    jobs = [variable.removeprefix(_JOB).decode() for variable in variables if variable.startswith(_JOB)]
+    kind = next((name for name, part in _KINDS if part in line), None)
+    if kind is None:
+        kind = ("script" if _leads(pid) else "child") if jobs else "other"
+    return Found(pid, kind, "".join(jobs), line.replace(b"\0", b" ").decode(errors="replace")[:200])
+
+
+def _read(pid: int) -> tuple[list[bytes], bytes]:
+    try:
+        if sys.platform == "linux":
+            folder = Path(f"/proc/{pid}")
+            return (folder / "environ").read_bytes().split(b"\0"), (folder / "cmdline").read_bytes()
+        import psutil
+
+        process = psutil.Process(pid)
+        variables = [f"{name}={value}".encode() for name, value in process.environ().items()]
+        return variables, b"\0".join(word.encode() for word in process.cmdline())
+    except Exception:  # noqa: BLE001  it ended, or is not ours to look at: so it is none of ours
+        return [], b""
+
+
+def _leads(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except OSError:
+        return False
+
+
+def worked_s(process: Found) -> float:
+    """Return the CPU time of a process; 0 where it is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.user + times.system
+
+
+def send(process: Found, number: int, mark: str, *, group: bool = False) -> bool:
+    """Signal a process if it is still the one that was found, and say whether it was."""
+    try:
+        pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
+        try:
+            if _look(process.pid, f"{MARK}={mark}".encode()) is None:
+                return False
+            if group:
+                os.killpg(process.pid, number)
+            elif pidfd >= 0:
+                signal.pidfd_send_signal(pidfd, number)
+            else:
+                os.kill(process.pid, number)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def sweep(mark: str) -> None:
+    """Kill whatever carries the mark, until nothing does."""
+    deadline = time.monotonic() + _SWEEP_S
+    while (found := marked(mark)) and time.monotonic() < deadline:
+        for process in found:
+            send(process, signal.SIGKILL, mark)
+        time.sleep(0.02)
+
+
+def semaphores() -> set[str]:
+    """Return the names of loky's semaphores on this machine, where they are files."""
+    folder = Path("/dev/shm")  # noqa: S108  where Linux keeps them
+    return {path.name for path in folder.glob("sem.loky-*")} if folder.is_dir() else set()

@@ -1,0 +1,194 @@
+"""The judge of `scripts/chaos`: it must see each broken promise, or a quiet run would prove nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+from attack.checks import breaches
+from attack.evidence import Evidence
+from attack.expected import label_of
+from attack.history import History
+from attack.victim import ANSWER_FACTOR
+from python_mcp_server.model import Job, JobProgress, JobState, utc_now
+from python_mcp_server.processes import identify
+
+ENDED = utc_now()
+JOB = "1m7zg65sybhmgke4q1qmnhgvx2ydemazgz"
+
+
+def record(status: JobState = JobState.COMPLETED, **changes: Any) -> dict[str, Any]:
+    result = {"exit_code": 0, "stdout": f"{5 * ANSWER_FACTOR}\n"} if status is JobState.COMPLETED else None
+    ended = ENDED if status.terminal else None
+    job = Job(JOB, label_of("quick", 5), status, ENDED, completed_at=ended, result=result)
+    return job.evolve(**changes).to_record()
+
+
+def told(status: JobState = JobState.COMPLETED, **changes: Any) -> History:
+    """A history of one job that was submitted and seen like this."""
+    history = History()
+    history.told(JOB, 1.0)
+    history.saw(record(status, **changes), 0.0, "client-0")
+    return history
+
+
+def left(*records: dict[str, Any], starts: int = 1) -> Evidence:
+    evidence = Evidence(starts=[JOB] * starts)
+    evidence.jobs = {one["id"]: one for one in records or (record(),)}
+    return evidence
+
+
+def only_breach(history: History, evidence: Evidence) -> str:
+    (line,) = breaches(history, evidence)
+    return line
+
+
+def test_a_job_that_was_told_seen_and_left_as_it_should_be_breaks_no_promise():
+    assert breaches(told(), left()) == []
+
+
+@pytest.mark.parametrize("starts", [0, 2])
+def test_a_completed_job_with_any_number_of_starts_but_one_is_a_breach(starts: int):
+    assert "started" in only_breach(told(), left(starts=starts))
+
+
+def test_a_second_start_is_a_breach_also_of_a_job_that_failed():
+    failed = record(JobState.FAILED, error="it died", error_kind="worker_died", worker=identify(os.getpid()))
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    history.struck.add(os.getpid())
+    assert "started 2 times" in only_breach(history, left(failed, starts=2))
+
+
+def test_an_acknowledged_job_that_is_not_there_is_a_breach():
+    assert "is lost" in only_breach(told(), Evidence(starts=[JOB]))
+
+
+def test_a_prune_excuses_only_the_jobs_that_it_may_take():
+    completed, cancelled = told(), told(JobState.CANCELLED)
+    for history in (completed, cancelled):
+        history.pruning(age_s=0, keep_completed=True, keep_failed=True, pid=7)
+    assert "is lost" in only_breach(completed, Evidence(starts=[JOB]))
+    assert breaches(cancelled, Evidence(starts=[JOB])) == []
+
+
+def test_a_prune_that_was_over_before_the_job_was_asked_for_excuses_nothing():
+    history = History()
+    history.pruning(age_s=0, keep_completed=False, keep_failed=False, pid=7)
+    history.prunes_over(7)
+    history.told(JOB, time.monotonic() + 1)
+    assert "is lost" in only_breach(history, Evidence())
+
+
+def test_a_job_that_somebody_did_not_find_though_it_is_there_is_a_breach():
+    history = told()
+    history.not_found(JOB, history.jobs[JOB].told_at or 0, "client-1")
+    history.jobs[JOB].told_at = 0.5
+    assert "was not found by client-1" in only_breach(history, left())
+
+
+def test_a_job_that_comes_back_after_it_was_gone_is_a_breach():
+    history = told(JobState.CANCELLED)
+    history.pruning(age_s=0, keep_completed=True, keep_failed=True, pid=7)
+    history.not_found(JOB, 0.0, "client-1")
+    history.saw(record(JobState.CANCELLED), float("inf"), "client-2")
+    assert "was gone, and client-2 saw it" in only_breach(history, Evidence(starts=[JOB]))
+
+
+def test_a_terminal_state_that_changed_is_a_breach():
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    history.saw(record(), 0.0, "client-1")
+    assert any("ended in more than one way" in line for line in breaches(history, left()))
+
+
+def test_an_end_that_moved_to_another_time_is_a_breach():
+    moved = record()
+    moved["completed_at"] = "2026-01-01T00:00:00+00:00"
+    assert "in the end, and was" in only_breach(told(), left(moved))
+
+
+def test_a_job_that_runs_again_after_its_end_was_told_is_a_breach():
+    history = told()
+    history.saw(record(JobState.RUNNING), float("inf"), "client-1")
+    assert "had ended" in only_breach(history, left())
+
+
+def test_a_running_job_that_was_asked_for_before_the_end_was_told_is_none():
+    history = told()
+    history.saw(record(JobState.RUNNING), 0.0, "client-1")
+    assert breaches(history, left()) == []
+
+
+def test_completed_after_cancelled_was_told_is_a_breach():
+    history = History()
+    history.told(JOB, 1.0)
+    history.cancelled(JOB, "client-1")
+    assert "was cancelled for client-1, and is completed" in only_breach(history, left())
+
+
+@pytest.mark.parametrize("status", [JobState.PENDING, JobState.RUNNING])
+def test_a_job_that_never_ends_is_a_breach(status: JobState):
+    assert f"is {status.value} in the end" in only_breach(told(status), left(record(status)))
+
+
+def test_an_update_that_was_acknowledged_and_is_gone_is_a_breach():
+    history = told(progress=JobProgress(3))
+    history.known(JOB).steps = 4
+    assert "lost an update" in only_breach(history, left(record(progress=JobProgress(3))))
+
+
+@pytest.mark.parametrize(
+    ("label", "result"),
+    [
+        ("quick 5", {"exit_code": 0, "stdout": "6\n"}),
+        ("quick 5", {"exit_code": -9, "stdout": ""}),
+        ("fails 5", {"exit_code": 0, "stdout": ""}),
+        ("body-quick 5", 6),
+        ("body-exits 5", 5 * ANSWER_FACTOR),
+        ("quick 5", None),
+    ],
+)
+def test_a_wrong_result_is_a_breach(label: str, result: Any):
+    assert f"({label}): " in only_breach(told(), left(record(label=label, result=result)))
+
+
+def test_a_script_that_we_killed_may_say_so_and_may_have_had_no_time_to_start():
+    history = told()
+    history.hurt.add(JOB)
+    killed = record(result={"exit_code": -9, "stdout": ""})
+    assert breaches(history, left(killed, starts=0)) == []
+
+
+@pytest.mark.parametrize("part", ["worker", "owner"])
+def test_a_worker_that_died_though_nobody_touched_it_or_its_server_is_a_breach(part: str):
+    who = {part: identify(os.getpid())}
+    failed = record(JobState.FAILED, error="it died", error_kind="worker_died", **who)
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    assert "nobody killed that or its server" in only_breach(history, left(failed))
+    history.struck.add(os.getpid())
+    assert breaches(history, left(failed)) == []
+
+
+@pytest.mark.parametrize("kind", [None, "exception"])
+def test_a_failure_without_a_cause_or_of_another_kind_is_a_breach(kind: str | None):
+    failed = record(JobState.FAILED, error="it failed" if kind else None, error_kind=kind)
+    history = History()
+    history.told(JOB, 1.0)
+    assert "it failed with" in only_breach(history, left(failed))
+
+
+@pytest.mark.parametrize(
+    "what", ["processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "orphans"]
+)
+def test_whatever_is_left_behind_is_a_breach(what: str):
+    evidence = left()
+    getattr(evidence, what).append("the one that is left")
+    assert only_breach(told(), evidence).endswith("the one that is left")
+
+
+def test_what_broke_while_the_attack_went_on_is_a_breach():
+    history = told()
+    history.gave_up("submit was not answered")
+    assert only_breach(history, left()) == "submit was not answered"
