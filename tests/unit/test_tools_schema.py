@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from python_mcp_server.tools.benchmark import benchmark_script
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
+from python_mcp_server.tools.testing import run_tests
 
 NONE = inspect.Parameter.empty
 RUN = {"timeout_seconds": 300, "env_vars": None, "env_file": None}
@@ -25,6 +26,10 @@ WITH = {
 OUTPUT = {"stdout", "stderr", "exit_code", "execution_strategy", "elapsed_seconds"}
 RESOLVED = OUTPUT | {"resolved_dependencies", "python_version_used"}
 MEASURED = {"wall_time_seconds", "cpu_time_seconds", "peak_rss_mb"}
+COUNTED = {
+    "outcome", "summary", "collected", "passed", "failed", "errors", "skipped", "xfailed", "xpassed",
+    "deselected", "warnings", "collection_errors", "failures", "slowest", "workers",
+}  # fmt: skip
 SURFACE: list[tuple[Callable[..., Any], dict[str, Any], set[str]]] = [
     (
         run_script_in_dir,
@@ -42,6 +47,13 @@ SURFACE: list[tuple[Callable[..., Any], dict[str, Any], set[str]]] = [
     ),
     (run_saved_script, {"script_name": NONE, "args": None} | RUN, OUTPUT),
     (list_scripts, {}, {"scripts"}),
+    (
+        run_tests,
+        {"directory": NONE, "paths": None, "keyword": None, "markers": None, "only_failed": False,
+         "max_failures": None, "workers": "auto", "with_pytest": False, "with_xdist": False, "use_uv": True,
+         "python_version": None, "extra_args": None} | RUN | {"timeout_seconds": 1800},
+        OUTPUT | COUNTED,
+    ),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.jobs.output import STREAMS
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -94,7 +95,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--stream", type=click.Choice(["stdout", "stderr"]), default="stdout", show_default=True)
+@click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True)
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")

@@ -111,7 +111,7 @@ def _make(uv: Uv, venv: Path, wanted: Header, python_request: str | None) -> Env
 
 def _install(uv: Uv, made: Environment, wanted: Header) -> None:
     try:
-        uv("pip", "install", "--python", made.python, *_sources(uv, wanted))
+        uv("pip", "install", "--python", made.python, *_sources(uv, made, wanted))
     except UvRefused as refused:
         if refused.by_request:
             raise InvalidInput(
@@ -120,13 +120,14 @@ def _install(uv: Uv, made: Environment, wanted: Header) -> None:
         raise
 
 
-def _sources(uv: Uv, wanted: Header) -> Sequence[str]:
+def _sources(uv: Uv, made: Environment, wanted: Header) -> Sequence[str]:
     """Return what `uv pip install` is told; what a `[tool.uv]` says, only uv's scripts understand."""
     if not wanted.tool_text:
         return ("--", *wanted.dependencies)
     script, locked = uv.session.folder / "install.py", uv.session.folder / "install.txt"
     script.write_text(render(wanted) + "\n", "utf-8")
-    uv("export", "--script", str(script), "--no-hashes", "--emit-index-url", "--output-file", str(locked))
+    options = ("--no-hashes", "--emit-index-url", "--python", made.python)
+    uv("export", "--script", str(script), *options, "--output-file", str(locked))
     return ("--requirements", str(locked))
 
 

@@ -118,3 +118,79 @@ class ScriptList(TypedDict):
     """The saved scripts, by name."""
 
     scripts: list[SavedScript]
+
+
+class SuiteFailure(TypedDict):
+    """A test, or a file of tests, that failed.
+
+    Attributes:
+        id: The test, as pytest names it, with the path from the suite's root.
+        outcome: "failed", or "error" where its set-up, its tear-down or its collection failed.
+        when: Where: "setup", "call", "teardown" or "collect".
+        message: What was raised.
+        traceback: With the reason; long ones are cut in the middle.
+        location: The file and line that raised, where that is known.
+        output: What the test printed and logged, by stream; long text is cut in the middle.
+    """
+
+    id: str
+    outcome: Literal["failed", "error"]
+    when: str
+    message: str
+    traceback: str
+    location: NotRequired[str]
+    output: NotRequired[dict[str, str]]
+
+
+class TimedTest(TypedDict):
+    """How long a test took, with its set-up and tear-down."""
+
+    id: str
+    seconds: float
+
+
+class SuiteResult(ScriptResult):
+    """How a run of pytest ended. The counts are those of its own last line.
+
+    Attributes:
+        outcome: "passed", "failed", "interrupted" (also by errors while tests were collected),
+            "internal_error" (of pytest or a plugin), "crashed" (a test ended the process) or
+            "timed_out".
+        summary: The same in a sentence, with the counts.
+        collected: How many tests were to run.
+        passed, failed, errors, skipped, xfailed, xpassed, warnings: pytest's own counts.
+        deselected: How many were left out by `keyword`, `markers` or `only_failed`.
+        collection_errors: How many of the errors came while tests were collected.
+        other_counts: Categories that plugins count, such as "rerun".
+        failures: The first that failed, in the order in which they did.
+        failures_left_out: How many more there are; `py_job_output(job_id, stream="failures")` shows
+            all of them.
+        slowest: The tests that took longest, the slowest first.
+        workers: The processes of pytest-xdist that took part; 0 where it ran in one process.
+        unfinished: Tests that were under way when the run was ended or crashed.
+        stopped_because: Why the run ended before all tests had run, in pytest's own words.
+        pytest_version: Which pytest it was.
+        rootdir: What the paths in ids start from, where that is not the directory of the call.
+    """
+
+    outcome: Literal["passed", "failed", "interrupted", "internal_error", "crashed", "timed_out"]
+    summary: str
+    collected: int
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    xfailed: int
+    xpassed: int
+    deselected: int
+    warnings: int
+    collection_errors: int
+    other_counts: NotRequired[dict[str, int]]
+    failures: list[SuiteFailure]
+    failures_left_out: NotRequired[int]
+    slowest: list[TimedTest]
+    workers: int
+    unfinished: NotRequired[list[str]]
+    stopped_because: NotRequired[str]
+    pytest_version: NotRequired[str]
+    rootdir: NotRequired[str]

@@ -1,0 +1,161 @@
+"""pytest in the environment of a directory: found there, or brought in by uv beside it.
+
+directory ──> Interpreter ──probe──> what is there ──> overlays ──> a folder with launcher, plugin, run.json
+
+An overlay is an environment of its own whose packages come last in the suite's `sys.path`, so it
+changes nothing in the directory, and never hides a package of the suite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
+from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.command import UV, Interpreter, Script
+from python_mcp_server.runner.environ import child_environment
+from python_mcp_server.runner.environments import environment_for
+from python_mcp_server.runner.metadata import Header
+from python_mcp_server.runner.session import Session
+from python_mcp_server.runner.uv import Uv
+
+Workers = int | Literal["auto"]
+
+EVENTS: Final = "events.jsonl"
+_PLUGIN: Final = "python_mcp_pytest"
+_PROBE: Final = """\
+from importlib.util import find_spec
+print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
+"""
+_NO_PYTEST: Final = "[tool.uv]\noverride-dependencies = [\"pytest ; python_version < '0'\"]\n"
+"""xdist and execnet alone: execnet puts their folder first in its workers, where a second pytest would
+hide the suite's own."""
+_NO_AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What is to be run.
+
+    Attributes:
+        args: Arguments of pytest.
+        workers: Processes of xdist; 0 for none, "auto" for one per core where xdist is there.
+        with_pytest: Whether uv brings pytest in where it is missing.
+        with_xdist: The same for pytest-xdist.
+        only: Ids of the tests to run; None for all.
+    """
+
+    args: tuple[str, ...]
+    workers: Workers = "auto"
+    with_pytest: bool = False
+    with_xdist: bool = False
+    only: tuple[str, ...] | None = None
+
+
+def launcher(folder: Path) -> Script:
+    """Return what starts pytest, once `equip` has prepared this folder."""
+    return Script(folder / "launch.py")
+
+
+def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folder: Path) -> Interpreter:
+    """Prepare a folder from which pytest is started, and return the interpreter as it then is.
+
+    Raises:
+        InvalidInput: pytest or pytest-xdist is missing, and was not asked for.
+        ToolchainError: The interpreter cannot be started, or uv cannot serve.
+        LimitExceeded: The call's time limit came first.
+    """
+    there = _probe(uv.session, interpreter, directory)
+    started = time.monotonic()
+    missing = _missing(suite, there, interpreter)
+    overlays = [_overlay(uv, interpreter, package) for package in missing]
+    workers = suite.workers if "xdist" in there or "pytest-xdist" in missing else None
+    run: dict[str, object] = {
+        "args": ["-p", _PLUGIN, *_parallel(workers, suite, uv.session), *suite.args],
+        "overlays": [str(path) for path in overlays],
+        "only": suite.only,
+    }
+    _write(folder, run)
+    if not missing:
+        return interpreter
+    detail = f"{interpreter.detail}, with {' and '.join(missing)} brought in by uv"
+    install_s = (interpreter.install_s or 0.0) + time.monotonic() - started
+    return replace(interpreter, strategy=UV, detail=detail, install_s=install_s)
+
+
+def _probe(session: Session, interpreter: Interpreter, directory: Path) -> frozenset[str]:
+    """Return which of pytest and xdist the environment has."""
+    out, err = session.folder / "probe.stdout", session.folder / "probe.stderr"
+    env = child_environment(
+        session.given, session.job_id, own=interpreter.python == sys.executable, venv=interpreter.venv
+    )
+    command = Command((interpreter.python, "-c", _PROBE), directory, env)
+    try:
+        ending = run_child(command, stdout=out, stderr=err, job_id=session.job_id, deadline=session.deadline)
+        if ending.timed_out:
+            raise LimitExceeded("the time limit came before pytest was started", "time_limit")
+        if ending.exit_code != 0:
+            said = err.read_text("utf-8", errors="replace").split("\n")
+            why = next((line for line in reversed(said) if line.strip()), "it said nothing")
+            raise ToolchainError(
+                f"{interpreter.python} cannot be used: it ended with {ending.exit_code}: {why}"
+            )
+        return frozenset(out.read_text("utf-8", errors="replace").split())
+    finally:
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
+
+
+def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> list[str]:
+    """Return what uv is to bring in, xdist first."""
+    where = interpreter.detail
+    if "pytest" not in there and not suite.with_pytest:
+        raise InvalidInput(
+            f"pytest is not installed in {where}; install it there, or set with_pytest to true, "
+            "and uv brings it in beside it"
+        )
+    missing = ["pytest-xdist"] if "xdist" not in there and suite.with_xdist else []
+    if "xdist" not in there and not missing and suite.workers not in (0, "auto"):
+        raise InvalidInput(
+            f"workers is {suite.workers}, but pytest-xdist is not installed in {where}; "
+            "set with_xdist to true, and uv brings it in, or workers to 0"
+        )
+    return missing if "pytest" in there else [*missing, "pytest"]
+
+
+def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Path:
+    """Return the directory of an environment that holds this package for this interpreter."""
+    header = Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else "")
+    made = environment_for(uv, header, None if interpreter.python == sys.executable else interpreter.python)
+    if os.name == "nt":
+        return made.venv / "Lib" / "site-packages"
+    return next(made.venv.glob("lib/python*/site-packages"))
+
+
+def _parallel(workers: Workers | None, suite: Suite, session: Session) -> Sequence[str]:
+    """Return the arguments for xdist; none where it is not there."""
+    if workers is None:
+        return ()
+    plugin = ("-p", "xdist.plugin") if session.given.get(_NO_AUTOLOAD, os.environ.get(_NO_AUTOLOAD)) else ()
+    few = 0 if suite.only is None else len(suite.only)
+    if few == 1:
+        return (*plugin, "-n", "0")
+    return (*plugin, "-n", str(workers), *(("--maxprocesses", str(few)) if few else ()))
+
+
+def _write(folder: Path, run: dict[str, object]) -> None:
+    """Fill the folder anew: what another attempt left there is not ours."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    for source, name in (("pytest_launch.py", "launch.py"), ("pytest_plugin.py", f"{_PLUGIN}.py")):
+        shutil.copyfile(Path(__file__).with_name(source), folder / name)
+    (folder / "run.json").write_text(json.dumps(run), "utf-8")

@@ -1,0 +1,172 @@
+"""What is known of a test run: its events, added up while they come."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+FAILURES: Final = ("failed", "error")
+KEPT: Final = 20
+"""Failures that a result can show; guessed: more is too much to read at once."""
+_SLOWEST: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure, with all its texts.
+
+    Attributes:
+        id: The test.
+        category: "failed" or "error".
+        when: The phase.
+        message: What was raised.
+        location: Where, as `path:line`; empty where unknown.
+        text: The traceback.
+        sections: What was printed and logged: name and text of each stream.
+    """
+
+    id: str
+    category: str
+    when: str
+    message: str
+    location: str
+    text: str
+    sections: tuple[tuple[str, str], ...] = ()
+
+
+class Tally:
+    """The state of a run.
+
+    Attributes:
+        counts: Category, as pytest names it, to number.
+        failures: The first of them.
+        failed: Ids of all that failed, in order.
+        finished: Ids of all tests that came to their end.
+        running: Ids of the tests that are under way.
+        total: How many are to run; None until that is known.
+        done: How many came to their end.
+        collection_errors: How many files could not be collected.
+        workers: Processes of xdist.
+        pytest_version: Empty until the session started.
+        rootdir: What ids are relative to.
+        usage: Why pytest refused its arguments; empty where it did not.
+        stopped: Why the session ended early; empty where it did not.
+        ended: Whether the session came to its end.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.failures: list[Failure] = []
+        self.failed: dict[str, None] = {}
+        self.finished: set[str] = set()
+        self.running: dict[str, None] = {}
+        self.total: int | None = None
+        self.done = self.collection_errors = self.workers = 0
+        self.pytest_version = self.rootdir = self.usage = self.stopped = ""
+        self.ended = False
+        self._deselected: Counter[str] = Counter()
+        self._slowest: list[tuple[float, str]] = []
+
+    @property
+    def deselected(self) -> int:
+        """How many tests were left out; every worker of xdist counts them all."""
+        return max(self._deselected.values(), default=0)
+
+    @property
+    def slowest(self) -> list[tuple[float, str]]:
+        """Seconds and ids of the tests that took longest."""
+        return sorted(self._slowest, reverse=True)
+
+    @property
+    def failure_count(self) -> int:
+        """How many failures and errors there are."""
+        return sum(self.counts[category] for category in FAILURES)
+
+    def progress(self) -> str:
+        """Return the state in a few words."""
+        if self.total is None:
+            return "collecting tests"
+        words = [f"{self.counts['passed']} of {self.total} passed"]
+        if self.counts["failed"]:
+            words.append(f"{self.counts['failed']} failed")
+        if self.counts["error"]:
+            words.append(errors(self.counts["error"]))
+        return ", ".join(words)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take one event; kinds that are not known here are left alone."""
+        take: Callable[[Mapping[str, Any]], None] | None = getattr(self, f"_on_{event['e']}", None)
+        if take is not None:
+            take(event)
+
+    def _on_report(self, event: Mapping[str, Any]) -> None:
+        self.counts[event["as"]] += 1
+        failure = failure_in(event)
+        if failure is None:
+            return
+        self.failed[failure.id] = None
+        self.collection_errors += failure.when == "collect"
+        if len(self.failures) < KEPT:
+            self.failures.append(failure)
+
+    def _on_start(self, event: Mapping[str, Any]) -> None:
+        self.pytest_version, self.rootdir = event["pytest"], event["rootdir"]
+
+    def _on_worker(self, _event: Mapping[str, Any]) -> None:
+        self.workers += 1
+
+    def _on_collected(self, event: Mapping[str, Any]) -> None:
+        self.total = event["n"]
+
+    def _on_deselected(self, event: Mapping[str, Any]) -> None:
+        self._deselected[event["by"]] += event["n"]
+
+    def _on_usage(self, event: Mapping[str, Any]) -> None:
+        self.usage = self.usage or event["text"]
+
+    def _on_began(self, event: Mapping[str, Any]) -> None:
+        self.running[event["id"]] = None
+
+    def _on_done(self, event: Mapping[str, Any]) -> None:
+        nodeid: str = event["id"]
+        self.running.pop(nodeid, None)
+        self.finished.add(nodeid)
+        self.done += 1
+        keep = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
+        keep(self._slowest, (event["s"], nodeid))
+
+    def _on_warning(self, _event: Mapping[str, Any]) -> None:
+        self.counts["warnings"] += 1
+
+    def _on_stopped(self, event: Mapping[str, Any]) -> None:
+        self.stopped = self.stopped or event["text"]
+
+    def _on_internal(self, event: Mapping[str, Any]) -> None:
+        lines = [line for line in event["text"].splitlines() if line.strip()]
+        self.stopped = self.stopped or (lines[-1] if lines else "an internal error")
+
+    def _on_end(self, _event: Mapping[str, Any]) -> None:
+        self.ended = True
+
+
+def failure_in(event: Mapping[str, Any]) -> Failure | None:
+    """Return the failure that an event tells of, if it does."""
+    if event["e"] != "report" or event["as"] not in FAILURES:
+        return None
+    return Failure(
+        event["id"],
+        event["as"],
+        event["when"],
+        event["message"],
+        event["at"],
+        event["text"],
+        tuple((name, text) for name, text in event["sections"]),
+    )
+
+
+def errors(count: int) -> str:
+    """Return a number of errors in words."""
+    return "1 error" if count == 1 else f"{count} errors"
