@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -36,7 +36,8 @@ class Settings:
     Attributes:
         home: Where jobs, output, saved scripts and logs lie.
         max_lanes: Calls within their budget that run at once in this process.
-        max_background_jobs: Handed-over jobs that run at once.
+        max_background_jobs: Jobs in the background that run at once on this machine, over all servers
+            that share the home. Calls that are handed over may exceed it; new jobs wait for their turn.
         spare_lanes: Warm workers kept ready.
         lane_idle_seconds: After this long without work a worker beyond the spares goes.
         record_after_seconds: A call that lasts longer gets a durable record.
@@ -46,6 +47,8 @@ class Settings:
         lock_seconds: How long the store waits for a lock before it names the holder.
         fsync: Whether writes survive a loss of power, not only of processes.
         on_exit: "keep" or "cancel": what becomes of handed-over jobs when the server exits.
+        http_token: What HTTP clients must show; never stored, logged or passed on.
+        http_allowed_hosts: Further names that HTTP clients may reach the server by.
         debug: Detailed logs; the variable is `MCP_DEBUG`.
     """
 
@@ -61,6 +64,8 @@ class Settings:
     lock_seconds: float = 10.0
     fsync: bool = False
     on_exit: str = "keep"
+    http_token: str = field(default="", repr=False)
+    http_allowed_hosts: tuple[str, ...] = ()
     debug: bool = False
 
     @classmethod
@@ -137,6 +142,8 @@ def positive(value: object, name: str) -> float:
 def _parse(name: str, text: str, default: object) -> Any:
     if isinstance(default, bool):
         return _boolean(name, text)
+    if isinstance(default, tuple):
+        return tuple(part for word in text.split(",") if (part := word.strip()))
     if isinstance(default, (int, float)):
         return _number(name, text, type(default))
     return Path(text) if isinstance(default, Path) else text

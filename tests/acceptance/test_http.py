@@ -1,62 +1,197 @@
-"""Our server over streamable HTTP: the same answers, on this machine only, and a stop that stops."""
+"""Our server over streamable HTTP: the same answers, to those who may ask, and a stop that stops."""
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import re
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client
 
+from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.files import FileJobStore
+from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, Server, data, refusal, serving
 from tests.helpers import eventually, run, run_python
+from tests.helpers.proxy import proxy_to
 
-OVER_HTTP = "from python_mcp_server.server.serve import run_http; run_http({host!r}, {port})"
+STOP_S = 30.0
 
 
-def address(server: Server) -> str:
-    found = eventually(lambda: re.search(r"http://\S+/mcp", server.errors))
-    assert found is not None
-    return found.group()
+def asked(
+    port: int, path: str = "/mcp", method: str = "POST", **headers: str
+) -> tuple[int, dict[str, str], str]:
+    """Send a request with these headers; return the status, the headers and the text of the answer."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STOP_S)
+    try:
+        connection.request(method, path, b"{}" if method == "POST" else None, names)
+        answer = connection.getresponse()
+        return (
+            answer.status,
+            {name.lower(): value for name, value in answer.getheaders()},
+            answer.read().decode(),
+        )
+    finally:
+        connection.close()
+
+
+def record(home: Path, job_id: str) -> Job:
+    store = FileJobStore(home)
+    try:
+        job = store.get(job_id)
+    finally:
+        store.close()
+    assert job is not None
+    return job
+
+
+def script(directory: Path, code: str, **arguments: Any) -> dict[str, Any]:
+    return {"directory": str(directory), "script_content": code, **arguments}
+
+
+def stop(server: Server) -> None:
+    """Ask it to stop, and wait until it has."""
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(STOP_S) in (0, -signal.SIGTERM)
+    assert "Traceback" not in server.errors
 
 
 @pytest.mark.parametrize(("host", "mode"), [("127.0.0.1", "legacy"), ("localhost", MODERN)])
 def test_scripts_run_and_bad_input_is_refused(tmp_path: Path, host: str, mode: Any):
-    async def main(url: str) -> None:
-        async with Client(url, mode=mode) as client:
-            arguments = {"directory": str(tmp_path), "script_content": 'print("hello")'}
+    async def main(port: int) -> None:
+        async with Client(f"http://{host}:{port}/mcp", mode=mode) as client:
+            arguments = script(tmp_path, 'print("hello")')
             assert data(await client.call_tool("py_run_script_in_dir", arguments))["stdout"] == "hello\n"
             unknown = await client.call_tool("py_job_status", {"job_id": "nobody"})
             assert refusal(unknown) == "Job nobody not found"
 
-    with serving(tmp_path, "-c", OVER_HTTP.format(host=host, port=0)) as server:
-        run(main(address(server)))
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) in (0, -signal.SIGTERM)
+    with serving(tmp_path, *over_http(host)) as server:
+        run(main(port_of(server)))
+        stop(server)
 
 
-def test_it_stops_though_a_client_is_connected(tmp_path: Path):
-    async def main(url: str, server: Server) -> None:
-        async with Client(url, mode="legacy") as client:
-            await client.list_tools()
-            server.process.send_signal(signal.SIGTERM)
-            eventually(lambda: server.process.poll() is not None)
+def test_only_pages_and_names_of_this_server_are_served_on_any_route(tmp_path: Path):
+    with serving(tmp_path, *over_http()) as server:
+        port = port_of(server)
+        for path in ("/mcp", "/healthz", "/", "/nothing/there"):
+            for method in ("GET", "POST", "DELETE", "OPTIONS"):
+                assert asked(port, path, method, Host="rebound.example")[0] == 421
+                assert asked(port, path, method, Origin="https://rebound.example")[0] == 403
+        status, headers, text = asked(port, "/healthz", "GET")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        assert re.fullmatch(r'\{"status":"ok","version":"[^"]+"\}', text)
+        assert asked(port, "/healthz")[0] == 405
+        assert asked(port, "/nothing/there", "GET")[0] == 404
 
-    with serving(tmp_path, "-c", OVER_HTTP.format(host="127.0.0.1", port=0)) as server:
-        run(main(address(server), server), blocked_s=30)
+
+def test_jobs_of_one_token_are_nobody_elses(tmp_path: Path, home: Path):
+    """A server that others can reach makes its own token; a later one with another token knows no job."""
+    code = "import os; print(sorted(name for name in os.environ if 'TOKEN' in name))"
+
+    async def make(port: int, token: str) -> str:
+        async with client_of(port, token, mode="legacy") as client:
+            arguments = script(tmp_path, "pass", async_mode=True)
+            job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
+            assert not data(await client.call_tool("py_wait_job", {"job_id": job_id}))["timed_out"]
+            assert job_id in [job["id"] for job in data(await client.call_tool("py_list_jobs"))["jobs"]]
+            return job_id
+
+    async def look(port: int, job_id: str) -> None:
+        async with client_of(port, TOKEN, mode=MODERN) as client:
+            for tool in ("py_job_status", "py_wait_job", "py_job_output", "py_cancel_job"):
+                assert refusal(await client.call_tool(tool, {"job_id": job_id})) == f"Job {job_id} not found"
+            assert data(await client.call_tool("py_list_jobs"))["total"] == 0
+            pruned = await client.call_tool("py_prune_jobs", {"keep_completed": False, "max_age_hours": 0})
+            assert data(pruned) == {"removed": 0, "remaining": 0}
+            shown = data(await client.call_tool("py_run_script_in_dir", script(tmp_path, code)))
+            assert shown["stdout"] == "[]\n"
+
+    with serving(tmp_path, *over_http("0.0.0.0"), env={"MCP_DEBUG": "true"}) as server:
+        port = port_of(server)
+        made = eventually(lambda: re.search(r"access token, for this run: (\S+)\n", server.errors))[1]
+        for wrong in ({}, {"Authorization": "Bearer " + TOKEN}):
+            status, headers, _ = asked(port, "/anything", **wrong)
+            assert (status, headers["www-authenticate"]) == (401, "Bearer")
+        assert asked(port, "/healthz", "GET")[0] == 200
+        job_id = run(make(port, made))
+        stop(server)
+        assert server.errors.count(made) == 1
+        assert made not in (home / "logs" / "server.log").read_text()
+    principal = record(home, job_id).principal
+    assert principal is not None
+    assert made not in principal
+    with serving(tmp_path, *over_http(), env={"PYTHON_MCP_HTTP_TOKEN": TOKEN}) as server:
+        port = port_of(server)
+        assert asked(port)[0] == 401
+        run(look(port, job_id))
+        assert "for this run" not in server.errors
+    assert record(home, job_id).status is JobState.COMPLETED
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org"])
-def test_an_address_that_others_could_reach_is_refused(host: str):
-    ended = run_python("-c", OVER_HTTP.format(host=host, port=0))
+def test_it_stops_though_streams_are_open_and_jobs_go_on(tmp_path: Path, home: Path):
+    """A stream of the old kind, one of the new, a job, and a call that waits: its client is told."""
+    go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
+
+    async def main(port: int, server: Server) -> str:
+        async with client_of(port, mode="legacy") as old, client_of(port, mode=MODERN) as new:
+            await old.list_tools()
+            arguments = script(tmp_path, go_on, async_mode=True)
+            job_id = data(await new.call_tool("py_run_script_in_dir", arguments))["job_id"]
+            waiting = asyncio.create_task(new.call_tool("py_run_script_in_dir", script(tmp_path, go_on)))
+            async with new.listen(resource_subscriptions=[f"job://{job_id}"]):
+                while data(await new.call_tool("py_list_jobs", {"status_filter": "running"}))["total"] < 2:
+                    await asyncio.sleep(0.05)
+                await asyncio.to_thread(stop, server)
+            assert "cancelled" in refusal(await waiting)
+            return job_id
+
+    with serving(tmp_path, *over_http()) as server:
+        job_id = run(main(port_of(server), server))
+    (tmp_path / "go").touch()
+    assert eventually(lambda: record(home, job_id).status.terminal)
+    assert record(home, job_id).status is JobState.COMPLETED
+
+
+def test_a_call_whose_connection_is_cut_goes_on_as_a_job(tmp_path: Path, home: Path):
+    go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\nprint('done')"
+
+    async def call(port: int) -> None:
+        async with client_of(port, mode=MODERN) as client:
+            await client.call_tool("py_run_script_in_dir", script(tmp_path, go_on))
+
+    async def main(port: int) -> None:
+        async with proxy_to(port) as proxy, client_of(port, mode=MODERN) as direct:
+            calling = asyncio.create_task(call(proxy.port))
+            while not (jobs := data(await direct.call_tool("py_list_jobs"))["jobs"]):
+                await asyncio.sleep(0.02)
+            proxy.cut()
+            with pytest.raises(ExceptionGroup):
+                await calling
+            while not record(home, jobs[0]["id"]).background:
+                await asyncio.sleep(0.02)
+            (tmp_path / "go").touch()
+            waited = data(await direct.call_tool("py_wait_job", {"job_id": jobs[0]["id"]}))
+            assert waited["job"]["result"]["stdout"] == "done\n"
+
+    with serving(tmp_path, *over_http(), env={"PYTHON_MCP_RECORD_AFTER_SECONDS": "0"}) as server:
+        run(main(port_of(server)))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "nobody.invalid"])
+def test_an_address_that_is_not_of_this_machine_is_refused(host: str):
+    ended = run_python(*over_http(host))
     assert ended.returncode != 0
     assert f"host is '{host}'" in ended.stderr.splitlines()[-1]
 
 
-def test_a_port_that_is_taken_is_named(tmp_path: Path):
-    with serving(tmp_path, "-c", OVER_HTTP.format(host="127.0.0.1", port=0)) as server:
-        port = int(re.findall(r":(\d+)/mcp", address(server))[0])
-        ended = run_python("-c", OVER_HTTP.format(host="127.0.0.1", port=port))
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_python(*over_http(port=port))
         assert f"port is {port}" in ended.stderr.splitlines()[-1]

@@ -23,6 +23,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "lock_seconds": ("7", 7.0),
     "fsync": ("yes", True),
     "on_exit": ("cancel", "cancel"),
+    "http_token": ("0123456789abcdef", "0123456789abcdef"),
+    "http_allowed_hosts": ("a.example, b.example,", ("a.example", "b.example")),
     "debug": ("TRUE", True),
 }
 WHOLE = [name for name, (_, value) in GOOD.items() if type(value) is int]
@@ -74,6 +76,10 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         Settings.from_environ({variable(name): "maybe"})
     assert str(caught.value) == f"{variable(name)} is 'maybe'; it must be true or false"
+
+
+def test_the_token_is_not_shown_with_the_settings() -> None:
+    assert "secret" not in repr(Settings.from_environ({"PYTHON_MCP_HTTP_TOKEN": "a-very-secret-token"}))
 
 
 def test_an_unknown_way_to_exit_is_refused() -> None:

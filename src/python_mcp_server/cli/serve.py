@@ -12,7 +12,9 @@ from python_mcp_server.cli.options import home_option
 
 @click.command()
 @click.option("--http", is_flag=True, help="Speak streamable HTTP instead of stdio.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="With --http: a loopback address.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="With --http: an address of this machine."
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

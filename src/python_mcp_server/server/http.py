@@ -1,60 +1,147 @@
-"""Streamable HTTP through uvicorn, run so that it ends: the SDK's own runner waits for ever for an
-open stream."""
+"""Streamable HTTP through uvicorn: guarded on every route, and run so that it ends.
+
+The SDK checks Host and Origin on its own route only, knows no plain token, and its runner waits for
+ever for an open stream.
+"""
 
 from __future__ import annotations
 
-import ipaddress
+import logging
 import socket
-import sys
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.subscriptions import ListenHandler
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server import __version__
+from python_mcp_server.server.access import Access, Refusal
+from python_mcp_server.server.sdk import low_level
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _GRACE_S: Final = 1  # an open stream of events never ends by itself
+_KEEP_ALIVE_S: Final = 75  # longer than proxies keep idle connections: who closes first loses no request
+_HEALTH: Final = "/healthz"
+
+_log: Final = logging.getLogger(__name__)
 
 
-def serve_http(server: MCPServer[Any], host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until SIGTERM or SIGINT. The address is printed on stderr once it accepts connections.
+def serve_http(
+    server: MCPServer[Any],
+    listener: socket.socket,
+    access: Access,
+    on_stop: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Args:
         server: The server; its lifespan is entered here.
-        host: A loopback address or "localhost".
-        port: 0 takes a free one.
-
-    Raises:
-        InvalidInput: The address is not loopback, or cannot be taken.
+        listener: Where clients connect; closed at the end.
+        access: What their requests must show.
+        on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
     """
-    listener = _listen(host, port)
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
+    app = Guard(server.streamable_http_app(transport_security=unchecked), access)
+    config = uvicorn.Config(
+        app,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        log_config=None,
+        lifespan="on",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+    )
+
+    async def stop() -> None:
+        await on_stop()
+        _end_listening(server)
+
     with listener:
-        app = server.streamable_http_app(host=host)
-        config = uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_S, log_config=None, lifespan="on")
-        shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"python-mcp-server: http://{shown}:{listener.getsockname()[1]}/mcp\n")
-        sys.stderr.flush()
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, stop).run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if not _loopback(host):
-        raise InvalidInput(
-            f"host is {host!r}; without access tokens only this machine may connect, so use 127.0.0.1 or ::1"
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as exc:
-        raise InvalidInput(f"port is {port}; {host} cannot listen there: {exc}") from exc
+def _end_listening(server: MCPServer[Any]) -> None:
+    """Give those who listen for changes their last word."""
+    served = low_level(server).get_request_handler("subscriptions/listen")
+    if served is not None and isinstance(served.handler, ListenHandler):
+        served.handler.close()
 
 
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+class Guard:
+    """Stands before every route: Host and Origin, then the token. Answers `/healthz` itself.
+
+    Who shows the token is, to the SDK, a user like those of its own verifiers: their sessions and
+    their jobs are theirs alone.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = AuthContextMiddleware(app)
+        self._access = access
+        self._user = _user(access)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of the ASGI protocol."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        healthz = scope["path"] == _HEALTH
+        reached = (scope.get("server") or (None,))[0]
+        refusal = self._access.refusal(scope["headers"], reached, open_to_all=healthz)
+        if refusal is not None:
+            await _refuse(refusal)(scope, receive, send)
+        elif healthz:
+            await _health(scope["method"])(scope, receive, send)
+        else:
+            await self._app({**scope, **self._user}, receive, send)
+
+
+def _user(access: Access) -> dict[str, AuthenticatedUser]:
+    if access.principal is None:
+        return {}
+    return {"user": AuthenticatedUser(AccessToken(token="", client_id=access.principal, scopes=[]))}
+
+
+def _refuse(refusal: Refusal) -> Response:
+    _log.info("refused a request with %d: %s", refusal.status, refusal.text)
+    headers = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else None
+    return PlainTextResponse(f"{refusal.text}\n", refusal.status, headers)
+
+
+def _health(method: str) -> Response:
+    if method not in ("GET", "HEAD"):
+        return PlainTextResponse("GET it\n", 405, {"Allow": "GET, HEAD"})
+    return JSONResponse({"status": "ok", "version": __version__}, headers={"Cache-Control": "no-store"})
+
+
+class _Server(uvicorn.Server):
+    """Lets calls be answered before it closes their connections."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+        self._asked: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take note of a signal; called between any two instructions."""
+        if self._asked is None and self.started:
+            self._asked = sig
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look ten times a second whether to stop."""
+        if self._asked is not None and not self.should_exit:
+            await self._on_stop()
+            super().handle_exit(self._asked, None)
+        return await super().on_tick(counter)

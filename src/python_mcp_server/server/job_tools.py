@@ -11,7 +11,7 @@ from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.output import STREAMS, check_page
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
@@ -24,6 +24,7 @@ from python_mcp_server.server.answers import (
     PrunedJobs,
     WaitedJob,
 )
+from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import make_tool
 from python_mcp_server.server.sdk import ProgressFeed
 from python_mcp_server.server.text import whole
@@ -70,7 +71,7 @@ class JobTools:
             incremental: Also return what the job printed since you last asked, as new_stdout and
                 new_stderr.
         """
-        answer: JobStatus = {"job": _view(await self._manager.get(job_id))}
+        answer: JobStatus = {"job": _view(await find_job(self._manager, job_id))}
         if incremental:
             answer["new_stdout"] = await self._news(job_id, "stdout")
             answer["new_stderr"] = await self._news(job_id, "stderr")
@@ -97,7 +98,7 @@ class JobTools:
             ctx: Where the progress goes.
         """
         deadline = time.monotonic() + _waiting_time(timeout_seconds)
-        job = await self._manager.get(job_id)
+        job = await find_job(self._manager, job_id)
         age_s = (utc_now() - job.started_at).total_seconds() if job.started_at else 0.0
         async with ProgressFeed(ctx, age_s=age_s) as tell:
             while True:
@@ -117,10 +118,12 @@ class JobTools:
 
         Args:
             job_id: The job's id.
-            stream: "stdout" or "stderr".
+            stream: "stdout" or "stderr"; of a py_run_tests job also "failures", the failures so far.
             offset: The byte to start at.
             limit: The most bytes to return, 1 to 1048576.
         """
+        check_page(stream, offset, limit)
+        await find_job(self._manager, job_id)
         page = await self._manager.output(job_id, stream, offset, limit)
         return {
             "text": page.text,
@@ -138,7 +141,8 @@ class JobTools:
             status_filter: Only jobs in this state.
             limit: The most jobs to return; more says whether there are others.
         """
-        return cast("JobList", whole(listing(*await self._manager.list(state_named(status_filter), limit))))
+        found = await self._manager.list(state_named(status_filter), limit, current_principal())
+        return cast("JobList", whole(listing(*found)))
 
     async def cancel_job(self, job_id: str) -> CancelledJob:
         """Cancel a background job. It returns when the job's last process is gone.
@@ -148,7 +152,7 @@ class JobTools:
         Args:
             job_id: The job's id.
         """
-        before = await self._manager.get(job_id)
+        before = await find_job(self._manager, job_id)
         job = before if before.status.terminal else await self._manager.cancel(job_id)
         return cast("CancelledJob", cancellation(job, ended_before=before.status.terminal))
 
@@ -165,7 +169,10 @@ class JobTools:
             max_age_hours: Only jobs that ended longer ago than this.
         """
         pruned = await self._manager.prune(
-            keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
+            keep_completed=keep_completed,
+            keep_failed=keep_failed,
+            max_age_hours=max_age_hours,
+            principal=current_principal(),
         )
         return {"removed": pruned.removed, "remaining": pruned.remaining}
 

@@ -47,6 +47,7 @@ def configure_logging(settings: Settings) -> None:
     if not settings.debug:
         for name in ("mcp", "httpx", "asyncio", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("sse_starlette").setLevel(logging.INFO)  # below, it logs all that is answered
     if problem is not None:
         log = logging.getLogger(__name__)
         log.warning("%s cannot be written (%s); the log is on stderr", settings.logs, problem)

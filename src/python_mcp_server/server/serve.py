@@ -15,9 +15,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.server.access import grant, new_token
+from python_mcp_server.server.address import is_loopback, listen, url_of
 from python_mcp_server.server.claim import claim_stdio
 from python_mcp_server.server.logs import configure_logging
-from python_mcp_server.settings import Settings
+from python_mcp_server.settings import Settings, variable
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -46,19 +48,39 @@ def run_stdio(settings: Settings | None = None) -> int:
 
 
 def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | None = None) -> None:
-    """Serve over streamable HTTP until SIGTERM or SIGINT.
+    """Serve over streamable HTTP until SIGTERM or SIGINT. The address is printed on stderr.
+
+    An address that others can reach is served with an access token only: that of the settings, or a
+    new one, which is printed on stderr and nowhere else.
 
     Raises:
-        InvalidInput: The address is not loopback, or cannot be taken.
+        InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
     """
-    server, _ = _build(settings)
+    settings = settings or Settings.from_environ()
+    grant(host, settings.http_allowed_hosts, settings.http_token)
+    listener = listen(host, port)
+    made = "" if settings.http_token or is_loopback(listener) else new_token()
+    access = grant(host, settings.http_allowed_hosts, settings.http_token or made)
+    server, manager = _build(settings)
+    from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.http import serve_http
 
-    serve_http(server, host, port)
+    _announce(url_of(host, listener), made)
+    serve_http(server, listener, access, lambda: close_in_time(manager))
+
+
+def _announce(url: str, made_token: str) -> None:
+    """Say where to connect. The log has none of it, for the token is shown once."""
+    lines = [f"python-mcp-server: {url}"]
+    if made_token:
+        lines.append(f"python-mcp-server: access token, for this run: {made_token}")
+    sys.stderr.write("\n".join([*lines, ""]))
+    sys.stderr.flush()
 
 
 def _build(settings: Settings | None) -> tuple[MCPServer[Any], JobManager]:
     settings = settings or Settings.from_environ()
+    os.environ.pop(variable("http_token"), None)  # what scripts inherit, they can read
     configure_logging(settings)
     from python_mcp_server.jobs.manager import JobManager
 

@@ -1,0 +1,149 @@
+"""Which requests are served: by the name of the server, the page they come from, and the token."""
+
+from __future__ import annotations
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.server.access import Access, grant, new_token
+
+TOKEN = "a token of nobody else".replace(" ", "-")
+HERE = "10.0.0.7"
+
+
+def status(access: Access, *, reached: str = HERE, open_to_all: bool = False, **headers: str) -> int:
+    sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    refusal = access.refusal(sent, reached, open_to_all=open_to_all)
+    return 200 if refusal is None else refusal.status
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.1:8000", "localhost:8000", "LOCALHOST", "localhost.", "[::1]:8000", "[0:0::1]"],
+)
+def test_a_server_is_reached_by_the_names_of_loopback(host: str):
+    assert status(grant("127.0.0.1", (), ""), reached="127.0.0.1", host=host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "evil.example#localhost",
+        "localhost@evil.example",
+        "localhost:8000:8000",
+        "127.0.0.1.evil.example",
+        "[localhost]",
+        "10.0.0.8",
+        "",
+        " localhost",
+    ],
+)
+def test_any_other_name_is_refused(host: str):
+    assert status(grant("127.0.0.1", (), ""), reached="127.0.0.1", host=host) == 421
+
+
+def test_a_server_at_all_addresses_is_reached_by_the_one_that_was_connected_to():
+    access = grant("0.0.0.0", (), TOKEN)
+    assert status(access, host=HERE, authorization=f"Bearer {TOKEN}") == 200
+    assert status(access, host="10.0.0.8", authorization=f"Bearer {TOKEN}") == 421
+
+
+def test_further_names_come_from_the_setting_and_the_command_line():
+    access = grant("Box.lan", ("jobs.example.org", "2001:DB8::1"), "")
+    for host in ("box.lan:8000", "jobs.example.org", "JOBS.example.org:443", "[2001:db8:0::1]:8000"):
+        assert status(access, host=host) == 200
+
+
+def test_no_host_and_two_hosts_are_refused():
+    access = grant("127.0.0.1", (), "")
+    assert status(access) == 421
+    twice = [(b"host", b"localhost"), (b"host", b"localhost")]
+    refusal = access.refusal(twice, None)
+    assert refusal is not None
+    assert refusal.status == 421
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:80"])
+def test_a_page_of_this_server_may_ask(origin: str):
+    assert status(grant("127.0.0.1", (), ""), host="localhost", origin=origin) == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "ftp://localhost",
+        "localhost",
+        "http://localhost/evil",
+        "http://localhost http://evil.example",
+    ],
+)
+def test_a_page_of_another_server_may_not_even_with_the_token(origin: str):
+    access = grant("127.0.0.1", (), TOKEN)
+    assert status(access, host="localhost", origin=origin, authorization=f"Bearer {TOKEN}") == 403
+
+
+@pytest.mark.parametrize("shown", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}"])
+def test_who_shows_the_token_is_served(shown: str):
+    assert status(grant("127.0.0.1", (), TOKEN), host="localhost", authorization=shown) == 200
+
+
+@pytest.mark.parametrize(
+    "shown", ["", TOKEN, "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"]
+)
+def test_who_does_not_is_not(shown: str):
+    access = grant("127.0.0.1", (), TOKEN)
+    assert status(access, host="localhost", authorization=shown) == 401
+    assert status(access, host="localhost") == 401
+    assert status(access, host="localhost", authorization="Bearer tökèn") == 401
+
+
+def test_two_tokens_are_as_bad_as_none():
+    shown = (b"authorization", f"Bearer {TOKEN}".encode())
+    refusal = grant("127.0.0.1", (), TOKEN).refusal([(b"host", b"localhost"), shown, shown], None)
+    assert refusal is not None
+    assert refusal.status == 401
+
+
+def test_what_is_open_to_all_needs_no_token_but_the_right_name():
+    access = grant("127.0.0.1", (), TOKEN)
+    assert status(access, open_to_all=True, host="localhost") == 200
+    assert status(access, open_to_all=True, host="evil.example") == 421
+
+
+def test_a_token_is_a_principal_that_does_not_show_it():
+    one, other = (grant("127.0.0.1", (), token).principal for token in (TOKEN, new_token()))
+    assert one is not None
+    assert one.startswith("http-token:")
+    assert TOKEN not in repr(grant("127.0.0.1", (), TOKEN))
+    assert one != other
+    assert grant("127.0.0.1", (), "").principal is None
+
+
+def test_new_tokens_have_256_bits_and_no_two_are_alike():
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert min(map(len, tokens)) >= 43  # of 64 signs each
+
+
+@pytest.mark.parametrize(
+    "token", ["short", "x" * 15, "with some spaces in it", "with\nlines-in-between", "ü" * 20]
+)
+def test_what_can_be_no_token_is_refused_without_being_shown(token: str):
+    with pytest.raises(InvalidInput, match="PYTHON_MCP_HTTP_TOKEN cannot be a token") as caught:
+        grant("127.0.0.1", (), token)
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["https://x.example", "x.example:443", "*.example", "*", "a b", "x/y", "[::1]:80"]
+)
+def test_what_is_no_name_of_a_host_is_refused(name: str):
+    with pytest.raises(InvalidInput, match="PYTHON_MCP_HTTP_ALLOWED_HOSTS names"):
+        grant("127.0.0.1", ("fine.example", name), "")
