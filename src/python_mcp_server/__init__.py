@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
     from python_mcp_server.model import Job, JobProgress, JobState
     from python_mcp_server.server.app import create_server
+    from python_mcp_server.server.tasks import TasksExtension
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
@@ -60,6 +61,7 @@ __all__ = [
     "RemoteError",
     "StoreError",
     "StoreLocked",
+    "TasksExtension",
     "ToolchainError",
     "UvRefused",
     "WorkerDied",
@@ -77,6 +79,7 @@ _HOMES: Final = {
     "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
     "model": ("Job", "JobProgress", "JobState"),
     "server.app": ("create_server",),
+    "server.tasks": ("TasksExtension",),
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),

@@ -50,6 +50,7 @@ class _Default:
     """The one global: the manager of functions that name none."""
 
     manager: JobManager | None = None
+    tools: dict[str, object] = {}  # noqa: RUF012  known before the first call makes the manager
     seen: dict[tuple[str, str], int] = {}  # noqa: RUF012  how far this process has read, by job and stream
     lock = threading.Lock()
 
@@ -64,7 +65,13 @@ def default_manager() -> JobManager:
             from python_mcp_server.jobs.manager import JobManager
 
             _Default.manager = JobManager()
+            _Default.manager.tools = _Default.tools
         return _Default.manager
+
+
+def default_tools() -> dict[str, object]:
+    """Return what the default manager keeps of tools, without making the manager."""
+    return _Default.tools
 
 
 def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
@@ -78,6 +85,7 @@ def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
     settings = Settings.from_environ(home=persistence_dir)
     with _Default.lock:
         _Default.manager = JobManager(settings=settings)
+        _Default.manager.tools = _Default.tools
         _Default.seen = {}
     return STATE
 

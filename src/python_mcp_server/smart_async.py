@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from python_mcp_server.context import BODY_ATTRIBUTE, BodyContext, create_progress_callback, in_worker
@@ -22,6 +22,7 @@ from python_mcp_server.functions import (
     RunScriptResult,
     cancel_job,
     default_manager,
+    default_tools,
     get_job_status,
     initialize_state,
     job_status,
@@ -55,6 +56,7 @@ _CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_record
 _POLICIES: Final = ("auto", "cancel", "detach")
 _EXTRAS: Final = ("async_mode", "job_label")
 _ISOLATIONS: Final = ("process", "inline")
+_TASKS: Final = ("auto", "required", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class _Terms:
     default_timeout: float
     on_client_cancel: str
     isolation: str
+    task: str
     manager: JobManager | None
     own: frozenset[str]
     name: str
@@ -84,6 +87,7 @@ def smart_async(
     *,
     on_client_cancel: str = ...,
     isolation: str = ...,
+    task: str = ...,
     name: str | None = ...,
     manager: JobManager | None = ...,
 ) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]: ...
@@ -95,6 +99,7 @@ def smart_async(
     *,
     on_client_cancel: str = "auto",
     isolation: str = "process",
+    task: str = "auto",
     name: str | None = None,
     manager: JobManager | None = None,
 ) -> Any:
@@ -113,6 +118,9 @@ def smart_async(
             hands it over after a time-out or a lost connection and cancels it otherwise; "cancel"
             and "detach" always do the one or the other.
         isolation: "process", or "inline" for async bodies that only wait: no hard kill, no survival.
+        task: What a client of the Tasks extension gets. "auto": a task past the budget, or at once with
+            `async_mode=True`; "required": always a task, and clients without the extension are
+            refused; "never": the job handle that others get.
         name: What jobs call the tool; the function's own name where None.
         manager: Whose jobs these are; the default manager's where None.
 
@@ -123,6 +131,7 @@ def smart_async(
         return smart_async()(timeout_env)
     _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
     _check_choice("isolation", isolation, _ISOLATIONS)
+    _check_choice("task", task, _TASKS)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         face = _sdk_face(function)
@@ -130,7 +139,16 @@ def smart_async(
         title: str = name or getattr(function, "__name__", type(function).__name__)
         return _wrap(
             _Terms(
-                function, timeout_env, default_timeout, on_client_cancel, isolation, manager, own, title, face
+                body=function,
+                timeout_env=timeout_env,
+                default_timeout=default_timeout,
+                on_client_cancel=on_client_cancel,
+                isolation=isolation,
+                task=task,
+                manager=manager,
+                own=own,
+                name=title,
+                face=face,
             )
         )
 
@@ -169,6 +187,8 @@ def _wrap(terms: _Terms) -> Callable[..., Coroutine[Any, Any, Any]]:
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
     if face is not None:
+        tools = default_tools() if terms.manager is None else terms.manager.tools
+        tools[terms.name] = face  # another process's jobs of this tool are answered by it too
         wrapper.__signature__ = face.signature  # type: ignore[attr-defined]
         wrapper.__annotations__ = face.annotations
     else:
@@ -244,9 +264,11 @@ async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
     if face.body_context is not None:
         kwargs[face.body_context] = BodyContext()
     try:
-        request = _request(terms, (), kwargs)
-        if "async_mode" not in terms.own and kwargs.get("async_mode"):
-            return face.handle(await _submit(terms, request))
+        if terms.task == "required":
+            face.require_task(terms.name, ctx)
+        request = replace(_request(terms, (), kwargs), principal=face.principal())
+        if terms.task == "required" or ("async_mode" not in terms.own and kwargs.get("async_mode")):
+            return _handed_over(terms, face, await _submit(terms, request))
         budget_s = budget(terms.timeout_env, terms.default_timeout)
         async with ProgressFeed(ctx) as listener:
             result = await _run(
@@ -260,7 +282,15 @@ async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
         return face.error(InvalidInput(str(cancelled)))
     except Exception as error:  # noqa: BLE001  the SDK would hide its text from the model
         return face.error(error)
-    return face.handle(result.handle()) if result.handed_over else face.answer(result.value)
+    return _handed_over(terms, face, result.handle()) if result.handed_over else face.answer(result.value)
+
+
+def _handed_over(terms: _Terms, face: Face, handle: dict[str, Any]) -> Any:
+    """The job handle, and a task in its place where the caller takes tasks."""
+    answer = face.handle(handle)
+    if terms.task != "never":
+        face.offer_task(terms.the_manager(), handle["job_id"], answer)
+    return answer
 
 
 def _wish(terms: _Terms, face: Face, ctx: Any) -> str:

@@ -15,9 +15,11 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import JobTools
 from python_mcp_server.server.registry import make_tool
+from python_mcp_server.server.resources import JobResources
+from python_mcp_server.server.tasks import TasksExtension
 from python_mcp_server.settings import Settings
 from python_mcp_server.smart_async import smart_async
-from python_mcp_server.tools import benchmark, saved, scripts
+from python_mcp_server.tools import benchmark, saved, scripts, testing
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
@@ -35,8 +37,8 @@ py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one 
 Jobs and their results outlive this connection.
 
 Use py_run_script_in_dir for code that works in a directory, py_run_script_with_dependencies for code \
-that needs packages, py_benchmark_script to measure time and memory, and py_save_script with \
-py_run_saved_script for code to be used again."""
+that needs packages, py_run_tests for a pytest suite, py_benchmark_script to measure time and memory, \
+and py_save_script with py_run_saved_script for code to be used again."""
 
 _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
@@ -45,6 +47,7 @@ _SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]
     (scripts.run_script_in_dir, "Run Python in a directory", _RUN),
     (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
     (benchmark.benchmark_script, "Measure a Python script", _RUN),
+    (testing.run_tests, "Run a test suite", _RUN),
     (saved.save_script, "Save a Python script", _SAVE),
     (saved.run_saved_script, "Run a saved script", _RUN),
     (saved.list_scripts, "List saved scripts", _READ),
@@ -62,7 +65,8 @@ def create_server(
     Args:
         manager: Whose jobs the tools are about; who brings one closes it. The server closes its own.
         settings: Read from the environment where they are not given.
-        **mcp_options: Options of `MCPServer`; they win over ours. `tools` come beside ours.
+        **mcp_options: Options of `MCPServer`; they win over ours. `tools`, `extensions` and
+            `middleware` come beside ours; a `TasksExtension` among them takes the place of ours.
 
     Raises:
         InvalidInput: `manager` or `settings` is something else.
@@ -81,7 +85,21 @@ def create_server(
         "instructions": INSTRUCTIONS,
     }
     tools = [*_script_tools(manager), *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
-    return MCPServer(**(options | mcp_options), tools=tools)
+    options |= mcp_options | _with_tasks(manager, mcp_options)
+    server: MCPServer[Any] = MCPServer(**options, tools=tools)
+    JobResources(manager).install(server)
+    return server
+
+
+def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
+    """The extensions and the middleware of a server that has tasks; theirs, or ours beside theirs."""
+    extensions: list[Any] = list(given.get("extensions") or ())
+    middleware: list[Any] = list(given.get("middleware") or ())
+    if not any(isinstance(each, TasksExtension) for each in extensions):
+        tasks = TasksExtension(manager)
+        extensions.append(tasks)
+        middleware.append(tasks.listening)
+    return {"extensions": extensions, "middleware": middleware}
 
 
 def _script_tools(manager: JobManager) -> list[Tool]:

@@ -6,10 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp_types import CallToolResult, TextContent
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from python_mcp_server.errors import PythonMcpError, RemoteError
+from python_mcp_server.jobs.delivery import TRACE_HEADER
 from python_mcp_server.server.text import (
     infinities,
     message_of,
@@ -34,7 +35,29 @@ def convert(metadata: FuncMetadata, value: object) -> CallToolResult:
             return result
     except Exception as error:  # noqa: BLE001  the SDK would print a traceback and hide the reason
         problem = _reason(error)
-    return _error(f"the body returned a value of type {type_name(value)} that cannot be answered: {problem}")
+    return error_result(
+        f"the body returned a value of type {type_name(value)} that cannot be answered: {problem}"
+    )
+
+
+def restored(metadata: FuncMetadata, value: Any) -> Any:
+    """Return the value that a record's JSON was made of, as far as the tool's schema tells.
+
+    JSON that does not fit is returned as it is: `convert` says what is wrong with it, as it would
+    have said to the caller.
+    """
+    model = metadata.output_model
+    wrapped = metadata.wrap_output
+    if model is None or not (wrapped or (isinstance(model, type) and issubclass(model, BaseModel))):
+        return value
+    adapter = metadata._output_adapter(model)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    try:
+        made: Any = adapter.validate_python(
+            {"result": value} if wrapped else value, by_alias=True, by_name=True
+        )
+    except ValidationError:
+        return value
+    return made.result if wrapped else made
 
 
 def _converted(metadata: FuncMetadata, value: object) -> CallToolResult:
@@ -91,12 +114,21 @@ def failure(exc: BaseException) -> CallToolResult:
     if isinstance(exc, PythonMcpError):
         sentence, trace = message_of(exc), exc.traceback_text if isinstance(exc, RemoteError) else ""
     else:
-        notes: Any = getattr(exc, "__notes__", ())
-        sentence, trace = named(exc), "\n".join(note for note in notes if isinstance(note, str))
+        sentence, trace = named(exc), _trace_of(exc)
+    trace = trace.rstrip()
     if len(trace) > _TRACEBACK_CHARS:
         trace = "[...]\n" + trace[-_TRACEBACK_CHARS:]
-    return _error(f"{sentence}\n\n{trace}".rstrip())
+    return error_result(f"{sentence}\n\n{trace}".rstrip())
 
 
-def _error(text: str) -> CallToolResult:
+def _trace_of(exc: BaseException) -> str:
+    """The worker's traceback, which tells the exception's other notes too; else its notes."""
+    kept: Any = getattr(exc, "__notes__", ())
+    notes = [note for note in kept if isinstance(note, str)]
+    traces = [note.removeprefix(TRACE_HEADER) for note in notes if note.startswith(TRACE_HEADER)]
+    return "\n".join(traces or notes)
+
+
+def error_result(text: str) -> CallToolResult:
+    """Return an error result with this text."""
     return CallToolResult(content=[TextContent(type="text", text=whole(text))], is_error=True)

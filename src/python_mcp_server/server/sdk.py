@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union
@@ -25,23 +24,37 @@ from mcp.server.mcpserver.utilities.func_metadata import (
     _pydantic_readable_typeddict,  # pyright: ignore[reportPrivateUsage]
     func_metadata,
 )
-from mcp.shared.dispatcher import as_request_id, coerce_request_id
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from python_mcp_server.server.convert import convert, failure
+from python_mcp_server.server import offers
+from python_mcp_server.server.cancel_reasons import CancelReasons
+from python_mcp_server.server.convert import convert, failure, restored
+from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.progress import Feed
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
+    from mcp.server.connection import Connection
     from mcp.server.lowlevel import Server
+    from mcp.server.session import ServerSession
 
-__all__ = ["Face", "JobHandle", "ProgressFeed", "cancel_cause", "face", "failure", "low_level"]
+    from python_mcp_server.jobs.manager import JobManager
+
+__all__ = [
+    "Face",
+    "JobHandle",
+    "ProgressFeed",
+    "cancel_cause",
+    "connection_of",
+    "face",
+    "failure",
+    "low_level",
+]
 
 AnyContext = Context[Any, Any]
 
-_REASONS_KEPT: Final = 256
 _TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
@@ -94,6 +107,15 @@ class Face:
         """
         return convert(self._metadata, value)
 
+    def recorded(self, value: Any) -> CallToolResult:
+        """Return what `answer` would have, from the JSON that a record keeps of the value."""
+        return convert(self._metadata, restored(self._metadata, value))
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether the tool declares what its results look like."""
+        return self._metadata.output_model is not None
+
     def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
         """Return a job handle, at top level and as JSON text."""
         handle = whole(dict(handle))
@@ -112,6 +134,24 @@ class Face:
         if isinstance(exc, ToolError | ResourceError):
             raise exc if whole(text := str(exc)) is text else ToolError(message_of(exc))
         return failure(exc)
+
+    def require_task(self, tool: str, ctx: AnyContext) -> None:
+        """Refuse a call that can be answered with a task only, where there can be none.
+
+        Raises:
+            MCPError: The client did not declare the extension.
+            InvalidInput: The server does not have it.
+        """
+        offers.require_task(tool, ctx.request_context)
+
+    def offer_task(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
+        """Let the Tasks extension, where there is one, put a task in the place of this answer."""
+        if (offer := offers.current()) is not None:
+            offer.take(manager, job_id, answer)
+
+    def principal(self) -> str | None:
+        """Return whose job a call makes; None is the account's owner."""
+        return current_principal()
 
     def cancel_cause(self, ctx: AnyContext) -> str:
         """Return why the request was cancelled: "timeout", "dropped" or "user"."""
@@ -198,26 +238,6 @@ class ProgressFeed(Feed):
         super().__init__(ctx.report_progress if ctx is not None and wanted else None, age_s=age_s)
 
 
-class _CancelReasons:
-    """The reasons that one connection's cancel notifications gave, the latest 256 of them."""
-
-    def __init__(self) -> None:
-        self._reasons: OrderedDict[str | int, str] = OrderedDict()
-
-    def __call__(self, method: str, params: Mapping[str, Any] | None) -> bool:
-        """Look at one notification, and let it pass."""
-        request_id = as_request_id((params or {}).get("requestId"))
-        if method == "notifications/cancelled" and request_id is not None:
-            self._reasons[coerce_request_id(request_id)] = str((params or {}).get("reason") or "")
-            if len(self._reasons) > _REASONS_KEPT:
-                self._reasons.popitem(last=False)
-        return False
-
-    def reason(self, request_id: str | int | None) -> str:
-        """Return what the cancel of this request gave as its reason."""
-        return "" if request_id is None else self._reasons.get(coerce_request_id(request_id), "")
-
-
 def cancel_cause(ctx: AnyContext) -> str:
     """Return why this request was cancelled, as far as anybody said.
 
@@ -230,7 +250,7 @@ def cancel_cause(ctx: AnyContext) -> str:
     if asked is None or not asked.is_set():
         return "dropped"
     reasons = getattr(_dispatcher(channel), "_on_notify_intercept", None)
-    if not isinstance(reasons, _CancelReasons):
+    if not isinstance(reasons, CancelReasons):
         return "user"
     return "timeout" if _TIME_OUT.search(reasons.reason(ctx.request_context.request_id)) else "user"
 
@@ -242,7 +262,7 @@ def _note_cancel_reasons(ctx: AnyContext) -> None:
     """
     dispatcher = _dispatcher(_channel(ctx))
     if dispatcher is not None and getattr(dispatcher, "_on_notify_intercept", ...) is None:
-        dispatcher._on_notify_intercept = _CancelReasons()  # noqa: SLF001
+        dispatcher._on_notify_intercept = CancelReasons()  # noqa: SLF001
 
 
 def _channel(ctx: AnyContext) -> Any:
@@ -263,3 +283,8 @@ def _wants_progress(ctx: AnyContext) -> bool:
 def low_level(server: MCPServer[Any]) -> Server[Any]:
     """Return the server that runs on a pair of message streams, for transports of our own."""
     return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def connection_of(session: ServerSession) -> Connection:
+    """Return the connection that a request came by; its `state` and `exit_stack` live as long as it."""
+    return session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,103 @@
+"""Whether the request at hand may become a task, from the extension down to the decorator.
+
+The extension opens an offer around the call of a tool, and a decorated function that hands its run
+over takes it. A context variable carries it, for the SDK's own code stands between the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from python_mcp_server.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+    from mcp_types import CallToolResult
+
+    from python_mcp_server.jobs.manager import JobManager
+
+IDENTIFIER: Final = "io.modelcontextprotocol/tasks"
+VERSIONS: Final = frozenset(MODERN_PROTOCOL_VERSIONS)
+"""The versions of the protocol that know the extension."""
+
+
+class Offer:
+    """One call of a tool that may become a task.
+
+    Args:
+        finds: Whether the extension finds the jobs of a manager; None where the client takes no tasks.
+
+    Attributes:
+        answer: The job handle that the tool answered with, once its run was handed over.
+        job_id: The job behind it.
+    """
+
+    def __init__(self, finds: Callable[[JobManager], bool] | None) -> None:
+        self.answer: CallToolResult | None = None
+        self.job_id = ""
+        self._finds = finds
+
+    def take(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
+        """Let the call become this job's task, where that can be."""
+        if self._finds is not None and self._finds(manager):
+            self.answer, self.job_id = answer, job_id
+
+
+_CURRENT: Final[ContextVar[Offer | None]] = ContextVar("task_offer", default=None)
+
+
+@contextmanager
+def offering(offer: Offer) -> Generator[None]:
+    """Offer it to whatever is called inside."""
+    token = _CURRENT.set(offer)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current() -> Offer | None:
+    """Return the offer for the call at hand; None on a server without the extension."""
+    return _CURRENT.get()
+
+
+def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client takes tasks at this very request: it says so, in a version that has them."""
+    capabilities = ctx.session.client_capabilities
+    extensions = capabilities.extensions if capabilities else None
+    return ctx.protocol_version in VERSIONS and IDENTIFIER in (extensions or ())
+
+
+def require(ctx: ServerRequestContext[Any, Any]) -> None:
+    """Refuse a request whose client did not declare the extension.
+
+    Raises:
+        MCPError: It did not; the code is -32021, as the specification wants it.
+    """
+    if not declared(ctx):
+        needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {IDENTIFIER: {}}}}
+        raise MCPError(
+            MISSING_REQUIRED_CLIENT_CAPABILITY, f"the client must declare the extension {IDENTIFIER}", needed
+        )
+
+
+def require_task(tool: str, ctx: ServerRequestContext[Any, Any]) -> None:
+    """Refuse a call whose tool answers with nothing but a task, where there can be none.
+
+    Raises:
+        MCPError: The client did not declare the extension.
+        InvalidInput: The server does not have it.
+    """
+    require(ctx)
+    if current() is None:
+        raise InvalidInput(
+            f"{tool} answers with a task, and this server makes none; "
+            "it needs MCPServer(..., extensions=[TasksExtension()])"
+        )

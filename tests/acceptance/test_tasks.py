@@ -1,0 +1,320 @@
+"""A call that outlasts its budget is a task, for clients that take tasks: over stdio and HTTP, and for
+whichever server is asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    SubscriptionFilter,
+    SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+)
+
+from tests.acceptance.support import LEGACY, MODERN, Server, connected, data, refusal, serving
+from tests.helpers import eventually, run, task_client
+from tests.helpers.task_client import TASKS, Task, TaskClient
+
+CAPABLE = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}}
+INVALID_PARAMS, HEADER_MISMATCH, MISSING_CAPABILITY, NO_METHOD = -32602, -32020, -32021, -32601
+OVER_HTTP = "from python_mcp_server.server.serve import run_http; run_http('127.0.0.1', 0)"
+TOOLS = """
+import os, time
+
+from mcp.server.mcpserver import MCPServer
+from pydantic import BaseModel, Field
+from python_mcp_server import TasksExtension, report_progress, smart_async
+
+tasks = TasksExtension()
+mcp = MCPServer("author", extensions=[tasks], middleware=[tasks.listening])
+
+class Report(BaseModel):
+    path: str = Field(alias="thePath")
+    note: str | None = None
+
+def until(path):
+    with open(path + ".starts", "a") as file:
+        file.write("x")
+    while not os.path.exists(path):
+        report_progress(1, 2, "waiting for the file")
+        time.sleep(0.02)
+
+def waits(path: str) -> Report:
+    until(path)
+    return Report(thePath=path)
+
+mcp.tool(name="waits")(smart_async(default_timeout=0.2)(waits))
+mcp.tool(name="patient")(smart_async(default_timeout=60, name="patient")(waits))
+
+@mcp.tool()
+@smart_async(default_timeout=0.2, task="never")
+def waits_without(path: str) -> str:
+    until(path)
+    return path
+
+@mcp.tool()
+@smart_async(task="required")
+def only_a_task(how: str) -> str:
+    if how == "raise":
+        raise ValueError("the body said no")
+    if how == "refuse":
+        from mcp.shared.exceptions import MCPError  # here: other bodies' workers start sooner without
+        raise MCPError(-32005, "not now", {"again": "later"})
+    if how == "die":
+        os._exit(3)
+    return how
+
+@mcp.tool()
+@smart_async(default_timeout=30)
+def quick(n: int) -> int:
+    return n + 1
+
+if __name__ == "__main__":
+    mcp.run()
+"""
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Path:
+    path = tmp_path / "authors_tools.py"
+    path.write_text(TOOLS)
+    return path
+
+
+def code_of(answer: dict[str, Any]) -> int:
+    return answer["error"]["code"]
+
+
+def start(server: Server, tool: str, path: Path) -> str:
+    """Call a tool that waits for a file; return the id of the task."""
+    answer = server.call(tool, {"path": str(path)}, **CAPABLE)
+    assert answer["resultType"] == "task", answer
+    eventually(Path(f"{path}.starts").exists)
+    return answer["taskId"]
+
+
+def get(server: Server, task_id: str) -> dict[str, Any]:
+    return server.request("tasks/get", {"taskId": task_id}, **CAPABLE)["result"]
+
+
+def ended(server: Server, task_id: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found.append(get(server, task_id))
+        return found[-1]["status"] != "working"
+
+    eventually(look)
+    return found[-1]
+
+
+def told(server: Server, enough: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Read notifications until one of them is enough."""
+    heard: list[dict[str, Any]] = []
+    while not heard or not enough(heard[-1]):
+        heard.append(server.message())
+    return heard
+
+
+def test_a_client_that_takes_tasks_waits_for_its_result_and_the_body_starts_once(
+    author: Path, tmp_path: Path
+):
+    path = tmp_path / "go"
+    tasks = TaskClient(lambda _task: path.touch())
+
+    async def main():
+        async with connected(author, mode=MODERN, extensions=[tasks]) as client:
+            assert data(await client.call_tool("quick", {"n": 1})) == {"result": 2}
+            assert tasks.made == []
+            late = await client.call_tool("waits", {"path": str(path)})
+            assert [task.status for task in tasks.made] == ["working"]
+            assert Path(f"{path}.starts").read_text() == "x"
+            soon = await client.call_tool("patient", {"path": str(path)})
+            assert (late.content, late.structured_content) == (soon.content, soon.structured_content)
+            assert data(late) == {"thePath": str(path), "note": None}
+
+            handle = data(await client.call_tool("waits_without", {"path": str(tmp_path / "never")}))
+            assert handle["status"] == "running"
+            await task_client.cancel(client.session, handle["job_id"])
+            assert (await task_client.ended(client.session, handle["job_id"]))["status"] == "cancelled"
+
+            assert data(await client.call_tool("quick", {"n": 1, "async_mode": True})) == {"result": 2}
+            assert data(await client.call_tool("only_a_task", {"how": "work"})) == {"result": "work"}
+            assert "ValueError: the body said no" in refusal(
+                await client.call_tool("only_a_task", {"how": "raise"})
+            )
+            assert "worker" in refusal(await client.call_tool("only_a_task", {"how": "die"}))
+            with pytest.raises(MCPError) as error:
+                await client.call_tool("only_a_task", {"how": "refuse"})
+            assert (error.value.code, error.value.data) == (-32005, {"again": "later"})
+            assert len(tasks.made) == 6
+
+    run(main())
+
+
+@pytest.mark.parametrize("mode", [MODERN, LEGACY[-1]])
+def test_a_client_that_takes_no_tasks_gets_the_job_handle_and_no_tool_that_needs_tasks(
+    author: Path, tmp_path: Path, mode: str
+):
+    path = tmp_path / "go"
+    with serving(tmp_path, author) as server:
+        server.open(mode)
+        wishes = CAPABLE if mode != MODERN else {}  # what an old protocol's client says does not count
+        handle = server.call("waits", {"path": str(path)}, **wishes)["structuredContent"]
+        assert handle["status"] in ("running", "pending")
+        refused = server.request(
+            "tools/call", {"name": "only_a_task", "arguments": {"how": "work"}}, **wishes
+        )
+        assert code_of(refused) == MISSING_CAPABILITY
+        assert refused["error"]["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+        expected = MISSING_CAPABILITY if mode == MODERN else NO_METHOD
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            params = {"taskId": handle["job_id"], "inputResponses": {}}
+            assert code_of(server.request(method, params, **wishes)) == expected
+        listen = {"notifications": {"taskIds": [handle["job_id"]]}}
+        assert code_of(server.request("subscriptions/listen", listen, **wishes)) == expected
+        path.touch()
+        assert server.leave() == 0
+
+
+def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_would_have_been(
+    author: Path, tmp_path: Path
+):
+    go, never = tmp_path / "go", tmp_path / "never"
+    with serving(tmp_path, author) as first:
+        first.open()
+        kept, doomed = start(first, "waits", go), start(first, "waits", never)
+        assert first.leave() == 0
+    with serving(tmp_path, author) as second, serving(tmp_path, author) as third:
+        for server in (second.open(), third.open()):
+            assert get(server, kept)["status"] == "working"
+        number = second.ask(
+            "subscriptions/listen", {"notifications": {"taskIds": [kept, "unknown"]}}, **CAPABLE
+        )
+        [acknowledged, snapshot] = [second.message(), second.message()]
+        assert acknowledged["params"]["notifications"] == {"taskIds": [kept]}
+        assert (snapshot["params"]["taskId"], snapshot["params"]["status"]) == (kept, "working")
+        assert (
+            third.request("tasks/cancel", {"taskId": doomed}, **CAPABLE)["result"]["resultType"] == "complete"
+        )
+        go.touch()
+        news = told(second, lambda message: message["params"]["status"] != "working")
+        assert {each["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"] for each in news} == {
+            number
+        }
+        direct = second.call("patient", {"path": str(go)}, **CAPABLE)
+        for server in (second, third):
+            task = ended(server, kept)
+            assert task["status"] == "completed"
+            assert task["result"] == {key: direct[key] for key in task["result"]}
+            assert direct.keys() - task["result"].keys() == {"_meta"}
+        told_last = news[-1]["params"]
+        assert told_last | {"_meta": 0, "resultType": 0} == task | {"_meta": 0, "resultType": 0}
+        assert ended(second, doomed)["status"] == "cancelled"
+        assert code_of(third.request("tasks/get", {"taskId": "unknown"}, **CAPABLE)) == INVALID_PARAMS
+    assert Path(f"{go}.starts").read_text() == "xx"  # the task's and the direct call's
+    assert Path(f"{never}.starts").read_text() == "x"
+
+
+def test_a_listener_hears_each_change_of_its_tasks_and_whoever_updates_or_cancels_is_acknowledged(
+    author: Path, tmp_path: Path
+):
+    go, never = tmp_path / "go", tmp_path / "never"
+    with serving(tmp_path, author) as server:
+        server.open()
+        mine, other = start(server, "waits", go), start(server, "waits", never)
+        server.ask("subscriptions/listen", {"notifications": {"taskIds": [mine]}}, **CAPABLE)
+        heard = told(
+            server, lambda message: "waiting for the file" in str(message["params"].get("statusMessage"))
+        )
+        assert heard[0]["method"] == "notifications/subscriptions/acknowledged"
+        assert {each["method"] for each in heard[1:]} <= {"notifications/tasks"}
+        acknowledged = {"taskId": mine, "inputResponses": {"no such key": {"action": "accept"}}}
+        cancel = ("tasks/cancel", {"taskId": other})
+        for method, params in [("tasks/update", acknowledged), cancel, cancel]:
+            answer = server.request(method, params, **CAPABLE)["result"]
+            assert {key: answer[key] for key in answer if key != "_meta"} == {"resultType": "complete"}
+        assert ended(server, other)["status"] == "cancelled"
+        assert "result" not in get(server, other)
+        server.notifications.clear()
+        go.touch()
+        last = told(server, lambda message: message["params"]["status"] == "completed")[-1]
+        assert last["params"]["result"]["structuredContent"] == {"thePath": str(go), "note": None}
+        wrong = server.request("subscriptions/listen", {"notifications": {"taskIds": "all"}}, **CAPABLE)
+        assert code_of(wrong) == INVALID_PARAMS
+        after = server.request("tasks/cancel", {"taskId": mine}, **CAPABLE)["result"]
+        assert after["resultType"] == "complete"
+        assert get(server, mine)["status"] == "completed"
+
+
+def port_of(server: Server) -> int:
+    return int(eventually(lambda: re.search(r"http://\S+:(\d+)/mcp\n", server.errors))[1])
+
+
+def posted(port: int, task_id: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    """Send `tasks/get` over HTTP with these headers; return the status and the answer."""
+    meta = {"io.modelcontextprotocol/protocolVersion": MODERN, **CAPABLE}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": task_id, "_meta": meta}}
+    sent = {
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "MCP-Protocol-Version": MODERN,
+        "Mcp-Method": "tasks/get",
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", "/mcp", json.dumps(body), sent | headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(tmp_path: Path):
+    go = tmp_path / "go"
+    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('done')"
+    script = {"directory": str(tmp_path), "script_content": code, "use_uv": False}
+    tasks = TaskClient()
+
+    async def main(port: int):
+        way = streamable_http_client(f"http://127.0.0.1:{port}/mcp")
+        async with Client(way, mode=MODERN, extensions=[tasks]) as client:
+            made = await client.session.call_tool("py_run_script_in_dir", script, allow_claimed=True)
+            assert isinstance(made, Task)
+            wanted = SubscriptionFilter.model_validate({"taskIds": [made.task_id]})
+            request = SubscriptionsListenRequest(
+                params=SubscriptionsListenRequestParams(notifications=wanted)
+            )
+            listening = asyncio.create_task(client.session.send_request(request, SubscriptionsListenResult))
+            await asyncio.to_thread(eventually, lambda: tasks.news)
+            assert tasks.news[0].status == "working"
+            fits = await asyncio.to_thread(posted, port, made.task_id, **{"Mcp-Name": made.task_id})
+            assert (fits[0], fits[1]["result"]["status"]) == (200, "working")
+            for headers in ({}, {"Mcp-Name": "another"}):
+                status, answer = await asyncio.to_thread(posted, port, made.task_id, **headers)
+                assert (status, code_of(answer)) == (400, HEADER_MISMATCH)
+            await task_client.update(client.session, made.task_id, nothing={})
+            go.touch()
+            await asyncio.to_thread(
+                eventually, lambda: any(each.status == "completed" for each in tasks.news)
+            )
+            found = await task_client.ended(client.session, made.task_id)
+            assert found["result"]["structuredContent"]["stdout"] == "done\n"
+            last = [each for each in tasks.news if each.status == "completed"]
+            assert [(each.model_extra or {})["result"] for each in last] == [found["result"]]
+            listening.cancel()
+            await asyncio.wait([listening])
+
+    with serving(tmp_path, "-c", OVER_HTTP, env={"SMART_ASYNC_TIMEOUT_SECONDS": "0.2"}) as server:
+        run(main(port_of(server)))

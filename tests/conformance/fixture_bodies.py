@@ -1,0 +1,72 @@
+"""The bodies of the fixture's tools that need no SDK: a worker that loads it is slow to start.
+
+What they answer, and when, is what the conformance suite asks for.
+"""
+
+from __future__ import annotations
+
+import time
+
+from python_mcp_server import report_progress
+
+
+def greet(name: str) -> str:
+    """Greet somebody, at once."""
+    return f"Hello, {name}!"
+
+
+def slow_compute(seconds: float, label: str = "") -> str:
+    """Sleep for some seconds, then answer."""
+    time.sleep(seconds)
+    return f"{label}: slept for {seconds:g} s"
+
+
+def failing_job() -> str:
+    """Fail after a second."""
+    time.sleep(1)
+    raise RuntimeError("this job always fails")
+
+
+def protocol_error_job() -> str:
+    """End with an error of the protocol after a second."""
+    from mcp.shared.exceptions import MCPError
+
+    time.sleep(1)
+    raise MCPError(-32603, "this job ends with an error of the protocol")
+
+
+def confirm_delete(filename: str) -> str:
+    """Delete nothing."""
+    return f"{filename} is still there"
+
+
+def test_simple_text() -> str:
+    """Answer with a text."""
+    return "This is a simple text response for testing."
+
+
+def test_error_handling() -> str:
+    """Fail."""
+    raise RuntimeError("This tool intentionally returns an error for testing")
+
+
+def test_tool_with_progress() -> str:
+    """Report progress three times."""
+    for done in (0, 50, 100):
+        report_progress(done, 100)
+        time.sleep(0.15)
+    return "done"
+
+
+def test_missing_capability() -> str:
+    """Need what the client did not declare."""
+    from mcp.shared.exceptions import MCPError
+
+    needed = {"requiredCapabilities": {"sampling": {}}}
+    raise MCPError(-32021, "the client must declare sampling", needed)
+
+
+def test_streaming_elicitation() -> str:
+    """Answer after some progress."""
+    report_progress(1, 1)
+    return "streamed"
