@@ -43,9 +43,9 @@ def test_serving_loads_no_rich() -> None:
 
 
 def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
-    told = run_python(*PROGRAM, "serve", "--http", "--host", "0.0.0.0", "--port", "0")
+    told = run_python(*PROGRAM, "serve", "--http", "--host", "192.0.2.1", "--port", "0")
     assert told.returncode == 2
-    assert told.stderr.splitlines()[-1].startswith("python-mcp-server: host is '0.0.0.0'")
+    assert told.stderr.splitlines()[-1].startswith("python-mcp-server: host is '192.0.2.1'")
 
 
 def test_http_is_served_until_ctrl_c() -> None:
@@ -85,7 +85,7 @@ def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_the_demonstration_with_all_it_began(tmp_path: Path) -> None:
     env = environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")
-    with python(*PROGRAM, "demo", "--budget", "0.5", env=env) as process:
+    with python(*PROGRAM, "demo", "--budget", "1", env=env) as process:
         assert process.stdout is not None
         while "with a handle" not in process.stdout.readline():
             assert process.poll() is None

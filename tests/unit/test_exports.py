@@ -27,6 +27,7 @@ HOMES = {
     "AsyncJob": "jobs.request",
     "CommandJob": "jobs.request",
     "create_server": "server.app",
+    "TasksExtension": "server.tasks",
     "JobCancelled": "cancelled",
     "PythonMcpError": "errors",
     "InvalidInput": "errors",

@@ -82,6 +82,7 @@ class Demonstration:
             async with asyncio.timeout(_PATIENCE_S):
                 async with Server(home, hasty).connected() as self._client:
                     self._fact(f"a server over stdio, connected in {time.monotonic() - begin:.1f} s")
+                    await self._warmed_up()
                     await self._in_time()
                     await self._handed_over()
                     await self._watched()
@@ -98,6 +99,15 @@ class Demonstration:
         return 0
 
     # ---- the steps
+
+    async def _warmed_up(self) -> None:
+        """Wait for the first worker: on a busy machine its start may take longer than the budget."""
+        answer, took_s = await self._timed(_RUN, script_content=HELLO)
+        if "job_id" in answer:
+            arguments = {"job_id": answer["job_id"], "timeout_seconds": _PATIENCE_S}
+            answer = (await self._call("py_wait_job", **arguments))["job"]["result"]
+        self._expect(answer.get("exit_code") == 0, answer)
+        self._fact(f"its first call, with the start of a worker, took {took_s * 1000:.0f} ms")
 
     async def _in_time(self) -> None:
         self._begin("A script that ends in time answers with its result")
