@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by run, test, check and bench: sets up .venv in this checkout, on a machine that has only git and
-# Python. Speaks on stderr only, for stdout may carry a protocol. Sets $root and $venv.
+# Sourced by run, test, check, bench, chaos and conformance: sets up .venv in this checkout, on a machine
+# that has only git and Python. Speaks on stderr only, for stdout may carry a protocol. Sets $root and $venv.
 
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 venv=$root/.venv
