@@ -94,14 +94,23 @@ class LaneExecutor:
             return
         from _multiprocessing import sem_unlink
 
-        names = set(self._context.names)
-        for finalizer in list(util._finalizer_registry.values()):
-            if any(isinstance(arg, str) and arg in names for arg in finalizer._args or ()):
-                finalizer.cancel()  # it would unregister the name a second time
-        for name in names:
+        for name in self._names_of_nobody_else():
             with contextlib.suppress(FileNotFoundError):
                 sem_unlink(name)
             resource_tracker.unregister(name, "semlock")
+
+    def _names_of_nobody_else(self) -> list[str]:
+        """Take the names from their finalizers, each of which runs in this very instant perhaps, for the
+        worker may have died: whoever takes a finalizer off the list first tells the tracker, once."""
+        names = set(self._context.names)
+        return [
+            finalizer._args[0]
+            for key, finalizer in list(util._finalizer_registry.items())
+            if finalizer._args
+            and isinstance(finalizer._args[0], str)
+            and finalizer._args[0] in names
+            and util._finalizer_registry.pop(key, None) is not None
+        ]
 
     def unread(self) -> int:
         """How many bytes of calls no worker has read; 0 where that cannot be known."""
