@@ -81,8 +81,10 @@ class Client:
         text = result["content"][0]["text"] if result else json.dumps(answer)
         if text == f"Job {turn.job_id} not found":
             self._history.not_found(turn.job_id, turn.asked_at, self.name)
-        elif (turn.what in _FREE_TO_FAIL or _leaving(text)) and result:
+        elif turn.what in _FREE_TO_FAIL and result:
             self._history.refusals[text.partition(": ")[0][:80]] += 1
+        elif _leaving(text) and turn.server.pid in self._history.struck:
+            self._history.refusals["answered while it left at SIGTERM"] += 1
         else:
             self._history.gave_up(
                 f"{tool} of {turn.job_id} by pid {turn.server.pid} was refused: {text:.300}"
@@ -161,8 +163,8 @@ class Client:
 
 
 def _leaving(text: str) -> bool:
-    """Whether the server was told by SIGTERM to leave, and says so."""
-    return text == "the manager is closed and takes no more calls"
+    """Whether a server that was told to leave says so, by itself or by the SDK."""
+    return text == "the manager is closed and takes no more calls" or '"Connection closed"' in text
 
 
 async def command(stage: Stage, *words: str) -> tuple[dict[str, Any] | None, str]:

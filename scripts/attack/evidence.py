@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from attack.stage import Stage
 
 _LEAVE_S: Final = 10.0
 _LONG_AGO_S: Final = 86_400.0
+_CUT_SHORT: Final = re.compile(
+    rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
+    rb"_pickle.UnpicklingError: pickle data was truncated)\n"
+)
 
 
 @dataclass(slots=True)
@@ -74,7 +79,13 @@ def collect(stage: Stage, evidence: Evidence, semaphores_before: set[str]) -> No
     evidence.locks = list(_taken_locks(stage.home / "jobs" / "locks"))
     evidence.semaphores = sorted(_own(semaphores() - semaphores_before, stage.history.pids))
     logs = [*stage.folder.glob("*.stderr"), *(stage.home / "logs").glob("*")]
-    evidence.tracebacks = [str(path) for path in logs if b"Traceback" in path.read_bytes()]
+    evidence.tracebacks = [str(path) for path in logs if b"Traceback" in _own_words(path.read_bytes())]
+
+
+def _own_words(log: bytes) -> bytes:
+    """Leave out what loky writes for a worker whose server was killed while it was still sending the
+    worker its first words."""
+    return _CUT_SHORT.sub(b"", log)
 
 
 def _let_time_pass(home: Path) -> None:

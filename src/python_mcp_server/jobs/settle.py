@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.errors import StoreError
+from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.results import to_json
 from python_mcp_server.model import MB, Failure, Job, JobProgress, JobState, Outcome, Usage, utc_now
 
@@ -168,7 +168,11 @@ class KeptRecord:
             JobNotFound, StoreError: As the store's `update`.
         """
         store = self._open()
-        settle(store, self._job_id, outcome, progress=progress, usage=usage, tree_gone=False)
+        try:
+            settle(store, self._job_id, outcome, progress=progress, usage=usage, tree_gone=False)
+        except JobNotFound:  # pruned: its server had settled it before it was killed
+            store.discard_folder(self._job_id)
+            raise
 
     def close(self) -> None:
         """Bring the list for people up to date."""

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from array import array
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from multiprocessing import process as mp_process
 from multiprocessing import util
 from pathlib import Path
@@ -30,6 +30,7 @@ from typing import Any, Final
 import loky
 from loky.backend import resource_tracker
 from loky.backend.context import LokyContext
+from loky.backend.synchronize import SemLock
 
 from python_mcp_server.pool import worker
 from python_mcp_server.pool.channel import close_ends, open_channel
@@ -167,8 +168,21 @@ def _start_apart(path: str, args: list[str], descriptors: list[int]) -> Any:
     return (process.pid, None) if hasattr(resource_tracker._resource_tracker, "_proc_handle") else process.pid
 
 
+def _tell_first(make_name: Callable[[], str]) -> Callable[[], str]:
+    """Tell the tracker of a name before there is a semaphore of that name, not after: a server that is
+    killed in between would leave one that nobody knows. That loky tells it again does no harm."""
+
+    def make() -> str:
+        name = make_name()
+        resource_tracker.register(name, "semlock")
+        return name
+
+    return make
+
+
 if sys.platform != "win32":
     resource_tracker.spawnv_passfds = _start_apart
+    SemLock._make_name = staticmethod(_tell_first(SemLock._make_name))
 
 
 def _consume(future: Any) -> None:
