@@ -16,6 +16,12 @@ settings.register_profile("shared-machine", deadline=None, max_examples=50)  # t
 settings.load_profile("shared-machine")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: the tests wait for other processes about as long as they compute."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     """Fail the test that leaves a process behind: a child, or whoever carries the test's id."""
@@ -39,7 +45,5 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The state directory of this test; nothing is there yet."""
     path = tmp_path / "home"
     monkeypatch.setenv("PYTHON_MCP_HOME", str(path))
-    monkeypatch.setenv(
-        "PYTHON_MCP_SPARE_LANES", "0"
-    )  # each costs 0.2 s of CPU, called or not
+    monkeypatch.setenv("PYTHON_MCP_SPARE_LANES", "0")  # each costs 0.2 s of CPU, called or not
     return path

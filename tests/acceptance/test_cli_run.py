@@ -17,6 +17,7 @@ from python_mcp_server import processes
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job
 from tests.helpers import environment, python, run_python
+from tests.helpers.marks import thorough
 
 RUN = ("-m", "python_mcp_server", "run")
 DEAF = """\
@@ -129,7 +130,7 @@ def test_with_packages_excludes_what_it_cannot_honour(script: Path, options: lis
     assert f"{options[0]} and --with exclude each other" in told.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)])
 def test_a_signal_cancels_the_job_and_leaves_no_process(script: Path, number: signal.Signals) -> None:
     script.write_text(DEAF)
     with python(*RUN, script) as process:

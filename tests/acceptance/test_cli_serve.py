@@ -10,11 +10,12 @@ import pytest
 
 from tests.acceptance.support import connected, data, serving
 from tests.helpers import environment, python, run, run_python
+from tests.helpers.marks import thorough
 
 PROGRAM = ("-m", "python_mcp_server")
 
 
-@pytest.mark.parametrize("words", [[], ["serve"]])
+@pytest.mark.parametrize("words", [[], thorough(["serve"])])
 def test_a_call_through_a_pipe_serves_an_mcp_client(words: list[str], tmp_path: Path) -> None:
     async def hello() -> str:
         async with connected(*PROGRAM, *words) as client:
@@ -24,7 +25,7 @@ def test_a_call_through_a_pipe_serves_an_mcp_client(words: list[str], tmp_path: 
     assert run(hello()) == "hello\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)])
 def test_a_signal_ends_the_server_without_a_traceback(tmp_path: Path, number: signal.Signals) -> None:
     with serving(tmp_path, *PROGRAM) as server:
         assert server.open().request("tools/list")["result"]["tools"]

@@ -12,6 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.acceptance.support import LEGACY, MODERN, connected, data, refusal, serving
 from tests.helpers import eventually, run
+from tests.helpers.marks import thorough
 
 TOOLS = {
     "py_run_script_in_dir", "py_run_script_with_dependencies", "py_benchmark_script", "py_save_script",
@@ -35,7 +36,7 @@ FOREVER = (
 )
 
 
-@pytest.mark.parametrize("version", [*LEGACY, MODERN])
+@pytest.mark.parametrize("version", [LEGACY[0], *map(thorough, LEGACY[1:-1]), LEGACY[-1], MODERN])
 def test_every_version_of_the_protocol_lists_all_tools_with_schemas_and_hints_and_calls_them(
     tmp_path: Path, version: str
 ):
@@ -63,7 +64,7 @@ def test_the_instructions_name_the_way_to_a_result():
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [thorough("legacy"), MODERN])
 def test_hello_comes_back_at_once_and_leaves_no_job(tmp_path: Path, mode: Any):
     async def main():
         async with connected(mode=mode) as client:
@@ -118,7 +119,7 @@ def test_a_job_outlives_its_client_and_its_server(tmp_path: Path):
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [thorough("legacy"), MODERN])
 def test_async_mode_answers_at_once_and_cancel_leaves_no_process(tmp_path: Path, mode: Any):
     async def main():
         async with connected(mode=mode) as client:
@@ -160,7 +161,7 @@ def test_news_of_the_output_come_once(tmp_path: Path):
     run(main())
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["legacy", thorough(MODERN)])
 def test_whoever_waits_hears_progress_that_names_the_job(tmp_path: Path, mode: Any):
     async def main():
         async with connected(env=SHORT, mode=mode) as client:

@@ -16,6 +16,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
 from tests.acceptance.support import LEGACY, MODERN, connected, data, serving
 from tests.helpers import eventually, run
+from tests.helpers.marks import thorough
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -47,7 +48,7 @@ async def code_of(client: Client, uri: str) -> int:
     return caught.value.error.code
 
 
-@pytest.mark.parametrize("mode", ["legacy", MODERN])
+@pytest.mark.parametrize("mode", [thorough("legacy"), MODERN])
 def test_a_job_and_its_output_are_resources(tmp_path: Path, mode: Any):
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\nprint('x' * 200_000)"
     arguments = {"directory": str(tmp_path), "script_content": code, "async_mode": True}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.support import Server, serving
+from tests.helpers.marks import thorough
 
 PROGRAM = """
 import asyncio, ctypes, os, subprocess, sys
@@ -160,7 +161,7 @@ def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(tmp_path: P
         assert echo(server, "still here") == "still here"
 
 
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("busy", [thorough(False), True])
 def test_it_leaves_with_0_when_the_client_closes_its_end(tmp_path: Path, program: Path, busy: bool):
     with serving(tmp_path, program) as server:
         start(server, busy=busy)
@@ -168,7 +169,7 @@ def test_it_leaves_with_0_when_the_client_closes_its_end(tmp_path: Path, program
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("busy", [thorough(False), True])
 def test_it_leaves_at_a_signal_though_the_client_stays(
     tmp_path: Path, program: Path, number: int, busy: bool
 ):

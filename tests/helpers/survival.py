@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from python_mcp_server import report_progress
+from python_mcp_server import current_job, report_progress
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job
@@ -56,6 +56,15 @@ def return_after(folder: str, kind: str) -> Any:
     await_file(folder, "end")
     bodies.note(f"{folder}/starts", "ended")
     return {"plain": "done", "large": "x" * 300_000, "opaque": bodies.Opaque(), "trap": Trap()}[kind]
+
+
+def use_its_folder(folder: str) -> None:
+    """Write into the job's own folder, and stay."""
+    job = current_job()
+    assert job is not None
+    (job.folder / "notes").write_text("x")
+    bodies.note(f"{folder}/starts", f"started {os.getpid()}")
+    await_file(folder, "end")
 
 
 class Trap:

@@ -28,6 +28,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers import ROOT, bodies, doomed, environment, eventually, python, run
 from tests.helpers.doomed import FAMILY, GRACE, server
 from tests.helpers.managers import LONG_S, call, lines, manager, started_pids
+from tests.helpers.marks import thorough
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
 Server = tuple[subprocess.Popen[str], str]
@@ -100,7 +101,7 @@ def occupy(front: subprocess.Popen[str]) -> None:
     assert front.stdout.readline() == "busy\n"
 
 
-@pytest.mark.parametrize("fate", [leave, kill, suspend, occupy])
+@pytest.mark.parametrize("fate", [thorough(leave), kill, suspend, thorough(occupy)])
 def test_the_command_line_of_another_session_cancels_whatever_the_server_does(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
@@ -120,7 +121,7 @@ def test_the_command_line_of_another_session_cancels_whatever_the_server_does(
         assert record(home, job_id) == ended
 
 
-@pytest.mark.parametrize("body", ["deaf", "swallow", "ignore_sigterm"])
+@pytest.mark.parametrize("body", ["deaf", thorough("swallow"), thorough("ignore_sigterm")])
 def test_a_body_that_does_not_hear_is_killed_though_its_server_is_dead(body: str, home: Path, tmp_path: Path):
     starts = tmp_path / "starts"
     with server(body, starts) as (front, job_id):
@@ -131,7 +132,7 @@ def test_a_body_that_does_not_hear_is_killed_though_its_server_is_dead(body: str
         assert identify(worker) is None
 
 
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 def test_a_stopped_worker_wakes_up_to_clean_up(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
@@ -152,7 +153,7 @@ OUTRUNNERS = ["hydra", "nomads", "phoenix", "guards"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, who hides may escape")
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 @pytest.mark.parametrize("kinds", [HARD, OUTRUNNERS], ids=["hard", "outrunners"])
 def test_the_state_is_written_when_the_last_of_the_tree_is_gone(
     kinds: list[str], fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
@@ -231,7 +232,7 @@ def test_an_idle_worker_that_is_told_to_go_takes_along_what_a_body_has_left(tmp_
 
 
 @pytest.mark.parametrize("body", ["hold_lock", "hold_lock_in_child"])
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 def test_a_stopped_process_of_the_job_that_holds_its_lock_is_ended_and_the_lock_taken(
     fate: Callable[[subprocess.Popen[str]], None], body: str, home: Path, tmp_path: Path
 ):
@@ -288,7 +289,7 @@ def verdict_of_a_dead_canceller(home: Path, job_id: str) -> Job:
     return job
 
 
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 def test_the_verdict_of_a_canceller_that_was_killed_is_carried_out_by_whoever_is_left(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
@@ -303,7 +304,7 @@ def test_the_verdict_of_a_canceller_that_was_killed_is_carried_out_by_whoever_is
         assert identify(worker) is None
 
 
-@pytest.mark.parametrize("body", ["deaf", "ignore_sigterm"])
+@pytest.mark.parametrize("body", ["deaf", thorough("ignore_sigterm")])
 def test_a_verdict_that_its_worker_cannot_hear_is_carried_out_by_a_reader(
     body: str, home: Path, tmp_path: Path
 ):
@@ -335,7 +336,7 @@ def test_a_verdict_on_a_job_whose_server_lives_is_left_to_the_server(home: Path)
         worker.kill()
 
 
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 def test_two_processes_that_cancel_at_once_are_told_the_same(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
@@ -352,7 +353,7 @@ def test_two_processes_that_cancel_at_once_are_told_the_same(
         assert lines(starts).count("cleaned up") == 1
 
 
-@pytest.mark.parametrize("fate", [leave, kill])
+@pytest.mark.parametrize("fate", [thorough(leave), kill])
 def test_a_body_may_cancel_its_own_job(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):

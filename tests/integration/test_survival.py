@@ -420,6 +420,14 @@ def test_a_worker_that_is_being_started_leaves_when_its_server_is_killed(tmp_pat
     eventually(lambda: gone(worker))
 
 
+def test_a_call_without_a_record_leaves_no_file_when_its_server_is_killed(folder: Path, home: Path):
+    with server(["call:use_its_folder", str(folder)], PYTHON_MCP_RECORD_AFTER_SECONDS="600") as killed:
+        (worker,) = started_pids(folder / "starts")
+        killed.kill()
+        eventually(lambda: gone(worker))
+    assert list((home / "output").rglob("notes")) == []
+
+
 @pytest.mark.parametrize("group", [False, True])
 def test_workers_without_a_kept_job_leave_when_their_server_is_killed(group: bool, folder: Path, home: Path):
     with server(["call:family", f"{folder}/starts"]) as killed:
@@ -441,3 +449,37 @@ def test_a_worker_stays_while_its_server_is_stopped(folder: Path):
         assert json.loads(stopped.line()) == "done"
         assert not gone(worker)
         stopped.leave()
+
+
+AS_SOON_AS_SENT = """
+import asyncio, os, signal
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.pool.channel import Kind
+from python_mcp_server.pool.lane import Lane
+from tests.helpers import survival
+
+send = Lane._send
+def send_and_die(self, writer, frame):
+    send(self, writer, frame)
+    if frame[4:5] == Kind.CALL:
+        os.kill(os.getpid(), signal.SIGKILL)
+Lane._send = send_and_die
+
+async def main():
+    async with JobManager() as jobs:
+        await jobs.submit(Request(survival.return_after, (FOLDER, "plain")))
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_a_job_whose_server_is_killed_as_soon_as_its_call_is_sent_runs_to_its_end(folder: Path, home: Path):
+    (folder / "end").touch()
+    with python("-c", f"FOLDER = {str(folder)!r}\n{AS_SOON_AS_SENT}") as process:
+        assert process.wait(60) == -signal.SIGKILL
+    ((job,), _) = FileJobStore(home).list()
+    assert ended(home, job.id).result == "done"
+    assert lines(folder / "starts")[1:] == ["ended"]
+    nothing_left(home)

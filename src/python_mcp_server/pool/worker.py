@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import struct
 import threading
@@ -107,6 +108,7 @@ class Worker:
         self._ended: tuple[str, Outcome] | None = None
         self._kept: Kept | None = None
         self._durable: tuple[str, str] | None = None
+        self._folder = ""
         self._orphaned = False
         self._orphan_ended = threading.Event()
         self._nothing_unread = threading.Event()
@@ -158,7 +160,7 @@ class Worker:
             self._send(Outcome(failure=outcomes.failure_of(error)))
             return
         os.environ[processes.JOB_VARIABLE] = call.job_id
-        if not self._begin(call.job_id):
+        if not self._begin(call.job_id, call.folder):
             self._leave_to_guardian()
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open())
         token = context.enter_job(job, whole_process=True)
@@ -172,12 +174,12 @@ class Worker:
             outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
         self._finish(call.job_id, outcome, unsent)
 
-    def _begin(self, job_id: str) -> bool:
+    def _begin(self, job_id: str, folder: str) -> bool:
         """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
         with self._lock:
             if self._orphaned and (self._kept is None or self._kept.job_id != job_id):
                 return False
-            self._job_id, self._ended = job_id, None
+            self._job_id, self._ended, self._folder = job_id, None, folder
             self._cpu_base_s = self._cpu_s
             self._logs.refresh()
             if self._durable is not None and self._durable[0] == job_id:
@@ -251,6 +253,8 @@ class Worker:
         with self._lock:
             self._orphaned = True
             kept, job_id = self._kept, self._latest()
+            # an ended one may have got its record afterwards
+            unrecorded = self._job_id is not None and (self._durable or ("",))[0] != job_id
         if kept is not None and kept.job_id != job_id:  # its call may be in the pipe, still unread
             self._nothing_unread.wait(_UNREAD_S)
             with self._lock:
@@ -259,6 +263,8 @@ class Worker:
             if kept is not None and kept.job_id == job_id:
                 Orphan(kept, self._body()).see_through()
             end_rest(job_id, body_runs=self._job_id is not None)
+            if unrecorded:
+                shutil.rmtree(self._folder, ignore_errors=True)
         except BaseException:  # noqa: BLE001
             _log.exception("the worker of job %s left something undone", job_id)
         finally:
