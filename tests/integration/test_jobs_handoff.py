@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ import pytest
 from python_mcp_server import AsyncJob, InMemoryJobStore
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.recording import Recording
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import JobState
+from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import bodies, run, run_python
+from tests.helpers import bodies, eventually, run, run_python
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager
 
 READ = """
@@ -250,6 +253,36 @@ def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path:
             assert await call(jobs, bodies.add, 1) == 2
 
     run(main())
+
+
+def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is_closed(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    set_free, settle, settling = Recording.set_free, Recording.settle, threading.Event()
+    gate = tmp_path / "gate"
+
+    async def end_first(record: Recording) -> None:
+        gate.touch()
+        await asyncio.to_thread(settling.wait, LONG_S)
+        await set_free(record)
+
+    def settle_slowly(record: Recording, outcome: Outcome, *, tree_gone: bool) -> Job:
+        settling.set()
+        time.sleep(0.3)  # a slow disk
+        return settle(record, outcome, tree_gone=tree_gone)
+
+    async def main() -> str:
+        async with manager() as jobs:
+            kept = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+            await asyncio.to_thread(eventually, (tmp_path / "starts").exists)
+        return kept.job_id
+
+    monkeypatch.setattr(Recording, "set_free", end_first)
+    monkeypatch.setattr(Recording, "settle", settle_slowly)
+    job = FileJobStore(home).get(run(main()))
+    assert job is not None
+    assert (job.status, job.result) == (JobState.COMPLETED, "done")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_manager_closed_while_lanes_start_and_calls_wait_leaves_nobody():

@@ -54,6 +54,7 @@ class Attempt:
         outcome: How the body ended, once it did.
         background: Whether it was handed over.
         cancelled: Whether its verdict is "cancelled".
+        concluded: Whether nothing more will happen.
     """
 
     def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
@@ -69,7 +70,7 @@ class Attempt:
         self._lane: Lane | InlineLane | None = None
         self._body_ended = False
         self._heard: asyncio.Event | None = None
-        self._concluded = False
+        self.concluded = False
         self._settled: asyncio.Event | None = None
         self._queueing: asyncio.Task[None] | None = None
         self._turn: Turn | None = None
@@ -380,13 +381,13 @@ class Attempt:
         self.seen.stop_sampling()
         self._release(self._lane)
         self._front.forget(self)
-        self._concluded = True
+        self.concluded = True
         if self._settled is not None:
             self._settled.set()
         self.patience.end()
 
     async def end(self) -> None:
         """Wait until nothing more will happen."""
-        if not self._concluded:
+        if not self.concluded:
             self._settled = self._settled or asyncio.Event()
             await self._settled.wait()

@@ -210,7 +210,9 @@ class Front:
         await self._pay()
         for attempt in kept:
             await attempt.record.set_free()
-        await self.pool.close()
+        while ending := [attempt for attempt in kept if not (attempt.survives or attempt.concluded)]:
+            await asyncio.gather(*(attempt.end() for attempt in ending))
+        await self.pool.close()  # from its first step on nothing is heard of the others
         for attempt in kept:
             self.forget(attempt)
         self._threads.shutdown(wait=False)

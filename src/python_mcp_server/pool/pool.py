@@ -187,9 +187,9 @@ class Pool:
                 timer.cancel()
         kept = [lane for lane in self.lanes if lane.kept and not lane.gone]
         doomed = [lane for lane in self.lanes if not lane.kept and not lane.gone]
-        await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
         for lane in kept:
             lane.set_free()
+        await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
         # what the lanes left is cleared away by these threads: the process may end right after this
         await asyncio.to_thread(self._threads.shutdown)
         self._forget()

@@ -28,16 +28,8 @@ def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], n
 def in_background(
     loop: asyncio.AbstractEventLoop, threads: Executor, work: Callable[..., object], *args: Any
 ) -> None:
-    """Run a blocking call in a thread; its failure is logged.
-
-    Where these threads end already, for a pool was closed before the last of its jobs, the loop's own
-    do it.
-    """
-    try:
-        future = loop.run_in_executor(threads, work, *args)
-    except RuntimeError:
-        future = loop.run_in_executor(None, work, *args)
-    future.add_done_callback(_note)
+    """Run a blocking call in a thread; its failure is logged."""
+    loop.run_in_executor(threads, work, *args).add_done_callback(_note)
 
 
 def _note(future: asyncio.Future[object]) -> None:
