@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import JobNotFound, WorkerDied
-from python_mcp_server.jobs import attempt as attempts
+from python_mcp_server.jobs import ending
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recording import Recording
 from python_mcp_server.jobs.request import Request
@@ -155,7 +155,7 @@ def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_lane(tmp_path:
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attempts, "BLOATED_BYTES", 1)
+    monkeypatch.setattr(ending, "BLOATED_BYTES", 1)
 
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:

@@ -15,7 +15,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.ending import Ending
 from python_mcp_server.jobs.inline import InlineLane
 from python_mcp_server.jobs.observation import Observation
 from python_mcp_server.jobs.patience import Patience, within
@@ -28,7 +29,6 @@ from python_mcp_server.jobs.turn import Turn
 from python_mcp_server.model import Call, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.bodies import BodyReference
-from python_mcp_server.pool.confinement import hand_logs
 from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.lane import Lane
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _AFTER_REPLY_S: Final = 0.05
 """Sampling begins this long after a hand-off: its thread would compete with the reply."""
-
-BLOATED_BYTES: Final = 300_000_000
-"""A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
 
 
 class Attempt:
@@ -62,6 +59,7 @@ class Attempt:
         self.seen = Observation(front, call, request, listener)
         self.patience = Patience(front, self.observe_and_record)
         self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
+        self._ending = Ending(front, call, self.record, self.seen)
         self.outcome: Outcome | None = None
         self.background = False
         self.cancelled = False
@@ -327,54 +325,17 @@ class Attempt:
         self._front.pool.let_go()
 
     async def _end(self, outcome: Outcome) -> None:
-        """Settle, once: processes first, then the record, then lane, files and callers."""
+        """Settle, once; then lane, files and callers."""
         if self.outcome is not None:
             await self.end()
             return
         self.outcome = outcome
         self.seen.ended = True
         try:
-            if outcome.cancelled or self._bloated():
-                await self._end_tree()  # after a cancel the worker always goes
-            await self.record.rest()
-            if outcome.keep:
-                await self.record.ensure()
-            if self.record.written:
-                await self._settle(outcome)
-        except JobNotFound:
-            _log.warning("the record of job %s was removed while it ran", self.call.job_id)
-        except StoreError as error:
-            _log.warning("the end of job %s will be written later: %s", self.call.job_id, error)
-            # its record still names the worker: who cancels by that would end the worker's next call
-            await self._end_tree()
-            # not the logs: they go with the lane
-            self._front.owe(self.call.job_id, lambda: self.record.settle(outcome, tree_gone=True))
+            status = await self._ending.settle(self._lane, outcome)
+            self.cancelled = self.cancelled or status is JobState.CANCELLED  # perhaps by another process
         finally:
-            if not self.record.written and outcome.touched:
-                self._front.in_background(self._front.store.discard_folder, self.call.job_id)
             self._conclude()
-
-    def _bloated(self) -> bool:
-        return (usage := self.seen.usage) is not None and usage.rss_bytes > BLOATED_BYTES
-
-    async def _end_tree(self) -> None:
-        if isinstance(self._lane, Lane):
-            await self._front.pool.end_tree(self._lane)
-
-    async def _settle(self, outcome: Outcome) -> None:
-        """Write the end; a verdict that another process wrote meanwhile goes first, with its kill."""
-        gone = outcome.cancelled or not isinstance(self._lane, Lane) or self._lane.gone
-        job = await self._front.in_store(lambda: self._write_end(outcome, tree_gone=gone))
-        if not job.status.terminal:
-            await self._end_tree()
-            await self._front.in_store(lambda: self._write_end(outcome, tree_gone=True))
-
-    def _write_end(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        if isinstance(self._lane, Lane):
-            hand_logs(self._lane.log_folder, self.call.folder)
-        job = self.record.settle(outcome, tree_gone=tree_gone)
-        self.cancelled = self.cancelled or job.status is JobState.CANCELLED  # perhaps by another process
-        return job
 
     def _conclude(self) -> None:
         """Nothing more will happen: the lane is free, and whoever waits is told."""
