@@ -77,9 +77,9 @@ def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_tru
     run(main())
 
 
-def test_a_call_that_ends_within_a_second_leaves_no_file(home: Path):
+def test_a_call_that_ends_before_a_record_is_due_leaves_no_file(home: Path):
     async def main() -> None:
-        async with manager() as jobs:
+        async with manager(record_after_seconds=LONG_S) as jobs:
             await call(jobs, bodies.pid)
             before = {path for path in home.rglob("*") if "lanes" not in path.parts}
             await call(jobs, bodies.say, "hello")
