@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if os.name != "posix":
         print("scripts/chaos needs SIGKILL and process groups: run it on Linux or macOS", file=sys.stderr)
         return 2
+    from attack.eyes import Eyes
     from attack.machine import sweep
     from attack.stage import Stage
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(folder.iterdir()):
         print(f"{folder} is not empty; give --home a directory that is, or a new one", file=sys.stderr)
         return 2
-    stage = Stage(folder, uuid.uuid4().hex, options.seed, options.seconds, options.servers)
+    mark, eyes = uuid.uuid4().hex, Eyes(folder)
+    stage = Stage(folder, mark, options.seed, options.seconds, options.servers, eyes)
     code = 1
     try:
         code = asyncio.run(_run(stage))

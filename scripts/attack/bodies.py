@@ -19,7 +19,7 @@ def body(kind: str, value: int, starts: str) -> int:
     if kind == "body-sleeps":
         for step in range(8):
             report_progress(step + 1, 8, "sleeping")
-            time.sleep(0.02 + value % 16 / 64)
+            time.sleep(sleep_s(value) / 8)
     elif kind == "body-computes":
         until = time.process_time() + 0.1 + value % 4 / 4
         while time.process_time() < until:
@@ -29,3 +29,8 @@ def body(kind: str, value: int, starts: str) -> int:
     elif kind == "body-exits":
         os._exit(7)
     return value * ANSWER_FACTOR
+
+
+def sleep_s(value: int) -> float:
+    """Return how long the kind "body-sleeps" does so."""
+    return 0.16 + value % 16 / 8

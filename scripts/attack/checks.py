@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from attack.evidence import Evidence
-from attack.expected import RAW, wrong
+from attack.expected import RAW, REUSED, wrong
 from attack.history import TERMINAL, History, Known
+
+_HEARD_S: Final = 2.0
+"""Guessed: a worker reads at once what its server tells it, also where every core is busy."""
 
 
 def breaches(history: History, evidence: Evidence) -> list[str]:
@@ -17,6 +22,7 @@ def breaches(history: History, evidence: Evidence) -> list[str]:
         *_started_once(history, evidence),
         *_none_lost(history, evidence),
         *_ends_are_final(history, evidence),
+        *_verdicts_hold(history, evidence),
         *_all_ended(evidence),
         *_results_are_right(history, evidence),
         *_deaths_have_a_cause(history, evidence),
@@ -25,7 +31,7 @@ def breaches(history: History, evidence: Evidence) -> list[str]:
 
 
 def _started_once(history: History, evidence: Evidence) -> Iterator[str]:
-    starts = Counter(evidence.starts)
+    starts = Counter(start.job_id for start in evidence.starts)
     for job_id, count in starts.items():
         if count > 1:
             yield f"job {job_id} was started {count} times; see the file of starts"
@@ -50,9 +56,15 @@ def _none_lost(history: History, evidence: Evidence) -> Iterator[str]:
 
 
 def _may_be_pruned(history: History, known: Known) -> bool:
+    """Whether a prune went on when the job, by all that is known of it, had ended long enough ago."""
     ends = {end.status for end in known.ends.values()} | ({"cancelled"} if known.told_cancelled else set())
+    possible = ends or TERMINAL - (set() if known.cancel_asked else {"cancelled"})
+    alive_at = max(known.made_after, known.living.asked_at if known.living else 0.0)
+    gone_at = known.missing.read_at if known.missing else math.inf
     return any(
-        prune.over_at >= known.made_after + prune.age_s and (not ends or ends & prune.dropped)
+        min(prune.over_at, gone_at) >= alive_at + prune.age_s
+        and prune.asked_at < gone_at
+        and possible & prune.dropped
         for prune in history.prunes
     )
 
@@ -84,6 +96,22 @@ def _final_differs(job_id: str, known: Known, evidence: Evidence) -> Iterator[st
         yield f"job {job_id} lost an update: step {known.steps} was acknowledged, and it stands at {steps}"
 
 
+def _verdicts_hold(history: History, evidence: Evidence) -> Iterator[str]:
+    for job_id, record in evidence.jobs.items():
+        known = history.known(job_id)
+        if record["ending"] not in (None, record["status"], record["error_kind"]):
+            yield f"job {job_id} is {record['status']}, and the verdict on it was {record['ending']}"
+        if record["status"] == "cancelled" and known.told_at and not known.cancel_asked:
+            yield f"job {job_id} is cancelled, and nobody had asked for that"
+    for start in evidence.starts:
+        known = history.known(start.job_id)
+        ended_at = min((end.read_at for end in known.ends.values()), default=known.cancelled_at)
+        if start.at > ended_at:
+            yield f"job {start.job_id} was started {start.at - ended_at:.3f} s after its end was told"
+        elif known.queued and start.at > known.doomed_at:
+            yield f"job {start.job_id} was queued with a verdict on it, and was started after that"
+
+
 def _all_ended(evidence: Evidence) -> Iterator[str]:
     for line in evidence.orphans:
         yield f"after a listing a job ran without a living process: {line}"
@@ -100,15 +128,26 @@ def _results_are_right(history: History, evidence: Evidence) -> Iterator[str]:
 
 
 def _deaths_have_a_cause(history: History, evidence: Evidence) -> Iterator[str]:
-    """A worker whose server was killed may leave too, if it had not heard yet that it must stay."""
     for job_id, record in evidence.jobs.items():
-        named = {(record[key] or {}).get("pid") for key in ("worker", "owner")}
-        dies_itself = record["label"].startswith("body-exits ")
-        if record["error_kind"] == "worker_died" and not (dies_itself or named & history.struck):
+        worker, owner = ((record[key] or {}).get("pid", 0) for key in ("worker", "owner"))
+        made_so = record["label"].startswith(("body-exits ", f"{REUSED} "))
+        if record["error_kind"] != "worker_died" or made_so or worker in history.struck:
+            continue
+        if owner not in history.struck:
             yield f"job {job_id} lost its worker, and nobody killed that or its server: {record['error']}"
+        elif _was_kept(history, history.known(job_id), owner):
+            yield f"job {job_id} lost its worker with its server, which it should outlive: {record['error']}"
+
+
+def _was_kept(history: History, known: Known, owner: int) -> bool:
+    """Whether its worker had surely heard that it must stay when its server was killed."""
+    if known.told_at is None:
+        return False
+    since = max(known.told_at, known.running_since) if known.queued else known.told_at
+    return history.acted_s(owner, since) > _HEARD_S
 
 
 def _nothing_left(evidence: Evidence) -> Iterator[str]:
-    for what in ("processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks"):
+    for what in ("processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "bystanders"):
         for line in getattr(evidence, what):
             yield f"left behind ({what}): {line}"

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from attack.clients import command
+from attack.asking import command
 from attack.evidence import Evidence, orphans
 from attack.fleet import LEAVE_S, judge
 from attack.history import TERMINAL, History
@@ -61,6 +61,7 @@ async def _living(server: Server, history: History) -> list[dict[str, Any]]:
 
 
 async def _cancel(server: Server, history: History, job_id: str) -> None:
+    history.cancelling(job_id)
     answer = await server.call("py_cancel_job", job_id=job_id)
     result = answer.get("result", {})
     if result.get("isError", True):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from attack.eyes import Start
 from attack.machine import marked, semaphores
 from attack.stage import Stage
 
@@ -29,7 +30,7 @@ class Evidence:
 
     Attributes:
         jobs: The final record of each job, by id.
-        starts: The job of each start, in order.
+        starts: The job of each start, in order, and when that was on the monotonic clock.
         orphans: Jobs that stood as running without a living worker after a listing.
         processes: Who still carries the mark.
         leftovers: Files that nobody needs any more.
@@ -37,10 +38,11 @@ class Evidence:
         locks: Locks that cannot be taken.
         semaphores: Names of semaphores of this run.
         tracebacks: Where a traceback was written to.
+        bystanders: Strangers that somebody took for a process of ours.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    starts: list[str] = field(default_factory=list[str])
+    starts: list[Start] = field(default_factory=list[Start])
     orphans: list[str] = field(default_factory=list[str])
     processes: list[str] = field(default_factory=list[str])
     leftovers: list[str] = field(default_factory=list[str])
@@ -48,6 +50,7 @@ class Evidence:
     locks: list[str] = field(default_factory=list[str])
     semaphores: list[str] = field(default_factory=list[str])
     tracebacks: list[str] = field(default_factory=list[str])
+    bystanders: list[str] = field(default_factory=list[str])
 
 
 async def processes_left(mark: str) -> list[str]:
@@ -72,9 +75,7 @@ def collect(stage: Stage, evidence: Evidence, semaphores_before: set[str]) -> No
             evidence.jobs[job.id] = whole.to_record()
     evidence.damaged = [str(path) for path in store.damaged()]
     store.close()
-    if stage.starts.exists():
-        lines = stage.starts.read_text(encoding="ascii").splitlines()
-        evidence.starts = [line.split()[0] for line in lines]
+    evidence.starts = stage.eyes.starts()
     evidence.leftovers = list(_leftovers(stage.home, set(evidence.jobs)))
     evidence.locks = list(_taken_locks(stage.home / "jobs" / "locks"))
     evidence.semaphores = sorted(_own(semaphores() - semaphores_before, stage.history.pids))

@@ -9,7 +9,7 @@ from attack.victim import ANSWER_FACTOR
 
 SCRIPTS: Final = {
     "quick": 24, "sleeps": 16, "computes": 8, "forks": 10, "session": 8, "deaf": 6, "floods": 4,
-    "fails": 6, "dies": 4, "lasts": 3,
+    "fails": 6, "dies": 4, "lasts": 5,
 }  # fmt: skip
 """How often each kind of script is chosen."""
 
@@ -19,8 +19,11 @@ BODIES: Final = {"body-quick": 8, "body-sleeps": 6, "body-computes": 2, "body-ra
 RAW: Final = "raw"
 """A record that a program writes through the store, without a process behind it."""
 
+REUSED: Final = "reused"
+"""The same, of a job whose worker and owner are gone, and somebody else has their pid."""
+
 _EXIT_CODES: Final = {"fails": 3, "dies": -9}
-_ERROR_KINDS: Final = {"body-raises": "exception", "body-exits": "worker_died"}
+_ERROR_KINDS: Final = {"body-raises": "exception", "body-exits": "worker_died", REUSED: "worker_died"}
 _CAUSES: Final = frozenset({"worker_died", "server_died", "no_worker", "lost"})
 
 

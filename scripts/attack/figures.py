@@ -6,7 +6,7 @@ from collections import Counter
 
 from attack.evidence import Evidence
 from attack.history import History
-from attack.stage import Stage
+from attack.stage import PLACES, Stage
 
 
 def total_kills(stage: Stage) -> int:
@@ -24,6 +24,8 @@ def table(stage: Stage, evidence: Evidence, breaches: list[str]) -> str:
         ("jobs left at the end", f"{len(evidence.jobs)}: {_counts(_ends(evidence))}"),
         ("ids told", str(sum(known.told_at is not None for known in history.jobs.values()))),
         ("starts", str(len(evidence.starts))),
+        ("cancels aimed at", _counts(history.aims) or "none"),
+        ("places used", f"{history.peak} of {PLACES}"),
         ("taken over", str(_taken_over(history, evidence))),
         ("pruned", f"{history.pruned} by {len(history.prunes)} prunes"),
         ("answers", _counts(_asked(history))),
@@ -39,7 +41,7 @@ def _counts(counts: Counter[str]) -> str:
 
 
 def _kills(stage: Stage) -> Counter[str]:
-    return stage.history.kills + Counter(f"store {step}" for step in stage.steps_died_at().values())
+    return stage.history.kills + Counter(f"store {death.step}" for death in stage.steps_died_at().values())
 
 
 def _ends(evidence: Evidence) -> Counter[str]:
@@ -52,7 +54,7 @@ def _ends(evidence: Evidence) -> Counter[str]:
 def _asked(history: History) -> Counter[str]:
     counts: Counter[str] = Counter()
     for what, count in history.asked.items():
-        counts[what.rpartition(" ")[2] if what.startswith(("client", "manager")) else what] += count
+        counts[what.rpartition(" ")[2] if what.startswith(("client", "sniper", "manager")) else what] += count
     return counts
 
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 
@@ -42,19 +42,29 @@ class Known:
         told_at: When its id was first returned by whoever made it; None where it was only seen.
         made_after: When it was asked for: it is not older.
         submitter: The pid of that process.
+        queued: Whether it was told before it ran, so that it had to wait for a place.
+        running_since: When it was first seen running.
+        doomed_at: When a verdict was first seen on it while it was queued.
         ends: The different terminal states that were seen, each at its first and its last sighting.
         living: The last sighting in another state, by the time of the question.
         told_cancelled: Who was told that it is cancelled.
-        missing: The last answer that there is no such job.
+        cancelled_at: When that was first read.
+        cancel_asked: Whether anybody asked for that.
+        missing: The first answer that there is no such job.
         steps: The last progress that was acknowledged, of a record without a process.
     """
 
     told_at: float | None = None
     made_after: float = 0.0
     submitter: int = 0
+    queued: bool = False
+    running_since: float = math.inf
+    doomed_at: float = math.inf
     ends: dict[tuple[str, ...], Sighting] = field(default_factory=dict[tuple[str, ...], Sighting])
     living: Sighting | None = None
     told_cancelled: str | None = None
+    cancelled_at: float = math.inf
+    cancel_asked: bool = False
     missing: Sighting | None = None
     found_again: Sighting | None = None
     steps: int = 0
@@ -68,13 +78,23 @@ class Prune:
         age_s: How long ago a job must have ended to go.
         dropped: The states in which jobs go.
         pid: Who does it.
+        asked_at: When it was asked for.
         over_at: When it was answered, or whoever did it was gone: it may go through unanswered.
     """
 
     age_s: float
     dropped: frozenset[str]
     pid: int
+    asked_at: float
     over_at: float = math.inf
+
+
+class Pause(NamedTuple):
+    """When a process was stopped, on the monotonic clock."""
+
+    pid: int
+    began: float
+    ended: float
 
 
 class History:
@@ -93,7 +113,10 @@ class History:
         self.refusals: Counter[str] = Counter()
         self.deadly: dict[int, int] = {}
         self.pids: set[int] = set()
-        self.struck: set[int] = set()
+        self.struck: dict[int, float] = {}
+        self.pauses: list[Pause] = []
+        self.aims: Counter[str] = Counter()
+        self.peak = 0
 
     def known(self, job_id: str) -> Known:
         """Return what is known of a job; nothing yet, if it is new."""
@@ -103,9 +126,11 @@ class History:
         """Take a fact as another process wrote it, see `program.py`."""
         job_id, asked_at = fact.get("id", ""), fact.get("asked", 0.0)
         if fact["fact"] == "told":
-            self.told(job_id, asked_at, pid)
+            self.told(job_id, asked_at, pid, queued=fact["queued"])
         elif fact["fact"] == "saw":
             self.saw(fact["job"], asked_at, by)
+        elif fact["fact"] == "cancelling":
+            self.cancelling(job_id)
         elif fact["fact"] == "cancelled":
             self.cancelled(job_id, by)
         elif fact["fact"] == "not found":
@@ -122,17 +147,20 @@ class History:
         else:
             self.breaches.append(f"{by} {pid}: {fact['text']}")
 
-    def told(self, job_id: str, asked_at: float, submitter: int = 0) -> None:
+    def told(self, job_id: str, asked_at: float, submitter: int = 0, *, queued: bool = False) -> None:
         """Somebody got this id from whoever made the job."""
         known = self.known(job_id)
         if known.told_at is None:
             known.told_at, known.made_after, known.submitter = time.monotonic(), asked_at, submitter
+            known.queued = queued
 
     def saw(self, job: dict[str, Any], asked_at: float, by: str) -> None:
         """Somebody saw this job."""
         ended = (job.get("completed_at"), job.get("error_kind"))
         sighting = Sighting(job["status"], ended, asked_at, time.monotonic(), by)
         known = self.known(job["id"])
+        if sighting.status == "running":
+            known.running_since = min(known.running_since, sighting.read_at)
         if known.missing is not None and asked_at > known.missing.read_at:
             known.found_again = known.found_again or sighting
         if sighting.status in TERMINAL:
@@ -144,10 +172,32 @@ class History:
         """Something happened that breaks a promise by itself."""
         self.breaches.append(text)
 
+    def strike(self, pid: int, at: float | None = None) -> None:
+        """This process was killed, just now or at the given time."""
+        self.struck.setdefault(pid, time.monotonic() if at is None else at)
+
+    def doomed(self, job_id: str) -> None:
+        """The record of the job says that it is queued, and that a verdict is on it."""
+        known = self.known(job_id)
+        known.doomed_at = min(known.doomed_at, time.monotonic())
+
+    def acted_s(self, pid: int, since: float) -> float:
+        """Return for how long a process that was killed lived after a time, without its pauses."""
+        killed_at = self.struck[pid]
+        lost = (
+            min(pause.ended, killed_at) - max(pause.began, since) for pause in self.pauses if pause.pid == pid
+        )
+        return killed_at - since - sum(max(0.0, seconds) for seconds in lost)
+
+    def cancelling(self, job_id: str) -> None:
+        """Somebody is about to ask for the job's cancel."""
+        self.known(job_id).cancel_asked = True
+
     def cancelled(self, job_id: str, by: str) -> None:
         """Somebody was told that the job is cancelled."""
         known = self.known(job_id)
         known.told_cancelled = known.told_cancelled or by
+        known.cancelled_at = min(known.cancelled_at, time.monotonic())
 
     def not_found(self, job_id: str, asked_at: float, by: str) -> None:
         """Somebody was told that there is no such job."""
@@ -158,7 +208,7 @@ class History:
         """Somebody is about to ask for a prune: it may go through though nobody is told."""
         kept = {"completed": keep_completed, "failed": keep_failed}
         dropped = frozenset(status for status in TERMINAL if not kept.get(status))
-        prune = Prune(age_s, dropped, pid)
+        prune = Prune(age_s, dropped, pid, time.monotonic())
         self.prunes.append(prune)
         return prune
 
@@ -179,3 +229,7 @@ class History:
         """Return the newest ids, or those of jobs that nobody saw end."""
         newest = [job_id for job_id, known in self.jobs.items() if known.missing is None][-60:]
         return [job_id for job_id in newest if not self.jobs[job_id].ends] if living else newest
+
+    def orphan_ids(self) -> list[str]:
+        """Return the newest ids of jobs that nobody saw end, and whose server was killed."""
+        return [job_id for job_id in self.ids(living=True) if self.jobs[job_id].submitter in self.struck]

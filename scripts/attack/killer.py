@@ -9,20 +9,21 @@ import time
 from typing import Final
 
 from attack.dice import dice
-from attack.machine import Found, marked, send, worked_s
+from attack.history import Pause
+from attack.machine import STORE_WORDS, Found, marked, send, worked_s
 from attack.stage import Stage
 
 PACE_S: Final = 0.4
 """Between two kills, on average: 100 a minute and more, also where the machine is slow."""
 
 _BLOWS: Final = {
-    "worker": 26, "script": 34, "child": 10, "program": 10, "server": 5, "server group": 2,
+    "worker": 26, "script": 34, "child": 10, "program": 12, "server": 3, "server group": 1,
     "server SIGTERM": 2, "server stopped": 8,
 }  # fmt: skip
 _STARTS_S: Final = {"server": 1.0, "program": 0.4, "worker": 0.15}
 """The CPU time that a start takes, roughly, on any machine and however busy it is."""
 
-_UNBORN: Final = 0.2
+_UNBORN: Final = 0.1
 """How often a process may be hit that is starting still: not all should fail before they do anything."""
 
 _STOPPED_S: Final = (0.05, 1.0)
@@ -45,13 +46,17 @@ class Killer:
                 await self._strike_one(found)
 
     async def _strike_one(self, found: list[Found]) -> None:
-        """Strike somebody; a worker or a library process where nobody of the chosen kind is there."""
+        """Strike somebody; a worker or a library process where nobody of the chosen kind is there, and
+        rather one that uses the store alone than a worker that starts: else a slow machine would do
+        nothing but start workers."""
         alive = [process for process in found if process.pid not in self._stage.history.struck]
         grown = alive
         if self._dice.random() > _UNBORN:
             grown = [process for process in alive if worked_s(process) >= _STARTS_S.get(process.kind, 0.0)]
         chosen = self._dice.choices(list(_BLOWS), list(_BLOWS.values()))[0]
-        for blow, candidates in ((chosen, grown), ("worker", grown), ("program", grown), ("worker", alive)):
+        stores = [process for process in alive if STORE_WORDS in process.line]
+        fallbacks = (("worker", grown), ("program", grown), ("program", stores), ("worker", alive))
+        for blow, candidates in ((chosen, grown), *fallbacks):
             victims = [process for process in candidates if process.kind == blow.partition(" ")[0]]
             if victims:
                 await self._strike(blow, self._dice.choice(victims))
@@ -69,10 +74,12 @@ class Killer:
             history.hurt.add(target.job_id)
         if send(target, number, self._stage.mark, group=blow == "server group"):
             history.kills[blow] += 1
-            history.struck.add(target.pid)
+            history.strike(target.pid)
 
     async def _stop(self, target: Found) -> None:
+        began = time.monotonic()
         if send(target, signal.SIGSTOP, self._stage.mark):
             await asyncio.sleep(self._dice.uniform(*_STOPPED_S))
             send(target, signal.SIGCONT, self._stage.mark)
+            self._stage.history.pauses.append(Pause(target.pid, began, time.monotonic()))
             self._stage.history.kills["server stopped"] += 1

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = "CHAOS_RUN_ID"
+STORE_WORDS: Final = "attack.program store"
+"""In the command line of a library process that uses the store alone."""
+
 _JOB: Final = b"PYTHON_MCP_JOB_ID="
 _SWEEP_S: Final = 10.0
 _KINDS: Final = (

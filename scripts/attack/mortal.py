@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -57,7 +58,7 @@ class _Mortal:
 
 def _die(deaths: str, name: str) -> None:
     descriptor = os.open(deaths, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(descriptor, f"{os.getpid()} {name}\n".encode())
+    os.write(descriptor, f"{os.getpid()} {name} {time.monotonic()}\n".encode())
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -8,24 +8,22 @@ is over or its stdin closes.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attack import bodies, victim
 from attack.dice import dice
-from attack.expected import BODIES, RAW, SCRIPTS, chosen, label_of
+from attack.duel import use_store
+from attack.expected import BODIES, SCRIPTS, chosen, label_of
 from attack.mortal import arm
 from attack.pruning import prune_options
+from attack.telling import saw, say
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import JobNotFound, PythonMcpError, RemoteError, WorkerDied
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import AsyncJob, CommandJob
-from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
-from python_mcp_server.settings import Settings
-from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.model import JobState
 
 _ACTIONS: Final = {
     "submit": 30,
@@ -37,19 +35,6 @@ _ACTIONS: Final = {
     "prune": 3,
     "output": 6,
 }
-
-
-def say(fact: str, **rest: Any) -> None:
-    """Tell the driver a fact."""
-    sys.stdout.write(json.dumps({"fact": fact, **rest}) + "\n")
-    sys.stdout.flush()
-
-
-def saw(job: Job, asked_at: float) -> None:
-    """Tell how a job was seen."""
-    shown = {"id": job.id, "status": job.status.value, "error_kind": job.error_kind}
-    shown["completed_at"] = job.completed_at.isoformat() if job.completed_at else None
-    say("saw", job=shown, asked=asked_at)
 
 
 class ManagerUser:
@@ -76,22 +61,28 @@ class ManagerUser:
 
     def _request(self) -> AsyncJob | CommandJob:
         if self._dice.random() < 0.5:  # noqa: PLR2004  half of each
-            kind, value = chosen(self._dice, BODIES)
-            return AsyncJob(
-                bodies.body, (kind, value, self._starts), label=label_of(kind, value), tool="body"
-            )
+            return self._body(*chosen(self._dice, BODIES))
         kind, value = chosen(self._dice, SCRIPTS)
         argv = (sys.executable, victim.__file__, kind, str(value), self._starts)
         return CommandJob(argv, label=label_of(kind, value))
 
+    def _body(self, kind: str, value: int) -> AsyncJob:
+        arguments = (kind, value, self._starts)
+        return AsyncJob(bodies.body, arguments, label=label_of(kind, value), tool="body")
+
     async def _submit(self, _job_id: str, asked_at: float) -> None:
         job = await self._manager.submit(self._request())
-        say("told", id=job.id, asked=asked_at)
+        say("told", id=job.id, asked=asked_at, queued=True)
         self._ids.append(job.id)
 
     async def _run(self, _job_id: str, asked_at: float) -> None:
+        request, budget_s = self._request(), 0.05 + self._dice.random() / 2
+        if self._dice.random() < 0.3:  # noqa: PLR2004  three in ten end in the instant of the hand-off
+            value = self._dice.randrange(0, 1600, 16)
+            request = self._body("body-sleeps", value)
+            budget_s = bodies.sleep_s(value) + self._dice.uniform(-0.01, 0.02)
         try:
-            result = await self._manager.run(self._request(), budget_s=0.05 + self._dice.random() / 2)
+            result = await self._manager.run(request, budget_s=budget_s)
         except (ArithmeticError, RemoteError, WorkerDied, JobCancelled):
             return
         except RuntimeError as error:
@@ -99,7 +90,7 @@ class ManagerUser:
                 raise
             return  # so many workers were killed at their start that the manager gave up
         if result.handed_over:
-            say("told", id=result.job_id, asked=asked_at)
+            say("told", id=result.job_id, asked=asked_at, queued=False)
             self._ids.append(result.job_id)
 
     async def _get(self, job_id: str, asked_at: float) -> None:
@@ -115,6 +106,7 @@ class ManagerUser:
                 self._ids.append(job.id)
 
     async def _cancel(self, job_id: str, asked_at: float) -> None:
+        say("cancelling", id=job_id)
         job = await self._manager.cancel(job_id)
         if job.status is JobState.CANCELLED:
             say("cancelled", id=job_id)
@@ -146,32 +138,6 @@ async def use_manager(seed: int, starts: str, seconds: float) -> None:
         while time.monotonic() < until and not over.is_set():
             await user.act()
             await asyncio.sleep(pauses.expovariate(8))
-
-
-def use_store(seed: int, seconds: float) -> None:
-    """Write records through the store alone until the time is over."""
-    own = dice(seed, "store")
-    settings = Settings.from_environ()
-    store = FileJobStore(Path(settings.home), lock_s=settings.lock_seconds)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        job = Job(new_job_id(), label_of(RAW, own.randrange(1000)), JobState.RUNNING, utc_now())
-        asked_at = time.monotonic()
-        store.create(job)
-        say("told", id=job.id, asked=asked_at)
-        for step in range(1, own.randrange(2, 12)):
-            stands = store.update(job.id, lambda job, step=step: job.evolve(progress=JobProgress(step)))
-            if stands.status.terminal:
-                break  # somebody else has cancelled it
-            say("stepped", id=job.id, steps=step)
-            time.sleep(own.expovariate(20))
-        end = own.choice([JobState.COMPLETED, JobState.CANCELLED])
-        asked_at = time.monotonic()
-        job = store.update(
-            job.id, lambda job, end=end: job.evolve(status=end, completed_at=utc_now(), result=job.label)
-        )
-        saw(job, asked_at)
-    store.close()
 
 
 if __name__ == "__main__":

@@ -6,13 +6,26 @@ import asyncio
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from attack.eyes import Eyes
 from attack.history import History
 from attack.machine import MARK
 from attack.mortal import DEATHS_VARIABLE, STEP_VARIABLE
 
+BYSTANDER_VARIABLE: Final = "CHAOS_BYSTANDER"
 _OURS: Final = ("PYTHON_MCP_", "SMART_ASYNC_TIMEOUT_SECONDS", "MCP_DEBUG")
+
+
+PLACES: Final = 6
+"""How many background jobs may run at once: few, so that jobs queue, and are left behind queued."""
+
+
+class Death(NamedTuple):
+    """The end of a process by its own hand: at which step of the store, and when."""
+
+    step: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +38,9 @@ class Stage:
         seed: Of all its dice.
         seconds: How long the attack lasts.
         servers: How many run at once.
+        eyes: Sees what is on the disk.
         history: What everybody was told.
+        bystanders: The pid of a stranger, once it runs.
         over: Set when nobody acts any more.
         quiet: Set when every client has had its last answer: the servers may leave.
     """
@@ -35,7 +50,9 @@ class Stage:
     seed: int
     seconds: float
     servers: int
+    eyes: Eyes
     history: History = field(default_factory=History)
+    bystanders: list[int] = field(default_factory=list[int])
     over: asyncio.Event = field(default_factory=asyncio.Event)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,11 +85,12 @@ class Stage:
         env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         env |= {
             MARK: self.mark,
+            BYSTANDER_VARIABLE: " ".join(map(str, self.bystanders)),
             "PYTHON_MCP_HOME": str(self.home),
             "SMART_ASYNC_TIMEOUT_SECONDS": f"{budget_s:g}",
             "PYTHON_MCP_RECORD_AFTER_SECONDS": "0.2",
             "PYTHON_MCP_CANCEL_GRACE_SECONDS": "0.5",
-            "PYTHON_MCP_MAX_BACKGROUND_JOBS": "6",  # so that jobs queue, and are left behind queued
+            "PYTHON_MCP_MAX_BACKGROUND_JOBS": str(PLACES),
         }
         return env | ({STEP_VARIABLE: str(step), DEATHS_VARIABLE: str(self.deaths)} if step else {})
 
@@ -88,9 +106,9 @@ class Stage:
         """Whether this process killed itself at a step of the store."""
         return pid in self.steps_died_at()
 
-    def steps_died_at(self) -> dict[int, str]:
-        """Return who killed itself at which step."""
+    def steps_died_at(self) -> dict[int, Death]:
+        """Return who killed itself, and at which step."""
         if not self.deaths.exists():
             return {}
-        pairs = (line.split() for line in self.deaths.read_text(encoding="ascii").splitlines())
-        return {int(pid): step for pid, step in pairs}
+        lines = (line.split() for line in self.deaths.read_text(encoding="ascii").splitlines())
+        return {int(pid): Death(step, float(at)) for pid, step, at in lines}

@@ -15,12 +15,21 @@ def _quick(_value: int) -> None:
     """Do nothing."""
 
 
+def sleep_s(value: int) -> float:
+    """Return how long the kind "sleeps" does so."""
+    return 0.1 + value % 16 / 8
+
+
 def _sleeps(value: int) -> None:
-    time.sleep(0.1 + value % 16 / 8)
+    time.sleep(sleep_s(value))
 
 
 def _lasts(value: int) -> None:
     time.sleep(20 + value % 10)
+
+
+def _parts(_value: int) -> None:
+    time.sleep(6)
 
 
 def _computes(value: int) -> None:
@@ -51,6 +60,11 @@ def _is_deaf(value: int) -> None:
     time.sleep(0.5 + value % 16 / 4)
 
 
+def _stays(value: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _lasts(value)
+
+
 def _floods(_value: int) -> None:
     line = "x" * 99 + "\n"
     for _ in range(20_000):
@@ -69,10 +83,12 @@ KINDS = {
     "quick": _quick,
     "sleeps": _sleeps,
     "lasts": _lasts,
+    "parts": _parts,
     "computes": _computes,
     "forks": _forks,
     "session": _leaves_a_session,
     "deaf": _is_deaf,
+    "stays": _stays,
     "floods": _floods,
     "fails": _fails,
     "dies": _dies,
@@ -80,9 +96,12 @@ KINDS = {
 
 
 def note_start(starts: str, job_id: str) -> None:
-    """Append a line to the file of starts, in one write: nobody's line is mixed with another's."""
+    """Append a line to the file of starts, in one write: nobody's line is mixed with another's.
+
+    The time is that of the monotonic clock, which all processes share.
+    """
     descriptor = os.open(starts, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(descriptor, f"{job_id} {os.getpid()}\n".encode())
+    os.write(descriptor, f"{job_id} {os.getpid()} {time.monotonic()}\n".encode())
     os.close(descriptor)
 
 

@@ -11,9 +11,16 @@ from python_mcp_server.smart_async import smart_async
 BUDGET_S: Final = 0.2
 """Of the calls that are handed over."""
 
+_BEAT_S: Final = 0.001
+
 
 def nothing() -> None:
     """Do nothing."""
+
+
+def repeat(text: str) -> str:
+    """Return the text."""
+    return text
 
 
 def rest(seconds: float) -> None:
@@ -27,6 +34,21 @@ def burn(seconds: float) -> int:
     while time.perf_counter() < end:
         rounds += 1
     return rounds
+
+
+def beat(path: str, seconds: float) -> int:
+    """Keep one core busy, and leave a sign of life each millisecond: the time, in a file."""
+    now = time.monotonic()
+    end, beats = now + seconds, 0
+    with open(path, "w", encoding="ascii") as file:
+        while (now := time.monotonic()) < end:
+            file.seek(0)
+            file.write(f"{now:.6f}")
+            file.flush()
+            beats += 1
+            while time.monotonic() < now + _BEAT_S:
+                pass
+    return beats
 
 
 def report(count: int) -> float:

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.smart_async import smart_async
 
 if TYPE_CHECKING:
+    from python_mcp_server.asking import request_input
     from python_mcp_server.cancelled import JobCancelled
     from python_mcp_server.context import create_progress_callback, current_job, report_progress
     from python_mcp_server.errors import (
+        AnswerTimeout,
         InvalidInput,
         JobFailed,
         JobNotFound,
         LimitExceeded,
+        NotInJob,
         PoolClosed,
         PythonMcpError,
+        QuestionNotOpen,
         RemoteError,
         StoreError,
         StoreLocked,
@@ -31,7 +35,9 @@ if TYPE_CHECKING:
     )
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
+    from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
+    from python_mcp_server.questions import InputAnswer
     from python_mcp_server.server.app import create_server
     from python_mcp_server.server.tasks import TasksExtension
     from python_mcp_server.store.contract import JobStore
@@ -41,10 +47,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerTimeout",
     "AsyncJob",
     "CommandJob",
     "FileJobStore",
     "InMemoryJobStore",
+    "InputAnswer",
     "InvalidInput",
     "Job",
     "JobCancelled",
@@ -56,8 +64,11 @@ __all__ = [
     "JobState",
     "JobStore",
     "LimitExceeded",
+    "Limits",
+    "NotInJob",
     "PoolClosed",
     "PythonMcpError",
+    "QuestionNotOpen",
     "RemoteError",
     "StoreError",
     "StoreLocked",
@@ -69,15 +80,19 @@ __all__ = [
     "create_server",
     "current_job",
     "report_progress",
+    "request_input",
     "smart_async",
 ]
 
 _HOMES: Final = {
+    "asking": ("request_input",),
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "report_progress"),
     "jobs.manager": ("JobManager",),
     "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
+    "limits": ("Limits",),
     "model": ("Job", "JobProgress", "JobState"),
+    "questions": ("InputAnswer",),
     "server.app": ("create_server",),
     "server.tasks": ("TasksExtension",),
     "store.contract": ("JobStore",),

@@ -1,4 +1,4 @@
-"""What a body may call while it runs: its job, its progress.
+"""What a body may call while it runs: its job, its progress. Its questions are in `asking`.
 
 Imported by bodies, so by workers: it must stay light. A body is found through a context variable
 (several async bodies may share a loop) and, from threads that a body starts and that inherit no
@@ -7,13 +7,16 @@ context, through the one body this process runs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
+
+if TYPE_CHECKING:
+    from python_mcp_server.inquiries import Inquiries
 
 BODY_ATTRIBUTE: Final = "__python_mcp_body__"
 """Where a decorated function keeps the function it decorates."""
@@ -40,15 +43,34 @@ class JobContext:
         label: Its label.
     """
 
-    __slots__ = ("_folder", "_progress", "id", "keep", "label", "touched")
+    __slots__ = ("_folder", "_open", "_progress", "id", "keep", "label", "touched")
 
-    def __init__(self, job_id: str, label: str, folder: str, progress: ProgressSink) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        label: str,
+        folder: str,
+        progress: ProgressSink,
+        open_inquiries: Callable[[], Inquiries] | None = None,
+    ) -> None:
         self.id = job_id
         self.label = label
         self.keep = False
         self.touched = False
         self._folder = folder
         self._progress = progress
+        self._open = open_inquiries
+
+    @property
+    def inquiries(self) -> Inquiries:
+        """What it asks.
+
+        Raises:
+            NotInJob: Nobody hears this body's questions, or it has ended.
+        """
+        if self._open is None:
+            raise NotInJob("this job has nobody who could answer its questions")
+        return self._open()
 
     @property
     def folder(self) -> Path:
@@ -154,37 +176,3 @@ def leave_job(token: Token[JobContext | None]) -> None:
     """Undo `enter_job`."""
     _here.job = None
     _job.reset(token)
-
-
-class BodyContext:
-    """Stands in for the SDK's `Context` inside a worker, for bodies that declare one.
-
-    `report_progress` travels as any progress does; `debug`, `info`, `warning` and `error` become lines
-    on the job's stderr, where `py_job_output` shows them.
-    """
-
-    async def report_progress(
-        self, progress: float, total: float | None = None, message: str | None = None
-    ) -> None:
-        """Say how far the body is."""
-        report_progress(progress, total, message)
-
-    async def debug(self, message: str, **_extra: object) -> None:
-        """Write a line for those who look closely."""
-        _write_line("debug", message)
-
-    async def info(self, message: str, **_extra: object) -> None:
-        """Write a line for everybody."""
-        _write_line("info", message)
-
-    async def warning(self, message: str, **_extra: object) -> None:
-        """Write a line on what may go wrong."""
-        _write_line("warning", message)
-
-    async def error(self, message: str, **_extra: object) -> None:
-        """Write a line on what went wrong."""
-        _write_line("error", message)
-
-
-def _write_line(level: str, message: str) -> None:
-    sys.stderr.write(f"[{level}] {message}\n")

@@ -3,6 +3,9 @@
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
     ├── JobNotFound (LookupError)      no job has this id
+    ├── QuestionNotOpen (LookupError)  the job does not ask this, or not any more
+    ├── NotInJob (RuntimeError)        what only a job's body may do was done outside of one
+    ├── AnswerTimeout (TimeoutError)   nobody answered the body's question in time
     ├── RemoteError                    a body raised a type that cannot travel to this process
     ├── JobFailed                      the work ended without a result, by no fault of the body
     │   ├── WorkerDied                 the process of the body went away
@@ -43,6 +46,32 @@ class JobNotFound(PythonMcpError, LookupError):
 
     def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
         return type(self), (self.job_id,)
+
+
+class QuestionNotOpen(PythonMcpError, LookupError):
+    """A job has no open question of this key: it was answered, withdrawn or never asked."""
+
+
+class NotInJob(PythonMcpError, RuntimeError):
+    """What only the body of a job may do was done where there is no job."""
+
+
+class AnswerTimeout(PythonMcpError, TimeoutError):
+    """Nobody answered a question of the body within its `timeout_seconds`.
+
+    Attributes:
+        key: The question.
+        timeout_seconds: How long was waited.
+    """
+
+    def __init__(self, key: str, timeout_seconds: float | None = None) -> None:
+        within = "" if timeout_seconds is None else f" within {timeout_seconds:g} s"
+        super().__init__(f"nobody answered the question {key!r}{within}")
+        self.key = key
+        self.timeout_seconds = timeout_seconds
+
+    def __reduce__(self) -> tuple[type[AnswerTimeout], tuple[str, float | None]]:
+        return type(self), (self.key, self.timeout_seconds)
 
 
 class RemoteError(PythonMcpError):

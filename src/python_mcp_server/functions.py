@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from python_mcp_server.errors import JobNotFound
+from python_mcp_server.errors import InvalidInput, JobNotFound, QuestionNotOpen
 from python_mcp_server.model import Job
 from python_mcp_server.settings import Settings
 
@@ -142,6 +142,27 @@ def cancel_job(job_id: str) -> dict[str, Any]:
     except JobNotFound as error:
         return {"error": str(error)}
     return cancellation(job, ended_before=before.status.terminal)
+
+
+def answer_job(job_id: str, key: str, response: Any = None, action: str = "accept") -> dict[str, Any]:
+    """Answer a question of a job; return `{"job": {...}}` as it then stands, or `{"error": ...}`.
+
+    Args:
+        job_id: The job's id.
+        key: The question's key.
+        response: Mapping of the form's fields to values, or the bare value where it has one field.
+        action: "accept", or "decline" or "cancel" without a response.
+    """
+    from python_mcp_server.jobs.answering import answer_of
+    from python_mcp_server.jobs.questions import question_of
+
+    manager = default_manager()
+    try:
+        question = question_of(manager.get_blocking(job_id), key)
+        job = manager.answer_blocking(job_id, {key: answer_of(question, response, action)})
+    except (JobNotFound, QuestionNotOpen, InvalidInput) as error:
+        return {"error": str(error)}
+    return {"job": job.to_json()}
 
 
 def prune_jobs(

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import NoneType
 from typing import Any, Final, Self
+
+from python_mcp_server.limits import Limits
+from python_mcp_server.questions import Question, still_open
 
 MB: Final = 1_000_000
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
@@ -83,7 +87,7 @@ class Usage:
         return cls(
             rss_bytes=round(data.get("rss_mb", 0.0) * MB),
             peak_rss_bytes=round(data.get("peak_rss_mb", 0.0) * MB),
-            cpu_seconds=data.get("cpu_seconds", 0.0),
+            cpu_seconds=float(data.get("cpu_seconds", 0.0)),
             cpu_percent=data.get("cpu_percent"),
             processes=data.get("processes", 0),
             source=data.get("source", "sampled"),
@@ -94,22 +98,32 @@ class Usage:
 class ProcessIdentity:
     """One process for all time: a pid alone is reused.
 
-    `start_ticks` counts since boot, so that a step of the wall clock changes nothing.
+    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `lane` is no part of
+    it: what a worker and all that it forks carry in their environment, where that is known.
     """
 
     pid: int
     start_ticks: int
     boot_id: str = ""
     pid_namespace: str = ""
+    lane: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the four facts under their own names."""
+        """Return the facts under their own names."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(data["pid"], data["start_ticks"], data.get("boot_id", ""), data.get("pid_namespace", ""))
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: It is none.
+        """
+        texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane")]
+        read = cls(data["pid"], data["start_ticks"], *texts)
+        if [type(fact) for fact in astuple(read)] != [int, int, str, str, str]:
+            raise TypeError(f"no process is {data!r}")
+        return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,7 @@ class Job:
         call: What another server needs to start it, as long as it is queued and may be started by
             another; see `jobs.recipe`.
         missed_at: When somebody first saw its worker dead while its owner lived.
+        questions: What its body asks, until it has the answers.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -160,6 +175,7 @@ class Job:
     principal: str | None = None
     call: dict[str, Any] | None = None
     missed_at: datetime | None = None
+    questions: tuple[Question, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -170,9 +186,15 @@ class Job:
         """Whether this principal may know of it; None, the account's owner, knows of all."""
         return principal is None or self.principal == principal
 
+    @property
+    def open_questions(self) -> tuple[Question, ...]:
+        """What it waits to be told."""
+        return still_open(self.questions)
+
     def to_json(self) -> dict[str, Any]:
-        """Return what tools show: only JSON types, no process identities, no arguments."""
-        return {
+        """Return what tools show: only JSON types, no process identities, no arguments, no answers."""
+        asked = [question.to_json() for question in self.open_questions]
+        shown: dict[str, Any] = {
             "id": self.id,
             "label": self.label,
             "tool": self.tool,
@@ -188,6 +210,7 @@ class Job:
             "progress": self.progress.to_json() if self.progress else None,
             "usage": self.usage.to_json() if self.usage else None,
         }
+        return shown | {"questions": asked} if asked else shown
 
     def to_record(self) -> dict[str, Any]:
         """Return what the store writes: `to_json` plus what only processes need."""
@@ -203,6 +226,7 @@ class Job:
                 "principal": self.principal,
                 "call": self.call,
                 "missed_at": iso(self.missed_at),
+                "questions": [question.to_record() for question in self.questions],
             }
         )
 
@@ -214,17 +238,29 @@ class Job:
             KeyError, ValueError, TypeError: It is no record of a job.
         """
         plain = {key: value for key, value in data.items() if key in _KNOWN}
+        for key, kinds in _KINDS.items():
+            if not isinstance(plain.get(key, kinds[0]()), kinds):
+                raise TypeError(f"{key} is {plain[key]!r}")
         plain["status"] = JobState(data["status"])
         plain["created_at"] = moment(data["created_at"]) or utc_now()
         for key in ("started_at", "completed_at", "missed_at"):
             plain[key] = moment(data.get(key))
         for key, kind in _NESTED.items():
             plain[key] = kind.from_json(data[key]) if data.get(key) else None
+        plain["questions"] = tuple(map(Question.from_record, data.get("questions") or ()))
         plain["extra"] = {key: value for key, value in data.items() if key not in _KNOWN}
         return cls(**plain)
 
 
 _KNOWN: Final = frozenset(f.name for f in fields(Job))
+_KINDS: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("id", "label", "tool"), (str,)),
+    **dict.fromkeys(
+        ("message", "error", "error_kind", "result_note", "ending", "principal"), (str, NoneType)
+    ),
+    **dict.fromkeys(("rpc_error", "call"), (dict, NoneType)),
+    "background": (bool,),
+}
 _NESTED: Final[dict[str, Any]] = {
     "progress": JobProgress,
     "usage": Usage,
@@ -245,6 +281,7 @@ class Call:
         args: Positional arguments; pickled with the call.
         kwargs: Keyword arguments.
         folder: Where the job's files lie; made by whoever first writes there.
+        limits: What it may use; None for all there is.
     """
 
     job_id: str
@@ -254,6 +291,7 @@ class Call:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     folder: str = ""
     code: bytes | None = None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +332,8 @@ class Outcome:
         cancelled: Whether it ended by `JobCancelled`.
         keep: Whether the body asked for a record, because its files must stay readable.
         touched: Whether the job's folder may exist.
+        shown: What the record of a background job has in the place of a value that could not be sent, for
+            which the failure stands: JSON, and a note.
     """
 
     value: Any = None
@@ -301,6 +341,7 @@ class Outcome:
     cancelled: bool = False
     keep: bool = False
     touched: bool = False
+    shown: tuple[Any, str | None] | None = None
 
 
 def new_job_id() -> str:

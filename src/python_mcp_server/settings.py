@@ -38,12 +38,17 @@ class Settings:
         max_lanes: Calls within their budget that run at once in this process.
         max_background_jobs: Jobs in the background that run at once on this machine, over all servers
             that share the home. Calls that are handed over may exceed it; new jobs wait for their turn.
+        min_free_memory_mb: What must be free for a background job to start beside others; on a small
+            machine a tenth of its memory, if that is less. 0 for no such look.
         spare_lanes: Warm workers kept ready.
         lane_idle_seconds: After this long without work a worker beyond the spares goes.
         record_after_seconds: A call that lasts longer gets a durable record.
         cancel_grace_seconds: How long a cancelled body may clean up before the kill.
         sample_seconds: How often memory and CPU of busy workers are read.
         output_chars: How much of stdout, and of stderr, a result shows: head and tail together.
+        max_pictures: How many pictures come with a result as images.
+        max_picture_bytes: How large they may be together.
+        scripts_dir: Where saved scripts lie; empty for `scripts` in the home.
         lock_seconds: How long the store waits for a lock before it names the holder.
         fsync: Whether writes survive a loss of power, not only of processes.
         on_exit: "keep" or "cancel": what becomes of handed-over jobs when the server exits.
@@ -55,12 +60,16 @@ class Settings:
     home: Path = Path("~/.python_mcp")
     max_lanes: int = 8
     max_background_jobs: int = 8
+    min_free_memory_mb: float = 500.0
     spare_lanes: int = 1
     lane_idle_seconds: float = 60.0
     record_after_seconds: float = 1.0
     cancel_grace_seconds: float = 2.0
     sample_seconds: float = 0.5
     output_chars: int = 20_000
+    max_pictures: int = 5
+    max_picture_bytes: int = 700_000
+    scripts_dir: str = ""
     lock_seconds: float = 10.0
     fsync: bool = False
     on_exit: str = "keep"
@@ -99,7 +108,7 @@ class Settings:
     @property
     def scripts(self) -> Path:
         """Where saved scripts lie."""
-        return self.home / "scripts"
+        return Path(self.scripts_dir).expanduser().absolute() if self.scripts_dir else self.home / "scripts"
 
     @property
     def logs(self) -> Path:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from python_mcp_server.context import BODY_ATTRIBUTE, BodyContext, create_progress_callback, in_worker
+from python_mcp_server.body_context import BodyContext
+from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
 from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.functions import (
     STATE,
     AppState,
     JobMeta,
     RunScriptResult,
+    answer_job,
     cancel_job,
     default_manager,
     default_tools,
@@ -29,18 +31,20 @@ from python_mcp_server.functions import (
     list_jobs,
     prune_jobs,
 )
+from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import JobResult, Request
-    from python_mcp_server.server.sdk import Face
+    from python_mcp_server.server.sdk import Caller, Face
 
 __all__ = [
     "STATE",
     "AppState",
     "JobMeta",
     "RunScriptResult",
+    "answer_job",
     "cancel_job",
     "create_progress_callback",
     "default_manager",
@@ -73,6 +77,7 @@ class _Terms:
     own: frozenset[str]
     name: str
     face: Face | None
+    limits: Limits | None
 
     def the_manager(self) -> JobManager:
         return self.manager or default_manager()
@@ -90,6 +95,11 @@ def smart_async(
     task: str = ...,
     name: str | None = ...,
     manager: JobManager | None = ...,
+    memory_limit_mb: float | None = ...,
+    cpu_time_limit_seconds: float | None = ...,
+    timeout_seconds: float | None = ...,
+    nice: int | None = ...,
+    cpus: int | Sequence[int] | None = ...,
 ) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]: ...
 
 
@@ -102,6 +112,11 @@ def smart_async(
     task: str = "auto",
     name: str | None = None,
     manager: JobManager | None = None,
+    memory_limit_mb: float | None = None,
+    cpu_time_limit_seconds: float | None = None,
+    timeout_seconds: float | None = None,
+    nice: int | None = None,
+    cpus: int | Sequence[int] | None = None,
 ) -> Any:
     """Run a function in a worker process, and hand it over as a job when it outlasts the budget.
 
@@ -123,6 +138,12 @@ def smart_async(
             refused; "never": the job handle that others get.
         name: What jobs call the tool; the function's own name where None.
         manager: Whose jobs these are; the default manager's where None.
+        memory_limit_mb: Memory of the worker with all that the body starts, in MB. Beyond it they are
+            killed, and the call raises `LimitExceeded`, or the job has failed.
+        cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        timeout_seconds: The same for how long the body runs. The budget says how long a caller waits.
+        nice: Priority of the body, from -20 (first) to 19 (last).
+        cpus: Cores that it may use: how many, or their numbers.
 
     Raises:
         InvalidInput: An argument of the decorator has no meaning.
@@ -132,6 +153,13 @@ def smart_async(
     _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
     _check_choice("isolation", isolation, _ISOLATIONS)
     _check_choice("task", task, _TASKS)
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb,
+        cpu_time_limit_seconds=cpu_time_limit_seconds,
+        timeout_seconds=timeout_seconds,
+        nice=nice,
+        cpus=cpus,
+    )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
         face = _sdk_face(function)
@@ -149,6 +177,7 @@ def smart_async(
                 own=own,
                 name=title,
                 face=face,
+                limits=limits,
             )
         )
 
@@ -192,7 +221,9 @@ def _wrap(terms: _Terms) -> Callable[..., Coroutine[Any, Any, Any]]:
         wrapper.__signature__ = face.signature  # type: ignore[attr-defined]
         wrapper.__annotations__ = face.annotations
     else:
-        wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
+        signature = wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
+        added = {name: signature.parameters[name].annotation for name in _EXTRAS if name not in terms.own}
+        wrapper.__annotations__ = added | wrapper.__annotations__
     return wrapper
 
 
@@ -216,11 +247,20 @@ def _without_extras(terms: _Terms, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name in terms.own or name not in _EXTRAS}
 
 
-def _request(terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+def _request(
+    terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any], principal: str | None = None
+) -> Request:
     from python_mcp_server.jobs.request import Request
 
     return Request(
-        terms.body, args, _without_extras(terms, kwargs), kwargs.get("job_label"), terms.name, terms.isolation
+        terms.body,
+        args,
+        _without_extras(terms, kwargs),
+        kwargs.get("job_label"),
+        terms.name,
+        terms.isolation,
+        limits=terms.limits,
+        principal=principal,
     )
 
 
@@ -258,7 +298,7 @@ async def _submit(terms: _Terms, request: Request) -> dict[str, Any]:
 async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
     """A call by the SDK: a `CallToolResult`, progress on the way, errors as sentences."""
     from python_mcp_server.cancelled import JobCancelled
-    from python_mcp_server.server.sdk import ProgressFeed
+    from python_mcp_server.server.sdk import Caller, ProgressFeed, request_of
 
     ctx = kwargs.pop(face.context_name)
     if face.body_context is not None:
@@ -266,23 +306,35 @@ async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
     try:
         if terms.task == "required":
             face.require_task(terms.name, ctx)
-        request = replace(_request(terms, (), kwargs), principal=face.principal())
+        request = _request(terms, (), kwargs, face.principal())
         if terms.task == "required" or ("async_mode" not in terms.own and kwargs.get("async_mode")):
             return _handed_over(terms, face, await _submit(terms, request))
-        budget_s = budget(terms.timeout_env, terms.default_timeout)
+        caller = Caller(ctx, request_of(ctx), terms.body, may_be_task=terms.task != "never")
+        how: Any = {
+            "budget_s": budget(terms.timeout_env, terms.default_timeout),
+            "on_caller_left": lambda: _wish(terms, face, ctx),
+        }
         async with ProgressFeed(ctx) as listener:
-            result = await _run(
-                terms,
-                request,
-                budget_s=budget_s,
-                listener=listener,
-                on_caller_left=lambda: _wish(terms, face, ctx),
-            )
+            if (job_id := caller.job_id) is None:
+                result: Any = await _run(terms, request, listener=listener, ask=caller.ask, **how)
+            else:
+                result = await caller.go_on(terms.the_manager(), job_id, face, listener=listener, **how)
     except JobCancelled as cancelled:
         return face.error(InvalidInput(str(cancelled)))
     except Exception as error:  # noqa: BLE001  the SDK would hide its text from the model
         return face.error(error)
-    return _handed_over(terms, face, result.handle()) if result.handed_over else face.answer(result.value)
+    return _result(terms, face, caller, result)
+
+
+def _result(terms: _Terms, face: Face, caller: Caller, result: Any) -> Any:
+    """What the SDK gets of a call that has ended, asks, or goes on."""
+    from python_mcp_server.jobs.request import JobResult
+
+    if not isinstance(result, JobResult):
+        return result
+    if not result.handed_over:
+        return face.answer(result.value)
+    return caller.round_of(result) or _handed_over(terms, face, result.handle())
 
 
 def _handed_over(terms: _Terms, face: Face, handle: dict[str, Any]) -> Any:

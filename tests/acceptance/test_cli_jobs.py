@@ -15,6 +15,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import eventually, python, run, run_python
+from tests.helpers.marks import thorough
 
 JOBS = ("-m", "python_mcp_server", "jobs")
 WAITING = """\
@@ -92,7 +93,7 @@ def test_waiting_can_be_interrupted(running: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(JobState.COMPLETED, 0), (JobState.FAILED, 1), (JobState.CANCELLED, 1)]
+    ("status", "code"), [(JobState.COMPLETED, 0), (JobState.FAILED, 1), thorough(JobState.CANCELLED, 1)]
 )
 def test_waiting_says_by_its_exit_code_how_a_job_ended(status: JobState, code: int) -> None:
     job_id = stored(status, error="ValueError: no\n\nTraceback ..." if status is JobState.FAILED else None)
@@ -117,7 +118,7 @@ def test_pruning_removes_what_is_not_kept() -> None:
     assert {failed, cancelled} & {job["id"] for job in call("list")["jobs"]} == set()
 
 
-@pytest.mark.parametrize("command", ["show", "wait", "output", "cancel"])
+@pytest.mark.parametrize("command", ["show", thorough("wait"), thorough("output"), "cancel"])
 def test_an_unknown_id_is_one_sentence_and_exit_code_1(command: str) -> None:
     told = run_python(*JOBS, command, "nobody", "--json")
     assert (told.returncode, told.stdout) == (1, "")

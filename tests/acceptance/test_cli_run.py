@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_that_names_the_value(
     assert right in told.stderr
 
 
-@pytest.mark.parametrize("options", [["--cwd", "."], ["--no-uv"]])
+@pytest.mark.parametrize("options", [["--cwd", "."], thorough(["--no-uv"])])
 def test_with_packages_excludes_what_it_cannot_honour(script: Path, options: list[str]) -> None:
     script.touch()
     told = run_python(*RUN, "--with", "numpy", *options, script)

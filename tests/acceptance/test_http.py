@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client
 
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, Server, data, refusal, serving
 from tests.helpers import eventually, run, run_python
+from tests.helpers.marks import thorough
 from tests.helpers.proxy import proxy_to
 
 STOP_S = 30.0
@@ -62,10 +62,10 @@ def stop(server: Server) -> None:
     assert "Traceback" not in server.errors
 
 
-@pytest.mark.parametrize(("host", "mode"), [("127.0.0.1", "legacy"), ("localhost", MODERN)])
+@pytest.mark.parametrize(("host", "mode"), [thorough("127.0.0.1", "legacy"), ("localhost", MODERN)])
 def test_scripts_run_and_bad_input_is_refused(tmp_path: Path, host: str, mode: Any):
     async def main(port: int) -> None:
-        async with Client(f"http://{host}:{port}/mcp", mode=mode) as client:
+        async with client_of(port, host=host, mode=mode) as client:
             arguments = script(tmp_path, 'print("hello")')
             assert data(await client.call_tool("py_run_script_in_dir", arguments))["stdout"] == "hello\n"
             unknown = await client.call_tool("py_job_status", {"job_id": "nobody"})

@@ -14,7 +14,8 @@ from mcp.shared.exceptions import MCPError
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
-from tests.acceptance.support import LEGACY, MODERN, connected, data, serving
+from tests.acceptance.shared import Shared
+from tests.acceptance.support import LEGACY, MODERN, data, serving
 from tests.helpers import eventually, run
 from tests.helpers.marks import thorough
 
@@ -48,32 +49,31 @@ async def code_of(client: Client, uri: str) -> int:
     return caught.value.error.code
 
 
-@pytest.mark.parametrize("mode", [thorough("legacy"), MODERN])
-def test_a_job_and_its_output_are_resources(tmp_path: Path, mode: Any):
+@pytest.mark.parametrize("ours", [thorough("legacy"), "auto"], indirect=True)
+def test_a_job_and_its_output_are_resources(ours: Shared, tmp_path: Path):
     code = "import sys\nprint('out')\nprint('err', file=sys.stderr)\nprint('x' * 200_000)"
     arguments = {"directory": str(tmp_path), "script_content": code, "async_mode": True}
 
-    async def main() -> None:
-        async with connected(mode=mode) as client:
-            found = (await client.list_resource_templates()).resource_templates
-            assert {(each.uri_template, each.mime_type) for each in found} == {
-                ("job://{job_id}", "application/json"),
-                ("job-stream://{job_id}", "text/plain"),
-                ("job-stream://{job_id}/stderr", "text/plain"),
-            }
-            assert all(each.description for each in found)
-            job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
-            waited = data(await client.call_tool("py_wait_job", {"job_id": job_id}))
-            assert json.loads(await text_of(client, f"job://{job_id}")) == waited["job"]
-            out = await text_of(client, f"job-stream://{job_id}")
-            assert out.startswith("out\nxxx")
-            assert f'py_job_output(job_id="{job_id}", stream="stdout", offset=' in out
-            assert len(out) < 100_000
-            assert await text_of(client, f"job-stream://{job_id}/stderr") == "err\n"
-            for uri in ("job://nobody", "job-stream://nobody", "job-stream://nobody/stderr"):
-                assert await code_of(client, uri) == -32602
+    async def main(client: Client) -> None:
+        found = (await client.list_resource_templates()).resource_templates
+        assert {(each.uri_template, each.mime_type) for each in found} == {
+            ("job://{job_id}", "application/json"),
+            ("job-stream://{job_id}", "text/plain"),
+            ("job-stream://{job_id}/stderr", "text/plain"),
+        }
+        assert all(each.description for each in found)
+        job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
+        waited = data(await client.call_tool("py_wait_job", {"job_id": job_id}))
+        assert json.loads(await text_of(client, f"job://{job_id}")) == waited["job"]
+        out = await text_of(client, f"job-stream://{job_id}")
+        assert out.startswith("out\nxxx")
+        assert f'py_job_output(job_id="{job_id}", stream="stdout", offset=' in out
+        assert len(out) < 100_000
+        assert await text_of(client, f"job-stream://{job_id}/stderr") == "err\n"
+        for uri in ("job://nobody", "job-stream://nobody", "job-stream://nobody/stderr"):
+            assert await code_of(client, uri) == -32602
 
-    run(main())
+    ours.run(main)
 
 
 def test_an_older_client_that_subscribed_is_told_until_the_end(tmp_path: Path):
@@ -98,26 +98,25 @@ def test_an_older_client_that_subscribed_is_told_until_the_end(tmp_path: Path):
         eventually(told)
 
 
-def test_a_newer_client_that_listens_is_told_seldom_but_of_the_end(tmp_path: Path):
+def test_a_newer_client_that_listens_is_told_seldom_but_of_the_end(ours: Shared, tmp_path: Path):
     code = "import time\nfor _ in range(150):\n    print('x' * 100, flush=True)\n    time.sleep(0.01)"
     arguments = {"directory": str(tmp_path), "script_content": code, "async_mode": True}
 
-    async def main() -> None:
-        async with connected(mode=MODERN) as client:
-            job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
-            uri = f"job-stream://{job_id}"
-            began = time.monotonic()
-            heard = 0
-            async with client.listen(resource_subscriptions=[uri, "job://nobody"]) as changes:
-                assert changes.honored.resource_subscriptions == [uri]
-                async for change in changes:
-                    assert change.uri == uri  # type: ignore[union-attr]
-                    heard += 1
-                    if len(await text_of(client, uri)) == 150 * 101:
-                        break
-            assert 1 <= heard <= (time.monotonic() - began) / 0.5
+    async def main(client: Client) -> None:
+        job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
+        uri = f"job-stream://{job_id}"
+        began = time.monotonic()
+        heard = 0
+        async with client.listen(resource_subscriptions=[uri, "job://nobody"]) as changes:
+            assert changes.honored.resource_subscriptions == [uri]
+            async for change in changes:
+                assert change.uri == uri  # type: ignore[union-attr]
+                heard += 1
+                if len(await text_of(client, uri)) == 150 * 101:
+                    break
+        assert 1 <= heard <= (time.monotonic() - began) / 0.5
 
-    run(main())
+    ours.run(main)
 
 
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")

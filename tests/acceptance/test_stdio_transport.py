@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ print("printed at the end")
 sys.exit(code)
 """
 
+HELLO = (
+    b'{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25",'
+    b' "capabilities": {}, "clientInfo": {"name": "f", "version": "1"}}}\n'
+)
+
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
@@ -66,15 +72,23 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that many tests send something to; it leaves as if nothing had been."""
+    folder = tmp_path_factory.mktemp("echo")
+    (folder / "echo_server.py").write_text(PROGRAM)
+    with serving(folder, folder / "echo_server.py") as server:
+        yield server.open("2025-11-25")
+        assert echo(server, "still here") == "still here"
+        assert server.leave() == 0
+
+
 def echo(server: Server, text: str) -> str:
     return server.call("echo", {"text": text})["structuredContent"]["result"]
 
 
-def test_text_of_any_script_goes_there_and_back(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        server.open()
-        assert echo(server, "grüße") == "grüße"
-        assert server.leave() == 0
+def test_text_of_any_script_goes_there_and_back(lasting: Server):
+    assert echo(lasting, "grüße") == "grüße"
 
 
 def test_nothing_but_messages_reaches_the_client(tmp_path: Path, program: Path):
@@ -107,58 +121,50 @@ ODD_LINES = [
 ]
 
 
-def test_a_line_that_is_no_message_gets_an_error_and_the_server_goes_on(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        server.open("2025-11-25")
-        for odd, code in ODD_LINES:
-            server.send(odd)
-            message = server.message()
-            assert (message["id"], message["error"]["code"]) == (None, code)
-            assert echo(server, "still here") == "still here"
-        assert "WARNING" in server.errors
+def test_a_line_that_is_no_message_gets_an_error_and_the_server_goes_on(lasting: Server):
+    said_before = lasting.errors
+    for odd, code in ODD_LINES:
+        lasting.send(odd)
+        message = lasting.message()
+        assert (message["id"], message["error"]["code"]) == (None, code)
+        assert echo(lasting, "still here") == "still here"
+    assert "WARNING" in lasting.errors.removeprefix(said_before)
 
 
-def test_nothing_of_a_line_that_is_no_message_is_logged_or_answered(tmp_path: Path, program: Path):
+def test_nothing_of_a_line_that_is_no_message_is_logged_or_answered(lasting: Server):
     halved = b'{"jsonrpc": "2.0", "id": 78, "method": "ping", "params": {"hunter2": "\\ud800"}}\n'
-    with serving(tmp_path, program) as server:
-        server.open("2025-11-25")
-        for odd in (b'"hunter2"\n', b"hunter2 hunter2\n", b'{"id": 1, "hunter2": \n'):
-            server.send(odd)
-            message = server.message()["error"]["message"]
-            assert f"{len(odd) - 1} bytes" in message
-            assert "hunter2" not in message
-        server.send(halved)
-        assert "surrogate pair" in server.answer(78)["error"]["message"]
-        assert "WARNING" in server.errors
-        assert "hunter2" not in server.errors
+    said_before = lasting.errors
+    for odd in (b'"hunter2"\n', b"hunter2 hunter2\n", b'{"id": 1, "hunter2": \n'):
+        lasting.send(odd)
+        message = lasting.message()["error"]["message"]
+        assert f"{len(odd) - 1} bytes" in message
+        assert "hunter2" not in message
+    lasting.send(halved)
+    assert "surrogate pair" in lasting.answer(78)["error"]["message"]
+    assert "WARNING" in lasting.errors.removeprefix(said_before)
+    assert "hunter2" not in lasting.errors
 
 
-def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        server.open("2025-11-25")
-        server.send(b'{"jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": 3}\n')
-        assert server.answer(77)["error"]["code"] == -32600
+def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(lasting: Server):
+    lasting.send(b'{"jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": 3}\n')
+    assert lasting.answer(77)["error"]["code"] == -32600
 
 
-def test_blank_lines_and_carriage_returns_and_halves_are_no_matter(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        server.open("2025-11-25")
-        server.send(b'\n  \n\r\n{"jsonrpc": "2.0", "id": 90, ')
-        server.send(b'"method": "ping"}\r\n')
-        assert server.answer(90)["result"] == {}
+def test_blank_lines_and_carriage_returns_and_halves_are_no_matter(lasting: Server):
+    lasting.send(b'\n  \n\r\n{"jsonrpc": "2.0", "id": 90, ')
+    lasting.send(b'"method": "ping"}\r\n')
+    assert lasting.answer(90)["result"] == {}
 
 
-def test_a_line_of_eight_megabytes_goes_there_and_back(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        text = "x" * 8_000_000
-        assert echo(server.open(), text) == text
+def test_a_line_of_eight_megabytes_goes_there_and_back(lasting: Server):
+    text = "x" * 8_000_000
+    assert echo(lasting, text) == text
 
 
-def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(tmp_path: Path, program: Path):
-    with serving(tmp_path, program) as server:
-        content = server.open("2025-11-25").call("half_a_pair")["content"]
-        assert content[0]["text"] == "a?b"
-        assert echo(server, "still here") == "still here"
+def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(lasting: Server):
+    content = lasting.call("half_a_pair")["content"]
+    assert content[0]["text"] == "a?b"
+    assert echo(lasting, "still here") == "still here"
 
 
 @pytest.mark.parametrize("busy", [thorough(False), True])
@@ -192,12 +198,7 @@ def test_it_leaves_when_nobody_reads_its_answers_any_more(tmp_path: Path, progra
 
 def test_requests_from_a_file_are_answered_into_a_file(tmp_path: Path, program: Path):
     requests, answers = tmp_path / "requests", tmp_path / "answers"
-    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "f", "version": "1"}}
-    messages = [
-        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
-        {"jsonrpc": "2.0", "id": 2, "method": "ping"},
-    ]
-    requests.write_text("".join(json.dumps(message) + "\n" for message in messages))
+    requests.write_bytes(HELLO + b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}\n')
     with (
         requests.open() as source,
         answers.open("w") as sink,
@@ -211,15 +212,7 @@ def test_a_terminal_is_served_by_the_stock_transport(tmp_path: Path, program: Pa
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb+", 0) as terminal, serving(tmp_path, program, stdin=theirs) as server:
         os.close(theirs)
-        hello = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "f", "version": "1"},
-        }
-        terminal.write(
-            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
-        )
-        terminal.write(b"\n")
+        terminal.write(HELLO)
         assert server.answer(1)["result"]["protocolVersion"] == "2025-11-25"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 128 + signal.SIGTERM
@@ -229,15 +222,7 @@ def test_one_socket_may_be_both_ends(tmp_path: Path, program: Path):
     ours, theirs = socket.socketpair()
     with ours, serving(tmp_path, program, stdin=theirs, stdout=theirs) as server:
         theirs.close()
-        hello = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "f", "version": "1"},
-        }
-        ours.sendall(
-            json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode()
-        )
-        ours.sendall(b"\n")
+        ours.sendall(HELLO)
         with ours.makefile("rb") as answers:
             assert json.loads(answers.readline())["id"] == 1
         ours.shutdown(socket.SHUT_WR)

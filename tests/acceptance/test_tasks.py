@@ -6,14 +6,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     SubscriptionFilter,
@@ -22,13 +20,14 @@ from mcp_types import (
     SubscriptionsListenResult,
 )
 
+from tests.acceptance.over_http import client_of, over_http, port_of
+from tests.acceptance.shared import outliving
 from tests.acceptance.support import LEGACY, MODERN, Server, connected, data, refusal, serving
 from tests.helpers import eventually, run, task_client
 from tests.helpers.task_client import TASKS, Task, TaskClient
 
 CAPABLE = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}}
 INVALID_PARAMS, HEADER_MISMATCH, MISSING_CAPABILITY, NO_METHOD = -32602, -32020, -32021, -32601
-OVER_HTTP = "from python_mcp_server.server.serve import run_http; run_http('127.0.0.1', 0)"
 TOOLS = """
 import os, time
 
@@ -90,6 +89,29 @@ def author(tmp_path: Path) -> Path:
     path = tmp_path / "authors_tools.py"
     path.write_text(TOOLS)
     return path
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """A server of the author's tools that many tests ask.
+
+    Attributes:
+        server: It, with a raw client of the newest protocol.
+        home: Its home.
+    """
+
+    server: Server
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    folder = tmp_path_factory.mktemp("tasks")
+    program, home = folder / "authors_tools.py", folder / "home"
+    program.write_text(TOOLS)
+    with outliving(home) as env, serving(folder, program, env=env) as server:
+        yield Lasting(server.open(), home)
+        assert code_of(server.request("tasks/get", {"taskId": "unknown"}, **CAPABLE)) == INVALID_PARAMS
 
 
 def code_of(answer: dict[str, Any]) -> int:
@@ -163,41 +185,44 @@ def test_a_client_that_takes_tasks_waits_for_its_result_and_the_body_starts_once
     run(main())
 
 
-@pytest.mark.parametrize("mode", [MODERN, LEGACY[-1]])
 def test_a_client_that_takes_no_tasks_gets_the_job_handle_and_no_tool_that_needs_tasks(
-    author: Path, tmp_path: Path, mode: str
+    lasting: Lasting, tmp_path: Path
 ):
-    path = tmp_path / "go"
+    takes_no_tasks(lasting.server, tmp_path / "go", MISSING_CAPABILITY)
+
+
+def test_what_a_client_of_an_older_protocol_says_of_tasks_does_not_count(author: Path, tmp_path: Path):
     with serving(tmp_path, author) as server:
-        server.open(mode)
-        wishes = CAPABLE if mode != MODERN else {}  # what an old protocol's client says does not count
-        handle = server.call("waits", {"path": str(path)}, **wishes)["structuredContent"]
-        assert handle["status"] in ("running", "pending")
-        refused = server.request(
-            "tools/call", {"name": "only_a_task", "arguments": {"how": "work"}}, **wishes
-        )
-        assert code_of(refused) == MISSING_CAPABILITY
-        assert refused["error"]["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
-        expected = MISSING_CAPABILITY if mode == MODERN else NO_METHOD
-        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
-            params = {"taskId": handle["job_id"], "inputResponses": {}}
-            assert code_of(server.request(method, params, **wishes)) == expected
-        listen = {"notifications": {"taskIds": [handle["job_id"]]}}
-        assert code_of(server.request("subscriptions/listen", listen, **wishes)) == expected
-        path.touch()
+        takes_no_tasks(server.open(LEGACY[-1]), tmp_path / "go", NO_METHOD, **CAPABLE)
         assert server.leave() == 0
 
 
+def takes_no_tasks(server: Server, path: Path, expected: int, **wishes: Any) -> None:
+    handle = server.call("waits", {"path": str(path)}, **wishes)["structuredContent"]
+    assert handle["status"] in ("running", "pending")
+    refused = server.request("tools/call", {"name": "only_a_task", "arguments": {"how": "work"}}, **wishes)
+    assert code_of(refused) == MISSING_CAPABILITY
+    assert refused["error"]["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+        params = {"taskId": handle["job_id"], "inputResponses": {}}
+        assert code_of(server.request(method, params, **wishes)) == expected
+    listen = {"notifications": {"taskIds": [handle["job_id"]]}}
+    assert code_of(server.request("subscriptions/listen", listen, **wishes)) == expected
+    path.touch()
+
+
 def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_would_have_been(
-    author: Path, tmp_path: Path
+    author: Path, lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setenv("PYTHON_MCP_HOME", str(lasting.home))
     go, never = tmp_path / "go", tmp_path / "never"
     with serving(tmp_path, author) as first:
         first.open()
         kept, doomed = start(first, "waits", go), start(first, "waits", never)
         assert first.leave() == 0
-    with serving(tmp_path, author) as second, serving(tmp_path, author) as third:
-        for server in (second.open(), third.open()):
+    third = lasting.server
+    with serving(tmp_path, author) as second:
+        for server in (second.open(), third):
             assert get(server, kept)["status"] == "working"
         number = second.ask(
             "subscriptions/listen", {"notifications": {"taskIds": [kept, "unknown"]}}, **CAPABLE
@@ -228,38 +253,33 @@ def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_wo
 
 
 def test_a_listener_hears_each_change_of_its_tasks_and_whoever_updates_or_cancels_is_acknowledged(
-    author: Path, tmp_path: Path
+    lasting: Lasting, tmp_path: Path
 ):
     go, never = tmp_path / "go", tmp_path / "never"
-    with serving(tmp_path, author) as server:
-        server.open()
-        mine, other = start(server, "waits", go), start(server, "waits", never)
-        server.ask("subscriptions/listen", {"notifications": {"taskIds": [mine]}}, **CAPABLE)
-        heard = told(
-            server, lambda message: "waiting for the file" in str(message["params"].get("statusMessage"))
-        )
-        assert heard[0]["method"] == "notifications/subscriptions/acknowledged"
-        assert {each["method"] for each in heard[1:]} <= {"notifications/tasks"}
-        acknowledged = {"taskId": mine, "inputResponses": {"no such key": {"action": "accept"}}}
-        cancel = ("tasks/cancel", {"taskId": other})
-        for method, params in [("tasks/update", acknowledged), cancel, cancel]:
-            answer = server.request(method, params, **CAPABLE)["result"]
-            assert {key: answer[key] for key in answer if key != "_meta"} == {"resultType": "complete"}
-        assert ended(server, other)["status"] == "cancelled"
-        assert "result" not in get(server, other)
-        server.notifications.clear()
-        go.touch()
-        last = told(server, lambda message: message["params"]["status"] == "completed")[-1]
-        assert last["params"]["result"]["structuredContent"] == {"thePath": str(go), "note": None}
-        wrong = server.request("subscriptions/listen", {"notifications": {"taskIds": "all"}}, **CAPABLE)
-        assert code_of(wrong) == INVALID_PARAMS
-        after = server.request("tasks/cancel", {"taskId": mine}, **CAPABLE)["result"]
-        assert after["resultType"] == "complete"
-        assert get(server, mine)["status"] == "completed"
-
-
-def port_of(server: Server) -> int:
-    return int(eventually(lambda: re.search(r"http://\S+:(\d+)/mcp\n", server.errors))[1])
+    server = lasting.server
+    mine, other = start(server, "waits", go), start(server, "waits", never)
+    server.ask("subscriptions/listen", {"notifications": {"taskIds": [mine]}}, **CAPABLE)
+    heard = told(
+        server, lambda message: "waiting for the file" in str(message["params"].get("statusMessage"))
+    )
+    assert heard[0]["method"] == "notifications/subscriptions/acknowledged"
+    assert {each["method"] for each in heard[1:]} <= {"notifications/tasks"}
+    acknowledged = {"taskId": mine, "inputResponses": {"no such key": {"action": "accept"}}}
+    cancel = ("tasks/cancel", {"taskId": other})
+    for method, params in [("tasks/update", acknowledged), cancel, cancel]:
+        answer = server.request(method, params, **CAPABLE)["result"]
+        assert {key: answer[key] for key in answer if key != "_meta"} == {"resultType": "complete"}
+    assert ended(server, other)["status"] == "cancelled"
+    assert "result" not in get(server, other)
+    server.notifications.clear()
+    go.touch()
+    last = told(server, lambda message: message["params"]["status"] == "completed")[-1]
+    assert last["params"]["result"]["structuredContent"] == {"thePath": str(go), "note": None}
+    wrong = server.request("subscriptions/listen", {"notifications": {"taskIds": "all"}}, **CAPABLE)
+    assert code_of(wrong) == INVALID_PARAMS
+    after = server.request("tasks/cancel", {"taskId": mine}, **CAPABLE)["result"]
+    assert after["resultType"] == "complete"
+    assert get(server, mine)["status"] == "completed"
 
 
 def posted(port: int, task_id: str, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -288,8 +308,7 @@ def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(t
     tasks = TaskClient()
 
     async def main(port: int):
-        way = streamable_http_client(f"http://127.0.0.1:{port}/mcp")
-        async with Client(way, mode=MODERN, extensions=[tasks]) as client:
+        async with client_of(port, mode=MODERN, extensions=[tasks]) as client:
             made = await client.session.call_tool("py_run_script_in_dir", script, allow_claimed=True)
             assert isinstance(made, Task)
             wanted = SubscriptionFilter.model_validate({"taskIds": [made.task_id]})
@@ -316,5 +335,5 @@ def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(t
             listening.cancel()
             await asyncio.wait([listening])
 
-    with serving(tmp_path, "-c", OVER_HTTP, env={"SMART_ASYNC_TIMEOUT_SECONDS": "0.2"}) as server:
+    with serving(tmp_path, *over_http(), env={"SMART_ASYNC_TIMEOUT_SECONDS": "0.2"}) as server:
         run(main(port_of(server)))

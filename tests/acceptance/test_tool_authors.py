@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.acceptance.support import MODERN, connected, data, refusal
-from tests.helpers import environment, eventually, run
+from python_mcp_server.store.files import FileJobStore
+from tests.acceptance.shared import Shared, shared
+from tests.acceptance.support import MODERN, data, refusal
+from tests.helpers import environment
 from tests.helpers.marks import thorough
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 TOOLS = '''
 import asyncio, ctypes, dataclasses, os, sys, time
@@ -150,183 +157,221 @@ KINDS = (
 )  # fmt: skip
 
 
-PAIRS = [("by path", "legacy"), ("by import", MODERN)]
-ONE_PAIR = [thorough("by path", "legacy"), ("by import", MODERN)]
+BY_IMPORT, BY_PATH = ("by import", MODERN), ("by path", "legacy")
+both_ways = pytest.mark.parametrize("author", [thorough(BY_PATH), BY_IMPORT], indirect=True, ids="-".join)
+by_path = pytest.mark.parametrize("author", [("by path", "auto")], indirect=True, ids="-".join)
 
 
-@pytest.fixture(params=["by path", "by import"])
-def author(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """How the author's server is started: its file is `__main__`, or a module that workers can import."""
-    (tmp_path / "authors_tools.py").write_text(TOOLS)
-    if request.param == "by path":
-        return {"arguments": [tmp_path / "authors_tools.py"], "env": {}}
-    env = {"PYTHONPATH": f"{environment()['PYTHONPATH']}:{tmp_path}"}
-    return {"arguments": ["-c", "from authors_tools import mcp; mcp.run()"], "env": env}
+class Servers:
+    """The author's server, started in each way, and one of ours; all have one home.
+
+    Attributes:
+        complaints: What clients could not read.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.complaints: list[Exception] = []
+        self.home = folder / "home"
+        self._stack = stack
+        self._started: dict[tuple[str, str], Shared] = {}
+        file = folder / "authors_tools.py"
+        file.write_text(TOOLS)
+        path = {"PYTHONPATH": f"{environment()['PYTHONPATH']}:{folder}"}
+        self._ways: dict[str, tuple[list[str | Path], dict[str, str]]] = {
+            "by path": ([file], {"PYTHON_MCP_RECORD_AFTER_SECONDS": "0"}),
+            "by import": (["-c", "from authors_tools import mcp; mcp.run()"], path),
+            "ours": ([], {}),
+        }
+
+    def find(self, way: str, mode: str) -> Shared:
+        """Return the server that was started in this way, with a client of this version."""
+        if (way, mode) not in self._started:
+            arguments, env = self._ways[way]
+            made = shared(self.home, *arguments, env=env, mode=mode, message_handler=self._hear)
+            self._started[way, mode] = self._stack.enter_context(made)
+        return self._started[way, mode]
+
+    async def _hear(self, message: Any) -> None:
+        if isinstance(message, Exception):
+            self.complaints.append(message)
+        await asyncio.sleep(0)
 
 
-by_path = pytest.mark.parametrize("author", ["by path"], indirect=True)
-by_import = pytest.mark.parametrize("author", ["by import"], indirect=True)
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        made = Servers(tmp_path_factory.mktemp("authors"), stack)
+        yield made
+    assert not FileJobStore(made.home).live()
 
 
-def client_of(author: dict[str, Any], **options: Any) -> Any:
-    return connected(*author["arguments"], env=author["env"], **options)
+@pytest.fixture
+def author(servers: Servers, request: pytest.FixtureRequest) -> Shared:
+    """The author's server: its file is `__main__`, or a module that workers can import."""
+    return servers.find(*request.param)
 
 
-@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
-def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: dict[str, Any], mode: Any):
-    async def main():
-        async with client_of(author, mode=mode) as client:
-            for kind in KINDS:
-                plain = await client.call_tool("plain_" + kind, {"n": 3})
-                ours = await client.call_tool(kind, {"n": 3})
-                assert (ours.content, ours.structured_content) == (plain.content, plain.structured_content), (
-                    kind
-                )
-                assert not ours.is_error
-
-    run(main())
+@pytest.fixture
+def another(servers: Servers) -> Shared:
+    """A server of ours, with the same home."""
+    return servers.find("ours", "auto")
 
 
-@pytest.mark.parametrize(("author", "mode"), PAIRS, indirect=["author"])
+@both_ways
+def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: Shared):
+    async def main(client: Client):
+        for kind in KINDS:
+            plain = await client.call_tool("plain_" + kind, {"n": 3})
+            ours = await client.call_tool(kind, {"n": 3})
+            assert (ours.content, ours.structured_content) == (plain.content, plain.structured_content), kind
+            assert not ours.is_error
+
+    author.run(main)
+
+
+@both_ways
 def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
-    author: dict[str, Any], mode: Any, tmp_path: Path
+    author: Shared, another: Shared, tmp_path: Path
 ):
-    async def main():
-        path = tmp_path / f"go-{mode}"
-        async with client_of(author, mode=mode) as client:
-            heard: list[str | None] = []
+    path = tmp_path / "go"
 
-            async def hear(progress: float, total: float | None, message: str | None) -> None:
-                heard.append(message)
-                await asyncio.sleep(0)
-
-            assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
-            handle = data(await client.call_tool("waits", {"path": str(path)}, progress_callback=hear))
-            assert handle["status"] == "running"
-            assert any("waiting for the file" in (message or "") for message in heard)
-            path.touch()
-        async with connected() as ours:
-            wait = {"job_id": handle["job_id"], "timeout_seconds": 60}
-            job = data(await ours.call_tool("py_wait_job", wait))["job"]
-            assert job["status"] == "completed"
-            assert job["result"].isdigit()
-            page = data(await ours.call_tool("py_job_output", {"job_id": handle["job_id"]}))
-            assert page["text"] == "printed by the body\n"
-
-    run(main())
-    assert Path(f"{tmp_path}/go-{mode}.starts").read_text() == "x"
-
-
-@by_import
-def test_nothing_that_a_body_writes_reaches_the_client_and_it_reads_nothing(author: dict[str, Any]):
-    async def main():
-        complaints: list[Exception] = []
-
-        async def hear(message: Any) -> None:
-            if isinstance(message, Exception):
-                complaints.append(message)
-            await asyncio.sleep(0)
-
-        async with client_of(author, message_handler=hear) as client:
-            assert data(await client.call_tool("noise", {}))["result"] == "''"
-            assert data(await client.call_tool("an_int", {"n": 4}))["result"] == 4
-        assert complaints == []
-
-    run(main())
-
-
-@pytest.mark.parametrize(("author", "mode"), ONE_PAIR, indirect=["author"])
-def test_the_bodys_context_reports_progress_to_the_caller(author: dict[str, Any], mode: Any):
-    async def main():
-        heard: list[tuple[float, float | None, str | None]] = []
+    async def call(client: Client) -> str:
+        heard: list[str | None] = []
 
         async def hear(progress: float, total: float | None, message: str | None) -> None:
-            heard.append((progress, total, message))
+            heard.append(message)
             await asyncio.sleep(0)
 
-        async with client_of(author, mode=mode) as client:
-            schema = {tool.name: tool for tool in (await client.list_tools()).tools}[
-                "with_context"
-            ].input_schema
-            assert list(schema["properties"]) == ["n", "async_mode", "job_label"]
-            result = await client.call_tool("with_context", {"n": 3}, progress_callback=hear)
-            assert data(result)["result"] == 3
-        value, total, message = heard[-1]
-        assert (value, total) == (3, 10)
-        assert (message or "").startswith("from the context")
+        assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
+        handle = data(await client.call_tool("waits", {"path": str(path)}, progress_callback=hear))
+        assert handle["status"] == "running"
+        assert any("waiting for the file" in (message or "") for message in heard)
+        path.touch()
+        return handle["job_id"]
 
-    run(main())
+    async def look(ours: Client) -> None:
+        wait = {"job_id": job_id, "timeout_seconds": 60}
+        job = data(await ours.call_tool("py_wait_job", wait))["job"]
+        assert job["status"] == "completed"
+        assert job["result"].isdigit()
+        page = data(await ours.call_tool("py_job_output", {"job_id": job_id}))
+        assert page["text"] == "printed by the body\n"
+
+    job_id = author.run(call)
+    another.run(look)
+    assert Path(f"{path}.starts").read_text() == "x"
+
+
+@pytest.mark.parametrize("author", [BY_IMPORT], indirect=True, ids="-".join)
+def test_nothing_that_a_body_writes_reaches_the_client_and_it_reads_nothing(author: Shared, servers: Servers):
+    async def main(client: Client):
+        assert data(await client.call_tool("noise", {}))["result"] == "''"
+        assert data(await client.call_tool("an_int", {"n": 4}))["result"] == 4
+
+    author.run(main)
+    assert servers.complaints == []
+
+
+@both_ways
+def test_the_bodys_context_reports_progress_to_the_caller(author: Shared):
+    heard: list[tuple[float, float | None, str | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, total, message))
+        await asyncio.sleep(0)
+
+    async def main(client: Client):
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        schema = tools["with_context"].input_schema
+        assert list(schema["properties"]) == ["n", "async_mode", "job_label"]
+        result = await client.call_tool("with_context", {"n": 3}, progress_callback=hear)
+        assert data(result)["result"] == 3
+        while not heard:  # it travels beside the result
+            await asyncio.sleep(0.01)
+
+    author.run(main)
+    value, total, message = heard[-1]
+    assert (value, total) == (3, 10)
+    assert (message or "").startswith("from the context")
 
 
 @by_path
-def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(author: dict[str, Any]):
-    async def main():
-        async with client_of(author) as client:
-            raised = refusal(await client.call_tool("raises", {}))
-            assert raised.startswith("ValueError: the body said no")
-            assert "Traceback" in raised
-            assert "this and that" in refusal(await client.call_tool("raises_oddly", {}))
-            assert "3" in refusal(await client.call_tool("dies", {}))
-            assert "SIGSEGV" in refusal(await client.call_tool("crashes", {}))
-            assert data(await client.call_tool("an_int", {"n": 4}))["result"] == 4
+def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(author: Shared):
+    async def main(client: Client):
+        raised = refusal(await client.call_tool("raises", {}))
+        assert raised.startswith("ValueError: the body said no")
+        assert "Traceback" in raised
+        assert "this and that" in refusal(await client.call_tool("raises_oddly", {}))
+        assert "3" in refusal(await client.call_tool("dies", {}))
+        assert "SIGSEGV" in refusal(await client.call_tool("crashes", {}))
+        assert data(await client.call_tool("an_int", {"n": 4}))["result"] == 4
 
-    run(main())
+    author.run(main)
 
 
 @by_path
-def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(author: dict[str, Any], tmp_path: Path):
-    async def main():
-        path = tmp_path / "go"
-        author["env"]["PYTHON_MCP_RECORD_AFTER_SECONDS"] = "0"
-        async with client_of(author) as client:
-            assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
-            with pytest.raises(MCPError, match="timed out"):
-                await client.call_tool("waits", {"path": str(path)}, read_timeout_seconds=0.5)
-        async with connected() as ours:
-            listed = data(await ours.call_tool("py_list_jobs", {"status_filter": "running"}))["jobs"]
-            assert [job["label"] for job in listed] == ["waits"]
-            path.touch()
-            wait = {"job_id": listed[0]["id"], "timeout_seconds": 60}
-            assert data(await ours.call_tool("py_wait_job", wait))["job"]["status"] == "completed"
-        return path
+def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(
+    author: Shared, another: Shared, tmp_path: Path
+):
+    path = tmp_path / "go"
 
-    path = run(main())
+    async def call(client: Client) -> None:
+        assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
+        with pytest.raises(MCPError, match="timed out"):
+            await client.call_tool("waits", {"path": str(path)}, read_timeout_seconds=0.5)
+
+    async def look(ours: Client) -> None:
+        listed = data(await ours.call_tool("py_list_jobs", {"status_filter": "running"}))["jobs"]
+        assert [job["label"] for job in listed] == ["waits"]
+        path.touch()
+        wait = {"job_id": listed[0]["id"], "timeout_seconds": 60}
+        assert data(await ours.call_tool("py_wait_job", wait))["job"]["status"] == "completed"
+
+    author.run(call)
+    another.run(look)
     assert Path(f"{path}.starts").read_text() == "x"
 
 
 @by_path
-def test_a_call_that_its_user_cancels_is_cancelled(author: dict[str, Any], tmp_path: Path):
-    async def main():
-        path = tmp_path / "go"
-        author["env"]["PYTHON_MCP_RECORD_AFTER_SECONDS"] = "0"
-        async with client_of(author) as client:
-            assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
-            call = asyncio.create_task(client.call_tool("waits", {"path": str(path)}))
-            await asyncio.to_thread(eventually, Path(f"{path}.starts").exists)
-            call.cancel()
-            await asyncio.wait([call])
-        async with connected() as ours:
-            listed = data(await ours.call_tool("py_list_jobs", {"status_filter": "running"}))["jobs"]
-            assert listed == []
+def test_a_call_that_its_user_cancels_is_cancelled(author: Shared, another: Shared, tmp_path: Path):
+    async def found(ours: Client) -> str:
+        while not (jobs := [job for job in await listed(ours) if job["label"] == "doomed"]):
+            await asyncio.sleep(0.02)
+        return jobs[0]["status"]
 
-    run(main())
+    async def ended(ours: Client) -> str:
+        while (status := await found(ours)) == "running":
+            await asyncio.sleep(0.02)
+        return status
+
+    async def cancel(client: Client) -> None:
+        arguments = {"path": str(tmp_path / "go"), "job_label": "doomed"}
+        assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
+        call = asyncio.create_task(client.call_tool("waits", arguments))
+        assert await asyncio.to_thread(another.run, found) == "running"
+        call.cancel()
+        await asyncio.wait([call])
+
+    author.run(cancel)
+    assert another.run(ended) == "cancelled"
 
 
-@pytest.mark.parametrize(("author", "mode"), ONE_PAIR, indirect=["author"])
-def test_what_json_cannot_carry_neither_ends_the_server_nor_hides_the_reason(
-    author: dict[str, Any], mode: Any
-):
+async def listed(ours: Client) -> list[dict[str, Any]]:
+    return data(await ours.call_tool("py_list_jobs", {}))["jobs"]
+
+
+@both_ways
+def test_what_json_cannot_carry_neither_ends_the_server_nor_hides_the_reason(author: Shared):
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         await asyncio.sleep(0)
 
-    async def main():
-        async with client_of(author, mode=mode) as client:
-            answer = data(await client.call_tool("no_unicode", {}, progress_callback=hear))
-            assert answer == {"result": "caf\ufffd"}
-            assert "RuntimeError: caf\ufffd" in refusal(await client.call_tool("no_unicode_raised", {}))
-            assert "it holds inf" in refusal(await client.call_tool("no_number", {}))
-            raised = refusal(await client.call_tool("stops", {}))
-            assert raised.startswith("StopIteration: nothing is left")
-            assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1
+    async def main(client: Client):
+        answer = data(await client.call_tool("no_unicode", {}, progress_callback=hear))
+        assert answer == {"result": "caf\ufffd"}
+        assert "RuntimeError: caf\ufffd" in refusal(await client.call_tool("no_unicode_raised", {}))
+        assert "it holds inf" in refusal(await client.call_tool("no_number", {}))
+        raised = refusal(await client.call_tool("stops", {}))
+        assert raised.startswith("StopIteration: nothing is left")
+        assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1
 
-    run(main())
+    author.run(main)

@@ -6,8 +6,12 @@ What they answer, and when, is what the conformance suite asks for.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from python_mcp_server import report_progress
+from python_mcp_server import report_progress, request_input
+
+CONFIRM = {"type": "object", "properties": {"confirm": {"type": "boolean"}}, "required": ["confirm"]}
+NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
 def greet(name: str) -> str:
@@ -36,8 +40,19 @@ def protocol_error_job() -> str:
 
 
 def confirm_delete(filename: str) -> str:
-    """Delete nothing."""
-    return f"{filename} is still there"
+    """Delete nothing, and that only when the user agrees."""
+    sure = request_input(f"Delete {filename}?", CONFIRM)
+    if not (sure.accepted and sure.content["confirm"]):
+        return f"{filename} is still there"
+    return f"{filename} would be gone"
+
+
+def multi_input() -> str:
+    """Ask for two names at once."""
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(request_input, f"The {each} name?", NAME) for each in ("first", "second")]
+        names = [(each.result().content or {}).get("name", "nobody") for each in asked]
+    return f"Hello, {' and '.join(names)}!"
 
 
 def test_simple_text() -> str:

@@ -80,7 +80,7 @@ def _resource(uri: str, kind: str, text: str) -> EmbeddedResource:
 _REQUIRED: Final = (plain.failing_job, test_tool_with_task)
 _SLOW: Final = (plain.slow_compute, plain.protocol_error_job)
 _FAST: Final[tuple[Callable[..., Any], ...]] = (
-    plain.greet, plain.confirm_delete, plain.test_simple_text, plain.test_error_handling,
+    plain.greet, plain.confirm_delete, plain.multi_input, plain.test_simple_text, plain.test_error_handling,
     plain.test_tool_with_progress, plain.test_missing_capability, plain.test_streaming_elicitation,
     test_image_content, test_audio_content, test_embedded_resource, test_multiple_content_types,
     test_logging_tool,

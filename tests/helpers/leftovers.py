@@ -10,24 +10,28 @@ from typing import Final
 
 import psutil
 
-TEST_VARIABLE: Final = "PYTHON_MCP_TEST_ID"
+TEST_VARIABLE: Final = "STARTED_BY_TEST"  # no name of ours: scripts of the product do not get those
 PATIENCE_S: Final = 15.0
 _TRACKER: Final = "resource_tracker"  # of loky and of multiprocessing: one a process, by design
 
 
-def left_behind(test_id: str, before: set[psutil.Process]) -> list[psutil.Process]:
-    """Return what this test's processes are after a generous wait: none, if all is well."""
+def processes() -> set[int]:
+    """Return the ids of everything that runs now: none of it is of a test that begins now."""
+    return set(psutil.pids())
+
+
+def left_behind(test_id: str, before: set[int]) -> list[psutil.Process]:
+    """Return what this test's processes are after a generous wait: none, if all is well.
+
+    A test's are those that carry its id, and those below this process that carry none. A zombie is
+    not left: a manager that is closed lets go of the workers that go on, and nobody waits for them.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    while found := [process for process in _found(test_id) if process not in before]:
+    while found := list(_found(test_id, before)):
         if time.monotonic() > deadline:
             return found
         time.sleep(0.02)
     return []
-
-
-def children() -> set[psutil.Process]:
-    """Return everything below this process, zombies too."""
-    return set(psutil.Process().children(recursive=True))
 
 
 def describe(process: psutil.Process) -> str:
@@ -45,23 +49,18 @@ def end(process: psutil.Process) -> None:
         process.wait(timeout=5)
 
 
-def _found(test_id: str) -> Iterator[psutil.Process]:
-    for process in children() | set(_carriers(test_id)):
-        with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid() and not any(_TRACKER in word for word in process.cmdline()):
+def _found(test_id: str, before: set[int]) -> Iterator[psutil.Process]:
+    for pid in processes() - before - {os.getpid()}:
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(pid)
+            owner = process.environ().get(TEST_VARIABLE)
+            mine = _is_below(process) if owner is None else owner == test_id
+            if mine and not any(_TRACKER in word for word in process.cmdline()):
                 yield process
 
 
-def _carriers(test_id: str) -> Iterator[psutil.Process]:
-    for pid in psutil.pids():
-        with contextlib.suppress(psutil.Error, OSError):
-            if _environment(pid).get(TEST_VARIABLE) == test_id:
-                yield psutil.Process(pid)
-
-
-def _environment(pid: int) -> dict[str, str]:
-    if not os.path.isdir("/proc/self"):
-        return psutil.Process(pid).environ()
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        pairs = (entry.partition(b"=") for entry in file.read().split(b"\0"))
-        return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+def _is_below(process: psutil.Process) -> bool:
+    above = process.ppid()
+    while above not in (0, 1, os.getpid()):
+        above = psutil.Process(above).ppid()
+    return above == os.getpid()

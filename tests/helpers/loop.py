@@ -26,10 +26,13 @@ def run(main: Coroutine[Any, Any, T], *, deadline_s: float = DEADLINE_S, blocked
         TimeoutError: It took longer than the deadline.
         LoopBlocked: It held the loop for longer than `blocked_s` at a time.
     """
-    return asyncio.run(_guarded(main, deadline_s, blocked_s))
+    return asyncio.run(guarded(main, deadline_s, blocked_s))
 
 
-async def _guarded(main: Coroutine[Any, Any, T], deadline_s: float, blocked_s: float) -> T:
+async def guarded(
+    main: Coroutine[Any, Any, T], deadline_s: float = DEADLINE_S, blocked_s: float = BLOCKED_S
+) -> T:
+    """Do what `run` does, on the loop that runs."""
     watchdog = _Watchdog(asyncio.get_running_loop(), blocked_s)
     watchdog.start()
     try:
@@ -40,6 +43,18 @@ async def _guarded(main: Coroutine[Any, Any, T], deadline_s: float, blocked_s: f
     if watchdog.stack is not None:
         raise LoopBlocked(f"the event loop stood still for {blocked_s} s, here:\n{watchdog.stack}")
     return result
+
+
+def loop_to_abandon() -> asyncio.AbstractEventLoop:
+    """Return a loop that a test closes with tasks on it: that asyncio complains of them then is no news."""
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(_expect_pending_tasks)
+    return loop
+
+
+def _expect_pending_tasks(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if context["message"] != "Task was destroyed but it is pending!":
+        loop.default_exception_handler(context)
 
 
 class _Watchdog(threading.Thread):

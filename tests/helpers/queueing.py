@@ -39,6 +39,8 @@ async def main():
 asyncio.run(main())
 """
 
+RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
+
 
 def hold_for_a_moment(path: str) -> None:
     """Note when it begins and when it ends."""

@@ -101,7 +101,7 @@ def occupy(front: subprocess.Popen[str]) -> None:
     assert front.stdout.readline() == "busy\n"
 
 
-@pytest.mark.parametrize("fate", [thorough(leave), kill, suspend, thorough(occupy)])
+@pytest.mark.parametrize("fate", [thorough(leave), kill, thorough(suspend), thorough(occupy)])
 def test_the_command_line_of_another_session_cancels_whatever_the_server_does(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):

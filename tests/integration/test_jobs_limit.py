@@ -15,12 +15,14 @@ from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.places import Claim, Claimant, claim, standing_in
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
-from python_mcp_server.processes import identify
+from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
 from tests.helpers.queueing import (
+    DONE,
+    PENDING,
+    RUNNING,
     end_worker,
     hold,
     hold_for_a_moment,
@@ -31,7 +33,6 @@ from tests.helpers.queueing import (
 )
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
 
 
 def test_two_servers_of_one_home_run_no_more_than_the_limit_together(home: Path, tmp_path: Path):
@@ -145,13 +146,6 @@ def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
             assert most_at_once(Path(held)) <= 2
 
     run(main())
-
-
-@pytest.fixture
-def own() -> ProcessIdentity:
-    identity = identify(os.getpid())
-    assert identity is not None
-    return identity
 
 
 def queued(store: FileJobStore, owner: ProcessIdentity | None, **facts: object) -> Job:

@@ -17,12 +17,13 @@ import pytest
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.recovery import is_orphan, recovered
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, python
+from tests.helpers.loop import loop_to_abandon
 from tests.helpers.managers import lines, started_pids
 from tests.helpers.queueing import end_worker, kept_job_in, server
 
@@ -81,18 +82,6 @@ def test_a_kept_job_fails_with_worker_died_when_its_worker_is_killed_after_its_s
     assert (found.status, found.error_kind) == (JobState.FAILED, "worker_died")
 
 
-@pytest.fixture
-def own() -> ProcessIdentity:
-    identity = identify(os.getpid())
-    assert identity is not None
-    return identity
-
-
-@pytest.fixture
-def gone(own: ProcessIdentity) -> ProcessIdentity:
-    return replace(own, start_ticks=own.start_ticks - 1)
-
-
 def running(
     store: FileJobStore, owner: ProcessIdentity, worker: ProcessIdentity | None, **facts: object
 ) -> Job:
@@ -114,10 +103,34 @@ def test_a_job_of_an_earlier_boot_is_not_running(home: Path, own: ProcessIdentit
     assert recovered(store, job).error_kind == "worker_died"
 
 
-def test_a_job_of_another_namespace_is_left_alone(home: Path, own: ProcessIdentity):
+def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own: ProcessIdentity):
     store = FileJobStore(home)
     job = running(store, replace(own, pid_namespace="pid:[1]"), None)
-    assert recovered(store, job) == job
+    asked = recovered(store, job)
+    assert asked.missed_at is not None
+    assert asked.evolve(missed_at=None) == job
+    assert recovered(store, asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "status"), [(90, JobState.FAILED), (8 * 3600, JobState.RUNNING), (-90, JobState.RUNNING)]
+)
+def test_a_job_of_another_container_is_lost_after_a_minute_of_silence_that_nobody_slept_through(
+    home: Path, own: ProcessIdentity, silent_s: float, status: JobState
+):
+    store = FileJobStore(home)
+    there = replace(own, pid_namespace="pid:[1]")
+    asked = running(store, there, there, background=True, missed_at=utc_now() - timedelta(seconds=silent_s))
+    found = recovered(store, asked)
+    assert (found.status, found.error_kind) == (status, "lost" if status is JobState.FAILED else None)
+
+
+def test_a_queued_job_of_a_silent_container_is_left_to_another_server(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    facts = {"status": JobState.PENDING, "call": {"body": "x"}, "background": True}
+    there = replace(own, pid_namespace="pid:[1]")
+    asked = running(store, there, None, **facts, missed_at=utc_now() - timedelta(seconds=90))
+    assert is_orphan(recovered(store, asked))
 
 
 def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):
@@ -140,7 +153,7 @@ def test_a_job_whose_owner_lives_is_left_to_it(home: Path):
 
 def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Path, tmp_path: Path):
     jobs = JobManager()
-    loop = asyncio.new_event_loop()
+    loop = loop_to_abandon()
     body = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(tmp_path / "gate")))
     job = loop.run_until_complete(jobs.submit(body))
     while not lines(tmp_path / "starts"):

@@ -17,22 +17,14 @@ from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import take_orphans
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
-from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import environment
-from tests.helpers.queueing import (
-    hold,
-    job_in,
-    kept_job_in,
-    own_files,
-    server,
-)
+from tests.helpers.queueing import DONE, PENDING, RUNNING, hold, job_in, kept_job_in, own_files, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
 
 
 def test_a_queued_job_of_a_killed_server_is_started_once_by_one_of_three_others(home: Path, tmp_path: Path):
@@ -136,18 +128,6 @@ def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path)
                 assert record_of(jobs, job).call is None
 
     run(main())
-
-
-@pytest.fixture
-def own() -> ProcessIdentity:
-    identity = identify(os.getpid())
-    assert identity is not None
-    return identity
-
-
-@pytest.fixture
-def gone(own: ProcessIdentity) -> ProcessIdentity:
-    return replace(own, start_ticks=own.start_ticks - 1)
 
 
 def orphan(store: FileJobStore, owner: ProcessIdentity | None, **recipe: object) -> Job:

@@ -96,7 +96,7 @@ def test_the_header_is_honoured_in_every_way_to_run_a_script(tmp_path: Path, sam
         run_script_in_dir(str(tmp_path), script_path="script.py"),
         run_script_in_dir(str(tmp_path), script_content=code),
         run_saved_script("saved"),
-        benchmark_script(code),
+        benchmark_script(code, max_runs=1),
     ]
     assert [(r["stdout"], r["execution_strategy"]) for r in results] == [("1.5 True\n", "uv-run")] * 6
 

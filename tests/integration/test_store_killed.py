@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.store.files import FileJobStore
+from tests.helpers.marks import thorough
 from tests.helpers.programs import python, run_python
 from tests.helpers.store_kills import AFTER, SCENARIOS
 
@@ -28,7 +29,10 @@ for number in itertools.count():
 """
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+SECOND = "a life with an id of another shape"
+
+
+@pytest.mark.parametrize("scenario", [thorough(name) if name == SECOND else name for name in SCENARIOS])
 def test_a_writer_killed_at_each_step_loses_nothing_it_acknowledged(tmp_path: Path, scenario: str):
     done = run_python("-m", "tests.helpers.store_kills", tmp_path, scenario, deadline_s=120)
     assert (done.returncode, done.stderr) == (0, "")

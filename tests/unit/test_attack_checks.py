@@ -10,8 +10,9 @@ import pytest
 
 from attack.checks import breaches
 from attack.evidence import Evidence
-from attack.expected import label_of
-from attack.history import History
+from attack.expected import REUSED, label_of
+from attack.eyes import Start
+from attack.history import History, Pause
 from attack.victim import ANSWER_FACTOR
 from python_mcp_server.model import Job, JobProgress, JobState, utc_now
 from python_mcp_server.processes import identify
@@ -35,10 +36,25 @@ def told(status: JobState = JobState.COMPLETED, **changes: Any) -> History:
     return history
 
 
+def cancelled(**changes: Any) -> History:
+    """A history of one job whose cancel was asked for, and seen."""
+    history = told(JobState.CANCELLED, **changes)
+    history.cancelling(JOB)
+    return history
+
+
+def lost_worker(**changes: Any) -> dict[str, Any]:
+    return record(JobState.FAILED, error="it died", error_kind="worker_died", **changes)
+
+
 def left(*records: dict[str, Any], starts: int = 1) -> Evidence:
-    evidence = Evidence(starts=[JOB] * starts)
+    evidence = Evidence(starts=[Start(JOB, 1.0)] * starts)
     evidence.jobs = {one["id"]: one for one in records or (record(),)}
     return evidence
+
+
+def nothing() -> Evidence:
+    return Evidence(starts=[Start(JOB, 1.0)])
 
 
 def only_breach(history: History, evidence: Evidence) -> str:
@@ -56,22 +72,37 @@ def test_a_completed_job_with_any_number_of_starts_but_one_is_a_breach(starts: i
 
 
 def test_a_second_start_is_a_breach_also_of_a_job_that_failed():
-    failed = record(JobState.FAILED, error="it died", error_kind="worker_died", worker=identify(os.getpid()))
+    failed = lost_worker(worker=identify(os.getpid()))
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    history.struck.add(os.getpid())
+    history.strike(os.getpid())
     assert "started 2 times" in only_breach(history, left(failed, starts=2))
 
 
 def test_an_acknowledged_job_that_is_not_there_is_a_breach():
-    assert "is lost" in only_breach(told(), Evidence(starts=[JOB]))
+    assert "is lost" in only_breach(told(), nothing())
 
 
 def test_a_prune_excuses_only_the_jobs_that_it_may_take():
-    completed, cancelled = told(), told(JobState.CANCELLED)
-    for history in (completed, cancelled):
+    completed, dropped, unseen = told(), cancelled(), History()
+    unseen.told(JOB, 1.0)
+    for history in (completed, dropped, unseen):
         history.pruning(age_s=0, keep_completed=True, keep_failed=True, pid=7)
-    assert "is lost" in only_breach(completed, Evidence(starts=[JOB]))
-    assert breaches(cancelled, Evidence(starts=[JOB])) == []
+    assert breaches(dropped, nothing()) == []
+    assert "is lost" in only_breach(completed, nothing())
+    assert "is lost" in only_breach(unseen, nothing())
+    unseen.cancelling(JOB)
+    assert breaches(unseen, nothing()) == []
+
+
+def test_a_prune_excuses_no_job_that_lived_too_shortly_before_it_was_gone():
+    history = cancelled()
+    history.known(JOB).ends.clear()
+    history.pruning(age_s=60, keep_completed=False, keep_failed=False, pid=7)
+    history.prunes[0].over_at = time.monotonic() + 120
+    assert breaches(history, nothing()) == []
+    history.saw(record(JobState.RUNNING), time.monotonic(), "client-1")
+    history.not_found(JOB, time.monotonic(), "client-1")
+    assert "is lost" in only_breach(history, nothing())
 
 
 def test_a_prune_that_was_over_before_the_job_was_asked_for_excuses_nothing():
@@ -94,7 +125,7 @@ def test_a_job_that_comes_back_after_it_was_gone_is_a_breach():
     history.pruning(age_s=0, keep_completed=True, keep_failed=True, pid=7)
     history.not_found(JOB, 0.0, "client-1")
     history.saw(record(JobState.CANCELLED), float("inf"), "client-2")
-    assert "was gone, and client-2 saw it" in only_breach(history, Evidence(starts=[JOB]))
+    assert "was gone, and client-2 saw it" in only_breach(history, nothing())
 
 
 def test_a_terminal_state_that_changed_is_a_breach():
@@ -163,12 +194,67 @@ def test_a_script_that_we_killed_may_say_so_and_may_have_had_no_time_to_start():
 
 @pytest.mark.parametrize("part", ["worker", "owner"])
 def test_a_worker_that_died_though_nobody_touched_it_or_its_server_is_a_breach(part: str):
-    who = {part: identify(os.getpid())}
-    failed = record(JobState.FAILED, error="it died", error_kind="worker_died", **who)
+    failed = lost_worker(**{part: identify(os.getpid())})
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
     assert "nobody killed that or its server" in only_breach(history, left(failed))
-    history.struck.add(os.getpid())
+    history.strike(os.getpid())
     assert breaches(history, left(failed)) == []
+
+
+def test_a_job_that_was_seen_running_long_before_its_server_was_killed_must_outlive_it():
+    failed = lost_worker(owner=identify(os.getpid()))
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    history.strike(os.getpid(), time.monotonic() + 60)
+    history.known(JOB).queued = True
+    assert breaches(history, left(failed)) == []
+    history.known(JOB).running_since = time.monotonic()
+    assert "which it should outlive" in only_breach(history, left(failed))
+
+
+def test_a_server_that_was_stopped_until_it_was_killed_had_no_time_to_keep_a_job():
+    failed = lost_worker(owner=identify(os.getpid()))
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    now = time.monotonic()
+    history.strike(os.getpid(), now + 60)
+    history.pauses.append(Pause(os.getpid(), now + 1, now + 90))
+    assert breaches(history, left(failed)) == []
+    history.pauses[0] = Pause(os.getpid(), now + 1, now + 50)
+    assert "which it should outlive" in only_breach(history, left(failed))
+
+
+def test_a_job_whose_pid_was_given_to_a_stranger_has_lost_its_worker():
+    gone = lost_worker(label=label_of(REUSED, 0))
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
+    assert breaches(history, left(gone, starts=0)) == []
+
+
+def test_a_cancel_that_nobody_asked_for_is_a_breach():
+    assert breaches(cancelled(), left(record(JobState.CANCELLED))) == []
+    history = told(JobState.CANCELLED)
+    assert "nobody had asked for that" in only_breach(history, left(record(JobState.CANCELLED)))
+
+
+def test_a_job_that_ended_otherwise_than_its_verdict_says_is_a_breach():
+    assert "the verdict on it was cancelled" in only_breach(told(), left(record(ending="cancelled")))
+    limited = record(JobState.FAILED, error="too long", error_kind="time_limit", ending="time_limit")
+    assert not [line for line in breaches(History(), left(limited)) if "verdict" in line]
+
+
+def test_a_start_after_the_end_was_told_is_a_breach():
+    late = left(record(JobState.CANCELLED), starts=0)
+    late.starts.append(Start(JOB, time.monotonic() + 60))
+    assert "after its end was told" in only_breach(cancelled(), late)
+
+
+def test_a_start_of_a_queued_job_that_had_a_verdict_on_it_is_a_breach():
+    history = History()
+    history.told(JOB, 1.0, queued=True)
+    history.cancelling(JOB)
+    history.known(JOB).doomed_at = 0.5
+    evidence = left(record(JobState.CANCELLED))
+    assert "queued with a verdict" in only_breach(history, evidence)
+    history.known(JOB).queued = False
+    assert breaches(history, evidence) == []
 
 
 @pytest.mark.parametrize("kind", [None, "exception"])
@@ -180,7 +266,8 @@ def test_a_failure_without_a_cause_or_of_another_kind_is_a_breach(kind: str | No
 
 
 @pytest.mark.parametrize(
-    "what", ["processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "orphans"]
+    "what",
+    ["processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "orphans", "bystanders"],
 )
 def test_whatever_is_left_behind_is_a_breach(what: str):
     evidence = left()

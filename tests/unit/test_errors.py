@@ -13,6 +13,7 @@ from python_mcp_server.cancelled import JobCancelled
 
 FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.JobNotFound: ("0abc",),
+    errors.AnswerTimeout: ("colour", 2.5),
     errors.RemoteError: ("app.Odd", "it broke", "Traceback ..."),
     errors.JobFailed: ("the server went away", "server_died"),
     errors.WorkerDied: ("the worker was killed by signal 9", "memory_limit", -9),
@@ -57,6 +58,9 @@ def test_the_drawing_at_the_head_names_every_error() -> None:
     [
         (errors.InvalidInput, ValueError),
         (errors.JobNotFound, LookupError),
+        (errors.QuestionNotOpen, LookupError),
+        (errors.NotInJob, RuntimeError),
+        (errors.AnswerTimeout, TimeoutError),
         (errors.StoreLocked, TimeoutError),
         (errors.PoolClosed, RuntimeError),
     ],

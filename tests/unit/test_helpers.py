@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -32,25 +33,31 @@ def test_a_coroutine_that_waits_returns_its_value() -> None:
 
 def test_a_child_that_is_left_behind_is_found_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "PATIENCE_S", 0.0)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    before = leftovers.processes()
+    child = subprocess.Popen([sys.executable, "-c", "input()"], env={}, stdin=subprocess.PIPE)
     try:
-        assert [process.pid for process in leftovers.left_behind("nobody", set())] == [child.pid]
-        leftovers.end(leftovers.left_behind("nobody", set())[0])
-        assert leftovers.left_behind("nobody", set()) == []
+        assert [process.pid for process in leftovers.left_behind("nobody", before)] == [child.pid]
+        leftovers.end(leftovers.left_behind("nobody", before)[0])
+        assert leftovers.left_behind("nobody", before) == []
     finally:
         child.communicate()
 
 
 def test_a_process_that_carries_the_test_id_is_found_wherever_it_is() -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", "print(flush=True); input()"],
+    leave = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'print(flush=True); input()'])"
+    before = leftovers.processes()
+    elder = subprocess.Popen(
+        [sys.executable, "-c", leave],
         env={leftovers.TEST_VARIABLE: "mine"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:
-        assert child.stdout is not None
-        child.stdout.readline()
-        assert [process.pid for process in leftovers._carriers("mine")] == [child.pid]
+        assert elder.stdout is not None
+        elder.stdout.readline()
+        elder.wait(60)
+        (orphan,) = leftovers._found("mine", before)
+        assert orphan.ppid() != os.getpid()
+        assert list(leftovers._found("another's", before)) == []
     finally:
-        child.communicate(b"\n")
+        elder.communicate(b"\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 
 from python_mcp_server.errors import InvalidInput
@@ -108,3 +111,32 @@ def test_what_is_no_requirement_is_refused_by_name(wrong: str) -> None:
 def test_a_wrong_specifier_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="requires_python is 'three'"):
         with_header("x = 1\n", None, "three")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "tool.uv.exclude-newer = '2025-01-01'\ndependencies = [\n  'a', # [tool]\n]\nrequires-python = '>=3'",
+        'dependencies = [\'a\']\n\n[tool.x]\nlists = [\n  [1],\n[2]]\n\n[[tool.x.y]]\nz = """\n[no]\n"""',
+        "'dependencies' = [ 'a' ]\ntool = { uv = { offline = true } } # kept",
+        "# said\n[tool.x]\ntext = '\u2028 \x85 \N{SNOWMAN}'",
+        "[tool.x]",
+    ],
+)
+def test_tables_of_other_tools_survive_a_change_of_the_header_as_they_are(content: str) -> None:
+    source = "# /// script\n" + "".join(f"# {line}\n" if line else "#\n" for line in content.split("\n"))
+    written = with_header(source + "# ///\nx = 1\n", ["b>=2"], ">=3.12")
+    before, after = (tomllib.loads(body(text)) for text in (source + "# ///\n", written))
+    assert after["tool"] == before["tool"]
+    assert after["requires-python"] == ">=3.12"
+    assert after["dependencies"] == [*before.get("dependencies", []), "b>=2"]
+    assert with_header(written, ["b>=2"], ">=3.12") == written
+    assert written.endswith("# ///\nx = 1\n")
+
+
+def body(source: str) -> str:
+    """The TOML of a header, as PEP 723 has it read."""
+    found = re.search(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$", source)
+    assert found is not None
+    lines = found["content"].split("\n")
+    return "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)

@@ -91,6 +91,43 @@ def test_a_cut_never_splits_a_character(
         assert left_out == (len(middle), middle.count(b"\n") + (not middle.endswith(b"\n")))
 
 
+def test_progress_bars_and_colours_take_no_room(stream: Path) -> None:
+    bar = b"".join(b"\r\x1b[32m%3d%%|%s|\x1b[0m" % (n, b"#" * n) for n in range(100))
+    shown = show(stream, b"begin\n" + bar + b"\nend\n")
+    assert shown == Excerpt("begin\n 99%|" + "#" * 99 + "|\nend\n", len(bar) + 11, cut=False)
+
+
+def test_of_a_huge_progress_bar_the_last_state_is_at_the_end(stream: Path) -> None:
+    data = b"begin\n" + b"".join(b"\r%6d of 200000" % n for n in range(200_000)) + b"\nend\n"
+    shown = show(stream, data)
+    assert shown.text.startswith("begin\n")
+    assert shown.text.endswith("199999 of 200000\nend\n")
+    assert len(shown.text) <= 1000
+
+
+def test_the_end_of_a_traceback_is_whole_and_a_huge_last_line_keeps_its_beginning(stream: Path) -> None:
+    frames = b"".join(b'  File "x.py", line %d, in f\n    f()\n' % n for n in range(2000))
+    last = b"ValueError: " + b"v" * 20_000 + b"END\n"
+    data = b"Traceback (most recent call last):\n" + frames + last
+    shown = show(stream, data, limit=4000)
+    head, (left_out, lines), tail = _parts(shown)
+    assert head.startswith(b"Traceback (most recent call last):\n  File")
+    assert tail.startswith(b"ValueError: vvv")
+    assert tail.endswith(b"vEND\n")
+    hidden = re.search(rb" \[\.\.\. (\d+) bytes of this line left out \.\.\.\] ", tail)
+    assert hidden is not None
+    assert len(head) + left_out + len(tail) - len(hidden[0]) + int(hidden[1]) == len(data)
+    assert lines == 4001 - head.count(b"\n")
+    assert len(shown.text) <= 4000
+
+
+def test_where_only_a_part_of_the_last_line_is_left_out_the_note_stands_there(stream: Path) -> None:
+    data = b"".join(b"frame %d\n" % n for n in range(120)) + b"ValueError: " + b"v" * 9_000 + b"\n"
+    head, left_out, tail = _parts(show(stream, data, limit=2500))
+    assert head.endswith(b"ValueError: " + b"v" * 188)
+    assert left_out == (len(data) - len(head) - len(tail), 1)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [(b"", b"[TIMEOUT]"), (b"half a line", b"half a line\n[TIMEOUT]"), (b"a line\n", b"a line\n[TIMEOUT]")],

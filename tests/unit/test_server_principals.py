@@ -106,6 +106,7 @@ JOB_TOOLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("py_wait_job", {"timeout_seconds": 0}),
     ("py_job_output", {}),
     ("py_cancel_job", {}),
+    ("py_answer_job", {"key": "question-1", "response": "yes"}),
 )
 
 

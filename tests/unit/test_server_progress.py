@@ -56,6 +56,25 @@ def test_the_last_progress_goes_out_before_the_answer():
     run(main())
 
 
+def test_what_is_being_sent_when_the_answer_is_ready_still_goes_out_and_once():
+    async def main():
+        heard: list[float] = []
+        begun, free = asyncio.Event(), asyncio.Event()
+
+        async def send(value: float, _total: float | None, _message: str | None) -> None:
+            begun.set()
+            await free.wait()
+            heard.append(value)
+
+        async with Feed(send, interval_s=LONG_S, naming_s=LONG_S) as tell:
+            tell(Notice(None, JobProgress(3)))
+            await begun.wait()
+            asyncio.get_running_loop().call_soon(free.set)
+        assert heard == [3]
+
+    run(main())
+
+
 def test_a_message_that_is_no_unicode_is_sent_with_a_replacement():
     async def main():
         caller = Caller()

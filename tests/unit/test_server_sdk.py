@@ -198,13 +198,15 @@ def test_a_function_that_cannot_be_a_tool_can_still_be_decorated():
     assert "async_mode" in face(body).signature.parameters
 
 
-def test_an_error_is_a_sentence_with_the_end_of_the_workers_traceback():
+def test_an_error_is_a_sentence_with_the_workers_traceback_cut_in_its_middle():
     error = ValueError("no such number")
-    error.add_note("In the worker:\n" + "line\n" * 5_000 + "the last line")
+    trace = "Traceback (most recent call last):\n" + "line\n" * 5_000 + "the last line"
+    error.add_note(f"In the worker:\n{trace}")
     result = some_face().error(error)
     text = result.content[0].text  # type: ignore[union-attr]
     assert result.is_error
-    assert text.startswith("ValueError: no such number\n\n[...]")
+    assert text.startswith("ValueError: no such number\n\nTraceback (most recent call last):\nline\n")
+    assert "\n[... 21" in text
     assert text.endswith("the last line")
     assert len(text) < 5_000
 

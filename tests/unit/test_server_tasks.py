@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.jobs.delivery import rebuild
-from python_mcp_server.jobs.results import to_json
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, utc_now
+from python_mcp_server.plain import to_json
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.listening import Listening

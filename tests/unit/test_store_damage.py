@@ -18,10 +18,11 @@ import filelock  # noqa: F401  somebody else may not be allowed to import it
 import pytest
 
 from python_mcp_server.errors import StoreError
-from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.model import Job, JobState
 from python_mcp_server.store import layout, public
 from python_mcp_server.store.clock import Reading
 from python_mcp_server.store.files import FileJobStore
+from tests.helpers.records import a_job, record_of, replace
 from tests.helpers.waiting import eventually
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -34,26 +35,10 @@ def store(home: Path) -> Iterator[FileJobStore]:
     made.close()
 
 
-def a_job(status: JobState = JobState.RUNNING, job_id: str = "") -> Job:
-    return Job(job_id or new_job_id(), "a label", status, utc_now())
-
-
 def created(store: FileJobStore, status: JobState = JobState.RUNNING, job_id: str = "") -> Job:
     job = a_job(status, job_id)
     store.create(job)
     return job
-
-
-def record_of(home: Path, job: Job) -> Path:
-    (found,) = (home / "jobs").rglob(f"*{job.id}.json")
-    return found
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put other content in place at once: the thread of meta/jobs.json reads records at any time."""
-    made = path.with_name(path.name + ".new")
-    made.write_bytes(content)
-    made.replace(path)
 
 
 def as_somebody_else(work: Callable[[Path], None]) -> None:

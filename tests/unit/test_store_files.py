@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store import atomic
 from python_mcp_server.store.files import FileJobStore
+from tests.helpers.records import a_job, record_of, replace
 from tests.helpers.waiting import eventually
 
 
@@ -25,22 +27,6 @@ def store(home: Path) -> Iterator[FileJobStore]:
     made = FileJobStore(home)
     yield made
     made.close()
-
-
-def a_job(status: JobState = JobState.RUNNING, job_id: str | None = None) -> Job:
-    return Job(job_id or new_job_id(), "a label", status, utc_now())
-
-
-def record_of(home: Path, job: Job) -> Path:
-    (found,) = (home / "jobs").rglob(f"*{job.id}.json")
-    return found
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put other content in place at once: the thread of meta/jobs.json reads records at any time."""
-    made = path.with_name(path.name + ".new")
-    made.write_bytes(content)
-    made.replace(path)
 
 
 def end(job: Job) -> Job:
@@ -325,3 +311,20 @@ def test_the_logs_of_lanes_whose_server_was_killed_long_ago_go_when_the_store_is
     assert sorted(path.name for path in lanes.iterdir()) == sorted(
         ["999999998-young-1", f"{os.getpid()}-mine-1"]
     )
+
+
+def test_a_directory_that_gets_a_file_while_it_is_removed_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "job"
+    folder.mkdir()
+    rmdir, late = os.rmdir, [folder / "stdout.lines"]
+
+    def rmdir_too_late(*args: Any, **options: Any) -> None:
+        while late:
+            late.pop().touch()
+        rmdir(*args, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir_too_late)
+    atomic.remove_tree(str(folder))
+    assert not folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from python_mcp_server.tools.running import existing_directory, stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 
 
+def texts(history: Path) -> list[str]:
+    """What the versions of a script are, oldest first."""
+    return [path.read_text("utf-8") for path in sorted(history.iterdir(), key=lambda path: int(path.stem))]
+
+
 def test_a_saved_script_is_private_listed_and_has_its_header(home: Path) -> None:
     saved = save_script("report", '"""First\nparagraph.\n\nSecond."""\nprint(1)\n', ["six"], ">=3.11")
     path = home / "scripts" / "report.py"
-    assert saved == {"written": True, "path": str(path), "message": "saved as 'report'"}
+    assert saved == {"written": True, "path": str(path), "message": "saved as 'report'", "version": 1}
     assert [p.stat().st_mode & 0o777 for p in (home, path.parent, path)] == [0o700, 0o700, 0o600]
     assert list_scripts() == {
         "scripts": [
@@ -27,6 +33,8 @@ def test_a_saved_script_is_private_listed_and_has_its_header(home: Path) -> None
                 "path": str(path),
                 "docstring": "First paragraph.",
                 "header": {"requires-python": ">=3.11", "dependencies": ["six"]},
+                "version": 1,
+                "versions": [1],
             }
         ]
     }
@@ -45,7 +53,7 @@ def test_an_existing_script_stays_unless_overwriting_is_asked_for(home: Path) ->
     assert path.read_text("utf-8") == "x = 1\n"
     assert save_script("a", "x = 3\n", overwrite=True)["written"]
     assert path.read_text("utf-8") == "x = 3\n"
-    assert [p.name for p in path.parent.iterdir()] == ["a.py"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".versions", "a.py"]
 
 
 def test_a_directory_in_the_way_is_named(home: Path) -> None:
@@ -80,7 +88,7 @@ def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: 
         return os_open("/dev/full", os.O_WRONLY)
 
     os_open = os.open
-    monkeypatch.setattr("python_mcp_server.tools.saved.os.open", full)
+    monkeypatch.setattr("python_mcp_server.tools.saved_files.os.open", full)
     with pytest.raises(StoreError, match=str(home / "scripts")):
         save_script("a", "x = 1\n")
 
@@ -99,7 +107,7 @@ def test_of_many_who_save_one_name_at_once_one_wins(home: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(written) == [False] * 7 + [True]
-    assert len(list((home / "scripts").iterdir())) == 1
+    assert texts(home / "scripts" / ".versions" / "a") == [(home / "scripts" / "a.py").read_text("utf-8")]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +151,108 @@ def test_an_unknown_script_is_refused_with_those_that_are_there() -> None:
 def test_an_empty_directory_name_is_refused() -> None:
     with pytest.raises(InvalidInput, match="directory is ''"):
         existing_directory("")
+
+
+def test_what_is_replaced_stays_as_a_version_also_what_was_edited_by_hand(home: Path) -> None:
+    path = home / "scripts" / "a.py"
+    numbers = [save_script("a", f"x = {n}\n", overwrite=True).get("version") for n in (1, 2)]
+    path.write_text("x = 'edited'\n", "utf-8")
+    assert "version" not in list_scripts()["scripts"][0]
+    numbers.append(save_script("a", "x = 3\n", overwrite=True).get("version"))
+    assert numbers == [1, 2, 4]
+    assert texts(path.parent / ".versions" / "a") == ["x = 1\n", "x = 2\n", "x = 'edited'\n", "x = 3\n"]
+    listed = list_scripts()["scripts"][0]
+    assert (listed.get("version"), listed.get("versions")) == (4, [1, 2, 3, 4])
+    modes = {p.stat().st_mode & 0o777 for p in (path.parent / ".versions").rglob("*.py")}
+    assert modes == {0o600}
+
+
+def test_a_script_from_before_there_was_a_history_becomes_its_first_version(home: Path) -> None:
+    save_script("a", "x = 1\n")
+    shutil.rmtree(home / "scripts" / ".versions")
+    assert save_script("a", "x = 2\n", overwrite=True).get("version") == 2
+    assert texts(home / "scripts" / ".versions" / "a") == ["x = 1\n", "x = 2\n"]
+
+
+def test_saving_what_is_there_makes_no_version_and_going_back_is_no_new_one() -> None:
+    for source, version in (("x = 1\n", 1), ("x = 2\n", 2), ("x = 2\n", 2), ("x = 1\n", 1)):
+        assert save_script("a", source, overwrite=True).get("version") == version
+    assert list_scripts()["scripts"][0].get("versions") == [1, 2]
+
+
+def test_the_history_is_bounded_and_numbers_are_never_used_again() -> None:
+    for number in range(23):
+        save_script("a", f"x = {number}\n", overwrite=True)
+    assert list_scripts()["scripts"][0].get("versions") == list(range(4, 24))
+
+
+def test_of_many_who_replace_a_script_at_once_nobodys_is_lost(home: Path) -> None:
+    save_script("a", "x = 'first'\n")
+    sources = [f"x = {number}\n" for number in range(8)]
+    barrier = threading.Barrier(len(sources))
+
+    def save(source: str) -> None:
+        barrier.wait()
+        assert save_script("a", source, overwrite=True)["written"]
+
+    threads = [threading.Thread(target=save, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = texts(home / "scripts" / ".versions" / "a")
+    assert set(kept) == {"x = 'first'\n", *sources}
+    assert (home / "scripts" / "a.py").read_text("utf-8") in sources
+
+
+def test_an_earlier_version_runs_as_if_it_were_the_script() -> None:
+    save_script("neighbour", "OFFSET = 10\n")
+    for number in (1, 2):
+        save_script("a", f"import neighbour; print(neighbour.OFFSET + {number})\n", overwrite=True)
+    assert [run_saved_script("a", version=v)["stdout"] for v in (None, 1)] == ["12\n", "11\n"]
+    with pytest.raises(InvalidInput, match="'a' has no version 3; there are 1, 2"):
+        run_saved_script("a", version=3)
+
+
+def test_where_files_cannot_be_linked_they_are_written(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert save_script("a", "x = 1\n")["written"]
+    assert not save_script("a", "x = 2\n")["written"]
+    assert (home / "scripts" / "a.py").read_text("utf-8") == "x = 1\n"
+
+
+def test_a_project_has_scripts_of_its_own_which_run_in_it(tmp_path: Path, home: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".env").write_text("WHO=project\n", "utf-8")
+    source = "import os; print(os.getcwd(), os.environ['WHO'])\n"
+    saved = save_script("where", source, directory=str(project))
+    path = project / "scripts" / "where.py"
+    assert saved["path"] == str(path)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    assert (project / "scripts" / ".versions" / ".gitignore").read_text("utf-8") == "*\n"
+    assert run_saved_script("where", directory=str(project))["stdout"] == f"{project} project\n"
+    assert [s["name"] for s in list_scripts(str(project))["scripts"]] == ["where"]
+    assert list_scripts()["scripts"] == []
+    with pytest.raises(InvalidInput, match="directory '/none' is no directory"):
+        save_script("a", "x = 1\n", directory="/none")
+
+
+def test_the_place_of_saved_scripts_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_MCP_SCRIPTS_DIR", str(tmp_path / "mine"))
+    assert save_script("a", "x = 1\n")["path"] == str(tmp_path / "mine" / "a.py")
+
+
+def test_text_that_is_no_unicode_is_refused(home: Path) -> None:
+    with pytest.raises(InvalidInput, match="half of a character, at position 5"):
+        save_script("a", "x = '\ud800'\n")
+    assert not home.exists()
+
+
+def current_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

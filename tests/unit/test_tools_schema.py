@@ -15,7 +15,11 @@ from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_d
 from python_mcp_server.tools.testing import run_tests
 
 NONE = inspect.Parameter.empty
-RUN = {"timeout_seconds": 300, "env_vars": None, "env_file": None}
+RUN = {
+    "timeout_seconds": 300, "env_vars": None, "env_file": None, "memory_limit_mb": None,
+    "cpu_time_limit_seconds": None, "nice": None, "cpus": None,
+}  # fmt: skip
+SHOWN = {"output_chars": None}
 WITH = {
     "script_content": None,
     "script_path": None,
@@ -25,7 +29,8 @@ WITH = {
 } | RUN
 OUTPUT = {"stdout", "stderr", "exit_code", "execution_strategy", "elapsed_seconds"}
 RESOLVED = OUTPUT | {"resolved_dependencies", "python_version_used"}
-MEASURED = {"wall_time_seconds", "cpu_time_seconds", "peak_rss_mb"}
+MEASURED = {"wall_time_seconds", "cpu_time_seconds", "peak_rss_mb", "summary", "runs", "wall", "noise"}
+TURNS = {"warmup": None, "min_runs": 10, "max_runs": 100, "max_seconds": 10, "compare_with": None}
 COUNTED = {
     "outcome", "summary", "collected", "passed", "failed", "errors", "skipped", "xfailed", "xpassed",
     "deselected", "warnings", "collection_errors", "failures", "slowest", "workers",
@@ -34,19 +39,23 @@ SURFACE: list[tuple[Callable[..., Any], dict[str, Any], set[str]]] = [
     (
         run_script_in_dir,
         {"directory": NONE, "script_path": None, "script_content": None, "args": None, "use_uv": True,
-         "python_version": None} | RUN,
+         "python_version": None} | RUN | SHOWN,
         OUTPUT,
     ),
-    (run_script_with_dependencies, WITH, RESOLVED),
-    (benchmark_script, WITH | {"sample_interval": 0.05}, RESOLVED | MEASURED),
+    (run_script_with_dependencies, WITH | SHOWN, RESOLVED),
+    (benchmark_script, WITH | SHOWN | {"sample_interval": 0.05} | TURNS, RESOLVED | MEASURED),
     (
         save_script,
         {"script_name": NONE, "source": NONE, "dependencies": None, "requires_python": None,
-         "overwrite": False},
+         "overwrite": False, "directory": None},
         {"written", "path", "message"},
     ),
-    (run_saved_script, {"script_name": NONE, "args": None} | RUN, OUTPUT),
-    (list_scripts, {}, {"scripts"}),
+    (
+        run_saved_script,
+        {"script_name": NONE, "args": None} | RUN | SHOWN | {"version": None, "directory": None},
+        OUTPUT,
+    ),
+    (list_scripts, {"directory": None}, {"scripts"}),
     (
         run_tests,
         {"directory": NONE, "paths": None, "keyword": None, "markers": None, "only_failed": False,

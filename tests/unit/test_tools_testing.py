@@ -12,10 +12,11 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner import suite
+from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult
 from python_mcp_server.tools.suite_follower import Follower
 from python_mcp_server.tools.suite_record import SuiteRecord
-from python_mcp_server.tools.suite_report import check_ran, cut_middle, suite_result
+from python_mcp_server.tools.suite_report import check_ran, suite_result
 from python_mcp_server.tools.suite_tally import KEPT, Tally
 
 RUNNER = Path(suite.__file__).parent

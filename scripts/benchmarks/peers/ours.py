@@ -1,4 +1,4 @@
-"""Our server on its own transport, with the tools of the bare one beside its own."""
+"""Our server on its own transport, with the tools of its peers beside its own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ async def echo(text: str) -> str:
 def main() -> int:
     """Serve over stdin and stdout."""
     wire = claim_stdio()
+    from functools import partial
+
     from mcp.server.mcpserver.tools import Tool
 
-    from benchmarks.bodies import burn
+    from benchmarks.bodies import BUDGET_S, beat, burn, repeat, rest
     from python_mcp_server import JobManager, create_server, smart_async
     from python_mcp_server.server.app import close_in_time, owner_of
     from python_mcp_server.server.stdio import serve_stdio
 
     manager = JobManager()
-    tools = [Tool.from_function(echo), Tool.from_function(smart_async(manager=manager)(burn))]
+    isolated = partial(smart_async, manager=manager)
+    tools = [
+        Tool.from_function(echo),
+        Tool.from_function(isolated()(burn)),
+        Tool.from_function(isolated()(repeat)),
+        Tool.from_function(isolated(default_timeout=3600.0)(rest)),
+        Tool.from_function(isolated(task="required")(beat)),
+        Tool.from_function(isolated(default_timeout=BUDGET_S)(rest), name="hand_over"),
+    ]
     server = create_server(manager, tools=tools, lifespan=owner_of(manager))
     return asyncio.run(serve_stdio(server, wire, lambda: close_in_time(manager)))
 

@@ -151,6 +151,42 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 
 
 @jobs.command()
+@click.argument("job_id", metavar="ID")
+@click.argument("key", metavar="KEY")
+@click.argument("values", metavar="[FIELD=VALUE]...", nargs=-1)
+@click.option("--json-answer", metavar="OBJECT", help="The answer as a JSON object instead.")
+@click.option("--decline", "action", flag_value="decline", help="Say no.")
+@click.option("--cancel", "action", flag_value="cancel", help="Put the question away without a choice.")
+@json_option
+@home_option
+def answer(
+    job_id: str,
+    key: str,
+    values: tuple[str, ...],
+    json_answer: str | None,
+    action: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Answer a question that a job asks; `jobs show` lists them with their keys.
+
+    Where the question has one field, its value alone will do.
+    """
+    from python_mcp_server.cli.answering import typed_answer
+    from python_mcp_server.cli.ids import find_job
+    from python_mcp_server.jobs.questions import question_of
+
+    manager = _manager()
+    found = find_job(manager, job_id)
+    given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
+    job = manager.answer_blocking(found.id, {key: given})
+    if as_json:
+        print_json({"job": job.to_json()})
+    else:
+        click.echo(f"{key} of {job.id} is answered; the job is {job.status.value}")
+
+
+@jobs.command()
 @click.option("--keep-completed/--drop-completed", default=True, help="Completed jobs stay unless dropped.")
 @click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
 @click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.ids import error_sentence
+from python_mcp_server.forms import options
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
+from python_mcp_server.questions import Question
 
 _COLOURS: Final = {
     JobState.PENDING: "yellow",
@@ -83,11 +85,30 @@ def job_table(job: Job) -> Table:
     for name, value in facts.items():
         if value:
             table.add_row(name, Text(plain(value)))
+    for question in job.open_questions:
+        table.add_row(f"asks {plain(question.key)}", Text(_asked(question)))
     if job.error:
         table.add_row("error", Text(_lines(f"({job.error_kind}) {job.error.rstrip()}")))
     if job.result is not None:
         table.add_row("result", Text(_lines(json.dumps(job.result, indent=2, ensure_ascii=False))))
     return table
+
+
+def _asked(question: Question) -> str:
+    """What is asked, and a line for each field of the answer."""
+    fields = [
+        _field(name, prop, question.schema["required"])
+        for name, prop in question.schema["properties"].items()
+    ]
+    return "\n".join([_lines(question.message), *map(plain, fields)])
+
+
+def _field(name: str, prop: dict[str, Any], required: list[str]) -> str:
+    choices = options(prop)
+    kind = prop["type"] if choices is None else f"{prop['type']}: {' | '.join(map(str, choices))}"
+    need = "" if name in required else ", may be left out"
+    words = prop.get("description") or prop.get("title")
+    return f"  {name} ({kind}{need})" + (f" {words}" if words else "")
 
 
 def state(status: JobState) -> Text:
@@ -147,6 +168,8 @@ def _lines(text: str) -> str:
 def _note(job: Job) -> str:
     if job.status is JobState.FAILED:
         return error_sentence(job)
+    if asked := job.open_questions:
+        return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:
         return progress_words(job.progress)
     return job.message or ""

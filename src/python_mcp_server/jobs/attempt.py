@@ -16,15 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.conversation import Conversation
 from python_mcp_server.jobs.ending import Ending
 from python_mcp_server.jobs.inline import InlineLane
+from python_mcp_server.jobs.limits import Fence, Verdict
 from python_mcp_server.jobs.observation import Observation
 from python_mcp_server.jobs.patience import Patience, within
 from python_mcp_server.jobs.recipe import recipe_of
 from python_mcp_server.jobs.recording import Recording
-from python_mcp_server.jobs.recovery import never_started
-from python_mcp_server.jobs.request import JobResult, Listener, Request
-from python_mcp_server.jobs.settle import KEPT_RECORD
+from python_mcp_server.jobs.request import Listener, Request
+from python_mcp_server.jobs.settle import KEPT_RECORD, never_started
 from python_mcp_server.jobs.turn import Turn
 from python_mcp_server.model import Call, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
@@ -34,6 +35,7 @@ from python_mcp_server.pool.lane import Lane
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.front import Front
+    from python_mcp_server.questions import Inquiry
 
 _log: Final = logging.getLogger(__name__)
 _AFTER_REPLY_S: Final = 0.05
@@ -59,7 +61,9 @@ class Attempt:
         self.seen = Observation(front, call, request, listener)
         self.patience = Patience(front, self.observe_and_record)
         self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
+        self._questions: Conversation | None = None
         self._ending = Ending(front, call, self.record, self.seen)
+        self._fence = Fence(front, call.limits, self._exceed)
         self.outcome: Outcome | None = None
         self.background = False
         self.cancelled = False
@@ -67,8 +71,10 @@ class Attempt:
         self._request = request
         self._lane: Lane | InlineLane | None = None
         self._body_ended = False
+        self._said: Outcome | None = None
         self._heard: asyncio.Event | None = None
         self.concluded = False
+        self._leaving = False
         self._settled: asyncio.Event | None = None
         self._queueing: asyncio.Task[None] | None = None
         self._turn: Turn | None = None
@@ -81,8 +87,10 @@ class Attempt:
 
     @property
     def live(self) -> bool:
-        """Whether others can read the job and it is not about to end: `snapshot` is the truth."""
-        return self.record.written and self.outcome is None and not self.cancelled
+        """Whether others can read the job, it is not about to end, and what its worker says is heard:
+        `snapshot` is the truth."""
+        ended = self._body_ended or self.outcome is not None or self.cancelled
+        return self.record.written and not ended and self._front.hears
 
     @property
     def survives(self) -> bool:
@@ -116,6 +124,8 @@ class Attempt:
         Args:
             again: Whether its record says that it runs, on a worker that was gone before it read the call.
         """
+        if self._leaving:
+            return  # it was submitted this instant
         turn = Turn(self._front, self._request, self.record, self.seen, background=self.background)
         self._turn = turn
         self._queueing = self._front.spawn(
@@ -148,11 +158,13 @@ class Attempt:
 
     def _dispatch(self, lane: Lane | InlineLane) -> None:
         try:
-            lane.dispatch(self.call, self.seen.hear, self._on_body_end, partial(self._announce, lane))
+            announce, question = partial(self._announce, lane), partial(self._hear_question, lane)
+            lane.dispatch(self.call, self.seen.hear, self._on_body_end, announce, question)
         except BaseException:
             self._release(lane)
             raise
         self.seen.start(lane)
+        self._fence.begin(lane)
         if self.record.begun:
             self.seen.sample()
 
@@ -168,12 +180,43 @@ class Attempt:
     def look_if_ended(self) -> bool:
         """Whether the body has ended, by what its worker has sent so far: for plain code that runs on
         the loop itself, and so keeps it from reading."""
-        if isinstance(self._lane, Lane):
+        if isinstance(self._lane, Lane) and not self._body_ended:
             self._lane.drain()
         return self._body_ended
 
+    def look_while_still(self) -> None:
+        """Hear the worker while the loop stands still between two runs; for plain code of its thread."""
+        if not self.loop.is_running() and self._front.hears:
+            self.look_if_ended()
+
+    def settle_while_still(self) -> None:
+        """Write the end of a body that was heard by `look_while_still`: the loop will do so again, when
+        it runs the next time. Blocks."""
+        if self._said is not None and self.outcome is None and not self.loop.is_running():
+            self._ending.write_now(self._lane, self._said)
+
+    def leave(self) -> None:
+        """Its loop was closed without us: leave it to another server if it was queued. Blocks."""
+        if self._queueing is not None and not self.seen.started and self.record.written:
+            self.record.leave()
+
+    @property
+    def questions(self) -> Conversation:
+        """What its body asks; nearly every call ends without."""
+        if self._questions is None:
+            self._questions = Conversation(
+                self._front, self.call.job_id, self.record, self.seen, self.patience.end
+            )
+            if self.concluded:
+                self._questions.end()
+        return self._questions
+
+    def _hear_question(self, lane: Lane | InlineLane, said: Inquiry) -> None:
+        self.questions.hear(lane, said)
+
     def _on_body_end(self, outcome: Outcome) -> None:
         self._body_ended = True
+        self._said = outcome
         if self._heard is not None:
             self._heard.set()
         if self._cancelling is not None:
@@ -191,8 +234,9 @@ class Attempt:
         """The worker was gone before it read the call: nothing has started, so another may start it."""
         self._release(self._lane)
         self._lane = None
+        self._fence.end()
         self.seen.restart()
-        self._body_ended = False
+        self._body_ended, self._said = False, None
         self.queue(again=True)
 
     # ---- what others see
@@ -225,13 +269,6 @@ class Attempt:
         self.seen.notify()
 
     # ---- hand-off
-
-    def handle(self, message: str) -> JobResult:
-        """Return what the caller gets instead of a value."""
-        status = self.seen.status
-        if status is JobState.PENDING:
-            message = message.replace("running in background", self.seen.message or "waiting to start")
-        return JobResult(self.call.job_id, status, handed_over=True, message=message)
 
     async def hand_over(self) -> bool:
         """Durable record, `keep` to the worker; then the caller may be told.
@@ -286,28 +323,39 @@ class Attempt:
             if self.outcome is not None or self._body_ended:
                 await self.end()
                 return
-            self._cancelling = self._front.spawn(self._cancel(), f"cancel-{self.call.job_id}")
+            self._cancelling = self._front.spawn(self._carry_out(Verdict()), f"cancel-{self.call.job_id}")
         await asyncio.shield(self._cancelling)
 
-    async def _cancel(self) -> None:
-        await self.record.doom()
-        self.cancelled = True
+    def _exceed(self, verdict: Verdict) -> None:
+        if self._cancelling is None and self.outcome is None and not self._body_ended:
+            self._cancelling = self._front.spawn(self._carry_out(verdict), f"limit-{self.call.job_id}")
+
+    async def _carry_out(self, verdict: Verdict) -> None:
+        self.seen.note_peak(verdict.peak_bytes)
+        await self.record.doom(verdict)
+        outcome = verdict.outcome()
+        self.cancelled = outcome.cancelled
         if self._queueing is not None:
             self._queueing.cancel()
-        if self._lane is not None and not self._body_ended:
+        if verdict.patient and self._lane is not None and not self._body_ended:
             self._heard = asyncio.Event()
             self._lane.cancel()
             await within(self._heard.wait(), self._front.grace_s)
-        await self._end(Outcome(cancelled=True, touched=True))
+        if isinstance(self._lane, Lane) and not outcome.cancelled:
+            await self._front.pool.end_tree(self._lane)
+        await self._end(outcome)
 
     async def lose(self) -> None:
         """The server leaves before the body of this queued job was started: leave it to another server,
         or settle it as failed."""
-        if self._queueing is None or self.seen.started or self._cancelling is not None:
+        if self.seen.started or self._lane is not None or self._cancelling is not None:
             await self.cancel()
             return
-        self._queueing.cancel()
+        self._leaving = True
+        if self._queueing is not None:
+            self._queueing.cancel()
         if self.seen.recipe is not None:
+            await self.record.rest()
             await self.record.release()
             self._conclude()
         else:
@@ -331,6 +379,8 @@ class Attempt:
             return
         self.outcome = outcome
         self.seen.ended = True
+        if self._questions is not None:
+            await self._questions.close()
         try:
             status = await self._ending.settle(self._lane, outcome)
             self.cancelled = self.cancelled or status is JobState.CANCELLED  # perhaps by another process
@@ -339,10 +389,13 @@ class Attempt:
 
     def _conclude(self) -> None:
         """Nothing more will happen: the lane is free, and whoever waits is told."""
+        self._fence.end()
         self.seen.stop_sampling()
         self._release(self._lane)
         self._front.forget(self)
         self.concluded = True
+        if self._questions is not None:
+            self._questions.end()
         if self._settled is not None:
             self._settled.set()
         self.patience.end()

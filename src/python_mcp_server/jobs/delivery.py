@@ -7,8 +7,9 @@ from typing import Final
 
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import RemoteError, WorkerDied
+from python_mcp_server.jobs.questions import sentence_of
 from python_mcp_server.jobs.request import JobResult
-from python_mcp_server.model import Failure, JobState, Outcome
+from python_mcp_server.model import Failure, Job, JobState, Outcome
 
 TRACE_HEADER: Final = "In the worker:\n"
 """What the note with the worker's traceback begins with."""
@@ -28,6 +29,18 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
     return JobResult(job_id, JobState.COMPLETED, outcome.value)
 
 
+def handle_of(job: Job, budget_s: float) -> JobResult:
+    """Return what a caller gets in the place of a value: where the job stands, and why."""
+    asked = job.open_questions
+    if asked:
+        message = sentence_of(job.id, asked)
+    elif job.status is JobState.PENDING:
+        message = f"Task exceeded {budget_s}s time budget; {job.message or 'waiting to start'}"
+    else:
+        message = f"Task exceeded {budget_s}s time budget; running in background"
+    return JobResult(job.id, job.status, handed_over=True, message=message, questions=asked)
+
+
 def rebuild(failure: Failure) -> BaseException:
     """Return the exception that a failure stands for, with the worker's traceback as a note."""
     if failure.kind == "worker_died":
@@ -36,9 +49,9 @@ def rebuild(failure: Failure) -> BaseException:
     if failure.pickled is not None:
         try:
             error = pickle.loads(failure.pickled)
-        except Exception:  # noqa: BLE001  its class exists only in the worker, or refuses to be rebuilt here
+        except BaseException:  # noqa: BLE001  its class exists only in the worker, or any code of it runs here
             error = None
-    if error is None:
+    if not isinstance(error, Exception):  # it may be anything else here, such as what ends the server
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
     if failure.traceback_text:
         error.add_note(TRACE_HEADER + failure.traceback_text.rstrip())

@@ -7,20 +7,24 @@ one for plain code in any thread.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.answering import answer_record
 from python_mcp_server.jobs.output import OutputPage, check_page, read_page
 from python_mcp_server.jobs.patience import within
+from python_mcp_server.jobs.reading import LinePage, Wanted, read_lines
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.attempt import Attempt
+    from python_mcp_server.questions import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
 
 T = TypeVar("T")
@@ -45,9 +49,19 @@ class Desk(ABC):
         if attempt is None or not attempt.loop.is_closed():
             return attempt
         attempt.let_go()
-        for left in [a for a in list(self._live.values()) if a.loop is attempt.loop]:
-            self._live.pop(left.call.job_id, None)
+        left = [a for a in list(self._live.values()) if a.loop is attempt.loop]
+        for one in left:
+            self._live.pop(one.call.job_id, None)
+        threading.Thread(target=_leave, args=(left,), name="leave-queued").start()  # this may be a loop
         return None
+
+    @abstractmethod
+    def _owes(self, job_id: str) -> bool:
+        """Whether the end of this job is known here and waits to be written."""
+
+    def _recovered(self, job: Job) -> Job:
+        """The job as it stands where nothing of it is left here. Blocks."""
+        return job if self._owes(job.id) else recovered(self.store, job)
 
     @abstractmethod
     async def _in_store(self, work: Callable[[], T]) -> T:
@@ -60,12 +74,19 @@ class Desk(ABC):
             JobNotFound: There is no such job.
         """
         attempt = self._attempt_of(job_id)
-        if attempt is not None and attempt.live:
-            return attempt.seen.snapshot()
+        if attempt is not None:
+            attempt.look_while_still()
+            if attempt.live:
+                return attempt.seen.snapshot()
         return await self._in_store(lambda: self.get_blocking(job_id))
 
-    async def wait(self, job_id: str, timeout_s: float) -> tuple[Job, bool]:
+    async def wait(self, job_id: str, timeout_s: float, *, or_question: bool = False) -> tuple[Job, bool]:
         """Wait for the end of a job or of the time.
+
+        Args:
+            job_id: The job.
+            timeout_s: The longest wait.
+            or_question: Whether to return, too, as soon as the job asks something.
 
         Returns:
             The job as it then stands, and whether the time ran out first.
@@ -78,22 +99,23 @@ class Desk(ABC):
             attempt = self._attempt_of(job_id)
             job = await self.get(job_id)
             rest_s = deadline - time.monotonic()
-            if job.status.terminal or rest_s <= 0:
-                return job, not job.status.terminal
+            if job.status.terminal or (or_question and job.open_questions):
+                return job, False
+            if rest_s <= 0:
+                return job, True
             if attempt is not None and attempt.loop is asyncio.get_running_loop():
-                await within(attempt.end(), rest_s)
+                await (attempt.questions.news(rest_s) if or_question else within(attempt.end(), rest_s))
             else:
                 await asyncio.sleep(min(rest_s, _FOREIGN_POLL_S))
 
     def get_blocking(self, job_id: str) -> Job:
         """Do what `get` does, for plain code in any thread."""
-        attempt = self._attempt_of(job_id)
-        if attempt is not None and attempt.live:
-            return attempt.seen.snapshot()
+        if (known := self._known_here(self._attempt_of(job_id))) is not None:
+            return known
         job = self.store.get(job_id)
         if job is None:
             raise JobNotFound(job_id)
-        return recovered(self.store, job)
+        return self._recovered(job)
 
     async def list(
         self, status: JobState | None = None, limit: int = 50, principal: str | None = None
@@ -130,10 +152,55 @@ class Desk(ABC):
         return [self._fresh(job) for job in jobs], more
 
     def _fresh(self, job: Job) -> Job:
+        if job.status.terminal:
+            return job
         attempt = self._attempt_of(job.id)
         if attempt is None:
-            return recovered(self.store, job)
-        return attempt.seen.snapshot() if attempt.live and not job.status.terminal else job
+            return self._recovered(job)
+        if (known := self._known_here(attempt)) is not None:
+            return known
+        return job if attempt.loop.is_running() else self.store.get(job.id) or job
+
+    def _known_here(self, attempt: Attempt | None) -> Job | None:
+        """What this process knows of a job beyond its record; its end is written first. Blocks."""
+        if attempt is None:
+            return None
+        attempt.look_while_still()
+        attempt.settle_while_still()
+        return attempt.seen.snapshot() if attempt.live else None
+
+    async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
+        """Answer questions of a job, all of them or none; return the job as it then stands.
+
+        Args:
+            job_id: The job.
+            answers: Mapping of a question's key to its answer.
+            lenient: Whether what the job does not ask is left out; else it is refused.
+
+        Raises:
+            JobNotFound: There is no such job.
+            QuestionNotOpen: It does not ask this, or not any more.
+            InvalidInput: An answer does not fit its question.
+        """
+        job = await self._in_store(lambda: answer_record(self.store, job_id, answers, lenient=lenient))
+        self._pass_on(job, asyncio.get_running_loop())
+        return job
+
+    def answer_blocking(self, job_id: str, answers: Mapping[str, InputAnswer]) -> Job:
+        """Do what `answer` does, for plain code in any thread."""
+        job = answer_record(self.store, job_id, answers)
+        self._pass_on(job, None)
+        return job
+
+    def _pass_on(self, job: Job, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Let the body have the answers at once where it runs here; elsewhere its owner will see them."""
+        attempt = self._attempt_of(job.id)
+        if attempt is None:
+            return
+        if attempt.loop is loop:
+            attempt.questions.take(job)
+        else:
+            attempt.loop.call_soon_threadsafe(attempt.questions.take, job)
 
     async def prune(
         self,
@@ -172,9 +239,11 @@ class Desk(ABC):
     ) -> OutputPage:
         """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
 
+        An offset below 0 counts from the end.
+
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: The stream, the offset or the limit cannot be meant.
+            InvalidInput: The stream or the limit cannot be meant.
         """
         return await self._in_store(lambda: self.output_blocking(job_id, stream, offset, limit))
 
@@ -182,9 +251,30 @@ class Desk(ABC):
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
     ) -> OutputPage:
         """Do what `output` does, for plain code in any thread."""
-        check_page(stream, offset, limit)
+        check_page(stream, limit)
         ended = self.get_blocking(job_id).status.terminal
         return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+
+    async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
+        """Return whole lines of what a job wrote, as they stand on a screen.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: What is wanted cannot be meant, or its pattern comes to no end.
+        """
+        # for seconds, where much must be searched: not in the threads that hand-offs need
+        return await asyncio.to_thread(self.lines_blocking, job_id, wanted)
+
+    def lines_blocking(self, job_id: str, wanted: Wanted) -> LinePage:
+        """Do what `lines` does, for plain code in any thread."""
+        wanted.check()
+        ended = self.get_blocking(job_id).status.terminal
+        return read_lines(self.store.folder(job_id) / wanted.stream, wanted, ended=ended)
+
+
+def _leave(attempts: Sequence[Attempt]) -> None:
+    for attempt in attempts:
+        attempt.leave()
 
 
 def _whose(principal: str | None) -> dict[str, str]:

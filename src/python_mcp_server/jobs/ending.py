@@ -46,8 +46,10 @@ class Ending:
             return await self._write(lane, outcome) if self._record.written else None
         except JobNotFound:
             _log.warning("the record of job %s was removed while it ran", self._call.job_id)
-        except StoreError as error:
-            _log.warning("the end of job %s will be written later: %s", self._call.job_id, error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the outcome must not be lost
+            unforeseen = None if isinstance(error, StoreError) else error
+            late = "the end of job %s will be written later: %s"
+            _log.warning(late, self._call.job_id, error, exc_info=unforeseen)
             # its record still names the worker: who cancels by that would end the worker's next call
             await self._end_tree(lane)
             # not the logs: they go with the lane
@@ -56,6 +58,15 @@ class Ending:
             if not self._record.written and outcome.touched:
                 self._front.in_background(self._front.store.discard_folder, self._call.job_id)
         return None
+
+    def write_now(self, lane: Lane | InlineLane | None, outcome: Outcome) -> None:
+        """Write the end in plain code, while no loop runs. What fails is done by `settle`. Blocks."""
+        if not self._record.written:
+            return
+        try:
+            self._write_end(lane, outcome, tree_gone=False)
+        except (StoreError, JobNotFound) as error:
+            _log.warning("the end of job %s cannot be written now: %s", self._call.job_id, error)
 
     def _bloated(self) -> bool:
         return (usage := self._seen.usage) is not None and usage.rss_bytes > BLOATED_BYTES

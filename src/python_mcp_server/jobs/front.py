@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.places import Places
 from python_mcp_server.jobs.takeover import Takeover
-from python_mcp_server.model import JobState
+from python_mcp_server.model import MB, JobState
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, steady_task
 from python_mcp_server.store.files import FileJobStore
@@ -44,12 +45,17 @@ class Front:
     """One event loop's side of a manager; closed with the manager or with the loop."""
 
     def __init__(
-        self, store: JobStore, settings: Settings, live: dict[str, Attempt], on_closed: Callable[[], object]
+        self,
+        store: JobStore,
+        settings: Settings,
+        live: dict[str, Attempt],
+        on_closed: Callable[[Front], object],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
         self.settings = settings
         self.identity = processes.identify(os.getpid())
+        self._thread = threading.get_ident()
         self.grace_s = settings.cancel_grace_seconds
         self.sink: dict[str, Any] | None = None
         if isinstance(store, FileJobStore):  # only what lies in files can be written by a worker
@@ -60,7 +66,7 @@ class Front:
                 "grace_s": settings.cancel_grace_seconds,
             }
         self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}")
-        self.places = Places(self, settings.max_background_jobs)
+        self.places = Places(self, settings.max_background_jobs, settings.min_free_memory_mb * MB)
         self._takeover: Takeover | None = None
         self._live = live
         self._on_closed = on_closed
@@ -69,7 +75,9 @@ class Front:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detaching: set[asyncio.Task[bool]] = set()
         self._recorded: set[Attempt] = set()
-        self._refresher: asyncio.Task[None] | None = None
+        # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
+        self._refresh_timer: asyncio.TimerHandle | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._end_of_loop: AsyncGenerator[None] | None = None
         self._young: deque[tuple[float, Patience]] = deque()
@@ -92,6 +100,11 @@ class Front:
             await self.close()
 
     # ---- services for attempts
+
+    @property
+    def hears(self) -> bool:
+        """Whether what workers say is heard: by the running loop, or by who asks in its thread."""
+        return self.loop.is_running() or threading.get_ident() == self._thread
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run something beside; its failure is logged, its end awaited at close."""
@@ -145,23 +158,30 @@ class Front:
         self._keep_refreshing()
 
     def _keep_refreshing(self) -> None:
-        if self._refresher is None or self._refresher.done():
-            self._refresher = steady_task(self.loop, self._refresh(), "record-refresh")
+        if self._refresh_timer is None and self._closing is None:
+            self._refresh_timer = self.loop.call_later(_REFRESH_S, self._begin_refresh)
+
+    def _begin_refresh(self) -> None:
+        self._refreshing = self.spawn(self._refresh(), "record-refresh")
 
     def owe(self, job_id: str, write: Callable[[], object]) -> None:
         """Write the end of a job later: the store fails now, but the outcome must not be lost."""
         self._owed[job_id] = write
         self._keep_refreshing()
 
+    def owes(self, job_id: str) -> bool:
+        """Whether the end of this job is known here and waits to be written."""
+        return job_id in self._owed
+
     async def _pay(self) -> None:
         for job_id, write in list(self._owed.items()):
             try:
                 await self.in_store(write)
-            except StoreError as error:
-                _log.warning("the end of job %s still cannot be written: %s", job_id, error)
-                continue
             except JobNotFound:
                 _log.warning("the record of job %s is gone", job_id)
+            except Exception as error:  # noqa: BLE001  one job must not keep the others from being written
+                _log.warning("the end of job %s still cannot be written: %s", job_id, error)
+                continue
             del self._owed[job_id]
 
     def forget(self, attempt: Attempt) -> None:
@@ -172,14 +192,24 @@ class Front:
         self.places.wake()
 
     async def _refresh(self) -> None:
-        while self._recorded or self._owed:
-            await asyncio.sleep(_REFRESH_S)
+        try:
             await self._pay()
             for attempt in [a for a in self._recorded if a.live]:
-                attempt.seen.notify()
-                job = await attempt.record.refresh()
-                if job is not None and job.ending == JobState.CANCELLED and attempt.live:
-                    self.spawn(attempt.cancel(), f"cancel-{job.id}")  # another process asks for it
+                await self._refresh_one(attempt)
+        finally:
+            self._refresh_timer = None
+            if self._recorded or self._owed:
+                self._keep_refreshing()
+
+    async def _refresh_one(self, attempt: Attempt) -> None:
+        try:
+            attempt.seen.notify()
+            job = await attempt.record.refresh()
+        except Exception:  # noqa: BLE001  else one job would end the refreshing of all
+            _log.exception("job %s could not be refreshed", attempt.call.job_id)
+            return
+        if job is not None and job.ending == JobState.CANCELLED and attempt.live:
+            self.spawn(attempt.cancel(), f"cancel-{job.id}")  # another process asks for it
 
     # ---- end
 
@@ -205,15 +235,19 @@ class Front:
         for failed in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(failed, BaseException):
                 _log.error("a job could not be ended at the close", exc_info=failed)
-        if self._refresher is not None:
-            self._refresher.cancel()
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
+        if self._refreshing is not None:
+            await asyncio.wait({self._refreshing})
         await self._pay()
         for attempt in kept:
+            await attempt.questions.close()
             await attempt.record.set_free()
+        await self.pool.all_sent()
         while ending := [attempt for attempt in kept if not (attempt.survives or attempt.concluded)]:
             await asyncio.gather(*(attempt.end() for attempt in ending))
         await self.pool.close()  # from its first step on nothing is heard of the others
         for attempt in kept:
             self.forget(attempt)
         self._threads.shutdown(wait=False)
-        self._on_closed()
+        self._on_closed(self)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import context
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.inquiries import Inquiries
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
+    from python_mcp_server.questions import InputAnswer, Inquiry
 
 _NOWHERE: Final = Path()
 
@@ -32,6 +34,8 @@ class InlineLane:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._task: asyncio.Task[Any] | None = None
+        self._inquiries: Inquiries | None = None
+        self._cancelled = False
 
     def dispatch(
         self,
@@ -39,11 +43,17 @@ class InlineLane:
         on_progress: Callable[[JobProgress], None],
         on_outcome: Callable[[Outcome], None],
         announce: Callable[[], None],
+        on_question: Callable[[Inquiry], None],
     ) -> None:
         """Start the body; `on_outcome` is called once, whatever happens."""
         announce()
         loop = asyncio.get_running_loop()
-        job = context.JobContext(call.job_id, call.label, call.folder, on_progress)
+
+        def tell(said: Inquiry) -> None:  # a thread of the body may ask, too
+            loop.call_soon_threadsafe(on_question, said)
+
+        inquiries = self._inquiries = Inquiries(tell, lambda: self._cancelled)
+        job = context.JobContext(call.job_id, call.label, call.folder, on_progress, lambda: inquiries)
         self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")
 
     async def _run(self, call: Call, job: context.JobContext, on_outcome: Callable[[Outcome], None]) -> None:
@@ -56,6 +66,7 @@ class InlineLane:
             outcome = Outcome(failure=outcomes.failure_of(error))
         finally:
             context.leave_job(token)
+            job.inquiries.close()
         on_outcome(Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched))
 
     def _awaitable(self, call: Call) -> Any:
@@ -72,7 +83,13 @@ class InlineLane:
     def record(self) -> None:
         """Output of an inline body is the server's own."""
 
+    def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
+        """Tell the body what was answered, or why nothing was."""
+        if self._inquiries is not None:
+            self._inquiries.hear(key, answer, trouble)
+
     def cancel(self) -> None:
         """Cancel the task."""
+        self._cancelled = True
         if self._task is not None:
             self._task.cancel()

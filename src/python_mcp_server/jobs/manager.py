@@ -7,18 +7,23 @@ methods are async and never block the loop; `cancel_blocking` and the store serv
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from python_mcp_server import model
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.attempt import Attempt
-from python_mcp_server.jobs.delivery import deliver
+from python_mcp_server.jobs.delivery import deliver, handle_of
 from python_mcp_server.jobs.desk import Desk
 from python_mcp_server.jobs.foreign import cancel_record
 from python_mcp_server.jobs.front import Front
+from python_mcp_server.jobs.limits import check_limits
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.bodies import BodyReference, refer
@@ -26,6 +31,7 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
+    from python_mcp_server.jobs.conversation import Ask
     from python_mcp_server.store.contract import JobStore
 
 T = TypeVar("T")
@@ -65,6 +71,9 @@ class JobManager(Desk):
         )
         self._modules: list[str] = []
         self._closed = False
+        self._inherited: object = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=partial(_forget_in_child, weakref.ref(self)))
 
     # ---- life
 
@@ -93,14 +102,31 @@ class JobManager(Desk):
         if front is None:
             if self._closed:
                 raise PoolClosed("the manager is closed and takes no more calls")
-            # a front refers to its loop, and so would keep it for ever
-            forget = partial(self._fronts.pop, loop, None)
-            front = self._fronts[loop] = Front(self.store, self.settings, self._live, forget)
+            for job_id in list(self._live):
+                self._attempt_of(job_id)  # those of a loop that was closed without us are let go
+            front = self._fronts[loop] = Front(self.store, self.settings, self._live, self._forget)
             for module in self._modules:
                 front.pool.preload(module)
             await front.open()
             front.take_over(partial(self._adopt, front))
         return front
+
+    def _forget(self, front: Front) -> None:
+        """A front refers to its loop, and so would keep it for ever."""
+        if self._fronts.get(front.loop) is front:  # not one that was opened while this one was closed
+            del self._fronts[front.loop]
+
+    def _owes(self, job_id: str) -> bool:
+        return any(front.owes(job_id) for front in list(self._fronts.values()))
+
+    def disown(self) -> None:
+        """Take the jobs that run here for those of another process; for a forked child.
+
+        What they are made of stays referred to: its end would reach into the parent's event loop.
+        """
+        self._inherited = (dict(self._live), dict(self._fronts), self._inherited)
+        self._live.clear()
+        self._fronts.clear()
 
     async def _in_store(self, work: Callable[[], T]) -> T:
         return await (await self._front()).in_store(work)
@@ -125,6 +151,7 @@ class JobManager(Desk):
         budget_s: float,
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
+        ask: Ask | None = None,
     ) -> JobResult:
         """Run a body and wait for it within the budget; past it, hand it over.
 
@@ -135,6 +162,7 @@ class JobManager(Desk):
             on_caller_left: Asked when the waiting is cancelled: "cancel" (the default) ends the job,
                 "detach" lets it go on in the background, "detach_recorded" does so if others can
                 read the job already.
+            ask: Asks the caller what the body asks; where None, a question hands the call over at once.
 
         Returns:
             The value, or a result with `handed_over` set.
@@ -148,19 +176,62 @@ class JobManager(Desk):
         """
         front = self._fronts.get(asyncio.get_running_loop()) or await self._front()
         attempt = self._attempt(front, request, listener)
+        if ask is not None:
+            attempt.questions.ask = ask
         attempt.start()
         attempt.patience.begin(budget_s, self.settings.record_after_seconds)
         try:
             await attempt.patience.over
             if attempt.outcome is None and await attempt.hand_over():
-                return attempt.handle(f"Task exceeded {budget_s}s time budget; running in background")
+                return handle_of(attempt.seen.snapshot(), budget_s)
         except asyncio.CancelledError:
             await self._caller_left(front, attempt, on_caller_left)
             raise
         finally:
             attempt.patience.stop()
             attempt.seen.hush()
+            if ask is not None:
+                attempt.questions.ask = None  # what it asks from now on, others answer
         return deliver(attempt.call.job_id, None if attempt.cancelled else attempt.outcome)
+
+    async def rejoin(
+        self,
+        job_id: str,
+        *,
+        budget_s: float,
+        listener: Listener | None = None,
+        on_caller_left: Callable[[], str] | None = None,
+    ) -> JobResult | Job:
+        """Wait again for a job that was handed over because it asked: for its end, its next question, or
+        the budget.
+
+        Returns:
+            As `run`; the job as its record has it where it ended and this process was not at work on it.
+
+        Raises:
+            JobNotFound: There is no such job.
+            BaseException: As `run`.
+        """
+        deadline = time.monotonic() + budget_s
+        attempt, front = self._attempt_of(job_id), await self._front()
+        if attempt is None or attempt.loop is not front.loop:
+            job, _ = await self.wait(job_id, budget_s, or_question=True)
+            return job if job.status.terminal else handle_of(job, budget_s)
+        attempt.seen.listen(listener)
+        try:
+            while attempt.outcome is None and (left_s := deadline - time.monotonic()) > 0:
+                if attempt.seen.questions:
+                    break
+                await attempt.questions.news(left_s)
+            if attempt.outcome is None:
+                return handle_of(attempt.seen.snapshot(), budget_s)
+            await attempt.end()
+        except asyncio.CancelledError:
+            await self._caller_left(front, attempt, on_caller_left)
+            raise
+        finally:
+            attempt.seen.hush()
+        return deliver(job_id, None if attempt.cancelled else attempt.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
         """Start a job in the background; it is durable when this returns.
@@ -194,11 +265,13 @@ class JobManager(Desk):
         job_id: str | None = None,
     ) -> Attempt:
         request = request.request() if isinstance(request, CommandJob) else request
+        check_limits(request)
         reference = self._refer(request.body)
         job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
+        call = replace(call, limits=request.limits) if request.limits is not None else call
         attempt = self._live[job_id] = Attempt(front, call, request, listener)
         return attempt
 
@@ -240,7 +313,7 @@ class JobManager(Desk):
         front = await self._front()
         if attempt is None or not attempt.loop.is_running():
             # for seconds, where the body is deaf: not in the threads that hand-offs need
-            return await asyncio.to_thread(cancel_record, self.store, job_id, front.grace_s)
+            return await asyncio.to_thread(self._cancel_by_record, job_id, attempt, front.grace_s)
         if attempt.loop is front.loop:
             await attempt.cancel()
         else:
@@ -258,8 +331,21 @@ class JobManager(Desk):
             attempt.cancel_inline()
             return job
         if attempt is None or not _cancelled_there(attempt):
-            return cancel_record(self.store, job_id, grace_s)
+            return self._cancel_by_record(job_id, attempt, grace_s)
         return self.get_blocking(job_id)
+
+    def _cancel_by_record(self, job_id: str, attempt: Attempt | None, grace_s: float) -> Job:
+        self._known_here(attempt)  # it may have ended while its loop stood still
+        job = cancel_record(self.store, job_id, grace_s)
+        if attempt is not None and job.status is JobState.CANCELLED:
+            attempt.cancelled = True  # its loop, which stands still, will see its end later
+        return job
+
+
+def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
+    """In a forked child nothing of this runs: its jobs are those of another process there."""
+    if (manager := reference()) is not None:
+        manager.disown()
 
 
 def _cancelled_there(attempt: Attempt) -> bool:
@@ -270,8 +356,8 @@ def _cancelled_there(attempt: Attempt) -> bool:
     while True:
         try:
             ending.result(_LOOP_POLL_S)
-        except TimeoutError:
-            if not attempt.loop.is_running():
+        except (TimeoutError, CancelledError):  # the latter where that loop ends at this moment
+            if ending.cancelled() or not attempt.loop.is_running():
                 return False
         else:
             return True

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.jobs.request import Listener, Notice, Request
 from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage
 from python_mcp_server.pool.lane import Lane
-from python_mcp_server.pool.progress import finite
+from python_mcp_server.pool.progress import bounded, finite
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.front import Front
     from python_mcp_server.jobs.inline import InlineLane
     from python_mcp_server.pool.sampler import Watch
+    from python_mcp_server.questions import Question
 
 _log: Final = logging.getLogger(__name__)
 
@@ -30,12 +31,14 @@ class Observation:
         ended: Whether its body has ended: it is sampled no more.
         public: Whether others can read the job, so that its id may be told.
         recipe: What another server needs to start it while it is queued in the background, or None.
+        questions: What it asks, once others can read it, and nobody has answered.
     """
 
     def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
         self.message: str | None = None
         self.background = self.ended = self.public = False
         self.recipe: dict[str, Any] | None = None
+        self.questions: tuple[Question, ...] = ()
         self._front = front
         self._call = call
         self._tool, self._principal = request.tool, request.principal
@@ -54,6 +57,8 @@ class Observation:
     @property
     def status(self) -> JobState:
         """Where it stands, as long as it has not ended."""
+        if self.questions:
+            return JobState.INPUT_REQUIRED
         return JobState.RUNNING if self.started else JobState.PENDING
 
     def adopt(self, job: Job) -> None:
@@ -83,6 +88,12 @@ class Observation:
             sampler = self._front.pool.sampler
             self._watch = sampler.watch(self._lane.pid, self._call.job_id, self._lane.cpu_seconds)
 
+    def note_peak(self, peak_bytes: int) -> None:
+        """Its limits are looked at more often than its usage: take what was seen there."""
+        if self._watch is not None:
+            usage = self._watch.usage or Usage()
+            self._watch.usage = replace(usage, peak_rss_bytes=max(peak_bytes, usage.peak_rss_bytes))
+
     def stop_sampling(self) -> None:
         """Have nothing read any more."""
         if self._watch is not None:
@@ -90,7 +101,7 @@ class Observation:
 
     def hear(self, progress: JobProgress) -> None:
         """Take a report of the body."""
-        if (shown := finite(progress)) is not None:
+        if (shown := finite(bounded(progress))) is not None:
             self._progress = shown
             self.notify()
 
@@ -104,6 +115,10 @@ class Observation:
         except Exception:  # noqa: BLE001  a caller's code; logged with its traceback
             _log.exception("the listener of job %s failed and hears no more", self._call.job_id)
             self._listener = None
+
+    def listen(self, listener: Listener | None) -> None:
+        """Another caller waits for it now."""
+        self._listener = listener
 
     def hush(self) -> None:
         """The caller has its answer, or left: it hears no more."""
@@ -135,4 +150,5 @@ class Observation:
             background=self.background,
             call=self.recipe if self.background and not self.started else None,
             principal=self._principal,
+            questions=self.questions,
         )

@@ -32,7 +32,7 @@ class OutputPage:
     eof: bool
 
 
-def check_page(stream: str, offset: int, limit: int) -> None:
+def check_page(stream: str, limit: int) -> None:
     """Refuse a page that cannot be meant.
 
     Raises:
@@ -40,21 +40,28 @@ def check_page(stream: str, offset: int, limit: int) -> None:
     """
     if stream not in STREAMS:
         raise InvalidInput(f"stream is {stream!r}; it must be one of {', '.join(STREAMS)}")
-    if offset < 0:
-        raise InvalidInput(f"offset is {offset}; it must be 0 or more")
     if not 0 < limit <= MAX_PAGE_BYTES:
         raise InvalidInput(f"limit is {limit}; it must be between 1 and {MAX_PAGE_BYTES} bytes")
 
 
 def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage:
-    """Read one page. Blocks; a file that is not there is empty."""
+    """Read one page, as it was written. Blocks; a file that is not there is empty.
+
+    Args:
+        path: The file.
+        offset: The byte to start at; below 0 it counts from the end.
+        limit: The most bytes.
+        ended: Whether nothing more will come.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(min(offset, file.seek(0, 2)))  # the kernel refuses numbers that are too large
+            total = file.seek(0, 2)
+            offset = max(0, total + offset) if offset < 0 else offset
+            file.seek(min(offset, total))  # the kernel refuses numbers that are too large
             data = file.read(limit)
             total = file.seek(0, 2)
     except FileNotFoundError:
-        return OutputPage("", offset, 0, ended)
+        return OutputPage("", max(0, offset), 0, ended)
     offset = min(offset, total)
     at_end = offset + len(data) >= total
     text, used = _decode(data, final=(at_end and ended) or limit < _WIDEST)

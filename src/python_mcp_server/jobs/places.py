@@ -22,6 +22,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.patience import within
 from python_mcp_server.jobs.recording import start_record
+from python_mcp_server.jobs.room import shortage
 from python_mcp_server.model import JobState, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -53,23 +54,34 @@ class Standing:
     Attributes:
         running: How many have a place.
         line: The ids of those that wait for one and whose server lives, oldest first.
+        shortage: How far memory has run out, or None where there is enough.
     """
 
     running: int
     line: tuple[str, ...]
+    shortage: str | None = None
+
+    def room(self, limit: int) -> int:
+        """Return how many more may start; without memory one at a time, for it may be others who use it."""
+        room = limit - self.running
+        return room if self.shortage is None else min(room, 0 if self.running else 1)
 
     def reason(self, limit: int) -> str | None:
         """Return why the next job must wait, or None if it need not."""
         if self.running < limit:
-            return None
+            return f"waiting for memory: {self.shortage}" if self.shortage and self.running else None
         jobs = "1 background job runs" if self.running == 1 else f"{self.running} background jobs run"
         return f"waiting for its turn: {jobs} on this machine, the limit is {limit}"
 
 
-def standing_in(store: JobStore) -> Standing:
+def standing_in(store: JobStore, least_bytes: float = 0) -> Standing:
     """Return how the background jobs of this home stand. Blocks.
 
     Processes of another container cannot be seen from here: their jobs are not counted.
+
+    Args:
+        store: Where they lie.
+        least_bytes: The memory that must be free for a job to start beside others.
 
     Raises:
         StoreError: The store cannot be read.
@@ -81,6 +93,7 @@ def standing_in(store: JobStore) -> Standing:
     return Standing(
         sum(_lives(job.worker or job.owner, alive) for job in running),
         tuple(job.id for job in line if _lives(job.owner, alive)),
+        shortage(least_bytes),
     )
 
 
@@ -97,7 +110,7 @@ class Claimant:
     worker: ProcessIdentity | None
 
 
-def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool) -> Claim:
+def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool, least_bytes: float = 0) -> Claim:
     """Let a queued job have a place, if there is one. Blocks.
 
     Args:
@@ -105,13 +118,14 @@ def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool) -> Claim
         job: The job.
         limit: How many may have a place.
         in_turn: Whether older jobs go first.
+        least_bytes: The memory that must be free for it to start beside others.
 
     Raises:
         StoreError, JobNotFound: The record cannot be read or written, or is gone.
     """
     with store.exclusive(_LOCK):
-        standing = standing_in(store)
-        room = limit - standing.running
+        standing = standing_in(store, least_bytes)
+        room = standing.room(limit)
         if room < 1 or (in_turn and job.id in standing.line[room:]):
             return Claim.FULL
         return Claim.TAKEN if start_record(store, job.id, job.owner, job.worker) else Claim.OVER
@@ -120,8 +134,9 @@ def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool) -> Claim
 class Places:
     """The line of one front's background jobs. Everything belongs to its loop."""
 
-    def __init__(self, front: Front, limit: int) -> None:
+    def __init__(self, front: Front, limit: int, least_bytes: float = 0) -> None:
         self._front = front
+        self._least_bytes = least_bytes
         self._limit = max(1, limit)
         self._waiting: dict[str, _Waiter] = {}
         self._called: set[str] = set()
@@ -162,7 +177,8 @@ class Places:
             JobNotFound: Its record is gone.
         """
         job = Claimant(job_id, self._front.identity, worker)
-        work = partial(claim, self._front.store, job, self._limit, in_turn=not self._passed_over)
+        in_turn, least = not self._passed_over, self._least_bytes
+        work = partial(claim, self._front.store, job, self._limit, in_turn=in_turn, least_bytes=least)
         try:
             return await self._front.in_store(work)
         except (StoreError, OSError) as error:  # also of descriptors, to look at processes with
@@ -181,7 +197,8 @@ class Places:
         while self._waiting:
             self._changed.clear()
             try:
-                self._call(await self._front.in_store(standing_in, self._front.store))
+                standing = await self._front.in_store(standing_in, self._front.store, self._least_bytes)
+                self._call(standing)
             except (StoreError, OSError) as error:
                 self._tell(f"waiting for its turn: {error}")
             if self._waiting:
@@ -191,7 +208,7 @@ class Places:
         """Call those whose turn it is, and tell the others why they wait."""
         self._called.intersection_update(standing.line)
         own = [job_id for job_id in standing.line if job_id in self._waiting or job_id in self._called]
-        room = max(0, self._limit - standing.running)
+        room = max(0, standing.room(self._limit))
         chosen = {*standing.line[:room]}.intersection(own)
         if chosen or not own or (room == 0 and not self._passed_over):
             self._passed_over_since = None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.secrecy import names_a_secret, tells_a_secret
+from python_mcp_server.limits import Limits
 from python_mcp_server.pool.bodies import Bodies, refer
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def recipe_of(request: Request, reference: BodyReference) -> dict[str, Any] | No
     except (_NotPlain, TypeError, ValueError, RecursionError):
         return None
     own = reference.name.startswith(_OWN)
+    limits = None if request.limits is None else request.limits.to_json()
     recipe = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
+    recipe["limits"] = limits
     if not own:
         recipe["file"] = _file_of(reference.name)
     if not own or not _anchored(named):
@@ -121,10 +124,11 @@ def request_of(job: Job) -> Request | None:
             return None
         body = _body(recipe["body"], recipe["file"])
         args, kwargs = tuple(recipe["args"]), dict(recipe["kwargs"])
+        limits = Limits.given(**(recipe.get("limits") or {}))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.info("job %s cannot be started here: %s", job.id, error)
         return None
-    return body and Request(body, args, kwargs, job.label, job.tool, principal=job.principal)
+    return body and Request(body, args, kwargs, job.label, job.tool, principal=job.principal, limits=limits)
 
 
 def _working_directory() -> str:

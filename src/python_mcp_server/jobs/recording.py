@@ -8,13 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.questions import standing
+from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from python_mcp_server.jobs.front import Front
+    from python_mcp_server.jobs.limits import Verdict
     from python_mcp_server.store.contract import JobStore
 
 WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
@@ -87,6 +89,7 @@ class Recording:
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
         news = job.evolve(
+            missed_at=None,  # whoever missed us sees that we are there
             message=now.message,
             progress=now.progress or job.progress,
             usage=now.usage or job.usage,
@@ -97,14 +100,16 @@ class Recording:
         elif now.status is JobState.PENDING:
             return job  # it has just become running, or must wait again: `start` and `withdraw` say so
         else:
-            status = job.status if job.ending else now.status
-            news = news.evolve(status=status, started_at=now.started_at, worker=now.worker or job.worker)
+            news = standing(news, job.questions)  # others may have answered
+            news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
 
-    async def doom(self) -> None:
+    async def doom(self, verdict: Verdict) -> None:
         """Write the verdict, before the kill."""
         await self.rest()
-        await self._change(lambda job: job if job.ending else job.evolve(ending=JobState.CANCELLED.value))
+        await self._change(
+            lambda job: job if job.ending else job.evolve(ending=verdict.ending, error=verdict.sentence)
+        )
 
     async def _change(self, change: Callable[[Job], Job]) -> Job | None:
         if not self.written:
@@ -165,6 +170,17 @@ class Recording:
         if job.ending or job.owner != self._front.identity:
             return job
         return self._withdrawn(job).evolve(owner=None, message=WAITS_FOR_A_SERVER)
+
+    def leave(self) -> None:
+        """Do what `release` does, or say that nobody will start it; for plain code. Blocks."""
+        store = self._front.store
+        try:
+            if self._look().call is not None:
+                store.update(self.job_id, self._released)
+            else:
+                settle(store, self.job_id, Outcome(failure=never_started()))
+        except (StoreError, JobNotFound) as error:
+            _log.warning("the state of job %s could not be written: %s", self.job_id, error)
 
     async def set_free(self) -> None:
         """Leave a running job to its worker: from now on its life is the job's."""

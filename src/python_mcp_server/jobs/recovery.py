@@ -7,6 +7,8 @@ owner gone, queued                  with a recipe it waits for another server, e
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
                                     a verdict that somebody wrote is carried out; a job that was never
                                     handed over is ended with its worker, which may be too busy to leave
+owner or worker out of reach        of another container: it is asked whether it is there, in the
+                                    record, which it refreshes each second; silence is the end
 owner gone, worker dead or none     there will never be an outcome: failed, after what is left of
                                     its tree is killed
 """
@@ -22,7 +24,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.foreign import OWNER_GRACE_S, finish_verdict
 from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
-from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.deaths import death
 
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
+_SILENCE: Final = timedelta(seconds=60)
+"""How long whoever cannot be looked at may take to say that it is there; guessed, 60 times what it takes."""
+
+_STALE: Final = timedelta(hours=1)
+"""A question older than that is asked anew: the machine may have slept right after it."""
+
 _GRACE_S: Final = 2.0
 """What a body gets to clean up whose verdict is carried out by a reader."""
 
@@ -57,6 +65,8 @@ def recovered(store: JobStore, job: Job) -> Job:
 def _recovered(store: JobStore, job: Job) -> Job:
     if job.status.terminal or (job.owner is None and job.worker is None and not is_orphan(job)):
         return job
+    if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
+        return _of_another_container(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
     if is_orphan(job):
@@ -83,6 +93,24 @@ def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
     return _settled(store, job) if now - job.missed_at > _OWNER_GRACE else job
 
 
+def _of_another_container(store: JobStore, job: Job) -> Job:
+    now = utc_now()
+    if job.missed_at is None or not timedelta() <= now - job.missed_at < _STALE:
+        return store.update(
+            job.id, lambda found: found.evolve(missed_at=now) if _is_same(found, job) else found
+        )
+    if now - job.missed_at < _SILENCE:
+        return job
+    if job.status is JobState.PENDING and job.call is not None and job.ending is None:
+        return store.update(
+            job.id,
+            lambda found: found.evolve(owner=None, missed_at=None) if _is_same(found, job) else found,
+        )
+    sentence = "its container has ended, or does not reach this home any more; start it again"
+    failure = Failure("JobFailed", f"nothing was heard of the job for a minute: {sentence}", kind="lost")
+    return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
+
+
 def _is_same(found: Job, seen: Job) -> bool:
     """Whether nobody has taken it on since it was looked at."""
     facts = (found.status, found.owner, found.worker, found.missed_at)
@@ -106,12 +134,6 @@ def _cause(job: Job) -> Failure:
         sentence = "the server ended, and the job, which ran inside of it, with it"
         return Failure("JobFailed", sentence, kind="server_died")
     return death(_exit_code(job.worker))
-
-
-def never_started() -> Failure:
-    """Return the failure of a queued job that no server will start."""
-    sentence = "the server ended before the job was started; start it again"
-    return Failure("JobFailed", sentence, kind="server_died")
 
 
 def _exit_code(worker: ProcessIdentity) -> int | None:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, Usage
+from python_mcp_server.questions import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Request:
         replayable: Whether another server may start it from its record, should this one end while it
             is queued. Even then only if its arguments are plain JSON and none sounds like a secret.
         principal: Whose job it is; None for the account's owner.
+        limits: What it may use; inline only a time limit can be kept.
     """
 
     body: Callable[..., Any]
@@ -34,6 +37,7 @@ class Request:
     isolation: str = "process"
     principal: str | None = None
     replayable: bool = True
+    limits: Limits | None = None
 
 
 AsyncJob = Request
@@ -50,6 +54,7 @@ class CommandJob:
         env: Environment variables on top of the present ones; they are never stored.
         timeout_seconds: After this long its tree is killed; 0 for no limit.
         label: What the caller calls the job; the program's name where None.
+        limits: What it and whatever it starts may use besides.
     """
 
     argv: tuple[str, ...]
@@ -57,6 +62,7 @@ class CommandJob:
     env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     timeout_seconds: float = 0
     label: str | None = None
+    limits: Limits | None = None
 
     def request(self) -> Request:
         """Return the Python call that runs it."""
@@ -64,8 +70,9 @@ class CommandJob:
 
         cwd = os.path.abspath(self.cwd)
         args = (list(self.argv), cwd, self.timeout_seconds, dict(self.env))
+        limits = {} if self.limits is None else {"limits": self.limits.to_json()}
         program = os.path.basename(self.argv[0]) if self.argv else "command"
-        return Request(run_command, args, label=self.label or program, tool="command")
+        return Request(run_command, args, limits, label=self.label or program, tool="command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class JobResult:
         value: What the body returned, if it did so in time.
         handed_over: Whether the job goes on in the background.
         message: A sentence on why there is no value yet.
+        questions: What the job asks.
     """
 
     job_id: str
@@ -85,6 +93,7 @@ class JobResult:
     value: Any = None
     handed_over: bool = False
     message: str | None = None
+    questions: tuple[Question, ...] = ()
 
     def handle(self) -> dict[str, Any]:
         """Return the wire form of a job that goes on: `{"job_id", "status", "message"?}`."""

@@ -11,33 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.results import to_json
+from python_mcp_server.jobs.questions import exchange
 from python_mcp_server.model import MB, Failure, Job, JobProgress, JobState, Outcome, Usage, utc_now
+from python_mcp_server.plain import described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
+    from python_mcp_server.limits import Breach
+    from python_mcp_server.questions import InputAnswer, Question
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
 
 KEPT_RECORD: Final = "python_mcp_server.jobs.settle:KeptRecord"
 """How the worker of a kept job finds its record, without the pool knowing this module."""
 
-_LIMIT_SENTENCES: Final = {
-    "time_limit": "the job was ended at its time limit",
-    "memory_limit": "the job was ended at its memory limit",
-}
-
 
 def _settled(job: Job, outcome: Outcome, result: tuple[Any, str | None]) -> Job:
     """Return the job in the terminal state that this outcome, or its verdict, gives it."""
-    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None)
+    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
-        sentence = _LIMIT_SENTENCES.get(job.ending, job.ending)
+        sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
         return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
-    if outcome.failure is not None:
+    if outcome.failure is not None and not (job.background and outcome.shown):
         return _failed(job, outcome.failure)
     return job.evolve(status=JobState.COMPLETED, result=result[0], result_note=result[1])
 
@@ -64,11 +62,8 @@ def _memory(usage: Usage | None) -> str:
 def _result(outcome: Outcome) -> tuple[Any, str | None]:
     """The value as JSON, and a note. The value's own code may run here, so never under a lock."""
     if outcome.cancelled or outcome.failure is not None:
-        return None, None
-    try:
-        return to_json(outcome.value)
-    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
-        return None, f"the result, a {type(outcome.value).__qualname__}, has no text: {type(error).__name__}"
+        return outcome.shown or (None, None)
+    return described(outcome.value)
 
 
 def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
@@ -118,6 +113,12 @@ def settle(
     return store.update(job_id, change)
 
 
+def never_started() -> Failure:
+    """Return the failure of a queued job that no server will start."""
+    sentence = "the server ended before the job was started; start it again"
+    return Failure("JobFailed", sentence, kind="server_died")
+
+
 class KeptRecord:
     """The record of a kept job in the hands of its worker, once the server is gone.
 
@@ -152,6 +153,7 @@ class KeptRecord:
                 return job
             now = job.evolve(
                 background=True,
+                missed_at=None,  # whoever missed us sees that we are there
                 progress=progress or job.progress,
                 usage=_merged(job.usage, usage),
             )
@@ -159,6 +161,30 @@ class KeptRecord:
 
         job = self._open().update(self._job_id, change)
         return job.status.terminal or job.ending is not None
+
+    def doom(self, breach: Breach) -> None:
+        """Write that it is ended at a limit, before the kill.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+
+        def change(job: Job) -> Job:
+            settled = job.status.terminal or job.ending is not None
+            return job if settled else job.evolve(ending=breach.kind, error=breach.sentence)
+
+        self._open().update(self._job_id, change)
+
+    def exchange(
+        self, asked: Collection[Question], expired: Collection[str]
+    ) -> Mapping[str, InputAnswer | None]:
+        """Let the record have what the body asks; return it by key, each with its answer if there is one.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+        job = exchange(self._open(), self._job_id, asked, expired)
+        return {question.key: question.answer for question in job.questions}
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
         """Settle it. A verdict is left unsettled: this process, the last of the job, still lives, and

@@ -1,17 +1,65 @@
-"""The arguments of a call as bytes that its worker can read."""
+"""The arguments of a call as bytes that its worker can read, and whether that takes a thread."""
 
 from __future__ import annotations
 
 import io
 import pickle
 import sys
+from collections.abc import Collection
 from functools import cache
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.bodies import worker_finds
-from python_mcp_server.pool.pickling import dumps_by_value
+from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
+
+HEAVY_BYTES: Final = 1 << 18
+"""What takes longer to pickle than a loop should stand still for; measured: a millisecond at the worst."""
+
+_NODE_BYTES: Final = 64
+"""What a value counts at least, so that to look at all of them is quick too."""
+
+_ATOMS: Final = frozenset({int, float, bool, complex, type(None)})
+_TEXTS: Final = frozenset({str, bytes, bytearray})
+_CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
+
+
+def are_heavy(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments are so large that they are not to be pickled on the loop, by a look at no more
+    of them than that takes. What hides its contents counts by what it says of its size."""
+    if not args and not kwargs:
+        return False
+    room_bytes = HEAVY_BYTES
+    queue: list[Any] = [*args, *kwargs.values()]
+    for value in queue:
+        inside, size = _contents(value)
+        room_bytes -= _NODE_BYTES + size + _NODE_BYTES * len(inside)
+        if room_bytes < 0:
+            return True
+        queue += inside
+    return False
+
+
+def _contents(value: Any) -> tuple[Collection[Any], int]:
+    """Return what is inside of a value, and the size of the rest."""
+    kind: Any = type(value)
+    if kind in _ATOMS:
+        return (), 0
+    if kind in _TEXTS:
+        return (), len(value)
+    if kind in _CONTAINERS:
+        return value, 0
+    if kind is dict:
+        return value.values(), _NODE_BYTES * len(value)
+    return _contents_of_object(value)
+
+
+def _contents_of_object(value: Any) -> tuple[Collection[Any], int]:
+    inside: Any = getattr(value, "__dict__", None)
+    size: Any = getattr(value, "nbytes", 0)
+    values = cast("Collection[Any]", inside.values()) if type(inside) is dict else ()
+    return values, size if type(size) is int else 0
 
 
 class _Pickler(pickle.Pickler):
@@ -27,13 +75,17 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def dump_arguments(fields: tuple[Any, ...]) -> bytes:
+def dump_arguments(fields: tuple[Any, ...], *, in_thread: bool = False) -> bytes:
     """Pickle a call; by value where it has to be.
+
+    Args:
+        fields: Its facts.
+        in_thread: Whether other threads are to have their turns meanwhile.
 
     Raises:
         InvalidInput: An argument cannot be sent to another process.
     """
-    file = io.BytesIO()
+    file = GivingWay() if in_thread else io.BytesIO()
     pickler = _Pickler(file)
     try:
         pickler.dump(fields)

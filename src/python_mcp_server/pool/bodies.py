@@ -96,7 +96,9 @@ def _lookup(module: ModuleType, qualname: str) -> Any:
 class Bodies:
     """The bodies a worker has found so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_found: Callable[[], object] = bool) -> None:
+        """Begin without any; `on_found` is called after each that was not known."""
+        self._on_found = on_found
         self._known: dict[str, Callable[..., Any]] = {}
 
     def find(self, name: str, code: bytes | None) -> Callable[..., Any]:
@@ -108,6 +110,7 @@ class Bodies:
         body = self._known.get(name)
         if body is None:
             body = self._known[name] = self._load(name, code)
+            self._on_found()
         return body
 
     def _load(self, name: str, code: bytes | None) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ halves of a write changes nothing, and the control thread sends it again.
 from __future__ import annotations
 
 import _thread
-import inspect
+import importlib
 import os
 import signal
 import sys
@@ -16,14 +16,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Final
+from typing import Any, Final, NoReturn
 
 from python_mcp_server import processes
 
 SIGNAL: Final = int(signal.SIGINT if sys.platform == "win32" else signal.SIGTERM)
-_set_handler: Final = inspect.unwrap(signal.signal)
-_handler: Final = inspect.unwrap(signal.getsignal)
-"""Without the wrappers, which spend 15 us on turning numbers into enums, at every call."""
+RAW: Final[Any] = importlib.import_module("_signal")
+"""Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
+_set_handler: Final = RAW.signal
+_handler: Final = RAW.getsignal
 
 _PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 _OWN_CODE: Final = tuple(
@@ -70,6 +71,11 @@ class CancelGate:
         """Whether this exception, which came out of the body, is the cancel that was delivered."""
         return self._delivered and any(kind.__name__ == "CancelledError" for kind in type(error).__mro__)
 
+    @property
+    def delivered(self) -> bool:
+        """Whether the present body was told to end."""
+        return self._delivered
+
     def deliver_by(self, cancel_task: Callable[[], None]) -> None:
         """Cancel through this function instead of an exception: the body is a task on a loop."""
         self._cancel_task = cancel_task
@@ -94,7 +100,7 @@ class CancelGate:
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         if self._job_id is None:
             if not self._requested:
-                self._go()
+                self.go()
             return
         if self._delivered:
             return
@@ -104,9 +110,9 @@ class CancelGate:
         elif self._inside_body(frame):
             self._raise()
 
-    def _go(self) -> None:
-        """Told to go from outside while idle: first what bodies have left running, for nobody else finds
-        orphans that hide once they are below this process no more."""
+    def go(self) -> NoReturn:
+        """Go while idle, as whoever is told so from outside: first what bodies have left running, for nobody
+        else finds orphans that hide once they are below this process no more."""
         _set_handler(SIGNAL, signal.SIG_IGN)
         processes.kill_tree(self._pid, with_root=False)
         os._exit(128 + SIGNAL)

@@ -8,7 +8,7 @@ nobody waits for either.
     front                                          worker
     LoopWriter  ── calls    (pipe) ──────────────▶ main thread, blocking
     LoopWriter  ── control  (pipe) ──────────────▶ control thread, blocking
-    LoopReader  ◀─ progress, outcome (queue) ───── UpWriter, one lock, never blocks on progress
+    LoopReader  ◀─ progress, questions, outcome ── UpWriter (queue), one lock, never blocks on progress
 
 The front's ends are in `front_io`.
 """
@@ -46,8 +46,11 @@ class Kind:
     KEEP: Final = b"K"  # control: finish this job without a parent
     RECORD: Final = b"D"  # control: this job is durable now, its folder takes the output
     CANCEL: Final = b"X"  # control: raise JobCancelled in this job's body
+    ANSWER: Final = b"A"  # control: what this job's user said to a question, or why nobody did
+    FREE: Final = b"F"  # control: this process will say nothing more, as if it had ended
     READY: Final = b"R"  # up: the worker takes calls
     PROGRESS: Final = b"P"  # up: a JobProgress
+    QUESTION: Final = b"Q"  # up: what the body says of a question
     OUTCOME: Final = b"O"  # up: the last word on a call
 
 

@@ -15,8 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from python_mcp_server.pool.log_stream import open_log_stream, tell_loss
+
 _log: Final = logging.getLogger(__name__)
 STREAMS: Final = ("stdout", "stderr")
+_PIECE_BYTES: Final = 1 << 20
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
@@ -66,7 +69,7 @@ def _open_log(fd: int, path: Path) -> tuple[int, int]:
 def open_streams() -> None:
     """Let `sys.stdout` and `sys.stderr` write to fd 1 and 2, a line at a time."""
     for fd, name in enumerate(STREAMS, start=1):
-        stream = open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        stream = open_log_stream(fd)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -106,7 +109,8 @@ def _closed() -> bool:
 
 
 def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Let a job's folder have the lane's present logs, where it has no files of that name."""
+    """Let a job's folder have the lane's present logs, where it has no files of its own of that name: as
+    links, or where the file system has none, as copies, which the next call of this brings up to date."""
     if not Path(log_folder).is_dir():
         return  # the lane is cleared away, or all of the home is gone: it must not come back half
     Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -115,11 +119,22 @@ def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
         try:
             os.link(source, target)
         except FileExistsError:
-            continue
+            _bring_up_to_date(target, source)
         except FileNotFoundError:
             return  # the lane is cleared away already
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, target)
+
+
+def _bring_up_to_date(copy: Path, log: Path) -> None:
+    """Append what has come to a log since it was copied; any other file that is there is left alone."""
+    if log.samefile(copy) or log.stat().st_size <= copy.stat().st_size:
+        return
+    with log.open("rb") as source, copy.open("r+b") as target:
+        while known := target.read(_PIECE_BYTES):
+            if source.read(len(known)) != known:
+                return
+        shutil.copyfileobj(source, target)
 
 
 def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
@@ -153,6 +168,7 @@ def flush_output(libc: Any) -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+            tell_loss(stream)
         except Exception:  # noqa: BLE001  a body may have closed it, or put anything in its place
             _log.debug("what a body printed may be incomplete", exc_info=True)
     if libc is not None:

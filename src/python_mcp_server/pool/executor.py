@@ -1,5 +1,5 @@
-"""One worker process as a loky executor of its own. The only module that touches private parts of
-loky and of multiprocessing.
+"""One worker process as a loky executor of its own. With `spawning` the only module that touches private
+parts of loky and of multiprocessing.
 
 loky breaks a whole executor when one of its workers dies, and cannot cancel what runs. With one
 worker to an executor a death or a kill touches nobody else. loky makes exactly one call here, the
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 import weakref
 from array import array
 from collections.abc import Callable, Generator
@@ -32,8 +33,10 @@ from loky.backend import resource_tracker
 from loky.backend.context import LokyContext
 from loky.backend.synchronize import SemLock
 
+from python_mcp_server import processes
 from python_mcp_server.pool import worker
-from python_mcp_server.pool.channel import close_ends, open_channel
+from python_mcp_server.pool.channel import WINDOWS, Kind, close_ends, open_channel, pack
+from python_mcp_server.pool.spawning import fit_to_spawn, open_standard_descriptors
 
 _log: Final = logging.getLogger(__name__)
 _REAP_POLL_S: Final = 0.002
@@ -63,23 +66,34 @@ class _Context(LokyContext):
 class LaneExecutor:
     """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
 
-    def __init__(self, log_folder: Path) -> None:
+    def __init__(self, log_folder: Path, hears: Callable[[], bool] = bool) -> None:
         """Start the process. Blocks for some 20 ms.
+
+        Args:
+            log_folder: Where the worker's output goes.
+            hears: Whether what the worker says is still heard; asked at the end of the interpreter.
 
         Raises:
             OSError: The machine gives no process, memory or descriptors.
             RuntimeError: The interpreter is ending.
         """
+        self.lane_id = uuid.uuid4().hex
         self._released = self._ready = False
+        self._hears = hears
         self._context = _Context()
+        open_standard_descriptors()
         resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
         self.front, worker_ends = open_channel(self._context)
         wiring = worker.Wiring(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
-            1, context=self._context, initializer=worker.start, initargs=(wiring,)
+            1,
+            context=self._context,
+            initializer=worker.start,
+            initargs=(wiring,),
+            env={processes.LANE_VARIABLE: self.lane_id},
         )
         try:
-            with _exit.starting(self):
+            with _exit.starting(self), fit_to_spawn():
                 self._loky.submit(worker.serve).add_done_callback(_consume)
                 self._process: Any = next(iter(self._loky._processes.values()))
         finally:
@@ -133,18 +147,51 @@ class LaneExecutor:
         return code
 
     def release(self) -> None:
-        """Let go of the process: nobody joins or kills it, and it sees that its parent is gone. A
-        kept job is then finished and committed by its worker; any other worker leaves. For any
-        thread, once or more."""
+        """Let go of the process: nobody joins or kills it, and it hears that it is free. A kept job is
+        then finished and committed by its worker; any other worker leaves. For any thread, once or
+        more."""
         if self._released:
             return
         self._released = True
+        self._detach()
+        self._say_free()
+        self._close_wires()
+        if not _exit.ended:
+            self._reap_later()
+
+    def release_at_exit(self) -> None:
+        """Do what `release` does; but a loop that other threads still turn keeps its wires until the
+        process ends."""
+        if not self._hears():
+            self.release()
+        elif not self._released:
+            self._detach()
+
+    def _detach(self) -> None:
+        """Let nobody join or kill the process."""
         if not self._ready:
             self._process.terminate()  # half started, it would complain about what it does not find
         mp_process._children.discard(self._process)
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
-        self._close_wires()
+
+    def _say_free(self) -> None:
+        """Say so in words: a process that the program has forked holds copies of the wires, and while
+        that one lives, closing them says nothing."""
+        try:
+            if WINDOWS:
+                self.front.control.send_bytes(Kind.FREE)
+            else:
+                os.write(self.front.control.fileno(), pack(Kind.FREE))
+        except OSError as error:
+            _log.debug("worker %s does not hear that it is free: %s", self.pid, error)
+
+    def _reap_later(self) -> None:
+        """Take note of its end, for it is our child still and would stay a zombie."""
+        try:
+            threading.Thread(target=self._process.join, name=f"reap-{self.pid}", daemon=True).start()
+        except RuntimeError as error:
+            _log.warning("worker %s stays a zombie when it ends: %s", self.pid, error)
 
     def _close_wires(self) -> None:
         close_ends(self.front)
@@ -196,18 +243,21 @@ class _Exit:
 
     Hooks of `threading` run last in, first out, and loky adds its own with every executor: so ours is
     added after each of them. `atexit` itself comes too late, after the joins.
+
+    Attributes:
+        ended: Whether it has begun.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._alive: weakref.WeakSet[LaneExecutor] = weakref.WeakSet()
-        self._ended = False
+        self.ended = False
 
     @contextlib.contextmanager
     def starting(self, executor: LaneExecutor) -> Generator[None]:
         """Start a process in this block; the end of the interpreter waits for it, and lets go of it."""
         with self._lock:
-            if self._ended:
+            if self.ended:
                 raise RuntimeError("the interpreter is ending and starts no more workers")
             yield
             self._alive.add(executor)
@@ -215,9 +265,9 @@ class _Exit:
 
     def _release_all(self) -> None:
         with self._lock:
-            self._ended = True
+            self.ended = True
             for executor in list(self._alive):
-                executor.release()
+                executor.release_at_exit()
 
 
 _exit: Final = _Exit()

@@ -55,6 +55,9 @@ class LoopReader:
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return False
+        except OSError as error:
+            _log.debug("a wire was closed under its reader: %s", error)
+            data = b""
         if not data:
             self.close()
         for kind, payload in self._parser.feed(data):

@@ -1,7 +1,8 @@
 """The control thread of a worker: hears keep and cancel, and notices that the parent is gone.
 
 The parent's end shows in two ways: the control pipe closes, and the parent's pidfd becomes readable.
-Both are watched, for a process that the server forked can hold the pipe open.
+Both are watched, for a process that the server forked can hold the pipe open. A parent that lives on and
+lets go of the worker says so, for the same reason.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Duties:
     keep: Callable[[bytes], None]
     record: Callable[[str, str], None]
     cancel: Callable[[str], bool]
+    answer: Callable[[bytes], None]
     orphaned: Callable[[], None]
 
 
@@ -44,6 +46,7 @@ class Guardian:
         self._duties = duties
         self._parser = FrameParser()
         self._cancelling: str | None = None
+        self._free = False
 
     def start(self) -> None:
         """Start watching."""
@@ -56,7 +59,7 @@ class Guardian:
         pidfd = _open_pidfd(self._parent_pid)
         if pidfd >= 0:
             poll.register(pidfd, select.POLLIN)
-        while os.getppid() == self._parent_pid:
+        while not self._free and os.getppid() == self._parent_pid:
             ready = {fd for fd, _ in poll.poll(self._timeout_ms(pidfd))}
             if pidfd in ready:
                 break
@@ -88,10 +91,14 @@ class Guardian:
         if kind == Kind.KEEP:
             self._duties.keep(payload)
         elif kind == Kind.RECORD:
-            job_id, _, folder = payload.decode().partition("\0")
+            job_id, _, folder = os.fsdecode(payload).partition("\0")
             self._duties.record(job_id, folder)
         elif kind == Kind.CANCEL:
             self._cancelling = payload.decode()
+        elif kind == Kind.ANSWER:
+            self._duties.answer(payload)
+        elif kind == Kind.FREE:
+            self._free = True
 
     def _cancel_again(self) -> None:
         if self._cancelling and not self._duties.cancel(self._cancelling):
@@ -99,7 +106,7 @@ class Guardian:
 
     def _run_windows(self) -> None:
         try:
-            while True:
+            while not self._free:
                 frame = self._connection.recv_bytes()
                 self._take(frame[:1], frame[1:])
                 while self._cancelling:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import pickle
 import shutil
 import struct
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server import processes
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.arguments import dump_arguments
+from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
+from python_mcp_server.pool.aside import Aside
 from python_mcp_server.pool.channel import WINDOWS, Kind, pack
 from python_mcp_server.pool.death_watch import DeathWatch
 from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.executor import LaneExecutor
 from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
+from python_mcp_server.pool.questions import answer_frame, read_question
 from python_mcp_server.pool.steady import in_background, steady_task
+from python_mcp_server.questions import InputAnswer, Inquiry
 
 _log: Final = logging.getLogger(__name__)
 _BURIAL_S: Final = 10.0
@@ -43,7 +49,12 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, log_folder: Path, threads: Executor, on_gone: Callable[[Lane], None]
+        self,
+        name: str,
+        log_folder: Path,
+        threads: Executor,
+        large: Executor,
+        on_gone: Callable[[Lane], None],
     ) -> None:
         self.name = name
         self.log_folder = log_folder
@@ -53,7 +64,7 @@ class Lane:
         self.kept = False
         self.cpu_seconds = 0.0
         self.gone = self.broken = self.fruitless = False
-        self._used = False
+        self._used = self._outcome_came = False
         self._threads = threads
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
@@ -62,9 +73,11 @@ class Lane:
         self._buried: asyncio.Future[None] = self._loop.create_future()
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._on_progress: Callable[[JobProgress], None] | None = None
+        self._on_question: Callable[[Inquiry], None] | None = None
         self._digests: set[str] = set()
         self._call_bytes = 0
         self._executor: LaneExecutor | None = None
+        self._aside = Aside(self._loop, large)
 
     # ---- life
 
@@ -85,7 +98,8 @@ class Lane:
         await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
-        self.identity = processes.identify(self.pid)
+        identity = processes.identify(self.pid)
+        self.identity = identity and replace(identity, lane=spawning.result().lane_id)
         in_background(self._loop, self._threads, spawning.result().forget_semaphores)
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
@@ -104,7 +118,7 @@ class Lane:
 
     def _spawn(self) -> LaneExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._executor = executor = LaneExecutor(self.log_folder)
+        self._executor = executor = LaneExecutor(self.log_folder, self._loop.is_running)
         if self.gone:
             executor.release()  # let go of while it was being started
         return executor
@@ -113,9 +127,12 @@ class Lane:
         if self._dead.done():
             return
         self.gone = True
-        self._reader.drain()  # its last word may still be in the queue
+        try:
+            self._reader.drain()  # its last word may still be in the queue
+        except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
+            _log.exception("the last words of the worker of lane %s are lost", self.name)
         self._dead.set_result(None)
-        if self._on_outcome is None:
+        if self._on_outcome is None or self._outcome_came:
             self.fruitless = not self._used
             self._bury()
         else:
@@ -143,7 +160,8 @@ class Lane:
 
     def _tell(self, outcome: Outcome) -> None:
         """Pass the outcome on, the first one only."""
-        on_outcome, self._on_outcome, self._on_progress = self._on_outcome, None, None
+        on_outcome, self._on_outcome = self._on_outcome, None
+        self._on_progress = self._on_question = None
         if on_outcome is not None:
             on_outcome(outcome)
 
@@ -183,6 +201,7 @@ class Lane:
         on_progress: Callable[[JobProgress], None],
         on_outcome: Callable[[Outcome], None],
         announce: Callable[[], None],
+        on_question: Callable[[Inquiry], None] | None = None,
     ) -> None:
         """Send a call to the idle worker.
 
@@ -192,21 +211,44 @@ class Lane:
             on_outcome: Is called once, whatever happens.
             announce: Is called before the call is sent, to `record` and `keep` it: a body that has
                 started is known for what it is, even if this process ends before its next step.
+            on_question: Hears what it asks.
 
         Raises:
             InvalidInput: An argument cannot be sent; the lane is idle still.
         """
         code = None if call.body in self._digests else call.code
-        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
-        frame = pack(Kind.CALL, dump_arguments(fields))
+        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code, call.limits)
+        heavy = are_heavy(call.args, call.kwargs)
+        frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields))
         if code is not None:
             self._digests.add(call.body)
         self.call = call
+        self._outcome_came = False
+        self.broken = call.limits is not None and call.limits.spoil_a_worker
         self._on_progress = on_progress
         self._on_outcome = on_outcome
+        self._on_question = on_question
         self._call_bytes = len(frame)
         announce()
+        if heavy:
+            self._aside.run(lambda: dump_arguments(fields, in_thread=True), partial(self._send_heavy, call))
+        else:
+            self._send(self._calls, frame)
+
+    def _send_heavy(self, call: Call, dumped: Future[bytes]) -> None:
+        if self.call is not call or self.gone:
+            return
+        if (error := dumped.exception()) is not None:
+            self._tell(Outcome(failure=outcomes.failure_of(error)))
+            return
+        frame = pack(Kind.CALL, dumped.result())
+        self._call_bytes = len(frame)
         self._send(self._calls, frame)
+
+    @property
+    def sending(self) -> bool:
+        """Whether a part of its call is not in the pipe yet."""
+        return not self.gone and (self._aside.busy or bool(self._calls.unsent))
 
     def keep(self, sink: str, sink_args: Any) -> None:
         """Tell the worker to finish its call without a parent and to commit it through `sink`."""
@@ -217,12 +259,23 @@ class Lane:
     def record(self) -> None:
         """Tell the worker that its job is durable: the job's folder takes the output."""
         if self.call is not None:
-            self._send(self._control, pack(Kind.RECORD, f"{self.call.job_id}\0{self.call.folder}".encode()))
+            facts = os.fsencode(f"{self.call.job_id}\0{self.call.folder}")  # a home may be no UTF-8
+            self._send(self._control, pack(Kind.RECORD, facts))
 
     def cancel(self) -> None:
         """Raise `JobCancelled` in the body, if it hears."""
         if self.call is not None:
             self._send(self._control, pack(Kind.CANCEL, self.call.job_id.encode()))
+
+    def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
+        """Tell the body what was answered, or why nothing was."""
+        if self.call is not None and not self.gone:
+            self._send(self._control, answer_frame(self.call.job_id, key, answer, trouble))
+
+    def _hear_question(self, payload: bytes) -> None:
+        job_id, said = read_question(payload)
+        if self._on_question is not None and self.call is not None and self.call.job_id == job_id:
+            self._on_question(said)
 
     def _send(self, writer: LoopWriter, frame: bytes) -> None:
         try:
@@ -233,13 +286,23 @@ class Lane:
     def _on_frame(self, kind: bytes, payload: bytes) -> None:
         if kind == Kind.PROGRESS and self._on_progress is not None:
             self._on_progress(JobProgress(*pickle.loads(payload)))
+        elif kind == Kind.QUESTION:
+            self._hear_question(payload)
         elif kind == Kind.OUTCOME:
-            self._used = True
+            self._used = self._outcome_came = True
             (self.cpu_seconds,) = struct.unpack_from("!d", payload)
-            self._tell(outcomes.decode(payload[8:]))
+            self._hear_outcome(payload)
         elif kind == Kind.READY and not self._ready.done():
             _, self.cpu_seconds = pickle.loads(payload)
             self._ready.set_result(None)
+
+    def _hear_outcome(self, payload: bytes) -> None:
+        if len(payload) <= HEAVY_BYTES:
+            self._tell(outcomes.decode(payload[8:]))
+        else:  # it is the last word on this call: nothing can overtake it
+            self._aside.run(
+                lambda: outcomes.decode(payload[8:], in_thread=True), lambda read: self._tell(read.result())
+            )
 
     def finished(self) -> None:
         """The call is settled; the lane may take the next one, and of a gone lane nothing is needed."""
@@ -252,6 +315,7 @@ class Lane:
         """Hear what the worker has sent by now, for code that keeps the loop from reading."""
         if not self.gone:
             self._reader.drain()
+            self._aside.finish()
 
     # ---- end
 
@@ -283,6 +347,7 @@ class Lane:
     def set_free(self) -> None:
         """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""
         self.gone = True
+        self._on_outcome = None
         self._let_go_of_wires()
         if self._executor is not None:
             self._executor.release()

@@ -15,15 +15,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
+from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import JobProgress, Outcome, Usage
 from python_mcp_server.pool.progress import bounded, finite
+from python_mcp_server.pool.questions import Errand, QuestionRecord
 from python_mcp_server.pool.trackers import leave_trackers, tracker_pids
+from python_mcp_server.runner.guard import Guard
+
+if TYPE_CHECKING:
+    from python_mcp_server.inquiries import Inquiries
 
 _log: Final = logging.getLogger(__name__)
 _SAMPLE_S: Final = 0.5
@@ -52,7 +58,7 @@ class Kept:
     sink_args: Any
 
 
-class Record(Protocol):
+class Record(QuestionRecord, Protocol):
     """The record of a kept job. Whatever its methods raise is taken for trouble that may pass, but for
     `JobNotFound`: the record was removed.
 
@@ -66,6 +72,10 @@ class Record(Protocol):
         """Write how far the job is, and return whether somebody wants its end."""
         ...
 
+    def doom(self, breach: Breach) -> None:
+        """Write that the job is about to be ended at a limit."""
+        ...
+
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
         """Write the end; a verdict on the job is left to those who find its processes gone."""
         ...
@@ -73,6 +83,10 @@ class Record(Protocol):
     def close(self) -> None:
         """Finish what goes on beside."""
         ...
+
+
+def _asks_nothing() -> None:
+    """What a body that never asks has asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,8 @@ class Body:
         await_end: Waits for this many seconds and returns its outcome, or None while it runs.
         cancel: Asks it to end, and returns whether to ask again.
         hand_output: Lets the job have what it prints; as often as wanted.
+        guard: Looks after its limits; None where it has none.
+        inquiries: Returns what it asks; None where it has asked nothing.
     """
 
     cpu_base_s: float
@@ -92,6 +108,8 @@ class Body:
     await_end: Callable[[float], Outcome | None]
     cancel: Callable[[str], bool]
     hand_output: Callable[[], None]
+    guard: Guard | None = None
+    inquiries: Callable[[], Inquiries | None] = _asks_nothing
 
 
 class Orphan:
@@ -102,6 +120,7 @@ class Orphan:
 
         self._kept = kept
         self._body = body
+        self._errand = Errand(body.inquiries)
         self._watch = Watch(os.getpid(), kept.job_id, body.cpu_base_s)
         self._record: Record | None = None
         self._troubles: set[str] = set()
@@ -122,17 +141,38 @@ class Orphan:
         while outcome is None:
             if self._look(refresh=next(looks) % _REFRESH_EVERY == 0):
                 return self._cancel()
-            outcome = self._body.await_end(_SAMPLE_S)
+            outcome, breach = self._rest()
+            if breach is not None:
+                return self._exceed(breach)
         return outcome
+
+    def _rest(self) -> tuple[Outcome | None, Breach | None]:
+        """Wait until the next look at the record; look at the limits meanwhile."""
+        guard, over_at = self._body.guard, time.monotonic() + _SAMPLE_S
+        outcome = breach = None
+        while guard is not None and outcome is None and breach is None and time.monotonic() < over_at:
+            breach = guard.look()
+            outcome = self._body.await_end(0 if breach else min(guard.pause_s, _SAMPLE_S))
+        return self._body.await_end(_SAMPLE_S) if guard is None else outcome, breach
+
+    def _exceed(self, breach: Breach) -> Outcome | None:
+        """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
+        try:
+            self._open().doom(breach)
+        except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
+            self._complain("state", f"cannot be written now: {error!r}")
+        return None if breach.kind == MEMORY else self._cancel()
 
     def _look(self, *, refresh: bool) -> bool:
         """Sample, write, and return whether somebody wants the job's end."""
         try:
             self._sample()
+            self._errand.run(self._open)
             if not refresh:
                 return False
             doomed = self._open().refresh(self._progress(), self._watch.usage)
-        except JobNotFound:
+        except JobNotFound as error:
+            self._errand.give_up(str(error))
             return False  # the body goes on: what it does may matter without a record
         except Exception as error:  # noqa: BLE001  no trouble with the record is worth the job
             self._complain("state", f"cannot be written now: {error!r}")

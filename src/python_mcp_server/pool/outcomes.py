@@ -7,11 +7,13 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, cast
 
+from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
-from python_mcp_server.pool.pickling import dumps_by_value
+from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
@@ -25,7 +27,8 @@ def failure_of(error: BaseException) -> Failure:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     # SystemExit and its like would end the front instead of telling it: they go as RemoteError
     pickled = _travelling(error) if isinstance(error, Exception) else None
-    return Failure(name, _text(error), _traceback(error), pickled, rpc_error=_rpc_error(error))
+    cause = error.kind if isinstance(error, LimitExceeded) else "exception"
+    return Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
 
 
 def _rpc_error(error: BaseException) -> dict[str, Any] | None:
@@ -86,7 +89,8 @@ def _alike(copies: tuple[object, ...], args: tuple[object, ...]) -> bool:
 
 
 def encode(outcome: Outcome) -> bytes:
-    """Return the outcome as bytes; a value that cannot travel becomes a failure that says so."""
+    """Return the outcome as bytes; a value that cannot travel becomes a failure that says so, with what a
+    record shows of it."""
     try:
         return pickle.dumps(_plain(outcome), pickle.HIGHEST_PROTOCOL)
     except BaseException as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
@@ -97,19 +101,27 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
     try:
         return dumps_by_value(_plain(outcome))
     except BaseException:  # noqa: BLE001
+        from python_mcp_server.plain import described
+
         kind = cast("type[object]", type(outcome.value))
         failure = Failure(
             "python_mcp_server.errors.RemoteError",
             f"the body returned a {kind.__module__}.{kind.__qualname__}, which cannot be sent back: "
             f"{_text(plain)}; return plain data instead",
         )
-        return pickle.dumps(_plain(Outcome(failure=failure, keep=outcome.keep, touched=outcome.touched)))
+        shown = described(outcome.value)
+        return pickle.dumps(_plain(replace(outcome, value=None, failure=failure, shown=shown)))
 
 
-def decode(data: bytes) -> Outcome:
-    """Read what `encode` wrote; what cannot be rebuilt here becomes a failure that says so."""
+def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
+    """Read what `encode` wrote; what cannot be rebuilt here becomes a failure that says so.
+
+    Args:
+        data: The bytes.
+        in_thread: Whether other threads are to have their turns meanwhile.
+    """
     try:
-        return Outcome(*pickle.loads(data))
+        return Outcome(*(pickle.load(GivingWay(data)) if in_thread else pickle.loads(data)))
     except BaseException as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
         message = f"the result cannot be rebuilt here: {type(error).__name__}: {_text(error)}"
         return Outcome(failure=Failure("python_mcp_server.errors.RemoteError", message), touched=True)
@@ -117,4 +129,4 @@ def decode(data: bytes) -> Outcome:
 
 def _plain(outcome: Outcome) -> tuple[Any, ...]:
     """As a tuple, which pickles in a fifth of the time."""
-    return outcome.value, outcome.failure, outcome.cancelled, outcome.keep, outcome.touched
+    return outcome.value, outcome.failure, outcome.cancelled, outcome.keep, outcome.touched, outcome.shown

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.pool.admission import Admission, Waiter
 from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.limiter import Limiter
 from python_mcp_server.pool.sampler import Sampler
 from python_mcp_server.pool.setbacks import Setbacks
 from python_mcp_server.pool.steady import steady_task
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _THREADS: Final = 8
 """For starts, kills and semaphores: each is short, and none may wait behind another for long."""
+
+_LARGE_THREADS: Final = 2
+"""For values that take long to pickle: they hold the interpreter most of the time, so more would not help."""
+
+_SENDING_S: Final = 10.0
+"""How long a close waits for large arguments; guessed: only a worker that is stopped takes longer."""
+
+_SENDING_POLL_S: Final = 0.005
 
 
 class Pool:
@@ -53,11 +62,13 @@ class Pool:
             prefix: Of the lanes' names, so that several pools share a home.
         """
         self.sampler = Sampler(settings.sample_seconds)
+        self.limiter = Limiter()
         self._settings = settings
         self._lane_folder = lane_folder
         self._prefix = prefix
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pool")
+        self._large = ThreadPoolExecutor(_LARGE_THREADS, thread_name_prefix="pool-large")
         self._numbers = count(1)
         self._modules = ["python_mcp_server.cancelled"]  # with asyncio: a cancel must not wait for it
         self._idle: list[Lane] = []
@@ -176,6 +187,13 @@ class Pool:
             _log.warning("lane %s: these processes would not end: %s", lane.name, survivors)
         return survivors
 
+    async def all_sent(self) -> None:
+        """Wait until the calls of kept jobs are in their pipes: a close would cut them off."""
+        deadline = self._loop.time() + _SENDING_S
+        for lane in [lane for lane in self.lanes if lane.kept]:
+            while lane.kept and lane.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
+                await asyncio.sleep(_SENDING_POLL_S)
+
     async def close(self) -> None:
         """End every lane whose job is not kept; let go of the others."""
         self._closed = True
@@ -191,7 +209,10 @@ class Pool:
             lane.set_free()
         await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
         # what the lanes left is cleared away by these threads: the process may end right after this
-        await asyncio.to_thread(self._threads.shutdown)
+        try:
+            await asyncio.to_thread(self._threads.shutdown)
+        except RuntimeError as error:  # the interpreter is ending: no thread is to be had
+            _log.info("what the lanes left is not waited for: %s", error)
         self._forget()
 
     def let_go(self) -> None:
@@ -208,7 +229,9 @@ class Pool:
         self._background.clear()
         self._broken.clear()
         self.sampler.close()
+        self.limiter.close()
         self._threads.shutdown(wait=False)
+        self._large.shutdown(wait=False)
 
     # ---- inside
 
@@ -237,7 +260,7 @@ class Pool:
 
     async def _started_lane(self) -> Lane:
         name = f"{self._prefix}-{next(self._numbers)}"
-        lane = Lane(name, self._lane_folder(name), self._threads, self._on_gone)
+        lane = Lane(name, self._lane_folder(name), self._threads, self._large, self._on_gone)
         self._unready.add(lane)
         try:
             await lane.start(list(self._modules) if self._setbacks.preloading else [])

@@ -29,7 +29,12 @@ def in_background(
     loop: asyncio.AbstractEventLoop, threads: Executor, work: Callable[..., object], *args: Any
 ) -> None:
     """Run a blocking call in a thread; its failure is logged."""
-    loop.run_in_executor(threads, work, *args).add_done_callback(_note)
+    try:
+        future = loop.run_in_executor(threads, work, *args)
+    except RuntimeError as error:  # the interpreter is ending, and starts nothing more
+        _log.info("left undone: %s", error)
+        return
+    future.add_done_callback(_note)
 
 
 def _note(future: asyncio.Future[object]) -> None:

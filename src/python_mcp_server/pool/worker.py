@@ -16,12 +16,16 @@ import shutil
 import signal
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from python_mcp_server import context, processes
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 from python_mcp_server.model import Call, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.as_found import AsFound
 from python_mcp_server.pool.bodies import Bodies
 from python_mcp_server.pool.body_loop import BodyLoop
 from python_mcp_server.pool.cancellation import SIGNAL, CancelGate
@@ -44,10 +48,15 @@ from python_mcp_server.pool.confinement import (
     move_logs,
     remove_logs,
 )
+from python_mcp_server.pool.fence import fenced, own_guard, worded
 from python_mcp_server.pool.guardian import Duties, Guardian
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
+from python_mcp_server.pool.questions import BodyQuestions
+from python_mcp_server.pool.spawning import hear_interrupts
 from python_mcp_server.pool.trackers import leave_trackers
+from python_mcp_server.runner.guard import Guard
+from python_mcp_server.runner.limits import keep_threads_to_cores
 
 _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
@@ -73,8 +82,10 @@ class _Holder:
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
     lead_session()
+    hear_interrupts()
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
+    keep_threads_to_cores()
     leave_trackers()
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
@@ -99,9 +110,13 @@ class Worker:
         self._logs = logs
         self._libc = libc
         self._pid = os.getpid()
-        self._bodies = Bodies()
+        self._as_found = AsFound()
+        self._bodies = Bodies(self._as_found.note_variables)
         self._cancel_gate = CancelGate()
         self._progress = ProgressGate(self._offer_progress)
+        self._questions = BodyQuestions(
+            self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
+        )
         self._body_loop = BodyLoop()
         self._lock = threading.Lock()
         self._job_id: str | None = None
@@ -113,7 +128,14 @@ class Worker:
         self._orphan_ended = threading.Event()
         self._nothing_unread = threading.Event()
         self._cpu_s = self._cpu_base_s = 0.0
-        duties = Duties(self._on_keep, self._on_record, self._cancel_gate.request, self._on_orphaned)
+        self._guard: Guard | None = None
+        duties = Duties(
+            self._on_keep,
+            self._on_record,
+            self._cancel_gate.request,
+            self._questions.hear,
+            self._on_orphaned,
+        )
         self._guardian = Guardian(wiring.ends.control, wiring.parent_pid, duties)
         wiring.ends.up._reader.close()  # else this process would never see that nobody reads
 
@@ -141,8 +163,11 @@ class Worker:
             for kind, payload in parser.feed(data):
                 if kind == Kind.CALL:
                     self._run_call(payload)
+                    if not self._as_found.restore():
+                        self._leave_next_call()
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
+                    self._as_found.note_variables()
 
     def _read(self) -> bytes:
         if not WINDOWS:
@@ -160,14 +185,17 @@ class Worker:
             self._send(Outcome(failure=outcomes.failure_of(error)))
             return
         os.environ[processes.JOB_VARIABLE] = call.job_id
+        self._as_found.expect(processes.JOB_VARIABLE)
         if not self._begin(call.job_id, call.folder):
             self._leave_to_guardian()
-        job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open())
+        questions = self._questions.open(call.job_id)
+        job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
-        outcome = self._run_body(call)
+        outcome = self._run_body(call) if call.limits is None else self._run_fenced(call, call.limits)
         if os.getpid() != self._pid:
             os._exit(1)  # a process that the body forked came out of it: it is not the worker
         unsent = self._progress.close()
+        self._questions.close()
         context.leave_job(token)
         flush_output(self._libc)
         if job.keep or job.touched:
@@ -187,6 +215,17 @@ class Worker:
             if self._orphaned:
                 self._nothing_unread.set()
         return True
+
+    def _run_fenced(self, call: Call, limits: Limits) -> Outcome:
+        self._cpu_base_s = _cpu_seconds()
+        self._guard = own_guard(limits, self._cpu_base_s, time.monotonic())
+        try:
+            with fenced(limits, self._libc):
+                return worded(self._run_body(call), limits)
+        except InvalidInput as error:
+            return Outcome(failure=outcomes.failure_of(error))
+        finally:
+            self._guard = None
 
     def _run_body(self, call: Call) -> Outcome:
         gate = self._cancel_gate
@@ -224,6 +263,12 @@ class Worker:
         self._nothing_unread.set()
         while True:
             threading.Event().wait()
+
+    def _leave_next_call(self) -> NoReturn:
+        """A body has spoilt this process: the next call is left in its pipe, and so goes to another worker.
+        Until it comes, this one may have to commit its last, for the parent may end before it does."""
+        self._calls.poll(None)
+        self._cancel_gate.go()
 
     def _send(self, outcome: Outcome) -> None:
         self._cpu_s = _cpu_seconds()
@@ -281,6 +326,8 @@ class Worker:
             await_end=self._await_end,
             cancel=self._cancel_gate.request,
             hand_output=self._hand_output,
+            guard=self._guard,
+            inquiries=lambda: self._questions.present,
         )
 
     def _await_end(self, wait_s: float) -> Outcome | None:

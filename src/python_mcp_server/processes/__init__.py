@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
+    LANE_VARIABLE,
     LINUX,
     boot_id,
     identify,
@@ -20,6 +21,7 @@ from python_mcp_server.processes.scan import tree
 
 __all__ = [
     "JOB_VARIABLE",
+    "LANE_VARIABLE",
     "LINUX",
     "boot_id",
     "identify",

@@ -17,6 +17,10 @@ SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Of descriptors or memory: they say nothing about a process, and may be over in a moment."""
 
 JOB_VARIABLE: Final = "PYTHON_MCP_JOB_ID"
+LANE_VARIABLE: Final = "PYTHON_MCP_LANE_ID"
+"""A worker has it from its first instant on: what a body forks, and what starts no other program, shows
+the variables that the worker was started with, and no job's."""
+
 LINUX: Final = sys.platform == "linux"
 _STAT_BYTES: Final = 4096
 """More than any /proc/<pid>/stat has: 52 numbers and a name of 64 characters at most."""

@@ -1,9 +1,9 @@
 """Who belongs to a process tree.
 
 A tree is more than psutil's children. A process belongs to the tree of a root when it descends from
-it, or is in a session that the root (or one of its descendants) leads, or carries the job's id in
-its environment: so double forks, `setsid` and `nohup` are found too. A worker is a subreaper on
-Linux, so orphans below it stay below it.
+it, or is in a session that the root (or one of its descendants) leads, or carries the job's id or the
+lane's in its environment: so double forks, `setsid` and `nohup` are found too. A worker is a subreaper
+on Linux, so orphans below it stay below it while it lives.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psutil
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
+    LANE_VARIABLE,
     LINUX,
     SHORTAGES,
     Stat,
@@ -83,9 +84,16 @@ def scan(
     stats = {pid: stat for pid, stat in looks.items() if stat is not None}
     complete = len(stats) == len(looks)  # before the family takes the root out
     family = _Family(root, root_pid, stats)
-    if job_id is not None:
-        family.adopt_carriers(job_id)
+    if wanted := _marks(root, job_id):
+        family.adopt_carriers(wanted)
     return Scan(family.living(), (strangers & running) | family.strangers(), complete, family.groups())
+
+
+def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
+    """Return what a member's environment holds, each as it stands there."""
+    lane = root.lane if isinstance(root, ProcessIdentity) else ""
+    marks = {JOB_VARIABLE: job_id, LANE_VARIABLE: lane}
+    return {f"{name}={value}".encode() for name, value in marks.items() if value}
 
 
 class _Family:
@@ -106,9 +114,8 @@ class _Family:
         else:
             self._adopt(root_pid)
 
-    def adopt_carriers(self, job_id: str) -> None:
-        """Take in whoever carries the job's id, and did not start before the root."""
-        wanted = f"{JOB_VARIABLE}={job_id}".encode()
+    def adopt_carriers(self, wanted: set[bytes]) -> None:
+        """Take in whoever carries one of these marks, and did not start before the root."""
         since = self._root_stat.start_ticks if self._root_stat else 0
         for pid, stat in self._stats.items():
             # A zombie shows no environment, and init may leave it there for a while.
@@ -116,7 +123,7 @@ class _Family:
                 environment = _environment(pid)
                 if not environment:
                     self._undecided.add(pid)  # about to become another program, or not ours to read
-                elif wanted in environment:
+                elif not wanted.isdisjoint(environment):
                     self._members[pid] = stat
                     self._adopt(pid)
 

@@ -14,15 +14,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.runner import leftovers
+from python_mcp_server.runner.guard import Guard
+from python_mcp_server.runner.limits import check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
 TERM_GRACE_S: Final = 0.5
@@ -55,6 +58,8 @@ class Ending:
         max_rss_bytes: The kernel's peak of the largest process. It is too high where this process
             is larger than the child: the peak from before `exec` is counted too. 0 where unknown.
         timed_out: Whether the time limit ended it.
+        breach: The limit of memory or CPU time that ended it, if one did.
+        orphans_cpu_s: The part of `cpu_s` of those that nobody of the tree waited for.
     """
 
     exit_code: int
@@ -62,6 +67,8 @@ class Ending:
     cpu_s: float = 0.0
     max_rss_bytes: int = 0
     timed_out: bool = False
+    breach: Breach | None = None
+    orphans_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ def run_child(
     job_id: str,
     deadline: float | None = None,
     watch: Watch | None = None,
+    limits: Limits | None = None,
 ) -> Ending:
     """Run a command to its end and return how it ended; nothing of its tree is left then.
 
@@ -89,30 +97,58 @@ def run_child(
         job_id: What its tree carries in its environment.
         deadline: When it is killed, on the monotonic clock; None for never.
         watch: Called with the child's pid; the context that it returns is open while the child runs.
+        limits: What its tree may use; its time limit is the deadline.
 
     Raises:
-        InvalidInput: The command cannot be started with these arguments.
+        InvalidInput: The command cannot be started with these arguments or limits.
         ToolchainError: The interpreter cannot be started at all.
     """
+    check_here(limits)
     started = time.monotonic()
     before = leftovers.own_children()
     process = _spawn(command, stdout, stderr, job_id)
     child = processes.identify(process.pid) or process.pid
     try:
-        with ExitStack() as stack:
-            if watch is not None:
-                stack.enter_context(watch(process.pid))
-            reaped = _await(process, deadline)
-        timed_out = reaped is None
-        if reaped is None:
-            processes.kill_tree(process.pid, job_id=job_id)
-            reaped = _reap(process, 0) or _Reaped(-signal.SIGTERM)
-        cpu_s = leftovers.end_leftovers(child, job_id, before)
+        guard = _guard(process.pid, limits, before)
+        with nullcontext() if watch is None else watch(process.pid):
+            ended = _await(process, deadline, guard)
+        reaped = ended if isinstance(ended, _Reaped) else _killed(process, job_id)
+        orphans_cpu_s = leftovers.end_leftovers(child, job_id, before)
     except BaseException:
         _end_tree(process, child, job_id, before)
         raise
     elapsed_s = time.monotonic() - started
-    return Ending(reaped.exit_code, elapsed_s, reaped.cpu_s + cpu_s, reaped.max_rss_bytes, timed_out)
+    cpu_s, timed_out = reaped.cpu_s + orphans_cpu_s, ended is None
+    breach = _breach(ended, cpu_s, stderr, limits)
+    return Ending(reaped.exit_code, elapsed_s, cpu_s, reaped.max_rss_bytes, timed_out, breach, orphans_cpu_s)
+
+
+def _breach(
+    ended: _Reaped | Breach | None, cpu_s: float, stderr: Path, limits: Limits | None
+) -> Breach | None:
+    if isinstance(ended, _Reaped):
+        return limits and met_by_kernel(ended.exit_code, cpu_s, stderr, limits)
+    return ended
+
+
+def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> Guard | None:
+    """Bind a child to its limits, and return who looks after them, if somebody must."""
+    if limits is None:
+        return None
+    confine_child(pid, limits)
+    if not limits.watched:
+        return None
+    base_s = leftovers.reaped_cpu_s()
+    return Guard(
+        limits,
+        lambda: {pid, *(leftovers.own_children() - before)},
+        cpu_base_s=lambda: leftovers.reaped_cpu_s() - base_s,
+    )
+
+
+def _killed(process: subprocess.Popen[bytes], job_id: str) -> _Reaped:
+    processes.kill_tree(process.pid, job_id=job_id)
+    return _reap(process, 0) or _Reaped(-signal.SIGTERM)
 
 
 def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subprocess.Popen[bytes]:
@@ -152,10 +188,12 @@ def _start_error(command: Command, error: OSError) -> Exception:
     return ToolchainError(f"{command.argv[0]} cannot be started: {error.strerror or error}")
 
 
-def _await(process: subprocess.Popen[bytes], deadline: float | None) -> _Reaped | None:
-    """Wait for the end; None where the deadline came first."""
+def _await(
+    process: subprocess.Popen[bytes], deadline: float | None, guard: Guard | None = None
+) -> _Reaped | Breach | None:
+    """Wait for the end; None where the deadline came first, the breach where a limit was met."""
     if not hasattr(os, "pidfd_open"):
-        return _await_by_looking(process, deadline)
+        return _await_by_looking(process, deadline, guard)
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
@@ -163,20 +201,39 @@ def _await(process: subprocess.Popen[bytes], deadline: float | None) -> _Reaped 
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        while not poll.poll(1000 * min(_left(deadline), _POLL_MAX_S)):
+        while not poll.poll(1000 * min(_left(deadline), guard.pause_s if guard else _POLL_MAX_S)):
             if _left(deadline) <= 0:
                 return None
+            if guard is not None and (breach := guard.look()) is not None:
+                _halt(process)
+                return breach
     finally:
         os.close(pidfd)
     return _reap(process, 0)
 
 
-def _await_by_looking(process: subprocess.Popen[bytes], deadline: float | None) -> _Reaped | None:
+def _await_by_looking(
+    process: subprocess.Popen[bytes], deadline: float | None, guard: Guard | None
+) -> _Reaped | Breach | None:
     pause_s = 0.001
+    look_at = time.monotonic()
     while (reaped := _reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
+        if guard is not None and time.monotonic() >= look_at:
+            if (breach := guard.look()) is not None:
+                _halt(process)
+                return breach
+            look_at = time.monotonic() + guard.pause_s
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 0.02)
     return reaped
+
+
+def _halt(process: subprocess.Popen[bytes]) -> None:
+    """Stop the child's group: finding the rest of the tree takes longer than filling the memory."""
+    stop: int | None = getattr(signal, "SIGSTOP", None)
+    if stop is not None:
+        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
+            os.killpg(process.pid, stop)  # not reaped yet, so the group is still this child's
 
 
 def _left(deadline: float | None) -> float:

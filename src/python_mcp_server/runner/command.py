@@ -117,7 +117,9 @@ def command_for(
 ) -> Command:
     """Return what to start."""
     own = interpreter.python == sys.executable
-    env = child_environment(session.given, session.job_id, own=own, venv=interpreter.venv)
+    env = child_environment(
+        session.given, session.job_id, own=own, venv=interpreter.venv, limits=session.limits
+    )
     start = (str(script.path),) if script.home is None else launcher_arguments(script.path, script.home)
     return Command((interpreter.python, *start, *(args or ())), cwd, env)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.runner.limits import thread_variables
 from python_mcp_server.settings import PREFIX
 
 _PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
@@ -40,7 +42,12 @@ def given_variables(
 
 
 def child_environment(
-    given: Mapping[str, str], job_id: str, *, own: bool, venv: Path | None = None
+    given: Mapping[str, str],
+    job_id: str,
+    *,
+    own: bool,
+    venv: Path | None = None,
+    limits: Limits | None = None,
 ) -> dict[str, str]:
     """Return the whole environment of a child.
 
@@ -49,9 +56,10 @@ def child_environment(
         job_id: The job, so that its tree can be found.
         own: Whether the child is this very interpreter; any other must not see our packages.
         venv: The virtual environment whose programs come first.
+        limits: Its cores are how many threads numerical libraries start, where nobody says otherwise.
     """
     env = {name: value for name, value in os.environ.items() if not _private(name, own=own)}
-    env = {**_DEFAULTS, **env, **given, JOB_VARIABLE: job_id}
+    env = {**_DEFAULTS, **env, **thread_variables(limits), **given, JOB_VARIABLE: job_id}
     if venv is not None:
         env["VIRTUAL_ENV"] = str(venv)
         env["PATH"] = str(scripts_folder(venv)) + os.pathsep + env.get("PATH", os.defpath)

@@ -28,6 +28,12 @@ def own_children() -> frozenset[int]:
     return frozenset(map(int, pids))
 
 
+def reaped_cpu_s() -> float:
+    """Return the CPU seconds of all children that this process has waited for, with those below them."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[int]) -> float:
     """End what is left of the tree of a child that was reaped.
 

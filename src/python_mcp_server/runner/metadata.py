@@ -15,7 +15,8 @@ from python_mcp_server.errors import InvalidInput
 
 _BLOCK: Final = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$")
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-_KEYS: Final = frozenset({"dependencies", "requires-python", "tool"})
+_REWRITTEN: Final = frozenset({"dependencies", "requires-python"})
+_KEYS: Final = _REWRITTEN | {"tool"}
 _LEADING: Final = re.compile(r"\A(?:\ufeff)?(?:#!.*\n)?(?:#.*coding[:=].*\n)?")
 
 
@@ -26,7 +27,7 @@ class Header:
     Attributes:
         requires_python: A version specifier, or None.
         dependencies: Requirements in the form of PEP 508.
-        tool_text: The text of its `[tool.*]` tables, as it stands.
+        tool_text: All else, so its `[tool.*]` tables, as text; comments between them stay.
     """
 
     requires_python: str | None = None
@@ -138,8 +139,32 @@ def _parse_block(content: str) -> Header:
         )
     if not _is_texts(dependencies):
         raise InvalidInput(f"the script's header has dependencies = {dependencies!r}; it must list texts")
-    tables = re.search(r"(?m)^\[", content) if "tool" in data else None
-    return Header(requires, tuple(dependencies), content[tables.start() :] if tables else "")
+    return Header(requires, tuple(dependencies), _rest(content) if "tool" in data else "")
+
+
+def _rest(content: str) -> str:
+    """Return the text without the keys that are rewritten: statement by statement up to the first table."""
+    lines = content.split("\n")
+    kept: list[str] = []
+    begin = 0
+    while begin < len(lines) and not lines[begin].lstrip().startswith("["):
+        end = begin + 1
+        while (statement := _statement(lines[begin:end])) is None:
+            end += 1
+        if not statement.keys() & _REWRITTEN:
+            kept += lines[begin:end]
+        begin = end
+    return "\n".join([*kept, *lines[begin:]]).strip("\n") + "\n"
+
+
+def _statement(lines: list[str]) -> dict[str, Any] | None:
+    """Return what these lines say, or None where they end within a value."""
+    import tomllib
+
+    try:
+        return tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:
@@ -155,13 +180,13 @@ def render(header: Header) -> str:
     if header.dependencies:
         lines += [f"  {json.dumps(dependency, ensure_ascii=False)}," for dependency in header.dependencies]
         lines.append("]")
-    lines += header.tool_text.splitlines()
+    lines += header.tool_text.removesuffix("\n").split("\n") if header.tool_text else []
     return "\n".join(["# /// script", *(f"# {line}" if line else "#" for line in lines), "# ///"])
 
 
 def _content(block: re.Match[str]) -> str:
-    lines = block["content"].splitlines(keepends=True)
-    return "".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+    lines = block["content"].split("\n")  # text may hold what other ways of splitting take for line ends
+    return "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
 
 
 def _package(requirement: str) -> str:

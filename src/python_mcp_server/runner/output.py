@@ -1,7 +1,6 @@
 """A child's output: files that it appends to, and a bounded view of them for a reader.
 
-The view never reads a file whole: it takes the head and the tail, and counts lines of the middle
-in pieces.
+The view never reads a long file whole: it takes the head and the tail, and counts the lines between.
 """
 
 from __future__ import annotations
@@ -13,10 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from python_mcp_server.runner.line_index import LineIndex
+from python_mcp_server.runner.lines import readable
+
 TIMEOUT_MARK: Final = b"[TIMEOUT]"
 _NOTE_CHARS: Final = 200
 """Kept free for the line about what is left out."""
-_PIECE_BYTES: Final = 1 << 20
+_SHORT_BYTES: Final = 1 << 20
+"""A stream up to this size is made readable whole, to see whether it fits then: progress bars shrink."""
+_RAW_SHARE: Final = 16
+"""How many bytes are looked at for each character of head and tail."""
+_LINE_HEAD: Final = 200
+"""Bytes of the beginning that a last line keeps whose middle is left out: there stands the type of an
+exception."""
 _CONTINUATION: Final = range(0x80, 0xC0)
 _LEADS: Final = {2: range(0xC0, 0xE0), 3: range(0xE0, 0xF0), 4: range(0xF0, 0xF8)}
 
@@ -26,7 +34,8 @@ class Excerpt:
     """What a result shows of one stream.
 
     Attributes:
-        text: All of it, or head and tail with a line in the middle that says what is missing.
+        text: All of it, or head and tail with a line in the middle that says what is missing; as it would
+            stand on a screen, without colours.
         total_bytes: How much there is.
         cut: Whether something is missing.
     """
@@ -76,36 +85,129 @@ def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> 
     total = max(0, size_of(path) - start)
     if total == 0:
         return Excerpt("", 0, cut=False)
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(start)
-        if total <= 4 * limit_chars:
-            text = file.read(total).decode("utf-8", errors="replace")
+        if total <= max(4 * limit_chars, _SHORT_BYTES):
+            text = readable(file.read(total))
             if len(text) <= limit_chars:
                 return Excerpt(text, total, cut=False)
         return _head_and_tail(file, start, total, limit_chars, job_id)
 
 
+def cut_middle(text: str, limit_chars: int) -> str:
+    """Return a text of about this length: head and tail, where it is longer, cut at whole lines.
+
+    The tail gets two thirds, for the end of a traceback says what happened.
+    """
+    if len(text) <= limit_chars:
+        return text
+    head, tail = text[: limit_chars // 3], text[-(2 * limit_chars // 3) :]
+    if (end := head.rfind("\n") + 1) > len(head) // 2:
+        head = head[:end]
+    if 0 < (start := tail.find("\n") + 1) < len(tail) // 2:
+        tail = tail[start:]
+    left_out = len(text) - len(head) - len(tail)
+    return f"{head}\n[... {left_out} characters left out ...]\n{tail}"
+
+
+def whole_characters(data: bytes) -> int:
+    """Return how many bytes to keep so that no character at the end is cut in two."""
+    for back in range(1, min(4, len(data)) + 1):
+        if data[-back] not in _CONTINUATION:
+            return len(data) - back if _character_bytes(data[-back]) > back else len(data)
+    return len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a stream: `closing`, and before it, where that begins within a line, the line's `opening`
+    with so many bytes `hidden` between the two."""
+
+    closing: bytes
+    opening: bytes = b""
+    hidden: int = 0
+
+    @property
+    def taken(self) -> int:
+        return len(self.opening) + self.hidden + len(self.closing)
+
+    @property
+    def text(self) -> str:
+        if not self.opening:
+            return readable(self.closing)
+        between = f" [... {self.hidden} bytes of this line left out ...] "
+        return readable(self.opening) + between + readable(self.closing)
+
+
 def _head_and_tail(file: BinaryIO, start: int, total: int, limit_chars: int, job_id: str | None) -> Excerpt:
     half = max(limit_chars - _NOTE_CHARS, limit_chars // 2) // 2
     file.seek(start)
-    head = _head(file.read(half))
-    file.seek(start + total - half)
-    tail = _tail(file.read(half))
-    begin, end = start + len(head), start + total - len(tail)
+    head = _head(file.read(min(total, _RAW_SHARE * half)), half)
+    begin, end = start + len(head), start + total
+    rest = min(end - begin, _RAW_SHARE * half)
+    file.seek(end - rest)
+    whole = rest == end - begin and head[-1:] in {b"", b"\n"}
+    tail = _tail(file.read(rest), half, whole=whole)
+    if tail.opening and tail.taken == end - begin:  # nothing is left out but within this line
+        head, begin, tail = head + tail.opening, begin + len(tail.opening), _Tail(tail.closing)
+    end -= tail.taken
+    if begin == end:
+        return Excerpt(readable(head) + tail.text, total, cut=False)
     note = _note(file.name, begin, end, _lines(file, begin, end), job_id)
-    parts = (head.decode("utf-8", errors="replace"), note, tail.decode("utf-8", errors="replace"))
-    return Excerpt("".join(parts), total, cut=True)
+    return Excerpt(readable(head) + note + tail.text, total, cut=True)
 
 
-def _head(block: bytes) -> bytes:
-    """Cut a head back to a whole line where that costs at most half, else to a whole character."""
-    line_end = block.rfind(b"\n") + 1
-    if line_end > len(block) // 2:
-        return block[:line_end]
-    for back in range(1, min(4, len(block)) + 1):
-        if block[-back] not in _CONTINUATION:
-            return block[:-back] if _character_bytes(block[-back]) > back else block
-    return block
+def _head(block: bytes, room_chars: int) -> bytes:
+    """Return the first lines for which there is room; if they take less than half of it, also the
+    beginning of the next, up to a whole character."""
+    taken, left = 0, room_chars
+    for line in _raw_lines(block):
+        shown = len(readable(line))
+        if shown > left:
+            return block[:taken] if 2 * left < room_chars else block[: taken + whole_characters(line[:left])]
+        taken, left = taken + len(line), left - shown
+    return block[:taken]
+
+
+def _tail(block: bytes, room_chars: int, *, whole: bool) -> _Tail:
+    """Return the last lines for which there is room; if they take less than half of it, also the end of
+    the line before them, from a whole character on.
+
+    Args:
+        block: The end of the stream.
+        room_chars: How much room there is.
+        whole: Whether a line begins where the block begins.
+    """
+    begin, left = len(block), room_chars
+    lines = _raw_lines(block)
+    while lines:
+        line = lines.pop()
+        complete = whole or bool(lines)
+        shown = len(readable(line))
+        if shown > left or not complete:
+            return (
+                _Tail(block[begin:])
+                if 2 * left < room_chars
+                else _with_end(line, block[begin:], left, complete)
+            )
+        begin, left = begin - len(line), left - shown
+    return _Tail(block[begin:])
+
+
+def _with_end(line: bytes, after: bytes, room: int, complete: bool) -> _Tail:
+    """Return a tail that begins within this line; where there is room, with its beginning."""
+    opening = line[: whole_characters(line[:_LINE_HEAD])] if complete and room > 4 * _LINE_HEAD else b""
+    room -= 2 * len(opening)
+    begin = max(len(opening), len(line) - room)
+    while begin < len(line) and line[begin] in _CONTINUATION and begin < len(line) - room + 3:
+        begin += 1
+    return _Tail(line[begin:] + after, opening, begin - len(opening) if opening else 0)
+
+
+def _raw_lines(block: bytes) -> list[bytes]:
+    lines = [line + b"\n" for line in block.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
 
 
 def _character_bytes(lead: int) -> int:
@@ -113,26 +215,13 @@ def _character_bytes(lead: int) -> int:
     return next((length for length, leads in _LEADS.items() if lead in leads), 1)
 
 
-def _tail(block: bytes) -> bytes:
-    """Cut a tail to where a line begins where that costs at most half, else a character."""
-    line_start = block.find(b"\n") + 1
-    if 0 < line_start <= len(block) // 2:
-        return block[line_start:]
-    skipped = 0
-    while skipped < min(3, len(block)) and block[skipped] in _CONTINUATION:
-        skipped += 1
-    return block[skipped:]
-
-
 def _lines(file: BinaryIO, begin: int, end: int) -> int:
     """Count the lines of which at least a byte lies between two offsets."""
-    file.seek(begin)
-    left, ends, last = end - begin, 0, b"\n"
-    while left > 0 and (piece := file.read(min(left, _PIECE_BYTES))):
-        ends += piece.count(b"\n")
-        last = piece[-1:]
-        left -= len(piece)
-    return ends + (last != b"\n")
+    index = LineIndex(file.fileno(), Path(file.name))
+    ends = index.lines_before(end) - index.lines_before(begin)
+    index.save()
+    file.seek(end - 1)
+    return ends + (file.read(1) != b"\n")
 
 
 def _note(name: str, begin: int, end: int, lines: int, job_id: str | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 
 _LONGEST_S: Final = 1e9
 
@@ -24,6 +25,7 @@ class Session:
         job_id: What its processes carry in their environment.
         given: The variables that the caller set; they hold secrets.
         deadline: When all its processes are ended, on the monotonic clock; None for never.
+        limits: What the script may use; installing for it has the same priority and cores.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class Session:
     job_id: str
     given: Mapping[str, str] = field(repr=False)
     deadline: float | None = None
+    limits: Limits | None = None
 
 
 def make_private(folder: Path) -> None:

@@ -47,8 +47,14 @@ class Uv:
         variables = child_environment(self.session.given, self.session.job_id, own=False)
         variables.update(_SETTINGS, **(env or {}))
         command = Command((find_uv(), *args), cwd or folder, variables)
+        session = self.session
         ending = run_child(
-            command, stdout=out, stderr=err, job_id=self.session.job_id, deadline=self.session.deadline
+            command,
+            stdout=out,
+            stderr=err,
+            job_id=session.job_id,
+            deadline=session.deadline,
+            limits=session.limits and session.limits.manners,
         )
         if ending.timed_out:
             raise LimitExceeded(

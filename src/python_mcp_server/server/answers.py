@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 
 class JobView(TypedDict):
-    """A job: its state, what it says of its progress, and its result or error once it has ended."""
+    """A job: its state, its progress, what it asks, and its result or error once it has ended."""
 
     id: str
     label: str
@@ -27,6 +27,7 @@ class JobView(TypedDict):
     result_note: NotRequired[str | None]
     progress: dict[str, Any] | None
     usage: dict[str, Any] | None
+    questions: NotRequired[list[dict[str, Any]]]
 
 
 class JobStatus(TypedDict):
@@ -51,6 +52,10 @@ class JobOutput(TypedDict):
     next_offset: int
     total_bytes: int
     eof: bool
+    first_line: NotRequired[int]
+    total_lines: NotRequired[int]
+    matches: NotRequired[int]
+    unfinished: NotRequired[str]
 
 
 class JobList(TypedDict):
@@ -67,6 +72,14 @@ class CancelledJob(TypedDict):
     job_id: str
     status: str
     message: str
+
+
+class AnsweredJob(TypedDict):
+    """Answer of py_answer_job: where the job stands now, and what it still asks."""
+
+    job_id: str
+    status: str
+    questions: NotRequired[list[dict[str, Any]]]
 
 
 class PrunedJobs(TypedDict):

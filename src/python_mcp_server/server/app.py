@@ -9,10 +9,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.request_state import RequestStateSecurity
 
 from python_mcp_server import __version__
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.server.answer_tool import AnswerTool
 from python_mcp_server.server.job_tools import JobTools
 from python_mcp_server.server.registry import make_tool
 from python_mcp_server.server.resources import JobResources
@@ -34,7 +36,8 @@ the same work a second time. With async_mode=True a call answers with its job_id
 
 py_job_status looks at a job once (progress, memory, CPU), py_job_output pages through what it printed, \
 py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one with all its processes. \
-Jobs and their results outlive this connection.
+Jobs and their results outlive this connection. A job whose status is input_required asks the user \
+something, and py_answer_job answers it.
 
 Use py_run_script_in_dir for code that works in a directory, py_run_script_with_dependencies for code \
 that needs packages, py_run_tests for a pytest suite, py_benchmark_script to measure time and memory, \
@@ -52,6 +55,7 @@ _SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]
     (saved.run_saved_script, "Run a saved script", _RUN),
     (saved.list_scripts, "List saved scripts", _READ),
 )
+_ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
 
 _log: Final = logging.getLogger(__name__)
@@ -83,8 +87,10 @@ def create_server(
         "title": "Python",
         "version": __version__,
         "instructions": INSTRUCTIONS,
+        "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
-    tools = [*_script_tools(manager), *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
+    job_tools = [*JobTools(manager).tools(), AnswerTool(manager).tool()]
+    tools = [*_script_tools(manager), *job_tools, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)

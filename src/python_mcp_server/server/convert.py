@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from python_mcp_server.errors import PythonMcpError, RemoteError
 from python_mcp_server.jobs.delivery import TRACE_HEADER
+from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.server.text import (
     infinities,
     message_of,
@@ -110,15 +111,13 @@ def _reason(error: Exception) -> str:
 
 
 def failure(exc: BaseException) -> CallToolResult:
-    """Return an error result: a sentence, and the end of the worker's traceback where there is one."""
+    """Return an error result: a sentence, and the worker's traceback, a long one cut in its middle."""
     if isinstance(exc, PythonMcpError):
         sentence, trace = message_of(exc), exc.traceback_text if isinstance(exc, RemoteError) else ""
     else:
         sentence, trace = named(exc), _trace_of(exc)
     trace = trace.rstrip()
-    if len(trace) > _TRACEBACK_CHARS:
-        trace = "[...]\n" + trace[-_TRACEBACK_CHARS:]
-    return error_result(f"{sentence}\n\n{trace}".rstrip())
+    return error_result(f"{sentence}\n\n{cut_middle(trace, _TRACEBACK_CHARS)}".rstrip())
 
 
 def _trace_of(exc: BaseException) -> str:

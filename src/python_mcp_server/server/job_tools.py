@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
@@ -11,10 +13,12 @@ from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.output import STREAMS, check_page
+from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.reading import Wanted
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.runner.lines import readable
 from python_mcp_server.server.answers import (
     CancelledJob,
     JobList,
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
+_NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
 StateName = Annotated[str | None, Field(json_schema_extra={"enum": [*_STATES, None]})]
@@ -80,16 +85,17 @@ class JobTools:
     async def _news(self, job_id: str, stream: str) -> str:
         page = await self._manager.output(job_id, stream, self._read.get((job_id, stream), 0))
         self._read[job_id, stream] = page.next_offset
-        return page.text
+        return readable(page.text.encode())
 
     async def wait_job(
         self, job_id: str, timeout_seconds: float = 20.0, ctx: Context[Any, Any] | None = None
     ) -> WaitedJob:
-        """Wait until a background job ends, or until the time is over, and return the job.
+        """Wait until a background job ends, asks something, or until the time is over, and return the job.
 
         This is the way to get the result of a call that answered with a job_id. When timed_out is true the
         job is still going on: call again, or do something else meanwhile. The job goes on in any case, also
-        when this call is cancelled.
+        when this call is cancelled. A job whose status is input_required lists its questions:
+        py_answer_job answers them.
 
         Args:
             job_id: The job's id.
@@ -103,34 +109,52 @@ class JobTools:
         async with ProgressFeed(ctx, age_s=age_s) as tell:
             while True:
                 left_s = max(0.0, deadline - time.monotonic())
-                job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S))
+                job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S), or_question=True)
                 tell(Notice(job.id, job.progress, job.usage, job.message))
                 if not timed_out or left_s <= _LOOK_S:
                     return {"job": _view(job), "timed_out": timed_out}
 
-    async def job_output(
-        self, job_id: str, stream: StreamName = "stdout", offset: int = 0, limit: int = 65536
+    async def job_output(  # noqa: PLR0917 - the parameters of a tool
+        self,
+        job_id: str,
+        stream: StreamName = "stdout",
+        offset: int = 0,
+        limit: int = 65536,
+        line: int | None = None,
+        pattern: str | None = None,
+        raw: bool = False,
+        wait_seconds: float = 0.0,
     ) -> JobOutput:
-        """Read what a job printed, page by page, while it runs and afterwards.
+        """Read what a job printed, while it runs and afterwards: page by page, from a line on, or only the
+        lines that match a pattern.
 
-        Results show only the head and the tail of long output; the whole text is here. Start at offset 0
-        and go on with next_offset; eof says that the job has ended and nothing more will come.
+        Results show only the head and the tail of long output; the whole text is here, in whole lines. Start
+        at offset 0 and go on with next_offset; eof says that the job has ended and nothing more will come.
+        offset=-2000 or line=-20 shows the end, line=31415 that very line, pattern="error|warning" only the
+        matching lines, each after its number. While the job runs, `unfinished` is the last line as far as it
+        is written; it comes again, in `text`, when it is whole.
 
         Args:
             job_id: The job's id.
             stream: "stdout" or "stderr"; of a py_run_tests job also "failures", the failures so far.
-            offset: The byte to start at.
+            offset: The byte to start at; below 0 it counts from the end.
             limit: The most bytes to return, 1 to 1048576.
+            line: The line to start at instead, the first is 1; below 0 it counts from the end.
+            pattern: A Python regular expression, such as "(?i)error"; searched for in each line, from offset
+                or line on.
+            raw: Also colours, and the earlier states of lines that were overwritten, such as progress bars.
+            wait_seconds: How long to wait for something new where there is nothing yet.
         """
-        check_page(stream, offset, limit)
+        wanted = Wanted(stream, offset, limit, line, pattern, raw)
+        wanted.check()
+        deadline = time.monotonic() + _waiting_time(wait_seconds, "wait_seconds")
         await find_job(self._manager, job_id)
-        page = await self._manager.output(job_id, stream, offset, limit)
-        return {
-            "text": page.text,
-            "next_offset": page.next_offset,
-            "total_bytes": page.total_bytes,
-            "eof": page.eof,
-        }
+        page = await self._manager.lines(job_id, wanted)
+        while not (page.text or page.eof) and (left_s := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, _NEWS_S))
+            page = await self._manager.lines(job_id, wanted)
+        told = {key: value for key, value in asdict(page).items() if value is not None}
+        return cast("JobOutput", told)
 
     async def list_jobs(self, status_filter: StateName = None, limit: int = 50) -> JobList:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
@@ -181,7 +205,7 @@ def _view(job: Job) -> JobView:
     return cast("JobView", whole(job.to_json()))
 
 
-def _waiting_time(seconds: float) -> float:
+def _waiting_time(seconds: float, name: str = "timeout_seconds") -> float:
     if not (math.isfinite(seconds) and seconds >= 0):
-        raise InvalidInput(f"timeout_seconds is {seconds:g}; it must be a number of seconds, 0 or more")
+        raise InvalidInput(f"{name} is {seconds:g}; it must be a number of seconds, 0 or more")
     return seconds

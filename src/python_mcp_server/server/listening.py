@@ -20,6 +20,7 @@ from mcp_types import INVALID_PARAMS, Notification, SubscriptionsAcknowledgedNot
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.server.offers import VERSIONS, require
+from python_mcp_server.server.rounds import can_elicit
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -63,7 +64,7 @@ class Listening:
         require(ctx)
         jobs = [job for task_id in wanted[:_MOST] if (job := await self._book.find(task_id)) is not None]
         session = _Session(ctx.session, [job.id for job in jobs])
-        stream = _Stream(self._book, session, ctx.request_id)
+        stream = _Stream(self._book, session, ctx.request_id, asks=can_elicit(ctx))
         telling = asyncio.create_task(stream.tell(jobs), name=f"tasks of subscription {ctx.request_id}")
         telling.add_done_callback(_log_failure)
         try:
@@ -120,8 +121,9 @@ class _Session:
 class _Stream:
     """Tells one client of its tasks."""
 
-    def __init__(self, book: TaskBook, session: _Session, request_id: Any) -> None:
+    def __init__(self, book: TaskBook, session: _Session, request_id: Any, *, asks: bool) -> None:
         self._book = book
+        self._asks = asks
         self._session = session
         self._request_id = request_id
 
@@ -135,7 +137,7 @@ class _Stream:
     async def _follow(self, task_id: str) -> None:
         told: dict[str, Any] | None = None
         while (job := await self._look(task_id)) is not None:
-            task = self._book.show(job)
+            task = self._book.show(job, asks=self._asks)
             news = {key: value for key, value in task.items() if key != "pollIntervalMs"}
             if news != told:
                 told = news

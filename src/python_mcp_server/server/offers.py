@@ -44,6 +44,11 @@ class Offer:
         self.job_id = ""
         self._finds = finds
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the client takes tasks."""
+        return self._finds is not None
+
     def take(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
         """Let the call become this job's task, where that can be."""
         if self._finds is not None and self._finds(manager):
@@ -88,14 +93,15 @@ def require(ctx: ServerRequestContext[Any, Any]) -> None:
         )
 
 
-def require_task(tool: str, ctx: ServerRequestContext[Any, Any]) -> None:
+def require_task(tool: str, ctx: ServerRequestContext[Any, Any] | None) -> None:
     """Refuse a call whose tool answers with nothing but a task, where there can be none.
 
     Raises:
         MCPError: The client did not declare the extension.
         InvalidInput: The server does not have it.
     """
-    require(ctx)
+    if ctx is not None:
+        require(ctx)
     if current() is None:
         raise InvalidInput(
             f"{tool} answers with a task, and this server makes none; "

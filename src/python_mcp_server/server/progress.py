@@ -56,6 +56,7 @@ class Feed:
         self._began = self._named - age_s
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._telling = self._over = False
         self._value: float | None = None
         self._job_id: str | None = None
         self._progress: JobProgress | None = None
@@ -78,12 +79,16 @@ class Feed:
     ) -> None:
         if self._task is None or self._send is None:
             return
+        self._over = True
+        if kind is not None or not self._telling:  # else a cancel would lose what is on its way
+            self._task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await asyncio.wait([self._task])
+                if kind is None and self._wake.is_set():
+                    await self._tell(self._send)
         self._task.cancel()
         await asyncio.wait([self._task])
-        if kind is None and self._wake.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_WORD_S):
-                    await self._tell(self._send)
 
     def _hear(self, notice: Notice) -> None:
         changed = notice.progress not in (None, self._progress) or notice.message not in (None, self._message)
@@ -99,19 +104,24 @@ class Feed:
 
     async def _forward(self, send: Send) -> None:
         try:
-            while True:
+            while not self._over:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, self._named + self._naming_s - time.monotonic())):
                         await self._wake.wait()
                 await self._tell(send)
-                await asyncio.sleep(self._interval_s)
+                if not self._over:
+                    await asyncio.sleep(self._interval_s)
         except Exception:  # noqa: BLE001  # the top of a task: nobody else would see it
             _log.exception("progress cannot be sent; the call itself goes on")
 
     async def _tell(self, send: Send) -> None:
         self._wake.clear()
         progress = self._progress
-        await send(self._next_value(), progress.total if progress else None, whole(self._text()))
+        self._telling = True
+        try:
+            await send(self._next_value(), progress.total if progress else None, whole(self._text()))
+        finally:
+            self._telling = False
 
     def _next_value(self) -> float:
         wanted = self._progress.current if self._progress else 0.0

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import ToolAnnotations
+from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import ValidationError
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.server.pictures import with_pictures
 from python_mcp_server.server.sdk import failure
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class SentenceTool(Tool):
         if (unknown := self._unknown(arguments)) is not None:
             return failure(unknown)
         try:
-            return await super().run(arguments, context, convert_result)
+            result = await super().run(arguments, context, convert_result)
+            return await with_pictures(result, self.name) if isinstance(result, CallToolResult) else result
         except ToolError as exc:
             if isinstance(exc.__cause__, PythonMcpError):
                 return failure(exc.__cause__)

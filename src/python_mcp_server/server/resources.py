@@ -187,7 +187,8 @@ class JobResources:
         """
         if address.stream is None:
             job = await self._manager.get(address.job_id)
-            return Sight((job.status, job.message, job.progress), over=job.status.terminal)
+            asked = tuple(question.key for question in job.open_questions)
+            return Sight((job.status, job.message, job.progress, asked), over=job.status.terminal)
         page = await self._manager.output(address.job_id, address.stream, sys.maxsize, 1)
         return Sight((page.total_bytes, page.eof), over=page.eof)
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -26,23 +28,28 @@ from mcp.server.mcpserver.utilities.func_metadata import (
 )
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
+from pydantic_core import core_schema
 
 from python_mcp_server.server import offers
 from python_mcp_server.server.cancel_reasons import CancelReasons
-from python_mcp_server.server.convert import convert, failure, restored
+from python_mcp_server.server.convert import convert, error_result, failure, restored
 from python_mcp_server.server.principals import current_principal
-from python_mcp_server.server.progress import Feed
+from python_mcp_server.server.progress import Feed, Send
+from python_mcp_server.server.rounds import Caller
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
+    from mcp.server.context import ServerRequestContext
     from mcp.server.lowlevel import Server
     from mcp.server.session import ServerSession
+    from pydantic_core import CoreSchema
 
     from python_mcp_server.jobs.manager import JobManager
 
 __all__ = [
+    "Caller",
     "Face",
     "JobHandle",
     "ProgressFeed",
@@ -51,6 +58,7 @@ __all__ = [
     "face",
     "failure",
     "low_level",
+    "request_of",
 ]
 
 AnyContext = Context[Any, Any]
@@ -133,7 +141,9 @@ class Face:
             raise exc if whole(said) is said else MCPError(exc.error.code, *whole(said))
         if isinstance(exc, ToolError | ResourceError):
             raise exc if whole(text := str(exc)) is text else ToolError(message_of(exc))
-        return failure(exc)
+        fastmcp = _fastmcp()
+        sentence = None if fastmcp is None else fastmcp.sentence_of(exc)
+        return failure(exc) if sentence is None else error_result(sentence)
 
     def require_task(self, tool: str, ctx: AnyContext) -> None:
         """Refuse a call that can be answered with a task only, where there can be none.
@@ -142,7 +152,7 @@ class Face:
             MCPError: The client did not declare the extension.
             InvalidInput: The server does not have it.
         """
-        offers.require_task(tool, ctx.request_context)
+        offers.require_task(tool, request_of(ctx))
 
     def offer_task(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
         """Let the Tasks extension, where there is one, put a task in the place of this answer."""
@@ -161,18 +171,31 @@ class Face:
 def face(fn: Callable[..., Any]) -> Face:
     """Return what the SDK shall see of `fn`. Called when it is decorated."""
     original = _resolved_signature(fn)
+    fastmcp = _fastmcp()
+    default = None if fastmcp is None else fastmcp.context_default()
     body_context = find_context_parameter(fn)
+    filled = body_context or (None if fastmcp is None else fastmcp.context_parameter(fn))
     metadata = _metadata(fn)
-    kept = [p for p in original.parameters.values() if p.kind not in _VARIADIC]
-    names = {p.name for p in kept}
-    added = [_keyword(name, *what) for name, what in _EXTRAS.items() if name not in names]
-    context_name = body_context or _free_name("mcp_context", names)
-    if body_context is None:
-        added.append(_keyword(context_name, AnyContext | None, None))
+    kept = {name: p for name, p in original.parameters.items() if p.kind not in _VARIADIC}
+    added = [_keyword(name, *what) for name, what in _EXTRAS.items() if name not in kept]
+    context_name = filled or _free_name("mcp_context", set(kept))
+    if filled is None:
+        added.append(_keyword(context_name, AnyContext | None, default))
+    elif body_context is not None and default is not None:
+        added.append(_keyword(context_name, kept.pop(body_context).annotation, default))
     signature = original.replace(
-        parameters=[*kept, *added], return_annotation=_return_annotation(fn, metadata)
+        parameters=[*kept.values(), *added], return_annotation=_return_annotation(fn, metadata)
     )
-    return Face(signature, _annotations(signature), context_name, body_context, metadata)
+    return Face(signature, _annotations(signature), context_name, filled, metadata)
+
+
+def _fastmcp() -> ModuleType | None:
+    """What FastMCP wants of us, in a program that has it loaded."""
+    if "fastmcp" not in sys.modules:
+        return None
+    from python_mcp_server.server import fastmcp
+
+    return fastmcp
 
 
 def _resolved_signature(fn: Callable[..., Any]) -> inspect.Signature:
@@ -209,11 +232,12 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
     class Output(RootModel[union]):  # "type": "object": without it tools/list fails for handshake-era clients
         model_config = config
 
-        @model_validator(mode="wrap")
         @classmethod
-        def as_it_is(cls, value: Any, _handler: object) -> Any:
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
             """Keep what `Face.answer` has validated: a second time, in JSON form, it may not pass."""
-            return cls.model_construct(value)
+            if source is not cls:  # FastMCP asks for the schema of the whole annotation
+                return handler.generate_schema(cls)
+            return core_schema.json_or_python_schema(handler(source), core_schema.any_schema())
 
     return Annotated[CallToolResult, Output]
 
@@ -232,10 +256,12 @@ class ProgressFeed(Feed):
     """
 
     def __init__(self, ctx: AnyContext | None, *, age_s: float = 0.0) -> None:
-        if ctx is not None:
-            _note_cancel_reasons(ctx)
-        wanted = ctx is not None and _wants_progress(ctx)
-        super().__init__(ctx.report_progress if ctx is not None and wanted else None, age_s=age_s)
+        send: Send | None = None
+        if ctx is not None and (request := request_of(ctx)) is not None:
+            channel = _channel(request)
+            _note_cancel_reasons(channel)
+            send = ctx.report_progress if _wants_progress(request, channel) else None
+        super().__init__(send, age_s=age_s)
 
 
 def cancel_cause(ctx: AnyContext) -> str:
@@ -245,28 +271,35 @@ def cancel_cause(ctx: AnyContext) -> str:
         "timeout" where the client's cancel spoke of one, "user" for any other cancel of the client,
         "dropped" where it sent none: its connection is gone, or the server is leaving.
     """
-    channel = _channel(ctx)
+    request = request_of(ctx)
+    channel = _channel(request)
     asked = getattr(channel, "cancel_requested", None)
     if asked is None or not asked.is_set():
         return "dropped"
     reasons = getattr(_dispatcher(channel), "_on_notify_intercept", None)
-    if not isinstance(reasons, CancelReasons):
+    if not isinstance(reasons, CancelReasons) or request is None:
         return "user"
-    return "timeout" if _TIME_OUT.search(reasons.reason(ctx.request_context.request_id)) else "user"
+    return "timeout" if _TIME_OUT.search(reasons.reason(request.request_id)) else "user"
 
 
-def _note_cancel_reasons(ctx: AnyContext) -> None:
+def request_of(ctx: Any) -> ServerRequestContext[Any, Any] | None:
+    """Return the request behind the SDK's `Context`, or behind FastMCP's; None outside of a request."""
+    found: Any = None if ctx is None else ctx.request_context
+    return getattr(found, "_srctx", found)
+
+
+def _note_cancel_reasons(channel: Any) -> None:
     """Listen to the connection's cancel notifications: the SDK drops their reasons.
 
     The intercept is called before the cancelled task wakes, on every transport.
     """
-    dispatcher = _dispatcher(_channel(ctx))
+    dispatcher = _dispatcher(channel)
     if dispatcher is not None and getattr(dispatcher, "_on_notify_intercept", ...) is None:
         dispatcher._on_notify_intercept = CancelReasons()  # noqa: SLF001
 
 
-def _channel(ctx: AnyContext) -> Any:
-    channel = getattr(ctx.request_context.session, "_request_outbound", None)
+def _channel(request: ServerRequestContext[Any, Any] | None) -> Any:
+    channel = getattr(getattr(request, "session", None), "_request_outbound", None)
     return getattr(channel, "_inner", channel)
 
 
@@ -274,10 +307,10 @@ def _dispatcher(channel: Any) -> Any:
     return getattr(channel, "_dispatcher", None)
 
 
-def _wants_progress(ctx: AnyContext) -> bool:
-    if "progress_token" in (ctx.request_context.meta or {}):
+def _wants_progress(request: ServerRequestContext[Any, Any], channel: Any) -> bool:
+    if "progress_token" in (request.meta or {}):
         return True
-    return getattr(_channel(ctx), "_on_progress", None) is not None  # a client in the same process
+    return getattr(channel, "_on_progress", None) is not None  # a client in the same process
 
 
 def low_level(server: MCPServer[Any]) -> Server[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from python_mcp_server import functions
 from python_mcp_server.errors import JobNotFound
 from python_mcp_server.server.principals import find_job
+from python_mcp_server.server.rounds import requests_of
 from python_mcp_server.server.task_wire import detailed
 
 if TYPE_CHECKING:
@@ -38,10 +39,16 @@ class TaskBook:
         except JobNotFound:
             return None
 
-    def show(self, job: Job) -> dict[str, Any]:
-        """Return the task as `tasks/get` shows it, less the type of the result."""
-        face = cast("Face | None", self.manager.tools.get(job.tool))
-        return detailed(job, face)
+    def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
+        """Return the task as `tasks/get` shows it, less the type of the result.
+
+        Args:
+            job: The job.
+            asks: Whether its questions are shown: a client that cannot show a form gets none.
+        """
+        known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
+        face = cast("Face | None", known.get(job.tool))
+        return detailed(job, face, requests_of(job.open_questions) if asks else None)
 
     def runs_here(self, job: Job) -> bool:
         """Whether this process has the job in hand, so that a look at it costs nothing."""

@@ -85,6 +85,8 @@ def _message(job: Job) -> str | None:
         said = (job.rpc_error or {}).get("message") or (job.error or job.error_kind or "").partition("\n")[0]
     elif job.status.terminal:
         return None
+    elif job.open_questions and job.ending is None:
+        said = "; ".join(question.message for question in job.open_questions)
     elif job.ending is not None:
         said = "being cancelled" if job.ending == JobState.CANCELLED else "being ended at its limit"
     else:

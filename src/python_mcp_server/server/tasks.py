@@ -18,10 +18,14 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, RequestParams
 
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.server.listening import Listening
 from python_mcp_server.server.offers import IDENTIFIER, VERSIONS, Offer, declared, offering, require
+from python_mcp_server.server.pictures import add_pictures
+from python_mcp_server.server.rounds import answers_of, can_elicit
 from python_mcp_server.server.task_book import TaskBook
 from python_mcp_server.server.task_wire import COMPLETE, summary
+from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
+    from python_mcp_server.server.fastmcp_extension import FastMCPExtension
 
 _log: Final = logging.getLogger(__name__)
 
@@ -56,6 +61,10 @@ class TasksExtension(Extension):
         tasks = TasksExtension()
         MCPServer("numbers", extensions=[tasks], middleware=[tasks.listening])
 
+    A FastMCP server takes it in a form of its own, without notifications:
+
+        FastMCP("numbers").add_extension(TasksExtension().for_fastmcp())
+
     Attributes:
         identifier: The extension's name on the wire.
         listening: Middleware that serves `subscriptions/listen` with `taskIds`.
@@ -72,6 +81,16 @@ class TasksExtension(Extension):
         self._book = TaskBook(manager)
         self._cancelling: dict[str, asyncio.Task[Job]] = {}
         self.listening = Listening(self._book)
+
+    def for_fastmcp(self) -> FastMCPExtension:
+        """Return it as a FastMCP server takes it.
+
+        Raises:
+            ImportError: FastMCP is not installed.
+        """
+        from python_mcp_server.server.fastmcp_extension import FastMCPExtension
+
+        return FastMCPExtension(self)
 
     def methods(self) -> Sequence[MethodBinding]:
         """Return `tasks/get`, `tasks/update` and `tasks/cancel`."""
@@ -97,10 +116,18 @@ class TasksExtension(Extension):
         return result if job is None else {"resultType": "task"} | summary(job)
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:
-        return COMPLETE | self._book.show(await self._job(ctx, params.task_id))
+        job = await self._job(ctx, params.task_id)
+        task = self._book.show(job, asks=can_elicit(ctx))
+        await add_pictures(task.get("result"), job.tool)
+        return COMPLETE | task
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> dict[str, Any]:
-        await self._job(ctx, params.task_id)
+        job = await self._job(ctx, params.task_id)
+        try:
+            answers = answers_of(params.input_responses, job.open_questions)
+            await self._book.manager.answer(job.id, answers, lenient=True)
+        except InvalidInput as error:
+            raise MCPError(INVALID_PARAMS, whole(str(error))) from error
         return dict(COMPLETE)
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:

@@ -137,12 +137,16 @@ def remove_file(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all in it. One that is not there, or goes meanwhile, is no error."""
+    """Remove a directory with all in it. One that is not there, or goes meanwhile, is no error; what comes
+    meanwhile, such as a reader's index, goes too."""
     import shutil  # costs 5 ms, and a worker seldom removes anything
 
     for _ in range(_TRIES - 1):
-        with suppress(FileNotFoundError):
+        try:
             shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                raise
         if not os.path.lexists(path):
             return
     shutil.rmtree(path)

@@ -152,7 +152,7 @@ class FileJobStore(JobStore):
     def live(self) -> tuple[Job, ...]:
         """Return the jobs that are not terminal, oldest first."""
         with explained(self._layout.home, "look at the live jobs"):
-            found = [stored.job for stored in self._records.newest_first(LIVE)]
+            found = [stored.job for stored in self._records.live()]
         return tuple(job for job in reversed(found) if not job.status.terminal)
 
     def prune(

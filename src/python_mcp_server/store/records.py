@@ -40,6 +40,7 @@ class Records:
         self._layout = layout
         self._locks = locks
         self._fsync = fsync
+        self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
     def key(self, job_id: str) -> str | None:
         """Return the key of an id, or None where no job can have it."""
@@ -198,6 +199,32 @@ class Records:
         for key, tree in self._names(*trees):
             if (stored := self._listed(key, tree)) is not None:
                 yield key, stored
+
+    def live(self) -> Iterator[Stored]:
+        """Yield what stands in the live tree, newest first. Whoever waits in a line looks again and
+        again: a record that is the same as at the last look is not decoded again."""
+        seen, before = dict[str, tuple[bytes, Stored]](), self._seen_live
+        for key, tree in self._names(LIVE):
+            entry = None if self._ended(key) else self._live_one(key, before.get(key))
+            if entry is not None:
+                seen[key] = entry
+            stored = entry[1] if entry is not None else self._listed(key, tree)
+            if stored is not None:
+                yield stored
+        self._seen_live = seen
+
+    def _live_one(self, key: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
+        """Return a record as it lies in the live tree; None where it must be looked at with care."""
+        try:
+            data = read_file(self._layout.record(LIVE, key))
+            if data is None or (known is not None and known[0] == data):
+                return None if data is None else known
+            return data, decode(data, key, LIVE)
+        except (Unreadable, StoreError, OSError):
+            return None
+
+    def _ended(self, key: str) -> bool:
+        return any(os.path.lexists(self._layout.record(tree, key)) for tree in TERMINAL)
 
     def _names(self, *trees: str) -> Iterator[tuple[str, str]]:
         last = ""

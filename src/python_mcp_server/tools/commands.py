@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.environ import child_environment, given_variables
 from python_mcp_server.tools.results import CommandResult
@@ -10,7 +13,11 @@ from python_mcp_server.tools.running import existing_directory, script_call
 
 
 def run_command(
-    argv: list[str], cwd: str, timeout_seconds: float = 0, env_vars: dict[str, str] | None = None
+    argv: list[str],
+    cwd: str,
+    timeout_seconds: float = 0,
+    env_vars: dict[str, str] | None = None,
+    limits: dict[str, Any] | None = None,
 ) -> CommandResult:
     """Run a program to its end and return its output and exit code.
 
@@ -19,6 +26,7 @@ def run_command(
         cwd: Its working directory; it must exist.
         timeout_seconds: After this long it and everything it started are killed. 0 means no limit.
         env_vars: Environment variables on top of the present ones. They are not stored.
+        limits: The fields of `Limits` by name: what it may use besides.
 
     Raises:
         InvalidInput: There is no program, or no such directory.
@@ -28,6 +36,7 @@ def run_command(
         raise InvalidInput("argv is empty; give a program and its arguments")
     folder = existing_directory(cwd)
     given = given_variables(env_vars, None, folder)
-    with script_call(timeout_seconds, given) as call:
-        env = child_environment(given, call.session.job_id, own=False)
+    bounds = Limits.given(**(limits or {}))
+    with script_call(timeout_seconds, given, bounds) as call:
+        env = child_environment(given, call.session.job_id, own=False, limits=bounds)
         return call.run_command(Command(tuple(argv), folder, env))

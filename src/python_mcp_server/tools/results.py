@@ -36,6 +36,24 @@ class CommandResult(TypedDict):
     job_id: NotRequired[str]
 
 
+class ShownPicture(TypedDict):
+    """A picture that a script showed or saved.
+
+    Attributes:
+        path: The file.
+        mime_type: Such as "image/png".
+        size_bytes: Its size.
+        attached: Whether it comes with this result as an image; the others can be read from their files.
+        preview: The smaller copy that is attached in its place, of a large figure.
+    """
+
+    path: str
+    mime_type: str
+    size_bytes: int
+    attached: bool
+    preview: NotRequired[str]
+
+
 class ScriptResult(CommandResult):
     """How a script ended.
 
@@ -45,12 +63,17 @@ class ScriptResult(CommandResult):
         strategy_detail: Which interpreter that was.
         install_seconds: How long preparing its environment took, where there was anything to do.
         working_directory: Where its files lie, where it left any in a directory made for this call.
+        pictures: The matplotlib figures that it showed or left open, then the image files that it saved
+            in its working directory.
+        pictures_left_out: How many more there are.
     """
 
     execution_strategy: Literal["uv-run", "system-python"]
     strategy_detail: NotRequired[str]
     install_seconds: NotRequired[float]
     working_directory: NotRequired[str]
+    pictures: NotRequired[list[ShownPicture]]
+    pictures_left_out: NotRequired[int]
 
 
 class DependencyResult(ScriptResult):
@@ -65,23 +88,6 @@ class DependencyResult(ScriptResult):
     python_version_used: str
 
 
-class BenchmarkResult(DependencyResult):
-    """How a script ended, and what it used.
-
-    Attributes:
-        wall_time_seconds: From its start to its end.
-        cpu_time_seconds: User and system time of the script and of everything it started and
-            waited for, from the kernel's accounting.
-        peak_rss_mb: The largest memory of all its processes together, in MB of 10^6 bytes.
-        peak_rss_source: "sampled", or "kernel" where the kernel's peak of one process is larger.
-    """
-
-    wall_time_seconds: float
-    cpu_time_seconds: float
-    peak_rss_mb: float
-    peak_rss_source: Literal["sampled", "kernel"]
-
-
 class SaveResult(TypedDict):
     """What became of a script that was to be saved.
 
@@ -89,11 +95,35 @@ class SaveResult(TypedDict):
         written: Whether it was written.
         path: Its file.
         message: A sentence on what was done, or why not.
+        version: The number of the version that it is now; `py_run_saved_script` runs earlier ones too.
     """
 
     written: bool
     path: str
     message: str
+    version: NotRequired[int]
+
+
+class ScriptArgument(TypedDict):
+    """An argument of a script's command line, as the script's own text says it.
+
+    Attributes:
+        names: Such as ["-y", "--year"], or the one name of a positional argument.
+        help, type, default, choices, nargs, required, action, metavar: What `add_argument` was given, as
+            it is written there.
+        command: The subcommand that it belongs to.
+    """
+
+    names: list[str]
+    help: NotRequired[str]
+    type: NotRequired[str]
+    default: NotRequired[str]
+    choices: NotRequired[str]
+    nargs: NotRequired[str]
+    required: NotRequired[str]
+    action: NotRequired[str]
+    metavar: NotRequired[str]
+    command: NotRequired[str]
 
 
 class SavedScript(TypedDict):
@@ -102,8 +132,12 @@ class SavedScript(TypedDict):
     Attributes:
         name: What `py_run_saved_script` takes.
         path: Its file.
-        docstring: The first paragraph of its docstring; empty where it has none.
+        docstring: The first paragraph of its docstring, else what its argparse parser says of it; empty
+            where it says nothing.
         header: Its PEP 723 header, `{"requires-python", "dependencies"}`; null where it has none.
+        arguments: What its argparse parser takes, where it has one.
+        version: Which of its versions it is; not there where it was edited by hand.
+        versions: The numbers of those that can be run, oldest first.
         problem: What is wrong with it, where it cannot be read or understood.
     """
 
@@ -111,6 +145,9 @@ class SavedScript(TypedDict):
     path: str
     docstring: str
     header: dict[str, Any] | None
+    arguments: NotRequired[list[ScriptArgument]]
+    version: NotRequired[int]
+    versions: NotRequired[list[int]]
     problem: NotRequired[str]
 
 

@@ -6,24 +6,33 @@ import errno
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from python_mcp_server.context import JobContext, current_job, report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
+from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import new_job_id
 from python_mcp_server.runner.child import Command, Ending, Watch, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.inline import write_script
+from python_mcp_server.runner.limits import check_here
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
+from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
 from python_mcp_server.runner.session import Session, deadline_after
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
+from python_mcp_server.tools.pictures import add_pictures
 from python_mcp_server.tools.results import CommandResult, ScriptResult
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_LAST_WORDS_CHARS = 4000
+"""What the error of a run that was ended at a limit shows of each stream; guessed: a screen."""
+
+_MOST_CHARS = 1_000_000
 _KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
@@ -37,6 +46,29 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A script with all that it needs to be run, once or often."""
+
+    session: Session
+    interpreter: Interpreter
+    script: Script
+    args: tuple[str, ...]
+    cwd: Path
+    figures: Path | None = None
+
+    @property
+    def command(self) -> Command:
+        """What to start."""
+        command = command_for(self.interpreter, self.script, self.args, self.cwd, self.session)
+        if self.figures is None:
+            return command
+        return replace(command, env=with_backend(command.env, self.session.given, self.figures, self.cwd))
+
+
+Start = Callable[[Prepared], Ending]
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptCall:
     """One call of a script tool, within its folder.
 
@@ -44,11 +76,13 @@ class ScriptCall:
         session: Its folder, limit and variables.
         job: The job that it is; None when it is called outside of one.
         output_chars: How much of each stream the result shows.
+        with_pictures: Whether it tells of the pictures that the script makes.
     """
 
     session: Session
     job: JobContext | None
     output_chars: int
+    with_pictures: bool = False
 
     def run(
         self,
@@ -56,11 +90,18 @@ class ScriptCall:
         cwd: Path,
         args: Sequence[str] | None,
         choose: Callable[[Uv], Interpreter],
+        start: Start | None = None,
+        *,
         watch: Watch | None = None,
     ) -> Finished:
-        """Prepare the interpreter, run the script with it, and return how that ended."""
+        """Prepare the interpreter, run the script with it, and return how that ended.
+
+        `start` does the running where it is more than once; its output goes where that of one run goes.
+        `watch` is that of `run_child`, for one run.
+        """
         check_arguments(args)
         starts = {name: size_of(path) for name, path in self._streams.items()}
+        since_ns = time.time_ns()
         try:
             interpreter = choose(Uv(self.session))
         except LimitExceeded as late:
@@ -68,7 +109,9 @@ class ScriptCall:
         else:
             if interpreter.install_s is not None:
                 report_progress(1, None, "running")
-            ending = self._run(command_for(interpreter, script, args, cwd, self.session), watch)
+            figures = self.session.folder / "pictures" if self.with_pictures else None
+            prepared = Prepared(self.session, interpreter, script, tuple(args or ()), cwd, figures)
+            ending = self._run(lambda: start(prepared) if start else self._child(prepared.command, watch))
         result: ScriptResult = {
             **self._result(starts, ending),
             "execution_strategy": interpreter.strategy,
@@ -76,22 +119,58 @@ class ScriptCall:
         }
         if interpreter.install_s is not None:
             result["install_seconds"] = round(interpreter.install_s, 6)
+        if self.with_pictures:
+            self._add_pictures(result, cwd, since_ns)
         return Finished(result, interpreter, ending)
 
     def run_command(self, command: Command) -> CommandResult:
         """Run a command that needs no interpreter of ours, and return how that ended."""
         starts = {name: size_of(path) for name, path in self._streams.items()}
-        return self._result(starts, self._run(command, None))
+        return self._result(starts, self._run(lambda: self._child(command)))
+
+    def _add_pictures(self, result: ScriptResult, cwd: Path, since_ns: int) -> None:
+        """Let the result tell of pictures; figures outside of a job go with their folder."""
+        shown = [] if self.job is None else shown_in(self.session.folder / "pictures")
+        if shown and self.job is not None:
+            self.job.keep_record()
+        add_pictures(result, [*shown, *saved_in(cwd, since_ns)], Settings.from_environ())
 
     @property
     def _streams(self) -> dict[str, Path]:
         return {name: self.session.folder / name for name in ("stdout", "stderr")}
 
-    def _run(self, command: Command, watch: Watch | None) -> Ending:
+    def _child(self, command: Command, watch: Watch | None = None) -> Ending:
         session = self.session
         return run_child(
-            command, **self._streams, job_id=session.job_id, deadline=session.deadline, watch=watch
+            command,
+            stdout=self._streams["stdout"],
+            stderr=self._streams["stderr"],
+            job_id=session.job_id,
+            deadline=session.deadline,
+            watch=watch,
+            limits=session.limits,
         )
+
+    def _run(self, work: Callable[[], Ending]) -> Ending:
+        """Do it, and raise where that ended at a limit."""
+        starts = {name: size_of(path) for name, path in self._streams.items()}
+        ending = work()
+        if ending.breach is not None:
+            raise self._at_limit(ending.breach, starts)
+        return ending
+
+    def _at_limit(self, breach: Breach, starts: dict[str, int]) -> LimitExceeded:
+        """Return the error of a run that was ended at a limit, with the last of its output."""
+        job_id = None
+        if self.job is not None:
+            self.job.keep_record()
+            job_id = self.job.id
+        text = breach.sentence
+        for name, path in self._streams.items():
+            shown = excerpt(path, start=starts[name], limit_chars=_LAST_WORDS_CHARS, job_id=job_id).text
+            if shown.strip():
+                text += f"\n\nIts {name} until then:\n{shown.rstrip()}"
+        return LimitExceeded(text if job_id is None else f"{text}\n\n(job {job_id})", breach.kind)
 
     def _result(self, starts: dict[str, int], ending: Ending) -> CommandResult:
         if ending.timed_out:
@@ -118,28 +197,40 @@ class ScriptCall:
 
 
 @contextmanager
-def script_call(timeout_seconds: float, given: dict[str, str]) -> Generator[ScriptCall]:
+def script_call(
+    timeout_seconds: float,
+    given: dict[str, str],
+    limits: Limits | None = None,
+    output_chars: int | None = None,
+    *,
+    with_pictures: bool = False,
+) -> Generator[ScriptCall]:
     """Open a call in its job's folder; outside a job, in a private directory that goes with it.
 
     Raises:
-        InvalidInput: The time limit is none.
+        InvalidInput: The time limit is none, or this machine cannot give what the limits say, or
+            `output_chars` is out of bounds.
         StoreError: A file of the call cannot be written.
     """
     deadline = deadline_after(timeout_seconds)
+    check_here(limits)
     settings = Settings.from_environ()
+    chars = settings.output_chars if output_chars is None else output_chars
+    if not 0 <= chars <= _MOST_CHARS:
+        raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_CHARS}")
     job = current_job()
     if job is not None:
-        session = Session(job.folder, settings.home, job.id, given, deadline)
+        session = Session(job.folder, settings.home, job.id, given, deadline, limits)
         with stored(job.folder, settings.home):
-            yield ScriptCall(session, job, settings.output_chars)
+            yield ScriptCall(session, job, chars, with_pictures)
         return
     from tempfile import mkdtemp
 
     folder = Path(mkdtemp(prefix="python-mcp-"))
     try:
-        session = Session(folder, settings.home, new_job_id(), given, deadline)
+        session = Session(folder, settings.home, new_job_id(), given, deadline, limits)
         with stored(folder, settings.home):
-            yield ScriptCall(session, None, settings.output_chars)
+            yield ScriptCall(session, None, chars, with_pictures)
     finally:
         shutil.rmtree(folder)
 

@@ -4,73 +4,80 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
-import re
 from pathlib import Path
-from typing import Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
 from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.metadata import parse_header, with_header
-from python_mcp_server.runner.session import make_private
 from python_mcp_server.runner.uv import Uv
-from python_mcp_server.settings import Settings
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
-from python_mcp_server.tools.running import script_call, source_of, stored
-
-_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
-_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
-_NAME_BYTES: Final = 200
+from python_mcp_server.tools.running import script_call, source_of
+from python_mcp_server.tools.saved_files import Place, place_of, present_version, version_file, versions
+from python_mcp_server.tools.script_arguments import arguments_of, description_of
 
 
-def save_script(
+def save_script(  # noqa: PLR0917 - the parameters of a tool
     script_name: str,
     source: str,
     dependencies: list[str] | None = None,
     requires_python: str | None = None,
     overwrite: bool = False,
+    directory: str | None = None,
 ) -> SaveResult:
     """Save a Python script under a name, to run it again with py_run_saved_script.
 
     Use this for code that will be needed more than once. The packages it needs are written into the
-    script itself, as a PEP 723 header. py_list_scripts shows what is saved.
+    script itself, as a PEP 723 header. What it replaces is kept as an earlier version.
+    py_list_scripts shows what is saved.
 
     Args:
         script_name: A plain file name such as "report" or "report.py"; no directories.
-        source: The script's code. A docstring at its top is what py_list_scripts shows.
+        source: The script's code. py_list_scripts shows the docstring at its top, and the arguments
+            that it gives to argparse.
         dependencies: Packages that it needs, each such as "numpy" or "pandas>=2"; they are merged
             into its header.
         requires_python: A version specifier such as ">=3.11".
         overwrite: Whether a script of this name may be replaced; else it stays, and `written` is
             false.
+        directory: A project's directory, to save it in the project's own `scripts`. Unset: among the
+            user's scripts, which are there in every directory.
     """
-    path = _path(script_name)
+    place = place_of(directory)
+    path = place.file(script_name)
     text = with_header(source, dependencies, requires_python)
     if path.is_dir():
         raise InvalidInput(f"script_name is {script_name!r}, but {path} is a directory; choose another name")
-    with stored(path.parent):
-        make_private(path.parent)
-        written = _write(path, text, overwrite=overwrite)
-    if not written:
+    version = place.save(path, text, overwrite=overwrite)
+    if version is None:
         message = (
             f"a script named {path.stem!r} exists already; choose another name, or set overwrite to true"
         )
         return SaveResult(written=False, path=str(path), message=message)
-    return SaveResult(written=True, path=str(path), message=f"saved as {path.stem!r}{_warning(text)}")
+    message = f"saved as {path.stem!r}{_warning(text)}"
+    return SaveResult(written=True, path=str(path), message=message, version=version)
 
 
-def run_saved_script(
+def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     script_name: str,
     args: list[str] | None = None,
     timeout_seconds: float = 300,
     env_vars: dict[str, str] | None = None,
     env_file: str | None = None,
+    memory_limit_mb: float | None = None,
+    cpu_time_limit_seconds: float | None = None,
+    nice: int | None = None,
+    cpus: int | list[int] | None = None,
+    output_chars: int | None = None,
+    version: int | None = None,
+    directory: str | None = None,
 ) -> ScriptResult:
     """Run a script that was saved with py_save_script, with the packages of its header.
 
-    Use py_list_scripts to see which there are. It runs as py_run_script_in_dir would run it, in the
-    directory of the saved scripts, so saved scripts can import each other.
+    Use py_list_scripts to see which there are, and which arguments they take. It runs as
+    py_run_script_in_dir would run it, in the directory of the saved scripts, so saved scripts can import
+    each other.
 
     Args:
         script_name: The name it was saved under, with or without ".py".
@@ -79,82 +86,70 @@ def run_saved_script(
             so far is kept, and stderr ends with `[TIMEOUT]`. Covers installing too. 0 means no
             limit.
         env_vars: Environment variables of the script, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to the directory of
-            the saved scripts. Unset: the `.env` beside the saved scripts, where there is one.
+        env_file: A file of variables (`NAME=value` lines), absolute or relative to the directory in which
+            it runs. Unset: the `.env` in that directory, where there is one.
+        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
+            killed, and the call fails with the peak and the last of the output. Unset: no limit.
+        cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
+        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
+            that many threads.
+        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
+            the server's setting, 20000. All of it can be read with py_job_output.
+        version: An earlier version, by its number. Unset: the script as it is now.
+        directory: The project in whose `scripts` it was saved; it then runs in this directory.
     """
-    path = _path(script_name)
-    if not path.is_file():
-        raise InvalidInput(f"no script named {script_name!r} is saved; {_known(path.parent)}")
-    header = parse_header(source_of(path, None))
-    given = given_variables(env_vars, env_file, path.parent, fallback=path.parent / ".env")
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )
+    place = place_of(directory)
+    script = _script(place, script_name, version)
+    header = parse_header(source_of(script.path, None))
+    given = given_variables(env_vars, env_file, place.directory, fallback=place.directory / ".env")
 
     def choose(uv: Uv) -> Interpreter:
-        return interpreter_in_directory(uv, path.parent, header, use_uv=True, python_version=None)
+        return interpreter_in_directory(uv, place.directory, header, use_uv=True, python_version=None)
 
-    with script_call(timeout_seconds, given) as call:
-        return call.run(Script(path), path.parent, args, choose).result
+    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
+        return call.run(script, place.directory, args, choose).result
 
 
-def list_scripts() -> ScriptList:
-    """List the saved scripts: name, path, what the docstring says, and the packages each needs.
+def list_scripts(directory: str | None = None) -> ScriptList:
+    """List the saved scripts: name, path, what the docstring says, the arguments and packages of each.
 
     Use this before py_run_saved_script, or to see whether code was saved before.
+
+    Args:
+        directory: A project's directory, to list what is saved in its own `scripts`. Unset: the user's
+            scripts.
     """
-    folder = Settings.from_environ().scripts
-    return ScriptList(scripts=[_describe(path) for path in _saved(folder)])
+    return ScriptList(scripts=[_describe(path) for path in place_of(directory).files()])
 
 
-def _path(script_name: str) -> Path:
-    """Return the file of a name that cannot leave the directory of saved scripts."""
-    stem = script_name.removesuffix(".py")
-    wrong = (
-        not stem.strip()
-        or stem.startswith((".", "-", " "))
-        or stem.endswith((".", " "))
-        or ".." in script_name
-        or _FORBIDDEN.search(stem)
-        or _RESERVED.match(stem.partition(".")[0])
-        or len(stem.encode("utf-8", errors="replace")) > _NAME_BYTES
-    )
-    if wrong:
-        raise InvalidInput(
-            f"script_name {script_name!r} is no plain file name; write one such as 'report', no directories"
-        )
-    return Settings.from_environ().scripts / f"{stem}.py"
-
-
-def _write(path: Path, text: str, *, overwrite: bool) -> bool:
-    """Write a file at once or not at all; return False where there is one that must stay."""
-    partial = path.with_name(f".{os.getpid()}-{os.urandom(8).hex()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        if overwrite:
-            partial.replace(path)
-        else:
-            os.link(partial, path)  # fails where there is one, even one that came this instant
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink(missing_ok=True)
-    return True
+def _script(place: Place, script_name: str, version: int | None) -> Script:
+    """Return a saved script, or a version of it, which runs as if it were the script."""
+    path = place.file(script_name)
+    if version is None:
+        if not path.is_file():
+            raise InvalidInput(f"no script named {script_name!r} is saved; {_known(place)}")
+        return Script(path)
+    known = versions(path)
+    if version not in known:
+        there = f"there are {', '.join(map(str, known))}" if known else "it has none"
+        raise InvalidInput(f"script {script_name!r} has no version {version}; {there}")
+    return Script(version_file(path, version), place.folder)
 
 
 def _warning(source: str) -> str:
     try:
         ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         return f"; it will not run as it is: {error}"
     return ""
 
 
-def _saved(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.py") if not path.name.startswith(".") and path.is_file())
-
-
-def _known(folder: Path) -> str:
-    names = [path.stem for path in _saved(folder)]
+def _known(place: Place) -> str:
+    names = [path.stem for path in place.files()]
     return f"there are {', '.join(names[:20])}" if names else "none is saved yet"
 
 
@@ -163,24 +158,33 @@ def _describe(path: Path) -> SavedScript:
     described = SavedScript(name=name, path=shown, docstring="", header=None)
     problems = [] if shown == str(path) else ["the name of its file is not UTF-8; rename it"]
     try:
-        source = source_of(path, None)
+        data = path.read_bytes()
     except OSError as error:
         described["problem"] = f"it cannot be read: {error.strerror}"
         return described
-    try:
-        described["docstring"] = _first_paragraph(source)
-    except (SyntaxError, ValueError) as error:
-        problems.append(str(error))
-    try:
-        header = parse_header(source)
-        described["header"] = header.to_json() if header else None
-    except InvalidInput as error:
-        problems.append(str(error))
+    source = data.decode("utf-8", errors="replace")
+    for add in (_add_text, _add_header):
+        try:
+            add(described, source)
+        except (SyntaxError, ValueError, RecursionError) as error:
+            problems.append(str(error))
+    if known := versions(path):
+        described["versions"] = known
+        if (version := present_version(path, data)) is not None:
+            described["version"] = version
     if problems:
         described["problem"] = "; ".join(problems)
     return described
 
 
-def _first_paragraph(source: str) -> str:
-    text = ast.get_docstring(ast.parse(source)) or ""
-    return " ".join(inspect.cleandoc(text).partition("\n\n")[0].split())
+def _add_text(described: SavedScript, source: str) -> None:
+    tree = ast.parse(source)
+    paragraph = inspect.cleandoc(ast.get_docstring(tree) or "").partition("\n\n")[0]
+    described["docstring"] = " ".join(paragraph.split()) or description_of(tree)
+    if arguments := arguments_of(tree):
+        described["arguments"] = arguments
+
+
+def _add_header(described: SavedScript, source: str) -> None:
+    header = parse_header(source)
+    described["header"] = header.to_json() if header else None

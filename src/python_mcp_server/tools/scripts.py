@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from python_mcp_server.runner.child import Watch
+from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory, interpreter_with
 from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.metadata import Header, merge, parse_header
@@ -16,6 +16,7 @@ from python_mcp_server.tools.results import DependencyResult, ScriptResult
 from python_mcp_server.tools.running import (
     Finished,
     ScriptCall,
+    Start,
     existing_directory,
     existing_script,
     one_of,
@@ -35,6 +36,11 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     timeout_seconds: float = 300,
     env_vars: dict[str, str] | None = None,
     env_file: str | None = None,
+    memory_limit_mb: float | None = None,
+    cpu_time_limit_seconds: float | None = None,
+    nice: int | None = None,
+    cpus: int | list[int] | None = None,
+    output_chars: int | None = None,
 ) -> ScriptResult:
     """Run a Python script in a directory and return its output and exit code.
 
@@ -44,7 +50,8 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     py_run_script_with_dependencies for stand-alone code that needs packages, py_run_saved_script
     for one saved before, py_benchmark_script to measure. Give exactly one of `script_path` and
     `script_content`. A script that exits with an error is a normal result: read `exit_code` and
-    `stderr`. The script reads an empty stdin.
+    `stderr`. The script reads an empty stdin. Figures that it shows with matplotlib (no screen is
+    needed) and images that it saves in the directory come back as images.
 
     Args:
         directory: The working directory; it must exist.
@@ -62,7 +69,18 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
             limit.
         env_vars: Environment variables of the script, on top of all others. They are not stored.
         env_file: A file of variables (`NAME=value` lines), absolute or relative to `directory`.
+        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
+            killed, and the call fails with the peak and the last of the output. Unset: no limit.
+        cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
+        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
+            that many threads.
+        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
+            the server's setting, 20000. All of it can be read with py_job_output.
     """
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
@@ -72,7 +90,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     def choose(uv: Uv) -> Interpreter:
         return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
 
-    with script_call(timeout_seconds, given) as call:
+    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         return call.run(place(call, script, script_content, folder), folder, args, choose).result
 
 
@@ -85,6 +103,11 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
     timeout_seconds: float = 300,
     env_vars: dict[str, str] | None = None,
     env_file: str | None = None,
+    memory_limit_mb: float | None = None,
+    cpu_time_limit_seconds: float | None = None,
+    nice: int | None = None,
+    cpus: int | list[int] | None = None,
+    output_chars: int | None = None,
 ) -> DependencyResult:
     """Run a Python script with packages from the package index, in an environment of its own.
 
@@ -92,7 +115,8 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
     environment that holds nothing else, so that the next run with the same packages starts at once.
     Use py_run_script_in_dir for code that belongs to a directory or project. Give exactly one of
     `script_content` and `script_path`. A script that exits with an error is a normal result: read
-    `exit_code` and `stderr`.
+    `exit_code` and `stderr`. Figures that it shows with matplotlib (no screen is needed) and images
+    that it saves come back as images.
 
     Args:
         script_content: Python code. It runs in an empty directory of its own; where it leaves files
@@ -108,7 +132,18 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
             limit.
         env_vars: Environment variables of the script, on top of all others. They are not stored.
         env_file: A file of variables (`NAME=value` lines), absolute or relative to the script.
+        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
+            killed, and the call fails with the peak and the last of the output. Unset: no limit.
+        cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
+        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
+            that many threads.
+        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
+            the server's setting, 20000. All of it can be read with py_job_output.
     """
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )
     return run_with_packages(
         script_content=script_content,
         script_path=script_path,
@@ -118,6 +153,8 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
         timeout_seconds=timeout_seconds,
         env_vars=env_vars,
         env_file=env_file,
+        limits=limits,
+        output_chars=output_chars,
     )[0]
 
 
@@ -131,7 +168,9 @@ def run_with_packages(
     timeout_seconds: float,
     env_vars: dict[str, str] | None,
     env_file: str | None,
-    watch: Watch | None = None,
+    limits: Limits | None = None,
+    output_chars: int | None = None,
+    start: Start | None = None,
 ) -> tuple[DependencyResult, Finished]:
     """Run a script in an environment of its own; return the result and what it was made of."""
     one_of(script_path, script_content)
@@ -139,14 +178,14 @@ def run_with_packages(
     header = parse_header(source_of(script, script_content)) or Header()
     header = replace(header, dependencies=merge(header.dependencies, dependencies or ()))
     given = given_variables(env_vars, env_file, Path.cwd() if script is None else script.parent)
-    with script_call(timeout_seconds, given) as call:
+    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         cwd = _working_directory(call) if script is None else script.parent
         finished = call.run(
             place(call, script, script_content, cwd),
             cwd,
             args,
             lambda uv: interpreter_with(uv, header, python_version),
-            watch,
+            start,
         )
         result = DependencyResult(
             **finished.result,

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from python_mcp_server.context import JobContext
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult, SuiteFailure, SuiteResult, TimedTest
 from python_mcp_server.tools.suite_tally import Failure, Tally, errors
 
@@ -151,22 +152,6 @@ def _failure(failure: Failure, room: int) -> SuiteFailure:
             _clean(name): cut_middle(_clean(text), _SECTION_CHARS) for name, text in failure.sections
         }
     return made
-
-
-def cut_middle(text: str, limit_chars: int) -> str:
-    """Return a text of about this length: head and tail, where it is longer, cut at whole lines.
-
-    The tail gets two thirds, for the end of a traceback says what happened.
-    """
-    if len(text) <= limit_chars:
-        return text
-    head, tail = text[: limit_chars // 3], text[-(2 * limit_chars // 3) :]
-    if (end := head.rfind("\n") + 1) > len(head) // 2:
-        head = head[:end]
-    if 0 < (start := tail.find("\n") + 1) < len(tail) // 2:
-        tail = tail[start:]
-    left_out = len(text) - len(head) - len(tail)
-    return f"{head}\n[... {left_out} characters left out ...]\n{tail}"
 
 
 def _complaint(stderr: str) -> str:

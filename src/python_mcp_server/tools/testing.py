@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.suite import EVENTS, Suite, Workers, equip, launcher
@@ -42,6 +43,10 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     timeout_seconds: float = 1800,
     env_vars: dict[str, str] | None = None,
     env_file: str | None = None,
+    memory_limit_mb: float | None = None,
+    cpu_time_limit_seconds: float | None = None,
+    nice: int | None = None,
+    cpus: int | list[int] | None = None,
 ) -> SuiteResult:
     """Run the pytest suite of a directory, in the directory's own environment, and count its tests.
 
@@ -76,12 +81,20 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
             is what was known until then. Covers installing too. 0 means no limit.
         env_vars: Environment variables of the tests, on top of all others. They are not stored.
         env_file: A file of variables (`NAME=value` lines), absolute or relative to `directory`.
+        memory_limit_mb: Memory of pytest and all it starts together, in MB. Beyond it they are killed,
+            and the call fails with the peak; what failed until then is remembered. Unset: no limit.
+        cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
+        cpus: Cores that they may use: how many, or a list of their numbers.
     """
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )
     folder = existing_directory(directory)
     _check_numbers(workers, max_failures)
     check_arguments(extra_args)
     given = given_variables(env_vars, env_file, folder)
-    with script_call(timeout_seconds, given) as call:
+    with script_call(timeout_seconds, given, limits) as call:
         record = SuiteRecord(call.session.home, folder)
         failed = _last_failures(record, folder) if only_failed else None
         suite = Suite(
@@ -134,7 +147,7 @@ class _Run:
 
         quieter = replace(self.call, output_chars=max(1, self.call.output_chars // _OUTPUT_SHARE))
         try:
-            ended = quieter.run(launcher(folder), self.directory, None, prepare, follower.watch)
+            ended = quieter.run(launcher(folder), self.directory, None, prepare, watch=follower.watch)
             follower.look()  # after a time-out: what came between the last look and the end
         finally:
             self._save(follower.tally)

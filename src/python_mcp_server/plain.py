@@ -1,4 +1,8 @@
-"""Values as plain JSON, for records that other processes read and that outlive every class."""
+"""Values as plain JSON, for records that other processes read and that outlive every class.
+
+The jobs and the pool use it, the latter only for values that cannot be sent: it loads what a worker can
+do without.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,14 @@ def to_json(value: Any) -> tuple[Any, str | None]:
         kind = cast("type[object]", type(value))
         note = f"the result, a {kind.__module__}.{kind.__qualname__}, is no JSON ({error}); this is its text"
         return _text(value), note
+
+
+def described(value: Any) -> tuple[Any, str | None]:
+    """Do what `to_json` does, whatever the value's own code does to prevent it."""
+    try:
+        return to_json(value)
+    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
+        return None, f"the result, a {type(value).__qualname__}, has no text: {type(error).__name__}"
 
 
 def _simplify(value: Any) -> Any:

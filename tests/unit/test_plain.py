@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from python_mcp_server.jobs.results import to_json
+from python_mcp_server.plain import to_json
 
 
 def test_an_integer_of_more_digits_than_python_writes_keeps_a_text_of_itself():

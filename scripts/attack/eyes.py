@@ -1,0 +1,62 @@
+"""What is on the disk while the attack goes on, as any other process sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from python_mcp_server.model import Job
+    from python_mcp_server.store.files import FileJobStore
+
+
+class Start(NamedTuple):
+    """A start of a body: of which job, and when, on the monotonic clock."""
+
+    job_id: str
+    at: float
+
+
+class Eyes:
+    """Sees the home and the file of starts of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._home = folder / "home"
+        self._starts = folder / "starts"
+        self._opened: FileJobStore | None = None
+        self._read = 0
+        self._first: dict[str, float] = {}
+
+    @property
+    def _store(self) -> FileJobStore:
+        from python_mcp_server.store.files import FileJobStore
+
+        self._opened = self._opened or FileJobStore(self._home)
+        return self._opened
+
+    def see(self, job_id: str) -> Job | None:
+        """Return a job as its record says."""
+        return self._store.get(job_id)
+
+    def live(self) -> tuple[Job, ...]:
+        """Return the jobs that have not ended."""
+        return self._store.live()
+
+    def starts(self) -> list[Start]:
+        """Return all starts, in their order."""
+        if not self._starts.exists():
+            return []
+        lines = (line.split() for line in self._starts.read_text(encoding="ascii").splitlines())
+        return [Start(job_id, float(at)) for job_id, _, at in lines]
+
+    def first_start(self, job_id: str) -> float | None:
+        """Return when a job started first, if it did; cheap enough to be asked again and again."""
+        if self._starts.exists():
+            with self._starts.open("rb") as file:
+                file.seek(self._read)
+                whole = file.read().rpartition(b"\n")[0]
+            self._read += len(whole) + bool(whole)
+            for line in whole.decode("ascii").splitlines():
+                started_id, _, at = line.split()
+                self._first.setdefault(started_id, float(at))
+        return self._first.get(job_id)

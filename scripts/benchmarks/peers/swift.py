@@ -1,0 +1,25 @@
+"""The bare server, on our transport: what is left of the difference is not the transport's."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from python_mcp_server.server.claim import claim_stdio
+
+
+async def _nothing_to_end() -> None:
+    """Nothing outlives this server."""
+
+
+def main() -> int:
+    """Serve over stdin and stdout."""
+    wire = claim_stdio()
+    from benchmarks.peers.bare import server
+    from python_mcp_server.server.stdio import serve_stdio
+
+    return asyncio.run(serve_stdio(server, wire, _nothing_to_end))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

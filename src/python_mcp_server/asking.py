@@ -1,0 +1,93 @@
+"""`request_input`: how a body asks its user, and waits.
+
+Apart from `context`, for what waits here is the body's own code, into which a cancel may be raised;
+and because only bodies that ask pay for its imports.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from python_mcp_server.context import current_job
+from python_mcp_server.errors import InvalidInput, NotInJob
+from python_mcp_server.form_makers import form_of
+from python_mcp_server.settings import positive
+
+if TYPE_CHECKING:
+    from python_mcp_server.inquiries import Inquiries
+    from python_mcp_server.questions import InputAnswer
+
+_MOST_CHARS: Final = 8000
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def request_input(
+    message: str, schema: object = None, *, key: str | None = None, timeout_seconds: float | None = None
+) -> Any:
+    """Ask the user, and wait for the answer.
+
+    Plain code, in any thread of the body, gets the `InputAnswer` itself; code that runs on an event
+    loop gets an awaitable of it. Several questions may be open at once. While one is, the job's status
+    is `input_required`; how it reaches the user depends on what their client can do.
+
+    Args:
+        message: What the user reads.
+        schema: What to ask for: a dataclass, a TypedDict, a pydantic model or a JSON schema, with flat
+            fields (texts, numbers, booleans, dates, choices). None: one text, the answer's `text`.
+        key: Names the question for whoever answers it; one is made up where None, and a number is added
+            to one that this job has used.
+        timeout_seconds: How long to wait; None for ever. The waiting does not count as work.
+
+    Returns:
+        The answer: `action` is "accept", "decline" or "cancel", `content` maps fields to values.
+
+    Raises:
+        InvalidInput: The message, the schema, the key or the time cannot be meant.
+        NotInJob: This is called outside of a job.
+        AnswerTimeout: Nobody answered in time.
+        JobCancelled: The job was cancelled.
+        StoreError: The question cannot be recorded, so nobody could be told of it.
+    """
+    inquiries = _inquiries()
+    _check(message, key)
+    timeout_s = None if timeout_seconds is None else positive(timeout_seconds, "timeout_seconds")
+    what = (message, form_of(schema), key, timeout_s)
+    return _awaited(inquiries, what) if _on_loop() else inquiries.wait(inquiries.ask(*what))
+
+
+def _inquiries() -> Inquiries:
+    job = current_job()
+    if job is None:
+        raise NotInJob("request_input asks from inside a job; call the decorated function, not its body")
+    return job.inquiries
+
+
+def _check(message: object, key: object) -> None:
+    if not isinstance(message, str) or not message.strip():
+        raise InvalidInput(f"message is {message!r}; it must be a text that the user can read")
+    if len(message) > _MOST_CHARS:
+        raise InvalidInput(f"message has {len(message)} characters; it may have {_MOST_CHARS}")
+    if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
+        raise InvalidInput(f"key is {key!r}; it must be 1 to 64 letters, digits, dots, dashes or underscores")
+
+
+def _on_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    return cast("Any", asyncio)._get_running_loop() is not None  # noqa: SLF001  documented for libraries
+
+
+async def _awaited(inquiries: Inquiries, what: tuple[Any, ...]) -> InputAnswer:
+    import asyncio
+
+    waiting = inquiries.ask(*what)
+    try:
+        answer = asyncio.wrap_future(waiting.answer)
+        await asyncio.wait({answer}, timeout=waiting.rest_s)
+        inquiries.expire_if_due(waiting)
+        return await answer
+    finally:
+        inquiries.done_with(waiting)

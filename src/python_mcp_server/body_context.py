@@ -1,0 +1,91 @@
+"""What a body gets that declares the SDK's `Context`: a stand-in that works inside a worker."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from python_mcp_server.context import report_progress
+
+
+class BodyContext:
+    """Stands in for the SDK's `Context` inside a worker, for bodies that declare one.
+
+    `report_progress` travels as any progress does; `elicit` asks as `request_input` does; `debug`,
+    `info`, `warning` and `error` become lines on the job's stderr, where `py_job_output` shows them.
+    """
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far the body is."""
+        report_progress(progress, total, message)
+
+    async def elicit(self, message: str, schema: Any) -> Any:
+        """Ask the user, and wait.
+
+        Args:
+            message: What the user reads.
+            schema: A pydantic model with flat fields.
+
+        Returns:
+            What the SDK's `elicit` returns: `action` is "accept", "decline" or "cancel", and `data` of
+            an accepted one is an instance of the model. Its own classes where the SDK is loaded here.
+
+        Raises:
+            ValueError: The answer does not fit the model.
+        """
+        from python_mcp_server.asking import request_input
+
+        answer = await request_input(message, schema)
+        if not answer.accepted:
+            return _result(answer.action)
+        try:
+            data = schema.model_validate(answer.content)
+        except ValueError as error:
+            raise ValueError(f"the answer does not fit {schema.__name__}: {error}") from error
+        return _result(answer.action, data)
+
+    async def debug(self, message: str, **_extra: object) -> None:
+        """Write a line for those who look closely."""
+        _write_line("debug", message)
+
+    async def info(self, message: str, **_extra: object) -> None:
+        """Write a line for everybody."""
+        _write_line("info", message)
+
+    async def warning(self, message: str, **_extra: object) -> None:
+        """Write a line on what may go wrong."""
+        _write_line("warning", message)
+
+    async def error(self, message: str, **_extra: object) -> None:
+        """Write a line on what went wrong."""
+        _write_line("error", message)
+
+
+@dataclass(frozen=True, slots=True)
+class Elicited:
+    """What `elicit` returns where the SDK is not loaded."""
+
+    action: str
+    data: Any = None
+
+
+_NAMES = {
+    "accept": "AcceptedElicitation",
+    "decline": "DeclinedElicitation",
+    "cancel": "CancelledElicitation",
+}
+
+
+def _result(action: str, data: Any = None) -> Any:
+    sdk = sys.modules.get("mcp.server.elicitation")
+    if sdk is None:
+        return Elicited(action, data)
+    kind: Any = getattr(sdk, _NAMES[action])
+    return kind(data=data) if action == "accept" else kind()
+
+
+def _write_line(level: str, message: str) -> None:
+    sys.stderr.write(f"[{level}] {message}\n")

@@ -1,0 +1,146 @@
+"""What one call may use: memory, CPU time, time, priority, cores. Plain data that is checked when it is made.
+
+Anyone may import this module. What the limits mean while a call runs is in `runner.limits`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Self, cast
+
+from python_mcp_server.errors import InvalidInput
+
+MEMORY: Final = "memory_limit"
+CPU: Final = "cpu_limit"
+TIME: Final = "time_limit"
+KINDS: Final = frozenset({MEMORY, CPU, TIME})
+"""The `error_kind` of a job that was ended at a limit."""
+
+_MB: Final = 1_000_000
+_LOWEST_NICE, _HIGHEST_NICE = -20, 19
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a call may use; None for no limit.
+
+    Attributes:
+        memory_limit_mb: Memory of all its processes together, in MB of 10^6 bytes.
+        cpu_time_limit_seconds: CPU time of all its processes together.
+        timeout_seconds: How long it may run, counted from its start.
+        nice: Its priority, from -20 (first) to 19 (last).
+        cpus: The cores it may use: a count, or their numbers.
+
+    Raises:
+        InvalidInput: A value has no meaning; the text names it.
+    """
+
+    memory_limit_mb: float | None = None
+    cpu_time_limit_seconds: float | None = None
+    timeout_seconds: float | None = None
+    nice: int | None = None
+    cpus: int | tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_positive("memory_limit_mb", self.memory_limit_mb, "MB")
+        _check_positive("cpu_time_limit_seconds", self.cpu_time_limit_seconds, "seconds")
+        _check_positive("timeout_seconds", self.timeout_seconds, "seconds")
+        if self.nice is not None and not (_whole(self.nice) and _LOWEST_NICE <= self.nice <= _HIGHEST_NICE):
+            raise InvalidInput(
+                f"nice is {self.nice!r}; it must be a whole number from {_LOWEST_NICE} to {_HIGHEST_NICE}"
+            )
+        object.__setattr__(self, "cpus", _checked_cpus(self.cpus))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes."""
+        return None if self.memory_limit_mb is None else int(self.memory_limit_mb * _MB)
+
+    @property
+    def spoil_a_worker(self) -> bool:
+        """Whether a worker that has run such a call cannot be made as new: priority and cores stay."""
+        return self.nice is not None or self.cpus is not None
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody must look at the memory or the CPU time while the call runs."""
+        return self.memory_limit_mb is not None or self.cpu_time_limit_seconds is not None
+
+    @property
+    def manners(self) -> Self:
+        """What is no limit of its own: priority and cores."""
+        return replace(self, memory_limit_mb=None, cpu_time_limit_seconds=None, timeout_seconds=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is limited, by name."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        if isinstance(self.cpus, tuple):
+            given["cpus"] = list(self.cpus)
+        return {name: value for name, value in given.items() if value is not None}
+
+    @classmethod
+    def given(cls, **values: Any) -> Self | None:
+        """Return the limits among these values; None where all of them are None."""
+        return cls(**values) if any(value is not None for value in values.values()) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A limit that a call went over.
+
+    Attributes:
+        kind: One of `KINDS`.
+        sentence: What it used and what it might use.
+        peak_bytes: The most memory that was seen, where that was over the limit.
+    """
+
+    kind: str
+    sentence: str
+    peak_bytes: int = 0
+
+
+def memory_breach(peak_bytes: int, limits: Limits) -> Breach:
+    """Return the breach of a call whose processes held so much."""
+    sentence = f"ended at its memory limit: its processes held {peak_bytes / _MB:.0f} MB"
+    return Breach(MEMORY, f"{sentence}, the limit is {limits.memory_limit_mb:g} MB", peak_bytes)
+
+
+def jump_breach(limits: Limits) -> Breach:
+    """Return the breach of a call that the kernel refused memory, for it asked for too much at once."""
+    limit = f"its limit of {limits.memory_limit_mb:g} MB"
+    return Breach(MEMORY, f"ended by a MemoryError: it asked for more memory at once than {limit} allows")
+
+
+def cpu_breach(used_s: float, limits: Limits) -> Breach:
+    """Return the breach of a call whose processes used so much CPU time."""
+    sentence = f"ended at its CPU time limit: its processes used {used_s:.2f} s"
+    return Breach(CPU, f"{sentence}, the limit is {limits.cpu_time_limit_seconds:g} s")
+
+
+def time_breach(limits: Limits) -> Breach:
+    """Return the breach of a call that took too long."""
+    return Breach(TIME, f"ended at its time limit of {limits.timeout_seconds:g} s")
+
+
+def _check_positive(name: str, value: Any, unit: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value > 0):
+        raise InvalidInput(f"{name} is {value!r}; it must be a positive number of {unit}, or unset")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _checked_cpus(cpus: Any) -> int | tuple[int, ...] | None:
+    if cpus is None or (_whole(cpus) and cpus > 0):
+        return cpus
+    plural = isinstance(cpus, Iterable) and not isinstance(cpus, (str, bytes))
+    numbers = tuple(cast("Iterable[Any]", cpus)) if plural else ()
+    if not numbers or not all(_whole(number) and number >= 0 for number in numbers):
+        raise InvalidInput(
+            f"cpus is {cpus!r}; it must be how many cores, such as 2, or their numbers, such as [0, 1]"
+        )
+    return tuple(sorted(set(numbers)))

@@ -1,0 +1,211 @@
+"""What binds a call to its limits once, as it starts: priority, cores, and the kernel's own limits.
+
+The kernel stands behind the looks of a `Guard`, for the moments in which nobody looks: `RLIMIT_CPU`, and
+`RLIMIT_DATA` at a distance, for libraries reserve more than they use. Where a process meets the latter,
+Python raises `MemoryError`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Breach, Limits, cpu_breach, jump_breach
+from python_mcp_server.processes.machine import THREAD_VARIABLES, usable_cores, usable_cpus
+from python_mcp_server.settings import PREFIX
+
+_RESERVE_BYTES: Final = 1 << 30
+"""Beyond twice the limit: what threads' stacks and the buffers of numerical libraries may reserve."""
+
+_OURS: Final = PREFIX + "THREAD_VARIABLES"
+"""Names the variables that were set here, and not by the user."""
+
+_CAP_SYS_NICE: Final = 1 << 23
+_IDLE_NICE: Final = 10
+"""From here on Windows runs a process only when nothing else wants the core; guessed."""
+
+_LAST_WORDS_BYTES: Final = 4096
+_REFUSED_MEMORY: Final = (b"MemoryError", b"numpy._core._exceptions._ArrayMemoryError", b"std::bad_alloc")
+
+
+def check_here(limits: Limits | None) -> None:
+    """Refuse what this machine or this account cannot give.
+
+    Raises:
+        InvalidInput: The text names the value.
+    """
+    if limits is not None and limits.cpus is not None:
+        _chosen_cpus(limits.cpus)
+    if limits is not None and limits.nice is not None:
+        _check_nice(limits.nice)
+
+
+def confine_child(pid: int, limits: Limits) -> None:
+    """Bind a child that has just been started; what it starts inherits all of it.
+
+    Raises:
+        InvalidInput: This account may not do that.
+    """
+    try:
+        process = psutil.Process(pid)
+        if limits.cpus is not None:
+            process.cpu_affinity(_chosen_cpus(limits.cpus))
+        if limits.nice is not None:
+            process.nice(_priority(limits.nice))
+        _set_backstops(pid, limits, 0.0)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, ProcessLookupError):
+        return  # it has ended already
+    except (psutil.AccessDenied, PermissionError) as error:
+        raise InvalidInput(f"the limits {limits.to_json()} cannot be set by this account: {error}") from error
+
+
+def confine_own_thread(limits: Limits) -> None:
+    """Bind the calling thread, and whatever it starts from now on; on Windows the whole process."""
+    if limits.cpus is not None:
+        cpus = _chosen_cpus(limits.cpus)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cpus)
+        else:
+            psutil.Process().cpu_affinity(cpus)
+    if limits.nice is not None:
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, 0, limits.nice)
+        else:
+            psutil.Process().nice(_priority(limits.nice))
+
+
+@contextmanager
+def backstops(limits: Limits) -> Generator[None]:
+    """Have the kernel limit this process, as far as it does, until the context ends."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    kinds = (resource.RLIMIT_DATA, resource.RLIMIT_CPU)
+    former = [resource.getrlimit(kind) for kind in kinds]
+    _set_backstops(0, limits, sum(os.times()[:2]))
+    try:
+        yield
+    finally:
+        for kind, limit in zip(kinds, former, strict=True):
+            resource.setrlimit(kind, limit)
+
+
+def met_by_kernel(exit_code: int, cpu_s: float, stderr: Path, limits: Limits) -> Breach | None:
+    """Return the limit that the kernel ended a child at, by how it ended and what it said last."""
+    if limits.cpu_time_limit_seconds is not None and exit_code == -getattr(signal, "SIGXCPU", 0):
+        return cpu_breach(cpu_s, limits)
+    if limits.memory_bytes is not None and exit_code != 0 and _was_refused_memory(stderr):
+        return jump_breach(limits)
+    return None
+
+
+def _was_refused_memory(stderr: Path) -> bool:
+    with stderr.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
+        lines = file.read().rstrip().splitlines()
+    return bool(lines) and any(word in lines[-1] for word in _REFUSED_MEMORY)
+
+
+def cores_of(limits: Limits | None) -> int:
+    """Return how many cores a call may keep busy."""
+    cpus = None if limits is None else limits.cpus
+    if cpus is None:
+        return usable_cores()
+    return cpus if isinstance(cpus, int) else len(cpus)
+
+
+def thread_variables(limits: Limits | None) -> dict[str, str]:
+    """Return the variables that keep numerical libraries to the cores of a call, but for those that
+    somebody else has set, and those that say so already."""
+    ours = os.environ.get(_OURS)
+    if ours is not None and (limits is None or limits.cpus is None):
+        return {}
+    names = [name for name in THREAD_VARIABLES if name not in os.environ or name in (ours or "").split(",")]
+    return dict.fromkeys(names, str(cores_of(limits)))
+
+
+def keep_threads_to_cores() -> None:
+    """Set these variables for this process, before any library reads them."""
+    variables = thread_variables(None)
+    os.environ.update(variables)
+    os.environ[_OURS] = ",".join(variables)
+
+
+def _set_backstops(pid: int, limits: Limits, used_s: float) -> None:
+    """Let the kernel stop what nobody looks at: soft limits, so that they can be lifted again."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    wanted: dict[int, int] = {}
+    if limits.memory_bytes is not None:
+        wanted[resource.RLIMIT_DATA] = 2 * limits.memory_bytes + _RESERVE_BYTES
+    if limits.cpu_time_limit_seconds is not None:
+        wanted[resource.RLIMIT_CPU] = math.ceil(used_s + limits.cpu_time_limit_seconds) + 1
+    for kind, soft in wanted.items():
+        former_soft, hard = resource.prlimit(pid, kind)
+        tighter = [limit for limit in (soft, former_soft, hard) if limit != resource.RLIM_INFINITY]
+        resource.prlimit(pid, kind, (min(tighter), hard))
+
+
+def _chosen_cpus(wanted: int | tuple[int, ...]) -> list[int]:
+    usable = usable_cpus()
+    if usable is None:
+        raise InvalidInput(f"cpus is {wanted!r}; this system binds no process to cores, leave it out")
+    names = ", ".join(map(str, usable))
+    if isinstance(wanted, int):
+        if wanted > len(usable):
+            raise InvalidInput(f"cpus is {wanted}; there are {len(usable)} to be used here: {names}")
+        import random  # costs a worker 5 ms
+
+        return random.sample(usable, wanted)  # the first ones would be those of every other job, too
+    missing = [number for number in wanted if number not in usable]
+    if missing:
+        raise InvalidInput(f"cpus has {missing[0]}, which is not to be used here; there are {names}")
+    return list(wanted)
+
+
+def _check_nice(nice: int) -> None:
+    if not hasattr(os, "getpriority"):
+        return
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice < own and not _may_raise_priority(nice):
+        raise InvalidInput(
+            f"nice is {nice}; this account may not go below {own}, which is what the server has"
+        )
+
+
+def _may_raise_priority(nice: int) -> bool:
+    if sys.platform != "linux":
+        return os.geteuid() == 0
+    import resource
+
+    if (
+        lowest := resource.getrlimit(resource.RLIMIT_NICE)[0]
+    ) == resource.RLIM_INFINITY or nice >= 20 - lowest:
+        return True
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        capabilities = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return bool(int(capabilities, 16) & _CAP_SYS_NICE)
+
+
+def _priority(nice: int) -> int:
+    """Return what psutil calls a niceness: itself, or on Windows the class that comes nearest."""
+    if sys.platform != "win32":
+        return nice
+    if nice < 0:
+        return psutil.ABOVE_NORMAL_PRIORITY_CLASS
+    if nice == 0:
+        return psutil.NORMAL_PRIORITY_CLASS
+    return psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < _IDLE_NICE else psutil.IDLE_PRIORITY_CLASS

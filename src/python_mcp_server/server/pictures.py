@@ -1,0 +1,77 @@
+"""Images beside a result: the pictures that it names are read and sent with it.
+
+Not on the event loop, and never more than a bound, whatever a record says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from mcp_types import CallToolResult, ImageContent
+
+from python_mcp_server.runner.pictures import kind_of
+
+_MOST: Final = 50
+_MOST_BYTES: Final = 8_000_000
+"""Of all pictures of one answer: a client takes a second for so many."""
+TOOLS: Final = frozenset({
+    "py_run_script_in_dir", "py_run_script_with_dependencies", "py_run_saved_script", "py_benchmark_script",
+})  # fmt: skip
+"""The tools whose results name pictures; what another's result says is its own affair."""
+
+
+async def with_pictures(result: CallToolResult, tool: str) -> CallToolResult:
+    """Add the pictures of a tool's result to it; of `py_wait_job` those of the job that has ended."""
+    answer = cast("dict[str, Any]", result.structured_content or {})
+    if tool == "py_wait_job":
+        job = cast("dict[str, Any]", answer.get("job") or {})
+        tool, answer = job.get("tool", ""), job.get("result")
+    if tool in TOOLS:
+        result.content.extend(await _images(answer))
+    return result
+
+
+async def add_pictures(wire: dict[str, Any] | None, tool: str) -> None:
+    """Add the pictures of a tool's result to its wire form."""
+    if wire is not None and tool in TOOLS:
+        images = await _images(wire.get("structuredContent"))
+        content = cast("list[Any]", wire["content"])
+        content += [image.model_dump(by_alias=True, mode="json", exclude_none=True) for image in images]
+
+
+async def _images(answer: Any) -> list[ImageContent]:
+    listed: Any = cast("Mapping[str, Any]", answer).get("pictures") if isinstance(answer, dict) else None
+    pictures = cast("list[Mapping[str, Any]]", listed if isinstance(listed, list) else [])
+    wanted = [each for each in pictures if each.get("attached")]
+    return await asyncio.to_thread(_read, wanted[:_MOST]) if wanted else []
+
+
+def _read(wanted: list[Mapping[str, Any]]) -> list[ImageContent]:
+    """Read those that are there and still what the result says."""
+    images: list[ImageContent] = []
+    left = _MOST_BYTES
+    for each in wanted:
+        small = each.get("preview")
+        data = _file(str(small or each["path"]), None if small else each["size_bytes"], left)
+        kind = kind_of(data)
+        if kind is not None:
+            left -= len(data)
+            images.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind))
+    return images
+
+
+def _file(path: str, size: int | None, limit: int) -> bytes:
+    """Return a file's bytes; nothing where it is gone, too large, or has another size by now."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit or size not in {None, found.st_size}:
+            return b""
+        with open(path, "rb") as file:
+            return file.read(limit)
+    except OSError:
+        return b""  # its path is in the answer all the same

@@ -1,0 +1,154 @@
+"""A FastMCP server: decorated tools answer as undecorated ones, and as tasks for clients that take tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from python_mcp_server import JobManager
+from tests.acceptance.support import MODERN, connected, data, refusal
+from tests.helpers import environment, eventually, run, task_client
+from tests.helpers.task_client import Task, TaskClient
+
+BODIES = """
+import os, time
+from typing import Any
+from python_mcp_server import report_progress
+
+def an_int(n: int) -> int:
+    return n
+
+def a_dict(n: int) -> dict[str, Any]:
+    return {"n": n}
+
+def waits(path: str) -> str:
+    with open(path + ".starts", "a") as file:
+        file.write("x")
+    while not os.path.exists(path):
+        report_progress(1, 2, "waiting for the file")
+        time.sleep(0.02)
+    return path
+
+def raises() -> int:
+    raise ValueError("the body said no")
+"""
+TOOLS = """
+from __future__ import annotations
+
+from fastmcp import Context, FastMCP
+from python_mcp_server import TasksExtension, smart_async
+
+import authors_bodies as bodies
+
+mcp = FastMCP("author")
+mcp.add_extension(TasksExtension().for_fastmcp())
+
+for body in (bodies.an_int, bodies.a_dict):
+    mcp.tool(body, name="plain_" + body.__name__)
+    mcp.tool(smart_async(body))
+
+mcp.tool(smart_async(default_timeout=0.2)(bodies.waits))
+mcp.tool(smart_async(bodies.raises))
+
+@mcp.tool
+@smart_async()
+async def with_context(n: int, ctx: Context) -> int:
+    await ctx.report_progress(n, 10, "from the context")
+    return n
+
+if __name__ == "__main__":
+    mcp.run(show_banner=False)
+"""
+ADDED = ["async_mode", "job_label"]
+
+
+@pytest.fixture
+def author(tmp_path: Path) -> Path:
+    (tmp_path / "authors_bodies.py").write_text(BODIES)
+    path = tmp_path / "authors_server.py"
+    path.write_text(TOOLS)
+    return path
+
+
+def test_a_decorated_tool_answers_as_the_undecorated_one_and_past_its_budget_with_a_task(
+    author: Path, tmp_path: Path
+):
+    go, never = tmp_path / "go", tmp_path / "never"
+    tasks = TaskClient(lambda _task: go.touch())
+    heard: list[tuple[float, float | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, total))
+        await asyncio.sleep(0)
+
+    async def main():
+        async with connected(author, mode=MODERN, extensions=[tasks]) as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            for kind in ("an_int", "a_dict", "with_context"):
+                assert list(tools[kind].input_schema["properties"]) == ["n", *ADDED], kind
+            for kind in ("an_int", "a_dict"):
+                plain = await client.call_tool(f"plain_{kind}", {"n": 3})
+                assert data(await client.call_tool(kind, {"n": 3})) == data(plain), kind
+                schema = tools[kind].output_schema or {}
+                assert (schema["type"], len(schema["anyOf"])) == ("object", 2)
+            answer = await client.call_tool("with_context", {"n": 3}, progress_callback=hear)
+            assert data(answer) == {"result": 3}
+            assert (3, 10) in heard
+            assert "ValueError: the body said no" in refusal(await client.call_tool("raises", {}))
+            assert tasks.made == []
+
+            assert data(await client.call_tool("waits", {"path": str(go)})) == {"result": str(go)}
+            assert [task.status for task in tasks.made] == ["working"]
+            assert (tasks.made[0].model_extra or {})["ttlMs"] is None
+            doomed = await client.session.call_tool("waits", {"path": str(never)}, allow_claimed=True)
+            assert isinstance(doomed, Task)
+            await asyncio.to_thread(eventually, Path(f"{never}.starts").exists)
+            await task_client.cancel(client.session, doomed.task_id)
+            assert (await task_client.ended(client.session, doomed.task_id))["status"] == "cancelled"
+            with pytest.raises(MCPError, match="Task unknown not found"):
+                await task_client.get(client.session, "unknown")
+
+    run(main())
+    assert [Path(f"{path}.starts").read_text() for path in (go, never)] == ["x", "x"]
+
+
+@pytest.mark.thorough
+def test_a_client_of_fastmcp_gets_results_refusals_and_the_handle_of_a_job_that_outlives_the_server(
+    author: Path, tmp_path: Path
+):
+    import fastmcp
+    from fastmcp.client.transports import StdioTransport
+
+    go = tmp_path / "go"
+
+    async def main() -> str:
+        way = StdioTransport(sys.executable, [str(author)], env=environment(), keep_alive=False)
+        async with fastmcp.Client(way) as client:
+            for kind in ("an_int", "a_dict"):
+                plain = await client.call_tool(f"plain_{kind}", {"n": 3})
+                ours = await client.call_tool(kind, {"n": 3})
+                assert ours.structured_content == plain.structured_content, kind
+            failed = await client.call_tool("raises", {}, raise_on_error=False)
+            assert failed.is_error
+            assert "ValueError: the body said no" in str(failed.content)
+            handle: dict[str, Any] = (
+                await client.call_tool("waits", {"path": str(go)})
+            ).structured_content or {}
+            assert handle["status"] in ("running", "pending")
+            await asyncio.to_thread(eventually, Path(f"{go}.starts").exists)
+            return handle["job_id"]
+
+    async def after(job_id: str) -> None:
+        async with JobManager() as manager:
+            go.touch()
+            job, timed_out = await manager.wait(job_id, 60)
+            assert not timed_out
+            assert (job.status.value, job.result) == ("completed", str(go))
+
+    run(after(run(main())))
+    assert Path(f"{go}.starts").read_text() == "x"

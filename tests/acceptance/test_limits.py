@@ -1,0 +1,88 @@
+"""Limits as a client of our server meets them, and a flood of output on a small budget of memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.acceptance.support import Server, serving
+from tests.helpers import eventually
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
+MEGABYTE = 1_000_000
+BUDGET = 100 * MEGABYTE
+GROW = "print('so far', flush=True)\nkept = [bytearray(10_000_000) for step in range(60)]"
+FLOOD = """
+import os, sys, time
+line = b"x" * 999 + b"\\n"
+block = line * 1000
+for _ in range(int(sys.argv[1])):
+    os.write(1, block)
+print("the last line", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+"""
+
+
+def test_a_script_over_its_memory_is_an_error_and_its_job_can_be_read_and_a_flood_costs_none(tmp_path: Path):
+    with serving(tmp_path) as server:
+        server.open()
+        script = {"directory": str(tmp_path), "script_content": GROW}
+        result = server.call("py_run_script_in_dir", script | {"memory_limit_mb": 100})
+        assert result["isError"]
+        text = result["content"][0]["text"]
+        assert text.startswith("ended at its memory limit: its processes held 1")
+        assert "so far" in text
+        (job,) = server.call("py_list_jobs")["structuredContent"]["jobs"]
+        assert job["id"] in text
+        assert (job["status"], job["error_kind"]) == ("failed", "memory_limit")
+        assert "the limit is 100 MB" in job["error"]
+        assert "Traceback" not in job["error"]
+        page = server.call("py_job_output", {"job_id": job["id"]})["structuredContent"]
+        assert page["text"] == "so far\n"
+        for name, value in (("memory_limit_mb", -1), ("cpus", [4095]), ("nice", 99)):
+            refused = server.call("py_run_script_in_dir", script | {name: value})
+            assert refused["isError"]
+            assert refused["content"][0]["text"].startswith(name)
+            assert "\n" not in refused["content"][0]["text"]
+        assert len(server.call("py_list_jobs")["structuredContent"]["jobs"]) == 1
+        flood(server, tmp_path, 40)
+        assert server.leave() == 0
+
+
+def peak_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def last_of(server: Server, job_id: str) -> str:
+    page = server.call("py_job_output", {"job_id": job_id, "offset": -20})["structuredContent"]
+    return page["text"]
+
+
+def flood(server: Server, folder: Path, megabytes: int) -> None:
+    """Have a script write so much, read its end while it runs, and see what that costs in memory."""
+    script = {"directory": str(folder), "script_content": FLOOD, "args": [str(megabytes)]}
+    started = server.call("py_run_script_in_dir", script | {"async_mode": True})["structuredContent"]
+    job_id = started["job_id"]
+    before = peak_bytes(server.process.pid)
+    eventually(lambda: "the last line" in last_of(server, job_id), deadline_s=120)
+    workers = [child.pid for child in psutil.Process(server.process.pid).children()]
+    (folder / "go").touch()
+    job = server.call("py_wait_job", {"job_id": job_id, "timeout_seconds": 60})["structuredContent"]["job"]
+    assert job["status"] == "completed"
+    assert job["result"]["stdout"].endswith("the last line\n")
+    assert peak_bytes(server.process.pid) - before < BUDGET / 2
+    assert all(peak_bytes(pid) < BUDGET for pid in workers)
+    pruned = server.call("py_prune_jobs", {"max_age_hours": 0, "keep_completed": False})
+    assert pruned["structuredContent"]["removed"] == 1
+
+
+@pytest.mark.thorough
+def test_two_gigabytes_of_output_cost_no_memory_and_the_last_line_can_be_read_while_it_runs(tmp_path: Path):
+    with serving(tmp_path) as server:
+        flood(server.open(), tmp_path, 2000)
+        assert server.leave() == 0

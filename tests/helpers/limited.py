@@ -1,0 +1,93 @@
+"""Bodies that go over their limits, and a server that starts one and is then killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.limits import Limits
+from tests.helpers import bodies
+from tests.helpers.waiting import eventually
+
+STEP_BYTES = 20_000_000
+
+
+def grow(gate: str = "", steps: int = 30) -> int:
+    """Say that it runs, wait for the gate, and take memory step by step."""
+    print("begun", flush=True)
+    if gate:
+        eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
+    return sum(map(len, [bytearray(STEP_BYTES) for _ in range(steps)]))
+
+
+def grow_deaf() -> int:
+    """Take memory in one loop of C code, in which no other thread of the process runs."""
+    return len(list(range(40_000_000)))
+
+
+def jump() -> int:
+    """Ask for far more than there is to be had, at once."""
+    return len(bytearray(5_000_000_000))
+
+
+def grow_in_children() -> int:
+    """Take memory in processes of its own, each of them small."""
+    import subprocess
+
+    code = f"block = bytearray({STEP_BYTES}); print(len(block), flush=True); import time; time.sleep(60)"
+    children = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(8)]
+    return sum(child.wait() for child in children)
+
+
+def burn(gate: str = "") -> None:
+    """Say that it runs, wait for the gate, and use a core until it is ended."""
+    print("begun", flush=True)
+    if gate:
+        eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
+    until = time.monotonic() + bodies.LIFETIME_S
+    while time.monotonic() < until:
+        pass
+
+
+def doze(notes: str) -> None:
+    """Sleep; note whether it could clean up."""
+    try:
+        time.sleep(bodies.LIFETIME_S)
+    finally:
+        bodies.note(notes, "cleaned up")
+
+
+async def doze_async() -> None:
+    """Wait on the loop."""
+    await asyncio.sleep(bodies.LIFETIME_S)
+
+
+def whereabouts() -> dict[str, Any]:
+    """Return what the worker is bound to."""
+    import resource
+
+    return {
+        "pid": os.getpid(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "data": resource.getrlimit(resource.RLIMIT_DATA)[0],
+    }
+
+
+def serve(name: str, limits: str, *args: str) -> None:
+    """Start one body in the background, say its id as `survival.serve` does, and wait to be ended."""
+    asyncio.run(_serve(name, Limits(**json.loads(limits)), args))
+
+
+async def _serve(name: str, limits: Limits, args: tuple[str, ...]) -> None:
+    job = await JobManager().submit(Request(globals()[name], args, limits=limits))
+    print(json.dumps({"ids": [job.id], "idle": 0}), flush=True)
+    await asyncio.to_thread(sys.stdin.readline)

@@ -1,0 +1,42 @@
+"""How pytest-xdist shares the tests out: those that share a server go to one process, which starts it once.
+
+xdist's own `xdist_group` mark does nothing under pytest 9.2, which no longer lets it rename tests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
+
+TOGETHER: Final = {
+    "tests/acceptance/test_benchmark.py": "our servers",
+    "tests/acceptance/test_our_server.py": "our servers",
+    "tests/acceptance/test_resources.py": "our servers",
+    "tests/acceptance/test_run_tests.py": "our servers",
+    "tests/acceptance/test_stdio_transport.py": "the echo server",
+    "tests/acceptance/test_tasks.py": "the server of tasks",
+    "tests/acceptance/test_tool_authors.py": "the authors' servers",
+}
+"""What the tests of a file share, by file. A file that is missing here costs a server start, no more."""
+
+
+class Together(LoadScopeScheduling):
+    """Gives a process all tests that share something, or all unit tests of a file, or one test."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return TOGETHER.get(file) or (file if file.startswith("tests/unit/") else nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take note of a process that has ended; the test that ended it is not run again."""
+        units = self.assigned_work[node].values()
+        crashed = next((test for unit in units for test, done in unit.items() if not done), None)
+        for unit in units:
+            if crashed in unit:
+                unit[crashed] = True
+        super().remove_node(node)
+        return crashed

@@ -1,0 +1,191 @@
+"""Event loops that stand still, are closed without us, fork, or end this very moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server import report_progress
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, eventually, run
+from tests.helpers.loop import loop_to_abandon
+from tests.helpers.managers import call, handed_over, lines, manager
+
+FOREVER_S = 3600.0
+
+
+async def under_way(jobs: JobManager, body: Any, starts: Path, *args: str) -> str:
+    """Return the id of a job that was handed over and has started."""
+    job = await handed_over(jobs, body, str(starts), *args)
+    await asyncio.to_thread(eventually, starts.exists)
+    return job.job_id
+
+
+@pytest.fixture
+def still(home: Path) -> Iterator[tuple[JobManager, Callable[[Coroutine[Any, Any, Any]], Any]]]:
+    """A manager, and a loop that stands still between two runs."""
+    jobs = JobManager(None, Settings.from_environ())
+    with asyncio.Runner() as runner:
+        yield jobs, runner.run
+        runner.run(jobs.close())
+
+
+def test_a_job_that_ends_while_its_loop_stands_still_is_seen_to_end(still: Any, tmp_path: Path, home: Path):
+    jobs, run_for_a_while = still
+    gate = tmp_path / "gate"
+    job_id = run_for_a_while(under_way(jobs, bodies.count_and_wait, tmp_path / "starts", str(gate)))
+    assert jobs.get_blocking(job_id).status is JobState.RUNNING
+    gate.touch()
+    eventually(lambda: jobs.get_blocking(job_id).status.terminal)
+    stored = FileJobStore(home).get(job_id)
+    assert stored is not None
+    assert (stored.status, stored.result) == (JobState.COMPLETED, "done")
+    assert [found.status for found in jobs.list_blocking()[0]] == [JobState.COMPLETED]
+
+
+def test_who_was_told_cancelled_while_the_loop_stood_still_reads_it(still: Any, tmp_path: Path):
+    jobs, run_for_a_while = still
+    job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
+    assert jobs.cancel_blocking(job_id).status is JobState.CANCELLED
+    assert jobs.get_blocking(job_id).status is JobState.CANCELLED
+    assert run_for_a_while(jobs.get(job_id)).status is JobState.CANCELLED
+
+
+def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_next_one(
+    home: Path, tmp_path: Path
+):
+    jobs = JobManager(None, Settings.from_environ(max_background_jobs=1))
+    gate, starts = tmp_path / "gate", tmp_path / "starts"
+
+    async def submit() -> tuple[Job, Job]:
+        first = await jobs.submit(Request(bodies.count_and_wait, (str(starts), str(gate))))
+        await asyncio.to_thread(eventually, starts.exists)
+        return first, await jobs.submit(Request(bodies.add, (1, 2)))
+
+    async def see(second: str) -> Job:
+        gate.touch()
+        try:
+            return (await jobs.wait(second, FOREVER_S))[0]
+        finally:
+            await jobs.close()
+
+    loop = loop_to_abandon()
+    first, second = loop.run_until_complete(submit())
+    loop.close()
+    assert run(see(second.id)).result == 3
+    eventually(lambda: jobs.get_blocking(first.id).status is JobState.COMPLETED)
+    assert lines(starts) == ["started"]
+
+
+def test_a_job_that_is_submitted_while_its_manager_closes_is_left_to_another(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main() -> str:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            create = jobs.store.create
+            closing: list[asyncio.Task[None]] = []
+            loop = asyncio.get_running_loop()
+
+            def close_meanwhile(job: Job) -> None:
+                loop.call_soon_threadsafe(lambda: closing.append(loop.create_task(jobs.close())))
+                eventually(lambda: closing)
+                create(job)
+
+            monkeypatch.setattr(jobs.store, "create", close_meanwhile)
+            job = await jobs.submit(Request(bodies.add, (1, 2)))
+            await closing[0]
+        return job.id
+
+    async def next_one(job_id: str) -> Job:
+        async with manager() as jobs:
+            return (await jobs.wait(job_id, FOREVER_S))[0]
+
+    job_id = run(main())
+    left = FileJobStore(home).get(job_id)
+    assert left is not None
+    assert (left.status, left.owner) == (JobState.PENDING, None)
+    assert run(next_one(job_id)).result == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_sees_what_the_records_say(home: Path, tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            job_id = await under_way(jobs, bodies.sleep_long, tmp_path / "starts")
+            child = os.fork()
+            if child == 0:
+                told = jobs.cancel_blocking(job_id).status
+                read = jobs.get_blocking(job_id).status
+                (tmp_path / "child").write_text(json.dumps([told, read]))
+                os._exit(0)
+            await asyncio.to_thread(os.waitpid, child, 0)
+            assert json.loads((tmp_path / "child").read_text()) == ["cancelled", "cancelled"]
+            assert (await jobs.wait(job_id, FOREVER_S))[0].status is JobState.CANCELLED
+
+    run(main())
+
+
+async def report_oddly() -> str:
+    report_progress(1, 2, Path("x"))  # type: ignore[arg-type]
+    await asyncio.sleep(0.3)
+    return "done"
+
+
+def test_an_odd_report_of_an_inline_body_costs_nobody_anything(home: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            result = await jobs.run(Request(report_oddly, isolation="inline"), budget_s=0.1)
+            job, _ = await jobs.wait(result.job_id, FOREVER_S)
+            assert (job.status, job.progress and job.progress.message) == (JobState.COMPLETED, "x")
+
+    run(main())
+
+
+def test_an_end_that_fails_in_an_unforeseen_way_is_written_later(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main() -> None:
+        async with manager() as jobs:
+            gate = tmp_path / "gate"
+            job_id = await under_way(jobs, bodies.count_and_wait, tmp_path / "starts", str(gate))
+            update, failed = jobs.store.update, list[str]()
+
+            def fail_once(job_id: str, change: Callable[[Job], Job]) -> Job:
+                if gate.exists() and not failed:
+                    failed.append(job_id)
+                    raise RuntimeError("can't start new thread")
+                return update(job_id, change)
+
+            monkeypatch.setattr(jobs.store, "update", fail_once)
+            gate.touch()
+            assert (await jobs.wait(job_id, FOREVER_S))[0].result == "done"
+            assert failed
+
+    run(main())
+
+
+def test_whoever_runs_a_job_answers_the_question_whether_it_is_there(home: Path, tmp_path: Path):
+    def missed_at(job_id: str) -> object:
+        job = FileJobStore(home).get(job_id)
+        assert job is not None
+        return job.missed_at
+
+    async def main() -> None:
+        async with manager() as jobs:
+            job_id = await under_way(jobs, bodies.sleep_long, tmp_path / "starts")
+            jobs.store.update(job_id, lambda found: found.evolve(missed_at=utc_now()))
+            await asyncio.to_thread(eventually, lambda: missed_at(job_id) is None)
+            await jobs.cancel(job_id)
+
+    run(main())

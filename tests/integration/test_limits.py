@@ -1,0 +1,291 @@
+"""Bodies and scripts that go over their limits are ended, whole trees, and nobody else is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs import room
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.limits import CPU, MEMORY, TIME
+from python_mcp_server.model import MB, JobState, new_job_id
+from python_mcp_server.processes.machine import Memory
+from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.tools.scripts import run_script_in_dir
+from tests.helpers import bodies, environment, eventually, limited, python, run
+from tests.helpers.managers import LONG_S, lines, manager
+from tests.helpers.marks import thorough
+from tests.helpers.survival import Server, ended
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
+TIGHT_MB = 150
+
+
+async def run_within(made: JobManager, limits: Limits, body: Any, *args: Any) -> Any:
+    return (await made.run(Request(body, args, limits=limits), budget_s=LONG_S)).value
+
+
+async def error_within(made: JobManager, limits: Limits, body: Any, *args: Any) -> LimitExceeded:
+    with pytest.raises(LimitExceeded) as caught:
+        await run_within(made, limits, body, *args)
+    return caught.value
+
+
+# ---- memory
+
+
+def test_a_script_that_grows_is_ended_before_it_is_far_beyond_its_limit(tmp_path: Path):
+    code = "import time\nkept = [(bytearray(10_000_000), time.sleep(0.02)) for step in range(100)]"
+    ending = run_child(
+        Command((sys.executable, "-c", code), tmp_path, environment()),
+        stdout=tmp_path / "out",
+        stderr=tmp_path / "err",
+        job_id=new_job_id(),
+        limits=Limits(memory_limit_mb=TIGHT_MB),
+    )
+    assert ending.breach is not None
+    assert ending.breach.kind == MEMORY
+    assert ending.max_rss_bytes < 1.5 * TIGHT_MB * MB
+
+
+def test_an_error_at_a_limit_shows_the_peak_the_limit_and_the_last_output(tmp_path: Path):
+    code = "print('so far', flush=True)\nkept = [bytearray(20_000_000) for step in range(40)]"
+    with pytest.raises(LimitExceeded) as caught:
+        run_script_in_dir(str(tmp_path), script_content=code, memory_limit_mb=100)
+    assert caught.value.kind == MEMORY
+    sentence, _, rest = str(caught.value).partition("\n")
+    assert sentence.startswith("ended at its memory limit: its processes held 1")
+    assert sentence.endswith("MB, the limit is 100 MB")
+    assert rest.strip() == "Its stdout until then:\nso far"
+
+
+def test_a_script_that_asks_for_too_much_at_once_has_met_its_limit_too(tmp_path: Path):
+    with pytest.raises(LimitExceeded, match="asked for more memory at once than its limit of 100 MB"):
+        run_script_in_dir(str(tmp_path), script_content="bytearray(10**10)", memory_limit_mb=100)
+
+
+def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: Path):
+    async def main():
+        async with manager() as made:
+            starts, gate = tmp_path / "starts", tmp_path / "gate"
+            ample, paths = Limits(memory_limit_mb=1000), (str(starts), str(gate))
+            others = [
+                asyncio.create_task(run_within(made, ample, bodies.count_and_wait, *paths)) for _ in range(4)
+            ]
+            while len(lines(starts)) < 4:
+                await asyncio.sleep(0.01)
+            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), limited.grow)
+            gate.touch()
+            assert error.kind == MEMORY
+            assert await asyncio.gather(*others) == ["done"] * 4
+            assert len(lines(starts)) == 4
+
+    run(main())
+
+
+@pytest.mark.parametrize("body", [limited.grow_deaf, limited.jump, thorough(limited.grow_in_children)])
+def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
+    async def main():
+        async with manager() as made:
+            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), body)
+            assert error.kind == MEMORY
+            assert f"{TIGHT_MB} MB" in str(error)
+
+    run(main())
+
+
+def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
+    async def main():
+        async with manager() as made:
+            job = await made.submit(Request(limited.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
+            job = (await made.wait(job.id, 60))[0]
+            assert (job.status, job.error_kind) == (JobState.FAILED, MEMORY)
+            assert job.error is not None
+            assert job.error.endswith(f"the limit is {TIGHT_MB} MB")
+            assert job.usage is not None
+            assert job.usage.peak_rss_bytes > TIGHT_MB * MB
+            assert (await made.output(job.id)).text == "begun\n"
+            assert job.result is None
+
+    run(main())
+
+
+# ---- the fork bomb
+
+
+BOMB = """
+import os, sys, time
+for child in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        if child % 3 == 0:
+            os.setsid()
+        if child % 5 == 0 and os.fork():
+            os._exit(0)
+        time.sleep(600)
+        os._exit(0)
+print("all there", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("children", [40, thorough(200)])
+def test_a_fork_bomb_ends_at_its_time_limit_and_leaves_nothing_behind(tmp_path: Path, children: int):
+    async def main():
+        async with manager() as made:
+            request = Request(
+                run_script_in_dir,
+                (str(tmp_path),),
+                {
+                    "script_content": BOMB,
+                    "args": [str(children)],
+                    "memory_limit_mb": 600,  # each shares nearly all with the first: counted once, they fit
+                    "timeout_seconds": 6,
+                },
+            )
+            result = (await made.run(request, budget_s=LONG_S)).value
+            assert result["timed_out"]
+            assert result["stdout"] == "all there\n"
+
+    run(main())  # the fixture of all tests looks for what is left
+
+
+# ---- CPU time and time
+
+
+def test_cpu_time_counts_all_processes_and_ends_the_body():
+    async def main():
+        async with manager() as made:
+            error = await error_within(made, Limits(cpu_time_limit_seconds=0.3), limited.burn)
+            assert error.kind == CPU
+            assert str(error).endswith("the limit is 0.3 s")
+            job = CommandJob(
+                (sys.executable, "-c", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"),
+                limits=Limits(cpu_time_limit_seconds=0.3),
+            )
+            with pytest.raises(LimitExceeded, match="ended at its CPU time limit"):
+                await made.run(job, budget_s=LONG_S)
+
+    run(main())
+
+
+def test_a_body_at_its_time_limit_may_clean_up_and_is_ended(tmp_path: Path):
+    async def main():
+        notes = str(tmp_path / "notes")
+        async with manager() as made:
+            await run_within(made, Limits(timeout_seconds=60), limited.whereabouts)  # its module is loaded
+            error = await error_within(made, Limits(timeout_seconds=0.5), limited.doze, notes)
+            assert (error.kind, str(error)) == (TIME, "ended at its time limit of 0.5 s")
+            assert lines(notes) == ["cleaned up"]
+            inline = Request(limited.doze_async, isolation="inline", limits=Limits(timeout_seconds=0.2))
+            with pytest.raises(LimitExceeded, match=r"time limit of 0\.2 s"):
+                await made.run(inline, budget_s=LONG_S)
+            for limits in (Limits(memory_limit_mb=5), Limits(nice=5)):
+                wrong = Request(limited.doze_async, isolation="inline", limits=limits)
+                with pytest.raises(InvalidInput, match="cannot be kept with isolation='inline'"):
+                    await made.run(wrong, budget_s=LONG_S)
+
+    run(main())
+
+
+# ---- what a call is bound to
+
+
+def test_priority_and_cores_bind_one_call_and_no_other():
+    async def main():
+        async with manager() as made:
+            free = await run_within(
+                made, Limits(memory_limit_mb=500, timeout_seconds=60), limited.whereabouts
+            )
+            assert free["data"] == 2 * 500 * MB + (1 << 30)
+            bound = await run_within(made, Limits(nice=free["nice"] + 3, cpus=1), limited.whereabouts)
+            assert bound == free | {"nice": free["nice"] + 3, "cpus": 1, "threads": "1", "data": -1}
+            after = (await made.run(Request(limited.whereabouts), budget_s=LONG_S)).value
+            assert after == free | {"pid": after["pid"], "data": -1}
+            assert after["pid"] != free["pid"], "who was bound is not used again"
+
+    run(main())
+
+
+def test_a_script_is_bound_and_its_libraries_start_no_more_threads_than_cores(tmp_path: Path):
+    code = "import os; print(len(os.sched_getaffinity(0)), os.nice(0), os.environ['MKL_NUM_THREADS'])"
+    result = run_script_in_dir(str(tmp_path), script_content=code, cpus=1, nice=4)
+    assert result["stdout"] == "1 4 1\n"
+    with pytest.raises(InvalidInput, match="cpus is 4096"):
+        run_script_in_dir(str(tmp_path), script_content=code, cpus=4096)
+
+
+def test_the_decorator_limits_each_call_and_refuses_what_has_no_meaning():
+    async def main():
+        async with manager() as made:
+            decorated = smart_async(manager=made, memory_limit_mb=TIGHT_MB)(limited.grow)
+            with pytest.raises(LimitExceeded, match=f"the limit is {TIGHT_MB} MB"):
+                await decorated()
+            assert await decorated(steps=1) == limited.STEP_BYTES
+
+    run(main())
+    with pytest.raises(InvalidInput, match=r"cpu_time_limit_seconds is -1; "):
+        smart_async(cpu_time_limit_seconds=-1)
+
+
+def test_a_background_job_waits_until_there_is_memory_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def main():
+        free = Memory(80 * MB, 20_000 * MB)
+        monkeypatch.setattr(room, "memory", lambda: free)
+        starts, gate = tmp_path / "starts", tmp_path / "gate"
+        async with manager(min_free_memory_mb=500) as made:
+            request = Request(bodies.count_and_wait, (str(starts), str(gate)))
+            first, second = [(await made.submit(request)).id for _ in range(2)]
+            while (waits := await made.get(second)).message is None or not lines(starts):
+                await asyncio.sleep(0.01)
+            assert waits.status is JobState.PENDING
+            assert waits.message == "waiting for memory: 80 MB are free, 500 MB must be"
+            free = Memory(900 * MB, 20_000 * MB)
+            while len(lines(starts)) < 2:
+                await asyncio.sleep(0.01)
+            gate.touch()
+            for job_id in (first, second):
+                assert (await made.wait(job_id, 60))[0].status is JobState.COMPLETED
+
+    run(main())
+
+
+# ---- a worker whose server is gone
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "kind"),
+    [
+        ("grow", {"memory_limit_mb": TIGHT_MB}, MEMORY),
+        thorough("burn", {"cpu_time_limit_seconds": 0.5}, CPU),
+        thorough("burn", {"timeout_seconds": 3}, TIME),
+    ],
+)
+def test_an_orphan_keeps_its_limits(
+    home: Path, tmp_path: Path, body: str, limits: dict[str, float], kind: str
+):
+    code = "import sys; from tests.helpers import limited; limited.serve(*sys.argv[1:])"
+    gate = tmp_path / "gate"
+    with python("-c", code, body, json.dumps(limits), str(gate), stderr=None) as process:
+        server = Server(process)
+        (job_id,) = server.ids
+        eventually(lambda: "begun" in output(job_id))
+        server.kill()
+        gate.touch()
+        job = ended(home, job_id)
+    assert (job.status, job.error_kind) == (JobState.FAILED, kind)
+    assert job.error is not None
+    assert job.error.startswith("ended at its ")
+
+
+def output(job_id: str) -> str:
+    return JobManager().output_blocking(job_id).text

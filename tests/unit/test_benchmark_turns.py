@@ -1,0 +1,216 @@
+"""How often a benchmark runs what, and what is told of it: with runs that are made up."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import cycle
+
+import pytest
+
+from python_mcp_server.runner.benchmark import Look, Run
+from python_mcp_server.runner.child import Ending
+from python_mcp_server.tools.benchmark_comparison import sentence
+from python_mcp_server.tools.benchmark_course import course, typical
+from python_mcp_server.tools.benchmark_measure import Benchmark
+from python_mcp_server.tools.benchmark_noise import Machine, judge
+from python_mcp_server.tools.benchmark_plot import Series, picture
+from python_mcp_server.tools.benchmark_report import report
+from python_mcp_server.tools.benchmark_statistics import Interval
+from python_mcp_server.tools.benchmark_turns import Contenders, Measured, Plan, Turns, seconds
+from python_mcp_server.tools.canvas import Canvas
+from python_mcp_server.tools.results import DependencyResult
+
+NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
+
+
+def run_of(wall_s: float, *, exit_code: int = 0, timed_out: bool = False, waited_s: float = 0.0) -> Run:
+    ending = Ending(exit_code, wall_s, timed_out=timed_out)
+    looks = tuple(Look(wall_s * n / 10, n * 1_000_000, 0.5 * wall_s * n / 10, 1) for n in range(10))
+    return Run(ending, wall_s / 2, 0.0, 10_000_000, looks, {"waited_ns": waited_s * 1e9}, accounted=True)
+
+
+class Bench:
+    """Contenders whose runs are made up, and a clock that only they move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.order: list[str] = []
+        self.told: list[str] = []
+
+    def contender(self, name: str, runs: Iterator[Run]) -> Callable[[], Run]:
+        def contend() -> Run:
+            run = next(runs)
+            self.order.append(name)
+            self.now += run.wall_s
+            return run
+
+        return contend
+
+    def steady(self, name: str, *walls: float) -> Callable[[], Run]:
+        return self.contender(name, (run_of(wall) for wall in cycle(walls)))
+
+    def take(self, plan: Plan, script: Callable[[], Run], *others: Callable[[], Run] | None) -> Measured:
+        return Turns(plan, Contenders(script, *others), self.told.append, lambda: self.now).take()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_steady_runs_are_enough_at_the_first_look(bench: Bench) -> None:
+    measured = bench.take(Plan(min_runs=10, max_seconds=100), bench.steady("script", 0.100, 0.1001))
+    assert (len(measured.script), measured.warmups, measured.stopped) == (10, 1, "certain")
+
+
+def test_uncertain_runs_go_on_until_the_most_there_may_be(bench: Bench) -> None:
+    measured = bench.take(Plan(max_runs=30, max_seconds=100), bench.steady("script", *NOISY))
+    assert (len(measured.script), measured.stopped) == (30, "max_runs")
+    assert bench.told[0] == "warm-up 1 of 1"
+    assert bench.told[-1].startswith("run 30 of at most 30: 1.00 s +- 10.0 %")
+
+
+def test_no_run_begins_after_the_time_is_spent(bench: Bench) -> None:
+    measured = bench.take(Plan(max_seconds=7), bench.steady("script", *NOISY))
+    assert measured.stopped == "max_seconds"
+    assert 7 <= bench.now < 8.3
+
+
+def test_a_long_first_run_counts_where_nobody_asked_for_a_warm_up(bench: Bench) -> None:
+    measured = bench.take(Plan(max_seconds=10), bench.steady("script", 6.0))
+    assert (len(measured.script), measured.warmups) == (2, 0)
+    asked = Bench()
+    measured = asked.take(Plan(warmup=1, max_seconds=10), asked.steady("script", 6.0))
+    assert (len(measured.script), measured.warmups) == (1, 1)
+
+
+@pytest.mark.parametrize("plan", [Plan(max_runs=1), Plan(warmup=0, max_runs=1)])
+def test_one_run_is_one_start(bench: Bench, plan: Plan) -> None:
+    measured = bench.take(plan, bench.steady("script", 0.1), None, bench.steady("start", 0.01))
+    assert bench.order == ["script", "start"]
+    assert (measured.stopped, measured.warmups) == ("max_runs", 0)
+
+
+def test_all_take_turns_and_the_first_one_moves_on(bench: Bench) -> None:
+    names = ("script", "other", "start")
+    script, *others = (bench.steady(name, *NOISY) for name in names)
+    measured = bench.take(Plan(warmup=0, max_runs=3), script, *others)
+    assert bench.order == [*names, "other", "start", "script", "start", "script", "other"]
+    assert len(measured.script) == len(measured.other) == len(measured.start) == 3
+
+
+def test_a_comparison_goes_on_until_the_ratio_is_certain(bench: Bench) -> None:
+    """Both drift by more than a tenth, so neither median is certain, but their ratio is at once."""
+    drift = [1 + 0.02 * n for n in range(10)]
+    measured = bench.take(
+        Plan(warmup=0, max_seconds=1000), bench.steady("script", *drift), bench.steady("other", *drift)
+    )
+    assert (len(measured.script), measured.stopped) == (10, "certain")
+
+
+def test_a_failing_run_ends_it_and_does_not_count(bench: Bench) -> None:
+    runs = iter([run_of(0.1), run_of(0.1), run_of(0.2, exit_code=3)])
+    measured = bench.take(Plan(), bench.contender("script", runs), bench.steady("other", 1.0))
+    assert measured.stopped == "failed"
+    assert measured.failed
+    assert measured.failed.ending.exit_code == 3
+    assert [run.wall_s for run in measured.script] == [0.1]
+
+
+def test_the_other_one_is_not_run_again_after_it_failed(bench: Bench) -> None:
+    other = bench.contender("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
+    measured = bench.take(Plan(max_runs=5), bench.steady("script", 0.1), other)
+    assert measured.other_failed
+    assert len(measured.script) == 5
+    assert bench.order.count("other") == 2
+
+
+def test_the_end_of_the_calls_time_in_the_other_one_ends_all(bench: Bench) -> None:
+    other = bench.contender("other", iter([run_of(0.1, exit_code=-9, timed_out=True)]))
+    measured = bench.take(Plan(), bench.steady("script", 0.1), other)
+    assert bench.order == ["script", "other"]
+    assert (measured.stopped, measured.failed, len(measured.script)) == ("timed_out", None, 1)
+
+
+def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
+    benchmark = Benchmark(Plan(), 0.05, None)
+    benchmark.never_started(Ending(-9, 0.0, timed_out=True))
+    ended = DependencyResult(
+        stdout="", stderr="the time limit came [TIMEOUT]", exit_code=-9, elapsed_seconds=0.0, timed_out=True,
+        execution_strategy="uv-run", resolved_dependencies=[], python_version_used="3.11",
+    )  # fmt: skip
+    result = report(ended, benchmark)
+    assert (result["stopped"], result["runs"], result["wall_time_seconds"]) == ("timed_out", 1, 0.0)
+    assert result["summary"].endswith("The time limit of the call ended it.")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "interval", "said"),
+    [
+        (1.83, Interval(1.79, 1.88, 0.95), "1.83x faster than compare_with, 95 % interval 1.79 to 1.88"),
+        (0.5, Interval(0.4, 0.625, 0.95), "2.00x slower than compare_with, 95 % interval 1.60 to 2.50"),
+        (1.02, Interval(0.97, 1.07, 0.95), "no difference was found: the other takes 1.02 times as long"),
+        (1.5, Interval(1.1, 2.0, 0.5), "1.50x faster than compare_with, 50 % interval 1.10 to 2.00"),
+        (123.4, Interval(99.5, 1234.0, 0.95), "123x faster than compare_with, 95 % interval 99.5 to 1234"),
+        (1.5, None, "1.50x faster than compare_with in a single turn"),
+    ],
+)
+def test_a_comparison_is_a_plain_sentence(ratio: float, interval: Interval | None, said: str) -> None:
+    assert sentence(ratio, interval).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(123.4, "123 s"), (1.5, "1.50 s"), (0.0213, "21.3 ms"), (0.999, "999 ms"), (4e-5, "40 us")],
+)
+def test_durations_are_told_with_three_digits(value: float, text: str) -> None:
+    assert seconds(value) == text
+
+
+def test_a_course_has_equal_steps_and_ends_with_what_the_kernel_says() -> None:
+    moments = course(run_of(2.0), 5)
+    assert [moment.at_s for moment in moments] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert [moment.rss_bytes for moment in moments] == [n * 1_000_000 for n in (1, 3, 5, 7, 9)]
+    assert sum(moment.cpu_percent for moment in moments) / 5 == pytest.approx(50)
+    blind = Run(Ending(0, 1.0), 0.3, 0.2, 7_000_000, (), {}, accounted=True)
+    assert [(m.at_s, m.rss_bytes, m.cpu_percent) for m in course(blind, 5)] == [(1.0, 7_000_000, 50.0)]
+    assert typical([run_of(wall) for wall in (5.0, 1.1, 1.0)]).wall_s == 1.1
+
+
+def test_a_quiet_machine_is_not_called_noisy_and_a_busy_one_is() -> None:
+    before = Machine(0.0, 10.0, 0.0, 1.0, load=0.5)
+    cores = judge(before, before, [run_of(1.0)])["cores"]
+    quiet = judge(before, Machine(10.0, 20.0, 0.0, 10.9, None), [run_of(1.0)] * 5)
+    assert quiet == {
+        "noisy": False, "reasons": [], "other_cpu_percent": round(1 / cores, 1),
+        "load_average": 0.5, "cores": cores,
+    }  # fmt: skip
+    runs = [run_of(wall, waited_s=0.4) for wall in NOISY]
+    noisy = judge(before, Machine(10.0, 10.0 + 9 * cores, 0.5 * cores, 1.0 + cores, None), runs)
+    assert noisy["reasons"] == [
+        f"other processes used 80 % of the CPU time of the {cores} cores",
+        "other virtual machines took 5 % of the CPU time",
+        "the script waited 40 % of its time for a free core",
+        "the middle half of the runs is spread over 20 % of the median",
+    ]
+
+
+@pytest.mark.parametrize("walls", [(1.0,), (0.02, 0.03, 0.021), (2e-6,)])
+def test_a_plot_is_a_picture_with_something_in_it(walls: tuple[float, ...]) -> None:
+    one = Series("script", [run_of(wall) for wall in walls])
+    for series in ([one], [one, Series("compare_with", [run_of(3 * wall) for wall in walls])]):
+        assert picture(series, "title").startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_what_is_drawn_stands_in_the_file() -> None:
+    canvas = Canvas(20, 12, ((255, 255, 255), (0, 0, 0)))
+    canvas.line([(0, 0), (19, 0)], 1, thickness=1)
+    canvas.text(1, 2, "I", 1)
+    canvas.dot(-50, 500, 1)
+    data = canvas.png()
+    begin = data.index(b"IDAT") + 4
+    rows = zlib.decompress(data[begin : data.index(b"IEND") - 8])
+    assert rows[:21] == b"\0" + b"\1" * 20
+    assert [canvas.colour_at(x, 5) for x in range(1, 6)] == [0, 0, 1, 0, 0], "the stem of the letter"
+    assert zlib.crc32(b"IEND").to_bytes(4) == data[-4:]

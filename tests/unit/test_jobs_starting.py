@@ -1,0 +1,49 @@
+"""A queued job goes from pending to running once, and only for its owner: compare-and-set on its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from python_mcp_server.jobs.recording import start_record
+from python_mcp_server.model import Job, JobState, ProcessIdentity, utc_now
+from python_mcp_server.store.memory import InMemoryJobStore
+
+OWNER = ProcessIdentity(101, 1)
+RIVAL = ProcessIdentity(102, 1)
+WORKER = ProcessIdentity(103, 1)
+
+
+def store_of(**facts: Any) -> tuple[InMemoryJobStore, Job]:
+    store = InMemoryJobStore()
+    job = Job("queued", "queued", JobState.PENDING, utc_now(), owner=OWNER, background=True)
+    store.create(job.evolve(**facts))
+    return store, job.evolve(**facts)
+
+
+def test_a_queued_job_is_started_once_by_its_owner():
+    store, _ = store_of()
+    assert start_record(store, "queued", OWNER, WORKER)
+    started = store.get("queued")
+    assert started is not None
+    assert (started.status, started.worker) == (JobState.RUNNING, WORKER)
+    assert not start_record(store, "queued", OWNER, RIVAL)
+    assert store.get("queued") == started
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"ending": "cancelled"},
+        {"owner": RIVAL},
+        {"owner": None},
+        {"status": JobState.RUNNING, "worker": WORKER},
+        {"status": JobState.CANCELLED, "completed_at": utc_now()},
+    ],
+    ids=["with a verdict", "taken by another", "left to another", "running", "ended"],
+)
+def test_a_job_that_changed_while_its_owner_took_a_worker_is_not_started(facts: dict[str, Any]):
+    store, job = store_of(**facts)
+    assert not start_record(store, "queued", OWNER, WORKER)
+    assert store.get("queued") == job

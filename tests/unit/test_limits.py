@@ -1,0 +1,302 @@
+"""What limits say, and who looks whether they are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs import room
+from python_mcp_server.jobs.places import Standing
+from python_mcp_server.jobs.recipe import recipe_of, request_of
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
+from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.pool.bodies import refer
+from python_mcp_server.processes import machine, meter
+from python_mcp_server.processes.cgroups import entry_in, folder_of, number_in
+from python_mcp_server.processes.machine import THREAD_VARIABLES, Memory
+from python_mcp_server.processes.meter import Reading
+from python_mcp_server.runner import guard as guards
+from python_mcp_server.runner.guard import Guard
+from python_mcp_server.runner.limits import (
+    backstops,
+    check_here,
+    keep_threads_to_cores,
+    met_by_kernel,
+    thread_variables,
+)
+from python_mcp_server.tools.commands import run_command
+from tests.helpers import python
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("memory_limit_mb", -1, "a positive number of MB, or unset"),
+        ("memory_limit_mb", 0, "a positive number of MB, or unset"),
+        ("cpu_time_limit_seconds", float("nan"), "a positive number of seconds, or unset"),
+        ("timeout_seconds", "5", "a positive number of seconds, or unset"),
+        ("timeout_seconds", True, "a positive number of seconds, or unset"),
+        ("nice", 20, "a whole number from -20 to 19"),
+        ("nice", 1.5, "a whole number from -20 to 19"),
+        ("cpus", 0, "how many cores, such as 2, or their numbers, such as [0, 1]"),
+        ("cpus", [], "how many cores, such as 2, or their numbers, such as [0, 1]"),
+        ("cpus", [-1], "how many cores, such as 2, or their numbers, such as [0, 1]"),
+        ("cpus", "0", "how many cores, such as 2, or their numbers, such as [0, 1]"),
+    ],
+)
+def test_a_value_without_meaning_is_named(name: str, value: Any, right: str):
+    with pytest.raises(InvalidInput) as caught:
+        Limits(**{name: value})
+    assert str(caught.value) == f"{name} is {value!r}; it must be {right}"
+
+
+def test_limits_travel_and_come_back_from_a_record():
+    limits = Limits.given(memory_limit_mb=1.5, cpus=[3, 1, 3], nice=None)
+    assert limits is not None
+    assert limits == Limits(memory_limit_mb=1.5, cpus=(1, 3))
+    assert limits.memory_bytes == 1_500_000
+    assert limits.to_json() == {"memory_limit_mb": 1.5, "cpus": [1, 3]}
+    assert Limits.given(**limits.to_json()) == pickle.loads(pickle.dumps(limits)) == limits
+    assert Limits.given(memory_limit_mb=None, nice=None) is None
+
+
+@pytest.mark.skipif(machine.usable_cpus() is None, reason="this system binds no process to cores")
+def test_cores_that_are_not_there_are_refused_with_those_that_are():
+    cpus = machine.usable_cpus() or []
+    names = ", ".join(map(str, cpus))
+    check_here(Limits(cpus=(cpus[0],)))
+    with pytest.raises(InvalidInput, match=f"^cpus is 4096; there are {len(cpus)} to be used here: {names}$"):
+        check_here(Limits(cpus=4096))
+    with pytest.raises(
+        InvalidInput, match=f"^cpus has 4095, which is not to be used here; there are {names}$"
+    ):
+        check_here(Limits(cpus=(cpus[0], 4095)))
+
+
+def test_a_system_that_binds_no_process_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("python_mcp_server.runner.limits.usable_cpus", lambda: None)
+    with pytest.raises(InvalidInput, match="this system binds no process to cores"):
+        check_here(Limits(cpus=1))
+
+
+@linux
+def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("python_mcp_server.runner.limits._may_raise_priority", lambda _nice: False)
+    with pytest.raises(InvalidInput, match=r"^nice is -5; this account may not go below \d+"):
+        check_here(Limits(nice=-5))
+
+
+def readings(monkeypatch: pytest.MonkeyPatch, *made: Reading) -> None:
+    left = list(made)
+    monkeypatch.setattr(guards, "measure", lambda _roots, _limit: left.pop(0))
+
+
+def guard(limits: Limits, **options: Any) -> Guard:
+    return Guard(limits, lambda: (1,), **options)
+
+
+def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
+    readings(monkeypatch, Reading(500 * MB, 0.0, 1), Reading(501 * MB, 0.0, 1))
+    over = guard(Limits(memory_limit_mb=500))
+    assert over.look() is None
+    breach = over.look()
+    assert breach is not None
+    assert breach.kind == MEMORY
+    assert breach.sentence == "ended at its memory limit: its processes held 501 MB, the limit is 500 MB"
+
+
+def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPatch):
+    readings(monkeypatch, *(Reading(used * MB, 0.0, 1) for used in (10, 400, 499)))
+    near = guard(Limits(memory_limit_mb=500))
+    pauses = [near.pause_s for _ in range(3) if near.look() is None]
+    assert pauses == sorted(pauses, reverse=True)
+    assert pauses[0] > 0.2
+    assert pauses[-1] <= 0.05
+
+
+def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.MonkeyPatch):
+    readings(monkeypatch, Reading(0, 0.4, 2), Reading(0, 0.1, 1))
+    reaped = [0.0, 1.0]
+    over = guard(Limits(cpu_time_limit_seconds=1), cpu_base_s=lambda: reaped.pop(0))
+    assert over.look() is None
+    breach = over.look()
+    assert breach is not None
+    assert (breach.kind, breach.sentence) == (
+        CPU,
+        "ended at its CPU time limit: its processes used 1.10 s, the limit is 1 s",
+    )
+
+
+def test_a_guard_from_now_on_leaves_out_what_others_used(monkeypatch: pytest.MonkeyPatch):
+    readings(monkeypatch, Reading(0, 50.0, 1), Reading(0, 50.9, 1), Reading(0, 51.1, 1))
+    over = guard(Limits(cpu_time_limit_seconds=1), from_now=True)
+    assert [over.look() is None for _ in range(3)] == [True, True, False]
+
+
+def test_a_guard_keeps_the_time_where_it_is_told_when_it_began():
+    breach = guard(Limits(timeout_seconds=5), started_s=0.0).look()
+    assert breach is not None
+    assert (breach.kind, breach.sentence) == (TIME, "ended at its time limit of 5 s")
+    assert guard(Limits(timeout_seconds=5)).look() is None
+
+
+@linux
+def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
+    code = "import os; block = bytearray(30_000_000); os.fork(); os.write(1, b'there\\n'); input()"
+    with python("-c", code) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["there\n"] * 2
+        twice = meter.measure(lambda: (parent.pid,), None)
+        once = meter.measure(lambda: (parent.pid,), 55 * MB)
+        surely = meter.measure(lambda: (parent.pid,), 30 * MB)
+        parent.communicate("\n\n")
+    assert twice.processes == once.processes == 2
+    assert twice.memory_bytes > 60 * MB
+    assert 30 * MB < surely.memory_bytes <= once.memory_bytes < 50 * MB
+
+
+@linux
+def test_a_process_that_is_gone_weighs_nothing():
+    assert meter.measure(lambda: (2**22 + 1,), 1) == Reading(0, 0.0, 1)
+
+
+@linux
+def test_without_proc_psutil_tells_the_same(monkeypatch: pytest.MonkeyPatch):
+    there = meter.measure(lambda: (os.getpid(),), None)
+    monkeypatch.setattr(meter, "LINUX", False)
+    here = meter.measure(lambda: (os.getpid(), 2**22 + 1), None)
+    assert here.processes == there.processes
+    assert here.memory_bytes >= there.memory_bytes  # with the pages of files
+    assert here.cpu_s == pytest.approx(there.cpu_s, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "said", "kind"),
+    [
+        (1, "Traceback\nMemoryError\n", MEMORY),
+        (1, "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 7 GiB\n", MEMORY),
+        (-6, "terminate called after throwing an instance of 'std::bad_alloc'\n", MEMORY),
+        (1, "MemoryError\nValueError: another\n", None),
+        (0, "MemoryError\n", None),
+        (1, "", None),
+        (-int(getattr(signal, "SIGXCPU", 24)), "", CPU),
+    ],
+)
+def test_a_child_that_met_the_kernels_limit_is_told_from_one_that_failed(
+    tmp_path: Path, exit_code: int, said: str, kind: str | None
+):
+    stderr = tmp_path / "stderr"
+    stderr.write_text("x" * 5000 + "\n" + said)
+    breach = met_by_kernel(exit_code, 2.0, stderr, Limits(memory_limit_mb=5, cpu_time_limit_seconds=1))
+    assert (breach and breach.kind) == kind
+    assert met_by_kernel(exit_code, 2.0, stderr, Limits(nice=1)) is None
+
+
+@linux
+def test_the_kernels_limits_are_as_before_after_a_call():
+    import resource
+
+    former = [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
+    with backstops(Limits(memory_limit_mb=1000, cpu_time_limit_seconds=3000)):
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 2 * 1000 * MB + (1 << 30)
+        assert resource.getrlimit(resource.RLIMIT_CPU)[0] > 3000
+    assert former == [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
+
+
+def test_a_queued_jobs_limits_are_in_its_recipe():
+    limits = Limits(memory_limit_mb=100, cpus=(0,))
+    recipe = recipe_of(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
+    job = Job("an-id", "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(recipe)))
+    request = request_of(job)
+    assert request is not None
+    assert request.limits == limits
+
+
+def test_libraries_start_as_many_threads_as_there_are_cores_unless_the_user_says(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("PYTHON_MCP_THREAD_VARIABLES", raising=False)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    keep_threads_to_cores()
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert os.environ["MKL_NUM_THREADS"] == str(machine.usable_cores())
+    assert thread_variables(None) == {}
+    fewer = thread_variables(Limits(cpus=1))
+    assert fewer["MKL_NUM_THREADS"] == "1"
+    assert "OMP_NUM_THREADS" not in fewer
+
+
+def group(root: Path, name: str, **files: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text)
+    return folder
+
+
+@linux
+def test_a_group_is_found_in_both_versions_and_in_a_container(tmp_path: Path):
+    listing = tmp_path / "cgroup"
+    old = group(tmp_path, "memory/here", tasks="")
+    new = group(tmp_path, "user/me", cgroup__controllers="memory")
+    listing.write_text("4:cpu,memory:/elsewhere\n5:memory:/here\n0::/user/me\n")
+    assert folder_of("memory", tmp_path, listing) == old
+    listing.write_text("0::/user/me\n")
+    assert folder_of("memory", tmp_path, listing) == new
+    listing.write_text("0::/not/seen/from/here\n")
+    assert folder_of("memory", tmp_path, listing) is None
+    (tmp_path / "cgroup.controllers").write_text("memory")
+    assert folder_of("memory", tmp_path, listing) == tmp_path
+    assert folder_of("memory", tmp_path, tmp_path / "no listing") is None
+
+
+@linux
+def test_a_container_has_its_own_memory_and_its_share_of_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    new = group(
+        tmp_path, "new", memory__max="1000", memory__current="900", cpu__max="50000 100000",
+        memory__stat="anon 5\ninactive_file 300\n",
+    )  # fmt: skip
+    monkeypatch.setattr(machine, "folder_of", lambda _controller: new)
+    assert machine.memory() == Memory(400, 1000)
+    assert machine.usable_cores() == 1
+    old = group(
+        tmp_path, "old", memory__limit_in_bytes=f"{2**63 - 4096}", memory__usage_in_bytes="5",
+        cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000",
+    )  # fmt: skip
+    monkeypatch.setattr(machine, "folder_of", lambda _controller: old)
+    assert machine.memory().total > 1000
+    assert machine.usable_cores() == len(machine.usable_cpus() or ())
+    assert number_in(old, "nothing") is None
+    assert entry_in(old, "nothing", "key") is None
+
+
+def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(room, "memory", lambda: Memory(80 * MB, 20_000 * MB))
+    short = room.shortage(500 * MB)
+    assert short == "80 MB are free, 500 MB must be"
+    assert Standing(0, ("a", "b"), short).room(8) == 1
+    assert Standing(0, ("a",), short).reason(8) is None
+    assert Standing(1, ("b",), short).room(8) == 0
+    assert Standing(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
+    assert Standing(8, ("b",), short).room(8) == 0
+    assert "the limit is 8" in (Standing(8, ("b",), short).reason(8) or "")
+    assert room.shortage(0) is None
+    monkeypatch.setattr(room, "memory", lambda: Memory(80 * MB, 500 * MB))
+    assert room.shortage(500 * MB) is None, "a small machine keeps a tenth free"

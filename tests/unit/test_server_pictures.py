@@ -1,0 +1,82 @@
+"""Which pictures are read for an answer, and which are not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp_types import CallToolResult
+
+from python_mcp_server.server import pictures
+from python_mcp_server.server.pictures import add_pictures, with_pictures
+from tests.helpers.fake_matplotlib import PNG
+
+TOOL = "py_run_script_in_dir"
+
+
+def listed(path: Path, **more: Any) -> dict[str, Any]:
+    size = path.stat().st_size if path.is_file() else 0
+    return {"path": str(path), "mime_type": "image/png", "size_bytes": size, "attached": True} | more
+
+
+def sent(*found: dict[str, Any], tool: str = TOOL) -> list[bytes]:
+    result = CallToolResult(content=[], structured_content={"pictures": list(found)})
+    asyncio.run(with_pictures(result, tool))
+    return [base64.b64decode(each.data) for each in result.content]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_bytes(PNG + b"a")
+    return path
+
+
+def test_only_what_the_result_marks_is_read_and_only_for_tools_that_make_pictures(png: Path) -> None:
+    assert sent(listed(png), listed(png, attached=False)) == [PNG + b"a"]
+    assert sent(listed(png), tool="somebody_elses") == []
+
+
+def test_a_smaller_copy_is_sent_in_the_place_of_its_figure(png: Path, tmp_path: Path) -> None:
+    assert sent(listed(tmp_path / "huge.png", preview=str(png))) == [PNG + b"a"]
+
+
+def test_what_is_gone_has_changed_or_is_no_picture_is_left_out(png: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("secret")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = [
+        listed(tmp_path / "gone.png"),
+        listed(png, size_bytes=3),
+        listed(text),
+        listed(tmp_path / "pipe.png"),
+    ]
+    assert sent(*found) == []
+
+
+def test_an_answer_carries_no_more_than_a_client_can_take(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_MOST_BYTES", 20)
+    assert len(sent(*[listed(png)] * 3)) == 2
+    monkeypatch.setattr(pictures, "_MOST", 1)
+    assert len(sent(*[listed(png)] * 3)) == 1
+
+
+def test_a_wait_brings_the_pictures_of_the_job_that_has_ended(png: Path) -> None:
+    for result, count in (({"pictures": [listed(png)]}, 1), (None, 0), ("text", 0)):
+        answer = {"job": {"tool": TOOL, "result": result}, "timed_out": False}
+        made = CallToolResult(content=[], structured_content=answer)
+        asyncio.run(with_pictures(made, "py_wait_job"))
+        assert len(made.content) == count
+
+
+def test_a_tasks_result_has_them_in_its_wire_form(png: Path) -> None:
+    wire: dict[str, Any] = {"content": [], "structuredContent": {"pictures": [listed(png)]}}
+    asyncio.run(add_pictures(wire, TOOL))
+    assert wire["content"] == [
+        {"type": "image", "data": base64.b64encode(PNG + b"a").decode(), "mimeType": "image/png"}
+    ]
+    asyncio.run(add_pictures(None, TOOL))
