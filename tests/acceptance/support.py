@@ -115,15 +115,15 @@ class Server:
         out = self.process.stdout
         assert out is not None
         deadline = time.monotonic() + deadline_s
+        pieces = [self._unread]
         with selectors.DefaultSelector() as ready:
             ready.register(out, selectors.EVENT_READ)
-            while b"\n" not in self._unread:
+            while b"\n" not in pieces[-1]:
                 assert ready.select(deadline - time.monotonic()), f"no line came; it said: {self.errors}"
-                piece = os.read(out.fileno(), 1 << 20)
-                if not piece:
+                pieces.append(os.read(out.fileno(), 1 << 20))
+                if not pieces[-1]:
                     break
-                self._unread += piece
-        line, _, self._unread = self._unread.partition(b"\n")
+        line, _, self._unread = b"".join(pieces).partition(b"\n")
         return line
 
     def leave(self) -> int:

@@ -174,7 +174,7 @@ def test_it_leaves_with_0_when_the_client_closes_its_end(tmp_path: Path, program
         assert server.leave() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGINT)])
 @pytest.mark.parametrize("busy", [thorough(False), True])
 def test_it_leaves_at_a_signal_though_the_client_stays(
     tmp_path: Path, program: Path, number: int, busy: bool

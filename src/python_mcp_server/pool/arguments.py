@@ -43,7 +43,7 @@ def are_heavy(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _contents(value: Any) -> tuple[Collection[Any], int]:
     """Return what is inside of a value, and the size of the rest."""
-    kind: Any = type(value)
+    kind = cast("type[object]", type(value))
     if kind in _ATOMS:
         return (), 0
     if kind in _TEXTS:

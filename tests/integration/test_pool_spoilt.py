@@ -1,0 +1,108 @@
+"""Workers whose process a body has changed, processes that hide from their end, and large values."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.errors import WorkerDied
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import JobState
+from python_mcp_server.processes import identify
+from python_mcp_server.store.files import FileJobStore
+from tests.helpers import bodies, eventually, run, spoilers
+from tests.helpers.managers import LONG_S, call, manager, started_pids
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
+
+
+def test_the_next_body_of_a_worker_finds_its_process_as_the_first_one_did(tmp_path: Path):
+    async def main() -> None:
+        async with manager() as jobs:
+            before = await call(jobs, spoilers.state)
+            for body, args in ((spoilers.spoil, (str(tmp_path),)), (spoilers.replace_environ, ())):
+                assert await call(jobs, body, *args) == before["pid"]
+                assert await call(jobs, spoilers.state) == before
+
+    run(main())
+
+
+def test_a_worker_that_cannot_be_put_back_in_order_gets_no_further_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    async def main() -> None:
+        async with manager() as jobs:
+            spoilt = await call(jobs, spoilers.spoil_for_good, str(folder))
+            assert await call(jobs, bodies.pid) != spoilt
+
+    run(main())
+
+
+def test_what_a_body_has_forked_into_another_session_is_gone_before_its_caller_hears_that_the_worker_died(
+    tmp_path: Path,
+):
+    async def main() -> None:
+        async with manager() as jobs:
+            died = asyncio.ensure_future(call(jobs, spoilers.fork_away, str(tmp_path / "pids")))
+            worker, child = await asyncio.to_thread(started_pids, tmp_path / "pids")
+            os.kill(worker, signal.SIGKILL)
+            with pytest.raises(WorkerDied):
+                await died
+            assert identify(child) is None
+
+    run(main())
+
+
+def test_the_loop_turns_while_large_arguments_and_results_are_made_and_read(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            monkeypatch.setattr(spoilers.Gate, "turned", turned := threading.Event())
+            asyncio.get_running_loop().call_later(0.1, turned.set)
+            assert (
+                len((await call(jobs, spoilers.pass_through, spoilers.Gate())).content)
+                == spoilers.LARGE_BYTES
+            )
+
+    run(main())
+
+
+def test_a_job_whose_large_argument_is_on_its_way_when_its_server_leaves_goes_on(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "end"
+
+    async def main() -> str:
+        async with manager() as jobs:
+            await call(jobs, bodies.pid)
+            monkeypatch.setattr(spoilers.Gate, "turned", turned := threading.Event())
+            job = await jobs.submit(Request(spoilers.wait_with, (spoilers.Gate(), str(path))))
+            while (found := await jobs.get(job.id)) is None or found.status is JobState.PENDING:
+                await asyncio.sleep(0.01)
+            asyncio.get_running_loop().call_later(0.1, turned.set)
+        return job.id
+
+    job_id = run(main())
+    path.touch()
+    store = FileJobStore(home)
+
+    def look() -> object:
+        job = store.get(job_id)
+        return job if job is not None and job.status.terminal else None
+
+    eventually(look, deadline_s=LONG_S)
+    job = store.get(job_id)
+    assert job is not None
+    assert (job.status, job.result) == (JobState.COMPLETED, spoilers.LARGE_BYTES)
+    assert job.worker is not None
+    worker = job.worker
+    eventually(lambda: identify(worker.pid) is None)
