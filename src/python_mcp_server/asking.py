@@ -38,7 +38,8 @@ def request_input(
             fields (texts, numbers, booleans, dates, choices). None: one text, the answer's `text`.
         key: Names the question for whoever answers it; one is made up where None, and a number is added
             to one that this job has used.
-        timeout_seconds: How long to wait; None for ever. The waiting does not count as work.
+        timeout_seconds: How long to wait; None for ever. A time limit of the job goes on
+            meanwhile, its budget too.
 
     Returns:
         The answer: `action` is "accept", "decline" or "cancel", `content` maps fields to values.

@@ -11,6 +11,7 @@ from python_mcp_server.cli.screen import Copy
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.questions import Question
 
 ONE, OTHER = "sameone1", "sametwo2"
 
@@ -39,15 +40,29 @@ def test_an_end_that_is_too_short_or_fits_none_finds_nothing(manager: JobManager
         find_job(manager, typed)
 
 
+def never(_job: Job, question: Question) -> None:
+    raise AssertionError(f"it does not ask {question.message}")
+
+
+def test_who_waits_is_told_once_of_each_question(manager: JobManager) -> None:
+    questions = tuple(
+        Question(key, f"{key}?", {"properties": {}}, "2026-01-01T00:00:00+00:00") for key in "ab"
+    )
+    manager.store.create(Job("asking", "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
+    told: list[str] = []
+    wait_for_job(manager, "asking", 0.5, lambda _, question: told.append(question.message))
+    assert told == ["a?", "b?"]
+
+
 def test_waiting_for_a_job_that_does_not_end_ends_with_the_time(manager: JobManager) -> None:
-    job, timed_out = wait_for_job(manager, ONE, 0.0)
+    job, timed_out = wait_for_job(manager, ONE, 0.0, never)
     assert (job.id, timed_out) == (ONE, True)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_time_that_is_none_is_refused(manager: JobManager, seconds: float) -> None:
     with pytest.raises(InvalidInput, match=r"--timeout is .*; it must be"):
-        wait_for_job(manager, ONE, seconds)
+        wait_for_job(manager, ONE, seconds, never)
 
 
 @pytest.mark.parametrize(("offset", "limit"), [(-1, None), (0, 0), (0, -5)])

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, JobNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
+    from python_mcp_server.questions import Question
 
 _SHORTEST_CHARS: Final = 4
 _RECENT_JOBS: Final = 1000
@@ -38,8 +41,16 @@ def find_job(manager: JobManager, typed: str) -> Job:
     return manager.get_blocking(found[0])
 
 
-def wait_for_job(manager: JobManager, typed: str, timeout_s: float | None) -> tuple[Job, bool]:
+def wait_for_job(
+    manager: JobManager, typed: str, timeout_s: float | None, on_question: Callable[[Job, Question], None]
+) -> tuple[Job, bool]:
     """Wait for the end of a job or of the time; return the job and whether the time ran out.
+
+    Args:
+        manager: Where the job is.
+        typed: Its id, or the beginning of it.
+        timeout_s: The longest wait; None for ever.
+        on_question: Hears each question that the job waits with, once.
 
     Raises:
         InvalidInput: The time is negative or no number.
@@ -47,8 +58,12 @@ def wait_for_job(manager: JobManager, typed: str, timeout_s: float | None) -> tu
     if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
         raise InvalidInput(f"--timeout is {timeout_s:g}; it must be a number of seconds, 0 or more")
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    job = find_job(manager, typed)
+    job, told = find_job(manager, typed), set[str]()
     while not job.status.terminal:
+        for question in job.open_questions:
+            if question.key not in told:
+                on_question(job, question)
+            told.add(question.key)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return job, True

@@ -12,6 +12,8 @@ from python_mcp_server.jobs.output import STREAMS
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.model import Job
+    from python_mcp_server.questions import Question
 
 _PAGE_BYTES: Final = 65536
 _TIMED_OUT: Final = 124
@@ -84,13 +86,18 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     """
     from python_mcp_server.cli.ids import error_sentence, wait_for_job
 
-    job, timed_out = wait_for_job(_manager(), job_id, timeout_s)
+    job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
         still = "still " if timed_out else ""
         click.echo(f"{job.id} {still}{job.status.value}" + (f": {error_sentence(job)}" if job.error else ""))
     return _TIMED_OUT if timed_out else int(job.status.value != "completed")
+
+
+def _tell_question(job: Job, question: Question) -> None:
+    click.echo(f"{job.id} asks: {question.message}", err=True)
+    click.echo(f"answer with: python-mcp-server jobs answer {job.id} {question.key} ...", err=True)
 
 
 @jobs.command()
