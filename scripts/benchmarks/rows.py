@@ -44,6 +44,7 @@ ROWS: Final = (
     Row("busy", "a ping, tasks/get and a cancel while 40 calls are blocked", 100, 5),
     Row("script", "a hello script over stdio, beside the same script by itself", 40, 3),
     Row("launch", "a script with a header over stdio, beside uv run and the bare interpreter", 30, 2),
+    Row("batch", "py_map_script of 200 hello scripts over stdio, beside xargs -P", 7, 1),
     Row("measured", "py_benchmark_script of a 20 ms script, beside hyperfine where it is installed", 15, 1),
     Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
     Row("memory", "an idle server beside a bare MCPServer, and a warm lane", 5, 1),

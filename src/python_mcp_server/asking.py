@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, NotInJob
 from python_mcp_server.form_makers import form_of
+from python_mcp_server.limits import LONGEST_S
 from python_mcp_server.settings import positive
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def request_input(
     """
     inquiries = _inquiries()
     _check(message, key)
-    timeout_s = None if timeout_seconds is None else positive(timeout_seconds, "timeout_seconds")
+    timeout_s = None if timeout_seconds is None else _checked_time(timeout_seconds)
     what = (message, form_of(schema), key, timeout_s)
     return _awaited(inquiries, what) if _on_loop() else inquiries.wait(inquiries.ask(*what))
 
@@ -72,6 +73,15 @@ def _check(message: object, key: object) -> None:
         raise InvalidInput(f"message has {len(message)} characters; it may have {_MOST_CHARS}")
     if key is not None and not (isinstance(key, str) and _KEY.fullmatch(key)):
         raise InvalidInput(f"key is {key!r}; it must be 1 to 64 letters, digits, dots, dashes or underscores")
+
+
+def _checked_time(timeout_seconds: object) -> float:
+    timeout_s = positive(timeout_seconds, "timeout_seconds")
+    if timeout_s > LONGEST_S:
+        raise InvalidInput(
+            f"timeout_seconds is {timeout_seconds!r}; it may be at most {LONGEST_S:g}, or None for ever"
+        )
+    return timeout_s
 
 
 def _on_loop() -> bool:

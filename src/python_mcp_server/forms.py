@@ -1,7 +1,7 @@
 """The form of a question: a JSON schema of an object with flat properties, as MCP's elicitation has it.
 
-Forms and answers are checked here; `form_makers` makes a form from a class. Imported with the first
-question, by whoever asks or answers.
+Forms and answers are checked here, single fields in `form_fields`; `form_makers` makes a form from a
+class. Imported with the first question, by whoever asks or answers.
 
 https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
 """
@@ -9,25 +9,14 @@ https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
-
-Form = dict[str, Any]
+from python_mcp_server.form_fields import Form, choice_problem, field_of, is_optional, type_problem
 
 _MOST_BYTES: Final = 64 * 1024
-WORDS: Final = frozenset({"title", "description", "default"})
-_ARRAY: Final = frozenset({"items", "minItems", "maxItems"})
-KEYWORDS: Final[dict[str, frozenset[str]]] = {
-    "string": frozenset({"minLength", "maxLength", "format", "enum", "enumNames", "oneOf"}),
-    "number": frozenset({"minimum", "maximum"}),
-    "integer": frozenset({"minimum", "maximum"}),
-    "boolean": frozenset(),
-    "array": _ARRAY,
-}
-FORMATS: Final = ("email", "uri", "date", "date-time")
 _TOP: Final = frozenset(
     {"type", "properties", "required", "title", "description", "$schema", "$defs", "additionalProperties"}
 )
@@ -42,54 +31,30 @@ def checked(schema: Form) -> Form:
     properties = schema.get("properties", {})
     if schema.get("type", "object") != "object" or not isinstance(properties, dict):
         raise InvalidInput("schema must be that of an object: {'type': 'object', 'properties': {...}}")
-    if unknown := sorted(schema.keys() - _TOP):
+    if unknown := sorted(schema.keys() - _TOP, key=str):
         raise InvalidInput(f"schema has {unknown[0]!r}; a question's schema has 'properties' and 'required'")
-    fields = cast("dict[str, Any]", properties)
-    for name, prop in fields.items():
-        _check_property(name, prop)
-    required = schema.get("required", [])
-    missing = [name for name in required if name not in fields]
-    if missing:
+    given = cast("dict[str, Any]", properties)
+    said = schema.get("required", [])
+    _check_size({"properties": given, "required": said}, "schema")
+    required = _names_in(said)
+    if missing := [name for name in required if name not in given]:
         raise InvalidInput(f"schema requires {missing[0]!r}, which is none of its properties")
-    form = {"type": "object", "properties": fields, "required": list(required)}
-    _check_size(form, "schema")
-    return form
+    fields = {name: field_of(name, prop) for name, prop in given.items()}
+    needed = [name for name in required if not is_optional(given[name])]
+    return {"type": "object", "properties": fields, "required": needed}
 
 
-def _check_property(name: object, given: Any) -> None:
-    prop = cast("Form", given if isinstance(given, dict) else {})
-    kind: Any = prop.get("type")
-    if not isinstance(name, str) or kind not in KEYWORDS:
-        raise InvalidInput(
-            f"field {name!r} of the schema is {given!r}; its type must be one of {', '.join(KEYWORDS)}"
-        )
-    if unknown := sorted(prop.keys() - KEYWORDS[kind] - WORDS - {"type"}):
-        known = ", ".join(sorted(KEYWORDS[kind] | WORDS))
-        raise InvalidInput(f"field {name!r} of the schema has {unknown[0]!r}; a {kind} may have {known}")
-    if prop.get("format", "date") not in FORMATS:
-        raise InvalidInput(
-            f"field {name!r} of the schema has format {prop['format']!r}; it may have {', '.join(FORMATS)}"
-        )
-    choices = options(prop)
-    if kind == "array" and choices is None:
-        raise InvalidInput(f"field {name!r} of the schema is an array; its items must be an enum of texts")
-    if choices is not None and not all(isinstance(choice, str) for choice in choices):
-        raise InvalidInput(f"field {name!r} of the schema offers {choices!r}; only texts can be offered")
-
-
-def options(prop: Form) -> list[Any] | None:
-    """Return the values that a property offers; None where any value of its type will do."""
-    inner: Any = prop.get("items", {}) if prop["type"] == "array" else prop
-    if isinstance(inner.get("enum"), list):
-        return inner["enum"]
-    titled: Any = inner.get("oneOf") or inner.get("anyOf")
-    return None if titled is None else [each.get("const") for each in titled]
+def _names_in(required: object) -> list[str]:
+    names = list(cast("Iterable[Any]", required)) if isinstance(required, list | tuple) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InvalidInput(f"schema has required {required!r}; it must be a list of names of its properties")
+    return names
 
 
 def _check_size(value: object, what: str) -> None:
     try:
-        size = len(json.dumps(value))
-    except (TypeError, ValueError) as error:
+        size = len(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} holds something that is no JSON: {error}") from None
     if size > _MOST_BYTES:
         raise InvalidInput(f"{what} takes {size} bytes; it may take {_MOST_BYTES}")
@@ -115,7 +80,7 @@ def fitted(form: Form, content: object, *, strict: bool = False) -> dict[str, An
     _check_size(said, "the answer")
     given = {name: value for name, value in said.items() if value is not None}
     properties: dict[str, Form] = form["properties"]
-    if strict and (unknown := sorted(given.keys() - properties.keys())):
+    if strict and (unknown := sorted(given.keys() - properties.keys(), key=str)):
         raise InvalidInput(f"the answer has {unknown[0]!r}; the question asks for {_names(form)}")
     for name in form["required"]:
         if name not in given:
@@ -136,30 +101,10 @@ def _value(name: str, prop: Form, value: Any) -> Any:
     kind: str = prop["type"]
     if kind == "integer" and isinstance(value, float) and value.is_integer():
         value = int(value)
-    problem = _type_problem(kind, value) or _choice_problem(prop, value) or _bounds_problem(prop, value)
+    problem = type_problem(kind, value) or choice_problem(prop, value) or _bounds_problem(prop, value)
     if problem:
         raise InvalidInput(f"{name!r} of the answer is {value!r}; it must be {problem}")
     return value
-
-
-def _type_problem(kind: str, value: Any) -> str | None:
-    types_of: dict[str, Any] = {"string": str, "number": (int, float), "integer": int, "array": list}
-    if kind == "boolean":
-        return None if isinstance(value, bool) else "true or false"
-    fits = isinstance(value, types_of[kind]) and not isinstance(value, bool)
-    article = "an" if kind[0] in "ai" else "a"
-    return None if fits else f"{article} {kind}"
-
-
-def _choice_problem(prop: Form, value: Any) -> str | None:
-    choices = options(prop)
-    if choices is None:
-        return None
-    chosen = cast("list[Any]", value if isinstance(value, list) else [value])
-    offered = ", ".join(map(repr, choices))
-    if all(each in choices for each in chosen):
-        return None
-    return f"some of {offered}" if prop["type"] == "array" else f"one of {offered}"
 
 
 def _bounds_problem(prop: Form, value: Any) -> str | None:

@@ -49,6 +49,16 @@ class Waiting:
         return None if self.deadline is None or self.expired else max(0.0, self.deadline - monotonic())
 
 
+def check_process(body_pid: int) -> None:
+    """Refuse a process that the body has forked: nobody hears what is asked there.
+
+    Raises:
+        InvalidInput: This is one.
+    """
+    if os.getpid() != body_pid:
+        raise InvalidInput("a process that the body has forked cannot ask; ask in the body's own process")
+
+
 class Inquiries:
     """The questions of one body.
 
@@ -76,8 +86,7 @@ class Inquiries:
             NotInJob: The body has ended.
             JobCancelled: It was cancelled.
         """
-        if os.getpid() != self._pid:
-            raise InvalidInput("a process that the body has forked cannot ask; ask in the body's own process")
+        check_process(self._pid)
         self._check()
         now, deadline = datetime.now(UTC), None if timeout_s is None else monotonic() + timeout_s
         until = None if timeout_s is None else (now + timedelta(seconds=timeout_s)).isoformat()

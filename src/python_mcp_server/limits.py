@@ -19,6 +19,12 @@ KINDS: Final = frozenset({MEMORY, CPU, TIME})
 """The `error_kind` of a job that was ended at a limit."""
 
 _MB: Final = 1_000_000
+LONGEST_S: Final = 1e9
+"""30 years: the kernel counts nanoseconds in 64 bits, and a date has four digits for its year."""
+
+_MOST_MB: Final = 1e12
+"""An exabyte: the kernel counts bytes in 64 bits."""
+
 _LOWEST_NICE, _HIGHEST_NICE = -20, 19
 
 
@@ -44,9 +50,9 @@ class Limits:
     cpus: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_positive("memory_limit_mb", self.memory_limit_mb, "MB")
-        _check_positive("cpu_time_limit_seconds", self.cpu_time_limit_seconds, "seconds")
-        _check_positive("timeout_seconds", self.timeout_seconds, "seconds")
+        _check_positive("memory_limit_mb", self.memory_limit_mb, _MOST_MB, "MB")
+        _check_positive("cpu_time_limit_seconds", self.cpu_time_limit_seconds, LONGEST_S, "seconds")
+        _check_positive("timeout_seconds", self.timeout_seconds, LONGEST_S, "seconds")
         if self.nice is not None and not (_whole(self.nice) and _LOWEST_NICE <= self.nice <= _HIGHEST_NICE):
             raise InvalidInput(
                 f"nice is {self.nice!r}; it must be a whole number from {_LOWEST_NICE} to {_HIGHEST_NICE}"
@@ -124,10 +130,12 @@ def time_breach(limits: Limits) -> Breach:
     return Breach(TIME, f"ended at its time limit of {limits.timeout_seconds:g} s")
 
 
-def _check_positive(name: str, value: Any, unit: str) -> None:
+def _check_positive(name: str, value: Any, most: float, unit: str) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value) and value > 0):
+    if value is not None and not (number and 0 < value < math.inf):
         raise InvalidInput(f"{name} is {value!r}; it must be a positive number of {unit}, or unset")
+    if value is not None and value > most:
+        raise InvalidInput(f"{name} is {value!r}; it may be at most {most:g} {unit}, or unset for no limit")
 
 
 def _whole(value: object) -> bool:

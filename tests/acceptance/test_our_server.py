@@ -22,6 +22,7 @@ TOOLS = {
     "py_run_script_in_dir", "py_run_script_with_dependencies", "py_benchmark_script", "py_save_script",
     "py_run_saved_script", "py_list_scripts", "py_job_status", "py_wait_job", "py_job_output", "py_list_jobs",
     "py_cancel_job", "py_answer_job", "py_prune_jobs", "py_run_tests",
+    "py_map_script",
 }  # fmt: skip
 SHORT = {"SMART_ASYNC_TIMEOUT_SECONDS": "0.5"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.support import MODERN, connected, data, refusal
 from tests.helpers import run
-from tests.helpers.fake_matplotlib import PNG, write_fake_matplotlib
+from tests.helpers.fake_matplotlib import PNG, PNG_END, write_fake_matplotlib
 from tests.helpers.marks import thorough
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ DRAW = """
 import matplotlib.pyplot as plt
 plt.figure(b"shown").savefig("saved.svg")
 plt.show()
-open("chart.png", "wb").write(b"\\x89PNG\\r\\n\\x1a\\nsaved")
+open("chart.png", "wb").write(b"\\x89PNG\\r\\n\\x1a\\nsavedIEND\\xaeB`\\x82")
 """
 LINES = """
 import os, time
@@ -52,15 +52,15 @@ async def pictures_come_at_once_and_with_the_end_of_a_job(client: Client, tmp_pa
     arguments: Any = {"directory": str(tmp_path), "script_content": DRAW}
     result = await client.call_tool("py_run_script_in_dir", arguments)
     figure, chart = data(result)["pictures"]
-    drawn = PNG + 100 * b"shown"
-    assert images(result) == [drawn, PNG + b"saved"]
+    drawn, saved = PNG + 100 * b"shown" + PNG_END, PNG + b"saved" + PNG_END
+    assert images(result) == [drawn, saved]
     assert (figure["size_bytes"], figure["attached"]) == (len(drawn), True)
     assert Path(figure["path"]).read_bytes() == drawn
     assert chart["path"] == str(tmp_path / "chart.png")
 
     job_id = data(await client.call_tool("py_run_script_in_dir", arguments | {"async_mode": True}))["job_id"]
     waited = await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60})
-    assert images(waited) == [drawn, PNG + b"saved"]
+    assert images(waited) == [drawn, saved]
     assert images(await client.call_tool("py_job_status", {"job_id": job_id})) == []
     (tmp_path / "chart.png").unlink()
     again = await client.call_tool("py_wait_job", {"job_id": job_id})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
+PNG_END: Final = b"IEND\xaeB`\x82"
 
 _FILES: Final = {
     "__init__.py": "interactive = False\ndef is_interactive():\n    return interactive\n",
@@ -35,7 +36,7 @@ class FigureCanvasAgg:
         figure.canvas = self
     def print_figure(self, filename, dpi=100, **kwargs):
         with open(filename, "wb") as file:
-            file.write(b"\\x89PNG\\r\\n\\x1a\\n" + self.figure.content * int(dpi))
+            file.write(b"\\x89PNG\\r\\n\\x1a\\n" + self.figure.content * int(dpi) + b"IEND\\xaeB`\\x82")
 """,
     "figure.py": """
 class Figure:

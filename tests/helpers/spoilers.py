@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import resource
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.context import in_worker
 from tests.helpers import bodies
+from tests.helpers.waiting import eventually
 
 LARGE_BYTES: Final = 300_000
 
 
 def spoil(folder: str) -> int:
     """Change whatever can be put back."""
+    import resource
+
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 3600)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
@@ -37,6 +39,8 @@ def replace_environ() -> int:
 
 def state() -> dict[str, Any]:
     """Return what `spoil` changes, without the id of the present job."""
+    import resource
+
     mask = os.umask(0o77)
     os.umask(mask)
     variables = {name: value for name, value in os.environ.items() if name != "PYTHON_MCP_JOB_ID"}
@@ -53,9 +57,8 @@ def state() -> dict[str, Any]:
 
 
 def spoil_for_good(folder: str) -> int:
-    """Leave a working directory that nobody can go back from: its own is gone."""
-    os.environ["SECRET"] = "left"
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    """Leave the working directory, to which nobody can go back: it is gone."""
+    os.chdir(os.sep)
     os.rmdir(folder)
     return os.getpid()
 
@@ -74,7 +77,7 @@ def fork_away(path: str) -> None:
 class Gate:
     """Waits, in the server only, whenever it is taken apart or put together, until the loop has turned."""
 
-    turned: threading.Event | None = None
+    turns: int | None = None
 
     def __init__(self) -> None:
         self.content = bytes(LARGE_BYTES)
@@ -89,8 +92,16 @@ class Gate:
 
     @classmethod
     def _wait(cls) -> None:
-        if not in_worker() and cls.turned is not None:
-            assert cls.turned.wait(20), "the loop stands still"
+        if not in_worker() and (before := cls.turns) is not None:
+            eventually(lambda: cls.turns != before)
+
+
+async def count_turns(first_s: float = 0.0) -> None:
+    """Let gates know from now on that the loop turns."""
+    await asyncio.sleep(first_s)
+    while True:
+        Gate.turns = (Gate.turns or 0) + 1
+        await asyncio.sleep(0.01)
 
 
 def pass_through(gate: Gate) -> Gate:

@@ -14,14 +14,29 @@ if TYPE_CHECKING:
 
 TOGETHER: Final = {
     "tests/acceptance/test_benchmark.py": "our servers",
+    "tests/acceptance/test_map_script.py": "our servers",
     "tests/acceptance/test_our_server.py": "our servers",
     "tests/acceptance/test_resources.py": "our servers",
     "tests/acceptance/test_run_tests.py": "our servers",
     "tests/acceptance/test_stdio_transport.py": "the echo server",
     "tests/acceptance/test_tasks.py": "the server of tasks",
     "tests/acceptance/test_tool_authors.py": "the authors' servers",
+    **dict.fromkeys(
+        (
+            "tests/unit/test_jobs_reading.py",
+            "tests/unit/test_jobs_recipe.py",
+            "tests/unit/test_model.py",
+            "tests/unit/test_pool_channel.py",
+            "tests/unit/test_runner_line_index.py",
+            "tests/unit/test_runner_lines.py",
+            "tests/unit/test_runner_output.py",
+            "tests/unit/test_store_contract.py",
+            "tests/unit/test_store_model.py",
+        ),
+        "what hypothesis draws: a process that does so first reads all our sources for constants, for 5 s",
+    ),
 }
-"""What the tests of a file share, by file. A file that is missing here costs a server start, no more."""
+"""What the tests of a file share, by file. A file that is missing here costs another start, no more."""
 
 
 class Together(LoadScopeScheduling):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -66,12 +65,11 @@ def test_the_loop_turns_while_large_arguments_and_results_are_made_and_read(monk
     async def main() -> None:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
-            monkeypatch.setattr(spoilers.Gate, "turned", turned := threading.Event())
-            asyncio.get_running_loop().call_later(0.1, turned.set)
-            assert (
-                len((await call(jobs, spoilers.pass_through, spoilers.Gate())).content)
-                == spoilers.LARGE_BYTES
-            )
+            monkeypatch.setattr(spoilers.Gate, "turns", 0)
+            turning = asyncio.ensure_future(spoilers.count_turns())
+            passed = await call(jobs, spoilers.pass_through, spoilers.Gate())
+            assert len(passed.content) == spoilers.LARGE_BYTES
+            turning.cancel()
 
     run(main())
 
@@ -84,11 +82,12 @@ def test_a_job_whose_large_argument_is_on_its_way_when_its_server_leaves_goes_on
     async def main() -> str:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
-            monkeypatch.setattr(spoilers.Gate, "turned", turned := threading.Event())
+            monkeypatch.setattr(spoilers.Gate, "turns", 0)
             job = await jobs.submit(Request(spoilers.wait_with, (spoilers.Gate(), str(path))))
             while (found := await jobs.get(job.id)) is None or found.status is JobState.PENDING:
                 await asyncio.sleep(0.01)
-            asyncio.get_running_loop().call_later(0.1, turned.set)
+            turning = asyncio.ensure_future(spoilers.count_turns(first_s=0.1))
+        turning.cancel()
         return job.id
 
     job_id = run(main())

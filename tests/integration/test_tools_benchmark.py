@@ -226,6 +226,7 @@ time.sleep(60)
         ({"min_runs": True}, "min_runs is True"),
         ({"warmup": -1}, "warmup is -1"),
         ({"compare_with": "no/such.py"}, "compare_with 'no/such.py' is no file"),
+        ({"compare_with": "/tmp"}, "compare_with '/tmp' is no file"),
         ({"compare_with": " "}, "compare_with ' ' is no file"),
     ],
 )

@@ -90,6 +90,7 @@ def test_a_key_is_never_used_twice():
         ({"message": "x" * 9_000}, "message has 9000 characters"),
         ({"message": "?", "key": "a b"}, "key is 'a b'; it must be 1 to 64 letters"),
         ({"message": "?", "timeout_seconds": -1}, "timeout_seconds is -1"),
+        ({"message": "?", "timeout_seconds": 1e12}, "timeout_seconds is 1000000000000.0; it may be at most"),
         ({"message": "?", "schema": 3}, "schema is 3"),
     ],
 )

@@ -45,9 +45,7 @@ def never(_job: Job, question: Question) -> None:
 
 
 def test_who_waits_is_told_once_of_each_question(manager: JobManager) -> None:
-    questions = tuple(
-        Question(key, f"{key}?", {"properties": {}}, "2026-01-01T00:00:00+00:00") for key in "ab"
-    )
+    questions = tuple(Question(key, f"{key}?", {"properties": {}}, "2026-01-01T00:00:00Z") for key in "ab")
     manager.store.create(Job("asking", "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
     told: list[str] = []
     wait_for_job(manager, "asking", 0.5, lambda _, question: told.append(question.message))

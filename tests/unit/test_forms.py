@@ -117,17 +117,57 @@ def of(**prop: Any) -> dict[str, Any]:
         (of(type="object"), "its type must be one of string, number, integer, boolean, array"),
         ({"properties": {"x": "string"}}, "field 'x' of the schema is 'string'"),
         (of(type="string", pattern=".*"), "field 'x' of the schema has 'pattern'; a string may have"),
-        (of(type="string", format="phone"), "has format 'phone'; it may have email, uri, date, date-time"),
+        (
+            of(type="string", format="phone"),
+            "has format 'phone'; it must be one of email, uri, date, date-time",
+        ),
         (of(type="array", items={"type": "string"}), "its items must be an enum of texts"),
         (of(type="string", enum=[1]), "only texts can be offered"),
         (of(type="string", default={1}), "schema holds something that is no JSON"),
         (of(type="string", title="x" * 70_000), "schema takes 70"),
+        (of(type=["string", "integer"]), "field 'x' of the schema is {'type': ['string', 'integer']}"),
+        (of(type=["null"]), "its type must be one of string"),
+        (of(type=[["string"], "null"]), "its type must be one of string"),
+        ({"properties": {}, "required": True}, "schema has required True; it must be a list of names"),
+        ({"properties": {}, "required": [["a"]]}, "schema has required [['a']]; it must be a list of names"),
+        (of(type="string", oneOf="abc"), "offers 'abc'; only texts can be offered, one or more, each as"),
+        (of(type="string", oneOf=[1]), "offers [1]; only texts can be offered"),
+        (of(type="string", oneOf=[]), "offers []; only texts can be offered"),
+        (of(type="string", enum="abc"), "offers 'abc'; only texts can be offered, one or more"),
+        (of(type="string", enum=[]), "offers []; only texts can be offered"),
+        (of(type="string", enum=["a"], enumNames=5), "has enumNames 5; it must be a list of texts"),
+        (of(type="array", items=None), "its items must be an enum of texts"),
+        (of(type="array", items=[1]), "its items must be an enum of texts"),
+        (
+            of(type="array", items={"enum": ["a"]}, minItems="1"),
+            "has minItems '1'; it must be a whole number",
+        ),
+        (of(type="string", minLength="x"), "has minLength 'x'; it must be a whole number from 0"),
+        (of(type="string", maxLength=-1), "has maxLength -1; it must be a whole number from 0"),
+        (of(type="integer", minimum="5"), "has minimum '5'; it must be a number"),
+        (of(type="number", minimum=True), "has minimum True; it must be a number"),
+        (of(type="number", minimum=3, maximum=2), "has minimum 3 above maximum 2; nothing would fit"),
+        (of(type="string", title=5), "has title 5; it must be a text"),
+        (of(type="string", format=["date"]), "has format ['date']; it must be one of"),
+        (of(type="integer", default="2"), "has default '2'; it must be an integer"),
+        (of(type="string", default=None), "has default None; it must be a string"),
+        (of(type="string", enum=["a"], default="b"), "has default 'b'; it must be one of 'a'"),
+        (of(type="number", default=float("inf")), "schema holds something that is no JSON"),
+        ({"properties": {}, 5: 1, "x": 1}, "schema has 5"),
     ],
 )
 def test_what_no_client_can_show_is_refused_with_a_sentence(schema: Any, says: str):
     with pytest.raises(InvalidInput) as refused:
         form_of(schema)
     assert says in str(refused.value)
+
+
+def test_a_field_that_may_be_null_need_not_be_answered():
+    prop = {"type": ["integer", "null"], "minimum": 1, "default": None}
+    schema = {"properties": {"x": prop, "y": {"type": "string"}}, "required": ["x", "y"]}
+    form = form_of(schema)
+    assert form["properties"]["x"] == {"type": "integer", "minimum": 1}
+    assert fitted(form, {"x": None, "y": "a"}) == {"y": "a"}
 
 
 FORM = form_of(

@@ -48,6 +48,8 @@ MB = 1_000_000
         ("cpu_time_limit_seconds", float("nan"), "a positive number of seconds, or unset"),
         ("timeout_seconds", "5", "a positive number of seconds, or unset"),
         ("timeout_seconds", True, "a positive number of seconds, or unset"),
+        ("memory_limit_mb", True, "a positive number of MB, or unset"),
+        ("cpus", True, "how many cores, such as 2, or their numbers, such as [0, 1]"),
         ("nice", 20, "a whole number from -20 to 19"),
         ("nice", 1.5, "a whole number from -20 to 19"),
         ("cpus", 0, "how many cores, such as 2, or their numbers, such as [0, 1]"),
@@ -60,6 +62,20 @@ def test_a_value_without_meaning_is_named(name: str, value: Any, right: str):
     with pytest.raises(InvalidInput) as caught:
         Limits(**{name: value})
     assert str(caught.value) == f"{name} is {value!r}; it must be {right}"
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "unit"),
+    [("memory_limit_mb", 1e12, "MB"), ("cpu_time_limit_seconds", 1e9, "seconds")],
+)
+def test_a_limit_that_the_kernel_cannot_count_is_refused(name: str, most: Any, unit: str):
+    with backstops(Limits(**{name: most})):
+        pass
+    too_much: tuple[Any, ...] = (most * 1.01, 1e308, 10**400)
+    for value in too_much:
+        with pytest.raises(InvalidInput) as caught:
+            Limits(**{name: value})
+        assert f"it may be at most {most:g} {unit}, or unset for no limit" in str(caught.value)
 
 
 def test_limits_travel_and_come_back_from_a_record():

@@ -6,11 +6,12 @@ import importlib.util
 import pickle
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
-from python_mcp_server.pool.arguments import dump_arguments
+from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
 
 SOURCE = "class Parcel:\n    content = 7\n"
 
@@ -36,6 +37,41 @@ def test_an_instance_of_a_class_that_only_this_process_knows_travels_by_value(
     data = dump_arguments(("id", "label", [parcel]))
     sys.modules[name] = ModuleType(name)
     assert pickle.loads(data)[2][0].content == 7
+
+
+class Sized:
+    nbytes = HEAVY_BYTES
+
+
+def endless() -> list[Any]:
+    loop: list[Any] = []
+    loop.append(loop)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("value", "heavy"),
+    [
+        (1, False),
+        ("x" * 1000, False),
+        ({"rows": [{"a": n, "b": str(n)} for n in range(100)]}, False),
+        (Path("a"), False),
+        (b"x" * HEAVY_BYTES, True),
+        ({"rows": [{"a": n, "b": str(n)} for n in range(10_000)]}, True),
+        ([[[0] * 100_000]], True),
+        (SimpleNamespace(inner=SimpleNamespace(text="x" * HEAVY_BYTES)), True),
+        (Sized(), True),
+        (endless(), True),
+    ],
+)
+def test_arguments_are_heavy_by_their_contents(value: Any, heavy: bool):
+    assert are_heavy((value,), {}) is heavy
+    assert are_heavy((), {"name": value}) is heavy
+
+
+def test_arguments_that_are_made_in_a_thread_are_the_same_bytes():
+    fields = ("id", "label", [{"a": n, "b": b"x" * 100} for n in range(5_000)])
+    assert pickle.loads(dump_arguments(fields, in_thread=True)) == fields
 
 
 def test_an_instance_of_a_class_that_can_be_imported_travels_by_name():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pickle
 import threading
+from typing import Any
 
 import pytest
 
 from python_mcp_server.errors import RemoteError, WorkerDied
 from python_mcp_server.jobs.delivery import rebuild
-from python_mcp_server.model import Outcome
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.model import Failure, Job, JobState, Outcome, utc_now
 from python_mcp_server.pool import outcomes
+from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import bodies
 
 
@@ -46,6 +49,18 @@ def test_a_value_that_cannot_travel_becomes_a_failure_that_names_its_type():
     found = outcomes.decode(outcomes.encode(Outcome(threading.Lock())))
     assert found.failure is not None
     assert "_thread.lock" in found.failure.message
+
+
+@pytest.mark.parametrize(("background", "status"), [(True, JobState.COMPLETED), (False, JobState.FAILED)])
+def test_a_value_that_cannot_travel_has_its_text_in_the_record_of_a_background_job(
+    background: bool, status: JobState
+):
+    store = InMemoryJobStore()
+    store.create(Job("x", "x", JobState.RUNNING, utc_now(), background=background))
+    value = {"lock": threading.Lock()}
+    job = settle(store, "x", outcomes.decode(outcomes.encode(Outcome(value))))
+    assert (job.status, job.result) == (status, repr(value) if background else None)
+    assert ("lock has no form in JSON" in (job.result_note or "")) is background
 
 
 def test_a_result_that_cannot_be_rebuilt_becomes_a_failure():
@@ -110,6 +125,27 @@ class RudeError(Exception):
 
     def __reduce__(self) -> str:
         raise SystemExit("not me")
+
+
+def end_the_front() -> None:
+    raise KeyboardInterrupt
+
+
+class Trick:
+    """Its pickle is a call that was harmless in the worker."""
+
+    def __init__(self, call: Any, *args: object) -> None:
+        self.call = call, args
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("trick", [Trick(end_the_front), Trick(SystemExit, 3), Trick(len, "no error")])
+def test_an_exception_that_becomes_something_else_in_the_front_is_a_remote_error(trick: Trick):
+    error = rebuild(Failure("their.Error", "told", "Traceback", pickled=pickle.dumps(trick)))
+    assert isinstance(error, RemoteError)
+    assert error.type_name == "their.Error"
 
 
 def test_foreign_code_that_wants_to_end_the_process_ends_nothing():

@@ -20,6 +20,7 @@ import pytest
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import (
     JOB_VARIABLE,
+    LANE_VARIABLE,
     boot_id,
     identify,
     is_alive,
@@ -94,6 +95,19 @@ def test_a_tree_has_everybody_but_its_root() -> None:
     with family(*KINDS) as found:
         members = {process.pid for process in tree(found.root.pid, found.job_id)}
         assert members == found.pids
+
+
+def test_a_process_that_carries_the_lane_of_a_dead_root_is_of_its_tree() -> None:
+    lane = uuid.uuid4().hex
+    with waiting_child() as root:
+        dead = replace(_given(identify(root.pid)), lane=lane)
+    env = environment(**{LANE_VARIABLE: lane})
+    with python("-c", "print(flush=True); input()", env=env, start_new_session=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert [process.pid for process in tree(ProcessIdentity.from_json(dead.to_json()))] == [child.pid]
+        assert kill_tree(dead, with_root=False) == []
+        assert child.wait(30) == -signal.SIGKILL
 
 
 def test_without_a_job_id_descent_and_sessions_still_lead_to_all_but_the_daemon() -> None:

@@ -36,6 +36,19 @@ def test_an_env_file_that_is_no_text_is_refused_without_its_content(tmp_path: Pa
         given_variables(None, "my.env", tmp_path)
 
 
+def test_a_nul_character_in_an_env_file_is_refused_by_its_name_without_its_value(tmp_path: Path) -> None:
+    (tmp_path / "my.env").write_bytes(b"TOKEN=123\x0045\n")
+    with pytest.raises(InvalidInput, match="NUL character, at 'TOKEN'") as refused:
+        given_variables(None, "my.env", tmp_path)
+    assert "123" not in str(refused.value)
+
+
+def test_a_name_that_no_file_can_have_is_refused_as_one_that_is_missing(tmp_path: Path) -> None:
+    for name in ("x" * 5000, "~nobody-of-this-name/x"):
+        with pytest.raises(InvalidInput, match="does not exist as a file"):
+            given_variables(None, name, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["", "A=B", "A\0B", 3])
 def test_a_name_that_cannot_be_one_is_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(InvalidInput) as refused:

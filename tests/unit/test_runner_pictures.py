@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.runner import pictures
-from python_mcp_server.runner.pictures import Picture, kind_of, saved_in, shown_in, with_backend
-from tests.helpers.fake_matplotlib import PNG
+from python_mcp_server.runner.pictures import Picture, content_of, kind_of, saved_in, shown_in, with_backend
+from tests.helpers.fake_matplotlib import PNG, PNG_END
 
 JPEG = b"\xff\xd8\xff\xe0"
 SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'
@@ -84,6 +84,28 @@ def test_figures_come_in_the_order_in_which_they_were_shown(tmp_path: Path) -> N
         Picture(tmp_path / "figure-10.png", "image/png", 8),
     ]
     assert shown_in(tmp_path / "gone") == []
+
+
+def test_what_else_a_script_leaves_where_figures_go_is_passed_over(tmp_path: Path) -> None:
+    first = write(tmp_path / "figure-1.png")
+    for name in ("figure-x1.png", "figure-\u00b25.png", "figure-.png", "figure-07.png", "xfigure-1.png"):
+        write(tmp_path / name)
+    (tmp_path / "figure-1-small.png").mkdir()
+    os.mkfifo(tmp_path / "figure-3.png")
+    assert shown_in(tmp_path) == [Picture(first, "image/png", 8)]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [PNG + b"x" + PNG_END, JPEG + b"x\xff\xd9", b"GIF89a..;", b"RIFF\x08\0\0\0WEBPVP8 "],
+)
+def test_a_pictures_content_is_all_of_it_or_nothing(tmp_path: Path, whole: bytes) -> None:
+    path = write(tmp_path / "a", whole)
+    assert content_of(path, len(whole)) == whole
+    assert content_of(path, len(whole) - 1) == b""
+    assert content_of(write(path, whole + b"\n"), 100) == whole + b"\n"
+    assert content_of(write(path, whole[:-1]), 100) == b""
+    assert content_of(tmp_path / "gone", 100) == b""
 
 
 @pytest.mark.parametrize(

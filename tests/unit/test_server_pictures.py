@@ -13,9 +13,10 @@ from mcp_types import CallToolResult
 
 from python_mcp_server.server import pictures
 from python_mcp_server.server.pictures import add_pictures, with_pictures
-from tests.helpers.fake_matplotlib import PNG
+from tests.helpers.fake_matplotlib import PNG, PNG_END
 
 TOOL = "py_run_script_in_dir"
+WHOLE = PNG + b"a" + PNG_END
 
 
 def listed(path: Path, **more: Any) -> dict[str, Any]:
@@ -32,34 +33,37 @@ def sent(*found: dict[str, Any], tool: str = TOOL) -> list[bytes]:
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
     path = tmp_path / "a.png"
-    path.write_bytes(PNG + b"a")
+    path.write_bytes(WHOLE)
     return path
 
 
 def test_only_what_the_result_marks_is_read_and_only_for_tools_that_make_pictures(png: Path) -> None:
-    assert sent(listed(png), listed(png, attached=False)) == [PNG + b"a"]
+    assert sent(listed(png), listed(png, attached=False)) == [WHOLE]
     assert sent(listed(png), tool="somebody_elses") == []
 
 
 def test_a_smaller_copy_is_sent_in_the_place_of_its_figure(png: Path, tmp_path: Path) -> None:
-    assert sent(listed(tmp_path / "huge.png", preview=str(png))) == [PNG + b"a"]
+    assert sent(listed(tmp_path / "huge.png", preview=str(png))) == [WHOLE]
 
 
 def test_what_is_gone_has_changed_or_is_no_picture_is_left_out(png: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.png"
     text.write_text("secret")
+    half = tmp_path / "half.png"
+    half.write_bytes(PNG + b"a")
     os.mkfifo(tmp_path / "pipe.png")
     found = [
         listed(tmp_path / "gone.png"),
         listed(png, size_bytes=3),
         listed(text),
+        listed(half),
         listed(tmp_path / "pipe.png"),
     ]
     assert sent(*found) == []
 
 
 def test_an_answer_carries_no_more_than_a_client_can_take(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_MOST_BYTES", 20)
+    monkeypatch.setattr(pictures, "_MOST_BYTES", 2 * len(WHOLE))
     assert len(sent(*[listed(png)] * 3)) == 2
     monkeypatch.setattr(pictures, "_MOST", 1)
     assert len(sent(*[listed(png)] * 3)) == 1
@@ -77,6 +81,6 @@ def test_a_tasks_result_has_them_in_its_wire_form(png: Path) -> None:
     wire: dict[str, Any] = {"content": [], "structuredContent": {"pictures": [listed(png)]}}
     asyncio.run(add_pictures(wire, TOOL))
     assert wire["content"] == [
-        {"type": "image", "data": base64.b64encode(PNG + b"a").decode(), "mimeType": "image/png"}
+        {"type": "image", "data": base64.b64encode(WHOLE).decode(), "mimeType": "image/png"}
     ]
     asyncio.run(add_pictures(None, TOOL))

@@ -30,7 +30,7 @@ DOCSTRING = """Count things,
     """
 
 
-async def count(first: int, second: str | None = None) -> dict[str, Any]:
+async def count(first: int, second: str | None = None, cpus: int | list[int] | None = None) -> dict[str, Any]:
     if first < 0:
         raise JobNotFound(str(first))
     return {"first": first, "second": second}
@@ -63,11 +63,13 @@ def test_refusals_are_one_line_that_names_the_value():
     assert refusal({}) == "first is missing; it is required"
     assert refusal({"first": -1}) == "Job -1 not found"
     assert len(refusal({"first": "x" * 10_000})) < 300
+    assert refusal({"first": True}) == "first is True; true and false are no numbers"
+    assert refusal({"first": 1, "cpus": [0, True]}) == "cpus is [0, True]; true and false are no numbers"
 
 
 def test_an_unknown_argument_is_refused_with_the_nearest_name():
     assert refusal({"first": 1, "secnd": "x"}) == "count_it has no parameter 'secnd'; did you mean second?"
-    assert refusal({"first": 1, "zzz": 1}) == "count_it has no parameter 'zzz'; it takes first, second"
+    assert refusal({"first": 1, "zzz": 1}) == "count_it has no parameter 'zzz'; it takes first, second, cpus"
 
 
 def refusal(arguments: dict[str, Any]) -> str:

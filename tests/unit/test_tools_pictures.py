@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, cast
 
 from python_mcp_server.runner.pictures import Picture
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.pictures import add_pictures
+from tests.helpers.fake_matplotlib import PNG, PNG_END
 
 
 def told(found: list[Picture], **settings: Any) -> dict[str, Any]:
@@ -16,9 +18,9 @@ def told(found: list[Picture], **settings: Any) -> dict[str, Any]:
     return result
 
 
-def picture(folder: Path, name: str, size: int = 10, kind: str = "image/png", **more: Any) -> Picture:
+def picture(folder: Path, name: str, size: int = 30, kind: str = "image/png", **more: Any) -> Picture:
     path = folder / name
-    path.write_bytes((name.encode() + bytes(size))[:size])
+    path.write_bytes(PNG + name.encode().ljust(size - len(PNG + PNG_END)) + PNG_END)
     return Picture(path, kind, size, **more)
 
 
@@ -31,7 +33,7 @@ def test_no_picture_is_not_mentioned() -> None:
 
 
 def test_the_first_few_are_sent_as_far_as_there_is_room_and_all_are_named(tmp_path: Path) -> None:
-    sizes = {"a": 100, "b": 900, "c": 300, "d": 10, "e": 10}
+    sizes = {"a": 100, "b": 900, "c": 300, "d": 30, "e": 30}
     found = [picture(tmp_path, name, size) for name, size in sizes.items()]
     result = told(found, max_pictures=3, max_picture_bytes=950)
     assert attached(result) == ["a", "c", "d"]
@@ -57,7 +59,18 @@ def test_a_figure_that_was_shown_and_saved_is_listed_once(tmp_path: Path) -> Non
     first = picture(tmp_path, "a")
     again = tmp_path / "again"
     again.write_bytes(first.path.read_bytes())
-    assert len(told([first, Picture(again, "image/png", 10)])["pictures"]) == 1
+    assert len(told([first, Picture(again, "image/png", 30)])["pictures"]) == 1
+
+
+def test_what_is_gone_or_was_never_whole_or_cannot_be_named_is_listed_and_not_sent(tmp_path: Path) -> None:
+    gone, half = picture(tmp_path, "gone"), picture(tmp_path, "half")
+    gone.path.unlink()
+    os.truncate(half.path, 20)
+    odd = picture(tmp_path, "odd")
+    unnamed = Picture(odd.path.rename(tmp_path / os.fsdecode(b"\xff.png")), "image/png", 30)
+    result = told([gone, half, unnamed, picture(tmp_path, "whole", preview=gone.path)])
+    assert attached(result) == ["whole"]
+    assert (len(result["pictures"]), "preview" in result["pictures"][3]) == (4, False)
 
 
 def test_of_very_many_pictures_the_rest_is_counted(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.runner.metadata import parse_header
-from python_mcp_server.tools.running import existing_directory, stored
+from python_mcp_server.tools.running import existing_directory, existing_script, stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 
 
@@ -151,6 +151,26 @@ def test_an_unknown_script_is_refused_with_those_that_are_there() -> None:
 def test_an_empty_directory_name_is_refused() -> None:
     with pytest.raises(InvalidInput, match="directory is ''"):
         existing_directory("")
+
+
+def test_a_path_that_no_file_can_have_is_refused_as_one_that_is_missing(tmp_path: Path) -> None:
+    for path in ("x" * 5000, "~nobody-of-this-name/x"):
+        with pytest.raises(InvalidInput, match="is no directory"):
+            existing_directory(path)
+        with pytest.raises(InvalidInput, match="is no file"):
+            existing_script(path, tmp_path)
+
+
+def test_a_source_with_a_byte_order_mark_or_another_encoding_is_saved_as_the_text_that_it_is(
+    home: Path,
+) -> None:
+    saved = save_script("a", "\ufeff# coding: latin-1\nprint('\u00e9')\n")
+    assert saved["message"] == "saved as 'a'"
+    path = home / "scripts" / "a.py"
+    assert path.read_bytes() == "# coding: utf-8\nprint('\u00e9')\n".encode()
+    path.write_text("\ufeff# /// script\n# dependencies = []\n# ///\n", "utf-8")
+    listed = list_scripts()["scripts"][0]
+    assert (listed.get("problem"), listed["header"]) == (None, {"requires-python": None, "dependencies": []})
 
 
 def test_what_is_replaced_stays_as_a_version_also_what_was_edited_by_hand(home: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from python_mcp_server.tools.benchmark import benchmark_script
+from python_mcp_server.tools.mapping import map_script
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
 from python_mcp_server.tools.testing import run_tests
@@ -62,6 +63,14 @@ SURFACE: list[tuple[Callable[..., Any], dict[str, Any], set[str]]] = [
          "max_failures": None, "workers": "auto", "with_pytest": False, "with_xdist": False, "use_uv": True,
          "python_version": None, "extra_args": None} | RUN | {"timeout_seconds": 1800},
         OUTPUT | COUNTED,
+    ),
+    (
+        map_script,
+        {"directory": None, "script_path": None, "script_content": None, "args_list": None,
+         "args_file": None, "max_parallel": None, "stop_on_failure": False, "python_version": None,
+         "dependencies": None, "resume": None, "retry_failed": False} | RUN | SHOWN,
+        {"summary", "total", "succeeded", "failed", "not_run", "failed_indexes", "items",
+         "elapsed_seconds", "parallel", "execution_strategy", "strategy_detail"},
     ),
 ]  # fmt: skip
 

@@ -67,6 +67,10 @@ class Desk(ABC):
     async def _in_store(self, work: Callable[[], T]) -> T:
         """Run a blocking call to the store off the loop."""
 
+    @abstractmethod
+    async def _in_search(self, work: Callable[[], T]) -> T:
+        """Run a search off the loop, when it is its turn."""
+
     async def get(self, job_id: str) -> Job:
         """Return a job as it stands now, with live progress and usage where it runs here.
 
@@ -262,7 +266,9 @@ class Desk(ABC):
             JobNotFound: There is no such job.
             InvalidInput: What is wanted cannot be meant, or its pattern comes to no end.
         """
-        # for seconds, where much must be searched: not in the threads that hand-offs need
+        # for seconds, where much must be read: not in the threads that hand-offs need
+        if wanted.pattern is not None:  # and for longer where it comes to no end: pages do not wait for that
+            return await self._in_search(lambda: self.lines_blocking(job_id, wanted))
         return await asyncio.to_thread(self.lines_blocking, job_id, wanted)
 
     def lines_blocking(self, job_id: str, wanted: Wanted) -> LinePage:

@@ -17,7 +17,7 @@ from python_mcp_server.jobs.places import Places
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB, JobState
 from python_mcp_server.pool.pool import Pool
-from python_mcp_server.pool.steady import in_background, steady_task
+from python_mcp_server.pool.steady import in_background, let_lie, steady_task
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ _REFRESH_S: Final = 1.0
 """Between two writes of a running job's progress and usage: what other processes see of it."""
 
 _STORE_THREADS: Final = 4
+_SEARCHES: Final = 2
+"""How many patterns are tried at once: one that comes to no end keeps a core busy for seconds."""
+
 _EXIT_GRACE_S: Final = 0.5
 """What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
 
@@ -72,6 +75,7 @@ class Front:
         self._on_closed = on_closed
         self._owed: dict[str, Callable[[], object]] = {}
         self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
+        self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detaching: set[asyncio.Task[bool]] = set()
         self._recorded: set[Attempt] = set()
@@ -131,6 +135,10 @@ class Front:
     async def in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a blocking call to the store in a thread; it goes through even if we are cancelled."""
         return await asyncio.shield(self.loop.run_in_executor(self._threads, work, *args))
+
+    async def in_search(self, work: Callable[[], T]) -> T:
+        """Search in a thread, a few at once; one that waits for its turn is dropped if we are cancelled."""
+        return await self.loop.run_in_executor(self._searches, work)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
         """Run a blocking call to the store whose end nobody waits for."""
@@ -219,6 +227,11 @@ class Front:
             self._closing = self.loop.create_task(self._close(), name="manager-close")
         await asyncio.shield(self._closing)
 
+    def give_up(self) -> None:
+        """The close took too long, and the loop ends: leave the rest to the workers, which see us gone."""
+        let_lie([*self._tasks, *([self._closing] if self._closing else [])])
+        self.pool.give_up()
+
     async def _close(self) -> None:
         self.grace_s = min(self.grace_s, _EXIT_GRACE_S)
         if self._takeover is not None:
@@ -250,4 +263,5 @@ class Front:
         for attempt in kept:
             self.forget(attempt)
         self._threads.shutdown(wait=False)
+        self._searches.shutdown(wait=False, cancel_futures=True)
         self._on_closed(self)

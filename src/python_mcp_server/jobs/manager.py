@@ -82,12 +82,25 @@ class JobManager(Desk):
         self._closed = False
         (await self._front()).pool.warm()
 
-    async def close(self) -> None:
-        """End what callers wait for; handed-over jobs go on, or end, as `on_exit` says."""
+    async def close(self, *, at_most_s: float | None = None) -> None:
+        """End what callers wait for; handed-over jobs go on, or end, as `on_exit` says.
+
+        Args:
+            at_most_s: How long to take where the process ends right after; None for as long as it takes.
+
+        Raises:
+            TimeoutError: Not everything ended in this time; the rest leaves once it sees us gone.
+        """
         self._closed = True
         front = self._fronts.pop(asyncio.get_running_loop(), None)
-        if front is not None:
-            await front.close()
+        if front is None:
+            return
+        try:
+            async with asyncio.timeout(at_most_s):
+                await front.close()
+        except TimeoutError:
+            front.give_up()
+            raise
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -130,6 +143,9 @@ class JobManager(Desk):
 
     async def _in_store(self, work: Callable[[], T]) -> T:
         return await (await self._front()).in_store(work)
+
+    async def _in_search(self, work: Callable[[], T]) -> T:
+        return await (await self._front()).in_search(work)
 
     def preload(self, body: Callable[..., Any]) -> None:
         """Let new lanes load this body's module in their idle time; its first call does so too."""

@@ -9,8 +9,8 @@ from typing import Final
 
 from python_mcp_server.errors import InvalidInput
 
-STREAMS: Final = ("stdout", "stderr", "failures")
-"""Files in a job's folder; `failures` is written by `py_run_tests` alone."""
+STREAMS: Final = ("stdout", "stderr", "failures", "items")
+"""Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `py_map_script`."""
 _WIDEST: Final = 4  # bytes of the widest character in UTF-8
 MAX_PAGE_BYTES: Final = 1_048_576
 

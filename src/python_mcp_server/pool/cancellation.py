@@ -113,7 +113,7 @@ class CancelGate:
     def go(self) -> NoReturn:
         """Go while idle, as whoever is told so from outside: first what bodies have left running, for nobody
         else finds orphans that hide once they are below this process no more."""
-        _set_handler(SIGNAL, signal.SIG_IGN)
+        signal.signal(SIGNAL, signal.SIG_IGN)
         processes.kill_tree(self._pid, with_root=False)
         os._exit(128 + SIGNAL)
 

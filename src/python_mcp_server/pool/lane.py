@@ -91,10 +91,12 @@ class Lane:
         spawning = self._loop.run_in_executor(self._threads, self._spawn)
         try:
             await asyncio.shield(spawning)
-        finally:  # also when this is cancelled: the process must be ours before `kill` can end it
+        except asyncio.CancelledError:  # the process must be ours before `kill` can end it
             await asyncio.wait({spawning})
             if spawning.exception() is None:
                 self._take_over(spawning.result())
+            raise
+        self._take_over(spawning.result())
         await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")

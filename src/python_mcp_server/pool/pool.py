@@ -30,7 +30,7 @@ from python_mcp_server.pool.lane import Lane
 from python_mcp_server.pool.limiter import Limiter
 from python_mcp_server.pool.sampler import Sampler
 from python_mcp_server.pool.setbacks import Setbacks
-from python_mcp_server.pool.steady import steady_task
+from python_mcp_server.pool.steady import let_lie, steady_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -223,6 +223,10 @@ class Pool:
             lane.let_go()
         self._forget()
 
+    def give_up(self) -> None:
+        """The close took too long, and the loop ends: leave the rest to the workers, which see us gone."""
+        let_lie(self._tasks)
+
     def _forget(self) -> None:
         self._idle.clear()
         self._busy.clear()
@@ -264,6 +268,8 @@ class Pool:
         self._unready.add(lane)
         try:
             await lane.start(list(self._modules) if self._setbacks.preloading else [])
+        except GeneratorExit:
+            raise  # the loop is gone, and with it every way to end it here
         except BaseException:
             if not lane.gone:
                 await self._end(lane)

@@ -7,6 +7,7 @@ the record itself, see `Errand`.
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable, Collection, Mapping
@@ -62,15 +63,16 @@ class BodyQuestions:
     def open(self, job_id: str) -> Callable[[], Inquiries]:
         """Begin a body; return what gives it its questions, made when it asks the first."""
         self._job_id = job_id
-        return partial(self._of, job_id)
+        return partial(self._of, job_id, os.getpid())
 
-    def _of(self, job_id: str) -> Inquiries:
+    def _of(self, job_id: str, body_pid: int) -> Inquiries:
+        from python_mcp_server.inquiries import Inquiries, check_process
+
+        check_process(body_pid)  # before the lock: whoever held it at the fork is not there to let it go
         with self._lock:
             if self._job_id != job_id:
                 raise NotInJob("the job has ended, and with it all that it asks")
             if self.present is None:
-                from python_mcp_server.inquiries import Inquiries
-
                 self.present = Inquiries(partial(self._tell, job_id), self._cancelled)
             return self.present
 

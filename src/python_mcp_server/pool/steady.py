@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,12 @@ def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], n
     task = loop.create_task(work, name=name)
     asyncio.tasks._unregister_task(task)  # noqa: SLF001  meant for makers of tasks, and so kept stable
     return task
+
+
+def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Say that these may be left unfinished: the process ends, and their loop with it."""
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio's own gather does
 
 
 def in_background(

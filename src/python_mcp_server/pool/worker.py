@@ -184,8 +184,7 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
             self._send(Outcome(failure=outcomes.failure_of(error)))
             return
-        os.environ[processes.JOB_VARIABLE] = call.job_id
-        self._as_found.expect(processes.JOB_VARIABLE)
+        self._as_found.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
             self._leave_to_guardian()
         questions = self._questions.open(call.job_id)

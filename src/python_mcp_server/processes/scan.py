@@ -85,7 +85,7 @@ def scan(
     complete = len(stats) == len(looks)  # before the family takes the root out
     family = _Family(root, root_pid, stats)
     if wanted := _marks(root, job_id):
-        family.adopt_carriers(wanted)
+        family.adopt_carriers(wanted, _part_mark(job_id))
     return Scan(family.living(), (strangers & running) | family.strangers(), complete, family.groups())
 
 
@@ -94,6 +94,11 @@ def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
     lane = root.lane if isinstance(root, ProcessIdentity) else ""
     marks = {JOB_VARIABLE: job_id, LANE_VARIABLE: lane}
     return {f"{name}={value}".encode() for name, value in marks.items() if value}
+
+
+def _part_mark(job_id: str | None) -> bytes:
+    """Return how the mark of a part of the job begins: an item of a batch carries `<job id>.<number>`."""
+    return f"{JOB_VARIABLE}={job_id}.".encode() if job_id else b"\0"  # which no variable can hold
 
 
 class _Family:
@@ -114,8 +119,9 @@ class _Family:
         else:
             self._adopt(root_pid)
 
-    def adopt_carriers(self, wanted: set[bytes]) -> None:
-        """Take in whoever carries one of these marks, and did not start before the root."""
+    def adopt_carriers(self, wanted: set[bytes], part: bytes) -> None:
+        """Take in whoever carries one of these marks, or one that begins with `part`, and did not start
+        before the root."""
         since = self._root_stat.start_ticks if self._root_stat else 0
         for pid, stat in self._stats.items():
             # A zombie shows no environment, and init may leave it there for a while.
@@ -123,7 +129,7 @@ class _Family:
                 environment = _environment(pid)
                 if not environment:
                     self._undecided.add(pid)  # about to become another program, or not ours to read
-                elif not wanted.isdisjoint(environment):
+                elif not wanted.isdisjoint(environment) or any(one.startswith(part) for one in environment):
                     self._members[pid] = stat
                     self._adopt(pid)
 

@@ -76,8 +76,8 @@ def _private(name: str, *, own: bool) -> bool:
 
 
 def _env_file(env_file: str, base: Path) -> Path:
-    path = base / Path(env_file).expanduser()
-    if not path.is_file():
+    path = base / os.path.expanduser(env_file)
+    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
         raise InvalidInput(f"env_file {env_file!r} does not exist as a file ({path})")
     return path
 
@@ -89,7 +89,13 @@ def _read_env_file(path: Path) -> dict[str, str]:
         values = dotenv_values(path, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"env_file {str(path)!r} cannot be read: {type(error).__name__}") from None
-    return {name: value for name, value in values.items() if name and value is not None}
+    read = {name: value for name, value in values.items() if name and value is not None}
+    for name, value in read.items():
+        if "\0" in name or "\0" in value:
+            raise InvalidInput(
+                f"env_file {str(path)!r} holds a NUL character, at {name!r}, which no variable can"
+            )
+    return read
 
 
 def _check(name: object, value: object) -> None:

@@ -7,11 +7,17 @@ script's own directory stands, `sys.path[0]`.
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 SCRIPT_NAME: Final = "script.py"
+_ENCODING: Final = re.compile(
+    r"((?:[ \t\f]*(?:#[^\n]*)?\r?\n)??[ \t\f]*#[^\n]*?coding[:=][ \t]*)([-\w.]+)", re.ASCII
+)
+"""https://docs.python.org/3/reference/lexical_analysis.html#encoding-declarations"""
 
 LAUNCHER: Final = """\
 def _launch():
@@ -43,10 +49,26 @@ def write_script(folder: Path, source: str) -> Path:
     path = folder / SCRIPT_NAME
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-        file.write(source)
+        file.write(as_utf8(source))
     return path
 
 
 def launcher_arguments(script: Path, home: Path) -> tuple[str, ...]:
     """Return what follows the interpreter to run `script` as if it lay in `home`."""
     return ("-c", LAUNCHER, str(script), str(home))
+
+
+def as_utf8(source: str) -> str:
+    """Return code as it is to be written in UTF-8: no mark before it, and no other encoding named in it."""
+    text = source.removeprefix("\ufeff")
+    found = None if text.isascii() else _ENCODING.match(text)
+    if found is None or not _is_other_encoding(found[2]):
+        return text
+    return f"{found[1]}utf-8{text[found.end() :]}"
+
+
+def _is_other_encoding(name: str) -> bool:
+    try:
+        return codecs.lookup(name).name != "utf-8"
+    except LookupError:
+        return False  # not ours to mend: Python will say what is wrong with it

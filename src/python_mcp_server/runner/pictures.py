@@ -6,6 +6,8 @@ A script that does not import matplotlib pays one more directory in its path.
 from __future__ import annotations
 
 import os
+import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +17,15 @@ from typing import Final
 _BACKEND: Final = "module://python_mcp_pictures"
 _BACKEND_FOLDER: Final = Path(__file__).with_name("matplotlib_backend")
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg")
+_FIGURE: Final = re.compile(r"figure-([1-9][0-9]*)\.png")
 _DEPTH: Final = 2
 """Levels of directories below the working directory that are looked into."""
 _MOST_ENTRIES: Final = 5_000
 _LOOK_S: Final = 1.0
 """How long it may go on below the working directory itself: disks may be slow, and machines busy."""
+_ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "image/gif": b";"}
+_FILL: Final = b"\0\r\n"
+"""What some programs leave behind the end of a picture."""
 _PASSED_OVER: Final = frozenset({"node_modules", "site-packages", "venv"})
 _COARSE_NS: Final = 2_000_000_000
 """Some file systems keep whole seconds, or every other."""
@@ -69,11 +75,13 @@ def with_backend(
 
 def shown_in(folder: Path) -> list[Picture]:
     """Return the figures that the backend saved, in the order in which they were shown."""
-    paths = sorted(folder.glob("figure-*[0-9].png"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    names = [entry.name for entry in _listed(str(folder))]
+    numbers = sorted(int(match[1]) for name in names if (match := _FIGURE.fullmatch(name)))
     pictures: list[Picture] = []
-    for path in paths:
-        small = path.with_name(f"{path.stem}-small.png")
-        if (picture := _picture(path, small if small.exists() else None)) is not None:
+    for number in numbers:
+        small = folder / f"figure-{number}-small.png"
+        preview = small if _picture(small) is not None else None
+        if (picture := _picture(folder / f"figure-{number}.png", preview)) is not None:
             pictures.append(picture)
     return pictures
 
@@ -88,8 +96,8 @@ def saved_in(directory: Path, since_ns: int) -> list[Picture]:
         if entry.name.lower().endswith(_SUFFIXES):
             try:
                 written_ns = entry.stat(follow_symlinks=False).st_mtime_ns
-            except FileNotFoundError:
-                continue
+            except OSError:
+                continue  # gone, or not ours to look at
             coarse = written_ns % 1_000_000_000 == 0
             if written_ns + (_COARSE_NS if coarse else 0) >= since_ns:
                 since.append((written_ns, Path(entry.path)))
@@ -132,13 +140,30 @@ def _is_looked_into(entry: os.DirEntry[str]) -> bool:
 
 def _picture(path: Path, preview: Path | None = None) -> Picture | None:
     """Return what a file is, or None where it is no picture, or gone."""
-    try:
-        with path.open("rb") as file:
-            kind = kind_of(file.read(512))
-            size = os.fstat(file.fileno()).st_size
-    except OSError:
-        return None
+    head, size = _read(path, 512)
+    kind = kind_of(head)
     return None if kind is None else Picture(path, kind, size, preview)
+
+
+def content_of(path: str | Path, most: int) -> bytes:
+    """Return a picture's bytes; none where it is gone, larger than `most`, no picture, or not whole."""
+    data, size = _read(path, most)
+    kind = kind_of(data)
+    return data if kind is not None and len(data) == size and _is_whole(kind, data) else b""
+
+
+def _read(path: str | Path, most: int) -> tuple[bytes, int]:
+    """Return the first bytes of a file, and its size; of what is gone or no file nothing.
+
+    It never waits, as it would for somebody to write into a pipe.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with open(os.open(path, flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            return (file.read(most), found.st_size) if stat.S_ISREG(found.st_mode) else (b"", 0)
+    except OSError:
+        return b"", 0
 
 
 def kind_of(head: bytes) -> str | None:
@@ -152,3 +177,10 @@ def kind_of(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return "image/svg+xml" if b"<svg" in head else None
+
+
+def _is_whole(kind: str, data: bytes) -> bool:
+    """Tell whether the end of a picture is there: a script may have been killed while it wrote one."""
+    if kind == "image/webp":
+        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    return data[-512:].rstrip(_FILL).endswith(_ENDS.get(kind, b""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,13 +14,14 @@ from python_mcp_server import __version__
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.answer_tool import AnswerTool
+from python_mcp_server.server.batches import resuming
 from python_mcp_server.server.job_tools import JobTools
-from python_mcp_server.server.registry import make_tool
+from python_mcp_server.server.registry import SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
 from python_mcp_server.server.tasks import TasksExtension
 from python_mcp_server.settings import Settings
 from python_mcp_server.smart_async import smart_async
-from python_mcp_server.tools import benchmark, saved, scripts, testing
+from python_mcp_server.tools import benchmark, mapping, saved, scripts, testing
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
@@ -40,8 +40,9 @@ Jobs and their results outlive this connection. A job whose status is input_requ
 something, and py_answer_job answers it.
 
 Use py_run_script_in_dir for code that works in a directory, py_run_script_with_dependencies for code \
-that needs packages, py_run_tests for a pytest suite, py_benchmark_script to measure time and memory, \
-and py_save_script with py_run_saved_script for code to be used again."""
+that needs packages, py_map_script for one script over many arguments, py_run_tests for a pytest suite, \
+py_benchmark_script to measure time and memory, and py_save_script with py_run_saved_script for code to \
+be used again."""
 
 _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
@@ -51,6 +52,7 @@ _SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]
     (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
     (benchmark.benchmark_script, "Measure a Python script", _RUN),
     (testing.run_tests, "Run a test suite", _RUN),
+    (mapping.map_script, "Run a Python script over many arguments", _RUN),
     (saved.save_script, "Save a Python script", _SAVE),
     (saved.run_saved_script, "Run a saved script", _RUN),
     (saved.list_scripts, "List saved scripts", _READ),
@@ -115,7 +117,8 @@ def _script_tools(manager: JobManager) -> list[Tool]:
 def _script_tool(manager: JobManager, body: Callable[..., Any], title: str, hints: dict[str, bool]) -> Tool:
     name = f"py_{body.__name__}"
     manager.preload(body)
-    return make_tool(smart_async(name=name, manager=manager)(body), name, title, **hints)
+    kind = resuming(manager) if body is mapping.map_script else SentenceTool
+    return make_tool(smart_async(name=name, manager=manager)(body), name, title, kind, **hints)
 
 
 def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[JobManager]]:
@@ -143,7 +146,6 @@ def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncCon
 async def close_in_time(manager: JobManager) -> None:
     """Close the manager, but never keep the process longer than a client waits for it."""
     try:
-        async with asyncio.timeout(_CLOSE_S):
-            await manager.close()
+        await manager.close(at_most_s=_CLOSE_S)
     except TimeoutError:
         _log.warning("not everything ended within %s s; the rest leaves once it sees us gone", _CLOSE_S)

@@ -136,7 +136,8 @@ class JobTools:
 
         Args:
             job_id: The job's id.
-            stream: "stdout" or "stderr"; of a py_run_tests job also "failures", the failures so far.
+            stream: "stdout" or "stderr"; of a py_run_tests job also "failures", the failures so far; of a
+                py_map_script job "items", the results so far, a line of JSON each.
             offset: The byte to start at; below 0 it counts from the end.
             limit: The most bytes to return, 1 to 1048576.
             line: The line to start at instead, the first is 1; below 0 it counts from the end.

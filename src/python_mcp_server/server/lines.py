@@ -1,6 +1,7 @@
 """Lines over pipes or a socket, on the event loop itself: no thread, no copy beyond the line.
 
-Knows no SDK. One `LineConnection` is the protocol of both transports, or of the one socket.
+Knows no SDK. A `LineConnection` is the protocol of the one socket, or of the writing pipe; that of the
+reading pipe only passes on what comes, for its end is not the end of the way back.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class LineConnection(asyncio.Protocol):
             self._reader = self._writer = both
             return
         self._writer, _ = await loop.connect_write_pipe(lambda: self, os.fdopen(wire.write_fd, "wb", 0))
-        self._reader, _ = await loop.connect_read_pipe(lambda: self, os.fdopen(wire.read_fd, "rb", 0))
+        incoming = os.fdopen(wire.read_fd, "rb", 0)
+        self._reader, _ = await loop.connect_read_pipe(lambda: _Incoming(self), incoming)
 
     async def read_line(self) -> bytes | None:
         """Return the next line, without its end; None when there will be none.
@@ -158,3 +160,19 @@ class LineConnection(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self._readable.set()
+
+
+class _Incoming(asyncio.Protocol):
+    """The reading end of two pipes."""
+
+    def __init__(self, lines: LineConnection) -> None:
+        self._lines = lines
+
+    def data_received(self, data: bytes) -> None:
+        self._lines.data_received(data)
+
+    def eof_received(self) -> bool:
+        return self._lines.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._lines.eof_received()

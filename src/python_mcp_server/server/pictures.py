@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import stat
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from mcp_types import CallToolResult, ImageContent
 
-from python_mcp_server.runner.pictures import kind_of
+from python_mcp_server.runner.pictures import content_of, kind_of
 
 _MOST: Final = 50
 _MOST_BYTES: Final = 8_000_000
@@ -57,21 +55,9 @@ def _read(wanted: list[Mapping[str, Any]]) -> list[ImageContent]:
     left = _MOST_BYTES
     for each in wanted:
         small = each.get("preview")
-        data = _file(str(small or each["path"]), None if small else each["size_bytes"], left)
+        data = content_of(str(small or each["path"]), left)
         kind = kind_of(data)
-        if kind is not None:
+        if kind is not None and (small or len(data) == each["size_bytes"]):
             left -= len(data)
             images.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind))
     return images
-
-
-def _file(path: str, size: int | None, limit: int) -> bytes:
-    """Return a file's bytes; nothing where it is gone, too large, or has another size by now."""
-    try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > limit or size not in {None, found.st_size}:
-            return b""
-        with open(path, "rb") as file:
-            return file.read(limit)
-    except OSError:
-        return b""  # its path is in the answer all the same

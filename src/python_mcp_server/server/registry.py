@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _SECTION: Final = re.compile(r"^(Args|Returns|Raises|Yields|Examples?|Notes?):[ \t]*$", re.MULTILINE)
 _ENTRY: Final = re.compile(r"^ {4}\*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
 _SHOWN_CHARS: Final = 80
+_NUMBERS: Final = frozenset({"integer", "number"})
+_TAKE_TRUE: Final = frozenset({"boolean", None})
+_TRUTH: Final = "{} is {}; true and false are no numbers"
 
 
 class SentenceTool(Tool):
@@ -36,8 +39,8 @@ class SentenceTool(Tool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Any:
         """Run the tool; an error of ours, or arguments that are wrong, become an error result."""
-        if (unknown := self._unknown(arguments)) is not None:
-            return failure(unknown)
+        if (wrong := self._unknown(arguments) or self._no_number(arguments)) is not None:
+            return failure(wrong)
         try:
             result = await super().run(arguments, context, convert_result)
             return await with_pictures(result, self.name) if isinstance(result, CallToolResult) else result
@@ -57,20 +60,29 @@ class SentenceTool(Tool):
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
         return InvalidInput(f"{self.name} has no parameter {wrong!r}; {hint}")
 
+    def _no_number(self, arguments: dict[str, Any]) -> InvalidInput | None:
+        """Refuse true and false where a number is meant: pydantic reads them as 1 and 0."""
+        schemas: dict[str, Any] = self.parameters.get("properties", {})
+        wrong = next((name for name, value in arguments.items() if _no_number(schemas[name], value)), None)
+        return None if wrong is None else InvalidInput(_TRUTH.format(wrong, arguments[wrong]))
 
-def make_tool(fn: Callable[..., Any], name: str, title: str, **hints: bool) -> Tool:
+
+def make_tool(
+    fn: Callable[..., Any], name: str, title: str, kind: type[SentenceTool] = SentenceTool, /, **hints: bool
+) -> Tool:
     """Return `fn` as a tool.
 
     Args:
         fn: An async function with a Google-style docstring.
         name: The tool's name.
         title: What people see.
+        kind: The class of the tool.
         **hints: Fields of `ToolAnnotations`.
     """
     text, parameters = read_docstring(fn.__doc__ or "")
     facts = {"title": title, "read_only_hint": False} | hints
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
-    made = SentenceTool.from_function(fn, name=name, title=title, description=text, annotations=annotations)
+    made = kind.from_function(fn, name=name, title=title, description=text, annotations=annotations)
     made.parameters["additionalProperties"] = False
     properties: dict[str, dict[str, Any]] = made.parameters.get("properties", {})
     for key, schema in properties.items():
@@ -91,6 +103,15 @@ def read_docstring(docstring: str) -> tuple[str, dict[str, str]]:
     entries = _ENTRY.split(bodies.get("Args", ""))[1:]
     described = {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
     return _unwrap(head), described
+
+
+def _no_number(schema: dict[str, Any], value: object) -> bool:
+    meant: list[dict[str, Any]] = schema.get("anyOf", [schema])
+    if isinstance(value, list):
+        items = [each["items"] for each in meant if "items" in each]
+        return any(_no_number(item, each) for item in items for each in cast("list[object]", value))
+    kinds = {each.get("type") for each in meant}
+    return isinstance(value, bool) and bool(kinds & _NUMBERS) and not kinds & _TAKE_TRUE
 
 
 def _unwrap(text: str) -> str:

@@ -139,12 +139,13 @@ class JobResources:
     async def _listening(self, ctx: Context, call_next: Callable[[Context], Awaitable[Any]]) -> Any:
         """Stand around the SDK's handler of listening requests: it acknowledges, and keeps them open."""
         notifications = (ctx.params or {}).get("notifications") if ctx.method == _LISTEN else None
-        uris = cast("dict[str, Any]", notifications or {}).get("resourceSubscriptions")
+        wanted = cast("dict[str, Any]", notifications if isinstance(notifications, dict) else {})
+        uris = wanted.get("resourceSubscriptions")
         if not isinstance(uris, list):
             return await call_next(ctx)
         honoured, ours = await self._honoured(cast("list[Any]", uris))
         following = [self._follow(uri, *found, _teller(ctx, uri)) for uri, found in ours.items()]
-        wanted = {**cast("dict[str, Any]", notifications), "resourceSubscriptions": honoured}
+        wanted = {**wanted, "resourceSubscriptions": honoured}
         try:
             return await call_next(replace(ctx, params={**(ctx.params or {}), "notifications": wanted}))
         finally:

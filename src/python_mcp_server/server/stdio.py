@@ -8,6 +8,7 @@ elsewhere (a terminal, a file) the SDK's own takes over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +29,8 @@ from mcp_types import (
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCRequest,
+    JSONRPCResponse,
     jsonrpc_message_adapter,
 )
 from pydantic import ValidationError
@@ -40,6 +43,9 @@ from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
+
+_LAST_ANSWERS_S: Final = 0.15
+"""What requests get that came right before the end of the input: whoever pipes a few in wants answers."""
 
 _FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manager needs its part
 
@@ -100,7 +106,8 @@ async def _streams(wire: Wire) -> AsyncGenerator[tuple[Any, Any, Callable[[int],
     lines = LineConnection()
     await lines.open(wire)
     try:
-        yield MessageReader(lines), MessageWriter(lines), lambda _code: lines.stop()
+        unanswered = Unanswered()
+        yield MessageReader(lines, unanswered), MessageWriter(lines, unanswered), lambda _code: lines.stop()
     finally:
         await lines.close(_FLUSH_S)
 
@@ -117,14 +124,44 @@ def _text(fd: int, mode: str) -> anyio.AsyncFile[str]:
     return anyio.wrap_file(TextIOWrapper(buffer, encoding="utf-8", errors="replace"))
 
 
+class Unanswered:
+    """The requests that a client still waits for."""
+
+    def __init__(self) -> None:
+        self._ids: set[str | int] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def asked(self, message: JSONRPCMessage) -> None:
+        """Take note of what came."""
+        if isinstance(message, JSONRPCRequest):
+            self._ids.add(message.id)
+            self._none.clear()
+
+    def answered(self, message: JSONRPCMessage) -> None:
+        """Take note of what went out."""
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+            self._ids.discard(message.id)
+            if not self._ids:
+                self._none.set()
+
+    async def end(self, wait_s: float) -> None:
+        """Wait until there are none, but not longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._none.wait()
+
+
 class MessageReader:
     """The messages that a client sends, as the SDK's dispatcher wants them.
 
-    A line that is no message is answered with an error here, and costs nothing else.
+    A line that is no message is answered with an error here, and costs nothing else. Where the client
+    closed its end behind a request, the end is told a moment later: the dispatcher ends what it is at.
     """
 
-    def __init__(self, lines: LineConnection) -> None:
+    def __init__(self, lines: LineConnection, unanswered: Unanswered) -> None:
         self._lines = lines
+        self._unanswered = unanswered
 
     async def receive(self) -> SessionMessage:
         """Return the next message.
@@ -139,8 +176,10 @@ class MessageReader:
                 await self._refuse(None, INVALID_REQUEST, f"a line is longer than {LINE_LIMIT_BYTES} bytes")
                 continue
             if line is None:
+                await self._unanswered.end(_LAST_ANSWERS_S)
                 raise anyio.EndOfStream
             if line.strip() and (message := await self._parse(line)) is not None:
+                self._unanswered.asked(message)
                 return SessionMessage(message)
 
     async def _parse(self, line: bytes) -> JSONRPCMessage | None:
@@ -183,8 +222,9 @@ class MessageReader:
 class MessageWriter:
     """The way of messages to the client: one line each, never a part of one."""
 
-    def __init__(self, lines: LineConnection) -> None:
+    def __init__(self, lines: LineConnection, unanswered: Unanswered) -> None:
         self._lines = lines
+        self._unanswered = unanswered
 
     async def send(self, item: SessionMessage, /) -> None:
         """Write one message.
@@ -194,6 +234,7 @@ class MessageWriter:
         """
         try:
             await self._lines.write(_encode(item.message))
+            self._unanswered.answered(item.message)
         except BrokenPipeError as exc:
             self._lines.stop()
             raise anyio.BrokenResourceError from exc

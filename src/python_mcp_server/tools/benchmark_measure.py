@@ -45,10 +45,10 @@ class Rival:
         words = (python_version, tuple(dependencies or ()))
         if "\n" in text:
             return cls(None, text, *words)
-        path = Path.cwd() / Path(text.strip()).expanduser()
-        if path.is_file():
+        path = Path.cwd() / os.path.expanduser(text.strip())
+        if os.path.isfile(path):
             return cls(path, None, *words)
-        if not text.strip() or text.strip().endswith(".py"):
+        if text.strip().endswith(".py") or os.path.isdir(path):
             raise InvalidInput(
                 f"compare_with {text!r} is no file (looked at {path}); give a script's path, or Python code"
             )

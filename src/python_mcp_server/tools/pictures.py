@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
-from python_mcp_server.runner.pictures import Picture
+from python_mcp_server.runner.pictures import Picture, content_of
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.results import ScriptResult, ShownPicture
 
@@ -42,14 +41,13 @@ def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Setti
             size_bytes=picture.size_bytes,
             attached=False,
         )
-        size = _sent_bytes(picture, told)
-        if left > 0 and size <= left_bytes and picture.mime_type in _SENDABLE:
-            digest = _digest(Path(told.get("preview", told["path"])))
+        if left > 0 and (data := _content(picture, told, left_bytes)):
+            digest = hashlib.sha256(data).digest()
             if digest in seen:
                 continue
             seen.add(digest)
             told["attached"] = True
-            left, left_bytes = left - 1, left_bytes - size
+            left, left_bytes = left - 1, left_bytes - len(data)
         listed.append(told)
     if listed:
         result["pictures"] = listed
@@ -57,13 +55,16 @@ def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Setti
         result["pictures_left_out"] = left_out
 
 
-def _sent_bytes(picture: Picture, told: ShownPicture) -> int:
-    """Return how much would be sent; of a large figure it is the smaller copy, which is named then."""
-    if picture.preview is None:
-        return picture.size_bytes
-    told["preview"] = str(picture.preview)
-    return picture.preview.stat().st_size
+def _content(picture: Picture, told: ShownPicture, most: int) -> bytes:
+    """Return what is to be sent, if anything; of a large figure the smaller copy, which is named then."""
+    if picture.mime_type not in _SENDABLE or not _is_unicode(told["path"]):
+        return b""
+    if picture.preview is not None and (data := content_of(picture.preview, most)):
+        told["preview"] = str(picture.preview)
+        return data
+    return content_of(picture.path, most) if picture.size_bytes <= most else b""
 
 
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+def _is_unicode(path: str) -> bool:
+    """Tell whether a path comes through JSON as it is, so that whoever answers finds the file."""
+    return path.encode("utf-8", errors="ignore").decode() == path

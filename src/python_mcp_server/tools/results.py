@@ -65,7 +65,7 @@ class ScriptResult(CommandResult):
         working_directory: Where its files lie, where it left any in a directory made for this call.
         pictures: The matplotlib figures that it showed or left open, then the image files that it saved
             in its working directory.
-        pictures_left_out: How many more there are.
+        pictures_left_out: How many more there are, at least: the look for them is bounded.
     """
 
     execution_strategy: Literal["uv-run", "system-python"]

@@ -265,8 +265,8 @@ def one_of(script_path: str | None, script_content: str | None) -> None:
 
 def existing_script(script_path: str, base: Path) -> Path:
     """Return the file of a script; a relative path starts at `base`."""
-    path = base / Path(script_path).expanduser()
-    if not path.is_file():
+    path = base / os.path.expanduser(script_path)
+    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
         raise InvalidInput(f"script_path {script_path!r} is no file (looked at {path})")
     return path
 
@@ -275,8 +275,8 @@ def existing_directory(directory: str) -> Path:
     """Return a directory as an absolute path."""
     if not directory:
         raise InvalidInput("directory is ''; give the path of one that exists, such as '.'")
-    path = Path(directory).expanduser().absolute()
-    if not path.is_dir():
+    path = Path(os.path.expanduser(directory)).absolute()
+    if not os.path.isdir(path):
         raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")
     return path
 
@@ -290,7 +290,8 @@ def place(call: ScriptCall, script: Path | None, content: str | None, home: Path
 
 def source_of(script: Path | None, content: str | None) -> str:
     """Return a script's text, for its header."""
-    return content or "" if script is None else script.read_bytes().decode("utf-8", errors="replace")
+    text = content or "" if script is None else script.read_bytes().decode("utf-8", errors="replace")
+    return text.removeprefix("\ufeff")
 
 
 def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, Ending]:

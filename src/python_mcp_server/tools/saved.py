@@ -10,6 +10,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
 from python_mcp_server.runner.environ import given_variables
+from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.metadata import parse_header, with_header
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
@@ -46,7 +47,7 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
     """
     place = place_of(directory)
     path = place.file(script_name)
-    text = with_header(source, dependencies, requires_python)
+    text = with_header(as_utf8(source), dependencies, requires_python)
     if path.is_dir():
         raise InvalidInput(f"script_name is {script_name!r}, but {path} is a directory; choose another name")
     version = place.save(path, text, overwrite=overwrite)
@@ -162,7 +163,7 @@ def _describe(path: Path) -> SavedScript:
     except OSError as error:
         described["problem"] = f"it cannot be read: {error.strerror}"
         return described
-    source = data.decode("utf-8", errors="replace")
+    source = data.decode("utf-8-sig", errors="replace")
     for add in (_add_text, _add_header):
         try:
             add(described, source)

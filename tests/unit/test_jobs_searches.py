@@ -1,0 +1,48 @@
+"""Patterns that come to no end take none of the threads that others need."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.reading import LinePage, Wanted
+from python_mcp_server.store.memory import InMemoryJobStore
+from tests.helpers import run
+from tests.helpers.managers import manager
+
+if TYPE_CHECKING:
+    import pytest
+
+SEARCHES = 40
+"""More than the loop's own pool of threads takes at once."""
+
+
+def test_pages_are_read_while_many_patterns_are_searched(monkeypatch: pytest.MonkeyPatch):
+    over = threading.Event()
+    busy: list[str] = []
+
+    def read(_self: JobManager, job_id: str, wanted: Wanted) -> LinePage:
+        if wanted.pattern is not None:
+            busy.append(wanted.pattern)
+            over.wait(60)
+        return LinePage(job_id, 0, 0, eof=True)
+
+    async def main() -> None:
+        async with manager(InMemoryJobStore()) as made:
+            search = Wanted(pattern="(a+)+$")
+            searching = [asyncio.create_task(made.lines("j", search)) for _ in range(SEARCHES)]
+            try:
+                while not busy:
+                    await asyncio.sleep(0.001)
+                page = await asyncio.wait_for(made.lines("j", Wanted()), 30)
+                assert page.text == "j"
+                assert len(busy) < SEARCHES
+            finally:
+                over.set()
+            await asyncio.gather(*searching)
+        assert len(busy) == SEARCHES
+
+    monkeypatch.setattr(JobManager, "lines_blocking", read)
+    run(main())

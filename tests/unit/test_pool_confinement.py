@@ -1,0 +1,69 @@
+"""Logs of a lane: on a full disk, and where the file system has no links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from python_mcp_server.pool.confinement import flush_output, link_logs
+from python_mcp_server.pool.log_stream import open_log_stream
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
+def test_a_full_disk_costs_what_is_printed_meanwhile_and_is_told_of_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fd, full, log = os.open(os.devnull, os.O_WRONLY), os.open("/dev/full", os.O_WRONLY), tmp_path / "log"
+    room = os.open(log, os.O_WRONLY | os.O_CREAT)
+    try:
+        stream = open_log_stream(fd)
+        monkeypatch.setattr("sys.stdout", stream)
+        os.dup2(full, fd)
+        print("lost")
+        flush_output(None)
+        os.dup2(room, fd)
+        flush_output(None)
+        print("kept")
+        assert log.read_text() == "\n[5 bytes are missing here: the disk was full]\nkept\n"
+    finally:
+        for one in (fd, full, room):
+            os.close(one)
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_source: Path, target: Path) -> NoReturn:
+        raise FileExistsError(target) if target.exists() else PermissionError(target)
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.fixture
+def hand(tmp_path: Path) -> Callable[[], None]:
+    (tmp_path / "lane").mkdir()
+    (tmp_path / "lane" / "stdout").write_text("one\n")
+    (tmp_path / "lane" / "stderr").write_text("")
+    return lambda: link_logs(tmp_path / "lane", tmp_path / "job")
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_copy_of_a_log_gets_what_is_printed_later(tmp_path: Path, hand: Callable[[], None]):
+    hand()
+    with (tmp_path / "lane" / "stdout").open("a") as file:
+        file.write("two\n")
+    hand()
+    hand()
+    assert (tmp_path / "job" / "stdout").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_file_of_the_jobs_own_is_left_alone(tmp_path: Path, hand: Callable[[], None]):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "stdout").write_text("own")
+    hand()
+    assert (tmp_path / "job" / "stdout").read_text() == "own"
+    assert (tmp_path / "job" / "stderr").read_text() == ""

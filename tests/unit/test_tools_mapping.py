@@ -1,0 +1,143 @@
+"""What a caller of `map_script` may say, and the books of a batch: bounded, durable, taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.tools.mapping import map_script
+from python_mcp_server.tools.mapping_book import Book, Plan, at_rest, folder_of, plan_in
+from python_mcp_server.tools.mapping_results import ItemResult
+from python_mcp_server.tools.mapping_wish import Wish
+
+NOTHING = Wish(None, None, None, None, None, None, None, None)
+PLAN = Plan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))
+
+
+def result(index: int, exit_code: int | None = 0, **facts: Any) -> ItemResult:
+    made = {
+        "index": index,
+        "args": [],
+        "exit_code": exit_code,
+        "elapsed_seconds": 0.1,
+        "stdout": "",
+        "stderr": "",
+    }
+    return made | facts  # type: ignore[return-value]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Callable[..., Book]:
+    def make(name: str, plan: Plan = PLAN, *items: ItemResult) -> Book:
+        made = Book(tmp_path / "output" / "0" / name, plan)
+        (tmp_path / "output" / "0").mkdir(exist_ok=True, parents=True)
+        with made.open():
+            for item in items:
+                made.add(item)
+        return made
+
+    return make
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"directory": None}, "directory is missing; it is needed unless resume is given"),
+    ({"args_list": None}, "args_list is missing; give the arguments of each item, or args_file"),
+    ({"args_list": []}, "there are 0 argument lists; give between 1 and 100000"),
+    ({"args_list": ["ab"]}, "args_list[0] is 'ab'; it must be a list of texts"),
+    ({"args_list": [["a"], [1]]}, "args has 1; each must be text without NUL"),
+    ({"args_file": "x"}, "args_list and args_file are both given; give one of the two"),
+    ({"script_content": None}, "exactly one of script_path and script_content is needed; neither was given"),
+    ({"max_parallel": 0}, "max_parallel is 0; it must be 1 to 256, or unset"),
+    ({"resume": "../secret"}, "Job ../secret not found"),
+    ({"timeout_seconds": -1}, "timeout_seconds is -1; it must be a number of seconds, or 0 for no limit"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), REFUSED)
+def test_what_cannot_be_run_is_refused_in_one_sentence(
+    wrong: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    right = {"directory": str(tmp_path), "script_content": "pass", "args_list": [["a"]]}
+    with pytest.raises((InvalidInput, JobNotFound)) as caught:
+        map_script(**right | wrong)
+    assert str(caught.value) == words
+
+
+def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_path: Path) -> None:
+    (tmp_path / "items").write_text('["a", "b c"]\n\none argument\n', "utf-8")
+    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    assert wish.plan(None, None, None).args_list == (("a", "b c"), ("one argument",))
+    (tmp_path / "items").write_text('x\n["a", 1]\n', "utf-8")
+    with pytest.raises(InvalidInput, match=r"args_file has .* in line 2; each must be a text"):
+        wish.plan(None, None, None)
+
+
+def test_what_is_not_said_is_as_it_was_in_the_batch_that_is_resumed() -> None:
+    assert NOTHING.plan(PLAN, {"KEY": "x"}, "j") == PLAN
+    longer = replace(NOTHING, args_list=[["a"], ["d"]], script_content="1").plan(PLAN, {"KEY": "x"}, "j")
+    assert (longer.args_list, longer.script_content) == ((("a",), ("d",)), "1")
+    with pytest.raises(InvalidInput, match=r"job j had the variables KEY in env_vars, which are not kept"):
+        NOTHING.plan(PLAN, None, "j")
+
+
+def test_only_what_has_the_same_arguments_is_taken_over(book: Callable[..., Book], tmp_path: Path) -> None:
+    other = book("other", PLAN, result(2), result(1, 7), result(0))
+    folder = folder_of(tmp_path / "output", "other")
+    assert plan_in(folder) == other.plan == PLAN
+    changed = replace(PLAN, args_list=(("a",), ("b",), ("changed",), ("new",)))
+    mine = book("mine", changed)
+    assert mine.take_over(folder, failures=False) == 1
+    assert [mine.has(index) for index in range(4)] == [True, False, False, False]
+    assert mine.take_over(folder, failures=True) == 1
+    assert (mine.succeeded, mine.failed, list(mine.failures)) == (1, 1, [1])
+
+
+def test_files_that_are_taken_over_outlive_the_other_batch(book: Callable[..., Book], tmp_path: Path) -> None:
+    other = book("other")
+    whole = other.outputs / "0.stdout"
+    whole.write_text("all of it")
+    other.add(result(0, stdout_path=str(whole)))
+    mine = book("mine")
+    mine.take_over(folder_of(tmp_path / "output", "other"), failures=True)
+    whole.unlink()
+    assert Path(mine.results(1000)[0].get("stdout_path", "")).read_text() == "all of it"
+
+
+def test_a_line_that_was_cut_off_is_no_result(book: Callable[..., Book], tmp_path: Path) -> None:
+    book("other", PLAN, result(0))
+    folder = folder_of(tmp_path / "output", "other")
+    with (folder / "items").open("a") as file:
+        file.write('{"index": 1')
+    assert book("mine").take_over(folder, failures=True) == 1
+
+
+def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
+    book: Callable[..., Book], tmp_path: Path
+) -> None:
+    running = book("running")
+    folder = folder_of(tmp_path / "output", "running")
+    with (
+        running.open(),
+        pytest.raises(InvalidInput, match="job running still runs; wait for it or cancel it"),
+        at_rest(folder, "running"),
+    ):
+        pass
+    (tmp_path / "output" / "0" / "script").mkdir()
+    with pytest.raises(InvalidInput, match="resume names job script, which is no batch"):
+        folder_of(tmp_path / "output", "script")
+
+
+def test_of_many_results_those_that_failed_are_shown_first_and_all_in_order(
+    book: Callable[..., Book],
+) -> None:
+    plan = replace(PLAN, args_list=(("x",),) * 10_000)
+    ended = [result(index, int(index in {5000, 9000}), stdout="x" * 900) for index in range(9_999, -1, -5)]
+    made = book("many", plan, *ended, result(5000, 1), result(9000, 1))
+    shown = [item["index"] for item in made.results(10_000)]
+    assert shown == [4, 9, 14, 19, 24, 29, 34, 39, 44, 5000, 9000]
+    assert len(made.results(1)) == 1
