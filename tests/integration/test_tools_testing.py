@@ -20,6 +20,7 @@ from python_mcp_server.model import Job, JobState
 from python_mcp_server.tools.testing import run_tests
 from tests.helpers import environment, eventually, python, run
 from tests.helpers.managers import manager
+from tests.helpers.marks import thorough
 
 EVERYTHING = """
 import warnings, pytest
@@ -112,7 +113,7 @@ def pids_of(folder: Path, count: int) -> set[int]:
     return set(map(int, file.read_text().split()))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [thorough(0), 2])
 def test_the_counts_are_those_of_pytest_itself(suite: Callable[..., Path], workers: int) -> None:
     folder = suite(test_it=EVERYTHING, test_broken="import nothing_of_this_name")
     result = run_tests(

@@ -143,6 +143,7 @@ class Places:
         self._passed_over_since: float | None = None
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def turn(self, job_id: str, tell: Callable[[str | None], None]) -> None:
         """Return when this job may take a lane; `tell` hears why it must wait."""
@@ -150,7 +151,7 @@ class Places:
             self._passed_over_since = None
         waiter = self._waiting[job_id] = _Waiter(self._front.loop.create_future(), tell)
         self._changed.set()
-        if self._looking is None or self._looking.done():
+        if not self._closed and (self._looking is None or self._looking.done()):
             self._looking = self._front.spawn(self._look(), "places")
         try:
             await waiter.called
@@ -166,6 +167,7 @@ class Places:
 
     async def close(self) -> None:
         """Look no more; nobody of this process starts a job from now on."""
+        self._closed = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
