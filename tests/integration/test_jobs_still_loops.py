@@ -70,7 +70,9 @@ def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_nex
     async def submit() -> tuple[Job, Job]:
         first = await jobs.submit(Request(bodies.count_and_wait, (str(starts), str(gate))))
         await asyncio.to_thread(eventually, starts.exists)
-        return first, await jobs.submit(Request(bodies.add, (1, 2)))
+        second = await jobs.submit(Request(bodies.add, (1, 2)))
+        await asyncio.to_thread(eventually, lambda: jobs.get_blocking(second.id).message)  # it is in the line
+        return first, second
 
     async def see(second: str) -> Job:
         gate.touch()
