@@ -60,6 +60,7 @@ install() {
   touch "$venv/unfinished"
   rm -f "$venv/stamp"
   [[ -x $venv/bin/python ]] || "$2" -m venv "$venv"
+  "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip --upgrade # uv's have none
   if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root$extra"; then
     echo "The dependencies could not be installed; pip says why above. Run this again to go on."
     return 1

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from python_mcp_server.context import report_progress
-from python_mcp_server.smart_async import smart_async
+from python_mcp_server.smart_async import default_manager, smart_async
+
+T = TypeVar("T")
 
 BUDGET_S: Final = 0.2
 """Of the calls that are handed over."""
@@ -57,6 +60,12 @@ def report(count: int) -> float:
     for step in range(count):
         report_progress(step, count, "on the way")
     return time.perf_counter() - started
+
+
+async def with_manager(work: Awaitable[T]) -> T:
+    """Let the calls of this work end in order: their home is removed after it."""
+    async with default_manager():
+        return await work
 
 
 call_nothing = smart_async(nothing)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pebble
 import psutil
 
-from benchmarks.bodies import burn, call_nothing
+from benchmarks.bodies import burn, call_nothing, with_manager
 from benchmarks.figures import Figure, figure_of
 from benchmarks.turns import take_timed_turns_async
 from python_mcp_server import AsyncJob
@@ -30,7 +30,7 @@ def measure(repeats: int) -> list[Figure]:
     """Return how long it takes for a body and for a script with its child."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, pebble.ProcessPool(1) as pool:
         script = AsyncJob(run_script_in_dir, kwargs={"directory": folder, "script_content": _SCRIPT})
-        times = asyncio.run(_measure(pool, script, repeats))
+        times = asyncio.run(with_manager(_measure(pool, script, repeats)))
         pool.stop()
     names = {"body": "cancel of a CPU-bound body, until gone", "script": "cancel of a script, until gone"}
     return [

@@ -21,7 +21,7 @@ _AIM_MS = 10.0
 def measure(repeats: int) -> list[Figure]:
     """Return p50 and p99 for a body that sleeps and for one that computes."""
     with loky.ProcessPoolExecutor(1) as pool:
-        times = asyncio.run(_measure(pool, repeats))
+        times = asyncio.run(bodies.with_manager(_measure(pool, repeats)))
     peers = times.pop("bare")
     return [
         _figure(f"reply minus budget, {name} body, p{percent}", ours, peers, percent)

@@ -11,7 +11,7 @@ import anyio.to_process
 import loky
 import pebble
 
-from benchmarks.bodies import call_nothing, nothing
+from benchmarks.bodies import call_nothing, nothing, with_manager
 from benchmarks.figures import Figure, figure_of
 from benchmarks.turns import take_turns
 
@@ -34,7 +34,7 @@ def measure(repeats: int) -> list[Figure]:
             "anyio.to_process": lambda: anyio.to_process.run_sync(nothing),
             "ProcessPoolExecutor": lambda: asyncio.wrap_future(stock.submit(nothing)),
         }
-        times = asyncio.run(_measure(contenders, max(1, repeats // _BLOCK)))
+        times = asyncio.run(with_manager(_measure(contenders, max(1, repeats // _BLOCK))))
     ours = times.pop("smart_async")
     return [
         figure_of(

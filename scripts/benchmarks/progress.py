@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from benchmarks.bodies import call_nothing, call_report
+from benchmarks.bodies import call_nothing, call_report, with_manager
 from benchmarks.figures import Figure, figure_of
 
 _FLOOD = 50_000
@@ -14,7 +14,7 @@ _AIM_US = 10.0
 
 def measure(repeats: int) -> list[Figure]:
     """Return the cost of one report, and of 50,000 as the caller sees it."""
-    inside, whole = asyncio.run(_measure(repeats))
+    inside, whole = asyncio.run(with_manager(_measure(repeats)))
     each = [seconds / _FLOOD for seconds in inside]
     return [
         figure_of("progress", "report_progress, each", each, "us", aim="at most 10 us", limit=_AIM_US),

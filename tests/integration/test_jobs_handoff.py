@@ -45,6 +45,17 @@ def test_a_body_past_its_budget_goes_on_and_starts_only_once(tmp_path: Path):
     run(main())
 
 
+def test_the_list_for_people_tells_of_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
+    async def main() -> None:
+        async with manager(on_exit="cancel") as jobs:
+            await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
+        listed = json.loads((home / "meta" / "jobs.json").read_text())
+        assert [job["status"] for job in listed] == ["cancelled"]
+        assert "jobs-list" not in {thread.name for thread in threading.enumerate()}
+
+    run(main())
+
+
 def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(tmp_path: Path, home: Path):
     async def main() -> None:
         async with manager() as jobs:

@@ -262,6 +262,7 @@ class Front:
         await self.pool.close()  # from its first step on nothing is heard of the others
         for attempt in kept:
             self.forget(attempt)
+        await self.in_store(self.store.flush)
         self._threads.shutdown(wait=False)
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._on_closed(self)

@@ -40,6 +40,7 @@ def serve_http(
     server: MCPServer[Any],
     listener: socket.socket,
     access: Access,
+    on_start: Callable[[], None],
     on_stop: Callable[[], Awaitable[None]],
 ) -> None:
     """Serve until SIGTERM or SIGINT.
@@ -48,6 +49,7 @@ def serve_http(
         server: The server; its lifespan is entered here.
         listener: Where clients connect; closed at the end.
         access: What their requests must show.
+        on_start: Called when clients are served, and a signal ends the server in order.
         on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
     """
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
@@ -67,8 +69,9 @@ def serve_http(
         await on_stop()
         _end_listening(server)
 
-    with listener:
-        _Server(config, stop).run(sockets=[listener])
+    runner = _Server(config, on_start, stop)
+    with listener, runner.capture_signals():  # a signal that comes while the loop is made breaks it
+        runner.run(sockets=[listener])
 
 
 def _end_listening(server: MCPServer[Any]) -> None:
@@ -125,12 +128,24 @@ def _health(method: str) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Lets calls be answered before it closes their connections."""
+    """Tells when it serves, and lets calls be answered before it closes their connections."""
 
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], Awaitable[None]],
+    ) -> None:
         super().__init__(config)
+        self._on_start = on_start
         self._on_stop = on_stop
         self._asked: int | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take note of a signal; called between any two instructions."""

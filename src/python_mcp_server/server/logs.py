@@ -30,8 +30,8 @@ _FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(name)s:%(job)s %(mes
 def configure_logging(settings: Settings) -> None:
     """Send this process's log to stderr and to `server.log` under the home.
 
-    Without `debug` the SDK's own notes on each message are left out. Where the file cannot be
-    written, stderr alone has the log, and says so.
+    Without `debug` the notes of the SDK and of uvicorn on what goes well are left out. Where the file
+    cannot be written, stderr alone has the log, and says so.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     problem = None
@@ -45,7 +45,7 @@ def configure_logging(settings: Settings) -> None:
         level=logging.DEBUG if settings.debug else logging.INFO, format=_FORMAT, handlers=handlers, force=True
     )
     if not settings.debug:
-        for name in ("mcp", "httpx", "asyncio", "uvicorn.access"):
+        for name in ("mcp", "httpx", "asyncio", "uvicorn.access", "uvicorn.error"):
             logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("sse_starlette").setLevel(logging.INFO)  # below, it logs all that is answered
     if problem is not None:

@@ -65,8 +65,8 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.http import serve_http
 
-    _announce(url_of(host, listener), made)
-    serve_http(server, listener, access, lambda: close_in_time(manager))
+    url = url_of(host, listener)
+    serve_http(server, listener, access, lambda: _announce(url, made), lambda: close_in_time(manager))
 
 
 def _announce(url: str, made_token: str) -> None:

@@ -123,6 +123,10 @@ class JobStore(ABC):
         """Hold a lock of this name over the block, against all who share the store. It is not
         reentrant, and apart from the locks of jobs: under it every other method may be called."""
 
+    def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
+        """Bring what is shown beside the jobs up to date, and end the threads that do so. The store goes
+        on to work."""
+
     @abstractmethod
     def close(self) -> None:
         """Let go of what is beside the jobs, such as threads and temporary files. May be called twice."""

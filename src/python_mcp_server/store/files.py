@@ -204,9 +204,13 @@ class FileJobStore(JobStore):
         """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""
         return self._locks.hold(f"own-{_checked(name)}")
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Bring the list for people up to date, and end the thread that writes it."""
         self._public.close()
+
+    def close(self) -> None:
+        """Do as `flush` does; a file store holds nothing else."""
+        self.flush()
 
     def damaged(self) -> list[Path]:
         """Return the files that were set aside because they were no records."""
