@@ -17,7 +17,7 @@ from attack.machine import marked, semaphores
 from attack.stage import Stage
 
 _LEAVE_S: Final = 10.0
-_LONG_AGO_S: Final = 86_400.0
+_LONG_AGO_S: Final = 2 * 86_400.0
 _CUT_SHORT: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
     rb"_pickle.UnpicklingError: pickle data was truncated)\n"
@@ -69,6 +69,7 @@ def collect(stage: Stage, evidence: Evidence, semaphores_before: set[str]) -> No
 
     _let_time_pass(stage.home)
     store = FileJobStore(stage.home)
+    store.prune(lambda _: False)  # removes what calls left that were killed with their server
     for job in store.list(limit=1_000_000)[0]:
         whole = store.get(job.id)
         if whole is not None:
@@ -90,9 +91,9 @@ def _own_words(log: bytes) -> bytes:
 
 
 def _let_time_pass(home: Path) -> None:
-    """Let what killed processes left look old: what may belong to somebody else is kept for minutes."""
+    """Let what killed processes left look old: what may belong to somebody else is kept for a while."""
     long_ago = time.time() - _LONG_AGO_S
-    for path in [*(home / "jobs" / "tmp").glob("*"), *(home / "lanes").glob("*")]:
+    for path in [path for place in ("jobs/tmp/*", "lanes/*", "output/*/*") for path in home.glob(place)]:
         os.utime(path, (long_ago, long_ago))
 
 

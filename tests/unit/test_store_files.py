@@ -17,6 +17,7 @@ import pytest
 from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store import atomic
+from python_mcp_server.store.contract import Pruned
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.records import a_job, record_of, replace
 from tests.helpers.waiting import eventually
@@ -311,6 +312,21 @@ def test_the_logs_of_lanes_whose_server_was_killed_long_ago_go_when_the_store_is
     assert sorted(path.name for path in lanes.iterdir()) == sorted(
         ["999999998-young-1", f"{os.getpid()}-mine-1"]
     )
+
+
+def test_a_prune_removes_what_calls_left_that_were_killed_before_they_had_a_record(home: Path):
+    store, young, old, live, ended, spoilt = (FileJobStore(home), *(a_job() for _ in range(5)))
+    for job in (live, end(ended), spoilt):
+        store.create(job)
+    for job in (young, old, live, ended, spoilt):
+        store.folder(job.id).mkdir(parents=True)
+        if job is not young:
+            os.utime(store.folder(job.id), (0, 0))
+    (home / "jobs" / "live" / f"{spoilt.id}.json").write_text("{")
+    assert (store.get(spoilt.id), len(store.damaged())) == (None, 1)
+    assert store.prune(lambda _: False) == Pruned(0, 2)
+    kept = [job for job in (young, old, live, ended, spoilt) if store.folder(job.id).exists()]
+    assert kept == [young, live, ended, spoilt]
 
 
 def test_a_directory_that_gets_a_file_while_it_is_removed_goes_all_the_same(

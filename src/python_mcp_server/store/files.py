@@ -26,6 +26,7 @@ from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.opening import open_home
 from python_mcp_server.store.public import PublicList
 from python_mcp_server.store.records import Records
+from python_mcp_server.store.sweep import sweep_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +174,18 @@ class FileJobStore(JobStore):
                 if job.status in states and job.belongs_to(principal) and should_go(stored.dated):
                     with self._hold(job.id):
                         removed += self._records.remove(key, tree_of(job.status))
-            remaining = self._count(principal)
+            remaining = self._ids(principal)
+        if principal is None:
+            sweep_output(self._layout, self._locks, self._records, remaining)
         if removed:
             self._public.touch()
-        return Pruned(removed, remaining)
+        return Pruned(removed, len(remaining))
 
-    def _count(self, principal: str | None) -> int:
+    def _ids(self, principal: str | None) -> set[str]:
         if principal is None:
-            return self._records.count()
-        return sum(stored.job.belongs_to(principal) for stored in self._records.newest_first(LIVE, *TERMINAL))
+            return self._records.ids()
+        found = (stored.job for stored in self._records.newest_first(LIVE, *TERMINAL))
+        return {job.id for job in found if job.belongs_to(principal)}
 
     def folder(self, job_id: str) -> Path:
         """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""

@@ -233,9 +233,17 @@ class Records:
                 yield key, tree
             last = key
 
-    def count(self) -> int:
-        """Return how many records there are, by their names alone."""
-        return sum(1 for _ in self._names(LIVE, *TERMINAL))
+    def ids(self) -> set[str]:
+        """Return the ids of all records that are there, by their names alone."""
+        return {id_of(key) for key, _ in self._names(LIVE, *TERMINAL)}
+
+    def known(self, key: str) -> bool:
+        """Whether there is a record of this key, or was one that is set aside now."""
+        if any(os.path.lexists(self._layout.record(tree, key)) for tree in (LIVE, *TERMINAL)):
+            return True
+        return os.path.isdir(self._layout.damaged) and any(
+            name.startswith(key) for name in os.listdir(self._layout.damaged)
+        )
 
     def survey(self) -> tuple[int, list[str]]:
         """Read all records; return how many are whole, and the paths of those that stay unreadable,

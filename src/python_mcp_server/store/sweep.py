@@ -1,6 +1,7 @@
-"""What processes that were killed left behind, removed when a store is opened. Used by the file store only.
+"""What processes that were killed left behind. Used by the file store only.
 
-It costs a look at the live, half written and half removed files, never one at the finished jobs.
+`sweep`, when a store is opened, costs a look at the live, half written and half removed files, never one at
+the finished jobs. `sweep_output` looks at the folders of all jobs, as a prune does.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Container
 from typing import Final
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.store.atomic import remove_file, remove_tree
-from python_mcp_server.store.keys import id_of, is_key
+from python_mcp_server.store.keys import id_of, is_key, is_own
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.records import Records
@@ -22,6 +24,9 @@ _STALE_S: Final = 60.0
 """Guessed: no write lasts that long. Should one, it starts again when its file is gone."""
 _LANE_STALE_S: Final = 600.0
 """Guessed: a lane folder of a pid that is not here may be in use in another container for a while."""
+
+_FOLDER_STALE_S: Final = 86_400.0
+"""Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
 
 
 def sweep(layout: Layout, locks: Locks, records: Records) -> None:
@@ -38,6 +43,26 @@ def sweep(layout: Layout, locks: Locks, records: Records) -> None:
                     _drop_leftover(records, key)
     except (OSError, StoreError) as error:
         _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
+
+
+def sweep_output(layout: Layout, locks: Locks, records: Records, known: Container[str]) -> None:
+    """Remove the folders of calls that were killed with their server before they had a record.
+
+    Args:
+        layout: The paths of the home.
+        locks: Against those who write a record now.
+        records: Asked again under the lock.
+        known: The ids of all jobs that had a record a moment ago.
+    """
+    try:
+        for shard in os.scandir(layout.output):
+            for entry in os.scandir(shard.path):
+                if entry.name not in known and is_own(entry.name) and _age_s(entry) > _FOLDER_STALE_S:
+                    with locks.hold(layout.stripe(entry.name), wait_s=0):
+                        if not records.known(entry.name):
+                            remove_tree(entry.path)
+    except (OSError, StoreError) as error:
+        _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
 
 
 def _drop_leftover(records: Records, key: str) -> None:
