@@ -20,7 +20,8 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
 from python_mcp_server.errors import InvalidInput, RemoteError
-from python_mcp_server.server.sdk import Face, ProgressFeed, face
+from python_mcp_server.server.inside import ProgressFeed
+from python_mcp_server.server.sdk import Face, face
 from tests.helpers import run
 
 HANDLE = {"job_id": "j-1", "status": "running", "message": "Task exceeded 1.0s time budget"}

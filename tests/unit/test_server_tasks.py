@@ -21,10 +21,11 @@ from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome
 from python_mcp_server.plain import to_json
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
+from python_mcp_server.server.inside import low_level
 from python_mcp_server.server.listening import Listening
 from python_mcp_server.server.offers import Offer, offering
 from python_mcp_server.server.recorded import result_of
-from python_mcp_server.server.sdk import Face, face, low_level
+from python_mcp_server.server.sdk import Face, face
 from python_mcp_server.server.task_wire import detailed, poll_interval_ms, summary
 from python_mcp_server.server.tasks import TasksExtension
 from python_mcp_server.smart_async import smart_async

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.server.convert import failure
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.registry import SentenceTool
-from python_mcp_server.server.sdk import failure
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context

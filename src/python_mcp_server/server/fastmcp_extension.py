@@ -9,7 +9,7 @@ from fastmcp.server.extensions import MethodBinding, ServerExtension
 from fastmcp.tools import ToolResult
 from pydantic import RootModel
 
-from python_mcp_server.server.sdk import request_of
+from python_mcp_server.server.inside import request_of
 
 if TYPE_CHECKING:
     from fastmcp.server.context import Context

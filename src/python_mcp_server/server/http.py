@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from python_mcp_server import __version__
 from python_mcp_server.server.access import Access, Refusal
-from python_mcp_server.server.sdk import low_level
+from python_mcp_server.server.inside import low_level
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer

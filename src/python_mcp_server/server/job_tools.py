@@ -28,9 +28,9 @@ from python_mcp_server.server.answers import (
     PrunedJobs,
     WaitedJob,
 )
+from python_mcp_server.server.inside import ProgressFeed
 from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import make_tool
-from python_mcp_server.server.sdk import ProgressFeed
 from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The way of a call's progress to the client that waits for it: coalesced, rising, never in the way.
 
-Knows no SDK: `sdk.ProgressFeed` hands it the function that sends one notification.
+Knows no SDK: `inside.ProgressFeed` hands it the function that sends one notification.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import ValidationError
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.server.convert import failure
 from python_mcp_server.server.pictures import with_pictures
-from python_mcp_server.server.sdk import failure
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context

@@ -1,4 +1,4 @@
-"""The SDK's face of a decorated function, and the only module that touches private parts of the SDK.
+"""The SDK's face of a decorated function.
 
 `smart_async` takes from here, in a process that has `mcp` loaded, what the SDK shall see of a tool:
 its signature, and the conversion of its results. A tool must answer exactly as if it were not
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
-from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import InvalidSignature, ResourceError, ToolError
 from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
 from mcp.server.mcpserver.utilities.func_metadata import (
@@ -32,18 +30,13 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootMod
 from pydantic_core import core_schema
 
 from python_mcp_server.server import offers
-from python_mcp_server.server.cancel_reasons import CancelReasons
 from python_mcp_server.server.convert import convert, error_result, failure, restored
+from python_mcp_server.server.inside import AnyContext, ProgressFeed, cancel_cause, request_of
 from python_mcp_server.server.principals import current_principal
-from python_mcp_server.server.progress import Feed, Send
 from python_mcp_server.server.rounds import Caller
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
-    from mcp.server.connection import Connection
-    from mcp.server.context import ServerRequestContext
-    from mcp.server.lowlevel import Server
-    from mcp.server.session import ServerSession
     from pydantic_core import CoreSchema
 
     from python_mcp_server.jobs.manager import JobManager
@@ -53,17 +46,10 @@ __all__ = [
     "Face",
     "JobHandle",
     "ProgressFeed",
-    "cancel_cause",
-    "connection_of",
     "face",
-    "failure",
-    "low_level",
     "request_of",
 ]
 
-AnyContext = Context[Any, Any]
-
-_TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
     "async_mode": (
@@ -245,79 +231,3 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
 def _annotations(signature: inspect.Signature) -> dict[str, Any]:
     named = {p.name: p.annotation for p in signature.parameters.values() if p.annotation is not p.empty}
     return named | {"return": signature.return_annotation}
-
-
-class ProgressFeed(Feed):
-    """Sends a job's progress to the caller of one request.
-
-    Args:
-        ctx: The request's context; its cancel reason is noted from now on. None outside of a request.
-        age_s: How long the job has been running already.
-    """
-
-    def __init__(self, ctx: AnyContext | None, *, age_s: float = 0.0) -> None:
-        send: Send | None = None
-        if ctx is not None and (request := request_of(ctx)) is not None:
-            channel = _channel(request)
-            _note_cancel_reasons(channel)
-            send = ctx.report_progress if _wants_progress(request, channel) else None
-        super().__init__(send, age_s=age_s)
-
-
-def cancel_cause(ctx: AnyContext) -> str:
-    """Return why this request was cancelled, as far as anybody said.
-
-    Returns:
-        "timeout" where the client's cancel spoke of one, "user" for any other cancel of the client,
-        "dropped" where it sent none: its connection is gone, or the server is leaving.
-    """
-    request = request_of(ctx)
-    channel = _channel(request)
-    asked = getattr(channel, "cancel_requested", None)
-    if asked is None or not asked.is_set():
-        return "dropped"
-    reasons = getattr(_dispatcher(channel), "_on_notify_intercept", None)
-    if not isinstance(reasons, CancelReasons) or request is None:
-        return "user"
-    return "timeout" if _TIME_OUT.search(reasons.reason(request.request_id)) else "user"
-
-
-def request_of(ctx: Any) -> ServerRequestContext[Any, Any] | None:
-    """Return the request behind the SDK's `Context`, or behind FastMCP's; None outside of a request."""
-    found: Any = None if ctx is None else ctx.request_context
-    return getattr(found, "_srctx", found)
-
-
-def _note_cancel_reasons(channel: Any) -> None:
-    """Listen to the connection's cancel notifications: the SDK drops their reasons.
-
-    The intercept is called before the cancelled task wakes, on every transport.
-    """
-    dispatcher = _dispatcher(channel)
-    if dispatcher is not None and getattr(dispatcher, "_on_notify_intercept", ...) is None:
-        dispatcher._on_notify_intercept = CancelReasons()  # noqa: SLF001
-
-
-def _channel(request: ServerRequestContext[Any, Any] | None) -> Any:
-    channel = getattr(getattr(request, "session", None), "_request_outbound", None)
-    return getattr(channel, "_inner", channel)
-
-
-def _dispatcher(channel: Any) -> Any:
-    return getattr(channel, "_dispatcher", None)
-
-
-def _wants_progress(request: ServerRequestContext[Any, Any], channel: Any) -> bool:
-    if "progress_token" in (request.meta or {}):
-        return True
-    return getattr(channel, "_on_progress", None) is not None  # a client in the same process
-
-
-def low_level(server: MCPServer[Any]) -> Server[Any]:
-    """Return the server that runs on a pair of message streams, for transports of our own."""
-    return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-def connection_of(session: ServerSession) -> Connection:
-    """Return the connection that a request came by; its `state` and `exit_stack` live as long as it."""
-    return session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

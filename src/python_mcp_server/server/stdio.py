@@ -37,8 +37,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from python_mcp_server.server.claim import Wire
+from python_mcp_server.server.inside import low_level
 from python_mcp_server.server.lines import LINE_LIMIT_BYTES, LineConnection, LineTooLong
-from python_mcp_server.server.sdk import low_level
 from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
