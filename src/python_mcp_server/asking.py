@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, NotInJob
-from python_mcp_server.form_makers import form_of
+from python_mcp_server.forms.makers import form_of
 from python_mcp_server.limits import LONGEST_S
 from python_mcp_server.settings import positive
 

@@ -10,7 +10,7 @@ import pytest
 from python_mcp_server.cli import main, show
 from python_mcp_server.cli.answering import typed_answer
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.form_makers import form_of
+from python_mcp_server.forms.makers import form_of
 from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, utc_now

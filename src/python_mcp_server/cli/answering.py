@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.forms import from_words
+from python_mcp_server.forms.whole import from_words
 from python_mcp_server.jobs.answering import answer_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.ids import error_sentence
-from python_mcp_server.form_fields import options
+from python_mcp_server.forms.fields import options
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
 from python_mcp_server.questions import Question
 

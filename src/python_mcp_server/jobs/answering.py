@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.forms import fitted
+from python_mcp_server.forms.whole import fitted
 from python_mcp_server.jobs.questions import not_open, standing
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.questions import ACTIONS, InputAnswer, Question

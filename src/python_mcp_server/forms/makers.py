@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Annotated, Any, Final, Literal, NotRequired, Required, Union, cast
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.form_fields import FORMATS, KEYWORDS, WORDS, Form
-from python_mcp_server.forms import checked
+from python_mcp_server.forms.fields import FORMATS, KEYWORDS, WORDS, Form
+from python_mcp_server.forms.whole import checked
 
 _MISSING: Final = type(dataclasses.MISSING)
 """Not the object itself: a class that travelled by value has one of its own."""

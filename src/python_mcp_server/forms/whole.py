@@ -1,6 +1,6 @@
 """The form of a question: a JSON schema of an object with flat properties, as MCP's elicitation has it.
 
-Forms and answers are checked here, single fields in `form_fields`; `form_makers` makes a form from a
+Forms and answers are checked here, single fields in `fields`; `makers` makes a form from a
 class. Imported with the first question, by whoever asks or answers.
 
 https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.form_fields import Form, choice_problem, field_of, is_optional, type_problem
+from python_mcp_server.forms.fields import Form, choice_problem, field_of, is_optional, type_problem
 
 _MOST_BYTES: Final = 64 * 1024
 _TOP: Final = frozenset(

@@ -1,6 +1,6 @@
 """One field of a form: what its schema may say, and which values it takes.
 
-Imported by `forms` and whoever shows or makes a form.
+Imported by `whole` and whoever shows or makes a form.
 """
 
 from __future__ import annotations
