@@ -7,13 +7,13 @@ looks, and not the worker.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from python_mcp_server.limits import MEMORY, Breach
+from python_mcp_server.pool.watching import Watcher
 from python_mcp_server.runner.guard import Guard
 
 _log: Final = logging.getLogger(__name__)
@@ -28,60 +28,25 @@ class Watched:
     due_at: float = 0.0
 
 
-class Limiter:
-    """Looks in a daemon thread, which sleeps when there is nobody to look at."""
+class Limiter(Watcher[Watched]):
+    """Looks after limits; whoever is over one is told once."""
 
     def __init__(self) -> None:
-        self._watched: set[Watched] = set()
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        super().__init__("limits", "limits of memory and CPU time are not looked after")
 
     def watch(self, guard: Guard, on_breach: Callable[[Breach], None]) -> Watched:
         """Begin to look; `on_breach` is called once at most, in the thread that looks."""
-        watched = Watched(guard, on_breach)
-        with self._lock:
-            self._watched.add(watched)
-            if self._thread is None:
-                self._thread = self._start()
-        self._wake.set()
-        return watched
+        return self.add(Watched(guard, on_breach))
 
-    def _start(self) -> threading.Thread | None:
-        thread = threading.Thread(target=self._run, name="limits", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the kernel's own limits stand; the next watch tries again
-            _log.warning("limits of memory and CPU time are not looked after: %s", error)
-            return None
-        return thread
+    def _look(self, watched: list[Watched]) -> float | None:
+        now = time.monotonic()
+        for one in watched:
+            if one.due_at <= now:
+                self._look_at(one)
+        dues = [one.due_at for one in watched]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
 
-    def unwatch(self, watched: Watched) -> bool:
-        """Look at it no more; return whether it was within its limits until now."""
-        with self._lock:
-            within = watched in self._watched
-            self._watched.discard(watched)
-        return within
-
-    def close(self) -> None:
-        """End the thread."""
-        self._closed = True
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._closed:
-            self._wake.clear()  # before the look, or a watch that comes now would sleep with us
-            with self._lock:
-                all_watched = list(self._watched)
-            now = time.monotonic()
-            for watched in all_watched:
-                if watched.due_at <= now:
-                    self._look(watched)
-            dues = [watched.due_at for watched in all_watched]
-            self._wake.wait(max(0.0, min(dues) - time.monotonic()) if dues else None)
-
-    def _look(self, watched: Watched) -> None:
+    def _look_at(self, watched: Watched) -> None:
         try:
             breach = watched.guard.look()
         except Exception:  # noqa: BLE001  such as for want of descriptors: the others are looked at

@@ -6,8 +6,6 @@ read at each tick; who belongs to the tree is looked up less often, for that sca
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,13 +15,13 @@ import psutil
 
 from python_mcp_server import processes
 from python_mcp_server.model import Usage
+from python_mcp_server.pool.watching import Watcher
 
-_log: Final = logging.getLogger(__name__)
 _TREE_EVERY: Final = 2
 """Ticks between two looks for new children; guessed: a child is counted within a second."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
     """One busy worker under observation; `usage` is replaced whole, so any thread may read it."""
 
@@ -36,16 +34,12 @@ class Watch:
     children: list[psutil.Process] = field(default_factory=list[psutil.Process])
 
 
-class Sampler:
-    """Samples its watches every `interval_s` in a daemon thread, which sleeps when there are none."""
+class Sampler(Watcher[Watch]):
+    """Samples its watches every `interval_s`."""
 
     def __init__(self, interval_s: float) -> None:
+        super().__init__("usage-sampler", "memory and CPU are not sampled")
         self._interval_s = interval_s
-        self._watches: dict[int, Watch] = {}
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._closed = False
 
     def watch(self, pid: int, job_id: str, cpu_base_s: float) -> Watch:
         """Begin to sample a worker.
@@ -55,45 +49,15 @@ class Sampler:
             job_id: The job it runs.
             cpu_base_s: What it and its children had used before this job.
         """
-        watch = Watch(pid, job_id, cpu_base_s)
-        with self._lock:
-            self._watches[pid] = watch
-            if self._thread is None:
-                self._thread = self._start()
-        self._wake.set()
-        return watch
+        return self.add(Watch(pid, job_id, cpu_base_s))
 
-    def _start(self) -> threading.Thread | None:
-        thread = threading.Thread(target=self._run, name="usage-sampler", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # a call must not fail for its numbers; the next watch tries again
-            _log.warning("memory and CPU are not sampled: %s", error)
+    def _look(self, watched: list[Watch]) -> float | None:
+        for watch in watched:
+            sample(watch)
+        if not watched:
             return None
-        return thread
-
-    def unwatch(self, watch: Watch) -> None:
-        """Sample it no more."""
-        with self._lock:
-            if self._watches.get(watch.pid) is watch:
-                del self._watches[watch.pid]
-
-    def close(self) -> None:
-        """End the thread."""
-        self._closed = True
-        self._wake.set()
-
-    def _run(self) -> None:
-        while not self._closed:
-            self._wake.clear()  # before the look, or a watch that comes now would sleep with us
-            with self._lock:
-                watches = list(self._watches.values())
-            if not watches:
-                self._wake.wait()
-                continue
-            for watch in watches:
-                sample(watch)
-            time.sleep(self._interval_s)
+        time.sleep(self._interval_s)  # not to be woken: each new watch would have all the others read again
+        return 0.0
 
 
 def sample(watch: Watch) -> Usage | None:
