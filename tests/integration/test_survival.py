@@ -483,3 +483,36 @@ def test_a_job_whose_server_is_killed_as_soon_as_its_call_is_sent_runs_to_its_en
     assert ended(home, job.id).result == "done"
     assert lines(folder / "starts")[1:] == ["ended"]
     nothing_left(home)
+
+
+SLOW_MODULE = """
+import os, time
+from python_mcp_server.context import in_worker
+from python_mcp_server.pool import worker
+
+if in_worker():
+    worker._UNREAD_S = 0.05
+    while os.getppid() == int(os.environ["SERVER"]):
+        time.sleep(0.01)
+    time.sleep(20 * worker._UNREAD_S)
+"""
+PRELOADED = """
+    jobs = JobManager()
+    (await jobs._front()).pool.preload("slow_module")
+    async with jobs:
+"""
+
+
+def test_a_job_whose_call_waits_behind_an_import_when_its_server_is_killed_runs_to_its_end(
+    folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (folder / "end").touch()
+    (folder / "slow_module.py").write_text(SLOW_MODULE)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    program = AS_SOON_AS_SENT.replace("    async with JobManager() as jobs:\n", PRELOADED)
+    head = f"import os; os.environ['SERVER'] = str(os.getpid()); FOLDER = {str(folder)!r}"
+    with python("-c", f"{head}\n{program}") as process:
+        assert process.wait(60) == -signal.SIGKILL
+    ((job,), _) = FileJobStore(home).list()
+    assert ended(home, job.id).result == "done"
+    nothing_left(home)

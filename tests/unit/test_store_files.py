@@ -329,6 +329,25 @@ def test_a_prune_removes_what_calls_left_that_were_killed_before_they_had_a_reco
     assert kept == [young, live, ended, spoilt]
 
 
+def test_a_record_is_written_though_a_prune_removes_its_directories_while_they_are_made(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job, mkdir, taken = a_job(), os.mkdir, list[str]()
+    store.create(job)
+
+    def mkdir_too_late(path: str, *args: Any, **options: Any) -> None:
+        if "completed" in path and not taken:
+            taken.append(path)
+            os.rmdir(os.path.dirname(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_too_late)
+    store.update(job.id, end)
+    assert taken
+    assert (found := store.get(job.id)) is not None
+    assert found.status is JobState.COMPLETED
+
+
 def test_a_directory_that_gets_a_file_while_it_is_removed_goes_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

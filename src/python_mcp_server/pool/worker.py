@@ -60,8 +60,8 @@ from python_mcp_server.runner.limits import keep_threads_to_cores
 
 _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
-"""What the main thread of an orphan gets to read a kept call that is in its pipe; guessed. It ends by
-itself at the end of the pipe, unless a process that the server forked holds that open."""
+"""How long the main thread of an orphan waits at its pipe for a kept call; guessed. The pipe ends with the
+server, unless a process that the server forked holds it open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,7 @@ class Worker:
         self._orphaned = False
         self._orphan_ended = threading.Event()
         self._nothing_unread = threading.Event()
+        self._reads_since: float | None = None
         self._cpu_s = self._cpu_base_s = 0.0
         self._guard: Guard | None = None
         duties = Duties(
@@ -159,7 +160,7 @@ class Worker:
 
     def _read_frames(self) -> None:
         parser = FrameParser()
-        while data := self._read():
+        while data := self._await_data():
             for kind, payload in parser.feed(data):
                 if kind == Kind.CALL:
                     self._run_call(payload)
@@ -168,6 +169,12 @@ class Worker:
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
                     self._as_found.note_variables()
+
+    def _await_data(self) -> bytes:
+        self._reads_since = time.monotonic()
+        data = self._read()
+        self._reads_since = None
+        return data
 
     def _read(self) -> bytes:
         if not WINDOWS:
@@ -300,7 +307,7 @@ class Worker:
             # an ended one may have got its record afterwards
             unrecorded = self._job_id is not None and (self._durable or ("",))[0] != job_id
         if kept is not None and kept.job_id != job_id:  # its call may be in the pipe, still unread
-            self._nothing_unread.wait(_UNREAD_S)
+            self._await_unread()
             with self._lock:
                 job_id = self._latest()
         try:
@@ -314,6 +321,13 @@ class Worker:
         finally:
             remove_logs(self._log_folder)
             os._exit(0)
+
+    def _await_unread(self) -> None:
+        """Let the main thread come to the call, however long it imports what it was told to before."""
+        while not self._nothing_unread.wait(_UNREAD_S):
+            since = self._reads_since
+            if since is not None and time.monotonic() - since > _UNREAD_S:
+                return
 
     def _latest(self) -> str | None:
         return self._ended[0] if self._ended else self._job_id

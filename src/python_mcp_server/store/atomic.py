@@ -45,12 +45,13 @@ def write_file(path: str, data: bytes, *, temporary_in: str, fsync: bool) -> Non
     """
     for attempt in range(_TRIES):
         try:
+            if attempt:
+                make_directory(temporary_in, fsync=fsync)
+                make_directory(os.path.dirname(path), fsync=fsync)
             _write_once(path, data, temporary_in, fsync)
-        except FileNotFoundError:
+        except FileNotFoundError:  # also while they are made: a prune removes those that are empty
             if attempt == _TRIES - 1:
                 raise
-            make_directory(temporary_in, fsync=fsync)
-            make_directory(os.path.dirname(path), fsync=fsync)
         else:
             return
 
