@@ -95,7 +95,7 @@ class Settings:
             if text is not None and (text or f.name == "debug"):
                 values[f.name] = _parse(name, text, f.default)
         values |= {key: value for key, value in given.items() if value is not None}
-        values["home"] = Path(values.get("home", cls.home_default())).expanduser().absolute()
+        values["home"] = _absolute("home", values.get("home", cls.home_default()))
         if values.get("on_exit", "keep") not in ("keep", "cancel"):
             raise InvalidInput(f"PYTHON_MCP_ON_EXIT is {values['on_exit']!r}; it must be 'keep' or 'cancel'")
         return cls(**values)
@@ -108,7 +108,7 @@ class Settings:
     @property
     def scripts(self) -> Path:
         """Where saved scripts lie."""
-        return Path(self.scripts_dir).expanduser().absolute() if self.scripts_dir else self.home / "scripts"
+        return _absolute("scripts_dir", self.scripts_dir) if self.scripts_dir else self.home / "scripts"
 
     @property
     def logs(self) -> Path:
@@ -146,6 +146,14 @@ def positive(value: object, name: str) -> float:
     if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
         raise InvalidInput(f"{name} is {value!r}; it must be a positive number of seconds")
     return number
+
+
+def _absolute(field_name: str, path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        name = variable(field_name)
+        raise InvalidInput(f"{name} is {str(path)!r}; its '~' must be somebody's home directory") from None
 
 
 def _parse(name: str, text: str, default: object) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from python_mcp_server.runner import environments
 from python_mcp_server.tools.benchmark import benchmark_script
 from python_mcp_server.tools.saved import run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
+from tests.helpers.wheels import wheel
 
 SHOW = "import sample_a, sys; print(sample_a.VALUE, sys.prefix != sys.base_prefix)"
 
@@ -34,17 +34,6 @@ def sample(tmp_path: Path) -> str:
     return wheel(tmp_path, "sample_a", "1.5")
 
 
-def wheel(folder: Path, name: str, version: str) -> str:
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{name}.py", f"VALUE = {version!r}\n")
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return f"{name} @ {path.as_uri()}"
-
-
 def test_a_script_gets_its_packages_and_says_which(sample: str, home: Path) -> None:
     result = run_script_with_dependencies(SHOW, dependencies=[sample])
     assert (result["stdout"], result["stderr"]) == ("1.5 True\n", "")
@@ -52,6 +41,9 @@ def test_a_script_gets_its_packages_and_says_which(sample: str, home: Path) -> N
     assert [line.partition(" @ ")[0] for line in result["resolved_dependencies"]] == ["sample-a"]
     assert result["python_version_used"] == ".".join(map(str, sys.version_info[:3]))
     assert result.get("install_seconds", 0) > 0
+    assert result.get("strategy_detail", "").endswith(
+        " 1 requirement in an environment of its own, installed now"
+    )
     assert home.stat().st_mode & 0o777 == 0o700
 
 
@@ -62,6 +54,8 @@ def test_a_second_run_starts_no_uv(sample: str, monkeypatch: pytest.MonkeyPatch)
     second = run_script_with_dependencies(SHOW, dependencies=[sample])
     assert second["stdout"] == first["stdout"]
     assert second["resolved_dependencies"] == first["resolved_dependencies"]
+    assert "install_seconds" not in second
+    assert second.get("strategy_detail", "").endswith(", installed before")
 
 
 def test_a_package_that_changed_on_disk_is_installed_again(tmp_path: Path, sample: str) -> None:
@@ -203,9 +197,10 @@ def test_a_project_is_brought_up_to_date_and_used(tmp_path: Path, sample: str) -
         f'[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["{sample}"]\n',
         "utf-8",
     )
-    result = run_script_in_dir(str(tmp_path), script_content=SHOW)
-    assert (result["stdout"], result["execution_strategy"]) == ("1.5 True\n", "uv-run")
-    assert result.get("strategy_detail") == f"the project {tmp_path}"
+    first, second = (run_script_in_dir(str(tmp_path), script_content=SHOW) for _ in range(2))
+    assert (first["stdout"], first["execution_strategy"]) == ("1.5 True\n", "uv-run")
+    assert first.get("strategy_detail") == f"the project {tmp_path}, installed now"
+    assert second.get("strategy_detail") == f"the project {tmp_path}, installed before"
 
 
 def test_the_env_beside_the_saved_scripts_is_read_unless_another_is_given(home: Path, tmp_path: Path) -> None:

@@ -12,11 +12,17 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.runner import uv as uv_module
-from python_mcp_server.runner.project import find_project
+from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
+from python_mcp_server.runner.project import Project, find_project
 from python_mcp_server.runner.pythons import check_request, is_own, own_version
-from python_mcp_server.runner.session import deadline_after
+from python_mcp_server.runner.session import Session, deadline_after
 
 SHORT = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def interpreter(directory: Path, *, use_uv: bool = True) -> Interpreter:
+    uv = uv_module.Uv(Session(directory, directory / "home", "a-job", {}))
+    return interpreter_in_directory(uv, directory, None, use_uv=use_uv, python_version=None)
 
 
 @pytest.mark.parametrize("request_", ["3", SHORT, own_version(), f">={SHORT}", f"=={SHORT}.*"])
@@ -31,11 +37,24 @@ def test_this_interpreter_does_not_serve_another_version(request_: str) -> None:
     assert not is_own(request_)
 
 
-@pytest.mark.parametrize("wrong", ["", "three", "-3.12", "3.12 ; rm", ">=three", "../python", 3.12])
+NO_VERSIONS: list[Any] = [
+    *("", "three", "-3.12", "3.12 ; rm", ">=three", "../python", 3.12),
+    *("99", "1.5", "4.0", "3.1234", "312.1", "3.\u0661", "cpython-99", ">=4", "==99.*", ">=3.8,>10"),
+]
+
+
+@pytest.mark.parametrize("wrong", NO_VERSIONS)
 def test_what_is_no_version_is_refused_by_value(wrong: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         check_request(wrong)
     assert repr(wrong) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "request_", ["2", "27", "313t", "3.14.0rc1", "cpython@3.12", "graalpy", "<4", "!=5", ">=3,<99"]
+)
+def test_what_may_be_a_version_is_not_refused(request_: str) -> None:
+    check_request(request_)
 
 
 @pytest.mark.parametrize("wrong", [-1, -0.5, math.nan, "5", None, True])
@@ -86,6 +105,17 @@ error: No solution found when resolving dependencies
     )
 
 
+def test_the_marks_below_a_wrong_word_are_no_words() -> None:
+    stderr = """error: Couldn't parse requirement in `r.txt` at position 0
+  cause: Expected `@`, found `i`
+         this is wrong
+              ^^
+"""
+    assert uv_module.sentence(stderr) == (
+        "Couldn't parse requirement in `r.txt` at position 0; Expected `@`, found `i` this is wrong"
+    )
+
+
 def test_a_refusal_of_uv_never_is_an_empty_sentence() -> None:
     assert uv_module.sentence("") == "uv ended without saying why"
 
@@ -106,6 +136,44 @@ def test_a_project_is_found_up_to_the_root_of_its_repository(tmp_path: Path) -> 
     assert (project.root, project.managed, project.requires_python) == (tmp_path, True, ">=3.9")
     (inner / ".git").mkdir()
     assert find_project(inner) is None
+
+
+def test_the_nearest_folder_that_speaks_of_python_decides(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text("[project]\nname='p'\n", "utf-8")
+    inner = tmp_path / "tool" / "inner"
+    inner.mkdir(parents=True)
+    listed = tmp_path / "tool" / "requirements.txt"
+    listed.touch()
+    assert find_project(inner) == Project(tmp_path / "tool", requirements=listed)
+    assert find_project(tmp_path) == Project(tmp_path, managed=True)
+
+
+def test_requirements_come_after_what_uv_manages_and_the_environment_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").write_text("version = 3.1.0\n", "utf-8")
+    beside = interpreter(tmp_path)
+    assert (beside.detail, beside.words) == (f"the environment {tmp_path / '.venv'}", beside.detail)
+    (tmp_path / "pyproject.toml").write_text("[tool.uv]\nmanaged = false\n[project]\nname='p'\n", "utf-8")
+    assert interpreter(tmp_path).detail == beside.detail
+    (tmp_path / "pyproject.toml").write_text("[project]\nname='p'\n", "utf-8")
+    found = find_project(tmp_path)
+    assert found is not None
+    assert (found.managed, found.requirements) == (True, None)
+
+
+def test_without_uv_requirements_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("no-such-package\n", "utf-8")
+    assert interpreter(tmp_path, use_uv=False).strategy == "system-python"
+
+
+def test_a_directory_of_that_name_is_no_list_of_requirements(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").mkdir()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "requirements.txt").symlink_to("nowhere")
+    assert find_project(tmp_path) is None
+    assert find_project(tmp_path / "sub") is None
 
 
 def test_a_broken_project_is_refused_by_file(tmp_path: Path) -> None:

@@ -113,6 +113,15 @@ def test_the_home_is_absolute_and_knows_the_users_directory(monkeypatch: pytest.
     assert Settings.from_environ({"PYTHON_MCP_HOME": "state"}).home == Path.cwd() / "state"
 
 
+@pytest.mark.parametrize("name", ["home", "scripts_dir"])
+def test_a_directory_of_a_user_who_is_unknown_is_refused_by_value(name: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        _ = Settings.from_environ({variable(name): "~no-such-user/x"}).scripts
+    assert str(refused.value) == (
+        f"{variable(name)} is '~no-such-user/x'; its '~' must be somebody's home directory"
+    )
+
+
 def test_scripts_and_logs_lie_in_the_home() -> None:
     settings = Settings.from_environ({"PYTHON_MCP_HOME": "/state"})
     assert (settings.scripts, settings.logs) == (Path("/state/scripts"), Path("/state/logs"))

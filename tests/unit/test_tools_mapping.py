@@ -77,6 +77,15 @@ def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_pa
         wish.plan(None, None, None)
 
 
+@pytest.mark.parametrize("name", ["missing", "~no-such-user/x", "a\0b", "x" * 5000, "."])
+def test_a_file_of_arguments_that_is_none_is_refused_by_value(name: str, tmp_path: Path) -> None:
+    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
+    with pytest.raises(InvalidInput) as refused:
+        wish.plan(None, None, None)
+    assert str(refused.value).startswith(f"args_file {name!r} does not exist as a file (looked at ")
+    assert "\n" not in str(refused.value)
+
+
 def test_what_is_not_said_is_as_it_was_in_the_batch_that_is_resumed() -> None:
     assert NOTHING.plan(PLAN, {"KEY": "x"}, "j") == PLAN
     longer = replace(NOTHING, args_list=[["a"], ["d"]], script_content="1").plan(PLAN, {"KEY": "x"}, "j")

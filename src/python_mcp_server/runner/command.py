@@ -17,11 +17,13 @@ from typing import Final, Literal
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.environ import child_environment, scripts_folder
-from python_mcp_server.runner.environments import environment_for
+from python_mcp_server.runner.environments import Environment, environment_for
 from python_mcp_server.runner.inline import launcher_arguments
 from python_mcp_server.runner.metadata import Header
+from python_mcp_server.runner.packages import HeaderPackages
 from python_mcp_server.runner.project import Project, find_project, serves, sync_project
 from python_mcp_server.runner.pythons import check_request, find_python, is_own, own_version, version_in
+from python_mcp_server.runner.requirements import FilePackages
 from python_mcp_server.runner.session import Session
 from python_mcp_server.runner.uv import Uv, find_uv
 
@@ -42,6 +44,7 @@ class Interpreter:
         resolved: The packages that were installed for it.
         version: Its version, where that is known without starting it.
         install_s: How long it took to prepare; None where nothing had to be.
+        fresh: Whether packages were installed for this call; None where it has none of ours.
     """
 
     python: str
@@ -51,6 +54,14 @@ class Interpreter:
     resolved: tuple[str, ...] = ()
     version: str = ""
     install_s: float | None = None
+    fresh: bool | None = None
+
+    @property
+    def words(self) -> str:
+        """Which one it is, and whether its packages were there before."""
+        if self.fresh is None:
+            return self.detail
+        return f"{self.detail}, installed {'now' if self.fresh else 'before'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +91,8 @@ def interpreter_in_directory(
     if header is not None:
         return interpreter_with(uv, header, python_version)
     project = find_project(directory)
-    if project is not None and project.managed:
-        return _timed(lambda: _of_project(uv, project, python_version))
-    if (
-        project is not None
-        and project.venv
-        and (python_version is None or serves(project.venv, python_version))
-    ):
-        return _of_venv(project.venv)
+    if project is not None and (found := _of_project(uv, project, python_version)) is not None:
+        return found
     if python_version is None or is_own(python_version):
         return _own("nothing here asks for another")
     return _timed(
@@ -101,15 +106,11 @@ def interpreter_with(uv: Uv, header: Header, python_version: str | None) -> Inte
     if python_request is not None:
         check_request(python_request)
 
-    def prepare() -> Interpreter:
-        made = environment_for(uv, header, python_request)
-        packages = (
-            f"{len(header.dependencies)} {'requirement' if len(header.dependencies) == 1 else 'requirements'}"
-        )
-        detail = f"Python {made.python_version} with {packages} in an environment of its own"
-        return Interpreter(made.python, UV, detail, made.venv, made.resolved, made.python_version)
-
-    return _timed(prepare)
+    count = len(header.dependencies)
+    made = environment_for(uv, HeaderPackages(header), python_request)
+    return _of_environment(
+        made, f"{count} requirement{'' if count == 1 else 's'} in an environment of its own"
+    )
 
 
 def command_for(
@@ -146,9 +147,37 @@ def _of_venv(venv: Path) -> Interpreter:
     return Interpreter(str(python), UV, f"the environment {venv}", venv, version=version_in(venv))
 
 
-def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpreter:
-    python, venv = sync_project(uv, project, python_version)
-    return Interpreter(python, UV, f"the project {project.root}", venv, version=version_in(venv))
+def _of_environment(made: Environment, packages: str) -> Interpreter:
+    return Interpreter(
+        made.python,
+        UV,
+        f"Python {made.python_version} with {packages}",
+        made.venv,
+        made.resolved,
+        made.python_version,
+        made.install_s,
+        fresh=made.install_s is not None,
+    )
+
+
+def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpreter | None:
+    """Return what a project gives its scripts; None where it has nothing for this version."""
+    if project.managed:
+        return _timed(lambda: _of_managed(uv, project, python_version))
+    if project.venv and (python_version is None or serves(project.venv, python_version)):
+        return _of_venv(project.venv)
+    if project.requirements:
+        made = environment_for(uv, FilePackages.read(project.requirements), python_version)
+        return _of_environment(made, f"the packages of {project.requirements}")
+    return None
+
+
+def _of_managed(uv: Uv, project: Project, python_version: str | None) -> Interpreter:
+    synced = sync_project(uv, project, python_version)
+    version = version_in(synced.venv)
+    return Interpreter(
+        synced.python, UV, f"the project {project.root}", synced.venv, version=version, fresh=synced.changed
+    )
 
 
 def _system(uv: Uv, directory: Path, python_version: str | None) -> Interpreter:

@@ -71,6 +71,11 @@ def scripts_folder(venv: Path) -> Path:
     return venv / ("Scripts" if os.name == "nt" else "bin")
 
 
+def packages_folders(venv: Path) -> list[Path]:
+    """Return where a virtual environment keeps its packages."""
+    return [venv / "Lib" / "site-packages"] if os.name == "nt" else list(venv.glob("lib/*/site-packages"))
+
+
 def _private(name: str, *, own: bool) -> bool:
     return name.startswith(_PRIVATE_PREFIXES) or (not own and name in _OF_OUR_INTERPRETER)
 

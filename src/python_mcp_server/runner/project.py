@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, UvRefused
+from python_mcp_server.runner.environ import packages_folders
 from python_mcp_server.runner.pythons import version_in
 from python_mcp_server.runner.session import make_private
 from python_mcp_server.runner.uv import Uv
@@ -23,12 +25,14 @@ class Project:
         managed: Whether its `pyproject.toml` describes a project that uv can install.
         requires_python: What that asks for.
         venv: Its virtual environment, where there is one.
+        requirements: Its `requirements.txt`, where there is one.
     """
 
     root: Path
     managed: bool = False
     requires_python: str | None = None
     venv: Path | None = None
+    requirements: Path | None = None
 
 
 def find_project(directory: Path) -> Project | None:
@@ -67,7 +71,9 @@ def _project_at(folder: Path) -> Project | None:
             requires_python=requires if isinstance(requires, str) else None,
             venv=present,
         )
-    return Project(folder, venv=present) if present else None
+    requirements = folder / "requirements.txt"
+    listed = requirements if requirements.is_file() else None
+    return Project(folder, venv=present, requirements=listed) if present or listed else None
 
 
 def _read(pyproject: Path) -> dict[str, Any]:
@@ -86,8 +92,23 @@ def _table(document: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
     return cast("dict[str, Any]", table) if isinstance(table, dict) else None
 
 
-def sync_project(uv: Uv, project: Project, python: str | None) -> tuple[str, Path]:
-    """Bring a project's environment up to date, as `uv run` does; return its interpreter and itself.
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A project's environment that is up to date.
+
+    Attributes:
+        python: Its interpreter.
+        venv: Its directory.
+        changed: Whether anything had to be installed or removed.
+    """
+
+    python: str
+    venv: Path
+    changed: bool
+
+
+def sync_project(uv: Uv, project: Project, python: str | None) -> Synced:
+    """Bring a project's environment up to date, as `uv run` does, and return it.
 
     Args:
         uv: Of this call.
@@ -102,6 +123,7 @@ def sync_project(uv: Uv, project: Project, python: str | None) -> tuple[str, Pat
         arguments += ["--python", python]
         env["UV_PROJECT_ENVIRONMENT"] = str(_private_environment(uv.session.home, project.root, python))
     show = "import sys; print(sys.executable); print(sys.prefix)"
+    started_ns = time.time_ns()
     try:
         answer = uv(*arguments, "python", "-I", "-c", show, cwd=project.root, env=env)
     except UvRefused as refused:
@@ -109,7 +131,8 @@ def sync_project(uv: Uv, project: Project, python: str | None) -> tuple[str, Pat
             raise InvalidInput(f"the project in {project.root} cannot be installed: {refused}") from None
         raise
     executable, prefix = answer.splitlines()[-2:]
-    return executable, Path(prefix)
+    folders = packages_folders(Path(prefix))
+    return Synced(executable, Path(prefix), any(path.stat().st_mtime_ns >= started_ns for path in folders))
 
 
 def serves(venv: Path | None, python: str) -> bool:

@@ -11,8 +11,13 @@ from python_mcp_server.errors import InvalidInput, ToolchainError, UvRefused
 from python_mcp_server.runner.metadata import check_specifier
 from python_mcp_server.runner.uv import Uv
 
-_VERSION: Final = re.compile(r"\d+(\.\d+){0,2}((a|b|rc)\d+)?t?\Z")
-_NAMED: Final = re.compile(r"(cpython|pypy|graalpy)[-@]?(\d+(\.\d+){0,2})?\Z")
+_NUMBER: Final = r"[23](\d{0,2}|(\.\d{1,3}){1,2})"
+"""Of Python 2 or 3; 312 is 3.12 to uv."""
+
+_VERSION: Final = re.compile(rf"{_NUMBER}((a|b|rc)\d+)?t?\Z", re.ASCII)
+_NAMED: Final = re.compile(rf"(cpython|pypy|graalpy)[-@]?({_NUMBER})?\Z", re.ASCII)
+_BEYOND: Final = re.compile(r"(?:[=~]=|>)=?\s*0*([4-9]|[1-3]\d)")
+"""In a specifier: Python 4 or later."""
 
 
 def own_version() -> str:
@@ -32,7 +37,8 @@ def check_request(python_version: str) -> None:
         return
     if re.match(r"\s*[<>=!~]", python_version):
         check_specifier(python_version, "python_version")
-        return
+        if not _BEYOND.search(python_version):
+            return
     raise InvalidInput(f"python_version is {python_version!r}; write a version such as '3.12' or '3.11.4'")
 
 

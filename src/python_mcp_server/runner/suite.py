@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import Final, Literal
 from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script
-from python_mcp_server.runner.environ import child_environment
-from python_mcp_server.runner.environments import environment_for
+from python_mcp_server.runner.environ import child_environment, packages_folders
+from python_mcp_server.runner.environments import Environment, environment_for
 from python_mcp_server.runner.metadata import Header
+from python_mcp_server.runner.packages import HeaderPackages
 from python_mcp_server.runner.session import Session
 from python_mcp_server.runner.uv import Uv
 
@@ -74,21 +74,23 @@ def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folde
         LimitExceeded: The call's time limit came first.
     """
     there = _probe(uv.session, interpreter, directory)
-    started = time.monotonic()
     missing = _missing(suite, there, interpreter)
     overlays = [_overlay(uv, interpreter, package) for package in missing]
     workers = suite.workers if "xdist" in there or "pytest-xdist" in missing else None
     run: dict[str, object] = {
         "args": ["-p", _PLUGIN, *_parallel(workers, suite, uv.session), *suite.args],
-        "overlays": [str(path) for path in overlays],
+        "overlays": [str(path) for overlay in overlays for path in packages_folders(overlay.venv)],
         "only": suite.only,
     }
     _write(folder, run)
     if not missing:
         return interpreter
     detail = f"{interpreter.detail}, with {' and '.join(missing)} brought in by uv"
-    install_s = (interpreter.install_s or 0.0) + time.monotonic() - started
-    return replace(interpreter, strategy=UV, detail=detail, install_s=install_s)
+    times = [t for t in (interpreter.install_s, *(made.install_s for made in overlays)) if t is not None]
+    fresh = bool(interpreter.fresh) or any(made.install_s is not None for made in overlays)
+    return replace(
+        interpreter, strategy=UV, detail=detail, install_s=sum(times) if times else None, fresh=fresh
+    )
 
 
 def _probe(session: Session, interpreter: Interpreter, directory: Path) -> frozenset[str]:
@@ -131,13 +133,10 @@ def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> l
     return missing if "pytest" in there else [*missing, "pytest"]
 
 
-def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Path:
-    """Return the directory of an environment that holds this package for this interpreter."""
-    header = Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else "")
-    made = environment_for(uv, header, None if interpreter.python == sys.executable else interpreter.python)
-    if os.name == "nt":
-        return made.venv / "Lib" / "site-packages"
-    return next(made.venv.glob("lib/python*/site-packages"))
+def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Environment:
+    """Return an environment that holds this package for this interpreter."""
+    packages = HeaderPackages(Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else ""))
+    return environment_for(uv, packages, None if interpreter.python == sys.executable else interpreter.python)
 
 
 def _parallel(workers: Workers | None, suite: Suite, session: Session) -> Sequence[str]:

@@ -215,7 +215,7 @@ class _Batch:
             "elapsed_seconds": round(elapsed_s, 6),
             "parallel": at_once,
             "execution_strategy": used.strategy,
-            "strategy_detail": used.detail,
+            "strategy_detail": used.words,
         }
         if used.install_s is not None:
             result["install_seconds"] = round(used.install_s, 6)

@@ -62,8 +62,10 @@ class MapResult(TypedDict):
         parallel: How many ran at once.
         execution_strategy: "uv-run" where uv (or the directory's environment) gave the script its
             packages, "system-python" where an installed interpreter ran it as it is.
-        strategy_detail: Which interpreter that was.
-        install_seconds: How long preparing its environment took, where there was anything to do.
+        strategy_detail: Which interpreter that was; where uv cares for its packages, it ends with
+            "installed now" or "installed before".
+        install_seconds: How long preparing its environment took; not there where it was there before.
+            Of a project it always is, for uv looks whether it is up to date.
         job_id: The job, where something is left out here, failed or was not run: for `py_job_output`,
             and for `resume`.
     """

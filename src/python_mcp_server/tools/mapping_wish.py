@@ -4,6 +4,7 @@ batch that is resumed."""
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -81,7 +82,9 @@ class Wish:
 
 
 def _read_arguments(folder: Path, args_file: str) -> list[Any]:
-    path = folder / Path(args_file).expanduser()
+    path = folder / os.path.expanduser(args_file)
+    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long or has a NUL
+        raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -60,8 +60,10 @@ class ScriptResult(CommandResult):
     Attributes:
         execution_strategy: "uv-run" where uv (or the directory's environment) gave it its packages,
             "system-python" where an installed interpreter ran it as it is.
-        strategy_detail: Which interpreter that was.
-        install_seconds: How long preparing its environment took, where there was anything to do.
+        strategy_detail: Which interpreter that was; where uv cares for its packages, it ends with
+            "installed now" or "installed before".
+        install_seconds: How long preparing its environment took; not there where it was there before.
+            Of a project it always is, for uv looks whether it is up to date.
         working_directory: Where its files lie, where it left any in a directory made for this call.
         pictures: The matplotlib figures that it showed or left open, then the image files that it saved
             in its working directory.

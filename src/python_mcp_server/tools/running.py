@@ -115,7 +115,7 @@ class ScriptCall:
         result: ScriptResult = {
             **self._result(starts, ending),
             "execution_strategy": interpreter.strategy,
-            "strategy_detail": interpreter.detail,
+            "strategy_detail": interpreter.words,
         }
         if interpreter.install_s is not None:
             result["install_seconds"] = round(interpreter.install_s, 6)

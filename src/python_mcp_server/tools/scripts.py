@@ -46,12 +46,12 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
 
     Use this for code that belongs to a directory: a script of a project, or a few lines that read
     or write its files or import its modules. The directory is the working directory, and its own
-    environment is used: a `pyproject.toml` project, a `.venv`, or the script's PEP 723 header. Use
-    py_run_script_with_dependencies for stand-alone code that needs packages, py_run_saved_script
-    for one saved before, py_benchmark_script to measure. Give exactly one of `script_path` and
-    `script_content`. A script that exits with an error is a normal result: read `exit_code` and
-    `stderr`. The script reads an empty stdin. Figures that it shows with matplotlib (no screen is
-    needed) and images that it saves in the directory come back as images.
+    environment is used: a `pyproject.toml` project, a `.venv`, a `requirements.txt`, or the script's
+    PEP 723 header. Use py_run_script_with_dependencies for stand-alone code that needs packages,
+    py_run_saved_script for one saved before, py_benchmark_script to measure. Give exactly one of
+    `script_path` and `script_content`. A script that exits with an error is a normal result: read
+    `exit_code` and `stderr`. The script reads an empty stdin. Figures that it shows with matplotlib
+    (no screen is needed) and images that it saves in the directory come back as images.
 
     Args:
         directory: The working directory; it must exist.

@@ -60,7 +60,8 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
 
     Args:
         directory: Where pytest is started; it must exist. Which environment it gets is decided as
-            by py_run_script_in_dir: the project's, the `.venv`, or the server's own.
+            by py_run_script_in_dir: the project's, the `.venv`, that of `requirements.txt`, or the
+            server's own.
         paths: Files, directories or test ids such as "tests/test_a.py::test_b", relative to
             `directory`. Unset: what the suite's own configuration says.
         keyword: Only tests whose names match, such as "parse and not slow" (pytest's -k).

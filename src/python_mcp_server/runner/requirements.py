@@ -1,0 +1,164 @@
+"""The packages of a `requirements.txt`, with the files that it includes.
+
+uv reads the files; they are read here only to know when an environment is no longer what they say.
+https://pip.pypa.io/en/stable/reference/requirements-file-format/
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.local_sources import local_path, stamp
+from python_mcp_server.runner.uv import Uv
+
+_INCLUDE: Final = re.compile(r"(?P<option>-r|--requirement|-c|--constraint)[=\s]\s*(?P<file>.+)")
+_EDITABLE: Final = re.compile(r"(?:-e|--editable)[=\s]\s*(?P<requirement>.+)")
+_CONTINUED: Final = re.compile(r"\\\r?\n")
+_COMMENT: Final = re.compile(r"(?:\A|\s)#.*")
+_OPTIONS: Final = re.compile(r"\s--.*")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePackages:
+    """The packages of a requirements file.
+
+    Attributes:
+        file: The file.
+        facts: Where it is, what it and those that it includes say, and what changes when a package that
+            lies on this machine does.
+        directories: The requirements for packages that are directories on this machine.
+    """
+
+    file: Path
+    facts: tuple[str, ...]
+    directories: tuple[str, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> FilePackages:
+        """Read a file and those that it includes.
+
+        Raises:
+            InvalidInput: One cannot be read. One that is missing is uv's to refuse.
+        """
+        try:
+            parts = _with_included(_Part(file, file.read_bytes(), constrains=False))
+        except OSError as error:
+            raise InvalidInput(
+                f"{error.filename} cannot be read: {error.strerror}; correct it, or give use_uv=false"
+            ) from None
+        local = [package for part in parts for package in part.local(file.parent)]
+        facts = (str(file), *(part.digest for part in parts), *(package.fact for package in local))
+        return cls(file, facts, tuple(package.requirement for package in local if package.built_anew))
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return f"the packages of {self.file}"
+
+    @property
+    def task(self) -> str:
+        """The file's name."""
+        return f"installing the packages of {self.file.name}"
+
+    def check(self) -> None:
+        """Refuse nothing: uv says what is wrong with a file, and where."""
+
+    def install(self, uv: Uv, python: str) -> bool:
+        """Install them; directories are named once more, for uv builds those anew that it is told here.
+
+        https://docs.astral.sh/uv/concepts/cache/#dependency-caching
+        """
+        wanted = ("--requirements", str(self.file), "--", *self.directories)
+        uv("pip", "install", "--python", python, *wanted, cwd=self.file.parent)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """A package that lies on this machine.
+
+    Attributes:
+        requirement: As the file has it.
+        path: Where it lies.
+        editable: Whether it is used where it lies.
+        constrains: Whether it is only said where it has to come from, if it is wanted.
+    """
+
+    requirement: str
+    path: Path
+    editable: bool
+    constrains: bool
+
+    @property
+    def fact(self) -> str:
+        return f"{self.requirement} {stamp(self.path, editable=self.editable)}"
+
+    @property
+    def built_anew(self) -> bool:
+        return not self.editable and not self.constrains and os.path.isdir(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the files.
+
+    Attributes:
+        path: It.
+        data: What it says; nothing where there is no such file.
+        constrains: Whether it was included for its constraints.
+    """
+
+    path: Path
+    data: bytes
+    constrains: bool
+
+    @property
+    def digest(self) -> str:
+        return f"{self.path} {hashlib.sha256(self.data).hexdigest()}"
+
+    def included(self) -> Iterator[_Part]:
+        """Yield the files that this one names; they lie relative to it."""
+        for line in self._lines():
+            if (include := _INCLUDE.match(line)) is not None:
+                path = Path(os.path.normpath(self.path.parent / include["file"].strip("\"'")))
+                constrains = self.constrains or include["option"] in {"-c", "--constraint"}
+                yield _Part(path, path.read_bytes() if os.path.isfile(path) else b"", constrains)
+
+    def local(self, folder: Path) -> Iterator[_Local]:
+        """Yield the packages that lie on this machine, relative to the folder of the first file."""
+        for line in self._lines():
+            editable = _EDITABLE.match(line)
+            if line.startswith("-") and editable is None:
+                continue
+            requirement = editable["requirement"] if editable else _OPTIONS.sub("", line)
+            path = local_path(requirement.replace("${PROJECT_ROOT}", str(folder)), folder)
+            if path is not None:
+                yield _Local(requirement, path, editable is not None, self.constrains)
+
+    def _lines(self) -> Iterator[str]:
+        for line in _CONTINUED.sub(" ", _decoded(self.data)).splitlines():
+            if text := _COMMENT.sub("", line).strip():
+                yield _VARIABLE.sub(lambda name: os.environ.get(name[1], name[0]), text)
+
+
+def _with_included(first: _Part) -> list[_Part]:
+    parts = [first]
+    for part in parts:  # which grows meanwhile
+        known = {(other.path, other.constrains) for other in parts}
+        parts += [more for more in part.included() if (more.path, more.constrains) not in known]
+    return parts
+
+
+def _decoded(data: bytes) -> str:
+    """Return the text of a file; Windows likes to write UTF-16. What cannot be read, uv will refuse."""
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
