@@ -34,7 +34,8 @@ class Found:
 
     Attributes:
         pid: Its id.
-        kind: "server", "worker", "program", "script", "child", "tracker" or "other".
+        kind: "server", "worker", "program", "script", "child", "tracker", "fork" (of a server or a program,
+            about to become something else, perhaps a tracker) or "other".
         job_id: The job whose script or child it is.
         line: Its command line.
     """
@@ -68,6 +69,8 @@ def _look(pid: int, wanted: bytes) -> Found | None:
     kind = next((name for name, part in _KINDS if part in line), None)
     if kind is None:
         kind = ("script" if _leads(pid) else "child") if jobs else "other"
+    elif kind in ("program", "server") and _read(_parent(pid))[1] == line:
+        kind = "fork"
     return Found(pid, kind, "".join(jobs), line.replace(b"\0", b" ").decode(errors="replace")[:200])
 
 
@@ -83,6 +86,15 @@ def _read(pid: int) -> tuple[list[bytes], bytes]:
         return variables, b"\0".join(word.encode() for word in process.cmdline())
     except Exception:  # noqa: BLE001  it ended, or is not ours to look at: so it is none of ours
         return [], b""
+
+
+def _parent(pid: int) -> int:
+    import psutil
+
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return 0
 
 
 def _leads(pid: int) -> bool:
@@ -108,7 +120,8 @@ def send(process: Found, number: int, mark: str, *, group: bool = False) -> bool
     try:
         pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
         try:
-            if _look(process.pid, f"{MARK}={mark}".encode()) is None:
+            seen = _look(process.pid, f"{MARK}={mark}".encode())
+            if seen is None or seen.kind != process.kind:
                 return False
             if group:
                 os.killpg(process.pid, number)
