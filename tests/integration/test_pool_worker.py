@@ -265,7 +265,7 @@ def test_thousands_of_calls_leave_nothing_behind():
             for number in range(2_000):
                 assert await call(jobs, bodies.add, number) == number + 1
             assert (jobs._live, front._recorded, front._tasks) == ({}, set(), set())
-            assert front.pool.sampler._watches == {}
+            assert front.pool.sampler._watched == set()
             assert len(list(front.pool.lanes)) <= 2
 
     run(main())

@@ -17,7 +17,7 @@ from python_mcp_server.jobs.places import Places
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB, JobState
 from python_mcp_server.pool.pool import Pool
-from python_mcp_server.pool.steady import in_background, let_lie, steady_task
+from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
@@ -134,11 +134,11 @@ class Front:
 
     async def in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run a blocking call to the store in a thread; it goes through even if we are cancelled."""
-        return await asyncio.shield(self.loop.run_in_executor(self._threads, work, *args))
+        return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
 
     async def in_search(self, work: Callable[[], T]) -> T:
         """Search in a thread, a few at once; one that waits for its turn is dropped if we are cancelled."""
-        return await self.loop.run_in_executor(self._searches, work)
+        return await in_thread(self.loop, self._searches, work)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
         """Run a blocking call to the store whose end nobody waits for."""
@@ -262,7 +262,10 @@ class Front:
         await self.pool.close()  # from its first step on nothing is heard of the others
         for attempt in kept:
             self.forget(attempt)
-        await self.in_store(self.store.flush)
+        try:
+            await self.in_store(self.store.flush)
+        except RuntimeError:  # the interpreter is ending, and starts no thread: nobody else needs this loop
+            self.store.flush()
         self._threads.shutdown(wait=False)
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._on_closed(self)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
+from python_mcp_server.pool.steady import done
+
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class Aside:
             self._present = future = self._threads.submit(work)
         except RuntimeError as error:
             _log.info("no thread is to be had, the loop stands still meanwhile: %s", error)
-            self._present = future = _done(work)
+            self._present = future = done(work)
         future.add_done_callback(self._wake)
 
     def _wake(self, future: Future[Any]) -> None:
@@ -52,12 +54,3 @@ class Aside:
         if (future := self._present) is not None:
             future.exception()
             self._end(future)
-
-
-def _done(work: Callable[[], T]) -> Future[T]:
-    future: Future[T] = Future()
-    try:
-        future.set_result(work())
-    except Exception as error:  # noqa: BLE001  as an executor does
-        future.set_exception(error)
-    return future

@@ -26,7 +26,7 @@ from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.executor import LaneExecutor
 from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.questions import answer_frame, read_question
-from python_mcp_server.pool.steady import in_background, steady_task
+from python_mcp_server.pool.steady import in_background, in_thread, steady_task
 from python_mcp_server.questions import InputAnswer, Inquiry
 
 _log: Final = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Lane:
         try:
             never_started = self._unread() >= self._call_bytes  # not one byte of the call was taken
             self.fruitless = never_started and not self._used
-            exit_code = await self._loop.run_in_executor(self._threads, self._clean_up, self.call.job_id)
+            exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
         except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
             _log.exception("the end of the worker of lane %s is not known well", self.name)
         finally:
@@ -331,7 +331,8 @@ class Lane:
         if not self.pid:
             return []
         job_id = self.call.job_id if self.call else None
-        survivors = await self._loop.run_in_executor(
+        survivors = await in_thread(
+            self._loop,
             self._threads,
             lambda: processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -29,6 +29,28 @@ def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Say that these may be left unfinished: the process ends, and their loop with it."""
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio's own gather does
+
+
+def in_thread(
+    loop: asyncio.AbstractEventLoop, threads: Executor, work: Callable[..., T], *args: Any
+) -> asyncio.Future[T]:
+    """Run a blocking call in a thread; here and now where there is none, for the interpreter gives no more
+    threads once its main thread has ended."""
+    try:
+        return loop.run_in_executor(threads, work, *args)
+    except RuntimeError as error:
+        _log.info("no thread is to be had, the loop stands still meanwhile: %s", error)
+        return asyncio.wrap_future(done(work, *args), loop=loop)
+
+
+def done(work: Callable[..., T], *args: Any) -> Future[T]:
+    """Do it now, and return a future with what came of it."""
+    future: Future[T] = Future()
+    try:
+        future.set_result(work(*args))
+    except Exception as error:  # noqa: BLE001  as an executor does
+        future.set_exception(error)
+    return future
 
 
 def in_background(
