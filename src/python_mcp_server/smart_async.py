@@ -309,7 +309,7 @@ async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
         request = _request(terms, (), kwargs, face.principal())
         if terms.task == "required" or ("async_mode" not in terms.own and kwargs.get("async_mode")):
             return _handed_over(terms, face, await _submit(terms, request))
-        caller = Caller(ctx, request_of(ctx), terms.body, may_be_task=terms.task != "never")
+        caller = Caller(request_of(ctx), terms.body, may_be_task=terms.task != "never")
         how: Any = {
             "budget_s": budget(terms.timeout_env, terms.default_timeout),
             "on_caller_left": lambda: _wish(terms, face, ctx),

@@ -18,7 +18,7 @@ from tests.helpers.task_client import Task, TaskClient
 BODIES = """
 import os, time
 from typing import Any
-from python_mcp_server import report_progress
+from python_mcp_server import report_progress, request_input
 
 def an_int(n: int) -> int:
     return n
@@ -36,6 +36,12 @@ def waits(path: str) -> str:
 
 def raises() -> int:
     raise ValueError("the body said no")
+
+def asks(path: str) -> str:
+    with open(path + ".starts", "a") as file:
+        file.write("x")
+    form = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
+    return (request_input("Which colour?", form).content or {})["colour"]
 """
 TOOLS = """
 from __future__ import annotations
@@ -54,6 +60,7 @@ for body in (bodies.an_int, bodies.a_dict):
 
 mcp.tool(smart_async(default_timeout=0.2)(bodies.waits))
 mcp.tool(smart_async(bodies.raises))
+mcp.tool(smart_async(bodies.asks))
 
 @mcp.tool
 @smart_async()
@@ -124,11 +131,15 @@ def test_a_client_of_fastmcp_gets_results_refusals_and_the_handle_of_a_job_that_
     import fastmcp
     from fastmcp.client.transports import StdioTransport
 
-    go = tmp_path / "go"
+    go, question = tmp_path / "go", tmp_path / "question"
+
+    async def answer(message: str, response_type: Any, _params: object, _context: object) -> Any:
+        assert message == "Which colour?"
+        return response_type(colour="green")
 
     async def main() -> str:
         way = StdioTransport(sys.executable, [str(author)], env=environment(), keep_alive=False)
-        async with fastmcp.Client(way) as client:
+        async with fastmcp.Client(way, elicitation_handler=answer) as client:
             for kind in ("an_int", "a_dict"):
                 plain = await client.call_tool(f"plain_{kind}", {"n": 3})
                 ours = await client.call_tool(kind, {"n": 3})
@@ -136,6 +147,8 @@ def test_a_client_of_fastmcp_gets_results_refusals_and_the_handle_of_a_job_that_
             failed = await client.call_tool("raises", {}, raise_on_error=False)
             assert failed.is_error
             assert "ValueError: the body said no" in str(failed.content)
+            told = await client.call_tool("asks", {"path": str(question)})
+            assert told.structured_content == {"result": "green"}
             handle: dict[str, Any] = (
                 await client.call_tool("waits", {"path": str(go)})
             ).structured_content or {}
@@ -151,4 +164,4 @@ def test_a_client_of_fastmcp_gets_results_refusals_and_the_handle_of_a_job_that_
             assert (job.status.value, job.result) == ("completed", str(go))
 
     run(after(run(main())))
-    assert Path(f"{go}.starts").read_text() == "x"
+    assert [Path(f"{path}.starts").read_text() for path in (go, question)] == ["x", "x"]

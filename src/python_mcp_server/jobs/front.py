@@ -253,6 +253,14 @@ class Front:
         if self._refreshing is not None:
             await asyncio.wait({self._refreshing})
         await self._pay()
+        await self._leave(kept)
+        await self.in_store(self.store.flush)
+        self._threads.shutdown(wait=False)
+        self._searches.shutdown(wait=False, cancel_futures=True)
+        self._on_closed(self)
+
+    async def _leave(self, kept: list[Attempt]) -> None:
+        """Leave these to their workers, and let the pool go; those that end meanwhile are settled."""
         for attempt in kept:
             await attempt.questions.close()
             await attempt.record.set_free()
@@ -262,10 +270,3 @@ class Front:
         await self.pool.close()  # from its first step on nothing is heard of the others
         for attempt in kept:
             self.forget(attempt)
-        try:
-            await self.in_store(self.store.flush)
-        except RuntimeError:  # the interpreter is ending, and starts no thread: nobody else needs this loop
-            self.store.flush()
-        self._threads.shutdown(wait=False)
-        self._searches.shutdown(wait=False, cancel_futures=True)
-        self._on_closed(self)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.resolve import find_resolved_parameters
 from mcp_types import CallToolResult, ElicitRequest, InputRequest, InputRequiredResult
 
@@ -42,8 +41,7 @@ class Caller:
     """Who made one call of a decorated tool, and how they can be asked.
 
     Args:
-        ctx: The tool's context.
-        request: The request behind it; None outside of one.
+        request: The request of that call; None outside of one.
         body: The tool's body.
         may_be_task: Whether its calls may become tasks.
 
@@ -53,7 +51,6 @@ class Caller:
 
     def __init__(
         self,
-        ctx: Any,
         request: ServerRequestContext[Any, Any] | None,
         body: Callable[..., Any],
         *,
@@ -65,7 +62,7 @@ class Caller:
         modern = request is not None and request.protocol_version in offers.VERSIONS
         self._params = (request.params if request is not None and modern else None) or {}
         asks = request is not None and not takes_tasks and can_elicit(request)
-        self._by_rounds = asks and modern and isinstance(ctx, Context)
+        self._by_rounds = asks and modern
         self.ask: Ask | None = self._elicit if asks and not modern else None
 
     @property
