@@ -29,10 +29,15 @@ class Watched:
 
 
 class Limiter(Watcher[Watched]):
-    """Looks after limits; whoever is over one is told once."""
+    """Looks after limits; whoever is over one is told once.
 
-    def __init__(self) -> None:
+    Args:
+        holds: Whether a tree that is over its memory gets no more of it; not where it is our own.
+    """
+
+    def __init__(self, *, holds: bool = True) -> None:
         super().__init__("limits", "limits of memory and CPU time are not looked after")
+        self._holds = holds
 
     def watch(self, guard: Guard, on_breach: Callable[[Breach], None]) -> Watched:
         """Begin to look; `on_breach` is called once at most, in the thread that looks."""
@@ -54,6 +59,6 @@ class Limiter(Watcher[Watched]):
             breach = None
         watched.due_at = time.monotonic() + watched.guard.pause_s
         if breach is not None and self.unwatch(watched):  # else its body has just ended
-            if breach.kind == MEMORY:
+            if breach.kind == MEMORY and self._holds:
                 watched.guard.hold()
             watched.on_breach(breach)

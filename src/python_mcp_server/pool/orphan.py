@@ -23,6 +23,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
 from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import JobProgress, Outcome, Usage
+from python_mcp_server.pool.limiter import Limiter
 from python_mcp_server.pool.progress import bounded, finite
 from python_mcp_server.pool.questions import Errand, QuestionRecord
 from python_mcp_server.pool.trackers import leave_trackers, tracker_pids
@@ -37,6 +38,9 @@ _SAMPLE_S: Final = 0.5
 
 _REFRESH_EVERY: Final = 2
 """Looks to a refresh of the record: once a second, as a server does."""
+
+_BREACH_S: Final = 0.02
+"""Between two looks whether a limit was gone over; guessed, as short as the guard's own pauses."""
 
 _RETRY_S: Final = 1.0
 PATIENCE_S: Final = 3600.0
@@ -123,16 +127,22 @@ class Orphan:
         self._errand = Errand(body.inquiries)
         self._watch = Watch(os.getpid(), kept.job_id, body.cpu_base_s)
         self._record: Record | None = None
+        self._breach: Breach | None = None
         self._troubles: set[str] = set()
 
     def see_through(self) -> None:
         """Return when the end is written, or when nothing is left to be written here."""
+        if self._body.guard is not None:  # in a thread of its own: a record may take its time
+            Limiter(holds=False).watch(self._body.guard, self._hear)
         self._hand_output()
         outcome = self._accompany()
         if outcome is not None:
             self._commit(outcome)
         if self._record is not None:
             self._record.close()
+
+    def _hear(self, breach: Breach) -> None:
+        self._breach = breach
 
     def _accompany(self) -> Outcome | None:
         """Wait for the end of the body; None where it was to end, and did not hear it."""
@@ -141,19 +151,19 @@ class Orphan:
         while outcome is None:
             if self._look(refresh=next(looks) % _REFRESH_EVERY == 0):
                 return self._cancel()
-            outcome, breach = self._rest()
-            if breach is not None:
-                return self._exceed(breach)
+            outcome = self._rest()
+            if outcome is None and self._breach is not None:
+                return self._exceed(self._breach)
         return outcome
 
-    def _rest(self) -> tuple[Outcome | None, Breach | None]:
-        """Wait until the next look at the record; look at the limits meanwhile."""
-        guard, over_at = self._body.guard, time.monotonic() + _SAMPLE_S
-        outcome = breach = None
-        while guard is not None and outcome is None and breach is None and time.monotonic() < over_at:
-            breach = guard.look()
-            outcome = self._body.await_end(0 if breach else min(guard.pause_s, _SAMPLE_S))
-        return self._body.await_end(_SAMPLE_S) if guard is None else outcome, breach
+    def _rest(self) -> Outcome | None:
+        """Wait until the next look at the record, the end, or the breach of a limit."""
+        if self._body.guard is None:
+            return self._body.await_end(_SAMPLE_S)
+        over_at, outcome = time.monotonic() + _SAMPLE_S, None
+        while outcome is None and self._breach is None and time.monotonic() < over_at:
+            outcome = self._body.await_end(_BREACH_S)
+        return outcome
 
     def _exceed(self, breach: Breach) -> Outcome | None:
         """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
