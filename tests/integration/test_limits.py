@@ -43,7 +43,7 @@ async def error_within(made: JobManager, limits: Limits, body: Any, *args: Any) 
 
 
 def test_a_script_that_grows_is_ended_before_it_is_far_beyond_its_limit(tmp_path: Path):
-    code = "import time\nkept = [(bytearray(10_000_000), time.sleep(0.02)) for step in range(100)]"
+    code = "import time\nkept = [(bytearray(10_000_000), time.sleep(0.15)) for step in range(100)]"
     ending = run_child(
         Command((sys.executable, "-c", code), tmp_path, environment()),
         stdout=tmp_path / "out",
