@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from hypothesis import settings
 
+from python_mcp_server.processes.machine import THREAD_VARIABLES
+from python_mcp_server.settings import BUDGET_VARIABLE
 from tests.helpers import leftovers
 
-settings.register_profile("shared-machine", deadline=None, max_examples=50)  # timings belong to benchmarks
-settings.load_profile("shared-machine")
+MEMORY: Final = "/dev/shm"
+ROOM_BYTES: Final = 2_000_000_000  # far more than all tests need at a time
+
+
+def pytest_configure() -> None:
+    """Keep the files of the tests in memory where there is room: a disk that others use takes its time."""
+    if os.path.isdir(MEMORY) and may_be_used(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
+def may_be_used(place: str) -> bool:
+    """Tell whether a file system lets us write much and run programs."""
+    forbids_programs = os.statvfs(place).f_flag & os.ST_NOEXEC
+    return os.access(place, os.W_OK) and not forbids_programs and shutil.disk_usage(place).free > ROOM_BYTES
+
+
+def pytest_collection() -> None:
+    """Get ready to load the tests; xdist's first process, which loads none, never comes here."""
+    from hypothesis import settings
+
+    settings.register_profile("shared-machine", deadline=None, max_examples=50)  # no timings: they are
+    settings.load_profile("shared-machine")  # for benchmarks
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Spare each later collection the objects of all the modules and tests that were loaded."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -34,8 +64,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def no_process_left() -> Iterator[None]:
-    """Fail the test that leaves a process behind: a child, or whoever carries the test's id."""
+def no_process_left(home: Path) -> Iterator[None]:
+    """Fail the test that leaves a process behind: a child, or whoever carries the test's id.
+
+    Its files are there until the processes are gone.
+    """
     test_id = uuid.uuid4().hex
     before = leftovers.processes()
     os.environ[leftovers.TEST_VARIABLE] = test_id
@@ -55,6 +88,8 @@ def no_process_left() -> Iterator[None]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The state directory of this test; nothing is there yet."""
     path = tmp_path / "home"
+    for name in (BUDGET_VARIABLE, "MCP_DEBUG", *THREAD_VARIABLES):  # a server that runs the tests sets some
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_MCP_HOME", str(path))
     monkeypatch.setenv("PYTHON_MCP_SPARE_LANES", "0")  # each costs 0.2 s of CPU, called or not
     monkeypatch.setenv("PYTHON_MCP_MIN_FREE_MEMORY_MB", "0")  # the machine may be short of it, for others

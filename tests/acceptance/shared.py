@@ -4,7 +4,7 @@ the other. A server start costs a second of CPU, so tests that need no home or s
 
 from __future__ import annotations
 
-import uuid
+import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.acceptance.support import connected, data
-from tests.helpers import leftovers
+from tests.helpers.leftovers import outliving
 from tests.helpers.loop import guarded
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ class Shared:
     Attributes:
         client: The client, for coroutines that `run` runs.
         home: The server's home.
+        heard: What the server told by itself, since the test began.
     """
 
-    def __init__(self, portal: BlockingPortal, client: Client, home: Path) -> None:
+    def __init__(self, portal: BlockingPortal, client: Client, home: Path, heard: list[Any]) -> None:
         self.client = client
         self.home = home
+        self.heard = heard
         self._portal = portal
 
     def run(self, main: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
@@ -42,27 +44,21 @@ class Shared:
 
 
 @contextmanager
-def outliving(home: Path) -> Generator[dict[str, str]]:
-    """The variables of a server that many tests use, with this home; at the end nothing of it is left."""
-    test_id, before = uuid.uuid4().hex, leftovers.processes()
-    yield {
-        "PYTHON_MCP_HOME": str(home),
-        "PYTHON_MCP_SPARE_LANES": "0",
-        leftovers.TEST_VARIABLE: test_id,
-    }
-    left = leftovers.left_behind(test_id, before)
-    assert not left, [leftovers.describe(process) for process in left]
-
-
-@contextmanager
 def shared(
     home: Path, *arguments: str | Path, env: dict[str, str] | None = None, **options: Any
 ) -> Generator[Shared]:
     """Start a server, ours or the program that is given, with this home."""
+    heard: list[Any] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message)
+        await asyncio.sleep(0)
+
+    options = {"message_handler": hear, **options}
     with outliving(home) as own, start_blocking_portal() as portal:
         way = portal.wrap_async_context_manager(connected(*arguments, env=own | (env or {}), **options))
         with way as client:
-            yield Shared(portal, client, home)
+            yield Shared(portal, client, home, heard)
 
 
 async def clear(client: Client) -> None:

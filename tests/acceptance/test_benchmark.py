@@ -30,6 +30,7 @@ def test_a_benchmark_tells_how_far_it_is_and_ends_with_figures_and_a_plot(ours: 
             await asyncio.sleep(0.01)
         progress: Any = None
         while not progress or progress["message"] != "run 1 of at most 3":
+            await asyncio.sleep(0.05)
             progress = data(await client.call_tool("py_job_status", job))["job"]["progress"]
         (tmp_path / "go").touch()
         answer = await client.call_tool("py_wait_job", job | {"timeout_seconds": 60})

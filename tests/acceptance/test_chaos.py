@@ -16,7 +16,7 @@ def chaos_environment(folder: Path) -> dict[str, str]:
 
 
 def test_a_short_attack_kills_and_breaks_no_promise(tmp_path: Path):
-    words = ("-m", "attack", "--seconds", "4", "--seed", "11", "--servers", "2")
+    words = ("-m", "attack", "--seconds", "3", "--seed", "11", "--servers", "1")
     done = run_python(*words, env=chaos_environment(tmp_path), deadline_s=170)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = dict(re.findall(r"^(\S.*?) {2,}(.*)$", done.stdout, re.MULTILINE))

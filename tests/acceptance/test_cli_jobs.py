@@ -1,4 +1,4 @@
-"""`jobs`, from a process that did not start them."""
+"""`jobs`, from a process that did not start them: this one, and a real command line where it matters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import eventually, python, run, run_python
-from tests.helpers.marks import thorough
+from tests.helpers.command_line import command
 
 JOBS = ("-m", "python_mcp_server", "jobs")
 WAITING = """\
@@ -28,7 +28,7 @@ print("end", flush=True)
 
 def call(*words: str, code: int = 0) -> Any:
     """Return what `jobs` answers as JSON; it must say nothing else."""
-    told = run_python(*JOBS, *words, "--json")
+    told = command("jobs", *words, "--json")
     assert told.returncode == code, told
     return json.loads(told.stdout)
 
@@ -62,8 +62,7 @@ def test_a_running_job_is_listed_shown_and_read(running: str) -> None:
     page = call("output", running, "--limit", "3")
     assert page == {"text": "beg", "next_offset": 3, "total_bytes": 6, "eof": False}
     assert call("wait", running, "--timeout", "0", code=124)["timed_out"]
-    for words in (["list"], ["show", running]):
-        told = run_python(*JOBS, *words).stdout
+    for told in (run_python(*JOBS, "list").stdout, command("jobs", "show", running).stdout):
         assert running in told
         assert "waiting.py" in told
 
@@ -88,16 +87,17 @@ def test_waiting_can_be_interrupted(running: str) -> None:
         eventually(lambda: "_asyncio" in Path(f"/proc/{waiter.pid}/maps").read_text())
         waiter.send_signal(signal.SIGINT)
         _, said = waiter.communicate(timeout=60)
-    assert waiter.returncode == 130
+    # where the signal met an import that compiles a text, CPython dies of it though it was handled
+    assert waiter.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(JobState.COMPLETED, 0), (JobState.FAILED, 1), thorough(JobState.CANCELLED, 1)]
+    ("status", "code"), [(JobState.COMPLETED, 0), (JobState.FAILED, 1), (JobState.CANCELLED, 1)]
 )
 def test_waiting_says_by_its_exit_code_how_a_job_ended(status: JobState, code: int) -> None:
     job_id = stored(status, error="ValueError: no\n\nTraceback ..." if status is JobState.FAILED else None)
-    told = run_python(*JOBS, "wait", job_id)
+    told = command("jobs", "wait", job_id)
     assert told.returncode == code
     assert told.stdout.startswith(f"{job_id} {status}")
     assert told.stdout.count("\n") == 1
@@ -118,9 +118,9 @@ def test_pruning_removes_what_is_not_kept() -> None:
     assert {failed, cancelled} & {job["id"] for job in call("list")["jobs"]} == set()
 
 
-@pytest.mark.parametrize("command", ["show", thorough("wait"), thorough("output"), "cancel"])
-def test_an_unknown_id_is_one_sentence_and_exit_code_1(command: str) -> None:
-    told = run_python(*JOBS, command, "nobody", "--json")
+@pytest.mark.parametrize("what", ["show", "wait", "output", "cancel"])
+def test_an_unknown_id_is_one_sentence_and_exit_code_1(what: str) -> None:
+    told = command("jobs", what, "nobody", "--json")
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == "python-mcp-server: Job nobody not found\n"
 

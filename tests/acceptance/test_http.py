@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import re
 import signal
 import socket
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ import pytest
 
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.files import FileJobStore
-from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
+from tests.acceptance.over_http import TOKEN, Served, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, Server, data, refusal, serving
 from tests.helpers import eventually, run, run_python
 from tests.helpers.marks import thorough
 from tests.helpers.proxy import proxy_to
 
 STOP_S = 30.0
+GO_ON = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\nprint('done')"
 
 
 def asked(
@@ -28,7 +29,7 @@ def asked(
 ) -> tuple[int, dict[str, str], str]:
     """Send a request with these headers; return the status, the headers and the text of the answer."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STOP_S)
+    connection = HTTPConnection("127.0.0.1", port, timeout=STOP_S)
     try:
         connection.request(method, path, b"{}" if method == "POST" else None, names)
         answer = connection.getresponse()
@@ -55,15 +56,17 @@ def script(directory: Path, code: str, **arguments: Any) -> dict[str, Any]:
     return {"directory": str(directory), "script_content": code, **arguments}
 
 
-def stop(server: Server) -> None:
+def stop(server: Server, number: signal.Signals = signal.SIGTERM) -> None:
     """Ask it to stop, and wait until it has."""
-    server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(STOP_S) in (0, -signal.SIGTERM)
+    server.process.send_signal(number)
+    assert server.process.wait(STOP_S) in (0, -number, 128 + number)
     assert "Traceback" not in server.errors
 
 
 @pytest.mark.parametrize(("host", "mode"), [thorough("127.0.0.1", "legacy"), ("localhost", MODERN)])
-def test_scripts_run_and_bad_input_is_refused(tmp_path: Path, host: str, mode: Any):
+def test_scripts_run_and_only_pages_and_names_of_this_server_are_served_until_ctrl_c(
+    tmp_path: Path, home: Path, host: str, mode: Any
+):
     async def main(port: int) -> None:
         async with client_of(port, host=host, mode=mode) as client:
             arguments = script(tmp_path, 'print("hello")')
@@ -71,14 +74,10 @@ def test_scripts_run_and_bad_input_is_refused(tmp_path: Path, host: str, mode: A
             unknown = await client.call_tool("py_job_status", {"job_id": "nobody"})
             assert refusal(unknown) == "Job nobody not found"
 
-    with serving(tmp_path, *over_http(host)) as server:
-        run(main(port_of(server)))
-        stop(server)
-
-
-def test_only_pages_and_names_of_this_server_are_served_on_any_route(tmp_path: Path):
-    with serving(tmp_path, *over_http()) as server:
+    words = ("-m", "python_mcp_server", "serve", "--http", "--host", host, "--port", "0")
+    with serving(tmp_path, *words) as server:
         port = port_of(server)
+        run(main(port))
         for path in ("/mcp", "/healthz", "/", "/nothing/there"):
             for method in ("GET", "POST", "DELETE", "OPTIONS"):
                 assert asked(port, path, method, Host="rebound.example")[0] == 421
@@ -88,10 +87,29 @@ def test_only_pages_and_names_of_this_server_are_served_on_any_route(tmp_path: P
         assert re.fullmatch(r'\{"status":"ok","version":"[^"]+"\}', text)
         assert asked(port, "/healthz")[0] == 405
         assert asked(port, "/nothing/there", "GET")[0] == 404
+        job_id = run(stopped(port, tmp_path, server))
+    (tmp_path / "go").touch()
+    assert eventually(lambda: record(home, job_id).status.terminal)
+    assert record(home, job_id).status is JobState.COMPLETED
 
 
-def test_jobs_of_one_token_are_nobody_elses(tmp_path: Path, home: Path):
-    """A server that others can reach makes its own token; a later one with another token knows no job."""
+async def stopped(port: int, folder: Path, server: Server) -> str:
+    """Stop it beside a stream of the old kind, one of the new, a job, and a call, whose client is told."""
+    async with client_of(port, mode="legacy") as old, client_of(port, mode=MODERN) as new:
+        await old.list_tools()
+        arguments = script(folder, GO_ON, async_mode=True)
+        job_id = data(await new.call_tool("py_run_script_in_dir", arguments))["job_id"]
+        waiting = asyncio.create_task(new.call_tool("py_run_script_in_dir", script(folder, GO_ON)))
+        async with new.listen(resource_subscriptions=[f"job://{job_id}"]):
+            while data(await new.call_tool("py_list_jobs", {"status_filter": "running"}))["total"] < 2:
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(stop, server, signal.SIGINT)
+        assert "cancelled" in refusal(await waiting)
+        return job_id
+
+
+def test_jobs_of_one_token_are_nobody_elses(http: Served, tmp_path: Path):
+    """A server that others can reach makes its own token; one with another token knows no job of it."""
     code = "import os; print(sorted(name for name in os.environ if 'TOKEN' in name))"
 
     async def make(port: int, token: str) -> str:
@@ -112,7 +130,8 @@ def test_jobs_of_one_token_are_nobody_elses(tmp_path: Path, home: Path):
             shown = data(await client.call_tool("py_run_script_in_dir", script(tmp_path, code)))
             assert shown["stdout"] == "[]\n"
 
-    with serving(tmp_path, *over_http("0.0.0.0"), env={"MCP_DEBUG": "true"}) as server:
+    env = {"MCP_DEBUG": "true", "PYTHON_MCP_HOME": str(http.home)}
+    with serving(tmp_path, *over_http("0.0.0.0"), env=env) as server:
         port = port_of(server)
         made = eventually(lambda: re.search(r"access token, for this run: (\S+)\n", server.errors))[1]
         for wrong in ({}, {"Authorization": "Bearer " + TOKEN}):
@@ -122,68 +141,39 @@ def test_jobs_of_one_token_are_nobody_elses(tmp_path: Path, home: Path):
         job_id = run(make(port, made))
         stop(server)
         assert server.errors.count(made) == 1
-        assert made not in (home / "logs" / "server.log").read_text()
-    principal = record(home, job_id).principal
+        assert made not in (http.home / "logs" / "server.log").read_text()
+    principal = record(http.home, job_id).principal
     assert principal is not None
     assert made not in principal
-    with serving(tmp_path, *over_http(), env={"PYTHON_MCP_HTTP_TOKEN": TOKEN}) as server:
-        port = port_of(server)
-        assert asked(port)[0] == 401
-        run(look(port, job_id))
-        assert "for this run" not in server.errors
-    assert record(home, job_id).status is JobState.COMPLETED
+    assert asked(http.port)[0] == 401
+    run(look(http.port, job_id))
+    assert "for this run" not in http.server.errors
+    assert record(http.home, job_id).status is JobState.COMPLETED
 
 
-def test_it_stops_though_streams_are_open_and_jobs_go_on(tmp_path: Path, home: Path):
-    """A stream of the old kind, one of the new, a job, and a call that waits: its client is told."""
-    go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)"
-
-    async def main(port: int, server: Server) -> str:
-        async with client_of(port, mode="legacy") as old, client_of(port, mode=MODERN) as new:
-            await old.list_tools()
-            arguments = script(tmp_path, go_on, async_mode=True)
-            job_id = data(await new.call_tool("py_run_script_in_dir", arguments))["job_id"]
-            waiting = asyncio.create_task(new.call_tool("py_run_script_in_dir", script(tmp_path, go_on)))
-            async with new.listen(resource_subscriptions=[f"job://{job_id}"]):
-                while data(await new.call_tool("py_list_jobs", {"status_filter": "running"}))["total"] < 2:
-                    await asyncio.sleep(0.05)
-                await asyncio.to_thread(stop, server)
-            assert "cancelled" in refusal(await waiting)
-            return job_id
-
-    with serving(tmp_path, *over_http()) as server:
-        job_id = run(main(port_of(server), server))
-    (tmp_path / "go").touch()
-    assert eventually(lambda: record(home, job_id).status.terminal)
-    assert record(home, job_id).status is JobState.COMPLETED
-
-
-def test_a_call_whose_connection_is_cut_goes_on_as_a_job(tmp_path: Path, home: Path):
-    go_on = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)\nprint('done')"
-
+def test_a_call_whose_connection_is_cut_goes_on_as_a_job(http: Served, tmp_path: Path):
     async def call(port: int) -> None:
-        async with client_of(port, mode=MODERN) as client:
-            await client.call_tool("py_run_script_in_dir", script(tmp_path, go_on))
+        async with client_of(port, TOKEN, mode=MODERN) as client:
+            await client.call_tool("py_run_script_in_dir", script(tmp_path, GO_ON))
 
-    async def main(port: int) -> None:
-        async with proxy_to(port) as proxy, client_of(port, mode=MODERN) as direct:
+    async def main() -> None:
+        async with proxy_to(http.port) as proxy, client_of(http.port, TOKEN, mode=MODERN) as direct:
             calling = asyncio.create_task(call(proxy.port))
             while not (jobs := data(await direct.call_tool("py_list_jobs"))["jobs"]):
                 await asyncio.sleep(0.02)
             proxy.cut()
             with pytest.raises(ExceptionGroup):
                 await calling
-            while not record(home, jobs[0]["id"]).background:
+            while not record(http.home, jobs[0]["id"]).background:
                 await asyncio.sleep(0.02)
             (tmp_path / "go").touch()
             waited = data(await direct.call_tool("py_wait_job", {"job_id": jobs[0]["id"]}))
             assert waited["job"]["result"]["stdout"] == "done\n"
 
-    with serving(tmp_path, *over_http(), env={"PYTHON_MCP_RECORD_AFTER_SECONDS": "0"}) as server:
-        run(main(port_of(server)))
+    run(main())
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "nobody.invalid"])
+@pytest.mark.parametrize("host", [thorough("192.0.2.1"), "nobody.invalid"])
 def test_an_address_that_is_not_of_this_machine_is_refused(host: str):
     ended = run_python(*over_http(host))
     assert ended.returncode != 0

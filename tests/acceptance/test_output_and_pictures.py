@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.support import MODERN, connected, data, refusal
-from tests.helpers import run
+from tests.acceptance.shared import Shared
+from tests.acceptance.support import data, refusal
 from tests.helpers.fake_matplotlib import PNG, PNG_END, write_fake_matplotlib
 from tests.helpers.marks import thorough
 
@@ -37,14 +37,13 @@ def images(result: Any) -> list[bytes]:
     return [base64.b64decode(part.data) for part in result.content if part.type == "image"]
 
 
-@pytest.mark.parametrize("mode", [thorough("legacy"), MODERN])
-def test_pictures_come_as_images_and_output_is_read_by_line_and_by_pattern(tmp_path: Path, mode: Any):
-    async def main():
-        async with connected(mode=mode) as client:
-            await pictures_come_at_once_and_with_the_end_of_a_job(client, tmp_path)
-            await output_is_read_by_line_and_by_pattern_while_the_job_runs(client, tmp_path)
+@pytest.mark.parametrize("ours", [thorough("legacy"), "auto"], indirect=True)
+def test_pictures_come_as_images_and_output_is_read_by_line_and_by_pattern(ours: Shared, tmp_path: Path):
+    async def main(client: Client):
+        await pictures_come_at_once_and_with_the_end_of_a_job(client, tmp_path)
+        await output_is_read_by_line_and_by_pattern_while_the_job_runs(client, tmp_path)
 
-    run(main(), deadline_s=120)
+    ours.run(main)
 
 
 async def pictures_come_at_once_and_with_the_end_of_a_job(client: Client, tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from mcp.shared.exceptions import MCPError
 
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
-from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
+from tests.acceptance.over_http import TOKEN, Served, client_of
 from tests.acceptance.shared import Shared
-from tests.acceptance.support import LEGACY, MODERN, data, serving
-from tests.helpers import eventually, run
+from tests.acceptance.support import MODERN, data
+from tests.helpers import run
 from tests.helpers.marks import thorough
 
 if TYPE_CHECKING:
@@ -76,26 +76,28 @@ def test_a_job_and_its_output_are_resources(ours: Shared, tmp_path: Path):
     ours.run(main)
 
 
-def test_an_older_client_that_subscribed_is_told_until_the_end(tmp_path: Path):
-    with serving(tmp_path) as server:
-        server.open(LEGACY[0])
-        job_id = server.call("py_run_script_in_dir", go_on(tmp_path))["structuredContent"]["job_id"]
+@pytest.mark.filterwarnings("ignore:resources/.*subscribe is removed")
+@pytest.mark.parametrize("hasty", ["legacy"], indirect=True)
+def test_an_older_client_that_subscribed_is_told_until_the_end(hasty: Shared, tmp_path: Path):
+    async def main(client: Client) -> None:
+        job_id = data(await client.call_tool("py_run_script_in_dir", go_on(tmp_path)))["job_id"]
         uris = {f"job://{job_id}", f"job-stream://{job_id}"}
         for uri in (*uris, f"job-stream://{job_id}/stderr"):
-            assert server.request("resources/subscribe", {"uri": uri})["result"] == {}
-        server.request("resources/unsubscribe", {"uri": f"job-stream://{job_id}/stderr"})
-        refused = server.request("resources/subscribe", {"uri": "job://nobody"})["error"]
-        assert (refused["code"], refused["data"]) == (-32602, {"uri": "job://nobody"})
+            await client.subscribe_resource(uri)
+        await client.unsubscribe_resource(f"job-stream://{job_id}/stderr")
+        with pytest.raises(MCPError) as refused:
+            await client.subscribe_resource("job://nobody")
+        assert (refused.value.error.code, refused.value.error.data) == (-32602, {"uri": "job://nobody"})
         (tmp_path / "go").touch()
+        status, told = "running", set[str]()
+        while status != "completed" or told != uris:
+            await asyncio.sleep(0.05)
+            news = [each for each in hasty.heard if getattr(each, "method", None) == UPDATED]
+            told = {str(each.params.uri) for each in news}
+            assert told <= uris
+            status = data(await client.call_tool("py_job_status", {"job_id": job_id}))["job"]["status"]
 
-        def told() -> bool:
-            server.request("ping")
-            heard = [n["params"]["uri"] for n in server.notifications if n["method"] == UPDATED]
-            assert set(heard) <= uris
-            job = server.call("py_job_status", {"job_id": job_id})["structuredContent"]["job"]
-            return job["status"] == "completed" and set(heard) == uris
-
-        eventually(told)
+    hasty.run(main)
 
 
 def test_a_newer_client_that_listens_is_told_seldom_but_of_the_end(ours: Shared, tmp_path: Path):
@@ -120,12 +122,12 @@ def test_a_newer_client_that_listens_is_told_seldom_but_of_the_end(ours: Shared,
 
 
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
-def test_over_http_both_are_told_of_their_own_jobs_and_of_nobody_elses(tmp_path: Path, home: Path):
+def test_over_http_both_are_told_of_their_own_jobs_and_of_nobody_elses(http: Served, tmp_path: Path):
     async def newer(port: int) -> str:
         async with client_of(port, TOKEN, mode=MODERN) as client:
             job_id = data(await client.call_tool("py_run_script_in_dir", go_on(tmp_path)))["job_id"]
             uri = f"job://{job_id}"
-            theirs = another_ones(home)
+            theirs = another_ones(http.home)
             assert await code_of(client, f"job://{theirs}") == -32602
             assert await code_of(client, f"job-stream://{theirs}") == -32602
             async with client.listen(resource_subscriptions=[f"job://{theirs}", uri]) as changes:
@@ -151,8 +153,7 @@ def test_over_http_both_are_told_of_their_own_jobs_and_of_nobody_elses(tmp_path:
             (tmp_path / "go").touch()
             await told.wait()
 
-    with serving(tmp_path, *over_http(), env={"PYTHON_MCP_HTTP_TOKEN": TOKEN}) as server:
-        run(newer(port_of(server)))
+    run(newer(http.port))
 
 
 def another_ones(home: Path) -> str:

@@ -91,11 +91,15 @@ def test_text_of_any_script_goes_there_and_back(lasting: Server):
     assert echo(lasting, "grüße") == "grüße"
 
 
-def test_nothing_but_messages_reaches_the_client(tmp_path: Path, program: Path):
+@pytest.mark.parametrize("busy", [thorough(False), True])
+def test_nothing_but_messages_reaches_the_client_and_it_leaves_with_0_when_that_closes_its_end(
+    tmp_path: Path, program: Path, busy: bool
+):
     with serving(tmp_path, program) as server:
-        assert server.open().call("noise")["structuredContent"]["result"] == "0 0"
+        start(server, busy=busy)
+        assert server.call("noise")["structuredContent"]["result"] == "0 0"
         server.process.stdin.close()  # type: ignore[union-attr]
-        assert server.line() == b""
+        assert all(json.loads(line)["jsonrpc"] == "2.0" for line in iter(server.line, b""))
         assert server.process.wait(30) == 0
         for words in (
             "before anything",
@@ -165,13 +169,6 @@ def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(lasting: Se
     content = lasting.call("half_a_pair")["content"]
     assert content[0]["text"] == "a?b"
     assert echo(lasting, "still here") == "still here"
-
-
-@pytest.mark.parametrize("busy", [thorough(False), True])
-def test_it_leaves_with_0_when_the_client_closes_its_end(tmp_path: Path, program: Path, busy: bool):
-    with serving(tmp_path, program) as server:
-        start(server, busy=busy)
-        assert server.leave() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGINT)])

@@ -4,10 +4,10 @@ whichever server is asked for it."""
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from mcp_types import (
     SubscriptionsListenResult,
 )
 
-from tests.acceptance.over_http import client_of, over_http, port_of
-from tests.acceptance.shared import outliving
+from tests.acceptance.over_http import TOKEN, Served, client_of
 from tests.acceptance.support import LEGACY, MODERN, Server, connected, data, refusal, serving
 from tests.helpers import eventually, run, task_client
+from tests.helpers.leftovers import outliving
 from tests.helpers.task_client import TASKS, Task, TaskClient
 
 CAPABLE = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}}
@@ -283,16 +283,17 @@ def test_a_listener_hears_each_change_of_its_tasks_and_whoever_updates_or_cancel
 
 
 def posted(port: int, task_id: str, **headers: str) -> tuple[int, dict[str, Any]]:
-    """Send `tasks/get` over HTTP with these headers; return the status and the answer."""
+    """Send `tasks/get` over HTTP with the token and these headers; return the status and the answer."""
     meta = {"io.modelcontextprotocol/protocolVersion": MODERN, **CAPABLE}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": task_id, "_meta": meta}}
     sent = {
         "Accept": "application/json, text/event-stream",
+        "Authorization": f"Bearer {TOKEN}",
         "Content-Type": "application/json",
         "MCP-Protocol-Version": MODERN,
         "Mcp-Method": "tasks/get",
     }
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("POST", "/mcp", json.dumps(body), sent | headers)
         answer = connection.getresponse()
@@ -301,14 +302,14 @@ def posted(port: int, task_id: str, **headers: str) -> tuple[int, dict[str, Any]
         connection.close()
 
 
-def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(tmp_path: Path):
+def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(http: Served, tmp_path: Path):
     go = tmp_path / "go"
     code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('done')"
-    script = {"directory": str(tmp_path), "script_content": code, "use_uv": False}
+    script = {"directory": str(tmp_path), "script_content": code, "use_uv": False, "async_mode": True}
     tasks = TaskClient()
 
     async def main(port: int):
-        async with client_of(port, mode=MODERN, extensions=[tasks]) as client:
+        async with client_of(port, TOKEN, mode=MODERN, extensions=[tasks]) as client:
             made = await client.session.call_tool("py_run_script_in_dir", script, allow_claimed=True)
             assert isinstance(made, Task)
             wanted = SubscriptionFilter.model_validate({"taskIds": [made.task_id]})
@@ -335,5 +336,4 @@ def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(t
             listening.cancel()
             await asyncio.wait([listening])
 
-    with serving(tmp_path, *over_http(), env={"SMART_ASYNC_TIMEOUT_SECONDS": "0.2"}) as server:
-        run(main(port_of(server)))
+    run(main(http.port))

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.shared import Shared, shared
 from tests.acceptance.support import MODERN, data, refusal
-from tests.helpers import environment
+from tests.helpers import environment, eventually
 from tests.helpers.marks import thorough
 
 if TYPE_CHECKING:
@@ -163,7 +165,7 @@ by_path = pytest.mark.parametrize("author", [("by path", "auto")], indirect=True
 
 
 class Servers:
-    """The author's server, started in each way, and one of ours; all have one home.
+    """The author's server, started in each way; all have one home.
 
     Attributes:
         complaints: What clients could not read.
@@ -180,7 +182,6 @@ class Servers:
         self._ways: dict[str, tuple[list[str | Path], dict[str, str]]] = {
             "by path": ([file], {"PYTHON_MCP_RECORD_AFTER_SECONDS": "0"}),
             "by import": (["-c", "from authors_tools import mcp; mcp.run()"], path),
-            "ours": ([], {}),
         }
 
     def find(self, way: str, mode: str) -> Shared:
@@ -212,9 +213,19 @@ def author(servers: Servers, request: pytest.FixtureRequest) -> Shared:
 
 
 @pytest.fixture
-def another(servers: Servers) -> Shared:
-    """A server of ours, with the same home."""
-    return servers.find("ours", "auto")
+def another(servers: Servers) -> JobManager:
+    """Whoever has the same home, in another process."""
+    return JobManager(FileJobStore(servers.home))
+
+
+def ended(another: JobManager, job_id: str) -> Job:
+    """Wait for the end of a job."""
+
+    def look() -> Job | None:
+        job = another.get_blocking(job_id)
+        return job if job.status.terminal else None
+
+    return eventually(look)
 
 
 @both_ways
@@ -231,7 +242,7 @@ def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: Shared):
 
 @both_ways
 def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
-    author: Shared, another: Shared, tmp_path: Path
+    author: Shared, another: JobManager, tmp_path: Path
 ):
     path = tmp_path / "go"
 
@@ -249,16 +260,10 @@ def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
         path.touch()
         return handle["job_id"]
 
-    async def look(ours: Client) -> None:
-        wait = {"job_id": job_id, "timeout_seconds": 60}
-        job = data(await ours.call_tool("py_wait_job", wait))["job"]
-        assert job["status"] == "completed"
-        assert job["result"].isdigit()
-        page = data(await ours.call_tool("py_job_output", {"job_id": job_id}))
-        assert page["text"] == "printed by the body\n"
-
-    job_id = author.run(call)
-    another.run(look)
+    job = ended(another, author.run(call))
+    assert job.status is JobState.COMPLETED
+    assert str(job.result).isdigit()
+    assert another.output_blocking(job.id).text == "printed by the body\n"
     assert Path(f"{path}.starts").read_text() == "x"
 
 
@@ -311,7 +316,7 @@ def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(
 
 @by_path
 def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(
-    author: Shared, another: Shared, tmp_path: Path
+    author: Shared, another: JobManager, tmp_path: Path
 ):
     path = tmp_path / "go"
 
@@ -320,44 +325,30 @@ def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(
         with pytest.raises(MCPError, match="timed out"):
             await client.call_tool("waits", {"path": str(path)}, read_timeout_seconds=0.5)
 
-    async def look(ours: Client) -> None:
-        listed = data(await ours.call_tool("py_list_jobs", {"status_filter": "running"}))["jobs"]
-        assert [job["label"] for job in listed] == ["waits"]
-        path.touch()
-        wait = {"job_id": listed[0]["id"], "timeout_seconds": 60}
-        assert data(await ours.call_tool("py_wait_job", wait))["job"]["status"] == "completed"
-
     author.run(call)
-    another.run(look)
+    (job,), _ = another.list_blocking(JobState.RUNNING)
+    assert job.label == "waits"
+    path.touch()
+    assert ended(another, job.id).status is JobState.COMPLETED
     assert Path(f"{path}.starts").read_text() == "x"
 
 
 @by_path
-def test_a_call_that_its_user_cancels_is_cancelled(author: Shared, another: Shared, tmp_path: Path):
-    async def found(ours: Client) -> str:
-        while not (jobs := [job for job in await listed(ours) if job["label"] == "doomed"]):
-            await asyncio.sleep(0.02)
-        return jobs[0]["status"]
-
-    async def ended(ours: Client) -> str:
-        while (status := await found(ours)) == "running":
-            await asyncio.sleep(0.02)
-        return status
+def test_a_call_that_its_user_cancels_is_cancelled(author: Shared, another: JobManager, tmp_path: Path):
+    def doomed() -> list[Job]:
+        return [job for job in another.list_blocking()[0] if job.label == "doomed"]
 
     async def cancel(client: Client) -> None:
         arguments = {"path": str(tmp_path / "go"), "job_label": "doomed"}
         assert data(await client.call_tool("an_int", {"n": 1}))["result"] == 1  # a worker is ready now
         call = asyncio.create_task(client.call_tool("waits", arguments))
-        assert await asyncio.to_thread(another.run, found) == "running"
+        (job,) = await asyncio.to_thread(eventually, doomed)
+        assert job.status is JobState.RUNNING
         call.cancel()
         await asyncio.wait([call])
 
     author.run(cancel)
-    assert another.run(ended) == "cancelled"
-
-
-async def listed(ours: Client) -> list[dict[str, Any]]:
-    return data(await ours.call_tool("py_list_jobs", {}))["jobs"]
+    assert ended(another, doomed()[0].id).status is JobState.CANCELLED
 
 
 @both_ways

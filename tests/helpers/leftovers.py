@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -32,6 +34,15 @@ def left_behind(test_id: str, before: set[int]) -> list[psutil.Process]:
             return found
         time.sleep(0.02)
     return []
+
+
+@contextlib.contextmanager
+def outliving(home: Path) -> Generator[dict[str, str]]:
+    """The variables of a server that many tests use, with this home; at the end nothing of it is left."""
+    test_id, before = uuid.uuid4().hex, processes()
+    yield {"PYTHON_MCP_HOME": str(home), "PYTHON_MCP_SPARE_LANES": "0", TEST_VARIABLE: test_id}
+    left = left_behind(test_id, before)
+    assert not left, [describe(process) for process in left]
 
 
 def describe(process: psutil.Process) -> str:

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 TOGETHER: Final = {
     "tests/acceptance/test_benchmark.py": "our servers",
+    "tests/acceptance/test_http.py": "our servers",
     "tests/acceptance/test_map_script.py": "our servers",
     "tests/acceptance/test_our_server.py": "our servers",
+    "tests/acceptance/test_output_and_pictures.py": "our servers",
     "tests/acceptance/test_resources.py": "our servers",
     "tests/acceptance/test_run_tests.py": "our servers",
     "tests/acceptance/test_stdio_transport.py": "the echo server",
-    "tests/acceptance/test_tasks.py": "the server of tasks",
+    "tests/acceptance/test_tasks.py": "our servers",
     "tests/acceptance/test_tool_authors.py": "the authors' servers",
+    "tests/integration/test_jobs_handoff.py": "a warm manager",
+    "tests/integration/test_pool_setbacks.py": "a warm manager",
+    "tests/integration/test_pool_worker.py": "a warm manager",
+    "tests/integration/test_questions.py": "a warm manager",
     **dict.fromkeys(
         (
             "tests/unit/test_jobs_reading.py",

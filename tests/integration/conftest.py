@@ -1,14 +1,19 @@
-"""Owners of jobs, as records name them."""
+"""Owners of jobs, as records name them, and a manager for the tests that need no setting of their own."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import identify
+
+if TYPE_CHECKING:
+    from tests.helpers.warm import Warm
 
 
 @pytest.fixture
@@ -23,3 +28,22 @@ def own() -> ProcessIdentity:
 def gone(own: ProcessIdentity) -> ProcessIdentity:
     """A process that had our pid before us."""
     return replace(own, start_ticks=own.start_ticks - 1)
+
+
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    from tests.helpers.warm import warm_manager
+
+    with warm_manager(tmp_path_factory.mktemp("warm") / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def warm(lasting: Warm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warm]:
+    """A manager without any job; the tests of a file use it one after the other."""
+    from tests.helpers.warm import clear
+
+    for name, value in lasting.env.items():
+        monkeypatch.setenv(name, value)
+    yield lasting
+    lasting.run(clear)

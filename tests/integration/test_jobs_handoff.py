@@ -21,6 +21,7 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run, run_python
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager
+from tests.helpers.warm import Warm
 
 READ = """
 import sys
@@ -29,63 +30,66 @@ print(FileJobStore(sys.argv[1]).get(sys.argv[2]).status)
 """
 
 
-def test_a_body_past_its_budget_goes_on_and_starts_only_once(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            starts, gate = tmp_path / "starts", tmp_path / "gate"
-            await call(jobs, bodies.pid)
-            result = await handed_over(jobs, bodies.count_and_wait, str(starts), str(gate))
-            assert result.status is JobState.RUNNING
-            assert result.message == "Task exceeded 0.05s time budget; running in background"
-            gate.touch()
-            job, timed_out = await jobs.wait(result.job_id, LONG_S)
-            assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
-            assert lines(starts) == ["started"]
+def test_a_body_past_its_budget_goes_on_and_starts_only_once(warm: Warm, tmp_path: Path):
+    async def main(jobs: JobManager) -> None:
+        starts, gate = tmp_path / "starts", tmp_path / "gate"
+        await call(jobs, bodies.pid)
+        result = await handed_over(jobs, bodies.count_and_wait, str(starts), str(gate))
+        assert result.status is JobState.RUNNING
+        assert result.message == "Task exceeded 0.05s time budget; running in background"
+        gate.touch()
+        job, timed_out = await jobs.wait(result.job_id, LONG_S)
+        assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
+        assert lines(starts) == ["started"]
 
-    run(main())
+    warm.run(main)
 
 
 def test_the_list_for_people_tells_of_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
+    def writers() -> set[int | None]:
+        return {thread.ident for thread in threading.enumerate() if thread.name == "jobs-list"}
+
     async def main() -> None:
+        before = writers()
         async with manager(on_exit="cancel") as jobs:
             await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
         listed = json.loads((home / "meta" / "jobs.json").read_text())
         assert [job["status"] for job in listed] == ["cancelled"]
-        assert "jobs-list" not in {thread.name for thread in threading.enumerate()}
+        assert writers() <= before
 
     run(main())
 
 
-def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(tmp_path: Path, home: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            gate = tmp_path / "gate"
-            await call(jobs, bodies.pid)
-            result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
-            seen = await asyncio.to_thread(run_python, "-c", READ, home, result.job_id)
-            gate.touch()
-            await jobs.wait(result.job_id, LONG_S)
-            assert (seen.stdout.strip(), seen.returncode) == ("running", 0)
+def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: Warm, tmp_path: Path):
+    async def main(jobs: JobManager) -> None:
+        gate = tmp_path / "gate"
+        await call(jobs, bodies.pid)
+        result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+        seen = await asyncio.to_thread(run_python, "-c", READ, warm.home, result.job_id)
+        gate.touch()
+        await jobs.wait(result.job_id, LONG_S)
+        assert (seen.stdout.strip(), seen.returncode) == ("running", 0)
 
-    run(main())
+    warm.run(main)
 
 
-def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_truth(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            await call(jobs, bodies.pid)
-            for number in range(40):
-                starts = tmp_path / str(number)
-                request = Request(bodies.sleep_and_count, (str(starts), 0.05))
-                result = await jobs.run(request, budget_s=0.045 + 0.0005 * (number % 20))
-                if result.handed_over:
-                    job, _ = await jobs.wait(result.job_id, LONG_S)
-                    assert (job.status, job.result, job.ending) == (JobState.COMPLETED, "done", None)
-                else:
-                    assert result.value == "done"
-                assert lines(starts) == ["started"]
+def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_truth(
+    warm: Warm, tmp_path: Path
+):
+    async def main(jobs: JobManager) -> None:
+        await call(jobs, bodies.pid)
+        for number in range(40):
+            starts = tmp_path / str(number)
+            request = Request(bodies.sleep_and_count, (str(starts), 0.05))
+            result = await jobs.run(request, budget_s=0.045 + 0.0005 * (number % 20))
+            if result.handed_over:
+                job, _ = await jobs.wait(result.job_id, LONG_S)
+                assert (job.status, job.result, job.ending) == (JobState.COMPLETED, "done", None)
+            else:
+                assert result.value == "done"
+            assert lines(starts) == ["started"]
 
-    run(main())
+    warm.run(main)
 
 
 def test_a_call_that_ends_before_a_record_is_due_leaves_no_file(home: Path):
@@ -170,48 +174,44 @@ def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
 
 
 @pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
-def test_a_result_that_is_no_json_completes_the_job_with_its_text(body, home: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(body))
-            job, _ = await jobs.wait(job.id, LONG_S)
-            assert job.status is JobState.COMPLETED
-            assert isinstance(job.result, str)
-            assert "is no JSON" in (job.result_note or "")
+def test_a_result_that_is_no_json_completes_the_job_with_its_text(warm: Warm, body):
+    async def main(jobs: JobManager) -> None:
+        job = await jobs.submit(Request(body))
+        job, _ = await jobs.wait(job.id, LONG_S)
+        assert job.status is JobState.COMPLETED
+        assert isinstance(job.result, str)
+        assert "is no JSON" in (job.result_note or "")
 
-    run(main())
-
-
-def test_in_its_budget_the_caller_gets_the_object_itself():
-    async def main() -> None:
-        async with manager() as jobs:
-            assert isinstance(await call(jobs, bodies.opaque), bodies.Opaque)
-            assert math.isnan(await call(jobs, bodies.not_a_number))
-
-    run(main())
+    warm.run(main)
 
 
-def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback():
-    async def main() -> None:
-        async with manager() as jobs:
-            job, _ = await jobs.wait((await jobs.submit(Request(bodies.raise_value_error))).id, LONG_S)
-            assert (job.status, job.error_kind) == (JobState.FAILED, "exception")
-            assert (job.error or "").startswith("ValueError: seven is right out\n\nTraceback")
-            dead, _ = await jobs.wait((await jobs.submit(Request(bodies.exit_at_once, (3,)))).id, LONG_S)
-            assert (dead.status, dead.error_kind) == (JobState.FAILED, "worker_died")
-            assert "exited with code 3" in (dead.error or "")
+def test_in_its_budget_the_caller_gets_the_object_itself(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        assert isinstance(await call(jobs, bodies.opaque), bodies.Opaque)
+        assert math.isnan(await call(jobs, bodies.not_a_number))
 
-    run(main())
+    warm.run(main)
 
 
-def test_a_large_result_in_the_background_is_whole_in_its_record():
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(str.upper, ("x" * 3_000_000,)))
-            job, _ = await jobs.wait(job.id, LONG_S)
-            assert job.result == "X" * 3_000_000
+def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        job, _ = await jobs.wait((await jobs.submit(Request(bodies.raise_value_error))).id, LONG_S)
+        assert (job.status, job.error_kind) == (JobState.FAILED, "exception")
+        assert (job.error or "").startswith("ValueError: seven is right out\n\nTraceback")
+        dead, _ = await jobs.wait((await jobs.submit(Request(bodies.exit_at_once, (3,)))).id, LONG_S)
+        assert (dead.status, dead.error_kind) == (JobState.FAILED, "worker_died")
+        assert "exited with code 3" in (dead.error or "")
 
-    run(main())
+    warm.run(main)
+
+
+def test_a_large_result_in_the_background_is_whole_in_its_record(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        job = await jobs.submit(Request(str.upper, ("x" * 3_000_000,)))
+        job, _ = await jobs.wait(job.id, LONG_S)
+        assert job.result == "X" * 3_000_000
+
+    warm.run(main)
 
 
 def test_jobs_in_memory_work_and_end_with_their_manager(tmp_path: Path):
@@ -309,16 +309,15 @@ def test_a_manager_closed_while_lanes_start_and_calls_wait_leaves_nobody():
     run(main())
 
 
-def test_secrets_of_a_call_are_nowhere_in_the_home(home: Path):
+def test_secrets_of_a_call_are_nowhere_in_the_home(warm: Warm):
     secret = "correct horse battery staple"
 
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.environment_of_job, (secret,)))
-            assert (await jobs.wait(job.id, LONG_S))[0].result == len(secret)
+    async def main(jobs: JobManager) -> None:
+        job = await jobs.submit(Request(bodies.environment_of_job, (secret,)))
+        assert (await jobs.wait(job.id, LONG_S))[0].result == len(secret)
 
-    run(main())
-    files = [path for path in home.rglob("*") if path.is_file()]
+    warm.run(main)
+    files = [path for path in warm.home.rglob("*") if path.is_file()]
     assert files
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from python_mcp_server import processes
+from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.settings import Settings
 from tests.helpers import eventually, run
 from tests.helpers.managers import call, manager
+from tests.helpers.warm import Warm
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the lanes are those of POSIX")
 
@@ -113,18 +115,17 @@ def test_surplus_lanes_that_nobody_took_go_when_their_time_is_over(tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_a_body_may_start_processes_of_its_own_by_every_method(method: str):
+def test_a_body_may_start_processes_of_its_own_by_every_method(warm: Warm, method: str):
     def spread(method: str) -> list[int]:
         import multiprocessing
 
         with multiprocessing.get_context(method).Pool(2) as pool:
             return pool.map(abs, range(-2, 2))
 
-    async def main() -> None:
-        async with manager() as jobs:
-            assert await call(jobs, spread, method) == [2, 1, 0, 1]
+    async def main(jobs: JobManager) -> None:
+        assert await call(jobs, spread, method) == [2, 1, 0, 1]
 
-    run(main())
+    warm.run(main)
 
 
 def test_what_an_async_body_leaves_running_ends_with_it():

@@ -10,34 +10,34 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
+from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Notice, Request
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, call, handed_over, manager
+from tests.helpers.warm import Warm
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
 
 
-def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds():
-    async def main() -> None:
-        async with manager() as jobs:
-            assert await call(jobs, bodies.add, 2) == 3
-            assert await call(jobs, bodies.add, 2, right=5) == 7
-            assert await call(jobs, bodies.add_async, 2, right=5) == 7
-            assert await call(jobs, bodies.pid) != os.getpid()
+def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        assert await call(jobs, bodies.add, 2) == 3
+        assert await call(jobs, bodies.add, 2, right=5) == 7
+        assert await call(jobs, bodies.add_async, 2, right=5) == 7
+        assert await call(jobs, bodies.pid) != os.getpid()
 
-    run(main())
+    warm.run(main)
 
 
-def test_a_closure_and_a_lambda_run_by_value_again_and_again():
+def test_a_closure_and_a_lambda_run_by_value_again_and_again(warm: Warm):
     factor = 7
 
-    async def main() -> None:
-        async with manager() as jobs:
-            body = lambda number: number * factor  # noqa: E731
-            assert [await call(jobs, body, number) for number in (1, 2, 3)] == [7, 14, 21]
+    async def main(jobs: JobManager) -> None:
+        body = lambda number: number * factor  # noqa: E731
+        assert [await call(jobs, body, number) for number in (1, 2, 3)] == [7, 14, 21]
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,18 @@ def test_a_closure_and_a_lambda_run_by_value_again_and_again():
         (bodies.return_lock, RemoteError, "_thread.lock"),
     ],
 )
-def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(body: Any, kind: Any, text: str):
-    async def main() -> None:
-        async with manager(spare_lanes=0) as jobs:
-            before = await call(jobs, bodies.pid)
-            with pytest.raises(kind) as caught:
-                await call(jobs, body)
-            if text:
-                assert text in str(caught.value)
-            assert await call(jobs, bodies.pid) == before
+def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
+    warm: Warm, body: Any, kind: Any, text: str
+):
+    async def main(jobs: JobManager) -> None:
+        before = await call(jobs, bodies.pid)
+        with pytest.raises(kind) as caught:
+            await call(jobs, body)
+        if text:
+            assert text in str(caught.value)
+        assert await call(jobs, bodies.pid) == before
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.parametrize(
@@ -71,37 +72,34 @@ def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(body: 
     [(bodies.exit_at_once, (3,), 3, "exited with code 3"), (bodies.segfault, (), -11, "SIGSEGV")],
 )
 def test_a_worker_that_dies_takes_its_call_along_and_nothing_else(
-    body: Any, args: Any, exit_code: int, text: str
+    warm: Warm, body: Any, args: Any, exit_code: int, text: str
 ):
-    async def main() -> None:
-        async with manager() as jobs:
-            with pytest.raises(WorkerDied, match=text) as caught:
-                await call(jobs, body, *args)
-            assert caught.value.exit_code == exit_code
-            assert await call(jobs, bodies.add, 1) == 2
+    async def main(jobs: JobManager) -> None:
+        with pytest.raises(WorkerDied, match=text) as caught:
+            await call(jobs, body, *args)
+        assert caught.value.exit_code == exit_code
+        assert await call(jobs, bodies.add, 1) == 2
 
-    run(main())
-
-
-def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop():
-    async def main() -> None:
-        async with manager() as jobs:
-            assert len(await call(jobs, bodies.huge, 50_000_000)) == 50_000_000
-            assert await call(jobs, bodies.length, bytes(50_000_000)) == 50_000_000
-
-    run(main())
+    warm.run(main)
 
 
-def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker():
-    async def main() -> None:
-        async with manager() as jobs:
-            await call(jobs, bodies.pid)
-            with pytest.raises(InvalidInput, match=r"an argument of .* cannot be sent"):
-                await call(jobs, bodies.length, threading.Lock())
-            assert await call(jobs, bodies.add, 1) == 2
-            assert not jobs._live
+def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        assert len(await call(jobs, bodies.huge, 50_000_000)) == 50_000_000
+        assert await call(jobs, bodies.length, bytes(50_000_000)) == 50_000_000
 
-    run(main())
+    warm.run(main)
+
+
+def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        await call(jobs, bodies.pid)
+        with pytest.raises(InvalidInput, match=r"an argument of .* cannot be sent"):
+            await call(jobs, bodies.length, threading.Lock())
+        assert await call(jobs, bodies.add, 1) == 2
+        assert not jobs._live
+
+    warm.run(main)
 
 
 def test_a_body_whose_module_the_worker_cannot_import_fails_with_the_reason(
@@ -139,130 +137,121 @@ def test_what_a_body_writes_anywhere_is_output_of_its_job(capfd: pytest.CaptureF
     assert capfd.readouterr().out == ""
 
 
-def test_a_body_reads_nothing_from_stdin():
-    async def main() -> None:
-        async with manager() as jobs:
-            assert await call(jobs, bodies.read_stdin) == ""
+def test_a_body_reads_nothing_from_stdin(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        assert await call(jobs, bodies.read_stdin) == ""
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.parametrize("body", [bodies.close_stdout, bodies.close_descriptors, bodies.no_stdout])
-def test_a_body_that_closes_its_output_does_not_take_the_next_ones(body: Any):
-    async def main() -> None:
-        async with manager(spare_lanes=0) as jobs:
-            before = await call(jobs, bodies.pid)
-            await call(jobs, body)
-            job = await jobs.submit(Request(bodies.say, ("hello",)))
-            job, _ = await jobs.wait(job.id, LONG_S)
-            assert (job.result, job.error) == ("hello", None)
-            assert (await jobs.output(job.id)).text == "hello\n"
-            assert await call(jobs, bodies.pid) == before
+def test_a_body_that_closes_its_output_does_not_take_the_next_ones(warm: Warm, body: Any):
+    async def main(jobs: JobManager) -> None:
+        before = await call(jobs, bodies.pid)
+        await call(jobs, body)
+        job = await jobs.submit(Request(bodies.say, ("hello",)))
+        job, _ = await jobs.wait(job.id, LONG_S)
+        assert (job.result, job.error) == ("hello", None)
+        assert (await jobs.output(job.id)).text == "hello\n"
+        assert await call(jobs, bodies.pid) == before
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.parametrize("body", [bodies.fork_that_returns, bodies.fork_that_raises])
-def test_a_forked_child_that_comes_out_of_the_body_says_nothing(body: Any):
-    async def main() -> None:
-        async with manager() as jobs:
-            assert await call(jobs, body) == "from the parent"
-            assert await call(jobs, bodies.add, 1) == 2
+def test_a_forked_child_that_comes_out_of_the_body_says_nothing(warm: Warm, body: Any):
+    async def main(jobs: JobManager) -> None:
+        assert await call(jobs, body) == "from the parent"
+        assert await call(jobs, bodies.add, 1) == 2
 
-    run(main())
-
-
-def test_a_body_knows_its_job():
-    async def main() -> None:
-        async with manager() as jobs:
-            first, second = await call(jobs, bodies.own_job), await call(jobs, bodies.exit_variable)
-            assert first
-            assert second
-            assert first != second
-
-    run(main())
+    warm.run(main)
 
 
-def test_a_worker_loads_nothing_of_the_protocol():
-    async def main() -> None:
-        async with manager() as jobs:
-            assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "loky.reusable") == []
+def test_a_body_knows_its_job(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        first, second = await call(jobs, bodies.own_job), await call(jobs, bodies.exit_variable)
+        assert first
+        assert second
+        assert first != second
 
-    run(main())
+    warm.run(main)
+
+
+def test_a_worker_loads_nothing_of_the_protocol(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "loky.reusable") == []
+
+    warm.run(main)
 
 
 # ---- progress
 
 
-async def notices_of(body: Any, *args: Any) -> list[Notice]:
+def notices_of(warm: Warm, body: Any, *args: Any) -> list[Notice]:
     notices: list[Notice] = []
-    async with manager() as jobs:
-        await jobs.run(Request(body, args), budget_s=LONG_S, listener=notices.append)
+    warm.run(lambda jobs: jobs.run(Request(body, args), budget_s=LONG_S, listener=notices.append))
     return notices
 
 
-def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last():
-    notices = run(notices_of(bodies.report_steps, 50_000))
+def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last(warm: Warm):
+    notices = notices_of(warm, bodies.report_steps, 50_000)
     last = notices[-1].progress
     assert last is not None
     assert (last.current, last.total, last.message) == (50_000, 50_000, "step 50000")
     assert len(notices) < 5_000
 
 
-def test_a_thread_and_odd_numbers_report_as_well():
+def test_a_thread_and_odd_numbers_report_as_well(warm: Warm):
     for body, current in ((bodies.report_from_thread, 5), (bodies.report_odd_numbers, 3.0)):
-        notices = run(notices_of(body))
+        notices = notices_of(warm, body)
         assert [notice.progress.current for notice in notices if notice.progress] == [current]
 
 
-def test_progress_that_is_no_finite_number_reaches_nobody_as_one():
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.report_not_finite))
-            job, _ = await jobs.wait(job.id, LONG_S)
-            assert job.status == "completed"
-            assert job.progress is None
+def test_progress_that_is_no_finite_number_reaches_nobody_as_one(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        job = await jobs.submit(Request(bodies.report_not_finite))
+        job, _ = await jobs.wait(job.id, LONG_S)
+        assert job.status == "completed"
+        assert job.progress is None
 
-    run(main())
+    warm.run(main)
 
 
-def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one():
-    async def main() -> list[Notice]:
+def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one(warm: Warm):
+    async def main(jobs: JobManager) -> list[Notice]:
         notices: list[Notice] = []
-        async with manager() as jobs:
-            await call(jobs, bodies.leave_a_callback)
-            await jobs.run(Request(bodies.use_the_callback), budget_s=LONG_S, listener=notices.append)
+        await call(jobs, bodies.leave_a_callback)
+        await jobs.run(Request(bodies.use_the_callback), budget_s=LONG_S, listener=notices.append)
         return notices
 
-    assert [n.progress.current for n in run(main()) if n.progress] == [1]
+    assert [n.progress.current for n in warm.run(main) if n.progress] == [1]
 
 
-def test_a_held_report_is_seen_while_the_body_is_silent(tmp_path: Path, home: Path):
-    async def main() -> None:
+def test_a_held_report_is_seen_while_the_body_is_silent(warm: Warm, tmp_path: Path):
+    async def main(jobs: JobManager) -> None:
         gate = tmp_path / "gate"
-        async with manager() as jobs:
-            result = await handed_over(jobs, bodies.report_two_and_wait, str(gate))
-            eventually_seen = False
-            while not eventually_seen:
-                job = await jobs.get(result.job_id)
-                eventually_seen = job.progress is not None and job.progress.message == "held"
-                await jobs.wait(result.job_id, 0.01)
-            gate.touch()
-            job, timed_out = await jobs.wait(result.job_id, LONG_S)
-            assert not timed_out
-        standing = FileJobStore(home).get(result.job_id)
+        result = await handed_over(jobs, bodies.report_two_and_wait, str(gate))
+        eventually_seen = False
+        while not eventually_seen:
+            job = await jobs.get(result.job_id)
+            eventually_seen = job.progress is not None and job.progress.message == "held"
+            await jobs.wait(result.job_id, 0.01)
+        gate.touch()
+        job, timed_out = await jobs.wait(result.job_id, LONG_S)
+        assert not timed_out
+        standing = FileJobStore(warm.home).get(result.job_id)
         assert standing is not None
         assert standing.progress == job.progress
 
-    run(main())
+    warm.run(main)
 
 
-def test_thousands_of_calls_leave_nothing_behind():
+def test_a_thousand_calls_leave_nothing_behind():
     async def main() -> None:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
             front = await jobs._front()
-            for number in range(2_000):
+            for number in range(1_000):
                 assert await call(jobs, bodies.add, number) == number + 1
             assert (jobs._live, front._recorded, front._tasks) == ({}, set(), set())
             assert front.pool.sampler._watched == set()

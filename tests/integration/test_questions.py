@@ -19,6 +19,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers import asking, eventually, run
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
 from tests.helpers.survival import ended, look, server
+from tests.helpers.warm import Warm
 
 BLUE = InputAnswer("accept", {"answer": "blue"})
 
@@ -55,58 +56,54 @@ async def result(jobs: JobManager, job_id: str) -> Any:
     return job.result
 
 
-def test_a_question_hands_the_call_over_and_the_first_answer_counts(home: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            asked = await jobs.run(Request(asking.colour), budget_s=LONG_S)
-            assert (asked.handed_over, asked.status) == (True, JobState.INPUT_REQUIRED)
-            assert "'colour': Which colour?" in str(asked.message)
-            record = FileJobStore(home).get(asked.job_id)
-            assert record is not None
-            assert (record.status, [each.key for each in record.questions]) == (asked.status, ["colour"])
-            assert record.background
+def test_a_question_hands_the_call_over_and_the_first_answer_counts(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        asked = await jobs.run(Request(asking.colour), budget_s=LONG_S)
+        assert (asked.handed_over, asked.status) == (True, JobState.INPUT_REQUIRED)
+        assert "'colour': Which colour?" in str(asked.message)
+        record = FileJobStore(warm.home).get(asked.job_id)
+        assert record is not None
+        assert (record.status, [each.key for each in record.questions]) == (asked.status, ["colour"])
+        assert record.background
 
-            with pytest.raises(InvalidInput, match="lacks 'answer'"):
-                await jobs.answer(asked.job_id, {"colour": InputAnswer("accept", {})})
-            both = {"colour": BLUE, "shape": BLUE}
-            with pytest.raises(QuestionNotOpen, match=r"no open question 'shape'.*open: 'colour'"):
-                await jobs.answer(asked.job_id, both)
-            taken = await jobs.answer(asked.job_id, {"colour": BLUE})
-            assert taken.status is JobState.RUNNING
-            with pytest.raises(QuestionNotOpen):
-                await jobs.answer(asked.job_id, {"colour": BLUE})
-            assert await result(jobs, asked.job_id) == ["accept", "blue"]
-            with pytest.raises(QuestionNotOpen, match="has ended as completed"):
-                await jobs.answer(asked.job_id, {"colour": BLUE})
-            kept = FileJobStore(home).get(asked.job_id)
-            assert kept is not None
-            assert kept.questions == ()
-            assert (await jobs.answer(asked.job_id, {"colour": BLUE}, lenient=True)).status == kept.status
+        with pytest.raises(InvalidInput, match="lacks 'answer'"):
+            await jobs.answer(asked.job_id, {"colour": InputAnswer("accept", {})})
+        both = {"colour": BLUE, "shape": BLUE}
+        with pytest.raises(QuestionNotOpen, match=r"no open question 'shape'.*open: 'colour'"):
+            await jobs.answer(asked.job_id, both)
+        taken = await jobs.answer(asked.job_id, {"colour": BLUE})
+        assert taken.status is JobState.RUNNING
+        with pytest.raises(QuestionNotOpen):
+            await jobs.answer(asked.job_id, {"colour": BLUE})
+        assert await result(jobs, asked.job_id) == ["accept", "blue"]
+        with pytest.raises(QuestionNotOpen, match="has ended as completed"):
+            await jobs.answer(asked.job_id, {"colour": BLUE})
+        kept = FileJobStore(warm.home).get(asked.job_id)
+        assert kept is not None
+        assert kept.questions == ()
+        assert (await jobs.answer(asked.job_id, {"colour": BLUE}, lenient=True)).status == kept.status
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.parametrize(
     ("body", "keys"), [(asking.threads_ask, ("one", "two")), (asking.tasks_ask, ("n", "n-2"))]
 )
 def test_of_several_questions_each_is_answered_by_itself_from_another_process_too(
-    body: Any, keys: tuple[str, str], home: Path
+    warm: Warm, body: Any, keys: tuple[str, str]
 ):
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(body))
-            await asking_now(jobs, job.id, *keys)
-            stranger = JobManager(FileJobStore(home))
-            half = await asyncio.to_thread(stranger.answer_blocking, job.id, {keys[1]: number(2)})
-            assert half.status is JobState.INPUT_REQUIRED
-            await asking_now(jobs, job.id, keys[0])  # its owner sees it
-            whole = await asyncio.to_thread(
-                stranger.answer_blocking, job.id, {keys[0]: InputAnswer("decline")}
-            )
-            assert whole.status is JobState.RUNNING
-            assert await result(jobs, job.id) == [None, {"n": 2}]
+    async def main(jobs: JobManager) -> None:
+        job = await jobs.submit(Request(body))
+        await asking_now(jobs, job.id, *keys)
+        stranger = JobManager(FileJobStore(warm.home))
+        half = await asyncio.to_thread(stranger.answer_blocking, job.id, {keys[1]: number(2)})
+        assert half.status is JobState.INPUT_REQUIRED
+        await asking_now(jobs, job.id, keys[0])  # its owner sees it
+        whole = await asyncio.to_thread(stranger.answer_blocking, job.id, {keys[0]: InputAnswer("decline")})
+        assert whole.status is JobState.RUNNING
+        assert await result(jobs, job.id) == [None, {"n": 2}]
 
-    run(main())
+    warm.run(main)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the main thread of a body hears a signal")
@@ -125,20 +122,19 @@ def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
     run(main())
 
 
-def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(home: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            late = await handed_over(jobs, asking.hurried, 0.3, budget_s=LONG_S)
-            assert late.questions[0].expires_at is not None
-            assert await result(jobs, late.job_id) == "nobody answered the question 'question-1' within 0.3 s"
+def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        late = await handed_over(jobs, asking.hurried, 0.3, budget_s=LONG_S)
+        assert late.questions[0].expires_at is not None
+        assert await result(jobs, late.job_id) == "nobody answered the question 'question-1' within 0.3 s"
 
-            job = await jobs.submit(Request(asking.gives_up))
-            await asking_now(jobs, job.id, "quick")
-            assert [each.key for each in look(home, job.id).questions] == ["quick"]
-            await jobs.answer(job.id, {"quick": InputAnswer("cancel")})
-            assert await result(jobs, job.id) == "cancel"
+        job = await jobs.submit(Request(asking.gives_up))
+        await asking_now(jobs, job.id, "quick")
+        assert [each.key for each in look(warm.home, job.id).questions] == ["quick"]
+        await jobs.answer(job.id, {"quick": InputAnswer("cancel")})
+        assert await result(jobs, job.id) == "cancel"
 
-    run(main())
+    warm.run(main)
 
 
 def test_an_inline_body_asks_as_others_do_and_a_body_hears_that_its_question_cannot_be_recorded():

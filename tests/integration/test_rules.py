@@ -31,6 +31,7 @@ from python_mcp_server.store.memory import InMemoryJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, doomed, eventually, python, run, run_python
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager, started_pids
+from tests.helpers.warm import Warm
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
@@ -68,27 +69,26 @@ def test_once_a_verdict_stands_nothing_else_is_settled_and_only_when_the_tree_is
 
 
 def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     order: list[str] = []
     keep = Lane.keep
 
     def kept(lane: Lane, *args: Any) -> None:
         assert lane.call is not None
-        order.append(f"keep, recorded as {record(home, lane.call.job_id).status}")
+        order.append(f"keep, recorded as {record(warm.home, lane.call.job_id).status}")
         keep(lane, *args)
 
-    async def main() -> None:
-        async with manager() as jobs:
-            gate = tmp_path / "gate"
-            await call(jobs, bodies.pid)
-            result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
-            order.append("reply")
-            gate.touch()
-            await jobs.wait(result.job_id, LONG_S)
+    async def main(jobs: JobManager) -> None:
+        gate = tmp_path / "gate"
+        await call(jobs, bodies.pid)
+        result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+        order.append("reply")
+        gate.touch()
+        await jobs.wait(result.job_id, LONG_S)
 
     monkeypatch.setattr(Lane, "keep", kept)
-    run(main())
+    warm.run(main)
     assert order == ["keep, recorded as running", "reply"]
 
 
@@ -172,13 +172,12 @@ def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, mon
     run(main())
 
 
-def test_async_bodies_of_one_worker_share_its_loop():
-    async def main() -> None:
-        async with manager() as jobs:
-            loops = {await call(jobs, doomed.loop_of_this_worker) for _ in range(5)}
-            assert len(loops) == len({pid for pid, _ in loops})
+def test_async_bodies_of_one_worker_share_its_loop(warm: Warm):
+    async def main(jobs: JobManager) -> None:
+        loops = {await call(jobs, doomed.loop_of_this_worker) for _ in range(5)}
+        assert len(loops) == len({pid for pid, _ in loops})
 
-    run(main())
+    warm.run(main)
 
 
 # ---- instants
@@ -272,7 +271,7 @@ for line in sys.stdin:
 def test_cancels_of_another_process_that_race_with_the_end_are_told_what_stays_true(home: Path):
     async def main(canceller: subprocess.Popen[str]) -> None:
         async with manager(spare_lanes=2, cancel_grace_seconds=0.1) as jobs:
-            for number in range(15):
+            for number in range(8):
                 job = await jobs.submit(Request(bodies.sleep_and_count, ("/dev/null", number % 5 / 500)))
                 told = await asyncio.to_thread(answer, canceller, job.id)
                 seen, _ = await jobs.wait(job.id, LONG_S)
@@ -496,20 +495,19 @@ def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
 # ---- a child that is killed, a home that is deleted
 
 
-def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(tmp_path: Path):
+def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(warm: Warm, tmp_path: Path):
     code = "import os, time\nprint(os.getpid(), file=open('pid', 'w'), flush=True)\ntime.sleep(60)"
 
-    async def main() -> None:
-        async with manager() as jobs:
-            worker = await call(jobs, bodies.pid)
-            running = asyncio.ensure_future(call(jobs, run_script_in_dir, str(tmp_path), script_content=code))
-            (child,) = await until(lambda: lines(tmp_path / "pid"))
-            os.kill(int(child), signal.SIGKILL)
-            result = await running
-            assert (result["exit_code"], result["ended_by_signal"]) == (-signal.SIGKILL, "SIGKILL")
-            assert await call(jobs, bodies.pid) == worker
+    async def main(jobs: JobManager) -> None:
+        worker = await call(jobs, bodies.pid)
+        running = asyncio.ensure_future(call(jobs, run_script_in_dir, str(tmp_path), script_content=code))
+        (child,) = await until(lambda: lines(tmp_path / "pid"))
+        os.kill(int(child), signal.SIGKILL)
+        result = await running
+        assert (result["exit_code"], result["ended_by_signal"]) == (-signal.SIGKILL, "SIGKILL")
+        assert await call(jobs, bodies.pid) == worker
 
-    run(main())
+    warm.run(main)
 
 
 def test_a_home_that_is_deleted_costs_the_records_and_no_call(home: Path, tmp_path: Path):

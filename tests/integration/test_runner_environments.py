@@ -178,6 +178,7 @@ def test_a_dependency_that_does_not_exist_is_one_sentence_of_the_resolver() -> N
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.thorough  # `test_an_unknown_python_is_refused_with_those_that_are_installed` asks uv the same
 def test_a_version_that_the_script_cannot_have_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"python_version '3\.99' cannot be had"):
         run_script_with_dependencies("x = 1", python_version="3.99")

@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from tests.helpers import environment, eventually, python
+from tests.helpers.marks import thorough
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
+KINDS = ["plain", "session", "orphan", "daemon", "deaf", "stopped"]
 FAMILY = Path(__file__).parents[1] / "helpers" / "family.py"
 RUN = "python_mcp_server.tools.scripts:run_script_in_dir"
 ORPHANS = """
@@ -103,9 +105,9 @@ def test_output_is_private(worker: Worker) -> None:
     assert worker.folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("kind", ["plain", "session", "orphan", "daemon", "deaf", "stopped"])
-def test_what_a_script_leaves_behind_is_ended_with_the_call(worker: Worker, kind: str) -> None:
-    answer = worker.call(script_content=ORPHANS, args=[str(FAMILY), kind])
+@pytest.mark.parametrize("kinds", [KINDS, *(thorough([kind]) for kind in KINDS)], ids="-".join)
+def test_what_a_script_leaves_behind_is_ended_with_the_call(worker: Worker, kinds: list[str]) -> None:
+    answer = worker.call(script_content=ORPHANS, args=[str(FAMILY), *kinds])
     assert answer["result"]["exit_code"] == 0
     assert answer["children"] == []
     assert alive(worker.family()) == []
@@ -131,8 +133,7 @@ while not (os.path.exists("family.txt") and open("family.txt").read().endswith("
 
 def test_a_time_limit_takes_the_whole_tree_but_not_the_worker(worker: Worker) -> None:
     code = ORPHANS + "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
-    kinds = ["plain", "session", "orphan", "daemon", "deaf", "stopped"]
-    answer = worker.call(script_content=code, args=[str(FAMILY), *kinds], timeout_seconds=5)
+    answer = worker.call(script_content=code, args=[str(FAMILY), *KINDS], timeout_seconds=5)
     assert answer["result"]["stderr"].endswith("[TIMEOUT]")
     assert answer["result"]["timed_out"]
     assert answer["children"] == []
