@@ -89,6 +89,30 @@ def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_nex
     assert lines(starts) == ["started"]
 
 
+def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_path: Path):
+    jobs = JobManager(None, Settings.from_environ(max_background_jobs=1))
+    gate, starts = tmp_path / "gate", tmp_path / "starts"
+
+    async def begin() -> tuple[str, list[Coroutine[Any, Any, Any]]]:
+        job_id = await under_way(jobs, bodies.count_and_wait, starts, str(gate))
+        front = await jobs._front()
+        works: list[Coroutine[Any, Any, Any]] = [
+            front._refresh(),
+            front.places.turn("another", lambda _: None),
+        ]
+        for work in works:
+            work.send(None)
+        return job_id, works
+
+    loop = loop_to_abandon()
+    job_id, works = loop.run_until_complete(begin())
+    loop.close()
+    for work in works:
+        work.close()
+    gate.touch()
+    eventually(lambda: jobs.get_blocking(job_id).status is JobState.COMPLETED)
+
+
 def test_a_job_that_is_submitted_while_its_manager_closes_is_left_to_another(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -385,7 +385,8 @@ class Attempt:
             status = await self._ending.settle(self._lane, outcome)
             self.cancelled = self.cancelled or status is JobState.CANCELLED  # perhaps by another process
         finally:
-            self._conclude()
+            if not self.loop.is_closed():  # else we are let go of with it, and so are all who wait
+                self._conclude()
 
     def _conclude(self) -> None:
         """Nothing more will happen: the lane is free, and whoever waits is told."""

@@ -206,7 +206,7 @@ class Front:
                 await self._refresh_one(attempt)
         finally:
             self._refresh_timer = None
-            if self._recorded or self._owed:
+            if (self._recorded or self._owed) and not self.loop.is_closed():  # we are let go of with our loop
                 self._keep_refreshing()
 
     async def _refresh_one(self, attempt: Attempt) -> None:

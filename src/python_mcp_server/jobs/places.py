@@ -163,7 +163,8 @@ class Places:
 
     def wake(self) -> None:
         """A job of this process has ended, or left the line: look now."""
-        self._changed.set()
+        if not self._front.loop.is_closed():  # else whoever calls is let go of with it
+            self._changed.set()
 
     async def close(self) -> None:
         """Look no more; nobody of this process starts a job from now on."""
