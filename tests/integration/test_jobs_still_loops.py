@@ -14,6 +14,7 @@ import pytest
 from python_mcp_server import report_progress
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
@@ -99,6 +100,7 @@ def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_p
         works: list[Coroutine[Any, Any, Any]] = [
             front._refresh(),
             front.places.turn("another", lambda _: None),
+            Takeover(front, lambda *_: None)._look(),
         ]
         for work in works:
             work.send(None)

@@ -79,7 +79,7 @@ class Takeover:
         except (StoreError, OSError) as error:
             _log.debug("queued jobs of dead servers cannot be looked for now: %s", error)
         finally:
-            if self._timer is not None:
+            if self._timer is not None and not self._front.loop.is_closed():  # else we go with it
                 self._timer = self._front.loop.call_later(_LOOK_S, self._begin)
 
     async def close(self) -> None:

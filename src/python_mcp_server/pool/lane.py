@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server import processes
-from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
+from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
 from python_mcp_server.pool.aside import Aside
@@ -151,11 +151,14 @@ class Lane:
         except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
             _log.exception("the end of the worker of lane %s is not known well", self.name)
         finally:
-            failure = death(exit_code, never_started=never_started)
-            try:
-                self._tell(Outcome(failure=failure, touched=not never_started))
-            finally:
-                self._bury()
+            if not self._loop.is_closed():  # else we are let go of with it
+                self._end_call(death(exit_code, never_started=never_started), touched=not never_started)
+
+    def _end_call(self, failure: Failure, *, touched: bool) -> None:
+        try:
+            self._tell(Outcome(failure=failure, touched=touched))
+        finally:
+            self._bury()
 
     def _unread(self) -> int:
         return self._calls.unsent + (self._executor.unread() if self._executor else 0)
