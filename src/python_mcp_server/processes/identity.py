@@ -36,7 +36,7 @@ class Stat(NamedTuple):
     group: int = 0
 
 
-_FOREIGN: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
+FOREIGN: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
 """Of a process that we may not look at: a stranger, for whatever we start shows its own."""
 
 
@@ -97,14 +97,14 @@ def read_stat(pid: int) -> Stat | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError:
-        return _FOREIGN
+        return FOREIGN
     try:
         # The name stands in parentheses and may itself hold blanks and parentheses.
         facts = os.read(descriptor, _STAT_BYTES).rpartition(b")")[2].split()
     except ProcessLookupError:
         return None
     except PermissionError:
-        return _FOREIGN
+        return FOREIGN
     finally:
         os.close(descriptor)
     alive = facts[0] not in b"ZXx" or int(facts[17]) > 1
@@ -142,7 +142,12 @@ def send_signal(identity: ProcessIdentity, number: int) -> bool:
 
 
 def _send_through_pidfd(identity: ProcessIdentity, number: int) -> bool:
-    pidfd = os.pidfd_open(identity.pid)
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False  # a thread: it goes with its process
+        raise
     try:
         if not is_alive(identity):
             return False

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import psutil
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
+    FOREIGN,
     JOB_VARIABLE,
     LANE_VARIABLE,
     LINUX,
@@ -26,20 +27,21 @@ from python_mcp_server.processes.identity import (
     read_stat,
 )
 
+_GLANCE: Final = 32
+"""So many pids at most in one glance: of a long series most are gone."""
 
-class Scan(NamedTuple):
+
+class Look(NamedTuple):
     """One look at all processes.
 
     Attributes:
         members: The living processes of the tree without its root, leaves last.
-        strangers: The pids of those that need no second look: not of the tree, or dead.
-        complete: Whether nobody ended under the scanner's eyes. One who did may have left a child
-            behind that is too young to be in this look.
+        complete: Whether nobody ended since the look before, or under the looker's eyes. One who did may
+            have left a child behind that is too young to be in this look.
         groups: The process groups of the members, also of those that died meanwhile.
     """
 
     members: list[ProcessIdentity]
-    strangers: frozenset[int]
     complete: bool
     groups: frozenset[int]
 
@@ -53,7 +55,7 @@ def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[psutil.
         root: The root's identity, or its pid where it is certain to be the one that is meant.
         job_id: Also whoever carries this id in its environment.
     """
-    found = (_handle(member) for member in scan(root, job_id).members)
+    found = (_handle(member) for member in Search(root, job_id).look().members)
     return [process for process in found if process is not None]
 
 
@@ -65,28 +67,63 @@ def _handle(member: ProcessIdentity) -> psutil.Process | None:
     return process if identify(member.pid) == member else None
 
 
-def scan(
-    root: ProcessIdentity | int, job_id: str | None = None, strangers: frozenset[int] = frozenset()
-) -> Scan:
-    """Look once at all processes; see `tree` for the first arguments.
+class Search:
+    """A series of looks for one tree; see `tree` for the arguments.
 
-    Args:
-        root: The root.
-        job_id: The job's id.
-        strangers: Those of the look before, which need no second one. So a series of looks is fast
-            enough to catch a process that lives for a millisecond.
+    Whoever needs no second look gets none, so that the looks after the first are fast enough to catch a
+    process that lives for a millisecond, also where init keeps thousands of dead ones.
     """
-    root_pid = root if isinstance(root, int) else root.pid
-    running = {process for process in _pids() if process != os.getpid()}
-    looked_at = running - (strangers - {root_pid})
-    # The youngest first: they are those who may be gone in a moment.
-    looks = {pid: _look(pid) for pid in sorted(looked_at, reverse=True)}
-    stats = {pid: stat for pid, stat in looks.items() if stat is not None}
-    complete = len(stats) == len(looks)  # before the family takes the root out
-    family = _Family(root, root_pid, stats)
-    if wanted := _marks(root, job_id):
-        family.adopt_carriers(wanted, _part_mark(job_id))
-    return Scan(family.living(), (strangers & running) | family.strangers(), complete, family.groups())
+
+    def __init__(self, root: ProcessIdentity | int, job_id: str | None = None) -> None:
+        self._root = root
+        self._root_pid = root if isinstance(root, int) else root.pid
+        self._marks = _marks(root, job_id), _part_mark(job_id)
+        self._strangers: frozenset[int] = frozenset()  # not of the tree, or dead
+        self._living: frozenset[int] = frozenset()  # members
+        self._seats: frozenset[int] = frozenset()  # of dead members that led a session
+        self._ended: frozenset[int] = frozenset()  # in the look before
+        self._newest: int | None = None  # the last pid that was given when the last look began
+
+    def look(self) -> Look:
+        """Look once at all processes."""
+        self._newest = _newest_pid()
+        running = {process for process in _pids() if process != os.getpid()}
+        self._strangers &= running
+        self._seats &= running
+        self._living = frozenset()
+        stats = self._read(running - (self._strangers - {self._root_pid}))
+        ended = frozenset(pid for pid, stat in stats.items() if _has_ended(stat))
+        found = self._survey(stats)
+        complete, self._ended = ended <= self._ended, ended
+        return Look(found.living(), complete, found.groups())
+
+    def glance(self) -> Look | None:
+        """Look at those only that began since the last look: pids are given in order. It takes some 0.1 ms,
+        and is never complete.
+
+        Returns:
+            None where nobody began, or nobody can say so.
+        """
+        before, self._newest = self._newest, _newest_pid()
+        if before is None or self._newest is None or self._newest <= before:
+            return None
+        youngest = range(max(before, self._newest - _GLANCE) + 1, self._newest + 1)
+        found = self._survey(self._read({self._root_pid, *youngest} - {os.getpid()}))
+        return Look(found.living(), complete=False, groups=found.groups())
+
+    def _read(self, pids: set[int]) -> dict[int, Stat | None]:
+        # The youngest first: they are those who may be gone in a moment.
+        return {pid: _look(pid) for pid in sorted(pids, reverse=True)}
+
+    def _survey(self, stats: dict[int, Stat | None]) -> _Family:
+        there = {pid: stat for pid, stat in stats.items() if stat is not None}
+        found = _Family(self._root, self._root_pid, there, self._seats | self._living)
+        if self._marks[0]:
+            found.adopt_carriers(*self._marks)
+        self._strangers |= found.strangers()
+        self._living |= {member.pid for member in found.living()}
+        self._seats |= found.seats()
+        return found
 
 
 def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
@@ -104,7 +141,13 @@ def _part_mark(job_id: str | None) -> bytes:
 class _Family:
     """The closure of parents and sessions over one look at all processes."""
 
-    def __init__(self, root: ProcessIdentity | int, root_pid: int, stats: dict[int, Stat]) -> None:
+    def __init__(
+        self,
+        root: ProcessIdentity | int,
+        root_pid: int,
+        stats: dict[int, Stat],
+        elders: frozenset[int],
+    ) -> None:
         self._root_stat = stats.pop(root_pid, None)
         self._stats = stats
         self._members: dict[int, Stat] = {}
@@ -114,6 +157,8 @@ class _Family:
             self._next_to[stat.parent].append(pid)
             if stat.session != stat.parent:
                 self._next_to[stat.session].append(pid)
+        for elder in elders:
+            self._adopt(elder)
         if _reused(root):
             self._root_stat = None
         else:
@@ -140,9 +185,13 @@ class _Family:
         return frozenset(stat.group for stat in self._members.values() if stat.group)
 
     def strangers(self) -> frozenset[int]:
-        # A dead member leads to nobody unless it leads a session; init may keep thousands of them.
-        leading = {pid for pid, stat in self._members.items() if stat.alive or stat.session == pid}
-        return frozenset(self._stats.keys() - leading - self._undecided)
+        living = {pid for pid, stat in self._members.items() if stat.alive}
+        return frozenset(self._stats.keys() - living - self._undecided)
+
+    def seats(self) -> frozenset[int]:
+        """The dead members whose sessions may hold others: nothing else leads from them to anybody."""
+        dead = (pid for pid, stat in self._members.items() if not stat.alive and stat.session == pid)
+        return frozenset(dead)
 
     def _adopt(self, pid: int) -> None:
         queue = [pid]
@@ -163,6 +212,19 @@ def _reused(root: ProcessIdentity | int) -> bool:
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()] if LINUX else psutil.pids()
+
+
+def _newest_pid() -> int | None:
+    """Return the last pid that was given in our namespace, where the system tells it."""
+    try:
+        with open("/proc/loadavg", "rb", buffering=0) as file:
+            return int((file.read() or b"0").split()[-1]) or None
+    except (OSError, ValueError):
+        return None
+
+
+def _has_ended(stat: Stat | None) -> bool:
+    return stat is None or not (stat.alive or stat is FOREIGN)
 
 
 def _look(pid: int) -> Stat | None:
