@@ -29,11 +29,11 @@ def colour(starts: str = "") -> list[Any]:
 
 def threads_ask(starts: str = "") -> list[Any]:
     """Ask two things at once, from threads that inherit no context."""
+    if starts:
+        bodies.note(starts)
     with ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(request_input, text, NUMBER, key=text) for text in ("one", "two")]
-        if starts:
-            bodies.note(starts)
-        try:
+        try:  # the cancel comes as soon as one has asked
+            asked = [threads.submit(request_input, text, NUMBER, key=text) for text in ("one", "two")]
             return [each.result().content for each in asked]
         finally:
             if starts:

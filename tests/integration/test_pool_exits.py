@@ -30,7 +30,7 @@ async def hand_over(jobs):
     return result.job_id
 async def call(jobs):
     asyncio.ensure_future(jobs.run(Request(bodies.sleep_long, (folder + "/call",)), budget_s=60))
-    while not os.path.exists(folder + "/call"):
+    while not (os.path.exists(folder + "/call") and os.path.getsize(folder + "/call")):
         await asyncio.sleep(0.01)
 """
 MAIN = """

@@ -38,7 +38,7 @@ MAIN_THREAD_ENDS = """
 async def main():
     jobs = JobManager()
     call = asyncio.ensure_future(jobs.run(wait, budget_s=60))
-    while not os.path.exists(folder + "/starts"):
+    while not (os.path.exists(folder + "/starts") and os.path.getsize(folder + "/starts")):
         await asyncio.sleep(0.01)
     started.set()
     while not concurrent.futures.thread._shutdown:  # set once the interpreter has begun to end

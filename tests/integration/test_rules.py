@@ -305,6 +305,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.pool.lane import Lane
 from python_mcp_server.settings import Settings
 from tests.helpers import bodies
+from tests.helpers.managers import lines
 state, starts, gate = sys.argv[1:]
 
 def pause(owner, name, after=False):
@@ -338,11 +339,11 @@ async def main():
         await jobs.run(request, budget_s=0.05)
     if state in ("budget", "recorded"):
         asyncio.ensure_future(jobs.run(request, budget_s=60))
-        while not Path(starts).exists() or (state == "recorded" and not jobs.store.list()[0]):
+        while not lines(starts) or (state == "recorded" and not jobs.store.list()[0]):
             await asyncio.sleep(0.01)
         here()
     job = await jobs.submit(request)
-    while not Path(starts).exists():
+    while not lines(starts):
         await asyncio.sleep(0.01)
     if state == "cancelling":
         await jobs.cancel(job.id)
