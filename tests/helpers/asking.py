@@ -46,9 +46,7 @@ async def tasks_ask(starts: str = "") -> list[Any]:
         bodies.note(starts)
     try:
         answers = await asyncio.gather(*(request_input("How many?", NUMBER, key="n") for _ in range(2)))
-    except JobCancelled:
-        raise
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # a `JobCancelled` too: of the one that asks after the cancel
         bodies.note(starts, "cleaned up")
         raise
     return [answer.content for answer in answers]
