@@ -6,6 +6,8 @@ import re
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import ROOT, environment, run_python
 from tests.helpers.programs import python
 from tests.helpers.waiting import eventually
@@ -15,6 +17,7 @@ def chaos_environment(folder: Path) -> dict[str, str]:
     return environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'scripts'}", TMPDIR=str(folder))
 
 
+@pytest.mark.thorough
 def test_a_short_attack_kills_and_breaks_no_promise(tmp_path: Path):
     words = ("-m", "attack", "--seconds", "3", "--seed", "11", "--servers", "1")
     done = run_python(*words, env=chaos_environment(tmp_path), deadline_s=170)

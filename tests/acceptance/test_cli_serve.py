@@ -73,6 +73,7 @@ def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("python-mcp-demo-*"))
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_the_demonstration_with_all_it_began(tmp_path: Path) -> None:
     env = environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1", **SHORT_GRACE)
     with python(*PROGRAM, "demo", "--budget", "1", env=env) as process:
