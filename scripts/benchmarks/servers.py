@@ -33,7 +33,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, "PYTHON_MCP_HOME": str(home / "home")},
+            env={**os.environ, "PYTHON_MCP_HOME": str(home / "home"), "PYTHON_MCP_ON_EXIT": "cancel"},
             start_new_session=True,
         )
         assert self.process.stdin is not None  # noqa: S101  they are pipes

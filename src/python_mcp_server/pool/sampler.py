@@ -1,7 +1,7 @@
 """Memory and CPU of busy workers and whatever they started, read by a thread of its own.
 
 psutil costs milliseconds: nothing here runs on the event loop. The numbers of a known process are
-read at each tick; who belongs to the tree is looked up less often, for that scans all processes.
+read at each tick; who belongs to the tree is looked up less often, for that lists all processes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Watch:
     usage: Usage | None = None
     ticks: int = 0
     root: psutil.Process | None = None
+    tree: processes.Tree | None = None
     children: list[psutil.Process] = field(default_factory=list[psutil.Process])
 
 
@@ -65,7 +66,8 @@ def sample(watch: Watch) -> Usage | None:
     try:
         watch.root = watch.root or psutil.Process(watch.pid)
         if watch.ticks % _TREE_EVERY == 0:
-            watch.children = processes.tree(watch.pid, watch.job_id)
+            watch.tree = watch.tree or processes.Tree(watch.pid, watch.job_id)
+            watch.children = watch.tree.processes()
         watch.ticks += 1
         times = watch.root.cpu_times()
         rss = watch.root.memory_info().rss

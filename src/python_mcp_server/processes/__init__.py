@@ -17,12 +17,13 @@ from python_mcp_server.processes.identity import (
     send_signal,
 )
 from python_mcp_server.processes.kill import kill_tree
-from python_mcp_server.processes.scan import tree
+from python_mcp_server.processes.scan import Tree, tree
 
 __all__ = [
     "JOB_VARIABLE",
     "LANE_VARIABLE",
     "LINUX",
+    "Tree",
     "boot_id",
     "identify",
     "is_alive",

@@ -37,7 +37,10 @@ class Stat(NamedTuple):
 
 
 FOREIGN: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
-"""Of a process that we may not look at: a stranger, for whatever we start shows its own."""
+"""Of a process that we may not look at: a stranger, for whatever we start shows its own. Also of a thread of
+the kernel, which has no environment and would be asked for it again at each look."""
+_KERNEL_THREAD: Final = 0x0020_0000
+"""PF_KTHREAD, among the flags in /proc/<pid>/stat."""
 
 
 @cache
@@ -107,6 +110,8 @@ def read_stat(pid: int) -> Stat | None:
         return FOREIGN
     finally:
         os.close(descriptor)
+    if int(facts[6]) & _KERNEL_THREAD:
+        return FOREIGN
     alive = facts[0] not in b"ZXx" or int(facts[17]) > 1
     return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive, int(facts[2]))
 

@@ -55,8 +55,7 @@ def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[psutil.
         root: The root's identity, or its pid where it is certain to be the one that is meant.
         job_id: Also whoever carries this id in its environment.
     """
-    found = (_handle(member) for member in Search(root, job_id).look().members)
-    return [process for process in found if process is not None]
+    return Tree(root, job_id).processes()
 
 
 def _handle(member: ProcessIdentity) -> psutil.Process | None:
@@ -65,6 +64,22 @@ def _handle(member: ProcessIdentity) -> psutil.Process | None:
     except psutil.Error:
         return None
     return process if identify(member.pid) == member else None
+
+
+class Tree:
+    """A tree that is looked at again and again; see `tree` for the arguments. Each look after the first
+    reads those only that began since, and the members."""
+
+    def __init__(self, root: ProcessIdentity | int, job_id: str | None = None) -> None:
+        self._search = Search(root, job_id)
+        self._handles: dict[ProcessIdentity, psutil.Process] = {}
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its living processes without its root, leaves last."""
+        members = self._search.look().members
+        found = ((member, self._handles.get(member) or _handle(member)) for member in members)
+        self._handles = {member: process for member, process in found if process is not None}
+        return list(self._handles.values())
 
 
 class Search:
