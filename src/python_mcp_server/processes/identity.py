@@ -43,6 +43,10 @@ _KERNEL_THREAD: Final = 0x0020_0000
 """PF_KTHREAD, among the flags in /proc/<pid>/stat."""
 
 
+GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What a look at a process raises that has ended, or is not ours."""
+
+
 @cache
 def boot_id() -> str:
     """Return what tells this boot of the machine from any other."""
@@ -116,6 +120,20 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive, int(facts[2]))
 
 
+def leads_threads(pid: int) -> bool:
+    """Whether this number is that of a process, and not of a thread of one: /proc shows both to whoever asks,
+    but lists processes only. Linux only.
+
+    Raises:
+        OSError: Of `SHORTAGES`.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            return f"\nTgid:\t{pid}\n".encode() in (file.read() or b"")
+    except GONE:
+        return False
+
+
 def _start_ticks(pid: int) -> int | None:
     try:
         process = psutil.Process(pid)
@@ -150,7 +168,7 @@ def _send_through_pidfd(identity: ProcessIdentity, number: int) -> bool:
     try:
         pidfd = os.pidfd_open(identity.pid)
     except OSError as error:
-        if error.errno == errno.EINVAL:
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # of older and newer kernels
             return False  # a thread: it goes with its process
         raise
     try:

@@ -131,14 +131,13 @@ class _Hunt:
         """Kill whoever is found until nobody is."""
         self._empty_looks = 0
         while True:
-            fresh = self._look()
-            if (self._over and not self._members) or time.monotonic() > self._deadline:
-                return
-            if fresh:
+            if fresh := self._look():
                 self._send(_STOP, self._doomed)
                 self._signal_groups(_KILL)
                 self._send(_KILL, reversed(fresh))  # the youngest may be gone in a moment
-            elif self._members:
+            if time.monotonic() > self._deadline or (not fresh and self._over and not self._members):
+                return
+            if not fresh and self._members:
                 time.sleep(_POLL_S)  # they are dying
 
     def _look(self) -> list[ProcessIdentity]:
@@ -171,9 +170,16 @@ class _Hunt:
                 os.killpg(group, number or _KILL)
 
     def _send(self, number: int | None, identities: Iterable[ProcessIdentity]) -> None:
+        trouble: OSError | None = None
         for identity in identities if number is not None else ():
-            with contextlib.suppress(PermissionError):  # not ours: it is named among the survivors
+            try:
                 insist(self._deadline, send_signal, identity, number or _KILL)
+            except PermissionError:
+                continue  # not ours: it is named among the survivors
+            except OSError as error:
+                trouble = error  # told once all the others have theirs
+        if trouble is not None:
+            raise trouble
 
     def _await_gone(self, identities: list[ProcessIdentity]) -> list[int]:
         waiting = [one for one in dict.fromkeys(identities) if insist(self._deadline, is_alive, one)]

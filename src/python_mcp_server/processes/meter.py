@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from python_mcp_server.processes.identity import LINUX
+from python_mcp_server.processes.identity import GONE, LINUX
 
 _OWN_MEMORY: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 _SHARED_FAIRLY: Final = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
@@ -22,8 +22,6 @@ _READ_BYTES: Final = 1 << 16
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _FIRST_TIME: Final = 11
 """Of user, system, and the same of children that were waited for, behind the name in /proc/<pid>/stat."""
-
-GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 class Reading(NamedTuple):

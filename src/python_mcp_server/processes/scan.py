@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import psutil
@@ -24,6 +25,7 @@ from python_mcp_server.processes.identity import (
     Stat,
     identify,
     identity_of,
+    leads_threads,
     read_stat,
 )
 
@@ -97,20 +99,25 @@ class Search:
         self._living: frozenset[int] = frozenset()  # members
         self._seats: frozenset[int] = frozenset()  # of dead members that led a session
         self._ended: frozenset[int] = frozenset()  # in the look before
-        self._newest: int | None = None  # the last pid that was given when the last look began
+        self._begun: int | None = None  # the last pid that was given when the last look began
+        self._over: int | None = None  # and when it was over
 
     def look(self) -> Look:
         """Look once at all processes."""
-        self._newest = _newest_pid()
+        self._begun = _newest_pid()
         running = {process for process in _pids() if process != os.getpid()}
         self._strangers &= running
-        self._seats &= running
-        self._living = frozenset()
+        self._seats = self._still(self._seats & running, self._begun)
         stats = self._read(running - (self._strangers - {self._root_pid}))
         ended = frozenset(pid for pid, stat in stats.items() if _has_ended(stat))
-        found = self._survey(stats)
+        family = self._family(stats, self._seats)
+        self._strangers |= family.strangers(self._strangers | {os.getpid(), self._root_pid})
+        self._seats |= family.seats()
+        members = family.living()
+        self._living = frozenset(member.pid for member in members)
         complete, self._ended = ended <= self._ended, ended
-        return Look(found.living(), complete, found.groups())
+        self._over = _newest_pid()
+        return Look(members, complete, family.groups())
 
     def glance(self) -> Look | None:
         """Look at those only that began since the last look: pids are given in order. It takes some 0.1 ms,
@@ -119,26 +126,37 @@ class Search:
         Returns:
             None where nobody began, or nobody can say so.
         """
-        before, self._newest = self._newest, _newest_pid()
-        if before is None or self._newest is None or self._newest <= before:
+        before, newest = self._begun, _newest_pid()
+        if before is None or newest is None or newest <= before:
             return None
-        youngest = range(max(before, self._newest - _GLANCE) + 1, self._newest + 1)
-        found = self._survey(self._read({self._root_pid, *youngest} - {os.getpid()}))
-        return Look(found.living(), complete=False, groups=found.groups())
+        youngest = range(max(before, newest - _GLANCE) + 1, newest + 1)
+        stats = self._read({self._root_pid, *youngest} - {os.getpid()})
+        family = self._family(stats, self._still(self._seats | self._living, newest))
+        family.keep(leads_threads)
+        self._begun = self._over = newest
+        members = family.living()
+        self._living |= {member.pid for member in members}
+        return Look(members, complete=False, groups=family.groups())
+
+    def _still(self, pids: frozenset[int], newest: int | None) -> frozenset[int]:
+        """Return those whose number was not given again since."""
+        before = self._over
+        if before is None or newest is None:
+            return pids
+        if before <= newest:
+            return frozenset(pid for pid in pids if not before < pid <= newest)
+        return frozenset(pid for pid in pids if newest < pid <= before)
 
     def _read(self, pids: set[int]) -> dict[int, Stat | None]:
         # The youngest first: they are those who may be gone in a moment.
         return {pid: _look(pid) for pid in sorted(pids, reverse=True)}
 
-    def _survey(self, stats: dict[int, Stat | None]) -> _Family:
+    def _family(self, stats: dict[int, Stat | None], elders: frozenset[int]) -> _Family:
         there = {pid: stat for pid, stat in stats.items() if stat is not None}
-        found = _Family(self._root, self._root_pid, there, self._seats | self._living)
+        family = _Family(self._root, self._root_pid, there, elders)
         if self._marks[0]:
-            found.adopt_carriers(*self._marks)
-        self._strangers |= found.strangers()
-        self._living |= {member.pid for member in found.living()}
-        self._seats |= found.seats()
-        return found
+            family.adopt_carriers(*self._marks)
+        return family
 
 
 def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
@@ -197,11 +215,26 @@ class _Family:
         return [identity_of(pid, stat.start_ticks) for pid, stat in self._members.items() if stat.alive]
 
     def groups(self) -> frozenset[int]:
-        return frozenset(stat.group for stat in self._members.values() if stat.group)
+        return frozenset(stat.group for stat in self._members.values() if stat.group > 1)
 
-    def strangers(self) -> frozenset[int]:
+    def keep(self, wanted: Callable[[int], bool]) -> None:
+        """Let go of the members that are not wanted."""
+        self._members = {pid: stat for pid, stat in self._members.items() if wanted(pid)}
+
+    def strangers(self, known: frozenset[int]) -> frozenset[int]:
+        """Whoever needs no second look: the dead, and those that are not of the tree. That is certain only
+        where the same is certain of their parents, as `known` or in this look: the child of one that is gone
+        by now may be the child of a member at the next look."""
+        certain = known | self._stats.keys() | {0, 1}
+        open_ones = [pid for pid, stat in self._stats.items() if stat.alive and stat.parent not in certain]
+        unsettled = set(open_ones) | self._undecided
+        for pid in open_ones:  # grows while it is walked
+            fresh = [child for child in self._next_to.get(pid, ()) if child not in unsettled]
+            unsettled.update(fresh)
+            open_ones += fresh
         living = {pid for pid, stat in self._members.items() if stat.alive}
-        return frozenset(self._stats.keys() - living - self._undecided)
+        dead = {pid for pid, stat in self._stats.items() if not stat.alive}
+        return frozenset(self._stats.keys() - living - (unsettled - dead))
 
     def seats(self) -> frozenset[int]:
         """The dead members whose sessions may hold others: nothing else leads from them to anybody."""
