@@ -39,7 +39,8 @@ time.sleep(60)
 FAR_YOUNGER = f"""{INHERIT}
 print(flush=True)
 sys.stdin.readline()
-if (elder := os.fork()) == 0:
+if os.fork() == 0:
+    os.setsid()
     for _ in range(40): os.fork() or os._exit(0); os.wait()
     child = os.fork()
     if child: print(os.getpid(), child, flush=True)
@@ -47,6 +48,7 @@ time.sleep(60)
 """
 ORPHANED = f"""{INHERIT}
 if os.fork() == 0:
+    os.setsid()
     child = os.fork()
     if child:
         print(child, flush=True)
