@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 from python_mcp_server.server.claim import claim_stdio
@@ -36,6 +37,7 @@ def main() -> int:
         Tool.from_function(isolated(default_timeout=BUDGET_S)(rest), name="hand_over"),
     ]
     server = create_server(manager, tools=tools, lifespan=owner_of(manager))
+    gc.freeze()  # as `serve` does
     return asyncio.run(serve_stdio(server, wire, lambda: close_in_time(manager)))
 
 
