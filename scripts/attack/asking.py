@@ -187,5 +187,6 @@ async def command(stage: Stage, *words: str) -> tuple[dict[str, Any] | None, str
         sys.executable, "-m", "python_mcp_server", "jobs", *words, "--json",
         stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=stage.environment(),
     )  # fmt: skip
-    out, errors = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        out, errors = await process.communicate()
     return (json.loads(out) if out.strip() else None), errors.decode(errors="replace")

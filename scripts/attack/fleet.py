@@ -96,7 +96,8 @@ class Programs:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                code = await asyncio.wait_for(process.wait(), LEAVE_S)
+                async with asyncio.timeout(LEAVE_S):
+                    code = await process.wait()
             except TimeoutError:
                 code = None
             await asyncio.wait({reading}, timeout=1)

@@ -97,7 +97,8 @@ class Stage:
     async def rest(self, seconds: float) -> bool:
         """Wait this long, or until the attack is over; return whether it goes on."""
         try:
-            await asyncio.wait_for(self.over.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.over.wait()
         except TimeoutError:
             return not self.over.is_set()  # no time at all is over before anybody looks
         return False

@@ -74,7 +74,8 @@ class Server:
                 raise ServerGone
             assert self._process.stdin is not None  # noqa: S101  it is a pipe
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            return await asyncio.wait_for(answer, DEADLINE_S)
+            async with asyncio.timeout(DEADLINE_S):  # `wait_for` loses a cancel that comes with the answer
+                return await answer
         finally:
             self._waiting.pop(number, None)
 

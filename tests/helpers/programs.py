@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -31,7 +32,18 @@ def python(
         "stderr": subprocess.PIPE,
     }
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, env=env or environment(), text=True, **{**defaults, **options})
+    return _Program(command, env=env or environment(), text=True, **{**defaults, **options})
+
+
+class _Program(subprocess.Popen[str]):
+    """Killed where its block fails: else the test would wait for its end, and not tell of the failure."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 def run_python(
