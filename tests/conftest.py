@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,15 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 
+def hear_signals() -> None:
+    """Hear what a start in the background (`nohup`, `&` in a script) has left ignored: what the tests start
+    would inherit it, and not hear Ctrl-C or the end of its terminal."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.name == "posix":
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def may_be_used(place: str) -> bool:
     """Tell whether a file system lets us write much and run programs."""
     forbids_programs = os.statvfs(place).f_flag & os.ST_NOEXEC
@@ -34,6 +44,7 @@ def may_be_used(place: str) -> bool:
 
 def pytest_collection() -> None:
     """Get ready to load the tests; xdist's first process, which loads none, never comes here."""
+    hear_signals()
     from hypothesis import settings
 
     settings.register_profile("shared-machine", deadline=None, max_examples=50)  # no timings: they are
