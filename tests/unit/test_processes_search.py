@@ -147,7 +147,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
 ):
     with program(ORPHANED) as root:
         (child,) = root.line()
-        read = vars(scan_module)["_look"]
+        read = vars(scan_module)["stat_of"]
 
         def read_then_end(pid: int) -> Any:
             stat = read(pid)
@@ -159,7 +159,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
 
         search = Search(root.process.pid, "a job that nobody carries")
         with monkeypatch.context() as patch:
-            patch.setattr(scan_module, "_look", read_then_end)
+            patch.setattr(scan_module, "stat_of", read_then_end)
             search.look()
         assert [member.pid for member in search.look().members] == [child]
 
@@ -170,8 +170,7 @@ def test_a_number_that_was_given_again_leads_to_nobody(monkeypatch: pytest.Monke
         search = Search(root.process.pid, "a job that nobody carries")
         search.look()
         begun = vars(search)["_begun"]
-        strangers = os.getpid()
-        monkeypatch.setattr(scan_module, "_newest_pid", lambda: begun - 1)  # once around, to just before
-        vars(search)["_seats"] = frozenset({strangers})
+        monkeypatch.setattr(scan_module, "newest_pid", lambda: begun - 1)  # once around, to just before
+        vars(search)["_seats"] = frozenset({os.getpid()})
         search.look()
         assert vars(search)["_seats"] == frozenset()

@@ -1,6 +1,7 @@
 """Process identity, process trees, and their end. Used by the runner, the pool and the jobs alike.
 
-`identity` tells one process from every other, `scan` finds the members of a tree, `kill` ends it.
+`identity` tells one process from every other, `table` reads the system's list of them, `scan` finds the
+members of a tree, `kill` ends it.
 """
 
 from __future__ import annotations

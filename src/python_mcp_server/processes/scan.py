@@ -20,14 +20,12 @@ from python_mcp_server.processes.identity import (
     FOREIGN,
     JOB_VARIABLE,
     LANE_VARIABLE,
-    LINUX,
-    SHORTAGES,
     Stat,
     identify,
     identity_of,
     leads_threads,
-    read_stat,
 )
+from python_mcp_server.processes.table import all_pids, environment_of, newest_pid, stat_of
 
 _GLANCE: Final = 32
 """So many pids at most in one glance: of a long series most are gone."""
@@ -104,8 +102,8 @@ class Search:
 
     def look(self) -> Look:
         """Look once at all processes."""
-        self._begun = _newest_pid()
-        running = {process for process in _pids() if process != os.getpid()}
+        self._begun = newest_pid()
+        running = {process for process in all_pids() if process != os.getpid()}
         self._strangers &= running
         self._seats = self._still(self._seats & running, self._begun)
         stats = self._read(running - (self._strangers - {self._root_pid}))
@@ -116,7 +114,7 @@ class Search:
         members = family.living()
         self._living = frozenset(member.pid for member in members)
         complete, self._ended = ended <= self._ended, ended
-        self._over = _newest_pid()
+        self._over = newest_pid()
         return Look(members, complete, family.groups())
 
     def glance(self) -> Look | None:
@@ -126,7 +124,7 @@ class Search:
         Returns:
             None where nobody began, or nobody can say so.
         """
-        before, newest = self._begun, _newest_pid()
+        before, newest = self._begun, newest_pid()
         if before is None or newest is None or newest <= before:
             return None
         youngest = range(max(before, newest - _GLANCE) + 1, newest + 1)
@@ -149,7 +147,7 @@ class Search:
 
     def _read(self, pids: set[int]) -> dict[int, Stat | None]:
         # The youngest first: they are those who may be gone in a moment.
-        return {pid: _look(pid) for pid in sorted(pids, reverse=True)}
+        return {pid: stat_of(pid) for pid in sorted(pids, reverse=True)}
 
     def _family(self, stats: dict[int, Stat | None], elders: frozenset[int]) -> _Family:
         there = {pid: stat for pid, stat in stats.items() if stat is not None}
@@ -204,7 +202,7 @@ class _Family:
         for pid, stat in self._stats.items():
             # A zombie shows no environment, and init may leave it there for a while.
             if pid not in self._members and stat.alive and stat.start_ticks >= since:
-                environment = _environment(pid)
+                environment = environment_of(pid)
                 if not environment:
                     self._undecided.add(pid)  # about to become another program, or not ours to read
                 elif not wanted.isdisjoint(environment) or any(one.startswith(part) for one in environment):
@@ -258,57 +256,5 @@ def _reused(root: ProcessIdentity | int) -> bool:
     return now is not None and now != root
 
 
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if LINUX else psutil.pids()
-
-
-def _newest_pid() -> int | None:
-    """Return the last pid that was given in our namespace, where the system tells it."""
-    try:
-        with open("/proc/loadavg", "rb", buffering=0) as file:
-            return int((file.read() or b"0").split()[-1]) or None
-    except (OSError, ValueError):
-        return None
-
-
 def _has_ended(stat: Stat | None) -> bool:
     return stat is None or not (stat.alive or stat is FOREIGN)
-
-
-def _look(pid: int) -> Stat | None:
-    return read_stat(pid) if LINUX else _psutil_stat(pid)
-
-
-def _psutil_stat(pid: int) -> Stat | None:
-    try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            return Stat(process.ppid(), _session(pid), int(process.create_time() * 100), alive, _group(pid))
-    except (psutil.Error, OSError):
-        return None
-
-
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid) if hasattr(os, "getpgid") else 0
-    except OSError:
-        return 0
-
-
-def _session(pid: int) -> int:
-    getsid = getattr(os, "getsid", None)
-    return getsid(pid) if getsid else 0
-
-
-def _environment(pid: int) -> list[bytes]:
-    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at."""
-    try:
-        if not LINUX:
-            return [f"{name}={value}".encode() for name, value in psutil.Process(pid).environ().items()]
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return (file.read() or b"").split(b"\0")[:-1]
-    except (psutil.Error, OSError) as error:
-        if getattr(error, "errno", None) in SHORTAGES:
-            raise  # whoever is not looked at would outlive its tree
-        return []
