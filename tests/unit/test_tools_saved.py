@@ -12,8 +12,9 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.runner.metadata import parse_header
-from python_mcp_server.tools.running import existing_directory, existing_script, stored
+from python_mcp_server.tools.running import stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
+from python_mcp_server.tools.sources import existing_directory, existing_script
 
 
 def texts(history: Path) -> list[str]:

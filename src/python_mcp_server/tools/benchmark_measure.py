@@ -20,7 +20,8 @@ from python_mcp_server.tools.benchmark_noise import Machine, judge
 from python_mcp_server.tools.benchmark_results import Noise
 from python_mcp_server.tools.benchmark_statistics import median
 from python_mcp_server.tools.benchmark_turns import Contenders, Measured, Plan, Turns
-from python_mcp_server.tools.running import Prepared, source_of
+from python_mcp_server.tools.running import Prepared
+from python_mcp_server.tools.sources import source_of
 
 _STREAMS: Final = ("stdout", "stderr")
 _LAST_WORDS_CHARS: Final = 2000

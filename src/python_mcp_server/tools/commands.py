@@ -9,7 +9,8 @@ from python_mcp_server.limits import Limits
 from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.environ import child_environment, given_variables
 from python_mcp_server.tools.results import CommandResult
-from python_mcp_server.tools.running import existing_directory, script_call
+from python_mcp_server.tools.running import script_call
+from python_mcp_server.tools.sources import existing_directory
 
 
 def run_command(

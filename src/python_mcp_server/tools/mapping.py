@@ -24,13 +24,8 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.tools.mapping_book import Book, at_rest, failed, folder_of, plan_in
 from python_mcp_server.tools.mapping_results import ItemResult, MapResult
 from python_mcp_server.tools.mapping_wish import Wish
-from python_mcp_server.tools.running import (
-    Prepared,
-    ScriptCall,
-    place,
-    script_call,
-    source_of,
-)
+from python_mcp_server.tools.running import Prepared, ScriptCall, place, script_call
+from python_mcp_server.tools.sources import source_of
 
 _ITEM_CHARS: Final = 1000
 """Of each stream of an item, unless the caller says; guessed: a traceback."""

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.command import check_arguments
 from python_mcp_server.tools.mapping_book import Plan
-from python_mcp_server.tools.running import existing_directory, existing_script, one_of
+from python_mcp_server.tools.sources import existing_directory, existing_script, one_of
 
 _MOST_ITEMS: Final = 100_000
 

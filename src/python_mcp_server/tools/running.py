@@ -254,44 +254,11 @@ def stored(*folders: Path) -> Generator[None]:
         ) from error
 
 
-def one_of(script_path: str | None, script_content: str | None) -> None:
-    """Refuse both or neither of path and content."""
-    if (script_path is None) == (script_content is None):
-        given = (
-            "neither was given" if script_path is None else f"both were given (script_path {script_path!r})"
-        )
-        raise InvalidInput(f"exactly one of script_path and script_content is needed; {given}")
-
-
-def existing_script(script_path: str, base: Path) -> Path:
-    """Return the file of a script; a relative path starts at `base`."""
-    path = base / os.path.expanduser(script_path)
-    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
-        raise InvalidInput(f"script_path {script_path!r} is no file (looked at {path})")
-    return path
-
-
-def existing_directory(directory: str) -> Path:
-    """Return a directory as an absolute path."""
-    if not directory:
-        raise InvalidInput("directory is ''; give the path of one that exists, such as '.'")
-    path = Path(os.path.expanduser(directory)).absolute()
-    if not os.path.isdir(path):
-        raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")
-    return path
-
-
 def place(call: ScriptCall, script: Path | None, content: str | None, home: Path) -> Script:
     """Return what to run: the file where it lies, or the content as if it lay in `home`."""
     if script is not None:
         return Script(script)
     return Script(write_script(call.session.folder, content or ""), home)
-
-
-def source_of(script: Path | None, content: str | None) -> str:
-    """Return a script's text, for its header."""
-    text = content or "" if script is None else script.read_bytes().decode("utf-8", errors="replace")
-    return text.removeprefix("\ufeff")
 
 
 def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, Ending]:

@@ -14,9 +14,10 @@ from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.metadata import parse_header, with_header
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
-from python_mcp_server.tools.running import script_call, source_of
+from python_mcp_server.tools.running import script_call
 from python_mcp_server.tools.saved_files import Place, place_of, present_version, version_file, versions
 from python_mcp_server.tools.script_arguments import arguments_of, description_of
+from python_mcp_server.tools.sources import source_of
 
 
 def save_script(  # noqa: PLR0917 - the parameters of a tool

@@ -19,7 +19,8 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.session import make_private
 from python_mcp_server.settings import Settings
-from python_mcp_server.tools.running import existing_directory, stored
+from python_mcp_server.tools.running import stored
+from python_mcp_server.tools.sources import existing_directory
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)

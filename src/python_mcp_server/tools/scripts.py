@@ -13,17 +13,8 @@ from python_mcp_server.runner.metadata import Header, merge, parse_header
 from python_mcp_server.runner.pythons import own_version
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools.results import DependencyResult, ScriptResult
-from python_mcp_server.tools.running import (
-    Finished,
-    ScriptCall,
-    Start,
-    existing_directory,
-    existing_script,
-    one_of,
-    place,
-    script_call,
-    source_of,
-)
+from python_mcp_server.tools.running import Finished, ScriptCall, Start, place, script_call
+from python_mcp_server.tools.sources import existing_directory, existing_script, one_of, source_of
 
 
 def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool

@@ -16,7 +16,8 @@ from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.suite import EVENTS, Suite, Workers, equip, launcher
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools.results import SuiteResult
-from python_mcp_server.tools.running import ScriptCall, existing_directory, script_call
+from python_mcp_server.tools.running import ScriptCall, script_call
+from python_mcp_server.tools.sources import existing_directory
 from python_mcp_server.tools.suite_follower import Follower
 from python_mcp_server.tools.suite_record import Failed, SuiteRecord
 from python_mcp_server.tools.suite_report import check_ran, suite_result, words_of
