@@ -10,12 +10,11 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
-from python_mcp_server.errors import InvalidInput, RemoteError
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.functions import (
     STATE,
     AppState,
@@ -32,12 +31,12 @@ from python_mcp_server.functions import (
     prune_jobs,
 )
 from python_mcp_server.limits import Limits
-from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
+from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S
+from python_mcp_server.terms import EXTRAS, Terms
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.jobs.request import JobResult, Request
-    from python_mcp_server.server.sdk import Caller, Face
+    from python_mcp_server.server.sdk import Face
 
 __all__ = [
     "STATE",
@@ -56,31 +55,9 @@ __all__ = [
     "smart_async",
 ]
 
-_CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_recorded", "user": "cancel"}
 _POLICIES: Final = ("auto", "cancel", "detach")
-_EXTRAS: Final = ("async_mode", "job_label")
 _ISOLATIONS: Final = ("process", "inline")
 _TASKS: Final = ("auto", "required", "never")
-
-
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What one decoration says."""
-
-    body: Callable[..., Any]
-    timeout_env: str
-    default_timeout: float
-    on_client_cancel: str
-    isolation: str
-    task: str
-    manager: JobManager | None
-    own: frozenset[str]
-    name: str
-    face: Face | None
-    limits: Limits | None
-
-    def the_manager(self) -> JobManager:
-        return self.manager or default_manager()
 
 
 @overload
@@ -162,11 +139,10 @@ def smart_async(
     )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        face = _sdk_face(function)
         own = frozenset(inspect.signature(function).parameters)
         title: str = name or getattr(function, "__name__", type(function).__name__)
         return _wrap(
-            _Terms(
+            Terms(
                 body=function,
                 timeout_env=timeout_env,
                 default_timeout=default_timeout,
@@ -176,9 +152,9 @@ def smart_async(
                 manager=manager,
                 own=own,
                 name=title,
-                face=face,
                 limits=limits,
-            )
+            ),
+            _sdk_face(function),
         )
 
     return decorate
@@ -190,7 +166,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _sdk_face(function: Callable[..., Any]) -> Face | None:
-    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
+    """An upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
     if in_worker() or "mcp" not in sys.modules:
         return None
     from python_mcp_server.server import sdk
@@ -198,20 +174,27 @@ def _sdk_face(function: Callable[..., Any]) -> Face | None:
     return sdk.face(function)
 
 
-def _wrap(terms: _Terms) -> Callable[..., Coroutine[Any, Any, Any]]:
-    body, face = terms.body, terms.face
+async def _answer_call(terms: Terms, face: Face, kwargs: dict[str, Any]) -> Any:
+    """The other upward step: the SDK calls, and is answered in its own terms."""
+    from python_mcp_server.server.calls import answer_call
+
+    return await answer_call(terms, face, kwargs)
+
+
+def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+    body = terms.body
 
     @functools.wraps(body)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         if in_worker():
-            value = body(*args, **_without_extras(terms, kwargs))
+            value = body(*args, **terms.without_extras(kwargs))
             return await value if inspect.isawaitable(value) else value
         if (
             face is not None
             and face.context_name in kwargs
             and not isinstance(kwargs[face.context_name], BodyContext)
         ):
-            return await _answer_sdk(terms, face, kwargs)
+            return await _answer_call(terms, face, kwargs)
         return await _call(terms, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
@@ -222,7 +205,7 @@ def _wrap(terms: _Terms) -> Callable[..., Coroutine[Any, Any, Any]]:
         wrapper.__annotations__ = face.annotations
     else:
         signature = wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
-        added = {name: signature.parameters[name].annotation for name in _EXTRAS if name not in terms.own}
+        added = {name: signature.parameters[name].annotation for name in EXTRAS if name not in terms.own}
         wrapper.__annotations__ = added | wrapper.__annotations__
     return wrapper
 
@@ -241,111 +224,14 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
     return signature.replace(parameters=[*before, *added, *after])
 
 
-def _without_extras(terms: _Terms, kwargs: dict[str, Any]) -> dict[str, Any]:
-    if not kwargs:
-        return kwargs
-    return {name: value for name, value in kwargs.items() if name in terms.own or name not in _EXTRAS}
-
-
-def _request(
-    terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any], principal: str | None = None
-) -> Request:
-    from python_mcp_server.jobs.request import Request
-
-    return Request(
-        terms.body,
-        args,
-        _without_extras(terms, kwargs),
-        kwargs.get("job_label"),
-        terms.name,
-        terms.isolation,
-        limits=terms.limits,
-        principal=principal,
-    )
-
-
-async def _call(terms: _Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _call(terms: Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A direct call: the value itself, or the handle as a dictionary."""
-    request = _request(terms, args, kwargs)
-    if "async_mode" not in terms.own and kwargs.get("async_mode"):
-        return await _submit(terms, request)
-    budget_s = budget(terms.timeout_env, terms.default_timeout)
-    result = await _run(
-        terms,
+    request = terms.request(args, kwargs)
+    if terms.wants_job(kwargs):
+        return await terms.submit(request)
+    result = await terms.run(
         request,
-        budget_s=budget_s,
+        budget_s=terms.budget_s(),
         on_caller_left=lambda: "detach" if terms.on_client_cancel == "detach" else "cancel",
     )
     return result.handle() if result.handed_over else result.value
-
-
-async def _run(terms: _Terms, request: Request, **how: Any) -> JobResult:
-    try:
-        return await terms.the_manager().run(request, **how)
-    except RuntimeError as error:
-        stop = error.__cause__
-        if not isinstance(stop, StopIteration) or str(error) != "coroutine raised StopIteration":
-            raise
-        notes = "\n".join(getattr(stop, "__notes__", ()))
-        raise RemoteError("StopIteration", str(stop), notes) from None
-
-
-async def _submit(terms: _Terms, request: Request) -> dict[str, Any]:
-    job = await terms.the_manager().submit(request)
-    return {"job_id": job.id, "status": job.status.value}
-
-
-async def _answer_sdk(terms: _Terms, face: Face, kwargs: dict[str, Any]) -> Any:
-    """A call by the SDK: a `CallToolResult`, progress on the way, errors as sentences."""
-    from python_mcp_server.cancelled import JobCancelled
-    from python_mcp_server.server.sdk import Caller, ProgressFeed, request_of
-
-    ctx = kwargs.pop(face.context_name)
-    if face.body_context is not None:
-        kwargs[face.body_context] = BodyContext()
-    try:
-        if terms.task == "required":
-            face.require_task(terms.name, ctx)
-        request = _request(terms, (), kwargs, face.principal())
-        if terms.task == "required" or ("async_mode" not in terms.own and kwargs.get("async_mode")):
-            return _handed_over(terms, face, await _submit(terms, request))
-        caller = Caller(request_of(ctx), terms.body, may_be_task=terms.task != "never")
-        how: Any = {
-            "budget_s": budget(terms.timeout_env, terms.default_timeout),
-            "on_caller_left": lambda: _wish(terms, face, ctx),
-        }
-        async with ProgressFeed(ctx) as listener:
-            if (job_id := caller.job_id) is None:
-                result: Any = await _run(terms, request, listener=listener, ask=caller.ask, **how)
-            else:
-                result = await caller.go_on(terms.the_manager(), job_id, face, listener=listener, **how)
-    except JobCancelled as cancelled:
-        return face.error(InvalidInput(str(cancelled)))
-    except Exception as error:  # noqa: BLE001  the SDK would hide its text from the model
-        return face.error(error)
-    return _result(terms, face, caller, result)
-
-
-def _result(terms: _Terms, face: Face, caller: Caller, result: Any) -> Any:
-    """What the SDK gets of a call that has ended, asks, or goes on."""
-    from python_mcp_server.jobs.request import JobResult
-
-    if not isinstance(result, JobResult):
-        return result
-    if not result.handed_over:
-        return face.answer(result.value)
-    return caller.round_of(result) or _handed_over(terms, face, result.handle())
-
-
-def _handed_over(terms: _Terms, face: Face, handle: dict[str, Any]) -> Any:
-    """The job handle, and a task in its place where the caller takes tasks."""
-    answer = face.handle(handle)
-    if terms.task != "never":
-        face.offer_task(terms.the_manager(), handle["job_id"], answer)
-    return answer
-
-
-def _wish(terms: _Terms, face: Face, ctx: Any) -> str:
-    if terms.on_client_cancel != "auto":
-        return terms.on_client_cancel
-    return _CANCEL_WISHES[face.cancel_cause(ctx)]

@@ -23,9 +23,9 @@ from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.inside import low_level
 from python_mcp_server.server.listening import Listening
-from python_mcp_server.server.offers import Offer, offering
+from python_mcp_server.server.offers import Offer, offering, require_task
 from python_mcp_server.server.recorded import result_of
-from python_mcp_server.server.sdk import Face, face
+from python_mcp_server.server.sdk import face
 from python_mcp_server.server.task_wire import detailed, poll_interval_ms, summary
 from python_mcp_server.server.tasks import TasksExtension
 from python_mcp_server.smart_async import smart_async
@@ -264,14 +264,11 @@ def test_a_task_that_has_no_extension_on_its_server_is_refused_with_the_cure():
             class client_capabilities:  # noqa: N801
                 extensions = {RECENT: {}}  # noqa: RUF012
 
-    class Asking:
-        request_context = Everything()
-
-    seen: Face = face(an_int)
+    asking: Any = Everything()
     with pytest.raises(InvalidInput, match="extensions=\\[TasksExtension\\(\\)\\]"):
-        seen.require_task("sums", Asking())  # type: ignore[arg-type]
+        require_task("sums", asking)
     with offering(Offer(None)):
-        seen.require_task("sums", Asking())  # type: ignore[arg-type]
+        require_task("sums", asking)
 
 
 def test_the_jobs_of_another_home_are_no_tasks_here():

@@ -29,26 +29,14 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
 from pydantic_core import core_schema
 
-from python_mcp_server.server import offers
 from python_mcp_server.server.convert import convert, error_result, failure, restored
-from python_mcp_server.server.inside import AnyContext, ProgressFeed, cancel_cause, request_of
-from python_mcp_server.server.principals import current_principal
-from python_mcp_server.server.rounds import Caller
+from python_mcp_server.server.inside import AnyContext
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
-    from python_mcp_server.jobs.manager import JobManager
-
-__all__ = [
-    "Caller",
-    "Face",
-    "JobHandle",
-    "ProgressFeed",
-    "face",
-    "request_of",
-]
+__all__ = ["Face", "JobHandle", "face"]
 
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
@@ -130,28 +118,6 @@ class Face:
         fastmcp = _fastmcp()
         sentence = None if fastmcp is None else fastmcp.sentence_of(exc)
         return failure(exc) if sentence is None else error_result(sentence)
-
-    def require_task(self, tool: str, ctx: AnyContext) -> None:
-        """Refuse a call that can be answered with a task only, where there can be none.
-
-        Raises:
-            MCPError: The client did not declare the extension.
-            InvalidInput: The server does not have it.
-        """
-        offers.require_task(tool, request_of(ctx))
-
-    def offer_task(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
-        """Let the Tasks extension, where there is one, put a task in the place of this answer."""
-        if (offer := offers.current()) is not None:
-            offer.take(manager, job_id, answer)
-
-    def principal(self) -> str | None:
-        """Return whose job a call makes; None is the account's owner."""
-        return current_principal()
-
-    def cancel_cause(self, ctx: AnyContext) -> str:
-        """Return why the request was cancelled: "timeout", "dropped" or "user"."""
-        return cancel_cause(ctx)
 
 
 def face(fn: Callable[..., Any]) -> Face:
