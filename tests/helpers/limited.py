@@ -14,6 +14,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from tests.helpers import bodies
+from tests.helpers.sessions import session_nice
 from tests.helpers.waiting import eventually
 
 STEP_BYTES = 20_000_000
@@ -77,6 +78,7 @@ def whereabouts() -> dict[str, Any]:
         "pid": os.getpid(),
         "cpus": len(os.sched_getaffinity(0)),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "session_nice": session_nice(),
         "threads": os.environ["OMP_NUM_THREADS"],
         "data": resource.getrlimit(resource.RLIMIT_DATA)[0],
     }

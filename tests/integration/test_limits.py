@@ -19,10 +19,12 @@ from python_mcp_server.limits import CPU, MEMORY, TIME
 from python_mcp_server.model import MB, JobState, new_job_id
 from python_mcp_server.processes.machine import Memory
 from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.tools.benchmark import benchmark_script
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, environment, eventually, limited, python, run
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.marks import thorough
+from tests.helpers.sessions import STEP, session_nice, weighed
 from tests.helpers.survival import Server, ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
@@ -205,8 +207,11 @@ def test_priority_and_cores_bind_one_call_and_no_other():
                 made, Limits(memory_limit_mb=500, timeout_seconds=60), limited.whereabouts
             )
             assert free["data"] == 2 * 500 * MB + (1 << 30)
-            bound = await run_within(made, Limits(nice=free["nice"] + 3, cpus=1), limited.whereabouts)
-            assert bound == free | {"nice": free["nice"] + 3, "cpus": 1, "threads": "1", "data": -1}
+            assert free["session_nice"] == weighed(session_nice() + STEP)
+            nice = free["nice"] + 3
+            bound = await run_within(made, Limits(nice=nice, cpus=1), limited.whereabouts)
+            own = {"nice": nice, "session_nice": weighed(nice), "cpus": 1, "threads": "1", "data": -1}
+            assert bound == free | own
             after = (await made.run(Request(limited.whereabouts), budget_s=LONG_S)).value
             assert after == free | {"pid": after["pid"], "data": -1}
             assert after["pid"] != free["pid"], "who was bound is not used again"
@@ -220,6 +225,24 @@ def test_a_script_is_bound_and_its_libraries_start_no_more_threads_than_cores(tm
     assert result["stdout"] == "1 4 1\n"
     with pytest.raises(InvalidInput, match="cpus is 4096"):
         run_script_in_dir(str(tmp_path), script_content=code, cpus=4096)
+
+
+def test_a_script_weighs_what_its_worker_does_and_one_that_is_measured_as_much_as_the_server(tmp_path: Path):
+    code = "import pathlib; path = pathlib.Path('/proc/self/autogroup')\n"
+    code += "print(path.read_bytes().split()[-1].decode() if path.exists() else 0)"
+
+    async def main():
+        async with manager() as made:
+            for tool, kwargs, nice in (
+                (run_script_in_dir, {"directory": str(tmp_path)}, weighed(session_nice() + STEP)),
+                (run_script_in_dir, {"directory": str(tmp_path), "nice": 11}, weighed(11)),
+                (benchmark_script, {"max_runs": 1, "warmup": 0}, 0),
+            ):
+                request = Request(tool, (), {"script_content": code, **kwargs})
+                result = (await made.run(request, budget_s=LONG_S)).value
+                assert result["stdout"] == f"{nice}\n"
+
+    run(main())
 
 
 def test_the_decorator_limits_each_call_and_refuses_what_has_no_meaning():

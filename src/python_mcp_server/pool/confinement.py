@@ -1,4 +1,4 @@
-"""What makes a fresh process a safe place for foreign code: its session, its descriptors, its logs.
+"""What makes a fresh process a safe place for foreign code: its descriptors, its logs.
 
 fd 0 is the null device; fd 1 and 2 are files of the lane, which the front links into a job's folder
 when the job becomes durable. So nothing that a body, a child or a C library writes can reach the
@@ -22,13 +22,6 @@ STREAMS: Final = ("stdout", "stderr")
 _PIECE_BYTES: Final = 1 << 20
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-
-
-def lead_session() -> None:
-    """Give this process a session of its own: no signal to the server's group ends it from now on, so it
-    can clear away what it makes."""
-    if hasattr(os, "setsid"):
-        os.setsid()
 
 
 def confine() -> Any:

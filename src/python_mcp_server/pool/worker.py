@@ -44,7 +44,6 @@ from python_mcp_server.pool.confinement import (
     confine,
     flush_output,
     hand_logs,
-    lead_session,
     move_logs,
     remove_logs,
 )
@@ -81,7 +80,7 @@ class _Holder:
 
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
-    lead_session()
+    processes.lead_session()
     hear_interrupts()
     logs = LaneLogs(wiring.log_folder)
     libc = confine()

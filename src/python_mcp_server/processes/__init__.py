@@ -1,7 +1,7 @@
 """Process identity, process trees, and their end. Used by the runner, the pool and the jobs alike.
 
 `identity` tells one process from every other, `table` reads the system's list of them, `scan` finds the
-members of a tree, `kill` ends it.
+members of a tree, `kill` ends it, `priority` says what a session of ours weighs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from python_mcp_server.processes.identity import (
     send_signal,
 )
 from python_mcp_server.processes.kill import kill_tree
+from python_mcp_server.processes.priority import hand_on_priority, lead_session, set_session_nice
 from python_mcp_server.processes.scan import Tree, tree
 
 __all__ = [
@@ -26,11 +27,14 @@ __all__ = [
     "LINUX",
     "Tree",
     "boot_id",
+    "hand_on_priority",
     "identify",
     "is_alive",
     "is_gone",
     "is_out_of_reach",
     "kill_tree",
+    "lead_session",
     "send_signal",
+    "set_session_nice",
     "tree",
 ]

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Final, Self, cast
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.child import Command, Ending, run_child
 from python_mcp_server.runner.limits import met_by_kernel
@@ -197,7 +198,7 @@ def measured_run(command: Command, session: Session, stdout: Path, stderr: Path,
         job_id=session.job_id,
         deadline=session.deadline,
         watch=sampler.watch,
-        limits=session.limits,
+        limits=_unhampered(session.limits),
     )
     figures = _read(target)
     if "errno" in figures:
@@ -209,6 +210,13 @@ def measured_run(command: Command, session: Session, stdout: Path, stderr: Path,
         return run
     breach = met_by_kernel(run.ending.exit_code, run.cpu_s, stderr, session.limits)
     return replace(run, ending=replace(run.ending, breach=breach))
+
+
+def _unhampered(limits: Limits | None) -> Limits | None:
+    """Let what is measured weigh as much as the server, which a worker and what it starts do not."""
+    if (limits is not None and limits.nice is not None) or not hasattr(os, "getpriority"):
+        return limits
+    return replace(limits or Limits(), nice=os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def _run(ending: Ending, figures: dict[str, float], sampler: Sampler) -> Run:

@@ -187,6 +187,7 @@ class Crew:
             # A cancel between fork and return: only the variable in its environment finds it.
             processes.kill_tree(-1, job_id=self._setup.job_id, with_root=False)
             raise
+        processes.hand_on_priority(process.pid)
         return _Slot(process, processes.identify(process.pid) or process.pid)
 
     def _serve(self, slot: _Slot) -> None:
