@@ -1,26 +1,33 @@
-"""What a program may be short of when it starts a worker."""
+"""How a worker is started, and what a program may be short of then."""
 
 from __future__ import annotations
 
 import io
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loky.backend import spawn
+from loky.backend import fork_exec, spawn
 
+from python_mcp_server import processes
 from python_mcp_server.pool.spawning import fit_to_spawn
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="masks and descriptors are those of POSIX")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sessions and descriptors are those of POSIX")
 
 
-def test_a_ctrl_c_while_a_worker_starts_does_not_reach_it():
-    with fit_to_spawn():
-        done = subprocess.run(["sh", "-c", "kill -INT $$; echo lives"], stdout=subprocess.PIPE, check=False)
-    assert done.stdout == b"lives\n"
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_worker_of_ours_has_a_session_of_its_own_from_its_first_instant_on(ours: bool):
+    code = "import os; print(os.getsid(0) == os.getpid())"
+    reading, writing = os.pipe()
+    program = [sys.executable, "-c", f"import os; os.dup2({writing}, 1); {code}"]
+    env = {processes.LANE_VARIABLE: "x"} if ours else {}
+    pid = fork_exec.fork_exec(program, [writing], env)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert said.read() == f"{ours}\n"
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.parametrize("closed", [None, io.StringIO()])

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -36,7 +35,7 @@ from loky.backend.synchronize import SemLock
 from python_mcp_server import processes
 from python_mcp_server.pool import worker
 from python_mcp_server.pool.channel import WINDOWS, Kind, close_ends, open_channel, pack
-from python_mcp_server.pool.spawning import fit_to_spawn, open_standard_descriptors
+from python_mcp_server.pool.spawning import fit_to_spawn, open_standard_descriptors, start_apart
 
 _log: Final = logging.getLogger(__name__)
 _REAP_POLL_S: Final = 0.002
@@ -205,14 +204,11 @@ class LaneExecutor:
             self._close_wires()
 
 
-def _start_apart(path: str, args: list[str], descriptors: list[int]) -> Any:
+def _start_tracker(path: str, args: list[str], descriptors: list[int]) -> Any:
     """Start loky's resource tracker in a session of its own: SIGKILL of the server's group spares it, and
     it removes the names of semaphores that a worker was about to open."""
-    process = subprocess.Popen(
-        args, executable=path, pass_fds=descriptors, restore_signals=False, start_new_session=True
-    )
-    process.returncode = 0  # it outlives us, and nobody waits for it
-    return (process.pid, None) if hasattr(resource_tracker._resource_tracker, "_proc_handle") else process.pid
+    pid = start_apart(args, descriptors, executable=path)
+    return (pid, None) if hasattr(resource_tracker._resource_tracker, "_proc_handle") else pid
 
 
 def _tell_first(make_name: Callable[[], str]) -> Callable[[], str]:
@@ -228,7 +224,7 @@ def _tell_first(make_name: Callable[[], str]) -> Callable[[], str]:
 
 
 if sys.platform != "win32":
-    resource_tracker.spawnv_passfds = _start_apart
+    resource_tracker.spawnv_passfds = _start_tracker
     SemLock._make_name = staticmethod(_tell_first(SemLock._make_name))
 
 

@@ -18,7 +18,7 @@ from python_mcp_server.processes.identity import (
     send_signal,
 )
 from python_mcp_server.processes.kill import kill_tree
-from python_mcp_server.processes.priority import hand_on_priority, lead_session, set_session_nice
+from python_mcp_server.processes.priority import hand_on_priority, lower_priority, set_session_nice
 from python_mcp_server.processes.scan import Tree, tree
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "is_gone",
     "is_out_of_reach",
     "kill_tree",
-    "lead_session",
+    "lower_priority",
     "send_signal",
     "set_session_nice",
     "tree",

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from python_mcp_server.model import ProcessIdentity
@@ -27,34 +28,17 @@ _TURN_S: Final = 0.1
 """Between two such changes by accounts other than root the kernel wants this, on the whole machine."""
 
 
-def _session_nice() -> int:
-    """Of our session; 0 where sessions have none."""
-    if not LINUX:
-        return 0
-    try:
-        with open("/proc/self/autogroup", "rb") as file:
-            return int(file.read().rsplit(None, 1)[-1])
-    except (OSError, ValueError, IndexError):  # a kernel without
-        return 0
-
-
-def lead_session() -> None:
-    """Give this process a session of its own, which weighs less than the one it was in.
-
-    No signal to the server's group ends it from now on, so it can clear away what it makes.
-    """
-    if not hasattr(os, "setsid"):
-        return
+def lower_priority(leader: int) -> None:
+    """Let a session that was just started weigh less than ours."""
     nice = min(_session_nice() + _STEP, _LEAST)
-    os.setsid()
-    set_session_nice(os.getpid(), nice)
+    _settle(leader, nice, lambda: _session_nice(leader) < nice)  # a call may have said more by then
 
 
 def hand_on_priority(leader: int) -> None:
     """Let a session that was just started weigh what ours does: niceness passes on to a child, and that of
     a session does not."""
     if (nice := _session_nice()) != 0:
-        set_session_nice(leader, nice)
+        _settle(leader, nice)
 
 
 def set_session_nice(leader: int, nice: int) -> None:
@@ -67,15 +51,31 @@ def set_session_nice(leader: int, nice: int) -> None:
         leader: The process that leads the session.
         nice: From -20 to 19.
     """
-    if not LINUX or _is_settled(leader, nice):
+    _settle(leader, nice)
+
+
+def _session_nice(pid: int | str = "self") -> int:
+    """Of the session that a process is in; 0 where sessions have none."""
+    if not LINUX:
+        return 0
+    try:
+        with open(f"/proc/{pid}/autogroup", "rb") as file:
+            return int(file.read().rsplit(None, 1)[-1])
+    except (OSError, ValueError, IndexError):  # a kernel without, or nobody is there
+        return 0
+
+
+def _settle(leader: int, nice: int, wanted: Callable[[], bool] = lambda: True) -> None:
+    if not LINUX or _is_settled(leader, nice) or (identity := identify(leader)) is None:
         return
-    if (identity := identify(leader)) is not None:
-        threading.Thread(target=_settle, args=(identity, nice), name="session nice", daemon=True).start()
+    threading.Thread(
+        target=_keep_trying, args=(identity, nice, wanted), name="session nice", daemon=True
+    ).start()
 
 
-def _settle(leader: ProcessIdentity, nice: int) -> None:
+def _keep_trying(leader: ProcessIdentity, nice: int, wanted: Callable[[], bool]) -> None:
     """Try again, out of step with all the others who do, until it is done or the leader is gone."""
-    while is_alive(leader) and not _is_settled(leader.pid, nice):
+    while is_alive(leader) and wanted() and not _is_settled(leader.pid, nice):
         time.sleep(_TURN_S * (1 + os.urandom(1)[0] / 256))
 
 
