@@ -13,6 +13,7 @@ from loky.backend import fork_exec, spawn
 
 from python_mcp_server import processes
 from python_mcp_server.pool.spawning import fit_to_spawn
+from tests.helpers import run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sessions and descriptors are those of POSIX")
 
@@ -49,3 +50,30 @@ def test_a_worker_of_a_program_whose_directory_is_gone_begins_at_the_root(
     monkeypatch.chdir(tmp_path / "own")
     (tmp_path / "own").rmdir()
     assert spawn.get_preparation_data("worker", init_main_module=False)["dir"] == os.sep
+
+
+def test_a_worker_hears_a_cancel_though_who_started_it_did_not():
+    code = """
+import signal
+from python_mcp_server.pool.cancellation import SIGNAL
+from python_mcp_server.pool.spawning import hear_signals
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, SIGNAL, signal.SIGUSR1})
+hear_signals()
+print([number.name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())])
+"""
+    assert run_python("-c", code).stdout == "['SIGUSR1']\n"
+
+
+def test_a_program_without_standard_descriptors_hands_on_the_null_device():
+    code = """
+import os, subprocess, sys
+os.close(0)
+from python_mcp_server.pool.confinement import confine
+from python_mcp_server.pool.spawning import open_standard_descriptors
+open_standard_descriptors()
+print(os.get_inheritable(0), os.path.samestat(os.fstat(0), os.stat(os.devnull)))
+os.close(0)
+confine()
+print(os.get_inheritable(0), os.path.samestat(os.fstat(0), os.stat(os.devnull)))
+"""
+    assert run_python("-c", code).stdout == "True True\nTrue True\n"

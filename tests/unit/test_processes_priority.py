@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,27 +13,17 @@ import pytest
 
 from python_mcp_server import processes
 from python_mcp_server.processes import priority
-from tests.helpers import eventually, python
+from tests.helpers import environment, eventually, python
 from tests.helpers.sessions import STEP, session_nice, weighed
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="there are no sessions")
+weighs_sessions = pytest.mark.skipif(not weighed(1), reason="this kernel weighs no sessions")
 WAIT = "import sys; sys.stdin.read()"
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """Let the kernel seem to want to be asked again, so often; return the tries, as they are made."""
-    tries: list[int] = []
-    real = os.write
-
-    def busy(descriptor: int, data: bytes) -> int:
-        tries.append(descriptor)
-        if len(tries) <= times:
-            raise BlockingIOError
-        return real(descriptor, data)
-
-    monkeypatch.setattr(os, "write", busy)
-    monkeypatch.setattr(priority, "_TURN_S", 0.01)
-    return tries
+IN_A_WORKER = """
+import os, sys
+from python_mcp_server import processes
+from tests.helpers.sessions import session_nice
+"""
 
 
 @pytest.fixture
@@ -41,62 +32,140 @@ def leader() -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-def test_a_session_weighs_what_it_is_told_to_and_may_be_told_again(leader: subprocess.Popen[str]):
-    for nice in (7, 19, 0):
-        processes.set_session_nice(leader.pid, nice)
-        assert session_nice(leader.pid) == weighed(nice)
+def worker(code: str, **variables: str) -> list[int]:
+    """Return the numbers that this code prints in a process like a worker, of a server that weighs 2 less."""
+    env = environment(PYTHON_MCP_SERVER_NICE="2", PYTHON_MCP_SESSION_NICE="7", **variables)
+    with python("-c", IN_A_WORKER + code, env=env, stdout=subprocess.PIPE, start_new_session=True) as process:
+        said, _ = process.communicate()
+    return [int(word) for word in said.split()]
 
 
-def test_a_session_that_was_lowered_weighs_less_than_ours_and_one_that_has_ours_as_much(
+def refuse(monkeypatch: pytest.MonkeyPatch, times: int, error: type[OSError] | OSError) -> list[int]:
+    """Let the kernel refuse so often; return the tries, as they are made."""
+    tries: list[int] = []
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        tries.append(descriptor)
+        if len(tries) <= times:
+            raise error
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(priority, "_TURN_S", 0.01)
+    return tries
+
+
+def test_a_worker_weighs_less_than_the_server_and_what_it_starts_as_much_as_it_does(
     leader: subprocess.Popen[str],
 ):
+    lowered = min(session_nice() + STEP, 19)
     processes.lower_priority(leader.pid)
-    assert session_nice(leader.pid) == weighed(min(session_nice() + STEP, 19))
-    processes.set_session_nice(leader.pid, 0)
-    processes.hand_on_priority(leader.pid)
-    assert session_nice(leader.pid) == session_nice()
+    assert session_nice(leader.pid) == weighed(lowered)
+    assert processes.worker_variables() == {
+        "PYTHON_MCP_SERVER_NICE": str(session_nice()),
+        "PYTHON_MCP_SESSION_NICE": str(lowered),
+    }
+    code = """
+processes.keep_priority()
+print(session_nice())
+import subprocess
+child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+processes.hand_on_priority(child.pid)
+print(session_nice(child.pid))
+processes.hand_on_priority(child.pid, os.getpriority(os.PRIO_PROCESS, 0))
+print(session_nice(child.pid))
+child.kill(); child.wait()
+"""
+    assert worker(code) == [weighed(7), weighed(7), weighed(2)]
+
+
+def test_a_call_changes_what_its_worker_and_what_it_starts_weigh_beside_the_server():
+    code = """
+own = os.getpriority(os.PRIO_PROCESS, 0)
+for more in (3, 0, 40):
+    processes.change_priority(own + more)
+    print(session_nice())
+"""
+    assert worker(code) == [weighed(5), weighed(2), weighed(19)]
+
+
+def test_a_body_that_has_its_way_with_the_variables_does_no_harm():
+    code = """
+os.environ.update(PYTHON_MCP_SERVER_NICE="much", PYTHON_MCP_SESSION_NICE="")
+before = session_nice()
+processes.keep_priority()
+print(session_nice() - before)
+"""
+    assert worker(code) == [0]
 
 
 def test_what_leads_no_session_is_left_alone():
     before = session_nice()
     with python("-c", WAIT, stdin=subprocess.PIPE) as process:
-        processes.set_session_nice(process.pid, before + 1)
+        processes.lower_priority(process.pid)
+        processes.hand_on_priority(process.pid, 9)
         assert session_nice(process.pid) == session_nice() == before
 
 
 def test_a_process_that_is_gone_is_no_error(leader: subprocess.Popen[str]):
     leader.kill()
     leader.wait()
-    processes.set_session_nice(leader.pid, 7)
+    processes.lower_priority(leader.pid)
+    processes.hand_on_priority(leader.pid, 7)
 
 
-@pytest.mark.skipif(not weighed(1), reason="this kernel weighs no sessions")
+@weighs_sessions
+@pytest.mark.parametrize("error", [BlockingIOError(), OSError(errno.EMFILE, "too many")])
 def test_a_kernel_that_wants_to_be_asked_again_is_asked_again(
-    leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, error: OSError
 ):
-    tries = refuse(monkeypatch, 2)
-    processes.set_session_nice(leader.pid, 7)
-    eventually(lambda: session_nice(leader.pid) == 7)
+    tries = refuse(monkeypatch, 2, error)
+    nice = os.getpriority(os.PRIO_PROCESS, 0) + 7
+    processes.hand_on_priority(leader.pid, nice)
+    eventually(lambda: session_nice(leader.pid) == session_nice() + 7)
     assert len(tries) == 3
 
 
-@pytest.mark.skipif(not weighed(1), reason="this kernel weighs no sessions")
-def test_what_a_call_has_said_meanwhile_is_not_undone(
+@weighs_sessions
+def test_what_a_call_has_said_meanwhile_counts():
+    code = """
+import threading, time
+from python_mcp_server.processes import priority
+real, tries, go = os.write, [], threading.Event()
+def write(descriptor, data):
+    if descriptor > 2 and not go.is_set():
+        raise BlockingIOError
+    return real(descriptor, data)
+os.write = write
+priority._TURN_S = 0.01
+processes.keep_priority()
+processes.change_priority(os.getpriority(os.PRIO_PROCESS, 0) + 1)
+go.set()
+while threading.active_count() > 1:
+    time.sleep(0.01)
+print(session_nice())
+"""
+    assert worker(code) == [3]
+
+
+def test_no_thread_and_no_right_are_no_error(leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch):
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = session_nice(leader.pid)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    refuse(monkeypatch, 1, BlockingIOError)
+    processes.hand_on_priority(leader.pid, 9)
+    refuse(monkeypatch, 1, PermissionError)
+    processes.hand_on_priority(leader.pid, -9)
+    assert session_nice(leader.pid) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
+def test_nothing_is_written_where_nothing_is_to_change(
     leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ):
-    tries = refuse(monkeypatch, 1)
-    trying = threading.active_count() + 1
-    monkeypatch.setattr(priority, "is_alive", lambda _leader: not processes.set_session_nice(leader.pid, 11))
-    processes.lower_priority(leader.pid)
-    eventually(lambda: len(tries) == 2 and threading.active_count() < trying)
-    assert session_nice(leader.pid) == 11
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a file")
-def test_an_account_that_may_not_is_no_error(leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch):
-    def forbid(_descriptor: int, _data: bytes) -> int:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "write", forbid)
-    processes.set_session_nice(leader.pid, -5)
-    assert session_nice(leader.pid) == 0
+    tries = refuse(monkeypatch, 9, BlockingIOError)
+    processes.hand_on_priority(leader.pid, os.getpriority(os.PRIO_PROCESS, 0) - session_nice())
+    assert tries == []

@@ -32,7 +32,10 @@ def confine() -> Any:
     """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.close(null)
+    if null == 0:  # the program had none, so it is the number that comes next
+        os.set_inheritable(0, True)
+    else:
+        os.close(null)
     open_streams()
     return _become_subreaper()
 

@@ -73,7 +73,7 @@ class LaneExecutor:
             hears: Whether what the worker says is still heard; asked at the end of the interpreter.
 
         Raises:
-            OSError: The machine gives no process, memory or descriptors.
+            OSError: The machine gives no process, memory or descriptors, or the interpreter is gone.
             RuntimeError: The interpreter is ending.
         """
         self.lane_id = uuid.uuid4().hex
@@ -89,7 +89,7 @@ class LaneExecutor:
             context=self._context,
             initializer=worker.start,
             initargs=(wiring,),
-            env={processes.LANE_VARIABLE: self.lane_id},
+            env={processes.LANE_VARIABLE: self.lane_id, **processes.worker_variables()},
         )
         try:
             with _exit.starting(self), fit_to_spawn():

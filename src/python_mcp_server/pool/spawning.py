@@ -12,6 +12,7 @@ This module and `executor` are the only ones that touch its private parts.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,6 +23,7 @@ from typing import Any, Final
 from loky.backend import fork_exec, spawn
 
 from python_mcp_server import processes
+from python_mcp_server.pool.cancellation import SIGNAL
 
 _FORK_EXEC: Final[Callable[..., int]] = fork_exec.fork_exec
 
@@ -40,7 +42,7 @@ def open_standard_descriptors() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
 
 
 @contextmanager
@@ -79,6 +81,12 @@ def _fork_exec(argv: Sequence[str], descriptors: Sequence[int], env: Mapping[str
     pid = start_apart(argv, [int(each) for each in descriptors], env={**os.environ, **env})
     processes.lower_priority(pid)
     return pid
+
+
+def hear_signals() -> None:
+    """In a new worker: hear a cancel, and SIGINT, also where the thread that started it has them blocked."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, SIGNAL})
 
 
 class _System:

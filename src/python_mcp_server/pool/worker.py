@@ -52,6 +52,7 @@ from python_mcp_server.pool.guardian import Duties, Guardian
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
 from python_mcp_server.pool.questions import BodyQuestions
+from python_mcp_server.pool.spawning import hear_signals
 from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.runner.guard import Guard
 from python_mcp_server.runner.limits import keep_threads_to_cores
@@ -79,6 +80,8 @@ class _Holder:
 
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
+    hear_signals()
+    processes.keep_priority()
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
     keep_threads_to_cores()

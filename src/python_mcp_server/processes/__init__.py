@@ -18,7 +18,13 @@ from python_mcp_server.processes.identity import (
     send_signal,
 )
 from python_mcp_server.processes.kill import kill_tree
-from python_mcp_server.processes.priority import hand_on_priority, lower_priority, set_session_nice
+from python_mcp_server.processes.priority import (
+    change_priority,
+    hand_on_priority,
+    keep_priority,
+    lower_priority,
+    worker_variables,
+)
 from python_mcp_server.processes.scan import Tree, tree
 
 __all__ = [
@@ -27,14 +33,16 @@ __all__ = [
     "LINUX",
     "Tree",
     "boot_id",
+    "change_priority",
     "hand_on_priority",
     "identify",
     "is_alive",
     "is_gone",
     "is_out_of_reach",
+    "keep_priority",
     "kill_tree",
     "lower_priority",
     "send_signal",
-    "set_session_nice",
     "tree",
+    "worker_variables",
 ]

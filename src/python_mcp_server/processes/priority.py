@@ -3,8 +3,12 @@
 Linux may share its cores out among sessions first, and among the processes of each one next (autogroups, as
 on most desktops). Then a worker, which has a session of its own, would weigh as much as the server with all
 its threads, and a niceness would count for nothing in it. So a session has a niceness too: a worker's is
-lower than the server's, and what it starts in sessions of their own has the worker's.
+lower than the server's, and what the runner starts has the worker's.
 https://man7.org/linux/man-pages/man7/sched.7.html
+
+The kernel takes such a change from most accounts ten times a second only, all together. So what is wanted
+stands in the environment of a worker, and may differ from what is for a while. Nothing here ever raises:
+it is no reason for a call to fail.
 """
 
 from __future__ import annotations
@@ -17,41 +21,79 @@ from collections.abc import Callable
 from typing import Final
 
 from python_mcp_server.model import ProcessIdentity
-from python_mcp_server.processes.identity import GONE, LINUX, identify, is_alive
+from python_mcp_server.processes.identity import GONE, LINUX, SHORTAGES, identify, is_alive
 
 _log: Final = logging.getLogger(__name__)
+_SERVER_VARIABLE: Final = "PYTHON_MCP_SERVER_NICE"
+_SESSION_VARIABLE: Final = "PYTHON_MCP_SESSION_NICE"
 _STEP: Final = 5
 """How much less a worker's session weighs: a third. Measured: beside four computing bodies the server's
 longest waits for a core went from 50 to 15 ms; twice as much gained little."""
-_LEAST: Final = 19
+_MOST, _LEAST = -20, 19
 _TURN_S: Final = 0.1
-"""Between two such changes by accounts other than root the kernel wants this, on the whole machine."""
+"""Between two changes on the whole machine, for accounts without CAP_SYS_ADMIN."""
+
+
+# ---- for the server
+
+
+def worker_variables() -> dict[str, str]:
+    """Return what a worker is to have in its environment from its first instant on."""
+    own = _session_nice()
+    return {_SERVER_VARIABLE: str(own), _SESSION_VARIABLE: str(min(own + _STEP, _LEAST))}
 
 
 def lower_priority(leader: int) -> None:
-    """Let a session that was just started weigh less than ours."""
-    nice = min(_session_nice() + _STEP, _LEAST)
-    _settle(leader, nice, lambda: _session_nice(leader) < nice)  # a call may have said more by then
+    """Let a worker weigh less than the server, if the kernel lets us now; else it sees to that itself."""
+    _is_settled(leader, min(_session_nice() + _STEP, _LEAST))
 
 
-def hand_on_priority(leader: int) -> None:
+# ---- for a worker
+
+
+def keep_priority() -> None:
+    """Let our session weigh what it is to."""
+    _settle(os.getpid(), _wanted)
+
+
+def change_priority(nice: int) -> None:
+    """Let our session weigh what this niceness of a process says, beside the server's."""
+    os.environ[_SESSION_VARIABLE] = str(_as_session(nice))
+    keep_priority()
+
+
+def hand_on_priority(leader: int, nice: int | None = None) -> None:
     """Let a session that was just started weigh what ours does: niceness passes on to a child, and that of
-    a session does not."""
-    if (nice := _session_nice()) != 0:
-        _settle(leader, nice)
-
-
-def set_session_nice(leader: int, nice: int) -> None:
-    """Let a session weigh what its niceness says, at once or as soon as the kernel lets us.
-
-    Does nothing where sessions have no niceness, for a process that leads none, and where this account may
-    not give so high a priority.
+    a session does not.
 
     Args:
-        leader: The process that leads the session.
-        nice: From -20 to 19.
+        leader: The process that leads it.
+        nice: The niceness of a process; where given, it counts beside the server's.
     """
-    _settle(leader, nice)
+    wanted = _wanted() if nice is None else _as_session(nice)
+    _settle(leader, lambda: wanted)
+
+
+def _wanted() -> int:
+    return _noted(_SESSION_VARIABLE)
+
+
+def _as_session(nice: int) -> int:
+    """What a session is to weigh for a process of this niceness to weigh as much as it would beside the
+    server, were there no sessions."""
+    if not hasattr(os, "getpriority"):
+        return 0
+    return max(_MOST, min(_noted(_SERVER_VARIABLE) + nice - os.getpriority(os.PRIO_PROCESS, 0), _LEAST))
+
+
+def _noted(variable: str) -> int:
+    try:
+        return int(os.environ[variable])
+    except (KeyError, ValueError):  # this is no worker, or a body has had its way with it
+        return _session_nice()
+
+
+# ---- the kernel's
 
 
 def _session_nice(pid: int | str = "self") -> int:
@@ -65,22 +107,35 @@ def _session_nice(pid: int | str = "self") -> int:
         return 0
 
 
-def _settle(leader: int, nice: int, wanted: Callable[[], bool] = lambda: True) -> None:
-    if not LINUX or _is_settled(leader, nice) or (identity := identify(leader)) is None:
+def _settle(leader: int, wanted: Callable[[], int]) -> None:
+    if _is_settled(leader, wanted()):
         return
-    threading.Thread(
-        target=_keep_trying, args=(identity, nice, wanted), name="session nice", daemon=True
-    ).start()
+    try:
+        if (identity := identify(leader)) is not None:
+            threading.Thread(
+                target=_keep_trying, args=(identity, wanted), name="session nice", daemon=True
+            ).start()
+    except (OSError, RuntimeError) as error:  # short of anything, or the interpreter ends
+        _log.debug("the session of %s keeps its priority: %s", leader, error)
 
 
-def _keep_trying(leader: ProcessIdentity, nice: int, wanted: Callable[[], bool]) -> None:
+def _keep_trying(leader: ProcessIdentity, wanted: Callable[[], int]) -> None:
     """Try again, out of step with all the others who do, until it is done or the leader is gone."""
-    while is_alive(leader) and wanted() and not _is_settled(leader.pid, nice):
+    while _is_there(leader) and not _is_settled(leader.pid, wanted()):
         time.sleep(_TURN_S * (1 + os.urandom(1)[0] / 256))
 
 
+def _is_there(leader: ProcessIdentity) -> bool:
+    try:
+        return is_alive(leader)
+    except OSError:
+        return True  # there were no descriptors to see it with
+
+
 def _is_settled(leader: int, nice: int) -> bool:
-    """Try once; False where the kernel asks to be asked again."""
+    """Try once, where there is anything to do; False where it is worth another try."""
+    if not LINUX or _session_nice(leader) == nice:
+        return True
     try:
         if os.getsid(leader) != leader:
             return True  # it is the session of somebody else, perhaps the user's own
@@ -91,8 +146,9 @@ def _is_settled(leader: int, nice: int) -> bool:
             os.close(file)
     except BlockingIOError:
         return False
-    except GONE:
-        return True
     except OSError as error:
-        _log.debug("the session of %s keeps its priority: %s", leader, error)
+        if error.errno in SHORTAGES:
+            return False
+        if not isinstance(error, GONE) or isinstance(error, PermissionError):
+            _log.debug("the session of %s keeps its priority: %s", leader, error)
     return True

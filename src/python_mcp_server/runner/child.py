@@ -133,8 +133,7 @@ def _breach(
 
 def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> Guard | None:
     """Bind a child to its limits, and return who looks after them, if somebody must."""
-    if limits is None or limits.nice is None:
-        processes.hand_on_priority(pid)
+    processes.hand_on_priority(pid, limits and limits.nice)
     if limits is None:
         return None
     confine_child(pid, limits)

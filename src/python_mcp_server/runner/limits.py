@@ -20,7 +20,7 @@ import psutil
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Breach, Limits, cpu_breach, jump_breach
-from python_mcp_server.processes import set_session_nice
+from python_mcp_server.processes import change_priority
 from python_mcp_server.processes.machine import THREAD_VARIABLES, usable_cores, usable_cpus
 from python_mcp_server.settings import PREFIX
 
@@ -61,7 +61,6 @@ def confine_child(pid: int, limits: Limits) -> None:
         if limits.cpus is not None:
             process.cpu_affinity(_chosen_cpus(limits.cpus))
         if limits.nice is not None:
-            set_session_nice(pid, limits.nice)
             process.nice(_priority(limits.nice))
         _set_backstops(pid, limits, 0.0)
     except (psutil.NoSuchProcess, psutil.ZombieProcess, ProcessLookupError):
@@ -79,7 +78,7 @@ def confine_own_thread(limits: Limits) -> None:
         else:
             psutil.Process().cpu_affinity(cpus)
     if limits.nice is not None:
-        set_session_nice(os.getpid(), limits.nice)
+        change_priority(limits.nice)
         if hasattr(os, "setpriority"):
             os.setpriority(os.PRIO_PROCESS, 0, limits.nice)
         else:
