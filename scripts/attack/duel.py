@@ -58,7 +58,14 @@ class _Duellist:
         job = Job(new_job_id(), label_of(RAW, self._dice.randrange(1000)), JobState.RUNNING, utc_now())
         self._create(job)
         for step in range(1, self._dice.randrange(2, 12)):
-            stands = self._store.update(job.id, lambda job, step=step: job.evolve(progress=JobProgress(step)))
+            asked_at = time.monotonic()
+            try:
+                stands = self._store.update(
+                    job.id, lambda job, step=step: job.evolve(progress=JobProgress(step))
+                )
+            except JobNotFound:
+                say("not found", id=job.id, asked=asked_at)
+                break  # somebody else has ended it, and a prune took it before we came to our next step
             if stands.status.terminal:
                 break  # somebody else has ended it
             say("stepped", id=job.id, steps=step)
