@@ -166,19 +166,12 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _sdk_face(function: Callable[..., Any]) -> Face | None:
-    """An upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
+    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
     if in_worker() or "mcp" not in sys.modules:
         return None
     from python_mcp_server.server import sdk
 
     return sdk.face(function)
-
-
-async def _answer_call(terms: Terms, face: Face, kwargs: dict[str, Any]) -> Any:
-    """The other upward step: the SDK calls, and is answered in its own terms."""
-    from python_mcp_server.server.calls import answer_call
-
-    return await answer_call(terms, face, kwargs)
 
 
 def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -194,7 +187,7 @@ def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, 
             and face.context_name in kwargs
             and not isinstance(kwargs[face.context_name], BodyContext)
         ):
-            return await _answer_call(terms, face, kwargs)
+            return await face.answer_call(terms, kwargs)
         return await _call(terms, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from python_mcp_server.model import ProcessIdentity
-from python_mcp_server.processes.identity import GONE, LINUX, SHORTAGES, identify, is_alive
+from python_mcp_server.processes.identity import LINUX, SHORTAGES, identify, is_alive
 
 _log: Final = logging.getLogger(__name__)
 _SERVER_VARIABLE: Final = "PYTHON_MCP_SERVER_NICE"
@@ -39,13 +39,16 @@ _TURN_S: Final = 0.1
 
 def worker_variables() -> dict[str, str]:
     """Return what a worker is to have in its environment from its first instant on."""
-    own = _session_nice()
-    return {_SERVER_VARIABLE: str(own), _SESSION_VARIABLE: str(min(own + _STEP, _LEAST))}
+    return {_SERVER_VARIABLE: str(_session_nice()), _SESSION_VARIABLE: str(_lowered())}
 
 
 def lower_priority(leader: int) -> None:
     """Let a worker weigh less than the server, if the kernel lets us now; else it sees to that itself."""
-    _is_settled(leader, min(_session_nice() + _STEP, _LEAST))
+    _is_settled(leader, _lowered())
+
+
+def _lowered() -> int:
+    return min(_session_nice() + _STEP, _LEAST)
 
 
 # ---- for a worker
@@ -149,6 +152,5 @@ def _is_settled(leader: int, nice: int) -> bool:
     except OSError as error:
         if error.errno in SHORTAGES:
             return False
-        if not isinstance(error, GONE) or isinstance(error, PermissionError):
-            _log.debug("the session of %s keeps its priority: %s", leader, error)
+        _log.debug("the session of %s keeps its priority: %s", leader, error)  # or it is gone
     return True

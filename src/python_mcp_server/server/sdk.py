@@ -29,12 +29,16 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
 from pydantic_core import core_schema
 
+from python_mcp_server.server.calls import answer_call
 from python_mcp_server.server.convert import convert, error_result, failure, restored
 from python_mcp_server.server.inside import AnyContext
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
+    from mcp_types import InputRequiredResult
     from pydantic_core import CoreSchema
+
+    from python_mcp_server.terms import Terms
 
 __all__ = ["Face", "JobHandle", "face"]
 
@@ -81,6 +85,10 @@ class Face:
     context_name: str
     body_context: str | None
     _metadata: FuncMetadata
+
+    async def answer_call(self, terms: Terms, kwargs: dict[str, Any]) -> CallToolResult | InputRequiredResult:
+        """Make a call by the SDK, see `calls.answer_call`."""
+        return await answer_call(terms, self, kwargs)
 
     def answer(self, value: object) -> CallToolResult:
         """Return exactly what the undecorated tool would have answered with this value.
