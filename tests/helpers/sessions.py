@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -10,9 +11,13 @@ STEP: Final = 5
 
 
 def session_nice(pid: int | str = "self") -> int:
-    """Return the niceness of the session that a process is in; 0 where sessions have none."""
+    """Return the niceness of the session that a process is in, or its own where it is in none, as what init
+    has started; 0 where sessions have none."""
     file = Path(f"/proc/{pid}/autogroup")
-    return int(file.read_bytes().split()[-1]) if file.exists() else 0
+    if not file.exists():
+        return 0
+    words = file.read_bytes().split()
+    return int(words[-1]) if words else os.getpriority(os.PRIO_PROCESS, 0 if pid == "self" else int(pid))
 
 
 def weighed(nice: int) -> int:

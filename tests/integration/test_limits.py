@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,8 @@ def test_priority_and_cores_bind_one_call_and_no_other():
             assert free["session_nice"] == weighed(session_nice() + STEP)
             nice = free["nice"] + 3
             bound = await run_within(made, Limits(nice=nice, cpus=1), limited.whereabouts)
-            own = {"nice": nice, "session_nice": weighed(nice), "cpus": 1, "threads": "1", "data": -1}
+            weight = weighed(session_nice() + 3)
+            own = {"nice": nice, "session_nice": weight, "cpus": 1, "threads": "1", "data": -1}
             assert bound == free | own
             after = (await made.run(Request(limited.whereabouts), budget_s=LONG_S)).value
             assert after == free | {"pid": after["pid"], "data": -1}
@@ -230,13 +232,14 @@ def test_a_script_is_bound_and_its_libraries_start_no_more_threads_than_cores(tm
 def test_a_script_weighs_what_its_worker_does_and_one_that_is_measured_as_much_as_the_server(tmp_path: Path):
     code = "import pathlib; path = pathlib.Path('/proc/self/autogroup')\n"
     code += "print(path.read_bytes().split()[-1].decode() if path.exists() else 0)"
+    bound = session_nice() + 11 - os.getpriority(os.PRIO_PROCESS, 0)
 
     async def main():
         async with manager() as made:
             for tool, kwargs, nice in (
                 (run_script_in_dir, {"directory": str(tmp_path)}, weighed(session_nice() + STEP)),
-                (run_script_in_dir, {"directory": str(tmp_path), "nice": 11}, weighed(11)),
-                (benchmark_script, {"max_runs": 1, "warmup": 0}, 0),
+                (run_script_in_dir, {"directory": str(tmp_path), "nice": 11}, weighed(bound)),
+                (benchmark_script, {"max_runs": 1, "warmup": 0}, weighed(session_nice())),
             ):
                 request = Request(tool, (), {"script_content": code, **kwargs})
                 result = (await made.run(request, budget_s=LONG_S)).value

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,20 @@ print(session_nice(child.pid))
 child.kill(); child.wait()
 """
     assert worker(code) == [weighed(7), weighed(7), weighed(2)]
+
+
+@weighs_sessions
+def test_a_server_that_init_has_started_is_in_no_session_and_weighs_what_its_process_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    nothing = tmp_path / "autogroup"
+    nothing.touch()
+    monkeypatch.setattr(priority, "open", lambda _file, mode: nothing.open(mode), raising=False)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert processes.worker_variables() == {
+        "PYTHON_MCP_SERVER_NICE": str(own),
+        "PYTHON_MCP_SESSION_NICE": str(own + STEP),
+    }
 
 
 def test_a_call_changes_what_its_worker_and_what_it_starts_weigh_beside_the_server():

@@ -39,7 +39,7 @@ _TURN_S: Final = 0.1
 
 def worker_variables() -> dict[str, str]:
     """Return what a worker is to have in its environment from its first instant on."""
-    return {_SERVER_VARIABLE: str(_session_nice()), _SESSION_VARIABLE: str(_lowered())}
+    return {_SERVER_VARIABLE: str(_own_nice()), _SESSION_VARIABLE: str(_lowered())}
 
 
 def lower_priority(leader: int) -> None:
@@ -48,7 +48,14 @@ def lower_priority(leader: int) -> None:
 
 
 def _lowered() -> int:
-    return min(_session_nice() + _STEP, _LEAST)
+    return min(_own_nice() + _STEP, _LEAST)
+
+
+def _own_nice() -> int:
+    """What we weigh beside the sessions: what our own does, or what our process does where it is in none, as
+    what init has started."""
+    nice = _session_nice()
+    return os.getpriority(os.PRIO_PROCESS, 0) if nice is None else nice
 
 
 # ---- for a worker
@@ -93,20 +100,21 @@ def _noted(variable: str) -> int:
     try:
         return int(os.environ[variable])
     except (KeyError, ValueError):  # this is no worker, or a body has had its way with it
-        return _session_nice()
+        return _own_nice()
 
 
 # ---- the kernel's
 
 
-def _session_nice(pid: int | str = "self") -> int:
-    """Of the session that a process is in; 0 where sessions have none."""
+def _session_nice(pid: int | str = "self") -> int | None:
+    """Of the session that a process is in; None where it is in none, and 0 where they have no niceness."""
     if not LINUX:
         return 0
     try:
         with open(f"/proc/{pid}/autogroup", "rb") as file:
-            return int(file.read().rsplit(None, 1)[-1])
-    except (OSError, ValueError, IndexError):  # a kernel without, or nobody is there
+            words = file.read().split()
+        return int(words[-1]) if words else None
+    except (OSError, ValueError):  # a kernel without, or nobody is there
         return 0
 
 
