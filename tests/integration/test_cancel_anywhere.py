@@ -168,7 +168,7 @@ def test_the_state_is_written_when_the_last_of_the_tree_is_gone(
         with another_session(home, "cancel", job_id) as canceller:
             eventually(lambda: record(home, job_id).status.terminal)
             left = [one for one in members if processes.is_alive(one)]
-            left += [identify(process.pid) for process in processes.tree(worker, job_id)]
+            left += processes.tree(worker, job_id)
             assert left == []
             assert canceller.wait(60) == 0
         assert record(home, job_id).status is JobState.CANCELLED

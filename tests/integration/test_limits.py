@@ -18,7 +18,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import CPU, MEMORY, TIME
 from python_mcp_server.model import MB, JobState, new_job_id
-from python_mcp_server.processes.machine import Memory
+from python_mcp_server.processes.memory import Memory
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.tools.benchmark import benchmark_script
 from python_mcp_server.tools.scripts import run_script_in_dir

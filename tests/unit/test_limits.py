@@ -20,9 +20,10 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.bodies import refer
-from python_mcp_server.processes import machine, meter
+from python_mcp_server.processes import machine, memory, meter
 from python_mcp_server.processes.cgroups import entry_in, folder_of, number_in
-from python_mcp_server.processes.machine import THREAD_VARIABLES, Memory
+from python_mcp_server.processes.machine import THREAD_VARIABLES
+from python_mcp_server.processes.memory import Memory
 from python_mcp_server.processes.meter import Reading
 from python_mcp_server.runner import guard as guards
 from python_mcp_server.runner.guard import Guard
@@ -289,15 +290,17 @@ def test_a_container_has_its_own_memory_and_its_share_of_the_cores(
         tmp_path, "new", memory__max="1000", memory__current="900", cpu__max="50000 100000",
         memory__stat="anon 5\ninactive_file 300\n",
     )  # fmt: skip
-    monkeypatch.setattr(machine, "folder_of", lambda _controller: new)
-    assert machine.memory() == Memory(400, 1000)
+    for module in (machine, memory):
+        monkeypatch.setattr(module, "folder_of", lambda _controller: new)
+    assert memory.memory() == Memory(400, 1000)
     assert machine.usable_cores() == 1
     old = group(
         tmp_path, "old", memory__limit_in_bytes=f"{2**63 - 4096}", memory__usage_in_bytes="5",
         cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000",
     )  # fmt: skip
-    monkeypatch.setattr(machine, "folder_of", lambda _controller: old)
-    assert machine.memory().total > 1000
+    for module in (machine, memory):
+        monkeypatch.setattr(module, "folder_of", lambda _controller: old)
+    assert memory.memory().total > 1000
     assert machine.usable_cores() == len(machine.usable_cpus() or ())
     assert number_in(old, "nothing") is None
     assert entry_in(old, "nothing", "key") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from python_mcp_server.model import MB
-from python_mcp_server.processes.machine import memory
+from python_mcp_server.processes.memory import memory
 
 _SHARE: Final = 0.1
 """Of all memory: on a small machine no more than this is kept free; guessed."""

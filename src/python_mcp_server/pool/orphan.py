@@ -10,14 +10,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol
-
-import psutil
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
@@ -47,6 +46,7 @@ PATIENCE_S: Final = 3600.0
 """How long an end that cannot be written is tried again; guessed: somebody has looked after a full disk
 by then, and a process that waits for longer is in the way."""
 
+_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 _CANCEL_AGAIN_S: Final = 0.02
 _TRACKERS_S: Final = 1.0
 """What trackers get to clean up; guessed: they need some ms, and do not end while a stranger holds
@@ -267,8 +267,8 @@ def end_rest(job_id: str | None, *, body_runs: bool) -> None:
     left = [] if body_runs else processes.tree(pid, job_id)
     for process in left:
         if process.pid not in trackers:
-            with suppress(psutil.Error):
-                process.kill()
+            with suppress(OSError):
+                processes.send_signal(process, _KILL)
     if not body_runs and trackers:
         leave_trackers()
         _await_gone(trackers)

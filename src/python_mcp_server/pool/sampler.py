@@ -7,14 +7,15 @@ read at each tick; who belongs to the tree is looked up less often, for that lis
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import psutil
 
 from python_mcp_server import processes
-from python_mcp_server.model import Usage
+from python_mcp_server.model import ProcessIdentity, Usage
 from python_mcp_server.pool.watching import Watcher
 
 _TREE_EVERY: Final = 2
@@ -31,8 +32,10 @@ class Watch:
     usage: Usage | None = None
     ticks: int = 0
     root: psutil.Process | None = None
-    tree: processes.Tree | None = None
-    children: list[psutil.Process] = field(default_factory=list[psutil.Process])
+    tree: processes.Search | None = None
+    children: dict[ProcessIdentity, psutil.Process] = field(
+        default_factory=dict[ProcessIdentity, psutil.Process]
+    )
 
 
 class Sampler(Watcher[Watch]):
@@ -66,19 +69,30 @@ def sample(watch: Watch) -> Usage | None:
     try:
         watch.root = watch.root or psutil.Process(watch.pid)
         if watch.ticks % _TREE_EVERY == 0:
-            watch.tree = watch.tree or processes.Tree(watch.pid, watch.job_id)
-            watch.children = watch.tree.processes()
+            watch.tree = watch.tree or processes.Search(watch.pid, watch.job_id)
+            watch.children = dict(_handles(watch.tree.look().members, watch.children))
         watch.ticks += 1
         times = watch.root.cpu_times()
         rss = watch.root.memory_info().rss
     except (psutil.Error, OSError):  # OSError: out of descriptors; the next tick may do better
         return None
     own = times.user + times.system + times.children_user + times.children_system
-    child_rss, child_cpu, alive = _sum(watch.children)
+    child_rss, child_cpu, alive = _sum(watch.children.values())
     cpu = max(own + child_cpu - watch.cpu_base_s, watch.usage.cpu_seconds if watch.usage else 0.0)
     peak = max(rss + child_rss, watch.usage.peak_rss_bytes if watch.usage else 0)
     watch.usage = Usage(rss + child_rss, peak, cpu, None, alive + 1)
     return watch.usage
+
+
+def _handles(
+    members: Iterable[ProcessIdentity], known: Mapping[ProcessIdentity, psutil.Process]
+) -> Iterator[tuple[ProcessIdentity, psutil.Process]]:
+    """Yield what reads each of these processes: what did so before, or a new one."""
+    for member in members:
+        with suppress(psutil.Error):  # ended since the look
+            handle = known.get(member) or psutil.Process(member.pid)
+            if member in known or processes.is_alive(member):
+                yield member, handle
 
 
 def _sum(children: Iterable[psutil.Process]) -> tuple[int, float, int]:

@@ -25,13 +25,13 @@ from python_mcp_server.processes.priority import (
     lower_priority,
     worker_variables,
 )
-from python_mcp_server.processes.scan import Tree, tree
+from python_mcp_server.processes.scan import Search, tree
 
 __all__ = [
     "JOB_VARIABLE",
     "LANE_VARIABLE",
     "LINUX",
-    "Tree",
+    "Search",
     "boot_id",
     "change_priority",
     "hand_on_priority",

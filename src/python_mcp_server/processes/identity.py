@@ -9,8 +9,6 @@ import sys
 from functools import cache
 from typing import Final, NamedTuple
 
-import psutil
-
 from python_mcp_server.model import ProcessIdentity
 
 SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -53,7 +51,9 @@ def boot_id() -> str:
     if LINUX:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    return f"{psutil.boot_time():.0f}"
+    from python_mcp_server.processes import elsewhere
+
+    return elsewhere.boot_time()
 
 
 @cache
@@ -67,7 +67,9 @@ def identify(pid: int) -> ProcessIdentity | None:
         stat = read_stat(pid)
         ticks = stat.start_ticks if stat and stat.alive else None
     else:
-        ticks = _start_ticks(pid)
+        from python_mcp_server.processes import elsewhere
+
+        ticks = elsewhere.start_ticks(pid)
     return None if ticks is None else identity_of(pid, ticks)
 
 
@@ -132,16 +134,6 @@ def leads_threads(pid: int) -> bool:
             return f"\nTgid:\t{pid}\n".encode() in (file.read() or b"")
     except GONE:
         return False
-
-
-def _start_ticks(pid: int) -> int | None:
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return int(process.create_time() * 100)
-    except psutil.Error:
-        return None
 
 
 def send_signal(identity: ProcessIdentity, number: int) -> bool:

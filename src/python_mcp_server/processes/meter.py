@@ -11,8 +11,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import psutil
-
 from python_mcp_server.processes.identity import GONE, LINUX
 
 _OWN_MEMORY: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
@@ -47,7 +45,9 @@ def measure(roots: Callable[[], Iterable[int]], limit_bytes: int | None) -> Read
             that costs so much that it is not done otherwise. None for no such look.
     """
     if not LINUX:
-        return _measure_with_psutil(roots())
+        from python_mcp_server.processes import elsewhere
+
+        return Reading(*elsewhere.measure(roots()))
     pids = family(roots())
     sizes = {pid: _sum_of(f"/proc/{pid}/status", _OWN_MEMORY) for pid in pids}
     total = sum(sizes.values())
@@ -120,28 +120,3 @@ def _read(path: str) -> bytes:
         return data
     finally:
         os.close(descriptor)
-
-
-def _measure_with_psutil(roots: Iterable[int]) -> Reading:
-    rss, cpu_s, alive = 0, 0.0, 0
-    for process in _family_by_psutil(roots):
-        try:
-            with process.oneshot():
-                times = process.cpu_times()
-                rss += process.memory_info().rss
-        except psutil.Error:
-            continue  # ended since the look
-        cpu_s += times.user + times.system + times.children_user + times.children_system
-        alive += 1
-    return Reading(rss, cpu_s, alive)
-
-
-def _family_by_psutil(roots: Iterable[int]) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
-    for pid in roots:
-        try:
-            root = psutil.Process(pid)
-            found += [root, *root.children(recursive=True)]
-        except psutil.Error:
-            continue
-    return found

@@ -13,8 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import psutil
-
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
     FOREIGN,
@@ -46,7 +44,7 @@ class Look(NamedTuple):
     groups: frozenset[int]
 
 
-def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[psutil.Process]:
+def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[ProcessIdentity]:
     """Return the living processes of the tree without its root, leaves last.
 
     Costs a scan of all processes: call it off the event loop.
@@ -55,31 +53,7 @@ def tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[psutil.
         root: The root's identity, or its pid where it is certain to be the one that is meant.
         job_id: Also whoever carries this id in its environment.
     """
-    return Tree(root, job_id).processes()
-
-
-def _handle(member: ProcessIdentity) -> psutil.Process | None:
-    try:
-        process = psutil.Process(member.pid)
-    except psutil.Error:
-        return None
-    return process if identify(member.pid) == member else None
-
-
-class Tree:
-    """A tree that is looked at again and again; see `tree` for the arguments. Each look after the first
-    reads those only that began since, and the members."""
-
-    def __init__(self, root: ProcessIdentity | int, job_id: str | None = None) -> None:
-        self._search = Search(root, job_id)
-        self._handles: dict[ProcessIdentity, psutil.Process] = {}
-
-    def processes(self) -> list[psutil.Process]:
-        """Return its living processes without its root, leaves last."""
-        members = self._search.look().members
-        found = ((member, self._handles.get(member) or _handle(member)) for member in members)
-        self._handles = {member: process for member, process in found if process is not None}
-        return list(self._handles.values())
+    return Search(root, job_id).look().members
 
 
 class Search:

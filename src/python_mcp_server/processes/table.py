@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 
-import psutil
-
 from python_mcp_server.processes.identity import LINUX, SHORTAGES, Stat, read_stat
 
 
 def all_pids() -> list[int]:
     """Return the pid of each process."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if LINUX else psutil.pids()
+    if LINUX:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    from python_mcp_server.processes import elsewhere
+
+    return elsewhere.all_pids()
 
 
 def newest_pid() -> int | None:
@@ -31,39 +33,28 @@ def stat_of(pid: int) -> Stat | None:
     Raises:
         OSError: Of `SHORTAGES`, on Linux: nothing is known about it.
     """
-    return read_stat(pid) if LINUX else _psutil_stat(pid)
+    if LINUX:
+        return read_stat(pid)
+    from python_mcp_server.processes import elsewhere
 
-
-def _psutil_stat(pid: int) -> Stat | None:
-    try:
-        process = psutil.Process(pid)
-        with process.oneshot():
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            return Stat(process.ppid(), _session(pid), int(process.create_time() * 100), alive, _group(pid))
-    except (psutil.Error, OSError):
-        return None
-
-
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid) if hasattr(os, "getpgid") else 0
-    except OSError:
-        return 0
-
-
-def _session(pid: int) -> int:
-    getsid = getattr(os, "getsid", None)
-    return getsid(pid) if getsid else 0
+    found = elsewhere.stat(pid)
+    return None if found is None else Stat(*found)
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at."""
+    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at.
+
+    Raises:
+        OSError: Of `SHORTAGES`.
+    """
     try:
-        if not LINUX:
-            return [f"{name}={value}".encode() for name, value in psutil.Process(pid).environ().items()]
-        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-            return (file.read() or b"").split(b"\0")[:-1]
-    except (psutil.Error, OSError) as error:
-        if getattr(error, "errno", None) in SHORTAGES:
+        if LINUX:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                return (file.read() or b"").split(b"\0")[:-1]
+        from python_mcp_server.processes import elsewhere
+
+        return elsewhere.environment_of(pid)
+    except OSError as error:
+        if error.errno in SHORTAGES:
             raise  # whoever is not looked at would outlive its tree
         return []

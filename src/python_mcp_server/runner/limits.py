@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Breach, Limits, cpu_breach, jump_breach
 from python_mcp_server.processes import change_priority
@@ -31,8 +29,6 @@ _OURS: Final = PREFIX + "THREAD_VARIABLES"
 """Names the variables that were set here, and not by the user."""
 
 _CAP_SYS_NICE: Final = 1 << 23
-_IDLE_NICE: Final = 10
-"""From here on Windows runs a process only when nothing else wants the core; guessed."""
 
 _LAST_WORDS_BYTES: Final = 4096
 _REFUSED_MEMORY: Final = (b"MemoryError", b"numpy._core._exceptions._ArrayMemoryError", b"std::bad_alloc")
@@ -57,32 +53,46 @@ def confine_child(pid: int, limits: Limits) -> None:
         InvalidInput: This account may not do that.
     """
     try:
-        process = psutil.Process(pid)
-        if limits.cpus is not None:
-            process.cpu_affinity(_chosen_cpus(limits.cpus))
-        if limits.nice is not None:
-            process.nice(_priority(limits.nice))
+        _bind(pid, limits.cpus)
+        _weigh(pid, limits.nice)
         _set_backstops(pid, limits, 0.0)
-    except (psutil.NoSuchProcess, psutil.ZombieProcess, ProcessLookupError):
+    except ProcessLookupError:
         return  # it has ended already
-    except (psutil.AccessDenied, PermissionError) as error:
+    except PermissionError as error:
         raise InvalidInput(f"the limits {limits.to_json()} cannot be set by this account: {error}") from error
 
 
 def confine_own_thread(limits: Limits) -> None:
     """Bind the calling thread, and whatever it starts from now on; on Windows the whole process."""
-    if limits.cpus is not None:
-        cpus = _chosen_cpus(limits.cpus)
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cpus)
-        else:
-            psutil.Process().cpu_affinity(cpus)
+    _bind(0, limits.cpus)
     if limits.nice is not None:
         change_priority(limits.nice)
-        if hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, 0, limits.nice)
-        else:
-            psutil.Process().nice(_priority(limits.nice))
+    _weigh(0, limits.nice)
+
+
+def _bind(pid: int, wanted: int | tuple[int, ...] | None) -> None:
+    """Let a process, 0 for this thread, run on these cores only."""
+    if wanted is None:
+        return
+    cpus = _chosen_cpus(wanted)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(pid, cpus)
+        return
+    from python_mcp_server.processes import elsewhere
+
+    elsewhere.bind(pid, cpus)
+
+
+def _weigh(pid: int, nice: int | None) -> None:
+    """Give a process, 0 for this thread, its niceness."""
+    if nice is None:
+        return
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, pid, nice)
+        return
+    from python_mcp_server.processes import elsewhere
+
+    elsewhere.set_class(pid, nice)
 
 
 @contextmanager
@@ -200,14 +210,3 @@ def _may_raise_priority(nice: int) -> bool:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         capabilities = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
     return bool(int(capabilities, 16) & _CAP_SYS_NICE)
-
-
-def _priority(nice: int) -> int:
-    """Return what psutil calls a niceness: itself, or on Windows the class that comes nearest."""
-    if sys.platform != "win32":
-        return nice
-    if nice < 0:
-        return psutil.ABOVE_NORMAL_PRIORITY_CLASS
-    if nice == 0:
-        return psutil.NORMAL_PRIORITY_CLASS
-    return psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < _IDLE_NICE else psutil.IDLE_PRIORITY_CLASS

@@ -1,0 +1,143 @@
+"""What psutil tells of processes where there is no /proc, and does where `os` cannot.
+
+Nothing of it is needed on Linux, where loading psutil would be a fifth of the start of a process that looks
+after the items of a batch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import psutil
+
+_IDLE_NICE: Final = 10
+"""From here on Windows runs a process only when nothing else wants the core; guessed."""
+
+
+def boot_time() -> str:
+    """Return when the machine began, in seconds."""
+    return f"{psutil.boot_time():.0f}"
+
+
+def all_pids() -> list[int]:
+    """Return the pid of each process."""
+    return psutil.pids()
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a living process began, in hundredths of a second; None where there is none."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
+    except psutil.Error:
+        return None
+
+
+def stat(pid: int) -> tuple[int, int, int, bool, int] | None:
+    """Return parent, session, start, whether it lives, and group of a process; None where there is none."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return process.ppid(), _session(pid), int(process.create_time() * 100), alive, _group(pid)
+    except (psutil.Error, OSError):
+        return None
+
+
+def environment_of(pid: int) -> list[bytes]:
+    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at.
+
+    Raises:
+        OSError: The system refuses for a reason of its own.
+    """
+    try:
+        return [f"{name}={value}".encode() for name, value in psutil.Process(pid).environ().items()]
+    except psutil.Error:
+        return []
+
+
+def measure(roots: Iterable[int]) -> tuple[int, float, int]:
+    """Return the memory in bytes, the CPU seconds and the number of these processes and all below them."""
+    rss, cpu_s, alive = 0, 0.0, 0
+    for process in _family(roots):
+        try:
+            with process.oneshot():
+                times = process.cpu_times()
+                rss += process.memory_info().rss
+        except psutil.Error:
+            continue  # ended since the look
+        cpu_s += times.user + times.system + times.children_user + times.children_system
+        alive += 1
+    return rss, cpu_s, alive
+
+
+def usable_cpus() -> list[int] | None:
+    """Return the numbers of the cores this process may run on; None where the system binds none."""
+    return sorted(psutil.Process().cpu_affinity() or ()) if psutil.WINDOWS else None
+
+
+def bind(pid: int, cpus: Sequence[int]) -> None:
+    """Let a process run on these cores only; 0 is this one.
+
+    Raises:
+        ProcessLookupError, PermissionError: It is gone; this account may not.
+    """
+    with _errors_of_os():
+        psutil.Process(pid or None).cpu_affinity(list(cpus))
+
+
+def set_class(pid: int, nice: int) -> None:
+    """Give a process the priority class of Windows that comes nearest to a niceness; 0 is this one.
+
+    Raises:
+        ProcessLookupError, PermissionError: It is gone; this account may not.
+    """
+    with _errors_of_os():
+        psutil.Process(pid or None).nice(_class(nice))
+
+
+def _class(nice: int) -> int:
+    if sys.platform != "win32":
+        return nice
+    if nice < 0:
+        return psutil.ABOVE_NORMAL_PRIORITY_CLASS
+    if nice == 0:
+        return psutil.NORMAL_PRIORITY_CLASS
+    return psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < _IDLE_NICE else psutil.IDLE_PRIORITY_CLASS
+
+
+@contextmanager
+def _errors_of_os() -> Generator[None]:
+    try:
+        yield
+    except psutil.NoSuchProcess as error:  # a zombie is one, too
+        raise ProcessLookupError(str(error)) from error
+    except psutil.AccessDenied as error:
+        raise PermissionError(str(error)) from error
+
+
+def _family(roots: Iterable[int]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    for pid in roots:
+        try:
+            root = psutil.Process(pid)
+            found += [root, *root.children(recursive=True)]
+        except psutil.Error:
+            continue
+    return found
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid) if hasattr(os, "getpgid") else 0
+    except OSError:
+        return 0
+
+
+def _session(pid: int) -> int:
+    getsid = getattr(os, "getsid", None)
+    return getsid(pid) if getsid else 0

@@ -1,0 +1,69 @@
+"""Where there is no /proc, psutil tells of processes what the kernel's files tell here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from python_mcp_server.processes import elsewhere, identity, table
+from tests.helpers import eventually, python
+
+WAIT = "import sys; sys.stdin.read()"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
+def test_psutil_tells_of_a_process_what_its_files_do(monkeypatch: pytest.MonkeyPatch):
+    pid = os.getpid()
+    real, environment = identity.read_stat(pid), table.environment_of(pid)
+    assert real is not None
+    for module in (identity, table):
+        monkeypatch.setattr(module, "LINUX", False)
+    told = table.stat_of(pid)
+    assert told is not None
+    assert told._replace(start_ticks=0) == real._replace(start_ticks=0)
+    assert set(table.environment_of(pid)) == set(environment)
+    assert pid in table.all_pids()
+    mine = identity.identify(pid)
+    assert mine is not None
+    assert identity.is_alive(mine)
+    assert mine.start_ticks == told.start_ticks
+    identity.boot_id.cache_clear()
+    assert identity.boot_id().isdigit()
+    identity.boot_id.cache_clear()
+
+
+def test_who_is_gone_is_told_as_gone(monkeypatch: pytest.MonkeyPatch):
+    for module in (identity, table):
+        monkeypatch.setattr(module, "LINUX", False)
+    with python("-c", WAIT, stdin=subprocess.PIPE) as process:
+        pid = process.pid
+        eventually(lambda: identity.identify(pid))
+        process.kill()
+        process.wait()
+    assert (identity.identify(pid), table.stat_of(pid), table.environment_of(pid)) == (None, None, [])
+    with pytest.raises(ProcessLookupError):
+        elsewhere.set_class(pid, 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
+def test_a_process_is_bound_by_psutil_too():
+    core = min(os.sched_getaffinity(0))
+    with python("-c", WAIT, stdin=subprocess.PIPE) as process:
+        elsewhere.bind(process.pid, [core])
+        elsewhere.set_class(process.pid, 7)
+        assert os.sched_getaffinity(process.pid) == {core}
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 7
+        process.kill()
+        process.wait()
+        with pytest.raises(ProcessLookupError):
+            elsewhere.bind(process.pid, [core])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is needed")
+def test_on_linux_what_looks_after_a_batch_loads_no_psutil():
+    code = "import sys, python_mcp_server.runner.mapping_slot; print('psutil' in sys.modules)"
+    with python("-c", code, stdout=subprocess.PIPE) as process:
+        assert process.communicate()[0] == "False\n"
