@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,14 +64,18 @@ class _Slot:
     process: subprocess.Popen[bytes]
     identity: ProcessIdentity | int
 
-    def ask(self, item: Item, setup: bytes = b"") -> Answer | None:
-        """Run an item to its end, the first with the setup; None where the slot is gone. Blocks."""
+    def begin(self, item: Item, setup: bytes = b"") -> None:
+        """Have an item run, the first with the setup."""
         line = json.dumps({"index": item.index, "args": item.args}).encode() + b"\n"
-        try:
+        with suppress(BrokenPipeError, ValueError):  # it is gone, or dismissed: that shows at its end
             self._input.write(setup + line)
             self._input.flush()
+
+    def end(self) -> Answer | None:
+        """Return how the item ended that was begun; None where the slot is gone. Blocks."""
+        try:
             return json.loads(self._output.readline() or "null")
-        except (BrokenPipeError, ValueError):  # ValueError: half a line, or the crew has closed the pipe
+        except ValueError:  # half a line
             return None
 
     def dismiss(self) -> None:
@@ -101,21 +106,23 @@ class _Lost:
 class Crew:
     """The slots of one batch. A context manager: at its end they and all that they ran are gone."""
 
-    def __init__(self, setup: Setup, record: Callable[[Answer], bool]) -> None:
+    def __init__(
+        self, setup: Setup, record: Callable[[Answer], None], is_last: Callable[[Answer], bool]
+    ) -> None:
         """Remember what all items have in common.
 
         Args:
             setup: That.
             record: Called with each answer as it comes, by one thread at a time, and not by the main
-                one, where a cancel would cut it off. Where it returns False, no item is started any more;
-                those that run are seen through.
+                one, where a cancel would cut it off.
+            is_last: Whether no item is to be started after this answer; those that run are seen through.
         """
-        self._setup, self._record = setup, record
+        self._setup, self._record, self._is_last = setup, record, is_last
         self._slots: list[_Slot] = []
         self._threads: list[threading.Thread] = []
         self._items: Iterator[Item] = iter(())
         self._news: queue.SimpleQueue[Answer | _Lost | BaseException | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._lock, self._recording = threading.Lock(), threading.Lock()
         self._before = leftovers.own_children()
         self._running = 0
 
@@ -157,7 +164,7 @@ class Crew:
             if isinstance(news, BaseException):
                 raise news
             if isinstance(news, _Lost):
-                yield self._mourn(news)
+                self._mourn(news)
                 self._add_slot()
             elif news is None:
                 busy -= 1
@@ -192,34 +199,44 @@ class Crew:
 
     def _serve(self, slot: _Slot) -> None:
         """Give one slot items until there are no more. The body of its thread."""
-        setup = self._setup.to_line()
+        at_once = True
         try:
-            while (item := self._next()) is not None:
-                answer = slot.ask(item, setup)
+            if (item := self._next()) is not None:
+                slot.begin(item, self._setup.to_line())
+            while item is not None:
+                answer = slot.end()
                 if answer is None:
-                    self._news.put(_Lost(slot, item, at_once=bool(setup)))
+                    self._news.put(_Lost(slot, item, at_once=at_once))
                     return
-                setup = b""
+                at_once = False
+                if (item := self._next(answer)) is not None:
+                    slot.begin(item)  # it runs while the answer is written down
                 self._keep(answer)
-                self._news.put(answer)
             self._news.put(None)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
             self._news.put(error)
 
-    def _next(self) -> Item | None:
+    def _next(self, answer: Answer | None = None) -> Item | None:
+        """Return the next item to run, after this answer to another one."""
         with self._lock:
+            if answer is not None:
+                self._note_end(answer)
             item = next(self._items, None)
             self._running += item is not None
             return item
 
-    def _keep(self, answer: Answer) -> None:
-        with self._lock:
-            self._running -= 1
-            if not self._record(answer):
-                self._items = iter(())
+    def _note_end(self, answer: Answer) -> None:
+        self._running -= 1
+        if self._is_last(answer):
+            self._items = iter(())
 
-    def _mourn(self, lost: _Lost) -> Answer:
-        """Clear away what a slot left that was ended from outside; return the answer of its item."""
+    def _keep(self, answer: Answer) -> None:
+        with self._recording:
+            self._record(answer)
+        self._news.put(answer)
+
+    def _mourn(self, lost: _Lost) -> None:
+        """Clear away what a slot left that was ended from outside, and answer for its item."""
         mark = f"{self._setup.job_id}.{lost.item.index}"
         processes.kill_tree(lost.slot.identity, job_id=mark)
         code = lost.slot.process.wait()
@@ -234,8 +251,9 @@ class Crew:
             "stderr": "",
             "error": f"the process that looked after it was ended from outside (exit code {code})",
         }
+        with self._lock:
+            self._note_end(answer)
         self._keep(answer)
-        return answer
 
     def _see_off(self, slot: _Slot, deadline: float) -> None:
         try:

@@ -141,7 +141,7 @@ class _Batch:
         prepared = self._prepare(at_once)
         started = time.monotonic()
         if todo:
-            with Crew(self._setup(prepared), self._record) as crew:
+            with Crew(self._setup(prepared), self._record, self._is_last) as crew:
                 items = (Item(index, plan.args_list[index]) for index in todo)
                 self._follow(crew, crew.run(items, at_once))
         return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
@@ -177,11 +177,11 @@ class _Batch:
             self.call.output_chars,
         )
 
-    def _record(self, answer: Answer) -> bool:
-        """Write an answer down, and return whether others are to be had."""
-        item = cast("ItemResult", answer)
-        self.book.add(item)
-        return not (self.terms.stop_on_failure and failed(item))
+    def _record(self, answer: Answer) -> None:
+        self.book.add(cast("ItemResult", answer))
+
+    def _is_last(self, answer: Answer) -> bool:
+        return self.terms.stop_on_failure and failed(cast("ItemResult", answer))
 
     def _follow(self, crew: Crew, answers: Iterable[Answer]) -> None:
         """Take the answers as they come, and tell of them."""
