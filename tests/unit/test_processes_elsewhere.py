@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -14,13 +15,32 @@ from tests.helpers import eventually, python
 WAIT = "import sys; sys.stdin.read()"
 
 
+def forget() -> None:
+    """Forget what is known of this machine: it is told otherwise elsewhere."""
+    identity.boot_id.cache_clear()
+    identity._pid_namespace.cache_clear()
+
+
+@pytest.fixture
+def no_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """What lets the modules do without /proc until the test ends."""
+
+    def leave() -> None:
+        forget()
+        for module in (identity, table):
+            monkeypatch.setattr(module, "LINUX", False)
+
+    yield leave
+    monkeypatch.undo()
+    forget()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
-def test_psutil_tells_of_a_process_what_its_files_do(monkeypatch: pytest.MonkeyPatch):
+def test_psutil_tells_of_a_process_what_its_files_do(no_files: Callable[[], None]):
     pid = os.getpid()
     real, environment = identity.read_stat(pid), table.environment_of(pid)
     assert real is not None
-    for module in (identity, table):
-        monkeypatch.setattr(module, "LINUX", False)
+    no_files()
     told = table.stat_of(pid)
     assert told is not None
     assert told._replace(start_ticks=0) == real._replace(start_ticks=0)
@@ -30,14 +50,11 @@ def test_psutil_tells_of_a_process_what_its_files_do(monkeypatch: pytest.MonkeyP
     assert mine is not None
     assert identity.is_alive(mine)
     assert mine.start_ticks == told.start_ticks
-    identity.boot_id.cache_clear()
     assert identity.boot_id().isdigit()
-    identity.boot_id.cache_clear()
 
 
-def test_who_is_gone_is_told_as_gone(monkeypatch: pytest.MonkeyPatch):
-    for module in (identity, table):
-        monkeypatch.setattr(module, "LINUX", False)
+def test_who_is_gone_is_told_as_gone(no_files: Callable[[], None]):
+    no_files()
     with python("-c", WAIT, stdin=subprocess.PIPE) as process:
         pid = process.pid
         eventually(lambda: identity.identify(pid))

@@ -111,9 +111,10 @@ def run_child(
     try:
         guard = _guard(process.pid, limits, before)
         with nullcontext() if watch is None else watch(process.pid):
-            ended = _await(process, deadline, guard)
+            orphans = leftovers.Orphans()
+            ended = _await(process, deadline, guard, orphans)
         reaped = ended if isinstance(ended, _Reaped) else _killed(process, job_id)
-        orphans_cpu_s = leftovers.end_leftovers(child, job_id, before)
+        orphans_cpu_s = orphans.cpu_s + leftovers.end_leftovers(child, job_id, before)
     except BaseException:
         _end_tree(process, child, job_id, before)
         raise
@@ -190,7 +191,10 @@ def _start_error(command: Command, error: OSError) -> Exception:
 
 
 def _await(
-    process: subprocess.Popen[bytes], deadline: float | None, guard: Guard | None = None
+    process: subprocess.Popen[bytes],
+    deadline: float | None,
+    guard: Guard | None = None,
+    orphans: leftovers.Orphans | None = None,
 ) -> _Reaped | Breach | None:
     """Wait for the end; None where the deadline came first, the breach where a limit was met."""
     if not hasattr(os, "pidfd_open"):
@@ -202,9 +206,12 @@ def _await(
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        while not poll.poll(1000 * min(_left(deadline), guard.pause_s if guard else _POLL_MAX_S)):
+        pause_s = leftovers.REAP_EVERY_S if orphans else _POLL_MAX_S
+        while not poll.poll(1000 * min(_left(deadline), guard.pause_s if guard else pause_s)):
             if _left(deadline) <= 0:
                 return None
+            if orphans is not None:
+                orphans.reap()
             if guard is not None and (breach := guard.look()) is not None:
                 _halt(process)
                 return breach
