@@ -48,6 +48,8 @@ def until(path):
     while not os.path.exists(path):
         report_progress(1, 2, "waiting for the file")
         time.sleep(0.02)
+    with open(path + ".ends", "a") as file:
+        file.write("x")
 
 def waits(path: str) -> Report:
     until(path)
@@ -209,6 +211,7 @@ def takes_no_tasks(server: Server, path: Path, expected: int, **wishes: Any) -> 
     listen = {"notifications": {"taskIds": [handle["job_id"]]}}
     assert code_of(server.request("subscriptions/listen", listen, **wishes)) == expected
     path.touch()
+    eventually(Path(f"{path}.ends").exists)  # the folder goes with the test, and the body would wait for ever
 
 
 def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_would_have_been(
