@@ -113,36 +113,6 @@ def test_what_a_script_leaves_behind_is_ended_with_the_call(worker: Worker, kind
     assert alive(worker.family()) == []
 
 
-def test_who_ends_as_an_orphan_gives_its_pid_back_while_the_script_runs(worker: Worker) -> None:
-    code = """
-import os, time
-for _ in range(50):
-    reader, writer = os.pipe()
-    if (child := os.fork()) == 0:
-        if os.fork() == 0:
-            os.write(writer, str(os.getpid()).encode())
-            while os.getppid() == child:
-                time.sleep(0.01)
-        os._exit(0)
-    os.waitpid(child, 0)
-    print("orphan", os.read(reader, 99).decode(), flush=True)
-    os.close(reader); os.close(writer)
-print("all", flush=True)
-while not os.path.exists("end"):
-    time.sleep(0.01)
-"""
-    with worker.start(script_content=code) as process:
-        said = worker.folder / "stdout"
-        eventually(lambda: said.exists() and "all" in said.read_text("utf-8"))
-        orphans = [int(line.split()[1]) for line in said.read_text("utf-8").splitlines()[:-1]]
-        eventually(lambda: not [pid for pid in orphans if psutil.pid_exists(pid)])
-        (worker.directory / "end").touch()
-        answer = json.loads(process.communicate(timeout=60)[0])
-    assert len(orphans) == 50
-    assert answer["result"]["exit_code"] == 0
-    assert answer["children"] == []
-
-
 def test_a_daemon_that_hides_its_environment_is_ended_with_the_call(worker: Worker) -> None:
     code = """
 import os, sys

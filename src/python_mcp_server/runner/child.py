@@ -1,17 +1,15 @@
 """The child process of a call: output to files, its time limit, the end of its tree, its exact usage.
 
-Runs in the main thread of a worker. It waits in the kernel, so a signal handler that raises there
-(a cancel) ends the wait at once; whatever exception passes through, the child's tree goes first.
+Runs in the main thread of a worker. Whatever exception passes through, such as a cancel, the child's tree
+goes first.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -27,13 +25,10 @@ from python_mcp_server.runner import leftovers
 from python_mcp_server.runner.guard import Guard
 from python_mcp_server.runner.limits import check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
+from python_mcp_server.runner.waiting import Reaped, await_end, reap
 
 TERM_GRACE_S: Final = 0.5
 """How long a child of a cancelled call may react to SIGTERM; guessed, a quarter of a body's grace."""
-_UNKNOWN_EXIT: Final = 255
-"""Of a child that was reaped by somebody else, or by ourselves in the instant of a cancel."""
-_POLL_MAX_S: Final = 86_400.0
-_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 Watch = Callable[[int], AbstractContextManager[object]]
 
@@ -71,13 +66,6 @@ class Ending:
     orphans_cpu_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Reaped:
-    exit_code: int
-    cpu_s: float = 0.0
-    max_rss_bytes: int = 0
-
-
 def run_child(
     command: Command,
     *,
@@ -112,8 +100,8 @@ def run_child(
         guard = _guard(process.pid, limits, before)
         with nullcontext() if watch is None else watch(process.pid):
             orphans = leftovers.Orphans()
-            ended = _await(process, deadline, guard, orphans)
-        reaped = ended if isinstance(ended, _Reaped) else _killed(process, job_id)
+            ended = await_end(process, deadline, guard, orphans)
+        reaped = ended if isinstance(ended, Reaped) else _killed(process, job_id)
         orphans_cpu_s = orphans.cpu_s + leftovers.end_leftovers(child, job_id, before)
     except BaseException:
         _end_tree(process, child, job_id, before)
@@ -125,9 +113,9 @@ def run_child(
 
 
 def _breach(
-    ended: _Reaped | Breach | None, cpu_s: float, stderr: Path, limits: Limits | None
+    ended: Reaped | Breach | None, cpu_s: float, stderr: Path, limits: Limits | None
 ) -> Breach | None:
-    if isinstance(ended, _Reaped):
+    if isinstance(ended, Reaped):
         return limits and met_by_kernel(ended.exit_code, cpu_s, stderr, limits)
     return ended
 
@@ -148,9 +136,9 @@ def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> Guard | N
     )
 
 
-def _killed(process: subprocess.Popen[bytes], job_id: str) -> _Reaped:
+def _killed(process: subprocess.Popen[bytes], job_id: str) -> Reaped:
     processes.kill_tree(process.pid, job_id=job_id)
-    return _reap(process, 0) or _Reaped(-signal.SIGTERM)
+    return reap(process) or Reaped(-signal.SIGTERM)
 
 
 def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subprocess.Popen[bytes]:
@@ -190,89 +178,16 @@ def _start_error(command: Command, error: OSError) -> Exception:
     return ToolchainError(f"{command.argv[0]} cannot be started: {error.strerror or error}")
 
 
-def _await(
-    process: subprocess.Popen[bytes],
-    deadline: float | None,
-    guard: Guard | None = None,
-    orphans: leftovers.Orphans | None = None,
-) -> _Reaped | Breach | None:
-    """Wait for the end; None where the deadline came first, the breach where a limit was met."""
-    if not hasattr(os, "pidfd_open"):
-        return _await_by_looking(process, deadline, guard)
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return _reap(process, 0)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        pause_s = leftovers.REAP_EVERY_S if orphans else _POLL_MAX_S
-        while not poll.poll(1000 * min(_left(deadline), guard.pause_s if guard else pause_s)):
-            if _left(deadline) <= 0:
-                return None
-            if orphans is not None:
-                orphans.reap()
-            if guard is not None and (breach := guard.look()) is not None:
-                _halt(process)
-                return breach
-    finally:
-        os.close(pidfd)
-    return _reap(process, 0)
-
-
-def _await_by_looking(
-    process: subprocess.Popen[bytes], deadline: float | None, guard: Guard | None
-) -> _Reaped | Breach | None:
-    pause_s = 0.001
-    look_at = time.monotonic()
-    while (reaped := _reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
-        if guard is not None and time.monotonic() >= look_at:
-            if (breach := guard.look()) is not None:
-                _halt(process)
-                return breach
-            look_at = time.monotonic() + guard.pause_s
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.02)
-    return reaped
-
-
-def _halt(process: subprocess.Popen[bytes]) -> None:
-    """Stop the child's group: finding the rest of the tree takes longer than filling the memory."""
-    stop: int | None = getattr(signal, "SIGSTOP", None)
-    if stop is not None:
-        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
-            os.killpg(process.pid, stop)  # not reaped yet, so the group is still this child's
-
-
-def _left(deadline: float | None) -> float:
-    return _POLL_MAX_S if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _reap(process: subprocess.Popen[bytes], options: int) -> _Reaped | None:
-    """Take the exit status and the kernel's accounting; None where the child still runs."""
-    if not hasattr(os, "wait4"):
-        code = process.poll() if options else process.wait()
-        return None if code is None else _Reaped(code)
-    try:
-        pid, status, usage = os.wait4(process.pid, options)
-    except ChildProcessError:
-        return _Reaped(_UNKNOWN_EXIT)
-    if pid == 0:
-        return None
-    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a pid of others
-    return _Reaped(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT)
-
-
 def _end_tree(
     process: subprocess.Popen[bytes], child: ProcessIdentity | int, job_id: str, before: frozenset[int]
 ) -> None:
     """End everything of a call that is given up: politely, then for good."""
     if process.returncode is None:
         _terminate(process)
-        reaped = _await(process, time.monotonic() + TERM_GRACE_S)
+        reaped = await_end(process, time.monotonic() + TERM_GRACE_S)
         processes.kill_tree(child, job_id=job_id, with_root=reaped is None)
         if reaped is None:
-            _reap(process, 0)
+            reap(process)
     leftovers.end_leftovers(child, job_id, before)
 
 

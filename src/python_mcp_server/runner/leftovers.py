@@ -23,7 +23,8 @@ REAP_EVERY_S: Final = 0.25
 
 
 class Orphans:
-    """Whoever this process inherits from now on, until they are all ended.
+    """Whoever this process inherits from now on, until they are all ended. Nobody else here may start and
+    wait for children meanwhile: those could not be told from what was inherited.
 
     Attributes:
         cpu_s: The CPU seconds of those that were reaped.
@@ -35,10 +36,14 @@ class Orphans:
         self._reap_at = time.monotonic() + REAP_EVERY_S
 
     def reap(self) -> None:
-        """Reap those that have ended, at most once in `REAP_EVERY_S`."""
+        """Reap those that have ended, at most once in `REAP_EVERY_S`.
+
+        Raises:
+            OSError: There are no descriptors or no memory to look for them with.
+        """
         if time.monotonic() >= self._reap_at:
-            self.cpu_s += _reap(own_children() - self._strangers)[0]
             self._reap_at = time.monotonic() + REAP_EVERY_S
+            self.cpu_s += _reap(own_children() - self._strangers)[0]
 
 
 def own_children() -> frozenset[int]:

@@ -1,0 +1,101 @@
+"""The wait for the end of a child, in a process that inherits orphans as a worker does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import environment, python
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nobody else inherits orphans")
+
+AS_A_WORKER = """
+import ctypes, json, os, resource, sys, threading
+from pathlib import Path
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+if sys.argv[2] == "without pidfd":
+    del os.pidfd_open
+from python_mcp_server import Limits, context
+from python_mcp_server.runner import child, leftovers
+context.mark_worker()
+folder = Path(sys.argv[1])
+leftovers.REAP_EVERY_S = 0.01
+def run(code, limits=None):
+    argv = (sys.executable, "-I", "-S", "-c", code, str(folder / "go"))
+    command = child.Command(argv, folder, dict(os.environ))
+    streams = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
+    ending = child.run_child(command, **streams, job_id="a-job", limits=limits)
+    print(json.dumps([ending.exit_code, streams["stdout"].read_text(), sorted(leftovers.own_children())]))
+"""
+WAIT = "import os, sys\nwhile not os.path.exists(sys.argv[1]): pass"
+SHORTAGE = """
+real, looks, met, held = leftovers.own_children, threading.Semaphore(0), threading.Semaphore(0), []
+def watched():
+    looks.release()
+    try:
+        return real()
+    except OSError:
+        met.release()
+        raise
+leftovers.own_children = watched
+def take_all():
+    for _ in range(6):
+        looks.acquire()  # more than there are before the wait
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    for _ in range(3):
+        met.acquire()
+    for descriptor in held:
+        os.close(descriptor)
+    (folder / "go").touch()
+threading.Thread(target=take_all, daemon=True).start()
+run(sys.argv[3], Limits(memory_limit_mb=500) if sys.argv[4] == "limits" else None)
+"""
+ORPHANS = """
+import os, sys
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+orphans = []
+for _ in range(20):
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        if os.fork() == 0:
+            os.write(writer, b"%d" % os.getpid())
+            while os.getppid() == child:
+                pass
+        os._exit(0)
+    os.waitpid(child, 0)
+    orphans.append(int(os.read(reader, 99)))
+while any(map(is_there, orphans)):
+    pass
+print("all gone")
+"""
+
+
+def as_a_worker(tmp_path: Path, code: str, *args: str) -> object:
+    command = ("-c", AS_A_WORKER + code, str(tmp_path), *args)
+    with python(*command, env=environment(), stdout=subprocess.PIPE) as process:
+        return json.loads(process.communicate(timeout=90)[0])
+
+
+@pytest.mark.parametrize("limits", ["limits", "none"])
+@pytest.mark.parametrize("wait", ["with pidfd", "without pidfd"])
+def test_a_script_outlives_a_shortage_of_descriptors_in_its_worker(tmp_path: Path, wait: str, limits: str):
+    assert as_a_worker(tmp_path, SHORTAGE, wait, WAIT, limits) == [0, "", []]
+
+
+@pytest.mark.parametrize("wait", ["with pidfd", "without pidfd"])
+def test_who_ends_as_an_orphan_gives_its_pid_back_while_the_script_runs(tmp_path: Path, wait: str):
+    assert as_a_worker(tmp_path, "run(sys.argv[3])", wait, ORPHANS) == [0, "all gone\n", []]
