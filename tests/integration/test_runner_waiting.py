@@ -31,7 +31,12 @@ def run(code, limits=None):
     ending = child.run_child(command, **streams, job_id="a-job", limits=limits)
     print(json.dumps([ending.exit_code, streams["stdout"].read_text(), sorted(leftovers.own_children())]))
 """
-WAIT = "import os, sys\nwhile not os.path.exists(sys.argv[1]): pass"
+WAIT = """
+import os, sys, time
+until = time.monotonic() + 120
+while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
+    time.sleep(0.01)
+"""
 SHORTAGE = """
 real, looks, met, held = leftovers.own_children, threading.Semaphore(0), threading.Semaphore(0), []
 def watched():
@@ -60,7 +65,7 @@ threading.Thread(target=take_all, daemon=True).start()
 run(sys.argv[3], Limits(memory_limit_mb=500) if sys.argv[4] == "limits" else None)
 """
 ORPHANS = """
-import os, sys
+import os, sys, time
 def is_there(pid):
     try:
         os.kill(pid, 0)
@@ -74,13 +79,14 @@ for _ in range(20):
         if os.fork() == 0:
             os.write(writer, b"%d" % os.getpid())
             while os.getppid() == child:
-                pass
+                time.sleep(0.001)
         os._exit(0)
     os.waitpid(child, 0)
     orphans.append(int(os.read(reader, 99)))
-while any(map(is_there, orphans)):
-    pass
-print("all gone")
+until = time.monotonic() + 60
+while any(map(is_there, orphans)) and time.monotonic() < until:
+    time.sleep(0.01)
+print("some are left" if any(map(is_there, orphans)) else "all gone")
 """
 
 

@@ -29,7 +29,6 @@ _AGAIN_S: Final = 0.02
 _TRIES: Final = 3
 """To take a lock whose holder was ended: somebody else of the same tree may have waited for it too."""
 
-_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
 _CONTINUE: Final[int | None] = getattr(signal, "SIGCONT", None)
 
@@ -102,7 +101,7 @@ def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
             if holder == job.worker:  # while it is there to hold its orphans
                 processes.kill_tree(job.worker, job_id=job_id, with_root=False)
             if holder is not None:
-                processes.send_signal(holder, _KILL)
+                processes.send_signal(holder, processes.KILL)
             try:
                 return store.update(job_id, _doomed)
             except StoreLocked as again:

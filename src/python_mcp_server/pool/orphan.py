@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +45,6 @@ PATIENCE_S: Final = 3600.0
 """How long an end that cannot be written is tried again; guessed: somebody has looked after a full disk
 by then, and a process that waits for longer is in the way."""
 
-_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 _CANCEL_AGAIN_S: Final = 0.02
 _TRACKERS_S: Final = 1.0
 """What trackers get to clean up; guessed: they need some ms, and do not end while a stranger holds
@@ -268,7 +266,7 @@ def end_rest(job_id: str | None, *, body_runs: bool) -> None:
     for process in left:
         if process.pid not in trackers:
             with suppress(OSError):
-                processes.send_signal(process, _KILL)
+                processes.send_signal(process, processes.KILL)
     if not body_runs and trackers:
         leave_trackers()
         _await_gone(trackers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
+    KILL,
     LANE_VARIABLE,
     LINUX,
     boot_id,
@@ -29,6 +30,7 @@ from python_mcp_server.processes.scan import Search, tree
 
 __all__ = [
     "JOB_VARIABLE",
+    "KILL",
     "LANE_VARIABLE",
     "LINUX",
     "Search",

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 
 from python_mcp_server.model import ProcessIdentity
 
+KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""What no process can refuse; on Windows SIGTERM is that."""
+
 SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Of descriptors or memory: they say nothing about a process, and may be over in a moment."""
 

@@ -20,6 +20,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
+    KILL,
     SHORTAGES,
     identify,
     identity_of,
@@ -40,7 +41,6 @@ _GLANCES: Final = 50
 _STOPPING_LOOKS: Final = 300
 """Whoever still has new members after so many looks is killed on sight; guessed, about 0.1 s."""
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
-_KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 def kill_tree(
@@ -106,12 +106,12 @@ class _Hunt:
             try:
                 self._stop_all()
             finally:  # whatever fails: nobody may stay stopped
-                self._send(_KILL, reversed(self._caught))
+                self._send(KILL, reversed(self._caught))
             self._kill_on_sight()
-            self._send(_KILL, self._doomed)
+            self._send(KILL, self._doomed)
             self._kill_on_sight()  # what it began in the last instant
         finally:
-            self._send(_KILL, self._doomed)
+            self._send(KILL, self._doomed)
         return self._await_gone([*self._caught, *self._doomed])
 
     def _stop_all(self) -> None:
@@ -133,8 +133,8 @@ class _Hunt:
         while True:
             if fresh := self._look():
                 self._send(_STOP, self._doomed)
-                self._signal_groups(_KILL)
-                self._send(_KILL, reversed(fresh))  # the youngest may be gone in a moment
+                self._signal_groups(KILL)
+                self._send(KILL, reversed(fresh))  # the youngest may be gone in a moment
             if time.monotonic() > self._deadline or (not fresh and self._over and not self._members):
                 return
             if not fresh and self._members:
@@ -167,13 +167,13 @@ class _Hunt:
         a moment ago, so its number is not given to anybody else."""
         for group in self._groups if number is not None else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number or _KILL)
+                os.killpg(group, number or KILL)
 
     def _send(self, number: int | None, identities: Iterable[ProcessIdentity]) -> None:
         trouble: OSError | None = None
         for identity in identities if number is not None else ():
             try:
-                insist(self._deadline, send_signal, identity, number or _KILL)
+                insist(self._deadline, send_signal, identity, number or KILL)
             except PermissionError:
                 continue  # not ours: it is named among the survivors
             except OSError as error:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.runner import leftovers
 from python_mcp_server.runner.guard import Guard
 
+_log: Final = logging.getLogger(__name__)
 _UNKNOWN_EXIT: Final = 255
 """Of a child that was reaped by somebody else, or by ourselves in the instant of a cancel."""
 _POLL_MAX_S: Final = 86_400.0
@@ -99,6 +101,7 @@ def _attend(guard: Guard | None, orphans: leftovers.Orphans | None) -> Breach | 
     except OSError as error:
         if error.errno not in SHORTAGES:
             raise
+        _log.debug("a child could not be looked at now: %s", error)
         return None  # that is no fault of the child, and may be over the next time
 
 
