@@ -1,12 +1,16 @@
 # shellcheck shell=bash
-# Sourced by run, test, check, bench, chaos and conformance: sets up .venv in this checkout, on a machine
-# that has only git and Python. Speaks on stderr only, for stdout may carry a protocol. Sets $root and $venv.
+# Sourced by run, test, check, bench, chaos and conformance: sets up an environment in this checkout, on a
+# machine that has only git and Python. Speaks on stderr only, because stdout may carry a protocol. Sets
+# $root and $venv. What is installed stands, version by version, in scripts/pins (made by scripts/pin).
 
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 venv=$root/.venv
 
-# Usage: set_up runtime|bench|dev
+# Usage: set_up run|test|check|bench
+# The benchmarks have an environment of their own: what their peers pin must not decide what the product is
+# tested with.
 set_up() {
+  [[ $1 != bench ]] || venv=$root/.venv-bench
   installed "$1" && return
   (
     # Two starts at once: the second waits here, and then finds everything done. The kernel frees
@@ -18,19 +22,26 @@ set_up() {
   ) </dev/null >&2
 }
 
-# The stamp says what was installed, from which pyproject.toml, and where: scripts in a venv name
-# its path, so a checkout that was moved needs a new one.
+# The stamp says what was installed, from which files, and where: scripts in a venv name its path, so a
+# checkout that was moved needs a new one.
 stamp() {
-  echo "$1 $root $(cksum <"$root/pyproject.toml")"
+  echo "$1 $root $(cat "$root/pyproject.toml" "$root/scripts/pins/$1.txt" | cksum)"
 }
 
-# What contributors need includes what the benchmarks need, and that includes what users need.
+# What the checks need includes what the tests need, and that includes what users need.
 installed() {
-  local found
+  local found larger
   [[ -x $venv/bin/python && -r $venv/stamp ]] || return 1
   found=$(<"$venv/stamp")
-  [[ $found == "$(stamp "$1")" || $found == "$(stamp dev)" ]] ||
-    [[ $1 == runtime && $found == "$(stamp bench)" ]]
+  case $1 in
+  run) larger='run test check' ;;
+  test) larger='test check' ;;
+  *) larger=$1 ;;
+  esac
+  for larger in $larger; do
+    [[ $found != "$(stamp "$larger")" ]] || return 0
+  done
+  return 1
 }
 
 find_python() {
@@ -47,10 +58,9 @@ find_python() {
   return 1
 }
 
-# Usage: install runtime|bench|dev PYTHON
+# Usage: install run|test|check|bench PYTHON
+# Every version is given, so pip resolves nothing: no later release can change what is installed, or stop it.
 install() {
-  local extra=''
-  [[ $1 == runtime ]] || extra="[$1]"
   echo "Setting up $venv (the first start takes a minute) ..."
   # Half of a set-up cannot be trusted; a venv that somebody else made here is used as it is.
   if [[ -e $venv/unfinished || ! -x $venv/bin/python || (-e $venv/stamp && $(<"$venv/stamp") != *" $root "*) ]]; then
@@ -61,7 +71,9 @@ install() {
   rm -f "$venv/stamp"
   [[ -x $venv/bin/python ]] || "$2" -m venv "$venv"
   "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip --upgrade # uv's have none
-  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root$extra"; then
+  local pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps)
+  if ! "${pip[@]}" --requirement "$root/scripts/pins/$1.txt" ||
+    ! "${pip[@]}" --no-build-isolation --editable "$root"; then
     echo "The dependencies could not be installed; pip says why above. Run this again to go on."
     return 1
   fi
