@@ -89,7 +89,7 @@ def test_a_job_that_outlives_its_server_keeps_its_place(home: Path, tmp_path: Pa
 def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: Path):
     gate = tmp_path / "gate"
     with server(1, *[("hold", tmp_path / "starts", gate)] * 2) as stopped:
-        job_in(home, stopped.ids[0], RUNNING)
+        eventually(lambda: lines(tmp_path / "starts"))  # the record says "running" before the body begins
         with server(1, ("hold_for_a_moment", tmp_path / "held")) as other:
             stopped.stop(home)
             end_worker(job_in(home, stopped.ids[0], RUNNING))
