@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    if options.against:
+        return _compare(options, [row.name for row in rows])
     figures: list[Figure] = []
     failed: list[str] = []
     with _own_home():
@@ -46,6 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _compare(options: argparse.Namespace, rows: Sequence[str]) -> int:
+    from benchmarks.against import NoSuchCommit, compare
+
+    try:
+        return compare(
+            options.against, rows, turns=options.turns, repeats=options.repeats, quick=options.quick
+        )
+    except NoSuchCommit as error:
+        print(f"scripts/bench: {error}", file=sys.stderr)
+        return 2
+
+
 def _parser() -> argparse.ArgumentParser:
     about = "\n".join(f"  {row.name:9} {row.about}" for row in ROWS)
     parser = argparse.ArgumentParser(
@@ -60,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=_count, help="how often each is measured")
     parser.add_argument("--quick", action="store_true", help="a few repeats only: does it run at all?")
+    parser.add_argument(
+        "--against",
+        metavar="REF",
+        help="measure this checkout beside another commit, in turns, and fail where it is 1.1x slower",
+    )
+    parser.add_argument("--turns", type=_count, default=6, help="how many turns with --against (default 6)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 

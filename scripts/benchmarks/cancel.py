@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import pebble
+import pebble  # pyright: ignore[reportMissingImports]  (only the environment of the benchmarks has it)
 import psutil
 
 from benchmarks.bodies import burn, call_nothing, with_manager

@@ -107,8 +107,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def table(figures: Sequence[Figure]) -> str:
     """Return the figures as text, a line each."""
-    lines = [_HEADINGS, *(figure.cells() for figure in figures)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    return aligned([_HEADINGS, *(figure.cells() for figure in figures)])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as text, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import anyio.to_process
 import loky
-import pebble
+import pebble  # pyright: ignore[reportMissingImports]  (only the environment of the benchmarks has it)
 
 from benchmarks.bodies import call_nothing, nothing, with_manager
 from benchmarks.figures import Figure, figure_of

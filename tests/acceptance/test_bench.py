@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from benchmarks.against import Pair
 from tests.helpers import ROOT, environment, run_python
 
 
@@ -38,3 +39,28 @@ def test_a_row_that_does_not_exist_is_refused_by_name(tmp_path: Path):
     done = bench(tmp_path, "nope")
     assert done.returncode == 2
     assert "'nope' is no row; there are noop, " in done.stderr
+
+
+def test_a_checkout_beside_itself_is_measured_in_turns_and_is_not_slower(tmp_path: Path):
+    done = bench(tmp_path, "--against", "HEAD", "--quick", "--turns", "2", "progress")
+    headings, *lines = done.stdout.splitlines()
+    assert headings.split() == ["row", "what", "here", "HEAD", "ratio", "interval"]
+    assert [line.split()[0] for line in lines] == ["progress"] * 3
+    slower = any(line.endswith("slower") for line in lines)  # on a machine this noisy it may be
+    assert (done.returncode, "slower:" in done.stderr) == (int(slower), slower)
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_a_commit_that_does_not_exist_is_named(tmp_path: Path):
+    done = bench(tmp_path, "--against", "no-such-commit", "--quick", "progress")
+    assert done.returncode == 2
+    assert "no-such-commit" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_only_what_is_surely_slower_than_allowed_fails():
+    assert Pair("ms", [2.0] * 6, [1.0] * 6).verdict == "slower"
+    assert Pair("ms", [1.05] * 6, [1.0] * 6).verdict == ""
+    assert Pair("ms", [1.0, 3.0, 1.0, 3.0, 1.0, 3.0], [1.0] * 6).verdict == ""
+    assert Pair("ms", [1.0] * 6, [2.0] * 6).verdict == "faster"
+    assert Pair("ms", [9.0], [1.0]).verdict == ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from fastmcp import FastMCP
-from fastmcp_tasks import TasksExtension
+from fastmcp_tasks import TasksExtension  # pyright: ignore[reportMissingImports]  (as pebble)
 
 from benchmarks import bodies
 
