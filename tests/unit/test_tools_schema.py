@@ -91,6 +91,6 @@ def test_a_tool_has_the_promised_parameters_and_result(
 
 @pytest.mark.parametrize("body", [body for body, _, _ in SURFACE])
 def test_every_parameter_is_explained_to_the_model(body: Callable[..., Any]) -> None:
-    text = inspect.getdoc(body) or ""
+    kinds = get_type_hints(body, include_extras=True)
     for name in inspect.signature(body).parameters:
-        assert f"\n    {name}: " in text
+        assert [type(text) for text in kinds[name].__metadata__] == [str], name

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
-
 from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.questions import question_of
 from python_mcp_server.server.answers import AnsweredJob
+from python_mcp_server.server.job_tools import JobId
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.registry import make_tool
 from python_mcp_server.server.text import whole
@@ -20,7 +19,11 @@ if TYPE_CHECKING:
 
 Response = Annotated[
     dict[str, Any] | list[str] | str | float | bool | None,
-    Field(json_schema_extra={"title": "Response"}),
+    "An object with the fields of the question's schema, or the bare value where it has one field.",
+]
+Action = Annotated[
+    Literal["accept", "decline", "cancel"],
+    '"decline": the user says no; "cancel": they make no choice; both without a response.',
 ]
 
 
@@ -37,24 +40,16 @@ class AnswerTool:
 
     async def answer_job(
         self,
-        job_id: str,
-        key: str,
+        job_id: JobId,
+        key: Annotated[str, "The key of the question."],
         response: Response = None,
-        action: Literal["accept", "decline", "cancel"] = "accept",
+        action: Action = "accept",
     ) -> AnsweredJob:
         """Answer a question that a job asks: one whose status is input_required.
 
-        The job lists its questions, each with a key, a message and a schema. They are for the user: pass
-        them on and answer with what the user said, unless you know the answer for sure. The first answer
-        counts; then the job goes on, and py_wait_job waits for its result or its next question.
-
-        Args:
-            job_id: The job's id.
-            key: The key of the question.
-            response: The answer: an object with the fields of the question's schema, or the bare value where
-                it has one field.
-            action: "decline" where the user says no, "cancel" where they make no choice; both without a
-                response.
+        The job lists its questions (py_job_status), each with a key, a message and a schema. They are for
+        the user: pass them on and answer with what the user said, unless you know the answer for sure. The
+        first answer counts; then the job goes on, and py_wait_job waits for its result or next question.
         """
         job = await find_job(self._manager, job_id)
         answer = answer_of(question_of(job, key), response, action)

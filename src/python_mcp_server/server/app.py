@@ -44,7 +44,7 @@ that needs packages, py_map_script for one script over many arguments, py_run_te
 py_benchmark_script to measure time and memory, and py_save_script with py_run_saved_script for code to \
 be used again."""
 
-_RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True}
+_RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True, "large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
 _SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]] = (

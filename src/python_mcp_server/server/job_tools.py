@@ -30,7 +30,7 @@ from python_mcp_server.server.answers import (
 )
 from python_mcp_server.server.inside import ProgressFeed
 from python_mcp_server.server.principals import current_principal, find_job
-from python_mcp_server.server.registry import make_tool
+from python_mcp_server.server.registry import DeclaredTool, make_tool
 from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
@@ -41,8 +41,13 @@ _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
 _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
+JobId = Annotated[str, "As the call that started it answered."]
 StateName = Annotated[str | None, Field(json_schema_extra={"enum": [*_STATES, None]})]
-StreamName = Annotated[str, Field(json_schema_extra={"enum": list(STREAMS)})]
+StreamName = Annotated[
+    str,
+    'Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, of py_map_script.',
+    Field(json_schema_extra={"enum": list(STREAMS)}),
+]
 
 
 class JobTools:
@@ -55,26 +60,26 @@ class JobTools:
     def tools(self) -> list[Tool]:
         """Return them, ready to register."""
         read = {"read_only_hint": True, "open_world_hint": False}
+        page = read | {"large": True}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
         return [
-            make_tool(self.job_status, "py_job_status", "Job status", **read),
-            make_tool(self.wait_job, "py_wait_job", "Wait for a job", **read),
-            make_tool(self.job_output, "py_job_output", "Read a job's output", **read),
+            make_tool(self.job_status, "py_job_status", "Job status", **page),
+            make_tool(self.wait_job, "py_wait_job", "Wait for a job", **page),
+            make_tool(self.job_output, "py_job_output", "Read a job's output", DeclaredTool, **page),
             make_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
             make_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
             make_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
         ]
 
-    async def job_status(self, job_id: str, incremental: bool = False) -> JobStatus:
-        """Look once at a job: its state, progress, memory and CPU, and its result or error once it has ended.
+    async def job_status(
+        self,
+        job_id: JobId,
+        incremental: Annotated[bool, "Also what it printed since you last asked."] = False,
+    ) -> JobStatus:
+        """Look once at a job: its state, progress, memory and CPU; its result once it has completed; why it
+        failed (`error`, `error_kind`); what it asks (`questions`).
 
-        Use it for a quick look. To get the result of a job that still runs, py_wait_job is better than
-        asking again and again.
-
-        Args:
-            job_id: The job's id, as the call that started it answered.
-            incremental: Also return what the job printed since you last asked, as new_stdout and
-                new_stderr.
+        For the result of a job that still runs, py_wait_job is better than asking again and again.
         """
         answer: JobStatus = {"job": _view(await find_job(self._manager, job_id))}
         if incremental:
@@ -88,20 +93,17 @@ class JobTools:
         return readable(page.text.encode())
 
     async def wait_job(
-        self, job_id: str, timeout_seconds: float = 20.0, ctx: Context[Any, Any] | None = None
+        self,
+        job_id: JobId,
+        timeout_seconds: Annotated[float, "The longest wait; below your client's own time-out."] = 20.0,
+        ctx: Context[Any, Any] | None = None,
     ) -> WaitedJob:
-        """Wait until a background job ends, asks something, or until the time is over, and return the job.
+        """Wait until a background job ends, asks something, or the time is over, and return the job.
 
-        This is the way to get the result of a call that answered with a job_id. When timed_out is true the
-        job is still going on: call again, or do something else meanwhile. The job goes on in any case, also
-        when this call is cancelled. A job whose status is input_required lists its questions:
-        py_answer_job answers them.
-
-        Args:
-            job_id: The job's id.
-            timeout_seconds: The longest wait, 0 or more. Keep it below the time after which your client
-                gives up a tool call.
-            ctx: Where the progress goes.
+        This is the way to the result of a call that answered with a job_id: it is in `job.result`, its
+        pictures come as images. When `timed_out` is true the job is still going on: call again, or do
+        something else meanwhile. The job goes on in any case, also when this call is cancelled. A job whose
+        status is input_required lists its questions: py_answer_job answers them.
         """
         deadline = time.monotonic() + _waiting_time(timeout_seconds)
         job = await find_job(self._manager, job_id)
@@ -116,35 +118,23 @@ class JobTools:
 
     async def job_output(  # noqa: PLR0917 - the parameters of a tool
         self,
-        job_id: str,
+        job_id: JobId,
         stream: StreamName = "stdout",
-        offset: int = 0,
-        limit: int = 65536,
-        line: int | None = None,
-        pattern: str | None = None,
-        raw: bool = False,
-        wait_seconds: float = 0.0,
+        offset: Annotated[int, "The byte to start at; below 0: from the end."] = 0,
+        limit: Annotated[int, "The most bytes to return, up to 1048576."] = 65536,
+        line: Annotated[int | None, "The line to start at instead, from 1; below 0: from the end."] = None,
+        pattern: Annotated[str | None, 'Python regular expression, such as "(?i)error".'] = None,
+        raw: Annotated[bool, "Also colours, and earlier states of progress bars."] = False,
+        wait_seconds: Annotated[float, "How long to wait for something new, if there is nothing yet."] = 0.0,
     ) -> JobOutput:
         """Read what a job printed, while it runs and afterwards: page by page, from a line on, or only the
         lines that match a pattern.
 
         Results show only the head and the tail of long output; the whole text is here, in whole lines. Start
-        at offset 0 and go on with next_offset; eof says that the job has ended and nothing more will come.
-        offset=-2000 or line=-20 shows the end, line=31415 that very line, pattern="error|warning" only the
-        matching lines, each after its number. While the job runs, `unfinished` is the last line as far as it
-        is written; it comes again, in `text`, when it is whole.
-
-        Args:
-            job_id: The job's id.
-            stream: "stdout" or "stderr"; of a py_run_tests job also "failures", the failures so far; of a
-                py_map_script job "items", the results so far, a line of JSON each.
-            offset: The byte to start at; below 0 it counts from the end.
-            limit: The most bytes to return, 1 to 1048576.
-            line: The line to start at instead, the first is 1; below 0 it counts from the end.
-            pattern: A Python regular expression, such as "(?i)error"; searched for in each line, from offset
-                or line on.
-            raw: Also colours, and the earlier states of lines that were overwritten, such as progress bars.
-            wait_seconds: How long to wait for something new where there is nothing yet.
+        at offset 0 and go on with `next_offset`; `eof` says that the job has ended and nothing more will
+        come. offset=-2000 or line=-20 shows the end, line=31415 that very line, pattern="error|warning" only
+        the matching lines from there on, each after its number. While the job runs, `unfinished` is the last
+        line as far as it is written.
         """
         wanted = Wanted(stream, offset, limit, line, pattern, raw)
         wanted.check()
@@ -157,41 +147,35 @@ class JobTools:
         told = {key: value for key, value in asdict(page).items() if value is not None}
         return cast("JobOutput", told)
 
-    async def list_jobs(self, status_filter: StateName = None, limit: int = 50) -> JobList:
+    async def list_jobs(
+        self, status_filter: StateName = None, limit: Annotated[int, "The most jobs to return."] = 50
+    ) -> JobList:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
-        Use it to find a job whose id you lost, or to see what is running.
-
-        Args:
-            status_filter: Only jobs in this state.
-            limit: The most jobs to return; more says whether there are others.
+        Use it to find a job whose id you lost, or to see what is running. `more` says whether there are
+        others.
         """
         found = await self._manager.list(state_named(status_filter), limit, current_principal())
         return cast("JobList", whole(listing(*found)))
 
-    async def cancel_job(self, job_id: str) -> CancelledJob:
-        """Cancel a background job. It returns when the job's last process is gone.
+    async def cancel_job(self, job_id: JobId) -> CancelledJob:
+        """Stop a background job: cancel it with all its processes, and return when the last one is gone.
 
         A job that has ended already is not changed: the status says how it ended.
-
-        Args:
-            job_id: The job's id.
         """
         before = await find_job(self._manager, job_id)
         job = before if before.status.terminal else await self._manager.cancel(job_id)
         return cast("CancelledJob", cancellation(job, ended_before=before.status.terminal))
 
     async def prune_jobs(
-        self, keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24.0
+        self,
+        keep_completed: bool = True,
+        keep_failed: bool = True,
+        max_age_hours: Annotated[float, "Only jobs that ended longer ago than this."] = 24.0,
     ) -> PrunedJobs:
         """Remove old jobs that have ended, with their output. Running and waiting jobs are never removed.
 
-        Cancelled jobs older than the age always go.
-
-        Args:
-            keep_completed: Keep the jobs that completed.
-            keep_failed: Keep the jobs that failed.
-            max_age_hours: Only jobs that ended longer ago than this.
+        Cancelled jobs older than the age always go; completed and failed ones where they are not kept.
         """
         pruned = await self._manager.prune(
             keep_completed=keep_completed,

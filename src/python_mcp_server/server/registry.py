@@ -1,7 +1,8 @@
 """How a function becomes a tool of our server: what a model reads of it, and how it is told off.
 
-The docstring is the product: its text becomes the tool's description, its `Args` the descriptions of
-the parameters. A refused call gets one line.
+The docstring is the product: its text becomes the tool's description, and the text in the `Annotated` type
+of a parameter describes that. A client pays for the list in its model's context, so nothing stands in it
+that the model does not need. A refused call gets one line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -24,16 +26,27 @@ from python_mcp_server.server.pictures import with_pictures
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
 
-_SECTION: Final = re.compile(r"^(Args|Returns|Raises|Yields|Examples?|Notes?):[ \t]*$", re.MULTILINE)
-_ENTRY: Final = re.compile(r"^ {4}\*{0,2}(\w+)(?: \([^)]*\))?:", re.MULTILINE)
+_SECTION: Final = re.compile(r"^(?:Args|Returns|Raises|Yields|Examples?|Notes?):[ \t]*$", re.MULTILINE)
 _SHOWN_CHARS: Final = 80
+_LARGE: Final = {"anthropic/maxResultSizeChars": 500_000}
+"""The most that Claude Code grants; without it, a result above 25,000 tokens becomes the name of a file."""
 _NUMBERS: Final = frozenset({"integer", "number"})
 _TAKE_TRUE: Final = frozenset({"boolean", None})
 _TRUTH: Final = "{} is {}; true and false are no numbers"
 
 
 class SentenceTool(Tool):
-    """A tool whose refusals are one line each, without the SDK's words around them."""
+    """A tool whose refusals are one line each, without the SDK's words around them.
+
+    Its results have structured content, but no client is told a schema of it. One for all that a script or
+    a job may come to is the longest part of a tool list and tells a model nothing; and it would oblige the
+    tool to structured content, beside which some clients drop images.
+    """
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any] | None:
+        """What clients are told of its results."""
+        return None
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -67,42 +80,75 @@ class SentenceTool(Tool):
         return None if wrong is None else InvalidInput(_TRUTH.format(wrong, arguments[wrong]))
 
 
+class DeclaredTool(SentenceTool):
+    """A tool whose output schema clients are told: programs call it again and again, by its last answer."""
+
+    output_schema = Tool.output_schema
+
+
 def make_tool(
-    fn: Callable[..., Any], name: str, title: str, kind: type[SentenceTool] = SentenceTool, /, **hints: bool
+    fn: Callable[..., Any],
+    name: str,
+    title: str,
+    kind: type[SentenceTool] = SentenceTool,
+    /,
+    *,
+    large: bool = False,
+    **hints: bool,
 ) -> Tool:
     """Return `fn` as a tool.
 
     Args:
-        fn: An async function with a Google-style docstring.
+        fn: An async function; its docstring, and texts in the types of its parameters, are for the model.
         name: The tool's name.
         title: What people see.
         kind: The class of the tool.
+        large: Whether results may be long, because the caller says how long.
         **hints: Fields of `ToolAnnotations`.
     """
-    text, parameters = read_docstring(fn.__doc__ or "")
     facts = {"title": title, "read_only_hint": False} | hints
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
-    made = kind.from_function(fn, name=name, title=title, description=text, annotations=annotations)
+    text = description_of(fn.__doc__ or "")
+    made = kind.from_function(
+        fn, name=name, description=text, annotations=annotations, meta=_LARGE if large else None
+    )
+    compact(made.parameters)
     made.parameters["additionalProperties"] = False
+    fields = made.fn_metadata.arg_model.model_fields
     properties: dict[str, dict[str, Any]] = made.parameters.get("properties", {})
     for key, schema in properties.items():
-        if key in parameters:
-            schema["description"] = parameters[key]
+        if texts := [each for each in fields[key].metadata if isinstance(each, str)]:
+            schema["description"] = texts[0]
+    if made.output_schema is not None:
+        compact(made.output_schema)
+        made.output_schema.pop("description", None)
     return made
 
 
-def read_docstring(docstring: str) -> tuple[str, dict[str, str]]:
-    """Split a Google-style docstring into what it says and what it says of each parameter.
+def description_of(docstring: str) -> str:
+    """Return a docstring's text without its sections, each paragraph on one line."""
+    return _unwrap(_SECTION.split(inspect.cleandoc(docstring))[0])
 
-    Returns:
-        The text without its sections, with paragraphs on one line each, and a mapping of parameter
-        name to description.
+
+def compact(schema: dict[str, Any]) -> None:
+    """Take out of a JSON schema what tells a model nothing.
+
+    Titles repeat names, and null as a default says no more than that the parameter may be left out.
     """
-    head, *sections = _SECTION.split(inspect.cleandoc(docstring))
-    bodies = dict(zip(sections[::2], sections[1::2], strict=True))
-    entries = _ENTRY.split(bodies.get("Args", ""))[1:]
-    described = {name: " ".join(text.split()) for name, text in zip(entries[::2], entries[1::2], strict=True)}
-    return _unwrap(head), described
+    schema.pop("title", None)
+    if schema.get("default", ...) is None:
+        del schema["default"]
+        if "enum" in schema:
+            schema["enum"] = [each for each in schema["enum"] if each is not None]
+        kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            del schema["anyOf"]
+            schema |= {**kinds[0], **schema}
+        elif kinds:
+            schema["anyOf"] = kinds
+    for parts in (schema.get("properties", {}), schema.get("$defs", {})):
+        for part in parts.values():
+            compact(part)
 
 
 def _no_number(schema: dict[str, Any], value: object) -> bool:

@@ -45,11 +45,11 @@ __all__ = ["Face", "JobHandle", "face"]
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
     "async_mode": (
-        Annotated[bool, Field(description="True: start a background job and answer with its id at once.")],
+        Annotated[bool, Field(description="Answer at once with the id of a background job.")],
         False,
     ),
     "job_label": (
-        Annotated[str | None, Field(description="A name for the job, to recognise it by in lists.")],
+        Annotated[str | None, Field(description="The job's name in lists.")],
         None,
     ),
 }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import positive
+from python_mcp_server.tools import parameters as p
 from python_mcp_server.tools.benchmark_measure import Benchmark, Rival
 from python_mcp_server.tools.benchmark_report import report
 from python_mcp_server.tools.benchmark_results import BenchmarkResult
@@ -12,64 +15,37 @@ from python_mcp_server.tools.scripts import run_with_packages
 
 
 def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
-    script_content: str | None = None,
-    script_path: str | None = None,
-    python_version: str | None = None,
-    dependencies: list[str] | None = None,
-    args: list[str] | None = None,
-    timeout_seconds: float = 300,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    sample_interval: float = 0.05,
-    warmup: int | None = None,
-    min_runs: int = 10,
-    max_runs: int = 100,
-    max_seconds: float = 10,
-    compare_with: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
-    output_chars: int | None = None,
+    script_content: p.LoneContent = None,
+    script_path: p.LonePath = None,
+    python_version: p.PythonVersion = None,
+    dependencies: p.Dependencies = None,
+    args: p.Args = None,
+    timeout_seconds: p.TimeoutSeconds = 300,
+    env_vars: p.EnvVars = None,
+    env_file: p.LoneEnvFile = None,
+    sample_interval: Annotated[float, "Seconds between two looks at its memory."] = 0.05,
+    warmup: Annotated[int | None, "Runs before those that count. Default: one."] = None,
+    min_runs: Annotated[int, "Runs before it may stop."] = 10,
+    max_runs: Annotated[int, "At most so many; 1: a single one, without warm-up."] = 100,
+    max_seconds: Annotated[float, "After this long no other run begins."] = 10,
+    compare_with: Annotated[
+        str | None,
+        "Another script to measure in turns with it: a file's path, or Python code. It gets the same "
+        "arguments, variables and `dependencies`.",
+    ] = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
+    output_chars: p.OutputChars = None,
 ) -> BenchmarkResult:
-    """Run a Python script again and again, and measure its wall time, CPU time and peak memory.
+    """Measure a Python script: run it again and again for its wall time, CPU time and peak memory.
 
-    Use this to see what a script costs, or with `compare_with` which of two is faster, how much and
-    how certain that is: read `summary`. It runs until the median is known within 1 %, or `max_runs`
-    or `max_seconds` is reached. Times are the kernel's, of the script's own processes without
-    installing; figures are medians of all runs, output is that of the first. So the script must bear
-    being run often: for one whose effects must not be repeated, set max_runs=1. A run that fails
-    ends it. For code that only has to run, use py_run_script_in_dir or
-    py_run_script_with_dependencies. Give exactly one of `script_content` and `script_path`.
-
-    Args:
-        script_content: Python code. It runs in an empty directory of its own; where it leaves files
-            there, the result's `working_directory` says where they are.
-        script_path: A script file, absolute. It runs in its own directory.
-        python_version: Such as "3.12". Unset: what the script's header asks for, else the server's
-            own version.
-        dependencies: Packages, each such as "numpy" or "pandas>=2"; they are added to those of the
-            script's PEP 723 header.
-        args: Command line arguments of the script.
-        timeout_seconds: After this long the script and everything it started are killed; what was
-            measured so far is returned. Covers installing and all runs. 0 means no limit.
-        env_vars: Environment variables of the script, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to the script.
-        sample_interval: Seconds between two looks at its memory.
-        warmup: Runs before those that count. Unset: one, which counts where it takes long.
-        min_runs: So many runs before it is looked whether they are enough.
-        max_runs: No more than these; 1 for a single run without a warm-up.
-        max_seconds: After this time no other run begins. A run is never cut off by it.
-        compare_with: Another script: the path of a file, or Python code. Both run in turns, with the
-            same arguments, variables and `dependencies`.
-        memory_limit_mb: Memory of one run with all it starts, in MB. Beyond it they are killed, and
-            the call fails with the peak and the last of the output. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of one run.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
-            that many threads.
-        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
-            the server's setting, 20000. All of it can be read with py_job_output.
+    Use this to see what a script costs, or with `compare_with` which of two is faster, how much and how
+    certain that is: read `summary`. It runs until the median is known within 1 %, or `max_runs` or
+    `max_seconds` is reached; set max_runs=1 where its effects must not be repeated. Figures are medians of
+    all runs, output is that of the first. A run that fails ends it. Limits hold for each run,
+    `timeout_seconds` for all. Give `script_content` or `script_path`. A plot comes as an image.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
@@ -21,6 +21,7 @@ from python_mcp_server.runner.metadata import Header, merge, parse_header
 from python_mcp_server.runner.session import deadline_after
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
+from python_mcp_server.tools import parameters as p
 from python_mcp_server.tools.mapping_book import Book, at_rest, failed, folder_of, plan_in
 from python_mcp_server.tools.mapping_results import ItemResult, MapResult
 from python_mcp_server.tools.mapping_wish import Wish
@@ -34,64 +35,50 @@ _LISTED: Final = 100
 
 
 def map_script(  # noqa: PLR0917 - the parameters of a tool
-    directory: str | None = None,
-    script_path: str | None = None,
-    script_content: str | None = None,
-    args_list: list[list[str]] | None = None,
-    args_file: str | None = None,
-    max_parallel: int | None = None,
-    stop_on_failure: bool = False,
-    python_version: str | None = None,
-    dependencies: list[str] | None = None,
-    resume: str | None = None,
-    retry_failed: bool = False,
-    timeout_seconds: float = 300,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
-    output_chars: int | None = None,
+    directory: Annotated[
+        str | None,
+        "Working directory of all items, whose environment is used. Needed unless `resume` is given.",
+    ] = None,
+    script_path: p.ScriptPath = None,
+    script_content: p.ScriptContent = None,
+    args_list: Annotated[
+        list[list[str]] | None, 'The command line arguments of each item: [["a.csv"], ["b.csv", "--fast"]].'
+    ] = None,
+    args_file: Annotated[
+        str | None,
+        "A file to read them from instead: a line an item, a JSON list of texts or the one argument.",
+    ] = None,
+    max_parallel: Annotated[int | None, "How many run at once. Default: one per core."] = None,
+    stop_on_failure: Annotated[bool, "Start no other item once one has failed."] = False,
+    python_version: p.PythonVersion = None,
+    dependencies: Annotated[
+        list[str] | None, "Packages beside those of a PEP 723 header; the environment is then one of its own."
+    ] = None,
+    resume: Annotated[
+        str | None,
+        "The job_id of an earlier batch that has ended: its results are taken over, the other items run. "
+        "What is not given here is as it was there, but for `env_vars` and limits.",
+    ] = None,
+    retry_failed: Annotated[bool, "With `resume`: run those that failed again, too."] = False,
+    timeout_seconds: p.TimeoutSeconds = 300,
+    env_vars: p.EnvVars = None,
+    env_file: p.EnvFile = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
+    output_chars: Annotated[
+        int | None,
+        "Characters of each item's stdout, and stderr, to show; a file it names has all. Default: 1000.",
+    ] = None,
 ) -> MapResult:
-    """Run one Python script over many argument lists, on all cores, as one job.
+    """Run one Python script over many argument lists (such as many files), on all cores, as one job.
 
-    Use this rather than many calls, or a script with a pool: the interpreter is chosen and packages are
-    installed once, one job shows the progress of all ("12 of 200 done, 1 failed, 2 running"), and each
-    run (item) has its own exit code, output, time limit and memory limit. One that fails does not touch
-    the others. Each result is kept as it comes: while the job runs, py_job_output with stream="items"
-    shows those that are there. After a cancel, a crash or failures, `resume` with the job's id goes on
-    with what has no result yet. Items that fail are a normal result: read `failed_indexes` and `items`.
-
-    Args:
-        directory: The working directory of all items; it must exist. Its environment is used as by
-            py_run_script_in_dir. Needed unless `resume` is given.
-        script_path: A script file, absolute or relative to `directory`.
-        script_content: Python code to run as if it were a script in `directory`.
-        args_list: The command line arguments of each item, such as [["a.csv"], ["b.csv", "--fast"]].
-        args_file: A file to read them from instead, absolute or relative to `directory`: a line for each
-            item, a JSON list of texts, or else the one argument.
-        max_parallel: How many run at once. Unset: one per core.
-        stop_on_failure: Start no other item once one has failed; those that run are seen through.
-        python_version: Such as "3.12". Unset: what the script's header or the directory asks for, else
-            the server's own version.
-        dependencies: Packages beside those of the script's PEP 723 header, such as "pandas>=2"; the
-            environment is then one of its own.
-        resume: The job_id of an earlier batch that has ended, of whatever kind its end was. Its results
-            are taken over, and the other items run. What is not given here is as it was there; only
-            `env_vars`, limits and how it is run are not kept.
-        retry_failed: With `resume`: run those that failed again, too.
-        timeout_seconds: After this long an item and everything it started are killed, and its stderr
-            ends with `[TIMEOUT]`; the others go on. Installing may take as long. 0 means no limit.
-        env_vars: Environment variables of all items, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to `directory`.
-        memory_limit_mb: Memory of an item and all it starts together, in MB. Beyond it they are killed,
-            and the item has failed. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that all items share: how many, or a list of their numbers.
-        output_chars: How much of each item's stdout, and of its stderr, its result has, head and tail
-            together. Unset: 1000. Where there is more, the result names the file with all of it.
+    Use this rather than many calls, or a script with a pool: packages are installed once, one job shows
+    the progress of all, and each run (item) has its own exit code and output. Time, memory and CPU limits
+    hold for each item; `cpus` is for all together. One that fails does not touch the others: read
+    `failed_indexes` and `items`. While the job runs, py_job_output with stream="items" shows the results so
+    far. After a cancel, a crash or failures, `resume` with the job's id goes on with what has no result yet.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
+from typing import Annotated
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
@@ -13,6 +14,7 @@ from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.metadata import parse_header, with_header
 from python_mcp_server.runner.uv import Uv
+from python_mcp_server.tools import parameters as p
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
 from python_mcp_server.tools.running import script_call
 from python_mcp_server.tools.saved_files import Place, place_of, present_version, version_file, versions
@@ -21,30 +23,25 @@ from python_mcp_server.tools.sources import source_of
 
 
 def save_script(  # noqa: PLR0917 - the parameters of a tool
-    script_name: str,
-    source: str,
-    dependencies: list[str] | None = None,
-    requires_python: str | None = None,
-    overwrite: bool = False,
-    directory: str | None = None,
+    script_name: Annotated[str, 'Plain file name such as "report"; no directories.'],
+    source: Annotated[str, "The code; py_list_scripts shows its docstring and argparse arguments."],
+    dependencies: Annotated[
+        list[str] | None, 'Packages it needs, such as "pandas>=2"; written into its header.'
+    ] = None,
+    requires_python: Annotated[str | None, 'Such as ">=3.11".'] = None,
+    overwrite: Annotated[
+        bool, "Replace a script of this name; else it stays, and `written` is false."
+    ] = False,
+    directory: Annotated[
+        str | None,
+        "A project, to save into its `scripts`. Default: the user's scripts, there in every directory.",
+    ] = None,
 ) -> SaveResult:
-    """Save a Python script under a name, to run it again with py_run_saved_script.
+    """Save a Python script under a name, to run it again with py_run_saved_script, also in later sessions.
 
     Use this for code that will be needed more than once. The packages it needs are written into the
     script itself, as a PEP 723 header. What it replaces is kept as an earlier version.
     py_list_scripts shows what is saved.
-
-    Args:
-        script_name: A plain file name such as "report" or "report.py"; no directories.
-        source: The script's code. py_list_scripts shows the docstring at its top, and the arguments
-            that it gives to argparse.
-        dependencies: Packages that it needs, each such as "numpy" or "pandas>=2"; they are merged
-            into its header.
-        requires_python: A version specifier such as ">=3.11".
-        overwrite: Whether a script of this name may be replaced; else it stays, and `written` is
-            false.
-        directory: A project's directory, to save it in the project's own `scripts`. Unset: among the
-            user's scripts, which are there in every directory.
     """
     place = place_of(directory)
     path = place.file(script_name)
@@ -62,44 +59,29 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
 
 
 def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
-    script_name: str,
-    args: list[str] | None = None,
-    timeout_seconds: float = 300,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
-    output_chars: int | None = None,
-    version: int | None = None,
-    directory: str | None = None,
+    script_name: Annotated[str, "The name it was saved under."],
+    args: p.Args = None,
+    timeout_seconds: p.TimeoutSeconds = 300,
+    env_vars: p.EnvVars = None,
+    env_file: Annotated[
+        str | None,
+        "File of NAME=value lines, absolute or relative to where it runs. Default: the `.env` there.",
+    ] = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
+    output_chars: p.OutputChars = None,
+    version: Annotated[int | None, "An earlier version, by its number. Default: the present one."] = None,
+    directory: Annotated[
+        str | None, "The project in whose `scripts` it was saved; it then runs in this directory."
+    ] = None,
 ) -> ScriptResult:
     """Run a script that was saved with py_save_script, with the packages of its header.
 
-    Use py_list_scripts to see which there are, and which arguments they take. It runs as
-    py_run_script_in_dir would run it, in the directory of the saved scripts, so saved scripts can import
-    each other.
-
-    Args:
-        script_name: The name it was saved under, with or without ".py".
-        args: Command line arguments of the script.
-        timeout_seconds: After this long the script and everything it started are killed; the output
-            so far is kept, and stderr ends with `[TIMEOUT]`. Covers installing too. 0 means no
-            limit.
-        env_vars: Environment variables of the script, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to the directory in which
-            it runs. Unset: the `.env` in that directory, where there is one.
-        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
-            killed, and the call fails with the peak and the last of the output. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
-            that many threads.
-        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
-            the server's setting, 20000. All of it can be read with py_job_output.
-        version: An earlier version, by its number. Unset: the script as it is now.
-        directory: The project in whose `scripts` it was saved; it then runs in this directory.
+    py_list_scripts shows which there are, and which arguments they take. It runs in the directory of the
+    saved scripts, so they can import each other. A script that exits with an error is a normal result:
+    read `exit_code` and `stderr`. Figures and saved images come back as images.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
@@ -116,14 +98,12 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
         return call.run(script, place.directory, args, choose).result
 
 
-def list_scripts(directory: str | None = None) -> ScriptList:
+def list_scripts(
+    directory: Annotated[str | None, "A project, to list its own `scripts`. Default: the user's."] = None,
+) -> ScriptList:
     """List the saved scripts: name, path, what the docstring says, the arguments and packages of each.
 
     Use this before py_run_saved_script, or to see whether code was saved before.
-
-    Args:
-        directory: A project's directory, to list what is saved in its own `scripts`. Unset: the user's
-            scripts.
     """
     return ScriptList(scripts=[_describe(path) for path in place_of(directory).files()])
 

@@ -12,62 +12,36 @@ from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.metadata import Header, merge, parse_header
 from python_mcp_server.runner.pythons import own_version
 from python_mcp_server.runner.uv import Uv
+from python_mcp_server.tools import parameters as p
 from python_mcp_server.tools.results import DependencyResult, ScriptResult
 from python_mcp_server.tools.running import Finished, ScriptCall, Start, place, script_call
 from python_mcp_server.tools.sources import existing_directory, existing_script, one_of, source_of
 
 
 def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
-    directory: str,
-    script_path: str | None = None,
-    script_content: str | None = None,
-    args: list[str] | None = None,
-    use_uv: bool = True,
-    python_version: str | None = None,
-    timeout_seconds: float = 300,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
-    output_chars: int | None = None,
+    directory: p.Directory,
+    script_path: p.ScriptPath = None,
+    script_content: p.ScriptContent = None,
+    args: p.Args = None,
+    use_uv: p.UseUv = True,
+    python_version: p.PythonVersion = None,
+    timeout_seconds: p.TimeoutSeconds = 300,
+    env_vars: p.EnvVars = None,
+    env_file: p.EnvFile = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
+    output_chars: p.OutputChars = None,
 ) -> ScriptResult:
     """Run a Python script in a directory and return its output and exit code.
 
-    Use this for code that belongs to a directory: a script of a project, or a few lines that read
-    or write its files or import its modules. The directory is the working directory, and its own
-    environment is used: a `pyproject.toml` project, a `.venv`, a `requirements.txt`, or the script's
-    PEP 723 header. Use py_run_script_with_dependencies for stand-alone code that needs packages,
-    py_run_saved_script for one saved before, py_benchmark_script to measure. Give exactly one of
-    `script_path` and `script_content`. A script that exits with an error is a normal result: read
-    `exit_code` and `stderr`. The script reads an empty stdin. Figures that it shows with matplotlib
-    (no screen is needed) and images that it saves in the directory come back as images.
-
-    Args:
-        directory: The working directory; it must exist.
-        script_path: A script file, absolute or relative to `directory`.
-        script_content: Python code to run as if it were a script in `directory`, without a file
-            being left there. Neighbouring modules can be imported; refer to files by paths relative
-            to the directory, not by `__file__`.
-        args: Command line arguments of the script.
-        use_uv: Whether the directory's and the script's own environment is used, prepared by uv
-            where needed. With false an installed interpreter runs the script as it is.
-        python_version: Such as "3.12". Unset: what `requires-python` asks for, else the server's
-            own version.
-        timeout_seconds: After this long the script and everything it started are killed; the output
-            so far is kept, and stderr ends with `[TIMEOUT]`. Covers installing too. 0 means no
-            limit.
-        env_vars: Environment variables of the script, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to `directory`.
-        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
-            killed, and the call fails with the peak and the last of the output. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
-            that many threads.
-        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
-            the server's setting, 20000. All of it can be read with py_job_output.
+    Use this for code that belongs to a directory: a script of a project, or a few lines that read or
+    write its files or import its modules. The directory's own environment is used (`pyproject.toml`
+    project, `.venv`, `requirements.txt`, PEP 723 header). For stand-alone code that needs packages use
+    py_run_script_with_dependencies. Give `script_path` or `script_content`. A script that exits with an
+    error is a normal result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib
+    (no screen is needed) and images saved in the directory come back as images.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
@@ -86,51 +60,27 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
 
 
 def run_script_with_dependencies(  # noqa: PLR0917 - as above
-    script_content: str | None = None,
-    script_path: str | None = None,
-    python_version: str | None = None,
-    dependencies: list[str] | None = None,
-    args: list[str] | None = None,
-    timeout_seconds: float = 300,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
-    output_chars: int | None = None,
+    script_content: p.LoneContent = None,
+    script_path: p.LonePath = None,
+    python_version: p.PythonVersion = None,
+    dependencies: p.Dependencies = None,
+    args: p.Args = None,
+    timeout_seconds: p.TimeoutSeconds = 300,
+    env_vars: p.EnvVars = None,
+    env_file: p.LoneEnvFile = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
+    output_chars: p.OutputChars = None,
 ) -> DependencyResult:
     """Run a Python script with packages from the package index, in an environment of its own.
 
-    Use this for stand-alone code that needs packages: they are installed once into a cached
-    environment that holds nothing else, so that the next run with the same packages starts at once.
-    Use py_run_script_in_dir for code that belongs to a directory or project. Give exactly one of
-    `script_content` and `script_path`. A script that exits with an error is a normal result: read
-    `exit_code` and `stderr`. Figures that it shows with matplotlib (no screen is needed) and images
-    that it saves come back as images.
-
-    Args:
-        script_content: Python code. It runs in an empty directory of its own; where it leaves files
-            there, the result's `working_directory` says where they are.
-        script_path: A script file, absolute. It runs in its own directory.
-        python_version: Such as "3.12". Unset: what the script's header asks for, else the server's
-            own version.
-        dependencies: Packages, each such as "numpy", "pandas>=2" or "name @ URL"; they are added to
-            those of the script's PEP 723 header.
-        args: Command line arguments of the script.
-        timeout_seconds: After this long the script and everything it started are killed; the output
-            so far is kept, and stderr ends with `[TIMEOUT]`. Covers installing too. 0 means no
-            limit.
-        env_vars: Environment variables of the script, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to the script.
-        memory_limit_mb: Memory of the script and all it starts together, in MB. Beyond it they are
-            killed, and the call fails with the peak and the last of the output. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that it may use: how many, or a list of their numbers. Numerical libraries start
-            that many threads.
-        output_chars: How much of stdout, and of stderr, the result shows, head and tail together. Unset:
-            the server's setting, 20000. All of it can be read with py_job_output.
+    Use this for stand-alone code that needs packages: they are installed once, and the next run with the
+    same packages starts at once. For code that belongs to a directory or project use
+    py_run_script_in_dir. Give `script_content` or `script_path`. A script that exits with an error is a
+    normal result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
+    needed) and saved images come back as images.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

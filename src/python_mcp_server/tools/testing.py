@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
@@ -15,6 +15,7 @@ from python_mcp_server.runner.command import Interpreter, check_arguments, inter
 from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.suite import EVENTS, Suite, Workers, equip, launcher
 from python_mcp_server.runner.uv import Uv
+from python_mcp_server.tools import parameters as p
 from python_mcp_server.tools.results import SuiteResult
 from python_mcp_server.tools.running import ScriptCall, script_call
 from python_mcp_server.tools.sources import existing_directory
@@ -29,65 +30,43 @@ _OUTPUT_SHARE: Final = 4
 
 
 def run_tests(  # noqa: PLR0917 - the parameters of a tool
-    directory: str,
-    paths: list[str] | None = None,
-    keyword: str | None = None,
-    markers: str | None = None,
-    only_failed: bool = False,
-    max_failures: int | None = None,
-    workers: Workers = "auto",
-    with_pytest: bool = False,
-    with_xdist: bool = False,
-    use_uv: bool = True,
-    python_version: str | None = None,
-    extra_args: list[str] | None = None,
-    timeout_seconds: float = 1800,
-    env_vars: dict[str, str] | None = None,
-    env_file: str | None = None,
-    memory_limit_mb: float | None = None,
-    cpu_time_limit_seconds: float | None = None,
-    nice: int | None = None,
-    cpus: int | list[int] | None = None,
+    directory: Annotated[str, "Where pytest is started; must exist."],
+    paths: Annotated[
+        list[str] | None,
+        'Files, directories or ids such as "tests/test_a.py::test_b", relative to `directory`. Default: all.',
+    ] = None,
+    keyword: Annotated[str | None, 'Only tests whose names match, such as "parse and not slow" (-k).'] = None,
+    markers: Annotated[str | None, 'Only tests with these markers, such as "not network" (-m).'] = None,
+    only_failed: Annotated[
+        bool, "Only the tests that failed in the last run here and have not passed since."
+    ] = False,
+    max_failures: Annotated[int | None, "Stop after so many failures."] = None,
+    workers: Annotated[
+        Workers,
+        'Processes of pytest-xdist: a number, 0 for none, or "auto": one per core where it is installed.',
+    ] = "auto",
+    with_pytest: Annotated[
+        bool, "Bring pytest in for this run where it is missing; installs nothing."
+    ] = False,
+    with_xdist: Annotated[bool, "The same for pytest-xdist."] = False,
+    use_uv: p.UseUv = True,
+    python_version: p.PythonVersion = None,
+    extra_args: Annotated[list[str] | None, 'More arguments of pytest, such as ["--tb=short"].'] = None,
+    timeout_seconds: p.TimeoutSeconds = 1800,
+    env_vars: p.EnvVars = None,
+    env_file: p.EnvFile = None,
+    memory_limit_mb: p.MemoryLimit = None,
+    cpu_time_limit_seconds: p.CpuTimeLimit = None,
+    nice: p.Nice = None,
+    cpus: p.Cpus = None,
 ) -> SuiteResult:
     """Run the pytest suite of a directory, in the directory's own environment, and count its tests.
 
-    Use this rather than a script that starts pytest: it runs the tests in parallel where
-    pytest-xdist is installed, tells progress test by test ("312 of 1014 passed, 2 failed"), and
-    answers with counts, the failures with their tracebacks, and the slowest tests. Tests that fail
-    are a normal result: read `outcome`, `summary` and `failures`. While the job still runs,
-    py_job_status shows how far it is, and py_job_output with stream="failures" the failures so far,
-    each with its traceback; stream="stdout" is what pytest prints. After a change, only_failed=true
-    runs again what failed last. When the time limit comes, what is known until then is the result.
-
-    Args:
-        directory: Where pytest is started; it must exist. Which environment it gets is decided as
-            by py_run_script_in_dir: the project's, the `.venv`, that of `requirements.txt`, or the
-            server's own.
-        paths: Files, directories or test ids such as "tests/test_a.py::test_b", relative to
-            `directory`. Unset: what the suite's own configuration says.
-        keyword: Only tests whose names match, such as "parse and not slow" (pytest's -k).
-        markers: Only tests with these markers, such as "not network" (pytest's -m).
-        only_failed: Only the tests that failed in the last run in this directory and have not
-            passed since. It is remembered here, also when a run is interrupted.
-        max_failures: Stop after so many failures. Unset: run all.
-        workers: Processes of pytest-xdist: "auto" for one per core where it is installed, a number,
-            or 0 for none.
-        with_pytest: Let uv bring pytest in for this run where it is missing. The environment is not
-            changed.
-        with_xdist: The same for pytest-xdist.
-        use_uv: Whether the directory's own environment is used, prepared by uv where needed. With
-            false an installed interpreter runs the tests as it is.
-        python_version: Such as "3.12". Unset: what the project asks for, else the server's own.
-        extra_args: More arguments of pytest, such as ["--tb=short"]; they come last.
-        timeout_seconds: After this long pytest and everything it started are killed, and the result
-            is what was known until then. Covers installing too. 0 means no limit.
-        env_vars: Environment variables of the tests, on top of all others. They are not stored.
-        env_file: A file of variables (`NAME=value` lines), absolute or relative to `directory`.
-        memory_limit_mb: Memory of pytest and all it starts together, in MB. Beyond it they are killed,
-            and the call fails with the peak; what failed until then is remembered. Unset: no limit.
-        cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        nice: Priority from 0 (the server's own, mostly) to 19 (only when the machine is idle).
-        cpus: Cores that they may use: how many, or a list of their numbers.
+    Use this rather than a script that starts pytest: it runs the tests in parallel where pytest-xdist is
+    installed, and answers with counts, the failures with their tracebacks, and the slowest tests. Tests that
+    fail are a normal result: read `outcome`, `summary` and `failures`. While the job still runs,
+    py_job_status shows how far it is, and py_job_output with stream="failures" the failures so far. After a
+    change, only_failed=true runs again what failed last.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

@@ -1,0 +1,38 @@
+"""The parameters that several tools take: the type of each, and what a model reads of it.
+
+A text stands in the tool list once for each tool that has the parameter, so it is short; `docs/tools.md`
+says more. `server.registry` reads the texts, and a worker pays nothing for them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+Directory = Annotated[str, "Working directory; must exist."]
+ScriptPath = Annotated[str | None, "Script file, absolute or relative to `directory`."]
+ScriptContent = Annotated[
+    str | None, "Python code to run as a script in `directory`, whose modules it can import."
+]
+LonePath = Annotated[str | None, "Script file, absolute; runs in its own directory."]
+LoneContent = Annotated[
+    str | None, "Python code; runs in an empty directory (`working_directory`, if it leaves files)."
+]
+Args = Annotated[list[str] | None, "Command line arguments."]
+Dependencies = Annotated[list[str] | None, 'Packages, such as "pandas>=2", beside those of a PEP 723 header.']
+UseUv = Annotated[
+    bool, "Use the directory's own environment, prepared by uv; false: an installed Python as it is."
+]
+PythonVersion = Annotated[str | None, 'Such as "3.12". Default: what the script or project asks for.']
+TimeoutSeconds = Annotated[
+    float, "Killed after this long, installing included; its output is kept. 0: never."
+]
+EnvVars = Annotated[dict[str, str] | None, "To add; never stored."]
+EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to `directory`."]
+LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]
+MemoryLimit = Annotated[float | None, "With all it starts; beyond it the call fails."]
+CpuTimeLimit = Annotated[float | None, "The same for their CPU time."]
+Nice = Annotated[int | None, "0 (normal) to 19 (only when the machine is idle)."]
+Cpus = Annotated[int | list[int] | None, "How many cores to use, or their numbers."]
+OutputChars = Annotated[
+    int | None, "How much of stdout, and of stderr, to show: head and tail. Default: 20000."
+]
