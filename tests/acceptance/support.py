@@ -179,8 +179,9 @@ async def connected(
 def data(result: CallToolResult) -> dict[str, Any]:
     """Return what a call answered; it must be no error."""
     assert not result.is_error, result.content
-    assert result.structured_content is not None
-    return result.structured_content
+    if result.structured_content is not None:
+        return result.structured_content
+    return json.loads(result.content[0].text)  # type: ignore[union-attr]  it comes with pictures
 
 
 def refusal(result: CallToolResult) -> str:

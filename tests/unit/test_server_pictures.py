@@ -25,8 +25,10 @@ def listed(path: Path, **more: Any) -> dict[str, Any]:
 
 
 def sent(*found: dict[str, Any], tool: str = TOOL) -> list[bytes]:
-    result = CallToolResult(content=[], structured_content={"pictures": list(found)})
+    structured = {"pictures": list(found)}
+    result = CallToolResult(content=[], structured_content=structured)
     asyncio.run(with_pictures(result, tool))
+    assert result.structured_content == (None if result.content else structured)
     return [base64.b64decode(each.data) for each in result.content]  # type: ignore[union-attr]
 
 
@@ -69,18 +71,22 @@ def test_an_answer_carries_no_more_than_a_client_can_take(png: Path, monkeypatch
     assert len(sent(*[listed(png)] * 3)) == 1
 
 
-def test_a_wait_brings_the_pictures_of_the_job_that_has_ended(png: Path) -> None:
+@pytest.mark.parametrize("tool", ["py_wait_job", "py_job_status"])
+def test_a_look_at_a_job_that_has_ended_brings_its_pictures(tool: str, png: Path) -> None:
     for result, count in (({"pictures": [listed(png)]}, 1), (None, 0), ("text", 0)):
-        answer = {"job": {"tool": TOOL, "result": result}, "timed_out": False}
+        answer = {"job": {"tool": TOOL, "result": result}}
         made = CallToolResult(content=[], structured_content=answer)
-        asyncio.run(with_pictures(made, "py_wait_job"))
+        asyncio.run(with_pictures(made, tool))
         assert len(made.content) == count
+        assert (made.structured_content is None) == bool(count)
 
 
 def test_a_tasks_result_has_them_in_its_wire_form(png: Path) -> None:
     wire: dict[str, Any] = {"content": [], "structuredContent": {"pictures": [listed(png)]}}
     asyncio.run(add_pictures(wire, TOOL))
-    assert wire["content"] == [
-        {"type": "image", "data": base64.b64encode(WHOLE).decode(), "mimeType": "image/png"}
-    ]
+    image = {"type": "image", "data": base64.b64encode(WHOLE).decode(), "mimeType": "image/png"}
+    assert wire == {"content": [image]}
     asyncio.run(add_pictures(None, TOOL))
+    without = {"content": [], "structuredContent": {"pictures": []}}
+    asyncio.run(add_pictures(wire := dict(without), TOOL))
+    assert wire == without

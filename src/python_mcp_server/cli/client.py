@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp import Client, StdioServerParameters
+from mcp_types import TextContent
 
 from python_mcp_server.errors import JobFailed
 from python_mcp_server.settings import variable
@@ -29,9 +31,11 @@ class Connection:
             JobFailed: The answer is an error.
         """
         result = await self.client.call_tool(tool, arguments)
-        if result.is_error or result.structured_content is None:
-            text = " ".join(getattr(block, "text", "") for block in result.content)
-            raise JobFailed(f"{tool} answered an error: {text}")
+        texts = [block.text for block in result.content if isinstance(block, TextContent)]
+        if result.is_error:
+            raise JobFailed(f"{tool} answered an error: {' '.join(texts)}")
+        if result.structured_content is None:  # its JSON is text where pictures come with it
+            return json.loads(texts[0])
         return result.structured_content
 
 

@@ -1,6 +1,8 @@
-"""Images beside a result: the pictures that it names are read and sent with it.
+"""Images with a result: the pictures that it names are read and sent with it.
 
-Not on the event loop, and never more than a bound, whatever a record says.
+Not on the event loop, and never more than a bound, whatever a record says. A result with images has its
+JSON as text in front of them and no structured content: Claude Code and Codex show their models nothing
+else where there is some.
 """
 
 from __future__ import annotations
@@ -23,23 +25,27 @@ TOOLS: Final = frozenset({
 """The tools whose results name pictures; what another's result says is its own affair."""
 
 
+_SHOW_A_JOB: Final = frozenset({"py_wait_job", "py_job_status"})
+
+
 async def with_pictures(result: CallToolResult, tool: str) -> CallToolResult:
-    """Add the pictures of a tool's result to it; of `py_wait_job` those of the job that has ended."""
+    """Add the pictures of a tool's result to it; where it shows a job, those of the job's result."""
     answer = cast("dict[str, Any]", result.structured_content or {})
-    if tool == "py_wait_job":
+    if tool in _SHOW_A_JOB:
         job = cast("dict[str, Any]", answer.get("job") or {})
         tool, answer = job.get("tool", ""), job.get("result")
-    if tool in TOOLS:
-        result.content.extend(await _images(answer))
+    if tool in TOOLS and (images := await _images(answer)):
+        result.content.extend(images)
+        result.structured_content = None
     return result
 
 
 async def add_pictures(wire: dict[str, Any] | None, tool: str) -> None:
     """Add the pictures of a tool's result to its wire form."""
-    if wire is not None and tool in TOOLS:
-        images = await _images(wire.get("structuredContent"))
+    if wire is not None and tool in TOOLS and (images := await _images(wire.get("structuredContent"))):
         content = cast("list[Any]", wire["content"])
         content += [image.model_dump(by_alias=True, mode="json", exclude_none=True) for image in images]
+        del wire["structuredContent"]
 
 
 async def _images(answer: Any) -> list[ImageContent]:
