@@ -51,6 +51,7 @@ class Settings:
         scripts_dir: Where saved scripts lie; empty for `scripts` in the home.
         lock_seconds: How long the store waits for a lock before it names the holder.
         fsync: Whether writes survive a loss of power, not only of processes.
+        tools: The groups of tools that the server has; all where none is named.
         on_exit: "keep" or "cancel": what becomes of handed-over jobs when the server exits.
         http_token: What HTTP clients must show; never stored, logged or passed on.
         http_allowed_hosts: Further names that HTTP clients may reach the server by.
@@ -72,6 +73,7 @@ class Settings:
     scripts_dir: str = ""
     lock_seconds: float = 10.0
     fsync: bool = False
+    tools: tuple[str, ...] = ()
     on_exit: str = "keep"
     http_token: str = field(default="", repr=False)
     http_allowed_hosts: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "scripts_dir": ("/my/scripts", "/my/scripts"),
     "lock_seconds": ("7", 7.0),
     "fsync": ("yes", True),
+    "tools": ("scripts, tests", ("scripts", "tests")),
     "on_exit": ("cancel", "cancel"),
     "http_token": ("0123456789abcdef", "0123456789abcdef"),
     "http_allowed_hosts": ("a.example, b.example,", ("a.example", "b.example")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,14 +19,14 @@ from python_mcp_server.server.job_tools import JobTools
 from python_mcp_server.server.registry import SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
 from python_mcp_server.server.tasks import TasksExtension
-from python_mcp_server.settings import Settings
+from python_mcp_server.settings import Settings, variable
 from python_mcp_server.smart_async import smart_async
 from python_mcp_server.tools import benchmark, mapping, saved, scripts, testing
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
 
-INSTRUCTIONS: Final = """\
+_INSTRUCTIONS: Final = """\
 Runs Python code, in processes of their own, on the machine of the user.
 
 A call that ends within its time budget answers with its result. One that takes longer is not cut off: \
@@ -37,26 +37,35 @@ the same work a second time. With async_mode=True a call answers with its job_id
 py_job_status looks at a job once (progress, memory, CPU), py_job_output pages through what it printed, \
 py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one with all its processes. \
 Jobs and their results outlive this connection. A job whose status is input_required asks the user \
-something, and py_answer_job answers it.
-
-Use py_run_script_in_dir for code that works in a directory, py_run_script_with_dependencies for code \
-that needs packages, py_map_script for one script over many arguments, py_run_tests for a pytest suite, \
-py_benchmark_script to measure time and memory, and py_save_script with py_run_saved_script for code to \
-be used again."""
+something, and py_answer_job answers it."""
 
 _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True, "large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
-_SCRIPT_TOOLS: Final[tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]] = (
-    (scripts.run_script_in_dir, "Run Python in a directory", _RUN),
-    (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
-    (benchmark.benchmark_script, "Measure a Python script", _RUN),
-    (testing.run_tests, "Run a test suite", _RUN),
-    (mapping.map_script, "Run a Python script over many arguments", _RUN),
-    (saved.save_script, "Save a Python script", _SAVE),
-    (saved.run_saved_script, "Run a saved script", _RUN),
-    (saved.list_scripts, "List saved scripts", _READ),
-)
+_GROUPS: Final[dict[str, tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]]] = {
+    "scripts": (
+        (scripts.run_script_in_dir, "Run Python in a directory", _RUN),
+        (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
+    ),
+    "batch": ((mapping.map_script, "Run a Python script over many arguments", _RUN),),
+    "tests": ((testing.run_tests, "Run a test suite", _RUN),),
+    "benchmark": ((benchmark.benchmark_script, "Measure a Python script", _RUN),),
+    "saved": (
+        (saved.save_script, "Save a Python script", _SAVE),
+        (saved.run_saved_script, "Run a saved script", _RUN),
+        (saved.list_scripts, "List saved scripts", _READ),
+    ),
+    "jobs": (),  # always there, because any other call may become a job
+}
+"""The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs."""
+_USES: Final = {
+    "scripts": "py_run_script_in_dir for code that works in a directory, "
+    "py_run_script_with_dependencies for code that needs packages",
+    "batch": "py_map_script for one script over many arguments",
+    "tests": "py_run_tests for a pytest suite",
+    "benchmark": "py_benchmark_script to measure time and memory",
+    "saved": "py_save_script with py_run_saved_script for code to be used again",
+}
 _ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
 
@@ -70,12 +79,12 @@ def create_server(
 
     Args:
         manager: Whose jobs the tools are about; who brings one closes it. The server closes its own.
-        settings: Read from the environment where they are not given.
+        settings: Read from the environment where they are not given; their `tools` choose among ours.
         **mcp_options: Options of `MCPServer`; they win over ours. `tools`, `extensions` and
             `middleware` come beside ours; a `TasksExtension` among them takes the place of ours.
 
     Raises:
-        InvalidInput: `manager` or `settings` is something else.
+        InvalidInput: `manager` or `settings` is something else, or names a group of tools that is not there.
     """
     if manager is not None and not isinstance(manager, JobManager):  # type: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"manager is {manager!r}; it must be a JobManager; a name is given as name=...")
@@ -84,15 +93,16 @@ def create_server(
     if manager is None:
         manager = JobManager(settings=settings or Settings.from_environ())
         mcp_options = {"lifespan": owner_of(manager)} | mcp_options
+    groups = _chosen((settings or manager.settings).tools)
     options: dict[str, Any] = {
         "name": "python-mcp-server",
         "title": "Python",
         "version": __version__,
-        "instructions": INSTRUCTIONS,
+        "instructions": _instructions(groups),
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
     job_tools = [*JobTools(manager).tools(), AnswerTool(manager).tool()]
-    tools = [*_script_tools(manager), *job_tools, *mcp_options.pop("tools", ())]
+    tools = [*_script_tools(manager, groups), *job_tools, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -110,8 +120,22 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
     return {"extensions": extensions, "middleware": middleware}
 
 
-def _script_tools(manager: JobManager) -> list[Tool]:
-    return [_script_tool(manager, body, title, hints) for body, title, hints in _SCRIPT_TOOLS]
+def _chosen(named: Sequence[str]) -> list[str]:
+    """Return the groups that are named, in our order; all where none is."""
+    wrong = next((name for name in named if name not in _GROUPS), None)
+    if wrong is not None:
+        raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
+    return [name for name in _GROUPS if name in (named or _GROUPS)]
+
+
+def _instructions(groups: Sequence[str]) -> str:
+    """Return what a model is told of the whole, with no tool that is not there."""
+    uses = ", ".join(_USES[name] for name in groups if name in _USES)
+    return f"{_INSTRUCTIONS}\n\nUse {uses}." if uses else _INSTRUCTIONS
+
+
+def _script_tools(manager: JobManager, groups: Sequence[str]) -> list[Tool]:
+    return [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
 
 
 def _script_tool(manager: JobManager, body: Callable[..., Any], title: str, hints: dict[str, bool]) -> Tool:
