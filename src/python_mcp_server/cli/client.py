@@ -57,7 +57,7 @@ class Server:
         parameters = StdioServerParameters(
             command=sys.executable,
             args=["-m", "python_mcp_server", "serve"],
-            env={**os.environ, variable("home"): str(self.home), **self.variables},
+            env={**os.environ, variable("home"): str(self.home), variable("tools"): "", **self.variables},
         )
         async with Client(parameters) as client:
             yield Connection(client)

@@ -1,0 +1,89 @@
+"""The tool list over real stdio: how much of a model's context it takes, and what it leaves out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.acceptance.shared import Shared
+from tests.acceptance.support import serving
+from tests.helpers import ROOT, environment, run_python
+from tests.helpers.clients import check_list
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+MOST_CHARS: Final = 28_000
+CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
+_ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+
+
+def size(what: Any) -> int:
+    return len(json.dumps(what, separators=(",", ":"), ensure_ascii=False))
+
+
+def documented() -> dict[str, tuple[set[str], int]]:
+    """The groups of tools as the page on settings has them: their tools, and their size at most."""
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    return {
+        name: (set(re.findall(r"py_\w+", tools)), int(chars.replace(",", "")))
+        for name, tools, chars in _ROW.findall(page)
+    }
+
+
+def listed(server: Any) -> dict[str, Any]:
+    return {tool["name"]: tool for tool in server.open().request("tools/list")["result"]["tools"]}
+
+
+def test_the_list_is_small_as_a_whole_and_by_group_as_documented(tmp_path: Path):
+    with serving(tmp_path) as server:
+        tools = listed(server)
+        assert server.leave() == 0
+    everything = list(tools.values())
+    check_list(everything)
+    assert len(json.dumps(everything)) <= MOST_CHARS
+    groups = documented()
+    assert sorted(name for names, _ in groups.values() for name in names) == sorted(tools)
+    for group, (names, most) in groups.items():
+        chars = size([tools[name] for name in names])
+        assert 0.9 * most <= chars <= most, f"{group} takes {chars} characters"
+
+
+def test_no_text_is_so_long_that_a_client_cuts_it(ours: Shared):
+    async def main(client: Client):
+        texts = [str(tool.description) for tool in (await client.list_tools()).tools]
+        assert all(len(text.encode()) < CUT_AT / 2 for text in texts)
+        assert len(str(client.instructions).encode()) < CUT_AT
+
+    ours.run(main)
+
+
+def test_only_the_groups_that_are_named_are_there_and_no_text_of_theirs_names_another(tmp_path: Path):
+    groups = {name: names for name, (names, _) in documented().items()}
+    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests"}):
+        there = set().union(*(groups[name] for name in {*chosen, "jobs"}))
+        with serving(tmp_path, env={"PYTHON_MCP_TOOLS": ", ".join(chosen)}) as server:
+            tools = listed(server)
+            assert set(tools) == there
+            assert refused(server, next(iter(set().union(*groups.values()) - there)))
+            assert server.leave() == 0
+        for group in chosen:
+            named = re.findall(r"py_\w+", json.dumps([tools[name] for name in groups[group]]))
+            assert set(named) <= groups[group] | groups["jobs"], group
+
+
+def refused(server: Any, tool: str) -> bool:
+    """Whether a tool that is not there cannot be called either."""
+    answer = server.request("tools/call", {"name": tool, "arguments": {}})
+    return "error" in answer or answer["result"]["isError"]
+
+
+def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
+    told = run_python("-m", "python_mcp_server", "serve", env=environment(PYTHON_MCP_TOOLS="jobs, scipts"))
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1] == (
+        "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
+        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs"
+    )
