@@ -39,20 +39,21 @@ py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one 
 Jobs and their results outlive this connection. A job whose status is input_required asks the user \
 something, and py_answer_job answers it."""
 
-_RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True, "large": True}
+_RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_hint": True}
+_RUN_LARGE: Final = _RUN | {"large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
 _GROUPS: Final[dict[str, tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]]] = {
     "scripts": (
-        (scripts.run_script_in_dir, "Run Python in a directory", _RUN),
-        (scripts.run_script_with_dependencies, "Run Python with packages", _RUN),
+        (scripts.run_script_in_dir, "Run Python in a directory", _RUN_LARGE),
+        (scripts.run_script_with_dependencies, "Run Python with packages", _RUN_LARGE),
     ),
-    "batch": ((mapping.map_script, "Run a Python script over many arguments", _RUN),),
+    "batch": ((mapping.map_script, "Run a Python script over many arguments", _RUN_LARGE),),
     "tests": ((testing.run_tests, "Run a test suite", _RUN),),
     "benchmark": ((benchmark.benchmark_script, "Measure a Python script", _RUN),),
     "saved": (
         (saved.save_script, "Save a Python script", _SAVE),
-        (saved.run_saved_script, "Run a saved script", _RUN),
+        (saved.run_saved_script, "Run a saved script", _RUN_LARGE),
         (saved.list_scripts, "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job

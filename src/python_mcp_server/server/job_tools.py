@@ -42,7 +42,9 @@ _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
 JobId = Annotated[str, "As the call that started it answered."]
-StateName = Annotated[str | None, Field(json_schema_extra={"enum": [*_STATES, None]})]
+StateName = Annotated[
+    str | None, "Only jobs in this state.", Field(json_schema_extra={"enum": [*_STATES, None]})
+]
 StreamName = Annotated[
     str,
     'Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, of py_map_script.',
@@ -169,8 +171,8 @@ class JobTools:
 
     async def prune_jobs(
         self,
-        keep_completed: bool = True,
-        keep_failed: bool = True,
+        keep_completed: Annotated[bool, "False: remove these, too."] = True,
+        keep_failed: Annotated[bool, "False: remove these, too."] = True,
         max_age_hours: Annotated[float, "Only jobs that ended longer ago than this."] = 24.0,
     ) -> PrunedJobs:
         """Remove old jobs that have ended, with their output. Running and waiting jobs are never removed.

@@ -45,7 +45,7 @@ __all__ = ["Face", "JobHandle", "face"]
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
     "async_mode": (
-        Annotated[bool, Field(description="Answer at once with the id of a background job.")],
+        Annotated[bool, Field(description="Answer with a job_id at once, as a long call does.")],
         False,
     ),
     "job_label": (

@@ -45,7 +45,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     certain that is: read `summary`. It runs until the median is known within 1 %, or `max_runs` or
     `max_seconds` is reached; set max_runs=1 where its effects must not be repeated. Figures are medians of
     all runs, output is that of the first. A run that fails ends it. Limits hold for each run,
-    `timeout_seconds` for all. Give `script_content` or `script_path`. A plot comes as an image.
+    `timeout_seconds` for all. A plot comes as an image.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

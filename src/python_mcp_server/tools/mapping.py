@@ -37,7 +37,7 @@ _LISTED: Final = 100
 def map_script(  # noqa: PLR0917 - the parameters of a tool
     directory: Annotated[
         str | None,
-        "Working directory of all items, whose environment is used. Needed unless `resume` is given.",
+        "Working directory of all items, absolute; its environment is used. Needed unless `resume` is given.",
     ] = None,
     script_path: p.ScriptPath = None,
     script_content: p.ScriptContent = None,
@@ -46,7 +46,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     ] = None,
     args_file: Annotated[
         str | None,
-        "A file to read them from instead: a line an item, a JSON list of texts or the one argument.",
+        "A file to read them from instead: on each line a JSON list of texts, or the one argument.",
     ] = None,
     max_parallel: Annotated[int | None, "How many run at once. Default: one per core."] = None,
     stop_on_failure: Annotated[bool, "Start no other item once one has failed."] = False,

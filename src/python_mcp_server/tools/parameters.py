@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-Directory = Annotated[str, "Working directory; must exist."]
+Directory = Annotated[str, "Working directory, absolute."]
 ScriptPath = Annotated[str | None, "Script file, absolute or relative to `directory`."]
 ScriptContent = Annotated[
-    str | None, "Python code to run as a script in `directory`, whose modules it can import."
+    str | None, "Instead of a file: Python code to run in `directory`, whose modules it can import."
 ]
 LonePath = Annotated[str | None, "Script file, absolute; runs in its own directory."]
 LoneContent = Annotated[
-    str | None, "Python code; runs in an empty directory (`working_directory`, if it leaves files)."
+    str | None,
+    "Instead of a file: Python code; it runs in an empty directory.",
 ]
 Args = Annotated[list[str] | None, "Command line arguments."]
 Dependencies = Annotated[list[str] | None, 'Packages, such as "pandas>=2", beside those of a PEP 723 header.']
@@ -29,7 +30,7 @@ TimeoutSeconds = Annotated[
 EnvVars = Annotated[dict[str, str] | None, "To add; never stored."]
 EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to `directory`."]
 LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]
-MemoryLimit = Annotated[float | None, "With all it starts; beyond it the call fails."]
+MemoryLimit = Annotated[float | None, "With all it starts; beyond it, it is killed and fails."]
 CpuTimeLimit = Annotated[float | None, "The same for their CPU time."]
 Nice = Annotated[int | None, "0 (normal) to 19 (only when the machine is idle)."]
 Cpus = Annotated[int | list[int] | None, "How many cores to use, or their numbers."]

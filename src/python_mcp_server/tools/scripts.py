@@ -39,9 +39,9 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     Use this for code that belongs to a directory: a script of a project, or a few lines that read or
     write its files or import its modules. The directory's own environment is used (`pyproject.toml`
     project, `.venv`, `requirements.txt`, PEP 723 header). For stand-alone code that needs packages use
-    py_run_script_with_dependencies. Give `script_path` or `script_content`. A script that exits with an
-    error is a normal result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib
-    (no screen is needed) and images saved in the directory come back as images.
+    py_run_script_with_dependencies. A script that exits with an error is a normal result: read `exit_code`
+    and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is needed) and images saved in
+    the directory come back as images; `pictures` has their paths.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
@@ -78,9 +78,9 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
 
     Use this for stand-alone code that needs packages: they are installed once, and the next run with the
     same packages starts at once. For code that belongs to a directory or project use
-    py_run_script_in_dir. Give `script_content` or `script_path`. A script that exits with an error is a
-    normal result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
-    needed) and saved images come back as images.
+    py_run_script_in_dir. A script that exits with an error is a normal result: read `exit_code` and
+    `stderr`. stdin is empty. Figures shown with matplotlib (no screen is needed) and saved images come back
+    as images; `pictures` has their paths.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus

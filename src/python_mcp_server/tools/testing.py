@@ -30,7 +30,7 @@ _OUTPUT_SHARE: Final = 4
 
 
 def run_tests(  # noqa: PLR0917 - the parameters of a tool
-    directory: Annotated[str, "Where pytest is started; must exist."],
+    directory: Annotated[str, "Where pytest is started, absolute."],
     paths: Annotated[
         list[str] | None,
         'Files, directories or ids such as "tests/test_a.py::test_b", relative to `directory`. Default: all.',
@@ -45,9 +45,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
         Workers,
         'Processes of pytest-xdist: a number, 0 for none, or "auto": one per core where it is installed.',
     ] = "auto",
-    with_pytest: Annotated[
-        bool, "Bring pytest in for this run where it is missing; installs nothing."
-    ] = False,
+    with_pytest: Annotated[bool, "Bring pytest in for this run where it is missing."] = False,
     with_xdist: Annotated[bool, "The same for pytest-xdist."] = False,
     use_uv: p.UseUv = True,
     python_version: p.PythonVersion = None,
