@@ -212,7 +212,7 @@ def test_a_question_is_read_and_answered(desk: Desk):
 
 def test_pictures_are_seen_whatever_brings_them(desk: Desk):
     desk.shown("py_save_script", script_name="draws", source=DRAW, directory=str(desk.folder))
-    calls = {
+    calls: dict[str, dict[str, Any]] = {
         "py_run_script_in_dir": desk.here | {"script_content": DRAW},
         "py_run_saved_script": desk.here | {"script_name": "draws"},
         "py_run_script_with_dependencies": {"script_content": DRAW},
@@ -263,6 +263,18 @@ def test_a_long_page_and_a_long_result_that_the_caller_asked_for_come_whole(desk
     assert desk.ended(job).said["job"]["result"]["stdout"] == answer["stdout"]
     page = desk.shown("py_job_output", limit=400_000, **job).said
     assert (page["text"], page["eof"]) == (answer["stdout"], True)
+
+
+def test_a_list_of_jobs_with_long_results_is_read_and_says_what_it_leaves_out(desk: Desk):
+    wanted = desk.here | {"script_content": LONG, "output_chars": 40_000}
+    jobs = [desk.job("py_run_script_in_dir", **wanted) for _ in range(4)]
+    for job in jobs:
+        desk.ended(job)
+    listed = {one["id"]: one for one in desk.shown("py_list_jobs").said["jobs"]}
+    older, newest = listed[jobs[0]["job_id"]], listed[jobs[-1]["job_id"]]
+    assert newest["result"]["exit_code"] == 0
+    assert (older["status"], older["result"]) == ("completed", None)
+    assert older["result_note"].endswith("characters; ask for the job itself")
 
 
 def test_every_tool_is_called_here(desk: Desk):

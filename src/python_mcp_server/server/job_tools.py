@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from dataclasses import asdict
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
+_LISTED_CHARS: Final = 50_000
+"""Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
 _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
@@ -155,10 +158,12 @@ class JobTools:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
         Use it to find a job whose id you lost, or to see what is running. `more` says whether there are
-        others.
+        others. Long results are left out.
         """
         found = await self._manager.list(state_named(status_filter), limit, current_principal())
-        return cast("JobList", whole(listing(*found)))
+        told = listing(*found)
+        _leave_out_long_results(told["jobs"])
+        return cast("JobList", whole(told))
 
     async def cancel_job(self, job_id: JobId) -> CancelledJob:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
@@ -186,6 +191,17 @@ class JobTools:
             principal=current_principal(),
         )
         return {"removed": pruned.removed, "remaining": pruned.remaining}
+
+
+def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:
+    """Keep the results of a list small enough together for clients to take; each alone is 64 KiB at most."""
+    left = _LISTED_CHARS
+    for job in jobs:
+        chars = len(json.dumps(job["result"]))
+        if chars > left:
+            job |= {"result": None, "result_note": f"result of {chars} characters; ask for the job itself"}
+        else:
+            left -= chars
 
 
 def _view(job: Job) -> JobView:
