@@ -43,7 +43,7 @@ def test_the_list_is_small_as_a_whole_and_by_group_as_documented(tmp_path: Path)
         assert server.leave() == 0
     everything = list(tools.values())
     check_list(everything)
-    assert len(json.dumps(everything)) <= MOST_CHARS
+    assert size(everything) <= MOST_CHARS
     groups = documented()
     assert sorted(name for names, _ in groups.values() for name in names) == sorted(tools)
     for group, (names, most) in groups.items():
