@@ -55,6 +55,16 @@ def test_what_clients_do_not_show_is_named_only(tmp_path: Path) -> None:
     assert attached(told([picture(tmp_path, "a.svg", kind="image/svg+xml")])) == []
 
 
+def test_a_picture_with_a_side_that_no_client_takes_is_named_only(tmp_path: Path) -> None:
+    found: list[Picture] = []
+    for name, width, height in (("wide", 8_001, 10), ("high", 10, 8_001), ("fits", 8_000, 8_000)):
+        sides = width.to_bytes(4) + height.to_bytes(4)
+        path = tmp_path / name
+        path.write_bytes(PNG + (13).to_bytes(4) + b"IHDR" + sides + PNG_END)
+        found.append(Picture(path, "image/png", path.stat().st_size))
+    assert attached(told(found)) == ["fits"]
+
+
 def test_a_figure_that_was_shown_and_saved_is_listed_once(tmp_path: Path) -> None:
     first = picture(tmp_path, "a")
     again = tmp_path / "again"

@@ -179,6 +179,13 @@ def kind_of(head: bytes) -> str | None:
     return "image/svg+xml" if b"<svg" in head else None
 
 
+def longest_side(data: bytes) -> int:
+    """Return the longer side of a PNG in pixels, and 0 for other formats, which do not begin with it."""
+    if data[12:16] != b"IHDR":
+        return 0
+    return max(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+
+
 def _is_whole(kind: str, data: bytes) -> bool:
     """Tell whether the end of a picture is there: a script may have been killed while it wrote one."""
     if kind == "image/webp":

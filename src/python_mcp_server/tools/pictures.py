@@ -9,11 +9,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from python_mcp_server.runner.pictures import Picture, content_of
+from python_mcp_server.runner.pictures import Picture, content_of, longest_side
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.results import ScriptResult, ShownPicture
 
 _LISTED: Final = 20
+_MOST_PIXELS: Final = 8_000
+"""On a side; the API of Claude refuses a conversation that holds a larger image, and all that follows."""
 _SENDABLE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
@@ -62,7 +64,8 @@ def _content(picture: Picture, told: ShownPicture, most: int) -> bytes:
     if picture.preview is not None and (data := content_of(picture.preview, most)):
         told["preview"] = str(picture.preview)
         return data
-    return content_of(picture.path, most) if picture.size_bytes <= most else b""
+    data = content_of(picture.path, most) if picture.size_bytes <= most else b""
+    return data if longest_side(data) <= _MOST_PIXELS else b""
 
 
 def _is_unicode(path: str) -> bool:
