@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import socket
+from dataclasses import fields
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.settings import BUDGET_VARIABLE, Settings, variable
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import TOKEN, Served, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, Server, data, refusal, serving
@@ -28,10 +31,16 @@ def asked(
     port: int, path: str = "/mcp", method: str = "POST", **headers: str
 ) -> tuple[int, dict[str, str], str]:
     """Send a request with these headers; return the status, the headers and the text of the answer."""
+    return sent(port, path, method, b"{}" if method == "POST" else None, headers)
+
+
+def sent(
+    port: int, path: str, method: str, body: bytes | None, headers: dict[str, str]
+) -> tuple[int, dict[str, str], str]:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     connection = HTTPConnection("127.0.0.1", port, timeout=STOP_S)
     try:
-        connection.request(method, path, b"{}" if method == "POST" else None, names)
+        connection.request(method, path, body, names)
         answer = connection.getresponse()
         return (
             answer.status,
@@ -185,3 +194,63 @@ def test_a_port_that_is_taken_is_named():
         port = taken.getsockname()[1]
         ended = run_python(*over_http(port=port))
         assert f"port is {port}" in ended.stderr.splitlines()[-1]
+
+
+ODD_BODIES = [
+    b'{"jsonrpc": "2.0", "id": null, "method": "ping"}',
+    b'{"jsonrpc": "2.0", "id": 1.0, "method": "tools/list"}',
+    b'{"jsonrpc": "2.0", "id": true, "method": "notifications/initialized"}',
+    b'{"jsonrpc": "2.0", "id": [1], "method": "ping"}',
+    b'{"jsonrpc": "2.0", "id": {}, "method": "tools/call", "params": {}}',
+    b'[{"jsonrpc": "2.0", "id": 1, "method": "ping"}]',
+    b'{"jsonrpc": "2.0", "id": 1, "method": 7}',
+    b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}',
+    b"{",
+    b"\xff",
+    b'"ping"',
+    b"[" * 50_000,
+]
+
+
+@pytest.mark.parametrize("version", ["2025-11-25", MODERN])
+def test_a_body_that_is_no_request_is_answered_with_an_error(http: Served, version: str):
+    headers = {
+        "Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": version,
+    }  # fmt: skip
+    for body in ODD_BODIES:
+        status, _, text = sent(http.port, "/mcp", "POST", body, headers)
+        assert status == 400, body[:80]
+        error = json.loads(text)["error"]
+        assert error["code"] in (-32700, -32600, -32602)
+        assert error["message"]
+
+
+def test_a_request_over_http_without_an_id_gets_a_log_line(http: Served):
+    headers = {
+        "Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": MODERN,
+    }  # fmt: skip
+    said_before = http.server.errors
+    body = b'{"jsonrpc": "2.0", "method": "tools/list"}'
+    assert sent(http.port, "/mcp", "POST", body, headers)[0] in (202, 400)
+    eventually(lambda: "has no id" in http.server.errors.removeprefix(said_before))
+
+
+@pytest.mark.parametrize("blank", [thorough(""), " "])
+def test_blank_variables_count_as_not_set_and_never_as_open_to_all(tmp_path: Path, blank: str):
+    async def main(port: int, token: str) -> None:
+        async with client_of(port, token, mode=MODERN) as client:
+            arguments = script(tmp_path, "print('in time')")
+            assert data(await client.call_tool("py_run_script_in_dir", arguments))["stdout"] == "in time\n"
+
+    names = [*(variable(field.name) for field in fields(Settings)), BUDGET_VARIABLE]
+    env = dict.fromkeys(names, blank) | {"HOME": str(tmp_path)}
+    with serving(tmp_path, *over_http(), env=env) as server:
+        port = port_of(server)
+        made = eventually(lambda: re.search(r"access token, for this run: (\S+)\n", server.errors))[1]
+        for wrong in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer " + blank}):
+            assert asked(port, **wrong)[0] == 401
+        run(main(port, made))
+        stop(server)
+    assert (tmp_path / ".python_mcp").is_dir()

@@ -122,6 +122,30 @@ ODD_LINES = [
     (b'"text"\n', -32600),
     (b'{"jsonrpc": "1.0", "id": true, "method": "x"}\n', -32600),
     (b"[" * 100_000 + b"\n", -32700),
+    (b'{"a":' * 100_000 + b"\n", -32700),
+    (b'{"jsonrpc": "2.0", "id": null, "method": "tools/list"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": 2.0, "method": "ping", "params": {}}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": 1e2, "method": "nobody/knows"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": false, "method": "ping"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": {"n": 1}, "method": "notifications/initialized"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "i\\u0064": [], "method": "ping"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": 3, "id": null, "method": "ping"}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": null, "result": {}}\n', -32600),
+    (b'[{"jsonrpc": "2.0", "id": 4, "method": "ping"}]\n', -32600),
+    (b'{"jsonrpc": "2.0", "method": 5}\n', -32600),
+    (b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": [1]}\n', -32600),
+    (b'{"jsonrpc": "2.0", "id": 9%s, "method": "ping"}\n' % (b"9" * 5_000), -32700),
+]
+"""What cannot be served under an id of its own, and the code of the answer."""
+
+REFUSED_UNDER_ITS_ID = [
+    (b'{"jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": 3}\n', 77),
+    (b'{"jsonrpc": "2.0", "id": "x", "method": "tools/list", "params": [1]}\n', "x"),
+    (b'{"jsonrpc": "2.0", "id": 0, "method": {"a": 1}}\n', 0),
+    (b'{"jsonrpc": "2.0", "id": -1, "method": null}\n', -1),
+    (b'{"jsonrpc": "1.0", "id": 78, "method": "ping"}\n', 78),
+    (b'{"id": 79, "method": "ping"}\n', 79),
 ]
 
 
@@ -150,8 +174,43 @@ def test_nothing_of_a_line_that_is_no_message_is_logged_or_answered(lasting: Ser
 
 
 def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(lasting: Server):
-    lasting.send(b'{"jsonrpc": "2.0", "id": 77, "method": "tools/list", "params": 3}\n')
-    assert lasting.answer(77)["error"]["code"] == -32600
+    for odd, number in REFUSED_UNDER_ITS_ID:
+        lasting.send(odd)
+        message = lasting.message()
+        assert (message["id"], message["error"]["code"]) == (number, -32600)
+
+
+def test_the_answer_to_an_id_that_is_none_names_its_kind(lasting: Server):
+    for odd, kind in (("null", "null"), ("1.5", "a number with a fraction"), ("true", "a boolean")):
+        lasting.send(b'{"jsonrpc": "2.0", "method": "ping", "id": %s}\n' % odd.encode())
+        text = lasting.message()["error"]["message"]
+        assert f" is {kind}" in text
+        assert text.endswith("it must be a string or an integer")
+
+
+def test_a_request_without_an_id_gets_a_log_line_and_a_notification_none(lasting: Server):
+    said_before = lasting.errors
+    lasting.send(b'{"jsonrpc": "2.0", "method": "notifications/of-mine", "params": {}}\n')
+    assert echo(lasting, "still here") == "still here"
+    assert "no id" not in lasting.errors.removeprefix(said_before)
+    lasting.send(b'{"jsonrpc": "2.0", "method": "tools/call", "params": {"name": "hunter3"}}\n')
+    assert echo(lasting, "still here") == "still here"
+    assert "has no id" in lasting.errors.removeprefix(said_before)
+    assert "hunter3" not in lasting.errors
+
+
+def test_odd_requests_are_refused_on_a_connection_of_the_newest_protocol(tmp_path: Path, program: Path):
+    with serving(tmp_path, program) as server:
+        for odd, code in ODD_LINES[-5:]:
+            server.send(odd)
+            assert server.message()["error"]["code"] == code
+        server.open()
+        assert echo(server, "first") == "first"
+        for odd, code in ODD_LINES:
+            server.send(odd)
+            message = server.message()
+            assert (message["id"], message["error"]["code"]) == (None, code)
+        assert echo(server, "last") == "last"
 
 
 def test_blank_lines_and_carriage_returns_and_halves_are_no_matter(lasting: Server):
@@ -195,22 +254,27 @@ def test_it_leaves_when_nobody_reads_its_answers_any_more(tmp_path: Path, progra
 
 def test_requests_from_a_file_are_answered_into_a_file(tmp_path: Path, program: Path):
     requests, answers = tmp_path / "requests", tmp_path / "answers"
-    requests.write_bytes(HELLO + b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}\n')
+    odd = b"".join(line for line, _ in ODD_LINES)
+    requests.write_bytes(HELLO + odd + b'{"jsonrpc": "2.0", "id": 2, "method": "ping"}')
     with (
         requests.open() as source,
         answers.open("w") as sink,
         serving(tmp_path, program, stdin=source, stdout=sink) as server,
     ):
         server.process.wait(30)
-    assert 1 in [json.loads(line)["id"] for line in answers.read_text().splitlines()]
+    said = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert {message["id"] for message in said} == {1, 2, None}
+    assert [each["error"]["code"] for each in said if each["id"] is None] == [code for _, code in ODD_LINES]
 
 
-def test_a_terminal_is_served_by_the_stock_transport(tmp_path: Path, program: Path):
+def test_a_terminal_is_served(tmp_path: Path, program: Path):
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb+", 0) as terminal, serving(tmp_path, program, stdin=theirs) as server:
         os.close(theirs)
         terminal.write(HELLO)
         assert server.answer(1)["result"]["protocolVersion"] == "2025-11-25"
+        terminal.write(b'{"jsonrpc": "2.0", "id": null, "method": "ping"}\n')
+        assert server.answer(None)["error"]["code"] == -32600
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 128 + signal.SIGTERM
 

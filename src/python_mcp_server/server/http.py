@@ -18,20 +18,26 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.subscriptions import ListenHandler
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import (
+    DEFAULT_MAX_REQUEST_BODY_SIZE,
+    RequestBodyLimitMiddleware,
+    TransportSecuritySettings,
+)
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from python_mcp_server import __version__
 from python_mcp_server.server.access import Access, Refusal
 from python_mcp_server.server.inside import low_level
+from python_mcp_server.server.messages import NotAMessage, check_notification
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _GRACE_S: Final = 1  # an open stream of events never ends by itself
 _KEEP_ALIVE_S: Final = 75  # longer than proxies keep idle connections: who closes first loses no request
 _HEALTH: Final = "/healthz"
+_LARGEST_BODY: Final = DEFAULT_MAX_REQUEST_BODY_SIZE  # the SDK's, which refuses with 413
 
 _log: Final = logging.getLogger(__name__)
 
@@ -89,7 +95,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = AuthContextMiddleware(app)
+        self._app = AuthContextMiddleware(RequestBodyLimitMiddleware(MessageCheck(app), _LARGEST_BODY))
         self._access = access
         self._user = _user(access)
 
@@ -107,6 +113,37 @@ class Guard:
             await _health(scope["method"])(scope, receive, send)
         else:
             await self._app({**scope, **self._user}, receive, send)
+
+
+class MessageCheck:
+    """Refuses requests that the SDK would take for notifications, because their id is none.
+
+    Args:
+        app: Serves the others.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of the ASGI protocol, whose body comes in one piece."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        first: Message | None = await receive()
+        try:
+            check_notification(first.get("body", b""))
+        except NotAMessage as fault:
+            answer = fault.error.model_dump(by_alias=True, exclude_unset=True)
+            await JSONResponse(answer, HTTPStatus.BAD_REQUEST)(scope, receive, send)
+            return
+
+        async def replay() -> Message:
+            nonlocal first
+            message, first = first, None
+            return await receive() if message is None else message
+
+        await self._app(scope, replay, send)
 
 
 def _user(access: Access) -> dict[str, AuthenticatedUser]:

@@ -1,4 +1,5 @@
-"""Lines over pipes or a socket, on the event loop itself: no thread, no copy beyond the line.
+"""A client's lines: over pipes or a socket on the event loop itself, without a thread or a copy beyond the
+line; through threads where an event loop cannot wait.
 
 Knows no SDK. A `LineConnection` is the protocol of the one socket, or of the writing pipe; that of the
 reading pipe only passes on what comes, for its end is not the end of the way back.
@@ -10,7 +11,9 @@ import asyncio
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+from anyio import to_thread
 
 if TYPE_CHECKING:
     from python_mcp_server.server.claim import Wire
@@ -21,6 +24,78 @@ _QUEUE_BYTES: Final = 4 * 1024 * 1024  # of whole lines that nobody has taken ye
 
 class LineTooLong(Exception):
     """A line went over the limit; it was skipped, the next one can be read."""
+
+
+class Lines(Protocol):
+    """Where a client's lines come from and go to."""
+
+    async def read_line(self) -> bytes | None:
+        """Return the next line; None when there will be none."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it."""
+        ...
+
+    def stop(self) -> None:
+        """End the reading."""
+        ...
+
+
+class LineFiles:
+    """Lines of a terminal or a file, which an event loop cannot wait for: threads read and write them.
+
+    Args:
+        wire: Both ends; they stay open.
+        limit_bytes: The longest line that is kept.
+    """
+
+    def __init__(self, wire: Wire, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._source = os.fdopen(wire.read_fd, "rb", closefd=False)
+        self._sink = os.fdopen(wire.write_fd, "wb", buffering=0, closefd=False)
+        self._limit_bytes = limit_bytes
+        self._writing = asyncio.Lock()
+        self._stopped = False
+
+    async def read_line(self) -> bytes | None:
+        """Return the next line, without its end; None when there will be none.
+
+        Raises:
+            LineTooLong: This line went over the limit.
+        """
+        if self._stopped:
+            return None
+        read = await to_thread.run_sync(self._read, abandon_on_cancel=True)
+        if len(line := read.removesuffix(b"\n")) > self._limit_bytes:
+            raise LineTooLong
+        return line if read else None
+
+    def _read(self) -> bytes:
+        line = part = self._source.readline(self._limit_bytes + 2)
+        while len(part) > self._limit_bytes + 1 and not part.endswith(b"\n"):
+            part = self._source.readline(self._limit_bytes + 2)
+        return line
+
+    async def write(self, data: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            BrokenPipeError: The other side is gone.
+        """
+        async with self._writing:
+            await to_thread.run_sync(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._sink.write(rest) :]
+        except OSError as error:  # a terminal that hung up says EIO
+            raise BrokenPipeError(str(error)) from error
+
+    def stop(self) -> None:
+        """End the reading, once the line is there that a thread waits for."""
+        self._stopped = True
 
 
 class LineConnection(asyncio.Protocol):

@@ -1,8 +1,8 @@
 """The stdio transport: JSON lines on the loop's own readers and writers.
 
 The SDK's transport makes three thread hops per message and shares its threads with every blocking
-tool; this one costs a third of the time and never waits for a thread. It serves pipes and sockets;
-elsewhere (a terminal, a file) the SDK's own takes over.
+tool; this one costs a third of the time and never waits for a thread, where both ends are pipes or
+sockets. An event loop cannot wait for a terminal or a file: there, threads read and write the lines.
 """
 
 from __future__ import annotations
@@ -16,30 +16,24 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from io import TextIOWrapper
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
-from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     INVALID_REQUEST,
-    PARSE_ERROR,
-    ErrorData,
     JSONRPCError,
     JSONRPCMessage,
     JSONRPCRequest,
     JSONRPCResponse,
-    jsonrpc_message_adapter,
 )
-from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from python_mcp_server.server.claim import Wire
 from python_mcp_server.server.inside import low_level
-from python_mcp_server.server.lines import LINE_LIMIT_BYTES, LineConnection, LineTooLong
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.lines import LINE_LIMIT_BYTES, LineConnection, LineFiles, Lines, LineTooLong
+from python_mcp_server.server.messages import NotAMessage, parse, refusal
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -47,6 +41,7 @@ if TYPE_CHECKING:
 _LAST_ANSWERS_S: Final = 0.15
 """What requests get that came right before the end of the input: whoever pipes a few in wants answers."""
 
+_TOO_LONG: Final = f"a line is longer than {LINE_LIMIT_BYTES} bytes"
 _FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manager needs its part
 
 _log: Final = logging.getLogger(__name__)
@@ -99,14 +94,15 @@ def _signals() -> Generator[asyncio.Future[int]]:
 @asynccontextmanager
 async def _streams(wire: Wire) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
     """Yield what reads messages, what writes them, and what makes the reading end."""
+    unanswered = Unanswered()
     if not wire.pollable:
-        async with stdio_server(_text(wire.read_fd, "r"), _text(wire.write_fd, "w")) as (read, write):
-            yield read, write, _leave  # its reader thread cannot be woken
+        files = LineFiles(wire)
+        # The thread that reads cannot be woken.
+        yield MessageReader(files, unanswered), MessageWriter(files, unanswered), _leave
         return
     lines = LineConnection()
     await lines.open(wire)
     try:
-        unanswered = Unanswered()
         yield MessageReader(lines, unanswered), MessageWriter(lines, unanswered), lambda _code: lines.stop()
     finally:
         await lines.close(_FLUSH_S)
@@ -117,11 +113,6 @@ def _leave(code: int) -> None:
         stream.flush()
     logging.shutdown()
     os._exit(code)
-
-
-def _text(fd: int, mode: str) -> anyio.AsyncFile[str]:
-    buffer = os.fdopen(fd, mode + "b", closefd=False)
-    return anyio.wrap_file(TextIOWrapper(buffer, encoding="utf-8", errors="replace"))
 
 
 class Unanswered:
@@ -159,7 +150,7 @@ class MessageReader:
     closed its end behind a request, the end is told a moment later: the dispatcher ends what it is at.
     """
 
-    def __init__(self, lines: LineConnection, unanswered: Unanswered) -> None:
+    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
         self._lines = lines
         self._unanswered = unanswered
 
@@ -173,7 +164,7 @@ class MessageReader:
             try:
                 line = await self._lines.read_line()
             except LineTooLong:
-                await self._refuse(None, INVALID_REQUEST, f"a line is longer than {LINE_LIMIT_BYTES} bytes")
+                await self._refuse(refusal(None, INVALID_REQUEST, _TOO_LONG))
                 continue
             if line is None:
                 await self._unanswered.end(_LAST_ANSWERS_S)
@@ -184,14 +175,12 @@ class MessageReader:
 
     async def _parse(self, line: bytes) -> JSONRPCMessage | None:
         try:
-            return jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValidationError:
-            await self._refuse(*_diagnosis(line))
+            return parse(line)
+        except NotAMessage as fault:
+            await self._refuse(fault.error)
             return None
 
-    async def _refuse(self, request_id: str | int | None, code: int, text: str) -> None:
-        _log.warning("the client sent something that is no message: %s", text)
-        error = JSONRPCError(jsonrpc="2.0", id=request_id, error=ErrorData(code=code, message=text))
+    async def _refuse(self, error: JSONRPCError) -> None:
         try:
             await self._lines.write(_encode(error))
         except BrokenPipeError:
@@ -222,7 +211,7 @@ class MessageReader:
 class MessageWriter:
     """The way of messages to the client: one line each, never a part of one."""
 
-    def __init__(self, lines: LineConnection, unanswered: Unanswered) -> None:
+    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
         self._lines = lines
         self._unanswered = unanswered
 
@@ -257,25 +246,3 @@ def _encode(message: JSONRPCMessage) -> bytes:
     except PydanticSerializationError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
         plain = message.model_dump(by_alias=True, exclude_unset=True)
         return json.dumps(plain, ensure_ascii=False, default=str).encode(errors="replace") + b"\n"
-
-
-def _diagnosis(line: bytes) -> tuple[str | int | None, int, str]:
-    """Return the id to answer to, the code and the text for a line that is no message."""
-    size = f"{len(line)} bytes"  # and nothing of it: a request may hold secrets
-    try:
-        data: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        return None, PARSE_ERROR, f"a line of {size} is no JSON in UTF-8"
-    fields = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
-    request_id = fields.get("id") if "method" in fields else None
-    known = request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
-    if _broken(data):
-        return known, INVALID_REQUEST, f"a message of {size} holds half of a surrogate pair, no valid Unicode"
-    return known, INVALID_REQUEST, f"a line of {size} is no JSON-RPC 2.0 message"
-
-
-def _broken(data: Any) -> bool:
-    try:
-        return whole(data) is not data
-    except RecursionError:
-        return False
