@@ -19,7 +19,7 @@ BUDGET_VARIABLE: Final = "SMART_ASYNC_TIMEOUT_SECONDS"
 DEFAULT_BUDGET_S: Final = 20.0
 PREFIX: Final = "PYTHON_MCP_"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"", "0", "false", "no", "off"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 
 def _cores() -> int:
@@ -93,8 +93,7 @@ class Settings:
         }
         for f in fields(cls):
             name = variable(f.name)
-            text = environ.get(name)
-            if text is not None and (text or f.name == "debug"):
+            if (text := given_text(environ.get(name))) is not None:
                 values[f.name] = _parse(name, text, f.default)
         values |= {key: value for key, value in given.items() if value is not None}
         values["home"] = _absolute("home", values.get("home", cls.home_default()))
@@ -123,13 +122,18 @@ def variable(field_name: str) -> str:
     return "MCP_DEBUG" if field_name == "debug" else PREFIX + field_name.upper()
 
 
+def given_text(text: str | None) -> str | None:
+    """Return the value of a variable or an option; None where it is blank, which counts as not set."""
+    return text if text is not None and text.strip() else None
+
+
 def budget(variable_name: str, default_s: float, environ: Mapping[str, str] | None = None) -> float:
     """Return how long a caller waits, in seconds: the variable's value, else the default.
 
     Raises:
         InvalidInput: The value is no positive, finite number.
     """
-    text = (os.environ if environ is None else environ).get(variable_name)
+    text = given_text((os.environ if environ is None else environ).get(variable_name))
     if text is None:
         return positive(default_s, "default_timeout")
     return positive(text, variable_name)

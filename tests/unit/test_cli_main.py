@@ -100,6 +100,12 @@ def test_home_wins_over_the_variable(tmp_path: Path, home: Path, monkeypatch: py
     assert not home.exists()
 
 
+def test_an_empty_home_counts_as_not_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
+    assert call("jobs", "list", "--home", "") == 0
+    assert (home / "jobs").is_dir()
+
+
 def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
     command = [sys.executable, "-m", "python_mcp_server", "jobs", "list", "--json"]
     closed, out = os.pipe()

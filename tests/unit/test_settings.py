@@ -93,8 +93,9 @@ def test_an_unknown_way_to_exit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
-    assert Settings.from_environ({variable(name): ""}) == Settings.from_environ({})
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+def test_an_empty_variable_is_as_good_as_none(name: str, text: str) -> None:
+    assert Settings.from_environ({variable(name): text}) == Settings.from_environ({})
 
 
 def test_what_is_given_wins_over_the_environment_and_none_does_not() -> None:
@@ -131,9 +132,11 @@ def test_scripts_and_logs_lie_in_the_home() -> None:
 def test_the_budget_is_the_variable_else_the_default() -> None:
     assert budget("MY_BUDGET", 20.0, {"MY_BUDGET": "1.5"}) == 1.5
     assert budget("MY_BUDGET", 20.0, {}) == 20.0
+    for blank in ("", "  ", "\n"):
+        assert budget("MY_BUDGET", 7.0, {"MY_BUDGET": blank}) == 7.0
 
 
-@pytest.mark.parametrize("text", ["", "soon", "0", "-1", "nan", "inf", "-inf"])
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "-inf"])
 def test_a_budget_that_is_no_positive_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         budget("MY_BUDGET", 20.0, {"MY_BUDGET": text})

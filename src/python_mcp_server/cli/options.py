@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import click
 
-from python_mcp_server.settings import variable
+from python_mcp_server.settings import given_text, variable
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _set_home(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Pass the home on through the environment: workers and children must find the same one."""
-    if value is not None:
+    if (value := given_text(value)) is not None:
         os.environ[variable("home")] = os.path.abspath(os.path.expanduser(value))
 
 

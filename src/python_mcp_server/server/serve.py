@@ -19,7 +19,7 @@ from python_mcp_server.server.access import grant, new_token
 from python_mcp_server.server.address import is_loopback, listen, url_of
 from python_mcp_server.server.claim import claim_stdio
 from python_mcp_server.server.logs import configure_logging
-from python_mcp_server.settings import Settings, variable
+from python_mcp_server.settings import Settings, given_text, variable
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -51,7 +51,8 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     """Serve over streamable HTTP until SIGTERM or SIGINT. The address is printed on stderr.
 
     An address that others can reach is served with an access token only: that of the settings, or a
-    new one, which is printed on stderr and nowhere else.
+    new one, which is printed on stderr and nowhere else. So is any address where the token's variable is
+    there and blank, because somebody meant to ask for a token.
 
     Raises:
         InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
@@ -59,7 +60,8 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     settings = settings or Settings.from_environ()
     grant(host, settings.http_allowed_hosts, settings.http_token)
     listener = listen(host, port)
-    made = "" if settings.http_token or is_loopback(listener) else new_token()
+    open_to_all = is_loopback(listener) and not _token_is_blank()
+    made = "" if settings.http_token or open_to_all else new_token()
     access = grant(host, settings.http_allowed_hosts, settings.http_token or made)
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
@@ -67,6 +69,12 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
 
     url = url_of(host, listener)
     serve_http(server, listener, access, lambda: _announce(url, made), lambda: close_in_time(manager))
+
+
+def _token_is_blank() -> bool:
+    """Whether the token's variable is there, and blank."""
+    text = os.environ.get(variable("http_token"))
+    return text is not None and given_text(text) is None
 
 
 def _announce(url: str, made_token: str) -> None:
