@@ -1,47 +1,52 @@
-"""`scripts/bench`: chooses the rows, gives them a home of their own, prints the table or JSON."""
+"""`scripts/bench`: chooses the rows, has each measured in a process of its own, prints the table or JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
+import signal
 import sys
-import tempfile
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.rows import ROWS
+from benchmarks.rows import ROWS, Row
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure
 
-_OURS = ("PYTHON_MCP_", "SMART_ASYNC_TIMEOUT_SECONDS", "MCP_DEBUG")
+_PATIENCE_S = 300.0
+"""Guessed: the longest step of any row, on a machine that is busy with other things, takes a third."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> int:
     """Measure and print.
+
+    Args:
+        arguments: Those of the command line, unless they are given.
+        rows: The rows that there are.
 
     Returns:
         0, also where an aim is missed; 1 where a row could not be measured.
     """
-    options = _parser().parse_args(arguments)
-    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    from benchmarks.apart import RowFailed, measure_apart
+
+    options = _parser(rows).parse_args(arguments)
     if options.against:
-        return _compare(options, [row.name for row in rows])
+        return _compare(options, [row.name for row in rows if not options.rows or row.name in options.rows])
+    signal.signal(signal.SIGTERM, _leave)
     figures: list[Figure] = []
     failed: list[str] = []
-    with _own_home():
-        for row in rows:
-            repeats = options.repeats or (row.quick if options.quick else row.repeats)
-            print(f"measuring {row.name}, {repeats} repeats ...", file=sys.stderr)
-            try:
-                figures += row.measure(repeats)
-            except Exception:  # noqa: BLE001  one row that cannot be measured must not cost the others
-                traceback.print_exc()
-                failed.append(row.name)
+    for row in (row for row in rows if not options.rows or row.name in options.rows):
+        repeats = options.repeats or (row.quick if options.quick else row.repeats)
+        print(f"measuring {row.name}, {repeats} repeats ...", file=sys.stderr, flush=True)
+        try:
+            figures += measure_apart(row, repeats, options.patience)
+        except RowFailed as failure:
+            print(f"scripts/bench: {failure}", file=sys.stderr)
+            failed.append(row.name)
     _print(figures, as_json=options.json)
     if failed:
         print(f"scripts/bench: could not be measured: {', '.join(failed)}", file=sys.stderr)
@@ -60,8 +65,14 @@ def _compare(options: argparse.Namespace, rows: Sequence[str]) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    about = "\n".join(f"  {row.name:9} {row.about}" for row in ROWS)
+def _leave(number: int, _frame: object) -> None:
+    """End the row that is being measured, too."""
+    sys.exit(128 + number)
+
+
+def _parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
+    about = "\n".join(f"  {row.name:9} {row.about}" for row in rows)
+    names = [row.name for row in rows]
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures this project beside its peers, in one run, and prints a table. A missed aim\n"
@@ -70,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "rows", nargs="*", type=_row_name, metavar="ROW", help="the rows to measure; all where none is named"
+        "rows",
+        nargs="*",
+        type=lambda text: _row_name(text, names),
+        metavar="ROW",
+        help="the rows to measure; all where none is named",
     )
     parser.add_argument("--repeats", type=_count, help="how often each is measured")
     parser.add_argument("--quick", action="store_true", help="a few repeats only: does it run at all?")
@@ -80,12 +95,18 @@ def _parser() -> argparse.ArgumentParser:
         help="measure this checkout beside another commit, in turns, and fail where it is 1.1x slower",
     )
     parser.add_argument("--turns", type=_count, default=6, help="how many turns with --against (default 6)")
+    parser.add_argument(
+        "--patience",
+        type=_seconds,
+        default=_PATIENCE_S,
+        metavar="SECONDS",
+        help="give a row up that makes no progress for this long (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     return parser
 
 
-def _row_name(text: str) -> str:
-    names = [row.name for row in ROWS]
+def _row_name(text: str, names: Sequence[str]) -> str:
     if text not in names:
         raise argparse.ArgumentTypeError(f"{text!r} is no row; there are {', '.join(names)}")
     return text
@@ -97,15 +118,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
-@contextmanager
-def _own_home() -> Iterator[None]:
-    """Let everything below find an empty home and default settings."""
-    for name in list(os.environ):
-        if name.startswith(_OURS):
-            del os.environ[name]
-    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as home:
-        os.environ["PYTHON_MCP_HOME"] = home
-        yield
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
+    return seconds
 
 
 def _print(figures: Sequence[Figure], *, as_json: bool) -> None:

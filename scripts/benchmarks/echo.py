@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING
 
+from benchmarks.alive import alive
 from benchmarks.figures import Figure
 from benchmarks.servers import Server, peer, serving, timed
 
@@ -93,6 +94,7 @@ async def _sdk_phases(module: str, repeats: int) -> Phases:
             await _sdk_echoes(client, loaded=True)  # warms its lanes
             for _ in range(repeats):
                 for loaded in (False, True):
+                    alive()
                     phases[loaded] += await _sdk_echoes(client, loaded=loaded)
     return phases
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.alive import alive
 from benchmarks.figures import Figure
 from benchmarks.servers import SERVE, serving
 
@@ -74,6 +75,7 @@ def _by_hyperfine(hyperfine: str, python: str, script: Path) -> tuple[float, flo
 
 
 def _by_loop(python: str, script: Path) -> tuple[float, float]:
+    alive()
     walls: list[float] = []
     began = time.perf_counter()
     for _ in range(_RUNS):

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from benchmarks.alive import alive
+
 VERSION: Final = "2025-06-18"
 MODERN: Final = "2026-07-28"
 TASKS: Final = "io.modelcontextprotocol/tasks"
@@ -91,6 +93,7 @@ class Server:
         return number in self._early
 
     def _ask(self, method: str, params: dict[str, Any]) -> int:
+        alive()
         number = next(self._numbers)
         if self._meta:
             params = {**params, "_meta": self._meta}

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Final
 
+from benchmarks.alive import alive
 from python_mcp_server.model import (
     Job,
     JobProgress,
@@ -35,6 +36,7 @@ _AGE: Final = timedelta(days=1)
 _SPARSE: Final = 1000
 """The newest jobs lie ten seconds apart, each in a directory of its own; those before 0.1 seconds."""
 _ID_CHARS: Final = 34
+_STEP: Final = 1000
 
 
 class Contender(ABC):
@@ -282,6 +284,8 @@ def _jobs(size: int) -> Iterator[tuple[Job, bytes]]:
     now = datetime.now(UTC)
     templates = {state: encode(_job("?" * _ID_CHARS, state, now))[0] for state in JobState}
     for number in range(size):
+        if number % _STEP == 0:
+            alive()
         left = size - number
         apart_s = 10 * left if left <= _SPARSE else 10 * _SPARSE + (left - _SPARSE) / 10
         when = now - timedelta(seconds=apart_s)

@@ -10,6 +10,8 @@ from typing import Final
 
 import psutil
 
+from benchmarks.alive import alive
+
 _MB: Final = 1e6
 _OPEN: Final = """
 import sys
@@ -34,6 +36,7 @@ def extra_mb(directory: Path, small: int, large: int, *, repeats: int) -> float:
     sizes: dict[int, list[float]] = {small: [], large: []}
     for _ in range(repeats):
         for size, found in sizes.items():
+            alive()
             found.append(_resident_mb(directory / f"files-{size}"))
     return median(sizes[large]) - median(sizes[small])
 

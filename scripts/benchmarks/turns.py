@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from benchmarks.alive import alive
+
 Times = dict[str, list[float]]
 
 
@@ -15,6 +17,7 @@ async def take_turns(
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
+            alive()
             call = contenders[name]
             for _ in range(block):
                 started = time.perf_counter()
@@ -28,6 +31,7 @@ def take_timed_turns(contenders: Mapping[str, Callable[[], float]], rounds: int)
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
+            alive()
             times[name].append(contenders[name]())
     return times
 
@@ -39,6 +43,7 @@ async def take_timed_turns_async(
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
+            alive()
             times[name].append(await contenders[name]())
     return times
 

@@ -1,18 +1,20 @@
-"""`scripts/bench`, on its cheapest row: it measures, and prints what it found."""
+"""`scripts/bench`, on its cheapest rows: it measures, prints what it found, and always ends."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import psutil
 from benchmarks.against import Pair
+
 from tests.helpers import ROOT, environment, run_python
 
 
-def bench(home: Path, *arguments: str):
-    scripts = str(ROOT / "scripts")
-    env = environment(PYTHONPATH=f"{ROOT / 'src'}:{scripts}", TMPDIR=str(home))
-    return run_python("-m", "benchmarks", *arguments, env=env, deadline_s=120)
+def bench(home: Path, *arguments: str, program: tuple[str, ...] = ("-m", "benchmarks")):
+    path = ":".join(str(ROOT / part) for part in ("src", "scripts", ""))
+    env = environment(PYTHONPATH=path, TMPDIR=str(home), HANGING_ROW=str(home))
+    return run_python(*program, *arguments, env=env, deadline_s=120)
 
 
 def test_a_quick_row_prints_the_table_and_leaves_no_file(tmp_path: Path):
@@ -64,3 +66,34 @@ def test_only_what_is_surely_slower_than_allowed_fails():
     assert Pair("ms", [1.0, 3.0, 1.0, 3.0, 1.0, 3.0], [1.0] * 6).verdict == ""
     assert Pair("ms", [1.0] * 6, [2.0] * 6).verdict == "faster"
     assert Pair("ms", [9.0], [1.0]).verdict == ""
+
+
+HANGS = """
+import sys
+from benchmarks.__main__ import main
+from benchmarks.rows import Row
+
+where = "tests.helpers.hanging_row"
+sys.exit(main(rows=[Row("hangs", "", 2, 2, where), Row("ends", "", 1, 1, where)]))
+"""
+
+
+def test_a_row_that_hangs_is_given_up_by_name_and_the_others_go_on(tmp_path: Path):
+    done = bench(tmp_path, "--patience", "8", program=("-c", HANGS))
+    assert done.returncode == 1
+    assert "hangs made no progress for 8 s and was given up" in done.stderr
+    assert "could not be measured: hangs" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["ends"]
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) > 4
+    assert [pid for pid in pids if psutil.pid_exists(int(pid))] == []
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def test_a_row_that_fails_shows_its_traceback_and_costs_no_other(tmp_path: Path):
+    program = HANGS.replace('"hangs", "", 2, 2, where', '"fails", "", 1, 1, "tests.helpers.no_such_row"')
+    done = bench(tmp_path, program=("-c", program))
+    assert done.returncode == 1
+    assert "no_such_row" in done.stderr
+    assert "could not be measured: fails" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["ends"]
