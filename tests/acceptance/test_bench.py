@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import psutil
-from benchmarks.against import Pair
 
+from benchmarks.against import Pair
 from tests.helpers import ROOT, environment, run_python
 
 
