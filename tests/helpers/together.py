@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TOGETHER: Final = {
     "tests/acceptance/test_benchmark.py": "our servers",
+    "tests/acceptance/test_hints.py": "our servers",
     "tests/acceptance/test_http.py": "our servers",
     "tests/acceptance/test_map_script.py": "our servers",
     "tests/acceptance/test_our_server.py": "our servers",

@@ -66,7 +66,7 @@ def test_an_error_at_a_limit_shows_the_peak_the_limit_and_the_last_output(tmp_pa
     assert caught.value.kind == MEMORY
     sentence, _, rest = str(caught.value).partition("\n")
     assert sentence.startswith("ended at its memory limit: its processes held 1")
-    assert sentence.endswith("MB, the limit is 100 MB")
+    assert "MB, the limit is 100 MB. A larger memory_limit_mb" in sentence
     assert rest.strip() == "Its stdout until then:\nso far"
 
 

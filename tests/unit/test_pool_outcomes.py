@@ -30,6 +30,15 @@ def test_an_exception_that_travels_is_raised_as_itself_with_the_workers_tracebac
     assert "raise_value_error" in "".join(error.__notes__)
 
 
+def test_only_an_input_that_has_no_stdin_is_explained_and_once():
+    asked, other = EOFError("EOF when reading a line"), EOFError("Ran out of input")
+    for error in (asked, other):
+        outcomes.explain_missing_input(error)
+    assert ["request_input" in note for note in asked.__notes__] == [True]
+    assert not hasattr(other, "__notes__")
+    assert "request_input" in outcomes.failure_of(asked).traceback_text
+
+
 @pytest.mark.parametrize(
     "body", [bodies.raise_unpicklable, bodies.raise_broken_rebuild, bodies.raise_system_exit]
 )

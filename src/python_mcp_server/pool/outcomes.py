@@ -17,6 +17,8 @@ from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
+_END_OF_INPUT: Final = "EOF when reading a line"
+_NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
 _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens, and no flood."""
 
@@ -29,6 +31,12 @@ def failure_of(error: BaseException) -> Failure:
     pickled = _travelling(error) if isinstance(error, Exception) else None
     cause = error.kind if isinstance(error, LimitExceeded) else "exception"
     return Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
+
+
+def explain_missing_input(error: BaseException) -> None:
+    """Say in a note of a body's exception what `input()` cannot be had for, and what takes its place."""
+    if type(error) is EOFError and error.args == (_END_OF_INPUT,):
+        error.add_note(_NO_INPUT)
 
 
 def _rpc_error(error: BaseException) -> dict[str, Any] | None:

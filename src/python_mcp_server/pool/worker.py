@@ -245,6 +245,7 @@ class Worker:
             gate.leave()
             if gate.ended_by(error):
                 return Outcome(cancelled=True)
+            outcomes.explain_missing_input(error)
             return Outcome(failure=outcomes.failure_of(error))
         return Outcome(value)
 

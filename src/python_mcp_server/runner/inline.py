@@ -53,6 +53,18 @@ def write_script(folder: Path, source: str) -> Path:
     return path
 
 
+def short_names(stderr: str, folder: Path) -> str:
+    """Return what a script wrote to stderr, with the file in a job's folder called `script.py`.
+
+    Only where Python itself names it, in tracebacks and warnings: else the path may be what is meant.
+    """
+    path = str(folder / SCRIPT_NAME)
+    if path not in stderr:
+        return stderr
+    text = stderr.replace(f'File "{path}"', f'File "{SCRIPT_NAME}"')
+    return re.sub(rf"^{re.escape(path)}(?=:\d+: )", SCRIPT_NAME, text, flags=re.MULTILINE)
+
+
 def launcher_arguments(script: Path, home: Path) -> tuple[str, ...]:
     """Return what follows the interpreter to run `script` as if it lay in `home`."""
     return ("-c", LAUNCHER, str(script), str(home))

@@ -25,6 +25,7 @@ from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.child import Command, Ending, run_child
+from python_mcp_server.runner.inline import short_names
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -157,7 +158,7 @@ def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
     paths: dict[str, str] = {}
     for name, path in streams.items():
         shown = excerpt(path, start=0, limit_chars=setup.chars, job_id=None)
-        answer[name] = shown.text
+        answer[name] = short_names(shown.text, setup.outputs.parent) if name == "stderr" else shown.text
         if shown.cut:
             paths[f"{name}_path"] = str(path)
         else:

@@ -22,6 +22,7 @@ from python_mcp_server.runner.session import deadline_after
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters as p
+from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.mapping_book import Book, at_rest, failed, folder_of, plan_in
 from python_mcp_server.tools.mapping_results import ItemResult, MapResult
 from python_mcp_server.tools.mapping_wish import Wish
@@ -208,7 +209,24 @@ class _Batch:
         if job is not None and (book.cut or book.failed or len(items) < total):
             job.keep_record()
             result["job_id"] = job.id
+        if (hint := _hint(items, Path(book.plan.directory))) is not None:
+            result["hint"] = hint
         return result
+
+
+def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
+    """Return what would let the first of those that failed pass, for which that is known."""
+    for item in filter(failed, items):
+        if kind := item.get("error_kind"):
+            hint = hint_at_limit(kind)
+        else:
+            ended = Ended(
+                item["exit_code"] or 0, item["stderr"], timed_out=item.get("timed_out", False), folder=folder
+            )
+            hint = hint_for(ended, BY_PARAMETER)
+        if hint is not None:
+            return hint
+    return None
 
 
 def _summary(book: Book, elapsed_s: float, at_once: int) -> str:

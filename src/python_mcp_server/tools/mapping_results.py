@@ -68,6 +68,7 @@ class MapResult(TypedDict):
             Of a project it always is, for uv looks whether it is up to date.
         job_id: The job, where something is left out here, failed or was not run: for `py_job_output`,
             and for `resume`.
+        hint: What would have let the first of those that failed pass, where that is known for sure.
     """
 
     summary: str
@@ -85,3 +86,4 @@ class MapResult(TypedDict):
     strategy_detail: str
     install_seconds: NotRequired[float]
     job_id: NotRequired[str]
+    hint: NotRequired[str]

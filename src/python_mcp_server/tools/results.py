@@ -25,6 +25,7 @@ class CommandResult(TypedDict):
         timed_out: True where the time limit ended it.
         ended_by_signal: The name of the signal that ended it, such as "SIGSEGV".
         job_id: Whose output `py_job_output` reads, where something is left out here.
+        hint: What would have let it pass, where that is known for sure.
     """
 
     stdout: str
@@ -34,6 +35,7 @@ class CommandResult(TypedDict):
     timed_out: NotRequired[bool]
     ended_by_signal: NotRequired[str]
     job_id: NotRequired[str]
+    hint: NotRequired[str]
 
 
 class ShownPicture(TypedDict):

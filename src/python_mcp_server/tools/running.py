@@ -18,13 +18,14 @@ from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import new_job_id
 from python_mcp_server.runner.child import Command, Ending, Watch, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
-from python_mcp_server.runner.inline import write_script
+from python_mcp_server.runner.inline import short_names, write_script
 from python_mcp_server.runner.limits import check_here
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
 from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
 from python_mcp_server.runner.session import Session, deadline_after
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.settings import Settings
+from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.pictures import add_pictures
 from python_mcp_server.tools.results import CommandResult, ScriptResult
 
@@ -93,11 +94,13 @@ class ScriptCall:
         start: Start | None = None,
         *,
         watch: Watch | None = None,
+        packages: Callable[[Interpreter], str] | None = None,
     ) -> Finished:
         """Prepare the interpreter, run the script with it, and return how that ended.
 
         `start` does the running where it is more than once; its output goes where that of one run goes.
-        `watch` is that of `run_child`, for one run.
+        `watch` is that of `run_child`, for one run. `packages` says how the script gets a package that it
+        lacks, in words of `hints`; without it the result has no hint.
         """
         check_arguments(args)
         starts = {name: size_of(path) for name, path in self._streams.items()}
@@ -121,12 +124,24 @@ class ScriptCall:
             result["install_seconds"] = round(interpreter.install_s, 6)
         if self.with_pictures:
             self._add_pictures(result, cwd, since_ns)
+        ended = None if packages is None else self._ended(ending, script, cwd, starts)
+        if ended and packages and (hint := hint_for(ended, packages(interpreter))) is not None:
+            result["hint"] = hint
         return Finished(result, interpreter, ending)
 
     def run_command(self, command: Command) -> CommandResult:
         """Run a command that needs no interpreter of ours, and return how that ended."""
         starts = {name: size_of(path) for name, path in self._streams.items()}
         return self._result(starts, self._run(lambda: self._child(command)))
+
+    def _ended(self, ending: Ending, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
+        """Return what a hint goes by; None where the run went well and said something."""
+        silent = not any(size_of(path) > starts[name] for name, path in self._streams.items())
+        if ending.exit_code == 0 and not silent:
+            return None
+        stderr = self._streams["stderr"]
+        words = excerpt(stderr, start=starts["stderr"], limit_chars=_LAST_WORDS_CHARS, job_id=None).text
+        return Ended(ending.exit_code, words, silent, ending.timed_out, script.path, cwd)
 
     def _add_pictures(self, result: ScriptResult, cwd: Path, since_ns: int) -> None:
         """Let the result tell of pictures; figures outside of a job go with their folder."""
@@ -166,8 +181,11 @@ class ScriptCall:
             self.job.keep_record()
             job_id = self.job.id
         text = breach.sentence
+        if (hint := hint_at_limit(breach.kind)) is not None:
+            text += f". {hint}"
         for name, path in self._streams.items():
             shown = excerpt(path, start=starts[name], limit_chars=_LAST_WORDS_CHARS, job_id=job_id).text
+            shown = short_names(shown, self.session.folder)
             if shown.strip():
                 text += f"\n\nIts {name} until then:\n{shown.rstrip()}"
         return LimitExceeded(text if job_id is None else f"{text}\n\n(job {job_id})", breach.kind)
@@ -182,7 +200,7 @@ class ScriptCall:
         }
         result = CommandResult(
             stdout=shown["stdout"].text,
-            stderr=shown["stderr"].text,
+            stderr=short_names(shown["stderr"].text, self.session.folder),
             exit_code=ending.exit_code,
             elapsed_seconds=round(ending.elapsed_s, 6),
         )

@@ -15,6 +15,7 @@ from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.metadata import parse_header, with_header
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools import parameters as p
+from python_mcp_server.tools.hints import BY_SAVING
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
 from python_mcp_server.tools.running import script_call
 from python_mcp_server.tools.saved_files import Place, place_of, present_version, version_file, versions
@@ -95,7 +96,7 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
         return interpreter_in_directory(uv, place.directory, header, use_uv=True, python_version=None)
 
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
-        return call.run(script, place.directory, args, choose).result
+        return call.run(script, place.directory, args, choose, packages=lambda _used: BY_SAVING).result
 
 
 def list_scripts(

@@ -13,6 +13,7 @@ from python_mcp_server.runner.metadata import Header, merge, parse_header
 from python_mcp_server.runner.pythons import own_version
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools import parameters as p
+from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
 from python_mcp_server.tools.results import DependencyResult, ScriptResult
 from python_mcp_server.tools.running import Finished, ScriptCall, Start, place, script_call
 from python_mcp_server.tools.sources import existing_directory, existing_script, one_of, source_of
@@ -56,7 +57,13 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
         return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
 
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
-        return call.run(place(call, script, script_content, folder), folder, args, choose).result
+        return call.run(
+            place(call, script, script_content, folder),
+            folder,
+            args,
+            choose,
+            packages=lambda used: _way_to_packages(used, header, use_uv=use_uv),
+        ).result
 
 
 def run_script_with_dependencies(  # noqa: PLR0917 - as above
@@ -127,6 +134,7 @@ def run_with_packages(
             args,
             lambda uv: interpreter_with(uv, header, python_version),
             start,
+            packages=lambda _used: BY_PARAMETER,
         )
         result = DependencyResult(
             **finished.result,
@@ -137,6 +145,12 @@ def run_with_packages(
             call.job.keep_record()
             result["working_directory"] = str(cwd)
         return result, finished
+
+
+def _way_to_packages(used: Interpreter, header: Header | None, *, use_uv: bool) -> str:
+    if not use_uv:
+        return BY_TOOL
+    return IN_SCRIPT if header is not None or used.venv is None else IN_PROJECT
 
 
 def _working_directory(call: ScriptCall) -> Path:

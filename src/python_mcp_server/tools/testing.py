@@ -16,6 +16,7 @@ from python_mcp_server.runner.environ import given_variables
 from python_mcp_server.runner.suite import EVENTS, Suite, Workers, equip, launcher
 from python_mcp_server.runner.uv import Uv
 from python_mcp_server.tools import parameters as p
+from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
 from python_mcp_server.tools.results import SuiteResult
 from python_mcp_server.tools.running import ScriptCall, script_call
 from python_mcp_server.tools.sources import existing_directory
@@ -126,7 +127,14 @@ class _Run:
 
         quieter = replace(self.call, output_chars=max(1, self.call.output_chars // _OUTPUT_SHARE))
         try:
-            ended = quieter.run(launcher(folder), self.directory, None, prepare, watch=follower.watch)
+            ended = quieter.run(
+                launcher(folder),
+                self.directory,
+                None,
+                prepare,
+                watch=follower.watch,
+                packages=lambda _used: IN_SUITE,
+            )
             follower.look()  # after a time-out: what came between the last look and the end
         finally:
             self._save(follower.tally)
@@ -134,6 +142,9 @@ class _Run:
                 shutil.rmtree(folder)
         check_ran(ended.result, follower.tally, self.wanted)
         result = suite_result(ended.result, follower.tally, job, self.call.output_chars)
+        messages = (failure["message"] for failure in result["failures"])
+        if "hint" not in result and (hint := hint_for_tests(messages, self.directory)) is not None:
+            result["hint"] = hint
         root = follower.tally.rootdir
         if root and Path(root) != self.directory.resolve():
             result["rootdir"] = root

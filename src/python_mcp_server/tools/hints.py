@@ -1,0 +1,253 @@
+"""One sentence that helps a reader on: what would have let a run pass.
+
+A hint is there only where what happened is beyond doubt: it goes by the last line of stderr, by the names of
+packages that are known, and by the limits of the call. It quotes nothing else of what the script wrote.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import re
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.limits import CPU, MEMORY
+
+MOST_CHARS: Final = 200
+
+IN_SCRIPT: Final = (
+    "{module} is not installed here. Name {package} in a PEP 723 header of the script, or call "
+    "py_run_script_with_dependencies."
+)
+"""How a script gets a package that has a header, or lies where nothing has packages."""
+IN_PROJECT: Final = (
+    "{module} is not in this directory's environment. Add {package} to its pyproject.toml, requirements.txt "
+    "or .venv, or call py_run_script_with_dependencies."
+)
+"""The same where the directory has an environment, which a header would take the place of."""
+BY_TOOL: Final = (
+    "{module} is not installed here. py_run_script_with_dependencies brings it: dependencies=[{package}]."
+)
+"""The same where headers are not read."""
+BY_PARAMETER: Final = "{module} is not installed. Add {package} to dependencies, a parameter of this tool."
+"""How a tool with that parameter brings a package."""
+BY_SAVING: Final = (
+    "{module} is not installed. Save the script again by py_save_script with dependencies=[{package}] "
+    "and overwrite=true."
+)
+"""How a saved script gets a package."""
+IN_SUITE: Final = (
+    "{module} is not installed where the tests run. Add {package} to the directory's pyproject.toml, "
+    "requirements.txt or .venv."
+)
+"""How a test suite gets a package."""
+
+_TIME: Final = (
+    "timeout_seconds ended it; a larger one, or 0 for none, lets it go on. With async_mode=true the call "
+    "answers at once, and py_wait_job waits for the end."
+)
+_NO_STDIN: Final = (
+    "A script has no stdin here: it is always empty. Pass its input by args, env_vars or a file."
+)
+_NO_STDIN_IN_TESTS: Final = (
+    "Tests have no stdin here, with pytest's -s neither: let the test replace input() or sys.stdin "
+    "(monkeypatch.setattr)."
+)
+_CRASH: Final = (
+    'Native code crashed. With env_vars={"PYTHONFAULTHANDLER": "1"} Python shows in stderr where that was.'
+)
+_KILLED: Final = (
+    "SIGKILL came from no limit of this call; mostly the kernel sends it when memory runs out. Less data, or "
+    "fewer processes, at once would let it pass."
+)
+_LARGER: Final = {
+    MEMORY: "A larger memory_limit_mb, or none, lets it go on.",
+    CPU: "A larger cpu_time_limit_seconds, or none, lets it go on.",
+}
+_CRASHES: Final = frozenset(
+    -getattr(signal, name)
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT")
+    if hasattr(signal, name)
+)
+_SIGKILL: Final = -getattr(signal, "SIGKILL", 0) or None
+_FAULT_SHOWN: Final = "Fatal Python error:"
+
+_MISSING: Final = re.compile(
+    r"(?:ModuleNotFoundError: No module named '(\w+)'"
+    r"|ImportError: Missing optional dependency '([\w-]+)'\. .*)"
+)
+_END_OF_INPUT: Final = "EOFError: EOF when reading a line"
+_READS_STDIN: Final = re.compile(
+    r"\bsys\.stdin(?:\.buffer)?\.(?:read|readline|readlines)\("
+    r"|\bin sys\.stdin\b|\(sys\.stdin(?:\.buffer)?[,)]"
+)
+_PYTEST_STDIN: Final = "OSError: pytest: reading from stdin while output is captured!"
+_READING: Final = frozenset({"read", "readline", "readlines", "buffer"})
+_LARGEST_SOURCE: Final = 200_000
+_NEAR: Final = 200
+
+_OTHER_NAMES: Final = {
+    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "Crypto": "pycryptodome",
+    "dateutil": "python-dateutil", "docx": "python-docx", "dotenv": "python-dotenv", "fitz": "pymupdf",
+    "git": "GitPython", "jose": "python-jose", "jwt": "PyJWT", "magic": "python-magic",
+    "MySQLdb": "mysqlclient", "nacl": "PyNaCl", "OpenSSL": "pyOpenSSL", "PIL": "pillow",
+    "IPython": "ipython", "Cython": "cython",
+    "pptx": "python-pptx", "psycopg2": "psycopg2-binary", "serial": "pyserial", "skimage": "scikit-image",
+    "sklearn": "scikit-learn", "slugify": "python-slugify", "telegram": "python-telegram-bot",
+    "usb": "pyusb", "yaml": "PyYAML", "zmq": "pyzmq",
+}  # fmt: skip
+"""Modules that come in a package of another name."""
+_SAME_NAMES: Final = frozenset((
+    "aiofiles", "aiohttp", "alembic", "altair", "anthropic", "anyio", "arrow", "asyncpg", "bokeh",
+    "boto3", "botocore", "cachetools", "celery", "certifi", "chardet", "click", "cloudpickle", "colorama",
+    "cryptography", "cvxpy", "dash", "dask", "datasets", "deepdiff", "diskcache", "django", "docutils",
+    "duckdb", "faker", "fastapi", "fastmcp", "feedparser", "filelock", "flask", "freezegun", "fsspec",
+    "gensim", "geopandas", "gradio", "graphviz", "gunicorn", "h5py", "holoviews", "httpx",
+    "huggingface_hub", "hypothesis", "imageio", "ipywidgets", "jinja2", "joblib", "jsonschema", "keras",
+    "langchain", "librosa", "lightgbm", "llvmlite", "loguru", "lxml", "lz4", "markdown", "marshmallow",
+    "matplotlib", "mistune", "more_itertools", "msgpack", "mypy", "natsort", "networkx", "nltk", "numba",
+    "numexpr", "numpy", "onnxruntime", "openai", "openpyxl", "optuna", "orjson", "paramiko", "patsy",
+    "peewee", "pendulum", "pexpect", "plotly", "polars", "prettytable", "psutil", "psycopg", "pulp",
+    "pyarrow", "pycountry", "pydantic", "pydub", "pyflakes", "pygame", "pymongo", "pymysql", "pypdf",
+    "pyperclip", "pyright", "pytest", "pytz", "pyvis", "qrcode", "rapidfuzz", "redis", "regex",
+    "reportlab", "requests", "rich", "scipy", "scrapy", "seaborn", "selenium", "sentence_transformers",
+    "shapely", "simpy", "soupsieve", "spacy", "sqlalchemy", "sqlmodel", "starlette", "statsmodels",
+    "streamlit", "sympy", "tables", "tabulate", "tenacity", "tensorflow", "textual", "threadpoolctl",
+    "tiktoken", "toml", "tomli_w", "toolz", "torch", "torchvision", "tornado", "tqdm", "transformers",
+    "trio", "typer", "ujson", "unidecode", "uvicorn", "uvloop", "websockets", "wordcloud", "xarray",
+    "xgboost", "xlrd", "xlsxwriter", "xmltodict", "zarr", "zstandard",
+))  # fmt: skip
+"""Modules that come in a package of their own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run of a script ended, as far as a hint goes by it.
+
+    Attributes:
+        exit_code: Negative for the number of a signal.
+        stderr: The end of what it wrote there.
+        silent: Whether it wrote nothing at all.
+        timed_out: Whether its time limit ended it.
+        script: Its file.
+        folder: Where it ran.
+    """
+
+    exit_code: int
+    stderr: str = ""
+    silent: bool = False
+    timed_out: bool = False
+    script: Path | None = None
+    folder: Path | None = None
+
+
+def hint_for(ended: Ended, packages: str) -> str | None:
+    """Return what would have let a run pass; None where that is not known.
+
+    Args:
+        ended: How it ended.
+        packages: How this tool brings a package: one of the texts above.
+    """
+    if ended.timed_out:
+        return _TIME
+    if ended.exit_code in _CRASHES:
+        return None if _FAULT_SHOWN in ended.stderr else _CRASH
+    if ended.exit_code == _SIGKILL:
+        return _KILLED
+    if ended.exit_code > 0 and (hint := _of_last_line(ended, packages)):
+        return hint
+    if ended.silent and ended.exit_code >= 0 and ended.script is not None and _waits_for_input(ended.script):
+        return _NO_STDIN
+    return None
+
+
+def hint_at_limit(kind: str) -> str | None:
+    """Return what would have let a run pass that was ended at its limit of memory or CPU time."""
+    return _LARGER.get(kind)
+
+
+def hint_for_tests(messages: Iterable[str], folder: Path) -> str | None:
+    """Return what would let tests pass that failed with these messages; None where none is known."""
+    for message in messages:
+        last = message.strip().split("\n")[-1]
+        if hint := _of_missing(last, IN_SUITE, folder):
+            return hint
+        if message.startswith(_PYTEST_STDIN):
+            return _NO_STDIN_IN_TESTS
+    return None
+
+
+def _of_last_line(ended: Ended, packages: str) -> str | None:
+    lines = ended.stderr.rstrip().split("\n")
+    if hint := _of_missing(lines[-1], packages, ended.folder):
+        return hint
+    if lines[-1] == _END_OF_INPUT or _reads_stdin(lines):
+        return _NO_STDIN
+    return None
+
+
+def _of_missing(line: str, packages: str, folder: Path | None) -> str | None:
+    found = _MISSING.fullmatch(line.removeprefix("E   "))
+    if found is None or (package := package_of(name := found[1] or found[2])) is None:
+        return None
+    if folder is not None and _lies_in(folder, name):
+        return None
+    return packages.format(module=name, package=f'"{package}"')
+
+
+def package_of(module: str) -> str | None:
+    """Return the package that brings a module; None where that is not known for sure."""
+    if (other := _OTHER_NAMES.get(module)) is not None:
+        return other
+    return module.replace("_", "-") if module in _SAME_NAMES else None
+
+
+def _lies_in(folder: Path, module: str) -> bool:
+    """Whether a module of this name is in a folder or in one right below it: then the script means that."""
+    try:
+        with os.scandir(folder) as entries:
+            near = [folder, *(Path(each.path) for each in itertools.islice(entries, _NEAR) if each.is_dir())]
+    except OSError:
+        return False
+    return any((place / name).exists() for place in near for name in (module, f"{module}.py"))
+
+
+def _reads_stdin(lines: list[str]) -> bool:
+    """Whether the last traceback goes through a line of code that reads stdin."""
+    start = max((at for at, line in enumerate(lines) if line.startswith("Traceback (")), default=None)
+    if start is None:
+        return False
+    return any(line.startswith("    ") and _READS_STDIN.search(line) for line in lines[start:])
+
+
+def _waits_for_input(script: Path) -> bool:
+    """Whether the code of a script reads stdin."""
+    try:
+        source = script.read_bytes()[:_LARGEST_SOURCE]
+        if b"stdin" not in source:
+            return False
+        tree = ast.parse(source)
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return False
+    return any(_is_reading(node) for node in ast.walk(tree))
+
+
+def _is_reading(node: ast.AST) -> bool:
+    if isinstance(node, ast.For | ast.comprehension):
+        return _is_stdin(node.iter)
+    if isinstance(node, ast.Call):
+        return any(map(_is_stdin, node.args))
+    return isinstance(node, ast.Attribute) and node.attr in _READING and _is_stdin(node.value)
+
+
+def _is_stdin(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "stdin" and _is_name(node.value, "sys")
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
