@@ -15,6 +15,7 @@ from python_mcp_server.functions import default_manager
 from python_mcp_server.server.access import Access
 from python_mcp_server.server.app import owner_of
 from python_mcp_server.server.http import serve_http
+from tests.conformance.fixture_rest import add_handshake_methods, add_prompts, add_resources
 from tests.conformance.fixture_tools import add_tools
 
 
@@ -29,6 +30,9 @@ def build() -> MCPServer[Any]:
         lifespan=owner_of(default_manager()),
     )
     add_tools(server)
+    add_prompts(server)
+    add_resources(server)
+    add_handshake_methods(server)
     return server
 
 
