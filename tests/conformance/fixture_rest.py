@@ -83,6 +83,10 @@ def add_prompts(mcp: MCPServer[Any]) -> None:
             )
         return f"The context is {answers['user_context']}."
 
+
+def add_completion(mcp: MCPServer[Any]) -> None:
+    """Register the completion of arguments."""
+
     @mcp.completion()
     async def complete(
         ref: PromptReference | ResourceTemplateReference,

@@ -15,7 +15,12 @@ from python_mcp_server.functions import default_manager
 from python_mcp_server.server.access import Access
 from python_mcp_server.server.app import owner_of
 from python_mcp_server.server.http import serve_http
-from tests.conformance.fixture_rest import add_handshake_methods, add_prompts, add_resources
+from tests.conformance.fixture_rest import (
+    add_completion,
+    add_handshake_methods,
+    add_prompts,
+    add_resources,
+)
 from tests.conformance.fixture_tools import add_tools
 
 
@@ -31,6 +36,7 @@ def build() -> MCPServer[Any]:
     )
     add_tools(server)
     add_prompts(server)
+    add_completion(server)
     add_resources(server)
     add_handshake_methods(server)
     return server

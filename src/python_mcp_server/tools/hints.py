@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import signal
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,7 +215,7 @@ def _lies_in(folder: Path, module: str) -> bool:
             near = [folder, *(Path(each.path) for each in itertools.islice(entries, _NEAR) if each.is_dir())]
     except OSError:
         return False
-    return any((place / name).exists() for place in near for name in (module, f"{module}.py"))
+    return any(os.path.exists(place / name) for place in near for name in (module, f"{module}.py"))
 
 
 def _reads_stdin(lines: list[str]) -> bool:
@@ -228,11 +229,13 @@ def _reads_stdin(lines: list[str]) -> bool:
 def _waits_for_input(script: Path) -> bool:
     """Whether the code of a script reads stdin."""
     try:
-        source = script.read_bytes()[:_LARGEST_SOURCE]
+        with script.open("rb") as file:
+            source = file.read(_LARGEST_SOURCE)
         if b"stdin" not in source:
             return False
-        tree = ast.parse(source)
-    except (OSError, SyntaxError, ValueError, RecursionError):
+        with warnings.catch_warnings(action="ignore"):  # else the parser's own go to the job's stderr
+            tree = ast.parse(source)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return any(_is_reading(node) for node in ast.walk(tree))
 

@@ -99,8 +99,8 @@ class ScriptCall:
         """Prepare the interpreter, run the script with it, and return how that ended.
 
         `start` does the running where it is more than once; its output goes where that of one run goes.
-        `watch` is that of `run_child`, for one run. `packages` says how the script gets a package that it
-        lacks, in words of `hints`; without it the result has no hint.
+        `watch` is that of `run_child`, for one run. `packages` says, in words of `hints`, how the script
+        gets a package; without it there is no hint.
         """
         check_arguments(args)
         starts = {name: size_of(path) for name, path in self._streams.items()}
@@ -110,10 +110,7 @@ class ScriptCall:
         except LimitExceeded as late:
             interpreter, ending = _never_started(self._streams["stderr"], late)
         else:
-            if interpreter.install_s is not None:
-                report_progress(1, None, "running")
-            figures = self.session.folder / "pictures" if self.with_pictures else None
-            prepared = Prepared(self.session, interpreter, script, tuple(args or ()), cwd, figures)
+            prepared = self._prepared(interpreter, script, cwd, args)
             ending = self._run(lambda: start(prepared) if start else self._child(prepared.command, watch))
         result: ScriptResult = {
             **self._result(starts, ending),
@@ -128,6 +125,14 @@ class ScriptCall:
         if ended and packages and (hint := hint_for(ended, packages(interpreter))) is not None:
             result["hint"] = hint
         return Finished(result, interpreter, ending)
+
+    def _prepared(
+        self, interpreter: Interpreter, script: Script, cwd: Path, args: Sequence[str] | None
+    ) -> Prepared:
+        if interpreter.install_s is not None:
+            report_progress(1, None, "running")
+        figures = self.session.folder / "pictures" if self.with_pictures else None
+        return Prepared(self.session, interpreter, script, tuple(args or ()), cwd, figures)
 
     def run_command(self, command: Command) -> CommandResult:
         """Run a command that needs no interpreter of ours, and return how that ended."""
