@@ -309,6 +309,150 @@ def test_a_test_that_ends_the_process_is_named(suite: Callable[..., Path]) -> No
     assert {each["id"] for each in shared["failures"]} == {"test_it.py::test_ends", "test_it.py::test_kills"}
 
 
+HALF = """
+import pytest
+def test_a(): pass
+def test_b(): pytest.exit("it is late", returncode=0)
+def test_c(): assert 0
+"""
+MILD = """
+import pytest
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session): session.exitstatus = 0
+"""
+FORGETFUL = "def pytest_runtest_protocol(item): return item.name == 'test_b' or None"
+LEAVES = "import os, atexit\natexit.register(os._exit, 0)"
+GOOD = "def test_a(): pass\ndef test_b(): assert 0"
+SUITES: dict[str, tuple[dict[str, str], dict[str, Any], str, str]] = {
+    "it ends at import": (
+        {"test_it": "import os\nos.abort()"}, {}, "crashed", "while tests were looked for in test_it.py)"
+    ),
+    "it exits at import": (
+        {"test_it": "import os\nos._exit(0)"}, {}, "crashed", "(exit code 0 while tests were looked for"
+    ),
+    "its conftest ends it": (
+        {"conftest": "import os\nos._exit(0)", "test_it": GOOD}, {}, "not_run", "no test session was started"
+    ),
+    "it only collects": (
+        {"test_it": GOOD}, {"env_vars": {"PYTEST_ADDOPTS": "--co"}}, "not_run", "(--collect-only was given)"
+    ),
+    "it only sets up": (
+        {"test_it": GOOD}, {"extra_args": ["--setup-only"]}, "not_run", "(--setup-only was given)"
+    ),
+    "it shows its version": (
+        {"test_it": GOOD}, {"extra_args": ["--version"]}, "not_run", "no test session was started"
+    ),
+    "it leaves half way": ({"test_it": HALF}, {}, "interrupted", "(it is late): 1 passed, 2 of 3 not run"),
+    "it hides failures": ({"test_it": GOOD, "conftest": MILD}, {}, "failed", "tests failed: 1 failed"),
+    "it ends well whatever was": ({"test_it": GOOD, "conftest": LEAVES}, {}, "failed", "1 failed, 1 passed"),
+    "it passes tests by": (
+        {"test_it": GOOD, "conftest": FORGETFUL}, {}, "interrupted", "not every test was run to its end: 1 p"
+    ),
+    "it skips all": (
+        {"test_it": "import pytest\n@pytest.mark.skip\ndef test(): pass"}, {}, "not_run", "run: 1 skipped"
+    ),
+    "it has no terminal": (
+        {"test_it": GOOD}, {"extra_args": ["-p", "no:terminal"]}, "failed", "tests failed: 1 failed, 1 passed"
+    ),
+    "its workers end at import": (
+        {"test_it": "import os\nos.abort()"},
+        {"workers": 2, "extra_args": ["--max-worker-restart=0"]},
+        "crashed",
+        "of pytest-xdist while tests were looked for in test_it.py)",
+    ),
+    "a worker ends after its tests": (
+        {"test_it": "def test(): pass", "conftest": "import os\ndef pytest_sessionfinish(session):\n"
+         "    if 'PYTEST_XDIST_WORKER' in os.environ: os._exit(0)"},
+        {"workers": 1, "extra_args": ["--max-worker-restart=0"]},
+        "crashed",
+        "(1 process of pytest-xdist): 1 passed",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_only_what_ran_to_its_end_has_passed(suite: Callable[..., Path], name: str) -> None:
+    files, arguments, outcome, words = SUITES[name]
+    result = run_tests(str(suite(**files)), **{"workers": 0, **arguments})
+    assert result["outcome"] == outcome
+    assert words in result["summary"]
+
+
+def test_a_file_that_ends_the_process_is_named(suite: Callable[..., Path]) -> None:
+    folder = suite(test_a="def test(): pass", test_b="import ctypes\nctypes.memset(1, 0, 9)")
+    result = run_tests(str(folder), workers=0)
+    assert (result.get("ended_by_signal"), result.get("unfinished")) == ("SIGSEGV", ["test_b.py"])
+
+
+def test_files_that_were_all_skipped_are_no_tests(suite: Callable[..., Path]) -> None:
+    folder = suite("import pytest\npytest.importorskip('nothing_of_this_name')\ndef test(): pass")
+    with pytest.raises(InvalidInput, match=r"no tests were found for .*; 1 file was skipped"):
+        run_tests(str(folder), workers=0)
+
+
+SUBTESTS = """
+import unittest
+class T(unittest.TestCase):
+    def test(self):
+        for name in ("a", "b"):
+            with self.subTest("name", name=name):
+                self.fail(name)
+def test(subtests):
+    with subtests.test(size=3): raise ValueError(7)
+    with subtests.test("last"): assert 1 == 2
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_failure_of_a_subtest_says_which_it_is(suite: Callable[..., Path], workers: int) -> None:
+    result = run_tests(str(suite(SUBTESTS)), workers=workers)
+    failures = {
+        (each["id"], each.get("subtest"), each["message"], each.get("location", "").rpartition(":")[2])
+        for each in result["failures"]
+    }
+    assert failures == {
+        ("test_it.py::T::test", "[name] (name='a')", "AssertionError: a", "7"),
+        ("test_it.py::T::test", "[name] (name='b')", "AssertionError: b", "7"),
+        ("test_it.py::test", "(size=3)", "ValueError: 7", "9"),
+        ("test_it.py::test", "[last]", "assert 1 == 2", "10"),
+        ("test_it.py::test", None, "contains 2 failed subtests", ""),
+    }
+
+
+OFF = "pytest-xdist is switched off (-p no:xdist)"
+NO_XDIST: list[tuple[str, list[str], str]] = [
+    ("-p no:xdist", [], OFF),
+    ("", ["-p", "no:xdist"], OFF),
+    ("--disable-plugin-autoload", [], "pytest-xdist is not loaded, or too old"),
+]
+
+
+@pytest.mark.parametrize(("configured", "extra_args", "reason"), NO_XDIST)
+def test_a_suite_without_xdist_runs_in_one_process_and_says_why(
+    suite: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    configured: str,
+    extra_args: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    folder = suite("def test_a(): pass\ndef test_b(): pass")
+    (folder / "pytest.ini").write_text(f"[pytest]\naddopts = {configured}\n")
+    result = run_tests(str(folder), extra_args=extra_args)
+    assert (result["outcome"], result["workers"], result.get("one_process_because")) == ("passed", 0, reason)
+    with pytest.raises(InvalidInput, match=re.escape(f"workers is 2, but {reason}; set workers to 0")):
+        run_tests(str(folder), extra_args=extra_args, workers=2)
+
+
+def test_a_suite_that_says_how_many_workers_it_wants_gets_them(suite: Callable[..., Path]) -> None:
+    folder = suite("def test_a(): pass\ndef test_b(): pass")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -n 1 --dist loadscope\n")
+    assert run_tests(str(folder))["workers"] == 1
+    assert run_tests(str(folder), workers=0)["workers"] == 0
+    assert run_tests(str(folder), workers=2)["workers"] == 2
+    assert run_tests(str(folder), workers=2, extra_args=["-n", "1"])["workers"] == 1
+
+
 @linux
 def test_tests_that_change_their_process_lose_no_event(suite: Callable[..., Path]) -> None:
     code = """

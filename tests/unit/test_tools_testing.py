@@ -23,7 +23,7 @@ RUNNER = Path(suite.__file__).parent
 
 
 def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
-    details = {"when": "call", "message": "no", "at": "a.py:1", "text": "E   no", "sections": []}
+    details = {"when": "call", "message": "no", "at": "a.py:1", "text": "E   no", "sections": [], "sub": ""}
     return {
         "e": "report",
         "id": nodeid,
@@ -35,7 +35,7 @@ def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
 def tally(*events: dict[str, Any], rootdir: Path | None = None) -> Tally:
     made = Tally()
     if rootdir is not None:
-        made.add({"e": "start", "pytest": "9.0", "rootdir": str(rootdir)})
+        made.add({"e": "start", "pytest": "9.0", "rootdir": str(rootdir), "idle": "", "alone": ""})
     for event in events:
         made.add(event)
     return made
@@ -64,7 +64,7 @@ def test_what_runs_in_the_suites_environment_is_old_python_and_imports_nothing_o
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    assert imported - sys.stdlib_module_names <= {"__future__", "pytest", "collections.abc"}
+    assert imported - sys.stdlib_module_names <= {"__future__", "pytest", "collections.abc", "importlib.util"}
 
 
 def test_progress_tells_what_passed_and_what_did_not() -> None:
@@ -99,8 +99,56 @@ def test_only_the_slowest_are_kept() -> None:
 
 CODE_6 = "no test failed, but pytest ended with exit code 6; stdout says why: 1 passed in 1.00 s"
 CRASHED = "the process ended in the middle of the run (exit code -11): 1 passed, 1 of 2 not run to their end"
+ONE, TWO = {"e": "collected", "n": 1}, {"e": "collected", "n": 2}
+FILE = {"e": "collecting", "id": "a.py", "by": ""}
+LOST = "the process ended in the middle of the run (1 process of pytest-xdist"
+IDLE = {"e": "start", "pytest": "9.0", "rootdir": "/x", "idle": "--setup-plan", "alone": ""}
 OUTCOMES: list[tuple[ScriptResult, list[dict[str, Any]], str, str]] = [
-    (ended(0), [*ran("a"), {"e": "end"}], "passed", "all tests passed: 1 passed in 1.00 s"),
+    (ended(0), [ONE, *ran("a"), {"e": "end"}], "passed", "all tests passed: 1 passed in 1.00 s"),
+    (
+        ended(0),
+        [TWO, *ran("a"), *ran("b", "skipped"), {"e": "end"}],
+        "passed",
+        "no test failed: 1 passed, 1 skipped in 1.00 s",
+    ),
+    (ended(0), [ONE, *ran("a", "failed"), {"e": "end"}], "failed", "tests failed: 1 failed in 1.00 s"),
+    (
+        ended(0),
+        [TWO, *ran("a"), {"e": "end"}],
+        "interrupted",
+        "not every test was run to its end: 1 passed, 1 of 2 not run to their end in 1.00 s",
+    ),
+    (
+        ended(0),
+        [TWO, *ran("a"), {"e": "stopped", "text": "enough"}, {"e": "end"}],
+        "interrupted",
+        "the run was interrupted (enough): 1 passed, 1 of 2 not run to their end in 1.00 s",
+    ),
+    (
+        ended(0),
+        [IDLE, ONE, {"e": "began", "id": "a"}, {"e": "passed_by", "id": "a"}, {"e": "end"}],
+        "not_run",
+        "no test was run (--setup-plan was given): 1 of 1 not run to their end in 1.00 s",
+    ),
+    (
+        ended(0),
+        [ONE, *ran("a", "skipped"), {"e": "end"}],
+        "not_run",
+        "no test was run: 1 skipped in 1.00 s",
+    ),
+    (ended(0), [ONE, *ran("a"), {"e": "lost"}, {"e": "end"}], "crashed", f"{LOST}): 1 passed in 1.00 s"),
+    (
+        ended(5),
+        [{**FILE, "by": "gw0"}, {**FILE, "by": "gw1"}, {"e": "lost"}, {"e": "end"}],
+        "crashed",
+        f"{LOST} while tests were looked for in a.py): no test ran in 1.00 s",
+    ),
+    (
+        ended(-9, timed_out=True),
+        [FILE],
+        "timed_out",
+        "the time limit ended the run (while tests were looked for in a.py): no test ran in 1.00 s",
+    ),
     (ended(1), [*ran("a", "failed"), {"e": "end"}], "failed", "tests failed: 1 failed in 1.00 s"),
     (ended(6), [*ran("a"), {"e": "end"}], "failed", CODE_6),
     (
@@ -155,6 +203,8 @@ COMPLAINTS = [
      "unrecognized arguments: --bogus"),
     ("ERROR: /x/pyproject.toml: 'minversion' requires pytest-9.0, actual pytest-8.0\n",
      "/x/pyproject.toml: 'minversion' requires pytest-9.0, actual pytest-8.0"),
+    ("Traceback (most recent call last):\n_pytest.config.exceptions.UsageError: workers is 3\n",
+     "workers is 3"),
     (CONFTEST,
      "ImportError while loading conftest '/x/conftest.py' - ModuleNotFoundError: No module named 'a'"),
     ("ERROR: found no collectors for /x/a.txt\n\n", "found no collectors for /x/a.txt"),

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -76,10 +75,11 @@ def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folde
     there = _probe(uv.session, interpreter, directory)
     missing = _missing(suite, there, interpreter)
     overlays = [_overlay(uv, interpreter, package) for package in missing]
-    workers = suite.workers if "xdist" in there or "pytest-xdist" in missing else None
+    xdist = "xdist" in there or "pytest-xdist" in missing
     run: dict[str, object] = {
-        "args": ["-p", _PLUGIN, *_parallel(workers, suite, uv.session), *suite.args],
+        "args": [*(_loaded(uv.session) if xdist else ()), "-p", _PLUGIN, *suite.args],
         "overlays": [str(path) for overlay in overlays for path in packages_folders(overlay.venv)],
+        "workers": suite.workers,
         "only": suite.only,
     }
     _write(folder, run)
@@ -139,15 +139,10 @@ def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Environment:
     return environment_for(uv, packages, None if interpreter.python == sys.executable else interpreter.python)
 
 
-def _parallel(workers: Workers | None, suite: Suite, session: Session) -> Sequence[str]:
-    """Return the arguments for xdist; none where it is not there."""
-    if workers is None:
-        return ()
-    plugin = ("-p", "xdist.plugin") if session.given.get(_NO_AUTOLOAD, os.environ.get(_NO_AUTOLOAD)) else ()
-    few = 0 if suite.only is None else len(suite.only)
-    if few == 1:
-        return (*plugin, "-n", "0")
-    return (*plugin, "-n", str(workers), *(("--maxprocesses", str(few)) if few else ()))
+def _loaded(session: Session) -> tuple[str, ...]:
+    """Return the arguments that load xdist where plugins do not load themselves."""
+    off = session.given.get(_NO_AUTOLOAD, os.environ.get(_NO_AUTOLOAD))
+    return ("-p", "xdist.plugin") if off else ()
 
 
 def _write(folder: Path, run: dict[str, object]) -> None:

@@ -170,6 +170,7 @@ class SuiteFailure(TypedDict):
         when: Where: "setup", "call", "teardown" or "collect".
         message: What was raised.
         traceback: With the reason; long ones are cut in the middle.
+        subtest: Which subtest of it, such as "[row] (row=3)".
         location: The file and line that raised, where that is known.
         output: What the test printed and logged, by stream; long text is cut in the middle.
     """
@@ -179,6 +180,7 @@ class SuiteFailure(TypedDict):
     when: str
     message: str
     traceback: str
+    subtest: NotRequired[str]
     location: NotRequired[str]
     output: NotRequired[dict[str, str]]
 
@@ -194,8 +196,10 @@ class SuiteResult(ScriptResult):
     """How a run of pytest ended. The counts are those of its own last line.
 
     Attributes:
-        outcome: "passed", "failed", "interrupted" (also by errors while tests were collected),
-            "internal_error" (of pytest or a plugin), "crashed" (a test ended the process) or
+        outcome: "passed" (all that were collected ran to their end, and none failed), "failed",
+            "not_run" (none ran: all were skipped, or pytest was told only to collect),
+            "interrupted" (not all ran, also because of errors while tests were collected),
+            "internal_error" (of pytest or a plugin), "crashed" (a process ended before its time) or
             "timed_out".
         summary: The same in a sentence, with the counts.
         collected: How many tests were to run.
@@ -208,13 +212,14 @@ class SuiteResult(ScriptResult):
             all of them.
         slowest: The tests that took longest, the slowest first.
         workers: The processes of pytest-xdist that took part; 0 where it ran in one process.
+        one_process_because: Why pytest-xdist took no part, where `workers` is "auto".
         unfinished: Tests that were under way when the run was ended or crashed.
         stopped_because: Why the run ended before all tests had run, in pytest's own words.
         pytest_version: Which pytest it was.
         rootdir: What the paths in ids start from, where that is not the directory of the call.
     """
 
-    outcome: Literal["passed", "failed", "interrupted", "internal_error", "crashed", "timed_out"]
+    outcome: Literal["passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"]
     summary: str
     collected: int
     passed: int
@@ -231,6 +236,7 @@ class SuiteResult(ScriptResult):
     failures_left_out: NotRequired[int]
     slowest: list[TimedTest]
     workers: int
+    one_process_because: NotRequired[str]
     unfinished: NotRequired[list[str]]
     stopped_because: NotRequired[str]
     pytest_version: NotRequired[str]

@@ -107,6 +107,7 @@ class Follower:
 
 def _shown(failure: Failure) -> str:
     where = "" if failure.when == "call" else f" ({failure.when})"
+    where = f" {failure.subtest}" if failure.subtest else where
     parts = [f"{failure.category.upper()} {failure.id}{where}\n{failure.text.rstrip()}\n"]
     parts += [f"--- {name}\n{text.rstrip()}\n" for name, text in failure.sections]
     return "".join(parts) + "\n"

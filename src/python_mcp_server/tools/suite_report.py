@@ -11,15 +11,18 @@ from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult, SuiteFailure, SuiteResult, TimedTest
 from python_mcp_server.tools.suite_tally import Failure, Tally, errors
 
-Outcome = Literal["passed", "failed", "interrupted", "internal_error", "crashed", "timed_out"]
+Outcome = Literal["passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"]
 
+_INTERRUPTED: Final = 2
+_INTERNAL_ERROR: Final = 3
 _USAGE_ERROR: Final = 4
 _NO_TESTS: Final = 5
-_OUTCOMES: Final[dict[int, Outcome]] = {0: "passed", 1: "failed", 2: "interrupted", 3: "internal_error"}
+_RAN: Final = ("passed", "failed", "error", "xfailed", "xpassed")
 _NAMED: Final = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "warnings")
 _MEANINGS: Final[dict[Outcome, str]] = {
     "passed": "all tests passed",
     "failed": "tests failed",
+    "not_run": "no test was run",
     "interrupted": "the run was interrupted",
     "internal_error": "pytest or one of its plugins failed",
     "crashed": "the process ended in the middle of the run",
@@ -51,9 +54,18 @@ def check_ran(result: ScriptResult, tally: Tally, wanted: str) -> None:
         raise InvalidInput(f"pytest refused {wanted}: {_sentence(tally.usage)}")
     if result["exit_code"] == _USAGE_ERROR:
         raise InvalidInput(f"pytest did not start for {wanted}: {_complaint(result['stderr'])}")
-    if result["exit_code"] == _NO_TESTS:
-        left_out = f"; {tally.deselected} were deselected" if tally.deselected else ""
-        raise InvalidInput(f"no tests were found for {wanted}{left_out}")
+    if result["exit_code"] == _NO_TESTS or (result["exit_code"] == 0 and tally.complete):
+        _check_found(tally, wanted)
+
+
+def _check_found(tally: Tally, wanted: str) -> None:
+    """Refuse a run that found no tests, where pytest could look for them to the end."""
+    if tally.total or tally.lost or tally.failure_count or not tally.ended:
+        return
+    left_out = f"; {tally.deselected} were deselected" if tally.deselected else ""
+    if skipped := tally.counts["skipped"]:
+        left_out += f"; {skipped} file{' was' if skipped == 1 else 's were'} skipped"
+    raise InvalidInput(f"no tests were found for {wanted}{left_out}")
 
 
 def suite_result(result: ScriptResult, tally: Tally, job: JobContext | None, limit_chars: int) -> SuiteResult:
@@ -99,20 +111,34 @@ def _add_what_applies(made: SuiteResult, tally: Tally) -> None:
         made["failures_left_out"] = left_out
     if others := {name: count for name, count in tally.counts.items() if name not in _NAMED}:
         made["other_counts"] = others
-    if tally.running:
-        made["unfinished"] = [_clean(nodeid) for nodeid in list(tally.running)[:_UNFINISHED]]
-    if tally.stopped:
-        made["stopped_because"] = _sentence(tally.stopped)
+    if unfinished := [*tally.running, *_crashed_in(made["outcome"], tally)]:
+        made["unfinished"] = [_clean(nodeid) for nodeid in unfinished[:_UNFINISHED]]
+    if tally.alone:
+        made["one_process_because"] = tally.alone
+    if stopped := tally.stopped or tally.internal:
+        made["stopped_because"] = _sentence(stopped)
     if tally.pytest_version:
         made["pytest_version"] = tally.pytest_version
 
 
 def _outcome(result: ScriptResult, tally: Tally) -> Outcome:
+    """Return how a run ended; "passed" only where nothing speaks against it."""
     if result.get("timed_out"):
         return "timed_out"
-    if not tally.ended and (result["exit_code"] != 0 or tally.pytest_version):
+    exit_code = result["exit_code"]
+    if not tally.ended and (exit_code != 0 or tally.pytest_version):
         return "crashed"
-    return _OUTCOMES.get(result["exit_code"], "failed")
+    if exit_code in {_INTERRUPTED, _INTERNAL_ERROR}:
+        return "internal_error" if exit_code == _INTERNAL_ERROR and not tally.stopped else "interrupted"
+    if tally.failure_count:
+        return "failed"
+    if tally.lost:
+        return "crashed"
+    if exit_code not in {0, _NO_TESTS} and not tally.stopped:
+        return "failed"
+    if tally.stopped or (tally.done and not tally.complete):
+        return "interrupted"
+    return "passed" if any(tally.counts[name] for name in _RAN) else "not_run"
 
 
 def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
@@ -127,14 +153,36 @@ def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
         words.append(errors(tally.counts["error"]))
     if tally.total is not None and tally.done < tally.total:
         words.append(f"{tally.total - tally.done} of {tally.total} not run to their end")
+    meaning = _meaning(outcome, result["exit_code"], tally)
+    return f"{meaning}: {', '.join(words) or 'no test ran'} {seconds}"
+
+
+def _meaning(outcome: Outcome, exit_code: int, tally: Tally) -> str:
+    """Return an outcome in words, with what is known of its reason."""
     meaning = _MEANINGS[outcome]
     if outcome == "failed" and not tally.failure_count:
-        meaning = f"no test failed, but pytest ended with exit code {result['exit_code']}; stdout says why"
+        return f"no test failed, but pytest ended with exit code {exit_code}; stdout says why"
+    if outcome == "passed" and (tally.counts["skipped"] or tally.counts["xfailed"]):
+        return "no test failed"
+    reason = tally.stopped or tally.internal
+    if outcome == "interrupted" and not reason:
+        return "not every test was run to its end"
+    if outcome == "not_run" and tally.idle:
+        reason = f"{tally.idle} was given"
     elif outcome == "crashed":
-        meaning += f" (exit code {result['exit_code']})"
-    elif tally.stopped:
-        meaning += f" ({_sentence(tally.stopped)})"
-    return f"{meaning}: {', '.join(words) or 'no test ran'} {seconds}"
+        reason = _lost(tally.lost) if tally.lost else f"exit code {exit_code}"
+    if files := _crashed_in(outcome, tally):
+        reason += f" while tests were looked for in {files[0]}"
+    return f"{meaning} ({_sentence(reason)})" if reason else meaning
+
+
+def _lost(count: int) -> str:
+    return "1 process of pytest-xdist" if count == 1 else f"{count} processes of pytest-xdist"
+
+
+def _crashed_in(outcome: Outcome, tally: Tally) -> list[str]:
+    """Return the files that were being collected when a process ended."""
+    return tally.collecting if outcome in {"crashed", "internal_error", "timed_out"} else []
 
 
 def _failure(failure: Failure, room: int) -> SuiteFailure:
@@ -145,6 +193,8 @@ def _failure(failure: Failure, room: int) -> SuiteFailure:
         message=cut_middle(_clean(failure.message), _MESSAGE_CHARS),
         traceback=cut_middle(_clean(failure.text), room),
     )
+    if failure.subtest:
+        made["subtest"] = cut_middle(_clean(failure.subtest), _MESSAGE_CHARS)
     if failure.location:
         made["location"] = _clean(failure.location)
     if failure.sections:
@@ -156,13 +206,13 @@ def _failure(failure: Failure, room: int) -> SuiteFailure:
 
 def _complaint(stderr: str) -> str:
     """Return why pytest did not start, as one line, from what it wrote to stderr."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.split("\n") if line.strip()]
     if any(line.startswith("ImportError while loading conftest") for line in lines):
         causes = [line[1:].strip() for line in lines if line.startswith("E ")]
         return _sentence(" ".join([lines[0].rstrip("."), *(["-", causes[-1]] if causes else ())]))
     told = [line for line in lines if "rror: " in line or line.startswith("ERROR: ")]
     useful = [line for line in told if "usage: " not in line] or lines[-1:] or ["it did not say why"]
-    return _sentence(useful[0].removeprefix("ERROR: ").rpartition("error: ")[2])
+    return _sentence(useful[0].removeprefix("ERROR: ").rpartition("error: ")[2].rpartition("UsageError: ")[2])
 
 
 def _sentence(text: str) -> str:

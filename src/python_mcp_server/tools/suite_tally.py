@@ -26,6 +26,7 @@ class Failure:
         location: Where, as `path:line`; empty where unknown.
         text: The traceback.
         sections: What was printed and logged: name and text of each stream.
+        subtest: Which part of the test, in pytest's words; empty for the test itself.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Failure:
     location: str
     text: str
     sections: tuple[tuple[str, str], ...] = ()
+    subtest: str = ""
 
 
 class Tally:
@@ -50,10 +52,14 @@ class Tally:
         done: How many came to their end.
         collection_errors: How many files could not be collected.
         workers: Processes of xdist.
+        lost: How many of them ended before their time.
+        alone: Why xdist takes no part; empty where it does, or need not.
+        idle: The option for which pytest runs no test; empty where there is none.
         pytest_version: Empty until the session started.
         rootdir: What ids are relative to.
         usage: Why pytest refused its arguments; empty where it did not.
         stopped: Why the session ended early; empty where it did not.
+        internal: The error of pytest itself or of a plugin; empty where there was none.
         ended: Whether the session came to its end.
     """
 
@@ -64,9 +70,11 @@ class Tally:
         self.finished: set[str] = set()
         self.running: dict[str, None] = {}
         self.total: int | None = None
-        self.done = self.collection_errors = self.workers = 0
-        self.pytest_version = self.rootdir = self.usage = self.stopped = ""
+        self.done = self.collection_errors = self.workers = self.lost = 0
+        self.pytest_version = self.rootdir = self.usage = self.alone = self.idle = ""
+        self.stopped = self.internal = ""
         self.ended = False
+        self._collecting: dict[str, str] = {}
         self._deselected: Counter[str] = Counter()
         self._slowest: list[tuple[float, str]] = []
 
@@ -74,6 +82,22 @@ class Tally:
     def deselected(self) -> int:
         """How many tests were left out; every worker of xdist counts them all."""
         return max(self._deselected.values(), default=0)
+
+    @property
+    def collecting(self) -> list[str]:
+        """Files in which processes last looked for tests that did not come to the end of that."""
+        return sorted({nodeid for nodeid in self._collecting.values() if nodeid})
+
+    @property
+    def complete(self) -> bool:
+        """Whether every test had its turn, and every process came to its end."""
+        return (
+            self.ended
+            and not self.stopped
+            and not self.internal
+            and not self.lost
+            and self.done == self.total
+        )
 
     @property
     def slowest(self) -> list[tuple[float, str]]:
@@ -114,9 +138,16 @@ class Tally:
 
     def _on_start(self, event: Mapping[str, Any]) -> None:
         self.pytest_version, self.rootdir = event["pytest"], event["rootdir"]
+        self.idle, self.alone = event["idle"], event["alone"]
 
     def _on_worker(self, _event: Mapping[str, Any]) -> None:
         self.workers += 1
+
+    def _on_lost(self, _event: Mapping[str, Any]) -> None:
+        self.lost += 1
+
+    def _on_collecting(self, event: Mapping[str, Any]) -> None:
+        self._collecting[event["by"]] = event["id"]
 
     def _on_collected(self, event: Mapping[str, Any]) -> None:
         self.total = event["n"]
@@ -138,6 +169,9 @@ class Tally:
         keep = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
         keep(self._slowest, (event["s"], nodeid))
 
+    def _on_passed_by(self, event: Mapping[str, Any]) -> None:
+        self.running.pop(event["id"], None)
+
     def _on_warning(self, _event: Mapping[str, Any]) -> None:
         self.counts["warnings"] += 1
 
@@ -145,8 +179,8 @@ class Tally:
         self.stopped = self.stopped or event["text"]
 
     def _on_internal(self, event: Mapping[str, Any]) -> None:
-        lines = [line for line in event["text"].splitlines() if line.strip()]
-        self.stopped = self.stopped or (lines[-1] if lines else "an internal error")
+        lines = [line for line in event["text"].split("\n") if line.strip()]
+        self.internal = self.internal or (lines[-1] if lines else "an internal error")
 
     def _on_end(self, _event: Mapping[str, Any]) -> None:
         self.ended = True
@@ -164,6 +198,7 @@ def failure_in(event: Mapping[str, Any]) -> Failure | None:
         event["at"],
         event["text"],
         tuple((name, text) for name, text in event["sections"]),
+        event["sub"],
     )
 
 

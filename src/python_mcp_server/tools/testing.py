@@ -151,8 +151,7 @@ class _Run:
         return result
 
     def _save(self, tally: Tally) -> None:
-        everything = tally.ended and not tally.stopped and tally.done == tally.total
-        self.record.save(tally, complete=everything and not self.narrowed)
+        self.record.save(tally, complete=tally.complete and not self.narrowed)
 
 
 def _check_numbers(workers: Any, max_failures: Any) -> None:
@@ -163,7 +162,7 @@ def _check_numbers(workers: Any, max_failures: Any) -> None:
 
 
 def _options(keyword: str | None, markers: str | None, max_failures: int | None) -> list[str]:
-    options = ["--color=no"]
+    options: list[str] = []
     for name, option, value in (("keyword", "-k", keyword), ("markers", "-m", markers)):
         if value is not None:
             check_arguments([value])
