@@ -23,7 +23,9 @@ plt.show()
 open("chart.png", "wb").write(b"\\x89PNG\\r\\n\\x1a\\nsavedIEND\\xaeB`\\x82")
 """
 LINES = """
-import os, time
+import os, sys, time
+for number in range(100):
+    print(f"\\router 9\\n\\rinner {number}", end="\\x1b[A", file=sys.stderr)
 for number in range(1, 50_001):
     print("\\x1b[32mline", number, end="\\x1b[0m\\n")
 print("half", end="", flush=True)
@@ -95,6 +97,7 @@ async def output_is_read_by_line_and_by_pattern_while_the_job_runs(client: Clien
     waited = data(await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60}))
     shown = waited["job"]["result"]["stdout"]
     assert len(shown) <= 500
+    assert waited["job"]["result"]["stderr"] == "outer 9\ninner 99"
     assert shown.startswith("line 1\nline 2\n")
     assert shown.endswith("line 50000\nhalf done\n")
     total = page["total_bytes"] + len(" done\n")

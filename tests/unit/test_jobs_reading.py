@@ -47,6 +47,14 @@ def test_the_text_is_made_readable_unless_it_is_wanted_as_it_was_written(stream:
     assert read(stream, data, raw=True).text == "\x1b[32mok\x1b[0m \ufffd\n"
 
 
+def test_a_page_shows_the_rows_that_a_terminal_would_show(stream: Path) -> None:
+    data = b"begin\n" + b"".join(b"\router\n\rinner %d\x1b[A" % n for n in range(20)) + b"\n\x1b[Kend\n"
+    assert read(stream, data).text == "begin\nouter\nend\n"
+    later = read(stream, data, line=10)
+    assert (later.text, later.first_line) == ("outer\nend\n", 10)
+    assert read(stream, data, pattern="inner 19").text == "22: inner 19\n"
+
+
 def test_a_line_longer_than_a_page_is_cut_at_a_character(stream: Path) -> None:
     data = "\N{SNOWMAN}".encode() * 4 + b"\n"
     first = read(stream, data, limit=7, ended=False)

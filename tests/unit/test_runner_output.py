@@ -105,6 +105,24 @@ def test_of_a_huge_progress_bar_the_last_state_is_at_the_end(stream: Path) -> No
     assert len(shown.text) <= 1000
 
 
+def nested_bars(count: int) -> bytes:
+    return b"".join(b"\router %d\n\rinner %d\x1b[A" % (n // 100, n) for n in range(count))
+
+
+def test_bars_below_each_other_take_the_rows_that_they_take_on_a_screen(stream: Path) -> None:
+    data = b"begin\n" + nested_bars(1000) + b"\n\x1b[Kend\n"
+    assert show(stream, data) == Excerpt("begin\nouter 9\nend\n", len(data), cut=False)
+
+
+def test_of_a_flood_of_bars_below_each_other_head_and_tail_are_short(stream: Path) -> None:
+    data = b"begin\n" + nested_bars(100_000) + b"\n\n" + b"last\n" * 20
+    head, left_out, tail = _parts(show(stream, data))
+    assert head.count(b"\n") < 4
+    assert tail.startswith(b"outer 999\ninner 99999\nlast\n")
+    assert tail.count(b"\n") == 22
+    assert left_out[0] > 2_000_000
+
+
 def test_the_end_of_a_traceback_is_whole_and_a_huge_last_line_keeps_its_beginning(stream: Path) -> None:
     frames = b"".join(b'  File "x.py", line %d, in f\n    f()\n' % n for n in range(2000))
     last = b"ValueError: " + b"v" * 20_000 + b"END\n"

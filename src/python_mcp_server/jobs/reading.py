@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,8 @@ from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.jobs.output import check_page
 from python_mcp_server.runner import lines as line_search
 from python_mcp_server.runner.line_index import LineIndex, lines_of
-from python_mcp_server.runner.lines import readable
 from python_mcp_server.runner.output import whole_characters
+from python_mcp_server.runner.screen import on_screen
 
 _SEARCH_S: Final = 3.0
 """How long one page is searched for: 5 million short lines. The next page goes on from there."""
@@ -139,7 +140,7 @@ def _page(index: LineIndex, start: int, number: int | None, wanted: Wanted, *, e
     unfinished = data[used:] if at_end else b""
     if not used and len(data) == wanted.limit:  # a line longer than a page
         used, unfinished = whole_characters(data) or len(data), b""
-    show = _as_written if wanted.raw else readable
+    show = _as_written if wanted.raw else partial(on_screen, goes_on=start > 0)
     after = start + used
     return LinePage(
         show(data[:used]),

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 from python_mcp_server.runner.line_index import LineIndex
 from python_mcp_server.runner.lines import readable
+from python_mcp_server.runner.screen import moves_cursor, on_screen
 
 TIMEOUT_MARK: Final = b"[TIMEOUT]"
 _NOTE_CHARS: Final = 200
@@ -88,7 +89,7 @@ def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> 
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         if total <= max(4 * limit_chars, _SHORT_BYTES):
-            text = readable(file.read(total))
+            text = on_screen(file.read(total))
             if len(text) <= limit_chars:
                 return Excerpt(text, total, cut=False)
         return _head_and_tail(file, start, total, limit_chars, job_id)
@@ -134,9 +135,9 @@ class _Tail:
     @property
     def text(self) -> str:
         if not self.opening:
-            return readable(self.closing)
+            return on_screen(self.closing, goes_on=True)
         between = f" [... {self.hidden} bytes of this line left out ...] "
-        return readable(self.opening) + between + readable(self.closing)
+        return readable(self.opening) + between + on_screen(self.closing)
 
 
 def _head_and_tail(file: BinaryIO, start: int, total: int, limit_chars: int, job_id: str | None) -> Excerpt:
@@ -152,14 +153,17 @@ def _head_and_tail(file: BinaryIO, start: int, total: int, limit_chars: int, job
         head, begin, tail = head + tail.opening, begin + len(tail.opening), _Tail(tail.closing)
     end -= tail.taken
     if begin == end:
-        return Excerpt(readable(head) + tail.text, total, cut=False)
+        return Excerpt(on_screen(head) + tail.text, total, cut=False)
     note = _note(file.name, begin, end, _lines(file, begin, end), job_id)
-    return Excerpt(readable(head) + note + tail.text, total, cut=True)
+    return Excerpt(on_screen(head) + note + tail.text, total, cut=True)
 
 
 def _head(block: bytes, room_chars: int) -> bytes:
     """Return the first lines for which there is room; if they take less than half of it, also the
     beginning of the next, up to a whole character."""
+    whole = block[: block.rfind(b"\n") + 1]
+    if moves_cursor(whole) and len(on_screen(whole)) <= room_chars:
+        return whole
     taken, left = 0, room_chars
     for line in _raw_lines(block):
         shown = len(readable(line))
@@ -178,6 +182,9 @@ def _tail(block: bytes, room_chars: int, *, whole: bool) -> _Tail:
         room_chars: How much room there is.
         whole: Whether a line begins where the block begins.
     """
+    first = 0 if whole else block.find(b"\n") + 1
+    if moves_cursor(block) and len(on_screen(block[first:], goes_on=True)) <= room_chars:
+        return _Tail(block[first:])
     begin, left = len(block), room_chars
     lines = _raw_lines(block)
     while lines:

@@ -19,7 +19,7 @@ from python_mcp_server.jobs.reading import Wanted
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
-from python_mcp_server.runner.lines import readable
+from python_mcp_server.runner.screen import on_screen
 from python_mcp_server.server.answers import (
     CancelledJob,
     JobList,
@@ -93,9 +93,10 @@ class JobTools:
         return answer
 
     async def _news(self, job_id: str, stream: str) -> str:
-        page = await self._manager.output(job_id, stream, self._read.get((job_id, stream), 0))
+        start = self._read.get((job_id, stream), 0)
+        page = await self._manager.output(job_id, stream, start)
         self._read[job_id, stream] = page.next_offset
-        return readable(page.text.encode())
+        return on_screen(page.text.encode(), goes_on=start > 0)
 
     async def wait_job(
         self,
