@@ -35,15 +35,63 @@ def test_a_header_is_read() -> None:
     assert header.tool_text.startswith("[tool.uv]\n")
 
 
-def test_a_header_with_windows_line_ends_is_read() -> None:
-    assert parse_header(SCRIPT.replace("\n", "\r\n")) == parse_header(SCRIPT)
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_header_with_other_line_ends_is_read(end: str) -> None:
+    assert parse_header(SCRIPT.replace("\n", end)) == parse_header(SCRIPT)
+
+
+def test_a_header_is_read_in_the_middle_and_where_it_says_nothing() -> None:
+    assert parse_header("x = 1\n" + SCRIPT) == parse_header(SCRIPT)
+    assert parse_header("# see '# /// script'\n" + SCRIPT) == parse_header(SCRIPT)
+    assert parse_header("# /// script\n# ///\n") == Header()
+
+
+def test_only_lf_cr_and_both_end_a_line_of_a_header() -> None:
+    header = parse_header('# /// script\n# dependencies = ["a\u2028"] # \x85 \u2029\n# ///\n')
+    assert header == Header(None, ("a\u2028",))
 
 
 @pytest.mark.parametrize(
-    "source", ["", "print(1)\n", "# /// script\nprint(1)\n", "# /// other\n# a = 1\n# ///\n"]
+    "source",
+    [
+        "",
+        "print(1)\n",
+        "# /// other\n# a = 1\n# ///\n",
+        "  # /// script\n  # ///\n",
+        "#/// script\n# ///\n",
+        "# /// script x\n",
+        "x = '# /// script'\n",
+    ],
 )
 def test_a_script_without_a_header_has_none(source: str) -> None:
     assert parse_header(source) is None
+
+
+NOT_CLOSED = "without a closing tag (`# ///`); ensure that every line between"
+TRAILING = ", but the closing tag (`# ///`) has trailing content; remove"
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "words"),
+    [
+        ("# /// script\nprint(1)\n", 1, NOT_CLOSED),
+        ("# /// script", 1, NOT_CLOSED),
+        ('#!python\n# /// script\n# dependencies = [\n#   "a"\n#\n\n# ]\n# ///\n', 2, NOT_CLOSED),
+        ("# /// script\n#dependencies = []\n# ///\n", 1, NOT_CLOSED),
+        ("# /// script\n#\tdependencies = []\n# ///\n", 1, NOT_CLOSED),
+        ("# /// script\r\n# dependencies = []\r\n#///\r\n", 1, NOT_CLOSED),
+        ("# /// script\n\n" + SCRIPT, 1, NOT_CLOSED),
+        ('x = """\n# /// script\n"""\n', 2, NOT_CLOSED),
+        ("# /// script\n# dependencies = []\n# /// \n", 1, TRAILING),
+        ("# /// script\n# dependencies = []\n# ///end\n", 1, TRAILING),
+    ],
+)
+def test_a_header_that_is_not_closed_is_refused_as_uv_does(source: str, line: int, words: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_header(source)
+    assert words in str(refused.value)
+    start = f"in line {line} of the script an opening tag (`# /// script`) was found"
+    assert str(refused.value).startswith(start)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from typing import Any, Final, TypeGuard, cast
 
 from python_mcp_server.errors import InvalidInput
 
-_BLOCK: Final = re.compile(r"(?m)^# /// script$\n(?P<content>(?:^#(?:| .*)$\n)+)^# ///$")
+_TAG: Final = "# /// script"
+_OPENING: Final = re.compile(rf"(?m)^{_TAG}$")
+_BLOCK: Final = re.compile(rf"(?m)^{_TAG}$\n(?P<content>(?:^#(?:| .*)$\n)*)^# ///$")
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _REWRITTEN: Final = frozenset({"dependencies", "requires-python"})
 _KEYS: Final = _REWRITTEN | {"tool"}
@@ -43,14 +45,20 @@ def parse_header(source: str) -> Header | None:
     """Return the header of a script, or None where it has none.
 
     Raises:
-        InvalidInput: There are several, or it is not valid.
+        InvalidInput: There are several, or it is not closed, or not valid.
     """
-    if "# /// script" not in source:
+    if _TAG not in source:
         return None
-    blocks = list(_BLOCK.finditer(_unix_lines(source)))
+    text = _unix_lines(source)
+    opening = _OPENING.search(text)
+    if opening is None:
+        return None
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks or blocks[0].start() != opening.start():
+        raise InvalidInput(_not_closed(text, opening))
     if len(blocks) > 1:
         raise InvalidInput(f"the script has {len(blocks)} '# /// script' blocks; PEP 723 permits one")
-    return _parse_block(_content(blocks[0])) if blocks else None
+    return _parse_block(_content(blocks[0]))
 
 
 def with_header(source: str, dependencies: Sequence[str] | None, requires_python: str | None) -> str:
@@ -120,6 +128,24 @@ def check_specifier(specifier: str, name: str) -> None:
         SpecifierSet(specifier)
     except InvalidSpecifier:
         raise InvalidInput(f"{name} is {specifier!r}; write a version specifier such as '>=3.11'") from None
+
+
+def _not_closed(text: str, opening: re.Match[str]) -> str:
+    """Return what is wrong with a header that is not closed, in the words of uv."""
+    number = text.count("\n", 0, opening.start()) + 1
+    where = f"in line {number} of the script"
+    for line in text[opening.end() + 1 :].split("\n"):
+        if line.startswith("# ///"):
+            return (
+                f"{where} an opening tag (`# /// script`) was found, but the closing tag (`# ///`) has "
+                "trailing content; remove the trailing content so the line is exactly `# ///`"
+            )
+        if line != "#" and not line.startswith("# "):
+            break
+    return (
+        f"{where} an opening tag (`# /// script`) was found without a closing tag (`# ///`); ensure that "
+        "every line between the opening and closing tags (including empty lines) starts with a leading `#`"
+    )
 
 
 def _parse_block(content: str) -> Header:
@@ -195,4 +221,4 @@ def _package(requirement: str) -> str:
 
 
 def _unix_lines(source: str) -> str:
-    return source.replace("\r\n", "\n")
+    return source.replace("\r\n", "\n").replace("\r", "\n")
