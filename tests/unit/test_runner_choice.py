@@ -176,7 +176,55 @@ def test_a_directory_of_that_name_is_no_list_of_requirements(tmp_path: Path) -> 
     assert find_project(tmp_path / "sub") is None
 
 
-def test_a_broken_project_is_refused_by_file(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text("[project\n", "utf-8")
-    with pytest.raises(InvalidInput, match=r"pyproject\.toml cannot be read"):
+PROJECT = b'[project]\nname = "p"\nrequires-python = ">=3.9"\n'
+BROKEN: list[tuple[bytes, str]] = [
+    (b"[project\n", "Expected ']' at the end of a table declaration (at line 1, column 9)"),
+    (PROJECT + b"# caf\xe9\n", "line 4 is not UTF-8"),
+    (PROJECT.decode().encode("utf-16") + b"\x00", "line 4 is not UTF-16"),
+    (b"[project]\r\n<<<<<<< HEAD\r\nname='p'\r\n", "line 2 is left of a merge ('<<<<<<< HEAD')"),
+    (PROJECT + b"\0", "Invalid statement (at line 4, column 1)"),
+    (b"a = " + b"[" * 100_000, "maximum recursion depth exceeded"),
+    (b"a = 1" + b"0" * 5000, "Exceeds the limit (4300 digits)"),
+    (b"#" * (17 << 20), "it is larger than 16 MiB"),
+]
+
+
+@pytest.mark.parametrize(("data", "why"), BROKEN, ids=[why for _, why in BROKEN])
+def test_a_broken_project_is_refused_by_file_and_line_and_is_none_without_uv(
+    tmp_path: Path, data: bytes, why: str
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "pyproject.toml").write_bytes(data)
+    with pytest.raises(InvalidInput) as refused:
+        interpreter(tmp_path / "sub")
+    start = f"{tmp_path / 'pyproject.toml'} cannot be read: {why}"
+    assert str(refused.value).startswith(start)
+    assert str(refused.value).endswith("; correct it, or run a script without it by use_uv=false")
+    assert "\n" not in str(refused.value)
+    without = interpreter(tmp_path / "sub", use_uv=False)
+    assert without.detail.endswith("use_uv is false, and what a pyproject.toml asks for cannot be read")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read by anybody is in /proc")
+def test_a_project_that_the_system_cannot_read_is_refused_by_file(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").symlink_to("/proc/self/mem")
+    with pytest.raises(InvalidInput, match=r"pyproject\.toml cannot be read: Input/output error; correct it"):
         find_project(tmp_path)
+    assert interpreter(tmp_path, use_uv=False).strategy == "system-python"
+
+
+@pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + PROJECT, PROJECT.replace(b"\n", b"\r\n")])
+def test_a_project_with_a_mark_or_windows_line_ends_is_read(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(data)
+    found = find_project(tmp_path)
+    assert found is not None
+    assert (found.managed, found.requires_python) == (True, ">=3.9")
+
+
+def test_a_directory_in_the_place_of_a_project_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").mkdir()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").write_bytes(b"home = /caf\xe9\nversion = 3.1.0\n")
+    found = interpreter(tmp_path)
+    assert (found.detail, found.version) == (f"the environment {tmp_path / '.venv'}", "3.1.0")

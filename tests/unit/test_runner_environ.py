@@ -36,6 +36,33 @@ def test_an_env_file_that_is_no_text_is_refused_without_its_content(tmp_path: Pa
         given_variables(None, "my.env", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "data", [b"\xef\xbb\xbfA=1\nB=2\n", "\ufeffA=1\r\nB=2".encode("utf-16-le"), b"A=1\rB=2\r"]
+)
+def test_an_env_file_is_read_with_its_mark_and_line_ends(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.env").write_bytes(data)
+    assert given_variables(None, "a.env", tmp_path) == {"A": "1", "B": "2"}
+
+
+def test_only_lf_cr_and_both_end_a_line_of_an_env_file(tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_text("A='one\u2028two'\nB=three\x85four\x0cfive\n", "utf-8")
+    assert given_variables(None, "a.env", tmp_path) == {"A": "one\u2028two", "B": "three\x85four\x0cfive"}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"A=1\n<<<<<<< mine\nTOKEN=12345\n=======\n", "line 2 is left of a merge ('<<<<<<< mine')"),
+        (b"A=1\nTOKEN=12345\xff\n", "line 2 is not UTF-8"),
+    ],
+)
+def test_an_env_file_that_is_damaged_is_refused_by_its_line(tmp_path: Path, data: bytes, why: str) -> None:
+    (tmp_path / "a.env").write_bytes(data)
+    with pytest.raises(InvalidInput) as refused:
+        given_variables(None, "a.env", tmp_path)
+    assert str(refused.value) == f"env_file {str(tmp_path / 'a.env')!r} cannot be read: {why}"
+
+
 def test_a_nul_character_in_an_env_file_is_refused_by_its_name_without_its_value(tmp_path: Path) -> None:
     (tmp_path / "my.env").write_bytes(b"TOKEN=123\x0045\n")
     with pytest.raises(InvalidInput, match="NUL character, at 'TOKEN'") as refused:

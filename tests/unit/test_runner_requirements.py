@@ -37,7 +37,8 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as refused:
         FilePackages.read(tmp_path / "gone.txt")
     assert str(refused.value) == (
-        f"{tmp_path / 'gone.txt'} cannot be read: No such file or directory; correct it, or give use_uv=false"
+        f"{tmp_path / 'gone.txt'} cannot be read: No such file or directory; "
+        "correct it, or run a script without it by use_uv=false"
     )
 
 

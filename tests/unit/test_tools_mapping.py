@@ -77,6 +77,34 @@ def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_pa
         wish.plan(None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("data", "lists"),
+    [
+        (
+            'one\u2028two\x0bthree\n["a\u2029b", "\x7f"]\n'.encode(),
+            (("one\u2028two\x0bthree",), ("a\u2029b", "\x7f")),
+        ),
+        ("\x0c\n \t\n\x85\n".encode(), (("\x0c",), ("\x85",))),
+        (b"a\r\nb\rc", (("a",), ("b",), ("c",))),
+        ("a\nb\n".encode("utf-8-sig"), (("a",), ("b",))),
+        ("a\r\nb\r\n".encode("utf-16"), (("a",), ("b",))),
+    ],
+)
+def test_a_line_of_arguments_ends_where_a_line_ends(
+    tmp_path: Path, data: bytes, lists: tuple[tuple[str, ...], ...]
+) -> None:
+    (tmp_path / "items").write_bytes(data)
+    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    assert wish.plan(None, None, None).args_list == lists
+
+
+def test_a_file_of_arguments_that_is_no_text_is_refused_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "items").write_bytes(b"a\nb\nc\xff\n")
+    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    with pytest.raises(InvalidInput, match="args_file 'items' cannot be read: line 3 is not UTF-8"):
+        wish.plan(None, None, None)
+
+
 @pytest.mark.parametrize("name", ["missing", "~no-such-user/x", "a\0b", "x" * 5000, "."])
 def test_a_file_of_arguments_that_is_none_is_refused_by_value(name: str, tmp_path: Path) -> None:
     wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)

@@ -20,6 +20,7 @@ from python_mcp_server.cli.show import console, plain
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.runner.textfile import split_lines
 from python_mcp_server.settings import BUDGET_VARIABLE
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Demonstration:
             offset = page["next_offset"]
             if job["usage"] and page["text"]:
                 samples += 1
-                self._fact(f"{_usage(job['usage'])}; prints: {page['text'].splitlines()[-1]}")
+                self._fact(f"{_usage(job['usage'])}; prints: {split_lines(page['text'])[-1]}")
             await asyncio.sleep(self._budget_s / _POLLS_OF_BUDGET * max(1, samples / 4))
         waited = await self._call("py_wait_job", job_id=self._job_id)
         self._result = waited["job"]["result"]
@@ -248,5 +249,5 @@ def _usage(usage: dict[str, Any]) -> str:
 
 
 def _last(result: dict[str, Any]) -> str:
-    lines = result["stdout"].splitlines()
+    lines = split_lines(result["stdout"])
     return ", ".join(lines[-2:])

@@ -15,6 +15,7 @@ from python_mcp_server.cli.ids import error_sentence
 from python_mcp_server.forms.fields import options
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
 from python_mcp_server.questions import Question
+from python_mcp_server.runner.textfile import split_lines
 
 _COLOURS: Final = {
     JobState.PENDING: "yellow",
@@ -162,7 +163,7 @@ def plain(text: str) -> str:
 
 
 def _lines(text: str) -> str:
-    return "\n".join(plain(line) for line in text.splitlines())
+    return "\n".join(plain(line) for line in split_lines(text))
 
 
 def _note(job: Job) -> str:

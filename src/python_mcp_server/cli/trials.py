@@ -16,6 +16,7 @@ from python_mcp_server.cli.client import Server
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.runner.textfile import split_lines
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
@@ -41,7 +42,7 @@ def share_a_store(home: Path) -> str:
     command = [sys.executable, "-c", _READ, str(home), job.id]
     other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     if other.returncode != 0:
-        last = (other.stderr.strip().splitlines() or ["no word"])[-1]
+        last = (split_lines(other.stderr.strip()) or ["no word"])[-1]
         raise Unexpected(f"another process could not use it: {last}")
     found = store.get(job.id)
     store.close()

@@ -182,11 +182,14 @@ def _of_managed(uv: Uv, project: Project, python_version: str | None) -> Interpr
 
 def _system(uv: Uv, directory: Path, python_version: str | None) -> Interpreter:
     """Return an interpreter as it is, with no packages of anyone's choosing."""
-    request = python_version
-    if request is None and (project := find_project(directory)) is not None:
-        request = project.requires_python
+    request, why = python_version, "use_uv is false"
+    try:
+        if request is None and (project := find_project(directory)) is not None:
+            request = project.requires_python
+    except InvalidInput:
+        why += ", and what a pyproject.toml asks for cannot be read"
     if request is None or is_own(request):
-        return _own("use_uv is false" if request is None else f"it is {request}")
+        return _own(why if request is None else f"it is {request}")
     return _timed(
         lambda: Interpreter(_installed_python(uv, request), SYSTEM, f"an installed Python {request}")
     )

@@ -3,6 +3,7 @@ caller's file, then the caller's variables. Values are secrets: no error text he
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.limits import thread_variables
+from python_mcp_server.runner.textfile import read_settings
 from python_mcp_server.settings import PREFIX
 
 _PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
@@ -90,10 +92,7 @@ def _env_file(env_file: str, base: Path) -> Path:
 def _read_env_file(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
-    try:
-        values = dotenv_values(path, encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"env_file {str(path)!r} cannot be read: {type(error).__name__}") from None
+    values = dotenv_values(stream=io.StringIO(read_settings(path, f"env_file {str(path)!r}")))
     read = {name: value for name, value in values.items() if name and value is not None}
     for name, value in read.items():
         if "\0" in name or "\0" in value:

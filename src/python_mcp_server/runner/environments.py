@@ -114,7 +114,7 @@ def _installed(uv: Uv, made: Environment, packages: Packages) -> bool:
         return packages.install(uv, made.python)
     except UvRefused as refused:
         if refused.by_request:
-            raise InvalidInput(f"{packages.name} cannot be installed: {refused}") from None
+            raise InvalidInput(f"{packages.name} cannot be installed: {refused}{packages.way_out}") from None
         raise
 
 

@@ -153,7 +153,7 @@ def _parse_block(content: str) -> Header:
 
     try:
         data = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the script's '# /// script' header is no valid TOML: {error}") from None
     if unknown := sorted(data.keys() - _KEYS):
         known = ", ".join(sorted(_KEYS))

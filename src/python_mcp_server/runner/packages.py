@@ -26,6 +26,11 @@ class Packages(Protocol):
         ...
 
     @property
+    def way_out(self) -> str:
+        """What that sentence says of what to do; empty where the resolver's words are all."""
+        ...
+
+    @property
     def task(self) -> str:
         """What is done, for progress."""
         ...
@@ -62,6 +67,11 @@ class HeaderPackages:
     def name(self) -> str:
         """The requirements."""
         return f"dependencies {', '.join(self._wanted)}"
+
+    @property
+    def way_out(self) -> str:
+        """The resolver names the requirement."""
+        return ""
 
     @property
     def task(self) -> str:

@@ -13,6 +13,7 @@ from python_mcp_server.errors import InvalidInput, UvRefused
 from python_mcp_server.runner.environ import packages_folders
 from python_mcp_server.runner.pythons import version_in
 from python_mcp_server.runner.session import make_private
+from python_mcp_server.runner.textfile import WAY_OUT, read_settings, split_lines
 from python_mcp_server.runner.uv import Uv
 
 
@@ -80,11 +81,11 @@ def _read(pyproject: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(pyproject.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InvalidInput(
-            f"{pyproject} cannot be read: {error}; correct it, or give python_version and use_uv=false"
-        ) from None
+        return tomllib.loads(read_settings(pyproject, str(pyproject)))
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}; {WAY_OUT}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{pyproject} cannot be read: {error}; {WAY_OUT}") from None
 
 
 def _table(document: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
@@ -128,9 +129,11 @@ def sync_project(uv: Uv, project: Project, python: str | None) -> Synced:
         answer = uv(*arguments, "python", "-I", "-c", show, cwd=project.root, env=env)
     except UvRefused as refused:
         if refused.by_request:
-            raise InvalidInput(f"the project in {project.root} cannot be installed: {refused}") from None
+            raise InvalidInput(
+                f"the project in {project.root} cannot be installed: {refused}; {WAY_OUT}"
+            ) from None
         raise
-    executable, prefix = answer.splitlines()[-2:]
+    executable, prefix = split_lines(answer)[-2:]
     folders = packages_folders(Path(prefix))
     return Synced(executable, Path(prefix), any(path.stat().st_mtime_ns >= started_ns for path in folders))
 

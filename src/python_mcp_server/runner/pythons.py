@@ -85,10 +85,10 @@ def _installed(uv: Uv) -> str:
 
 
 def version_in(venv: Path) -> str:
-    """Return the version of Python of a virtual environment, from its own record; "" where it has none."""
+    """Return the version of Python of a virtual environment, from its own record; "" where it tells none."""
     try:
-        text = (venv / "pyvenv.cfg").read_text("utf-8")
-    except FileNotFoundError:
+        text = (venv / "pyvenv.cfg").read_text("utf-8", errors="replace")
+    except OSError:
         return ""
     found = re.search(r"(?m)^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", text)
     return found[1] if found else ""

@@ -6,7 +6,6 @@ https://pip.pypa.io/en/stable/reference/requirements-file-format/
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import os
 import re
@@ -17,11 +16,12 @@ from typing import Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.local_sources import local_path, stamp
+from python_mcp_server.runner.textfile import MOST_BYTES, WAY_OUT, decode, read_bytes, split_lines
 from python_mcp_server.runner.uv import Uv
 
 _INCLUDE: Final = re.compile(r"(?P<option>-r|--requirement|-c|--constraint)[=\s]\s*(?P<file>.+)")
 _EDITABLE: Final = re.compile(r"(?:-e|--editable)[=\s]\s*(?P<requirement>.+)")
-_CONTINUED: Final = re.compile(r"\\\r?\n")
+_CONTINUED: Final = re.compile(r"\\(?:\r\n?|\n)")
 _COMMENT: Final = re.compile(r"(?:\A|\s)#.*")
 _OPTIONS: Final = re.compile(r"\s--.*")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
@@ -50,11 +50,9 @@ class FilePackages:
             InvalidInput: One cannot be read. One that is missing is uv's to refuse.
         """
         try:
-            parts = _with_included(_Part(file, file.read_bytes(), constrains=False))
-        except OSError as error:
-            raise InvalidInput(
-                f"{error.filename} cannot be read: {error.strerror}; correct it, or give use_uv=false"
-            ) from None
+            parts = _with_included(_Part(file, read_bytes(file, str(file), MOST_BYTES), constrains=False))
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}; {WAY_OUT}") from None
         local = [package for part in parts for package in part.local(file.parent)]
         facts = (str(file), *(part.digest for part in parts), *(package.fact for package in local))
         return cls(file, facts, tuple(package.requirement for package in local if package.built_anew))
@@ -63,6 +61,11 @@ class FilePackages:
     def name(self) -> str:
         """The file."""
         return f"the packages of {self.file}"
+
+    @property
+    def way_out(self) -> str:
+        """The file can be done without."""
+        return f"; {WAY_OUT}"
 
     @property
     def task(self) -> str:
@@ -131,7 +134,8 @@ class _Part:
             if (include := _INCLUDE.match(line)) is not None:
                 path = Path(os.path.normpath(self.path.parent / include["file"].strip("\"'")))
                 constrains = self.constrains or include["option"] in {"-c", "--constraint"}
-                yield _Part(path, path.read_bytes() if os.path.isfile(path) else b"", constrains)
+                data = read_bytes(path, str(path), MOST_BYTES) if os.path.isfile(path) else b""
+                yield _Part(path, data, constrains)
 
     def local(self, folder: Path) -> Iterator[_Local]:
         """Yield the packages that lie on this machine, relative to the folder of the first file."""
@@ -145,7 +149,7 @@ class _Part:
                 yield _Local(requirement, path, editable is not None, self.constrains)
 
     def _lines(self) -> Iterator[str]:
-        for line in _CONTINUED.sub(" ", _decoded(self.data)).splitlines():
+        for line in split_lines(_CONTINUED.sub(" ", decode(self.data, "replace"))):
             if text := _COMMENT.sub("", line).strip():
                 yield _VARIABLE.sub(lambda name: os.environ.get(name[1], name[0]), text)
 
@@ -156,9 +160,3 @@ def _with_included(first: _Part) -> list[_Part]:
         known = {(other.path, other.constrains) for other in parts}
         parts += [more for more in part.included() if (more.path, more.constrains) not in known]
     return parts
-
-
-def _decoded(data: bytes) -> str:
-    """Return the text of a file; Windows likes to write UTF-16. What cannot be read, uv will refuse."""
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")

@@ -14,6 +14,7 @@ from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.runner.environ import child_environment
 from python_mcp_server.runner.session import Session
+from python_mcp_server.runner.textfile import split_lines
 
 _SETTINGS: Final = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
 _REFUSALS: Final = (
@@ -24,6 +25,8 @@ _REFUSALS: Final = (
     "Couldn't parse requirement",
     "Error parsing included file",
     "failed to decode file",
+    "failed to read from file",
+    "the start of a requirement",
     "Hash mismatch",
 )
 _UNREACHABLE: Final = (
@@ -126,7 +129,7 @@ def find_uv() -> str:
 
 def sentence(stderr: str) -> str:
     """Return uv's error as one line: from its first `error:` on, without what leads up to it."""
-    lines = [line.strip() for line in stderr.splitlines()]
+    lines = [line.strip() for line in split_lines(stderr)]
     starts = [i for i, line in enumerate(lines) if _START.match(line)]
     useful = (
         lines[starts[0] :] if starts else [line for line in lines if line and not line.startswith("warning:")]

@@ -11,10 +11,12 @@ from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.command import check_arguments
+from python_mcp_server.runner.textfile import read_text, split_lines
 from python_mcp_server.tools.mapping_book import Plan
 from python_mcp_server.tools.sources import existing_directory, existing_script, one_of
 
 _MOST_ITEMS: Final = 100_000
+_BLANKS: Final = " \t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,13 @@ def _read_arguments(folder: Path, args_file: str) -> list[Any]:
     path = folder / os.path.expanduser(args_file)
     if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long or has a NUL
         raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"args_file {args_file!r} cannot be read: {error}") from None
-    return [_arguments_in(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = split_lines(read_text(path, f"args_file {args_file!r}"))
+    return [_arguments_in(line, number) for number, line in enumerate(lines, 1) if line.strip(_BLANKS)]
 
 
 def _arguments_in(line: str, number: int) -> list[str]:
     """Return the arguments that one line holds."""
-    if not line.lstrip().startswith("["):
+    if not line.lstrip(_BLANKS).startswith("["):
         return [line]
     try:
         args: Any = json.loads(line)

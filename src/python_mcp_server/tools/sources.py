@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.textfile import read_bytes
 
 
 def one_of(script_path: str | None, script_content: str | None) -> None:
@@ -37,5 +38,7 @@ def existing_directory(directory: str) -> Path:
 
 def source_of(script: Path | None, content: str | None) -> str:
     """Return a script's text, for its header."""
-    text = content or "" if script is None else script.read_bytes().decode("utf-8", errors="replace")
+    if script is None:
+        return (content or "").removeprefix("\ufeff")
+    text = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
     return text.removeprefix("\ufeff")

@@ -1,0 +1,96 @@
+"""Text files that others wrote: with a byte order mark, in another encoding, half merged, too large.
+
+A line ends at LF, CRLF and CR, as for every tool that wrote such a file; `str.splitlines` knows seven more
+ends, which are text here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.errors import InvalidInput
+
+MOST_BYTES: Final = 16 << 20
+"""Of a file of settings; guessed: a larger one is something else, and would take minutes to be parsed."""
+MOST_DATA_BYTES: Final = 256 << 20
+"""Of a script, or a list of arguments."""
+WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
+"""What a caller can do about a file that stops everything in its directory, also the script that mends it."""
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_LINE_END: Final = re.compile(r"\r\n?|\n")
+_MERGE: Final = re.compile(r"(?:\A|[\r\n])(<{7} [^\r\n]*|>{7} [^\r\n]*)")
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text, without their ends; a line end at the very end begins no other line."""
+    lines = _LINE_END.split(text)
+    return lines if lines[-1] else lines[:-1]
+
+
+def decode(data: bytes, errors: str = "strict") -> str:
+    """Return text that is UTF-8, or what its byte order mark says; Windows likes to write UTF-16."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, errors)
+    return data.decode("utf-8", errors)
+
+
+def read_bytes(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> bytes:
+    """Return what a file holds.
+
+    Args:
+        path: The file.
+        name: What it is called in the error.
+        most_bytes: How large it may be.
+
+    Raises:
+        InvalidInput: It cannot be read, or is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except OSError as error:
+        raise InvalidInput(f"{name} cannot be read: {error.strerror}") from None
+    if len(data) > most_bytes:
+        raise InvalidInput(f"{name} cannot be read: it is larger than {most_bytes >> 20} MiB")
+    return data
+
+
+def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
+    """Return the text of a file; its line ends stay.
+
+    Raises:
+        InvalidInput: It cannot be read, is too large, or is no text; then the line is named.
+    """
+    data = read_bytes(path, name, most_bytes)
+    try:
+        return decode(data)
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode(error.encoding, "replace")
+        encoding = error.encoding.upper()[:6].removesuffix("-")
+        raise InvalidInput(f"{name} cannot be read: line {_line_at(before)} is not {encoding}") from None
+
+
+def read_settings(path: Path, name: str) -> str:
+    """Return the text of a file of settings.
+
+    Raises:
+        InvalidInput: As for `read_text`, or a merge of it was left unfinished.
+    """
+    text = read_text(path, name, MOST_BYTES)
+    if (mark := _MERGE.search(text)) is not None:
+        number = _line_at(text[: mark.start(1)])
+        raise InvalidInput(f"{name} cannot be read: line {number} is left of a merge ({mark[1][:40]!r})")
+    return text
+
+
+def _line_at(before: str) -> int:
+    """Return the number of the line in which this text ends, counted from 1."""
+    return len(_LINE_END.findall(before)) + 1
