@@ -234,7 +234,7 @@ class Recorder(Teller):
         if status:
             return str(status[0])
         if report.when in ("setup", "teardown"):
-            return {"passed": "", "failed": "error"}.get(report.outcome, report.outcome)
+            return {"passed": "", "failed": "error"}.get(report.outcome, str(report.outcome))
         return str(report.outcome)
 
     def pytest_collectreport(self, report: Any) -> None:
@@ -280,7 +280,7 @@ def _location(longrepr: Any, crash: Any) -> str:
 
 def _subtest(report: Any) -> str:
     """Return which subtest it is, as pytest prints it; empty for a test."""
-    context = getattr(report, "context", None)  # of pytest 9, or of the plugin pytest-subtests
+    context: Any = getattr(report, "context", None)  # of pytest 9, or of the plugin pytest-subtests
     if not hasattr(context, "kwargs"):
         return ""
     show = repr
