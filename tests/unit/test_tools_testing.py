@@ -111,6 +111,7 @@ OUTCOMES: list[tuple[ScriptResult, list[dict[str, Any]], str, str]] = [
         "passed",
         "no test failed: 1 passed, 1 skipped in 1.00 s",
     ),
+    (ended(0), [ONE, *ran("a", "fine"), {"e": "end"}], "passed", "all tests passed: 1 ran in 1.00 s"),
     (ended(0), [ONE, *ran("a", "failed"), {"e": "end"}], "failed", "tests failed: 1 failed in 1.00 s"),
     (
         ended(0),

@@ -96,7 +96,7 @@ class JobTools:
         start = self._read.get((job_id, stream), 0)
         page = await self._manager.output(job_id, stream, start)
         self._read[job_id, stream] = page.next_offset
-        return on_screen(page.text.encode(), goes_on=start > 0)
+        return await asyncio.to_thread(on_screen, page.text.encode(), goes_on=start > 0)
 
     async def wait_job(
         self,

@@ -17,7 +17,7 @@ _INTERRUPTED: Final = 2
 _INTERNAL_ERROR: Final = 3
 _USAGE_ERROR: Final = 4
 _NO_TESTS: Final = 5
-_RAN: Final = ("passed", "failed", "error", "xfailed", "xpassed")
+_NOT_RAN: Final = frozenset({"skipped", "warnings"})
 _NAMED: Final = ("failed", "passed", "skipped", "xfailed", "xpassed", "error", "warnings")
 _MEANINGS: Final[dict[Outcome, str]] = {
     "passed": "all tests passed",
@@ -138,7 +138,7 @@ def _outcome(result: ScriptResult, tally: Tally) -> Outcome:
         return "failed"
     if tally.stopped or (tally.done and not tally.complete):
         return "interrupted"
-    return "passed" if any(tally.counts[name] for name in _RAN) else "not_run"
+    return "passed" if tally.counts.keys() - _NOT_RAN else "not_run"
 
 
 def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
@@ -154,7 +154,8 @@ def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
     if tally.total is not None and tally.done < tally.total:
         words.append(f"{tally.total - tally.done} of {tally.total} not run to their end")
     meaning = _meaning(outcome, result["exit_code"], tally)
-    return f"{meaning}: {', '.join(words) or 'no test ran'} {seconds}"
+    ran = f"{tally.done} ran" if tally.done else "no test ran"
+    return f"{meaning}: {', '.join(words) or ran} {seconds}"
 
 
 def _meaning(outcome: Outcome, exit_code: int, tally: Tally) -> str:

@@ -91,13 +91,8 @@ class Tally:
     @property
     def complete(self) -> bool:
         """Whether every test had its turn, and every process came to its end."""
-        return (
-            self.ended
-            and not self.stopped
-            and not self.internal
-            and not self.lost
-            and self.done == self.total
-        )
+        whole = self.total is not None and self.done >= self.total
+        return whole and self.ended and not (self.stopped or self.internal or self.lost)
 
     @property
     def slowest(self) -> list[tuple[float, str]]:
