@@ -180,7 +180,7 @@ class Recorder(Teller):
         super().__init__(config)
         self._seconds: dict[str, float] = {}
         self._judged: set[str] = set()  # tests that ran, failed or were skipped
-        self._collected = 0
+        self._collected = self._lost = 0
 
     def pytest_sessionstart(self) -> None:
         config = self._config
@@ -203,8 +203,13 @@ class Recorder(Teller):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, error: Any) -> None:
-        if error and error != "keyboard-interrupt":
-            self.tell("lost")
+        """Where all workers end at an import, so would those that replace them: xdist tries four for each."""
+        if not error or error == "keyboard-interrupt":
+            return
+        self.tell("lost")
+        self._lost += 1
+        if not self._collected and self._lost >= max(2, len(self._config.getoption("tx"))):
+            pytest.exit("every worker of pytest-xdist ended while tests were looked for")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.tell("began", id=nodeid)

@@ -126,7 +126,8 @@ def _outcome(result: ScriptResult, tally: Tally) -> Outcome:
     if result.get("timed_out"):
         return "timed_out"
     exit_code = result["exit_code"]
-    if not tally.ended and (exit_code != 0 or tally.pytest_version):
+    cut_off = not tally.ended and (exit_code != 0 or tally.pytest_version)
+    if cut_off or (tally.lost and tally.total is None):
         return "crashed"
     if exit_code in {_INTERRUPTED, _INTERNAL_ERROR}:
         return "internal_error" if exit_code == _INTERNAL_ERROR and not tally.stopped else "interrupted"
