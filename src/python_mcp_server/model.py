@@ -303,6 +303,7 @@ class Failure:
         message: Its text.
         traceback_text: The worker's traceback.
         pickled: The exception itself, only where it is proven to survive the trip.
+        error: The exception itself where the body ran in this process.
         kind: The job's `error_kind`.
         exit_code: Of a worker that died; negative for a signal's number.
         rpc_error: Of the SDK's `MCPError`: its code, message and data.
@@ -315,6 +316,7 @@ class Failure:
     kind: str = "exception"
     exit_code: int | None = None
     rpc_error: dict[str, Any] | None = None
+    error: Exception | None = None
 
     @property
     def sentence(self) -> str:

@@ -32,7 +32,7 @@ from python_mcp_server.functions import (
 )
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S
-from python_mcp_server.terms import EXTRAS, Terms
+from python_mcp_server.terms import EXTRAS, Terms, check_arguments, signature_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -124,9 +124,11 @@ def smart_async(
 
     Raises:
         InvalidInput: An argument of the decorator has no meaning.
+        TypeError: What is decorated is no function, or the decorator is not used as one.
     """
     if callable(timeout_env):
         return smart_async()(timeout_env)
+    check_arguments(timeout_env, default_timeout)
     _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
     _check_choice("isolation", isolation, _ISOLATIONS)
     _check_choice("task", task, _TASKS)
@@ -139,7 +141,7 @@ def smart_async(
     )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        own = frozenset(inspect.signature(function).parameters)
+        own = frozenset(signature_of(function).parameters)
         title: str = name or getattr(function, "__name__", type(function).__name__)
         return _wrap(
             Terms(
@@ -166,8 +168,9 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _sdk_face(function: Callable[..., Any]) -> Face | None:
-    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us."""
-    if in_worker() or "mcp" not in sys.modules:
+    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us. It makes
+    no tools of what has no name of its own, such as a partial."""
+    if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
         return None
     from python_mcp_server.server import sdk
 

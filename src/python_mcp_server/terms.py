@@ -6,9 +6,10 @@ made.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import RemoteError
 from python_mcp_server.functions import default_manager
@@ -21,6 +22,68 @@ if TYPE_CHECKING:
 
 EXTRAS: Final = ("async_mode", "job_label")
 """The parameters that a decorated function takes beyond its body's, unless the body declares them."""
+
+_USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
+
+
+def check_arguments(first: object, default_timeout: object) -> None:
+    """Check the two arguments that the decorator takes by position.
+
+    Raises:
+        TypeError: One of them is of another kind; the decorator is told from what it decorates by these.
+    """
+    _refuse_descriptor(first)
+    if inspect.iscoroutine(first):
+        first.close()
+        raise TypeError(
+            f"smart_async got a call of {first.__qualname__}; pass the function without calling it"
+        )
+    if not isinstance(first, str) or _is_number(first):
+        raise TypeError(
+            f"smart_async got {first!r}, which is neither a function nor the name of a variable; {_USAGE}"
+        )
+    if isinstance(default_timeout, bool) or not isinstance(default_timeout, (int, float)):
+        raise TypeError(f"default_timeout is {default_timeout!r}; it must be a number of seconds")
+
+
+def signature_of(function: object) -> inspect.Signature:
+    """Return the signature of what is decorated.
+
+    Raises:
+        TypeError: It is not a function that a worker can run to one result.
+    """
+    _refuse_descriptor(function)
+    if inspect.isclass(function) or not callable(function):
+        raise TypeError(f"smart_async got {function!r}, which is not a function; {_USAGE}")
+    for called in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(
+                f"smart_async got {function!r}, a generator, and a call has one result; return a list, and "
+                "tell of each step with report_progress"
+            )
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"smart_async got {function!r}, whose parameters Python does not know; call it in a function of "
+            "yours, and decorate that"
+        ) from error
+
+
+def _refuse_descriptor(function: object) -> None:
+    if isinstance(function, (classmethod, staticmethod)):
+        kind = type(cast("object", function)).__name__
+        raise TypeError(f"smart_async got a {kind}; put @{kind} above @smart_async")
+    if isinstance(function, property):
+        raise TypeError("smart_async got a property, which is not called; decorate a method")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import threading
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,41 @@ def test_an_inline_body_runs_here_and_is_handed_over_and_cancelled_too():
         endless = await bodies.inline_wait(LONG_S)
         told = await asyncio.to_thread(cancel_job, endless["job_id"])
         assert told["status"] == "cancelled"
+
+    run(main())
+
+
+class Busy(Exception):
+    """Holds what cannot be pickled."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__("busy")
+        self.lock = lock
+
+
+def test_nothing_of_an_inline_body_is_pickled():
+    lock, user = threading.Lock(), ContextVar("user", default="nobody")
+
+    @smart_async(isolation="inline", default_timeout=LONG_S)
+    async def borrow(held: threading.Lock, fails: bool) -> tuple[threading.Lock, str]:
+        with held, lock:
+            await asyncio.sleep(0)
+            if fails:
+                raise Busy(held)
+        return lock, user.get()
+
+    async def main() -> None:
+        user.set("somebody")
+        held = threading.Lock()
+        value, name = await borrow(held, False)
+        assert (value is lock, name) == (True, "somebody")
+        with pytest.raises(Busy) as caught:
+            await borrow(held, True)
+        assert caught.value.lock is held
+        assert len(caught.value.__notes__) == 1
+        handle = await borrow(held, False, async_mode=True)
+        await wait(handle["job_id"])
+        assert get_job_status(handle["job_id"])["job"]["status"] == "completed"
 
     run(main())
 

@@ -45,7 +45,7 @@ def rebuild(failure: Failure) -> BaseException:
     """Return the exception that a failure stands for, with the worker's traceback as a note."""
     if failure.kind == "worker_died":
         return WorkerDied(failure.message, exit_code=failure.exit_code)
-    error: BaseException | None = None
+    error: BaseException | None = failure.error
     if failure.pickled is not None:
         try:
             error = pickle.loads(failure.pickled)
@@ -53,6 +53,7 @@ def rebuild(failure: Failure) -> BaseException:
             error = None
     if not isinstance(error, Exception):  # it may be anything else here, such as what ends the server
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
-    if failure.traceback_text:
-        error.add_note(TRACE_HEADER + failure.traceback_text.rstrip())
+    note = TRACE_HEADER + failure.traceback_text.rstrip()
+    if failure.traceback_text and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
     return error

@@ -1,5 +1,7 @@
 """A lane without a process, for async bodies that only wait: same budget, same hand-off, on the
-server's own loop. There is no hard kill and no survival: what blocks here blocks the server."""
+server's own loop. There is no hard kill and no survival: what blocks here blocks the server. Nothing is
+pickled: the body, its arguments, its value and its exception are the objects themselves, and the body sees
+the context variables of its caller."""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ class InlineLane:
         except asyncio.CancelledError:
             outcome = Outcome(cancelled=True)
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
-            outcome = Outcome(failure=outcomes.failure_of(error))
+            outcome = Outcome(failure=outcomes.failure_of(error, stays=True))
         finally:
             context.leave_job(token)
             job.inquiries.close()

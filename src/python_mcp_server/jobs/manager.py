@@ -38,6 +38,9 @@ T = TypeVar("T")
 _LOOP_POLL_S: Final = 0.2
 """Between two looks whether a loop still runs on which a cancel is under way."""
 
+_HERE: Final = BodyReference("inline")
+"""How an inline body travels: it does not."""
+
 _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
 
@@ -282,7 +285,7 @@ class JobManager(Desk):
     ) -> Attempt:
         request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
-        reference = self._refer(request.body)
+        reference = _HERE if request.isolation == "inline" else self._refer(request.body)
         job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)

@@ -23,14 +23,21 @@ _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens, and no flood."""
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Return an exception as data, with itself attached only if it survives a round trip."""
+def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
+    """Return an exception as data, with itself attached only if it survives a round trip.
+
+    Args:
+        error: The exception.
+        stays: Whether it is raised in this very process, so that it need not survive anything.
+    """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     # SystemExit and its like would end the front instead of telling it: they go as RemoteError
-    pickled = _travelling(error) if isinstance(error, Exception) else None
+    ordinary = error if isinstance(error, Exception) else None
+    pickled = _travelling(ordinary) if ordinary and not stays else None
     cause = error.kind if isinstance(error, LimitExceeded) else "exception"
-    return Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
+    failure = Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
+    return replace(failure, error=ordinary) if stays else failure
 
 
 def explain_missing_input(error: BaseException) -> None:
