@@ -32,6 +32,7 @@ from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.bodies import BodyReference
 from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.server_state import ServerState
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.front import Front
@@ -56,8 +57,16 @@ class Attempt:
         concluded: Whether nothing more will happen.
     """
 
-    def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
+    def __init__(
+        self,
+        front: Front,
+        call: Call,
+        request: Request,
+        listener: Listener | None,
+        state: ServerState,
+    ) -> None:
         self.call = call
+        self._state = state
         self.seen = Observation(front, call, request, listener)
         self.patience = Patience(front, self.observe_and_record)
         self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
@@ -158,6 +167,8 @@ class Attempt:
 
     def _dispatch(self, lane: Lane | InlineLane) -> None:
         try:
+            if isinstance(lane, Lane):
+                lane.follow(self._state)
             announce, question = partial(self._announce, lane), partial(self._hear_question, lane)
             lane.dispatch(self.call, self.seen.hear, self._on_body_end, announce, question)
         except BaseException:

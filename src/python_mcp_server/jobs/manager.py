@@ -26,7 +26,9 @@ from python_mcp_server.jobs.front import Front
 from python_mcp_server.jobs.limits import check_limits
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
 from python_mcp_server.model import Call, Job, JobState
+from python_mcp_server.pool.arguments import forget_modules
 from python_mcp_server.pool.bodies import BodyReference, refer
+from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
@@ -73,6 +75,7 @@ class JobManager(Desk):
             weakref.WeakKeyDictionary()
         )
         self._modules: list[str] = []
+        self._state = present_state()
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
@@ -285,14 +288,31 @@ class JobManager(Desk):
     ) -> Attempt:
         request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
+        state = self._state
+        if (present := present_state(state)) is not state:
+            state = self._follow(present)
         reference = _HERE if request.isolation == "inline" else self._refer(request.body)
         job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
         call = replace(call, limits=request.limits) if request.limits is not None else call
-        attempt = self._live[job_id] = Attempt(front, call, request, listener)
+        attempt = self._live[job_id] = Attempt(front, call, request, listener, state)
         return attempt
+
+    def _follow(self, present: ServerState) -> ServerState:
+        """The server's state has changed. With another `sys.path` names may lead elsewhere."""
+        former, self._state = self._state, present
+        if present.path is not former.path:
+            self._references.clear()
+            forget_modules()
+            here = asyncio.get_running_loop()
+            for front in list(self._fronts.values()):
+                if front.loop is here:
+                    front.pool.renew()
+                elif not front.loop.is_closed():
+                    front.loop.call_soon_threadsafe(front.pool.renew)
+        return present
 
     def _refer(self, body: Callable[..., Any]) -> BodyReference:
         try:

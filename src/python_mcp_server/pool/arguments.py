@@ -113,6 +113,11 @@ def _known(name: str, module: ModuleType) -> bool:
     return name != "__main__" and (file is None or _found(name, file))
 
 
+def forget_modules() -> None:
+    """`sys.path` has changed: look again which modules a worker finds."""
+    _found.cache_clear()
+
+
 @cache
 def _found(name: str, _file: str) -> bool:
     """Looked up once: a search takes longer than the rest of a small call."""

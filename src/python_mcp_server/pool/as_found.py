@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from python_mcp_server.pool.cancellation import RAW, SIGNAL
+from python_mcp_server.pool.server_state import StateChange, present_directory, variables_of
 
 _log: Final = logging.getLogger(__name__)
 _LONG_S: Final = 0.001
@@ -30,6 +31,9 @@ _SETTERS: Final = {
     "signal": ("alarm", "setitimer", "pthread_sigmask"),
     "resource": ("setrlimit", "prlimit"),
 }
+_ZONE: Final = "TZ" if hasattr(time, "tzset") else ""
+"""The variable that the C library reads at the start of a process, and then no more."""
+
 _PRIVATE_MASK: Final = 0o077
 """For the instant in which the mask is read, for it can only be read by setting it."""
 
@@ -57,13 +61,28 @@ class AsFound:
 
     def note_variables(self) -> None:
         """Take the environment for what it is to be: a module was loaded, which may set variables once."""
-        self._variables = dict(_variables(self._environ))
+        self._variables = dict(variables_of(self._environ))
+
+    def follow(self, change: StateChange) -> None:
+        """Take over what has changed in the server, between two calls."""
+        self._environ.update(change.set)
+        for name in change.removed:
+            self._environ.pop(name, None)
+        self.note_variables()
+        if _ZONE in change.set or _ZONE in change.removed:
+            time.tzset()
+        if change.directory is not None:
+            try:
+                os.chdir(change.directory)
+            except OSError as error:
+                _log.warning("the server's directory %s cannot be entered: %s", change.directory, error)
+            self._before = self._present()
 
     def begin(self, name: str, value: str) -> None:
         """A call begins: set this variable, which is to stay."""
         self._environ[name] = value
         key = self._environ.encodekey(name)
-        self._variables[key] = _variables(self._environ)[key]
+        self._variables[key] = variables_of(self._environ)[key]
         self._began_at = time.monotonic()
 
     def restore(self) -> bool:
@@ -87,7 +106,7 @@ class AsFound:
     def _restore_variables(self) -> None:
         if os.environ is not self._environ:  # a body may have put another mapping in its place
             os.environ = self._environ  # noqa: B003
-        now, wanted = _variables(self._environ), self._variables
+        now, wanted = variables_of(self._environ), self._variables
         if now == wanted:
             return
         for key in now.keys() - wanted.keys():
@@ -149,11 +168,6 @@ def _setters() -> Iterator[tuple[Any, str]]:
         yield from ((module, name) for name in names if hasattr(module, name))
 
 
-def _variables(environ: Any) -> dict[Any, Any]:
-    """The mapping behind `os.environ`: to compare the outer one would decode every variable."""
-    return environ._data  # noqa: SLF001
-
-
 def _numbers() -> list[int]:
     """The signals that bodies may make their own; a cancel looks after its own one."""
     known = (getattr(signal, f"SIG{name}", SIGNAL) for name in _SIGNALS)
@@ -171,7 +185,7 @@ def _facts() -> Iterator[_Fact]:
     """What this system has of it; timers first, for they end the process."""
     if hasattr(signal, "getitimer"):
         yield from map(_timer, _TIMERS)
-    yield _Fact("the working directory", _directory, os.chdir)
+    yield _Fact("the working directory", present_directory, os.chdir)
     yield _Fact("the umask", _umask, os.umask)
     if hasattr(signal, "pthread_sigmask"):
         mask = signal.pthread_sigmask
@@ -203,13 +217,6 @@ def _limits() -> Iterator[_Fact]:
     for kind in (getattr(resource, f"RLIMIT_{name}", None) for name in _LIMITS):
         if kind is not None:
             yield _Fact("a limit", partial(resource.getrlimit, kind), partial(resource.setrlimit, kind))
-
-
-def _directory() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None  # it was removed
 
 
 def _umask(umask: Callable[[int], int] = os.umask) -> int:

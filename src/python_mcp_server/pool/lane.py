@@ -26,6 +26,7 @@ from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.executor import LaneExecutor
 from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.questions import answer_frame, read_question
+from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import in_background, in_thread, steady_task
 from python_mcp_server.questions import InputAnswer, Inquiry
 
@@ -46,6 +47,7 @@ class Lane:
         gone: Whether the worker is dead, or let go of.
         broken: Whether it was to be killed: it takes no more calls, even if it still lives.
         fruitless: Whether it died before it read a first call.
+        generation: Of the pool as it was started.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Lane:
         on_gone: Callable[[Lane], None],
     ) -> None:
         self.name = name
+        self.generation = 0
         self.log_folder = log_folder
         self.identity: ProcessIdentity | None = None
         self.pid = 0
@@ -77,6 +80,7 @@ class Lane:
         self._digests: set[str] = set()
         self._call_bytes = 0
         self._executor: LaneExecutor | None = None
+        self._state: ServerState | None = None
         self._aside = Aside(self._loop, large)
 
     # ---- life
@@ -120,6 +124,7 @@ class Lane:
 
     def _spawn(self) -> LaneExecutor:
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._state = present_state()
         self._executor = executor = LaneExecutor(self.log_folder, self._loop.is_running)
         if self.gone:
             executor.release()  # let go of while it was being started
@@ -199,6 +204,15 @@ class Lane:
             shutil.rmtree(self.log_folder, ignore_errors=True)
 
     # ---- calls
+
+    def follow(self, state: ServerState) -> None:
+        """Let the next call see this state of the server."""
+        if state is self._state:
+            return
+        change = self._state and self._state.change_to(state)
+        self._state = state
+        if change is not None:
+            self._send(self._calls, pack(Kind.STATE, pickle.dumps(change)))
 
     def dispatch(
         self,

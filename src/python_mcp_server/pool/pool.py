@@ -76,6 +76,7 @@ class Pool:
         self._background: set[Lane] = set()
         self._admission = Admission(settings.max_lanes, self._busy)
         self._broken: set[Lane] = set()
+        self._generation = 0
         self._starting = 0
         self._unready: set[Lane] = set()
         self._setbacks = Setbacks()
@@ -94,6 +95,13 @@ class Pool:
         """Let new lanes load this module in their idle time."""
         if module not in self._modules:
             self._modules.append(module)
+
+    def renew(self) -> None:
+        """Give no call to the lanes there are: what they have loaded may be something else now."""
+        self._generation += 1
+        behind, self._idle = self._idle, []
+        for lane in behind:
+            self._spawn(self._end(lane), "lane-renewal")
 
     def warm(self) -> None:
         """Start what is missing: the spares, and a lane for each call that waits and is admitted."""
@@ -158,6 +166,14 @@ class Pool:
             self._loop.call_soon(self.warm)
             return
         self._setbacks.over()
+        self._take_in(lane)
+
+    def _take_in(self, lane: Lane) -> None:
+        """Let a lane wait for calls, or go if it is behind."""
+        if lane.generation != self._generation:
+            self._spawn(self._end(lane), "lane-renewal")
+            self._loop.call_soon(self.warm)
+            return
         self._idle.append(lane)
         if self._waiting:
             self._serve_waiting()
@@ -258,13 +274,12 @@ class Pool:
         if self._closed:
             await self._end(lane)
         else:
-            self._idle.append(lane)
-            self._serve_waiting()
-            self._arm_idle_timer()
+            self._take_in(lane)
 
     async def _started_lane(self) -> Lane:
         name = f"{self._prefix}-{next(self._numbers)}"
         lane = Lane(name, self._lane_folder(name), self._threads, self._large, self._on_gone)
+        lane.generation = self._generation
         self._unready.add(lane)
         try:
             await lane.start(list(self._modules) if self._setbacks.preloading else [])

@@ -165,6 +165,8 @@ class Worker:
                     self._run_call(payload)
                     if not self._as_found.restore():
                         self._leave_next_call()
+                elif kind == Kind.STATE:
+                    self._as_found.follow(pickle.loads(payload))
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
                     self._as_found.note_variables()

@@ -1,0 +1,86 @@
+"""What a body sees of the server's process at the time of its call: the environment, `sys.path` and the
+working directory.
+
+A worker has them from the server as of its start. It is told of what has changed in the environment and of
+another working directory before the call that is to see it. One whose `sys.path` is behind is replaced,
+because it may have loaded modules that would be others now.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Final
+
+from python_mcp_server import processes
+
+_OF_THE_WORKER: Final = frozenset({processes.JOB_VARIABLE, processes.LANE_VARIABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """What a worker must do to see what the server sees.
+
+    Attributes:
+        set: Variables with their new values.
+        removed: Variables that are gone.
+        directory: The working directory; None where it is the same, or is gone.
+    """
+
+    set: dict[str, str]
+    removed: list[str]
+    directory: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerState:
+    """The server's process at one time.
+
+    Attributes:
+        variables: The mapping behind `os.environ`.
+        path: `sys.path`; the same list as long as it is equal.
+        directory: The working directory; None where it was removed.
+    """
+
+    variables: dict[Any, Any]
+    path: list[str]
+    directory: str | None
+
+    def change_to(self, later: ServerState) -> StateChange | None:
+        """Return what has changed of the environment and the directory, or None."""
+        before, now = self.variables, later.variables
+        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        decode, value_of = os.environ.decodekey, os.environ.decodevalue  # type: ignore[attr-defined]
+        new = {decode(key): value_of(value) for key, value in changed.items()}
+        removed = [decode(key) for key in before.keys() - now.keys()]
+        change = StateChange(
+            {name: value for name, value in new.items() if name not in _OF_THE_WORKER},
+            [name for name in removed if name not in _OF_THE_WORKER],
+            later.directory if later.directory != self.directory else None,
+        )
+        return change if change.set or change.removed or change.directory else None
+
+
+def present_state(former: ServerState | None = None) -> ServerState:
+    """Return the present state: `former` itself where nothing has changed, which takes 3 us to see."""
+    variables, directory = variables_of(os.environ), present_directory()
+    if former is None:
+        return ServerState(dict(variables), list(sys.path), directory)
+    same_path = former.path == sys.path
+    if same_path and former.directory == directory and former.variables == variables:
+        return former
+    return ServerState(dict(variables), former.path if same_path else list(sys.path), directory)
+
+
+def variables_of(environ: Any) -> dict[Any, Any]:
+    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable."""
+    return environ._data  # noqa: SLF001
+
+
+def present_directory() -> str | None:
+    """Return the working directory, or None where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
