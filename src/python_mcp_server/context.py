@@ -7,6 +7,7 @@ context, through the one body this process runs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 BODY_ATTRIBUTE: Final = "__python_mcp_body__"
 """Where a decorated function keeps the function it decorates."""
+
+LOADED_AT: Final = time.time()
+"""When the program that uses this package had read its main file already."""
 
 _BIG: Final = 1 << 1000
 """Every integer below it is a float as well."""

@@ -282,6 +282,7 @@ class Call:
         kwargs: Keyword arguments.
         folder: Where the job's files lie; made by whoever first writes there.
         limits: What it may use; None for all there is.
+        main: What its worker loads of the main module before, or why it must not; see `pool.main_module`.
     """
 
     job_id: str
@@ -292,6 +293,7 @@ class Call:
     folder: str = ""
     code: bytes | None = None
     limits: Limits | None = None
+    main: Any = None
 
 
 @dataclass(frozen=True, slots=True)

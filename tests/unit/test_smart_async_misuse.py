@@ -45,7 +45,7 @@ class Greeter:
         ("12", r"default_timeout=20"),
         (None, r"above a function"),
         (Greeter, r"class .*Greeter.*above a function"),
-        (classmethod(plain), r"put @classmethod above @smart_async"),
+        (classmethod(str), r"put @classmethod above @smart_async"),
         (staticmethod(plain), r"put @staticmethod above @smart_async"),
         (property(plain), r"decorate a method"),
         (steps, r"return a list"),

@@ -29,9 +29,10 @@ from python_mcp_server.jobs.settle import KEPT_RECORD, never_started
 from python_mcp_server.jobs.turn import Turn
 from python_mcp_server.model import Call, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.bodies import BodyReference
+from python_mcp_server.pool.bodies import BodyReference, refer
 from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.main_module import MainFile
 from python_mcp_server.pool.server_state import ServerState
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class Attempt:
         try:
             if isinstance(lane, Lane):
                 lane.follow(self._state)
+                self._do_without_main()
             announce, question = partial(self._announce, lane), partial(self._hear_question, lane)
             lane.dispatch(self.call, self.seen.hear, self._on_body_end, announce, question)
         except BaseException:
@@ -178,6 +180,17 @@ class Attempt:
         self._fence.begin(lane)
         if self.record.begun:
             self.seen.sample()
+
+    def _do_without_main(self) -> None:
+        """Where a worker could not load the main module meanwhile, let the body go without.
+
+        Raises:
+            InvalidInput: It cannot.
+        """
+        main = self._front.pool.main
+        if main.trouble is not None and isinstance(self.call.main, MainFile):
+            reference = refer(self._request.body, main)
+            self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
 
     def _announce(self, lane: Lane | InlineLane) -> None:
         self._lane = lane
@@ -260,7 +273,9 @@ class Attempt:
 
     def _let_others_start_it(self) -> None:
         if self._front.sink is not None:
-            self.seen.recipe = recipe_of(self._request, BodyReference(self.call.body, self.call.code))
+            self.seen.recipe = recipe_of(
+                self._request, BodyReference(self.call.body, self.call.code, self.call.main)
+            )
 
     async def submit(self) -> None:
         """Make it a durable job in the background, to be queued next.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.patience import Patience
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.model import Job
+    from python_mcp_server.pool.main_module import MainModule
     from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore
 
@@ -53,6 +54,7 @@ class Front:
         settings: Settings,
         live: dict[str, Attempt],
         on_closed: Callable[[Front], object],
+        main: MainModule,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.store = store
@@ -68,7 +70,7 @@ class Front:
                 "fsync": settings.fsync,
                 "grace_s": settings.cancel_grace_seconds,
             }
-        self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}")
+        self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
         self.places = Places(self, settings.max_background_jobs, settings.min_free_memory_mb * MB)
         self._takeover: Takeover | None = None
         self._live = live

@@ -28,6 +28,7 @@ from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Requ
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.arguments import forget_modules
 from python_mcp_server.pool.bodies import BodyReference, refer
+from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
@@ -76,6 +77,8 @@ class JobManager(Desk):
         )
         self._modules: list[str] = []
         self._state = present_state()
+        self._main = MainModule()
+        self._main_file: MainFile | None = None
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
@@ -123,7 +126,11 @@ class JobManager(Desk):
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
                 self._attempt_of(job_id)  # those of a loop that was closed without us are let go
-            front = self._fronts[loop] = Front(self.store, self.settings, self._live, self._forget)
+            front = self._fronts[loop] = Front(
+                self.store, self.settings, self._live, self._forget, self._main
+            )
+            if self._main_file is not None:
+                front.pool.preload_main(self._main_file)
             for module in self._modules:
                 front.pool.preload(module)
             await front.open()
@@ -158,8 +165,12 @@ class JobManager(Desk):
         self._refer(body)
 
     def _preload(self, reference: BodyReference) -> None:
+        if isinstance(reference.main, MainFile) and self._main_file is None:
+            self._main_file = reference.main
+            for front in self._fronts.values():
+                front.pool.preload_main(reference.main)
         module, separator, _ = reference.name.partition(":")
-        if separator and reference.code is None and module not in self._modules:
+        if separator and reference.code is None and reference.main is None and module not in self._modules:
             self._modules.append(module)
             for front in self._fronts.values():
                 front.pool.preload(module)
@@ -296,6 +307,7 @@ class JobManager(Desk):
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
+        call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
         attempt = self._live[job_id] = Attempt(front, call, request, listener, state)
         return attempt
@@ -316,12 +328,15 @@ class JobManager(Desk):
 
     def _refer(self, body: Callable[..., Any]) -> BodyReference:
         try:
-            return self._references[body]
+            reference = self._references[body]
         except (KeyError, TypeError):
-            reference = refer(body)
+            reference = None
+        if reference is not None and (reference.main is None or self._main.trouble is None):
+            return reference
+        reference = refer(body, self._main)
+        self._preload(reference)
         if reference.code is not None:
             return reference  # by value: what it refers to may be different at the next call
-        self._preload(reference)
         try:
             self._references[body] = reference
         except TypeError:

@@ -45,8 +45,10 @@ def recipe_of(request: Request, reference: BodyReference) -> dict[str, Any] | No
         request: The body and its arguments.
         reference: How the body travels.
     """
-    if not request.replayable or request.isolation != "process" or reference.code is not None:
+    if not request.replayable or request.isolation != "process":
         return None
+    if reference.code is not None or reference.main is not None:
+        return None  # only this program has it
     try:
         named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
         _check(dict(named), LIMIT_BYTES)

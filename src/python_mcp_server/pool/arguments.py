@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.bodies import worker_finds
+from python_mcp_server.pool.main_module import MAIN, MainFile, MainModule
 from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 HEAVY_BYTES: Final = 1 << 18
@@ -68,18 +69,29 @@ class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.modules: set[Any] = set()
+        self.main_names: set[str] = set()
 
     def reducer_override(self, obj: Any, /) -> Any:
         if issubclass(type(obj), (type, FunctionType)):
             self.modules.add(obj.__module__)
+            if obj.__module__ == MAIN:
+                self.main_names.add(obj.__qualname__.partition(".")[0])
         return NotImplemented
 
 
-def dump_arguments(fields: tuple[Any, ...], *, in_thread: bool = False) -> bytes:
+def dump_arguments(
+    fields: tuple[Any, ...],
+    main: MainModule | None = None,
+    on_main: Callable[[MainFile], object] = bool,
+    *,
+    in_thread: bool = False,
+) -> bytes:
     """Pickle a call; by value where it has to be.
 
     Args:
         fields: Its facts.
+        main: The main module of this program, where workers may have it too.
+        on_main: Is called where the worker has to load that first.
         in_thread: Whether other threads are to have their turns meanwhile.
 
     Raises:
@@ -90,12 +102,17 @@ def dump_arguments(fields: tuple[Any, ...], *, in_thread: bool = False) -> bytes
     try:
         pickler.dump(fields)
         unknown = _unknown_to_workers(pickler.modules)
+        if pickler.main_names and main is not None and isinstance(main_file := main.file, MainFile):
+            if main.has(pickler.main_names):
+                unknown = [module for module in unknown if module.__name__ != MAIN]
+            if not unknown:
+                on_main(main_file)
         if not unknown:
             return file.getvalue()
     except Exception:  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more kinds
         unknown = _unknown_to_workers(pickler.modules)
     try:
-        return dumps_by_value(fields, *(module for module in unknown if module.__name__ != "__main__"))
+        return dumps_by_value(fields, *(module for module in unknown if module.__name__ != MAIN))
     except Exception as error:
         raise InvalidInput(
             f"an argument of {fields[1]} cannot be sent to a worker: {error}; pass plain data"
@@ -110,7 +127,7 @@ def _unknown_to_workers(names: set[Any]) -> list[ModuleType]:
 
 def _known(name: str, module: ModuleType) -> bool:
     file: str | None = getattr(module, "__file__", None)
-    return name != "__main__" and (file is None or _found(name, file))
+    return name != MAIN and (file is None or _found(name, file))
 
 
 def forget_modules() -> None:

@@ -76,7 +76,13 @@ class AsFound:
                 os.chdir(change.directory)
             except OSError as error:
                 _log.warning("the server's directory %s cannot be entered: %s", change.directory, error)
-            self._before = self._present()
+            self.note_all()
+
+    def note_all(self) -> None:
+        """Take everything for what it is to be: the main module was loaded."""
+        self.note_variables()
+        self._before, self._handlers = self._present(), _handlers()
+        self._touched = False
 
     def begin(self, name: str, value: str) -> None:
         """A call begins: set this variable, which is to stay."""

@@ -3,21 +3,27 @@
 By name, `"module:qualname"`, where the worker can find that very file under that name and the name
 leads back to this body; otherwise by value, cloudpickled, under the digest of its bytes. Used by the
 front (`refer`) and by the worker (`Bodies`).
+
+A body of the main file goes by value as long as a copy does: it refers to modules and plain data, and the top
+of the file sets nothing up. Otherwise its worker loads the main file, and the body goes by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import linecache
+import os
 import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.pool.main_module import MAIN, MainFile, MainModule, names_read
 from python_mcp_server.pool.pickling import dumps_by_value
 
 _DIGEST: Final = "digest:"
@@ -25,35 +31,119 @@ _DIGEST: Final = "digest:"
 
 @dataclass(frozen=True, slots=True)
 class BodyReference:
-    """A body as it travels: a name, or a digest with the code that has it."""
+    """A body as it travels: a name, or a digest with the code that has it.
+
+    Attributes:
+        name: The name.
+        code: The code of a body that goes by value.
+        main: What its worker loads of the main module before, or why it must not; None where that does not
+            matter.
+    """
 
     name: str
     code: bytes | None = None
+    main: MainFile | str | None = None
 
 
-def refer(body: Callable[..., Any]) -> BodyReference:
+def refer(body: Callable[..., Any], main: MainModule | None = None) -> BodyReference:
     """Return how this body travels.
+
+    Args:
+        body: The body.
+        main: The main module of this program, where workers may have it too.
 
     Raises:
         InvalidInput: It has no importable name and cannot be sent by value.
     """
     if name := _importable_name(body):
         return BodyReference(name)
+    look, code, trouble = _Look(body), b"", None
     try:
-        code = _by_value(body)
-    except Exception as error:
+        code = _by_value(body, look)
+    except Exception as error:  # noqa: BLE001  what it refers to may refuse in any way
+        trouble = error
+    told = None if main is None else _told(main, look, failed=trouble is not None)
+    if main is not None and isinstance(told, MainFile) and main.has(look.names):
+        if name := _name_in_main(body):
+            return BodyReference(name, main=told)
+        if look.needs_main:
+            code = _by_value(body, _Look(body, main_by_name=True))
+    if trouble is not None:
+        why = f"; workers have no copy of the main program, because {told}" if isinstance(told, str) else ""
         raise InvalidInput(
-            f"{_title(body)} cannot be sent to a worker: {error}; "
+            f"{_title(body)} cannot be sent to a worker: {trouble}{why}; "
             "define it in a module that can be imported, or keep what it refers to out of it"
-        ) from error
-    return BodyReference(_DIGEST + hashlib.sha256(code).hexdigest(), code)
+        ) from trouble
+    return BodyReference(_DIGEST + hashlib.sha256(code).hexdigest(), code, told)
 
 
-def _by_value(body: Callable[..., Any]) -> bytes:
-    module = sys.modules.get(getattr(body, "__module__", None) or "__main__")
-    if module is None or module.__name__ == "__main__" or worker_finds(module.__name__, module):
-        return dumps_by_value(body)
-    return dumps_by_value(body, module)
+def _told(main: MainModule, look: _Look, *, failed: bool) -> MainFile | str | None:
+    file = main.file
+    if isinstance(file, str):
+        return file if look.is_of_main or look.needs_main else None
+    needed = look.needs_main or (look.is_of_main and (failed or main.sets_up))
+    return file if needed else None
+
+
+class _Look:
+    """A look at what a body refers to while it is pickled by value.
+
+    Attributes:
+        is_of_main: Whether it is a body of the main module.
+        needs_main: Whether it refers to a function, a class or another named object of the main module.
+        names: The names of the main module that it refers to, at however many removes.
+        files: Where its code comes from.
+    """
+
+    def __init__(self, body: Callable[..., Any], *, main_by_name: bool = False) -> None:
+        self.is_of_main = (getattr(body, "__module__", None) or MAIN) == MAIN
+        self.needs_main = False
+        self.names: set[str] = set()
+        self.files: set[str] = set()
+        self._body = body
+        self._main: Any = sys.modules.get(MAIN)
+        self._by_name = main_by_name
+
+    def __call__(self, obj: Any) -> bool:
+        """Take note of an object; return whether it goes by its name."""
+        if isinstance(obj, CodeType):
+            self.files.add(obj.co_filename)
+            return False
+        if isinstance(obj, FunctionType) and obj.__globals__ is vars(self._main):
+            self.names.update(names_read(obj) & obj.__globals__.keys())
+        qualname: Any = getattr(obj, "__qualname__", None)
+        named = isinstance(qualname, str) and "<" not in qualname
+        if obj is self._body or not named or getattr(obj, "__module__", None) != MAIN:
+            return False
+        self.needs_main = True
+        self.names.add(qualname.partition(".")[0])
+        return self._by_name and _lookup(self._main, qualname, bare=True) is obj
+
+
+def _by_value(body: Callable[..., Any], look: _Look) -> bytes:
+    module = sys.modules.get(getattr(body, "__module__", None) or MAIN)
+    if module is None or module.__name__ == MAIN or worker_finds(module.__name__, module):
+        code = dumps_by_value(body, look=look)
+    else:
+        code = dumps_by_value(body, module, look=look)
+    return pickle.dumps((code, _lines_of(look.files)))
+
+
+def _lines_of(files: set[str]) -> dict[str, list[str]]:
+    """What a worker cannot read itself: the cells of a notebook, say."""
+    return {
+        file: lines
+        for file in sorted(files)
+        if not os.path.exists(file) and (lines := linecache.getlines(file))
+    }
+
+
+def _name_in_main(body: Callable[..., Any]) -> str | None:
+    qualname: str = getattr(body, "__qualname__", "<locals>")
+    module: str = getattr(body, "__module__", None) or ""
+    if module != MAIN or "<" in qualname or _lookup(sys.modules[MAIN], qualname) is not body:
+        return None
+    return f"{MAIN}:{qualname}"
 
 
 def _title(body: Callable[..., Any]) -> str:
@@ -86,11 +176,11 @@ def worker_finds(module_name: str, module: ModuleType) -> bool:
     return False
 
 
-def _lookup(module: ModuleType, qualname: str) -> Any:
+def _lookup(module: ModuleType, qualname: str, *, bare: bool = False) -> Any:
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    return getattr(found, BODY_ATTRIBUTE, found)
+    return found if bare else getattr(found, BODY_ATTRIBUTE, found)
 
 
 class Bodies:
@@ -117,7 +207,10 @@ class Bodies:
         if name.startswith(_DIGEST):
             if code is None:
                 raise ImportError(f"body {name} was never sent to this worker")
-            return pickle.loads(code)
+            body, lines = pickle.loads(code)
+            for file, text in lines.items():
+                linecache.cache[file] = (sum(map(len, text)), None, text, file)
+            return pickle.loads(body)
         module_name, _, qualname = name.partition(":")
         found = _lookup(importlib.import_module(module_name), qualname)
         if not callable(found):

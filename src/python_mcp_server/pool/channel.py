@@ -43,6 +43,7 @@ class Kind:
 
     CALL: Final = b"C"  # down: a pickled Call
     IMPORT: Final = b"I"  # down: names of modules to load while idle
+    MAIN: Final = b"M"  # down: load the main module, or why not; up: nothing where it is loaded, else why not
     STATE: Final = b"S"  # down: what has changed in the server since the call before
     KEEP: Final = b"K"  # control: finish this job without a parent
     RECORD: Final = b"D"  # control: this job is durable now, its folder takes the output

@@ -25,6 +25,7 @@ from python_mcp_server.pool.death_watch import DeathWatch
 from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.executor import LaneExecutor
 from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
+from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.questions import answer_frame, read_question
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import in_background, in_thread, steady_task
@@ -48,6 +49,7 @@ class Lane:
         broken: Whether it was to be killed: it takes no more calls, even if it still lives.
         fruitless: Whether it died before it read a first call.
         generation: Of the pool as it was started.
+        main_failed: Whether it could not load the main module, and so has read nothing more.
     """
 
     def __init__(
@@ -57,9 +59,17 @@ class Lane:
         threads: Executor,
         large: Executor,
         on_gone: Callable[[Lane], None],
+        *,
+        generation: int = 0,
+        main: MainModule | None = None,
+        on_main_failed: Callable[[Lane], object] = bool,
     ) -> None:
         self.name = name
-        self.generation = 0
+        self.generation = generation
+        self.main_failed = False
+        self._main, self._on_main_failed = main, on_main_failed
+        self._told_of_main: MainFile | str | None = None
+        self._loads_main = False
         self.log_folder = log_folder
         self.identity: ProcessIdentity | None = None
         self.pid = 0
@@ -139,6 +149,8 @@ class Lane:
         except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
             _log.exception("the last words of the worker of lane %s are lost", self.name)
         self._dead.set_result(None)
+        if self._loads_main and not self.broken:
+            self._hear_of_main("", died=True)
         if self._on_outcome is None or self._outcome_came:
             self.fruitless = not self._used
             self._bury()
@@ -150,7 +162,8 @@ class Lane:
         assert self.call is not None  # noqa: S101  a call has an outcome to wait for
         never_started, exit_code = False, None
         try:
-            never_started = self._unread() >= self._call_bytes  # not one byte of the call was taken
+            # not one byte of the call was taken, or it has stopped before
+            never_started = self.main_failed or self._unread() >= self._call_bytes
             self.fruitless = never_started and not self._used
             exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
         except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
@@ -214,6 +227,14 @@ class Lane:
         if change is not None:
             self._send(self._calls, pack(Kind.STATE, pickle.dumps(change)))
 
+    def tell_main(self, main: MainFile | str) -> None:
+        """Let the worker load the main module, once, or tell it why it must not."""
+        if self._told_of_main == main or isinstance(self._told_of_main, MainFile):
+            return
+        self._told_of_main = main
+        self._loads_main = isinstance(main, MainFile)
+        self._send(self._calls, pack(Kind.MAIN, pickle.dumps(main)))
+
     def dispatch(
         self,
         call: Call,
@@ -238,7 +259,9 @@ class Lane:
         code = None if call.body in self._digests else call.code
         fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code, call.limits)
         heavy = are_heavy(call.args, call.kwargs)
-        frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields))
+        if call.main is not None:
+            self.tell_main(call.main)
+        frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields, self._main, self.tell_main))
         if code is not None:
             self._digests.add(call.body)
         self.call = call
@@ -250,7 +273,9 @@ class Lane:
         self._call_bytes = len(frame)
         announce()
         if heavy:
-            self._aside.run(lambda: dump_arguments(fields, in_thread=True), partial(self._send_heavy, call))
+            tell_main = partial(self._loop.call_soon_threadsafe, self.tell_main)
+            dump = partial(dump_arguments, fields, self._main, tell_main, in_thread=True)
+            self._aside.run(dump, partial(self._send_heavy, call))
         else:
             self._send(self._calls, frame)
 
@@ -291,6 +316,14 @@ class Lane:
         if self.call is not None and not self.gone:
             self._send(self._control, answer_frame(self.call.job_id, key, answer, trouble))
 
+    def _hear_of_main(self, trouble: str, *, died: bool = False) -> None:
+        self._loads_main = False
+        self.main_failed = died or bool(trouble)
+        if self._main is not None:
+            self._main.hear(trouble, died=died)
+        if self.main_failed:
+            self._on_main_failed(self)
+
     def _hear_question(self, payload: bytes) -> None:
         job_id, said = read_question(payload)
         if self._on_question is not None and self.call is not None and self.call.job_id == job_id:
@@ -311,6 +344,8 @@ class Lane:
             self._used = self._outcome_came = True
             (self.cpu_seconds,) = struct.unpack_from("!d", payload)
             self._hear_outcome(payload)
+        elif kind == Kind.MAIN:
+            self._hear_of_main(payload.decode())
         elif kind == Kind.READY and not self._ready.done():
             _, self.cpu_seconds = pickle.loads(payload)
             self._ready.set_result(None)

@@ -13,12 +13,16 @@ from typing import Any, Final, cast
 
 from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
+from python_mcp_server.pool.main_module import COPY, MAIN
 from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
 _END_OF_INPUT: Final = "EOF when reading a line"
 _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
+_LOOKUPS: Final = frozenset({"AttributeError", "ImportError", "_pickle.PicklingError"})
+"""What is raised where a name leads nowhere."""
+
 _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens, and no flood."""
 
@@ -31,7 +35,8 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
         stays: Whether it is raised in this very process, so that it need not survive anything.
     """
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module = MAIN if kind.__module__ == COPY else kind.__module__
+    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
     # SystemExit and its like would end the front instead of telling it: they go as RemoteError
     ordinary = error if isinstance(error, Exception) else None
     pickled = _travelling(ordinary) if ordinary and not stays else None
@@ -44,6 +49,17 @@ def explain_missing_input(error: BaseException) -> None:
     """Say in a note of a body's exception what `input()` cannot be had for, and what takes its place."""
     if type(error) is EOFError and error.args == (_END_OF_INPUT,):
         error.add_note(_NO_INPUT)
+
+
+def with_missing_main(failure: Failure, reason: str | None) -> Failure:
+    """Return the failure with why there is no copy of the main program, where it is about that."""
+    if reason is None or MAIN not in failure.message or failure.type_name not in _LOOKUPS:
+        return failure
+    told = (
+        f"The worker has no copy of the main program, because {reason}; "
+        "define what the body needs in a module that can be imported.\n"
+    )
+    return replace(failure, traceback_text=failure.traceback_text + told)
 
 
 def _rpc_error(error: BaseException) -> dict[str, Any] | None:
@@ -70,6 +86,7 @@ def _traceback(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, _body_frames(error)))
     except BaseException as broken:  # noqa: BLE001  again the exception's own code
         return f"<its traceback cannot be made: {type(broken).__name__}>"
+    text = text.replace(f"\n{COPY}.", "\n")  # as Python names the exceptions of a main file
     return text if len(text) <= _TEXT_LIMIT else "... (cut)\n" + text[-_TEXT_LIMIT:]
 
 

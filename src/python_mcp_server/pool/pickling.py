@@ -7,11 +7,19 @@ let other threads run. Used by the pool only."""
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+_NO_FILE: Final = "<dynamic-code>"
+"""What cloudpickle says in the place of the file that code came from."""
+
+_Look = Callable[[Any], bool]
 
 
 class GivingWay(io.BytesIO):
@@ -27,21 +35,52 @@ class GivingWay(io.BytesIO):
         return super().write(data)
 
 
-def dumps_by_value(value: object, *modules: ModuleType) -> bytes:
+def dumps_by_value(value: object, *modules: ModuleType, look: _Look | None = None) -> bytes:
     """Pickle what plain pickle refuses: functions and classes of `__main__`, closures, lambdas.
 
     Args:
         value: What to pickle.
         modules: Whose functions and classes go by value too, though the modules are loaded here:
             cloudpickle would send them by a name that only this process knows.
+        look: Sees each object that is not plain data, also code, and says whether it goes by its name.
 
     Raises:
         Exception: The value refuses, in whatever way it likes.
     """
     import cloudpickle
 
+    file = io.BytesIO()
     with ExitStack() as stack:
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
             stack.callback(cloudpickle.unregister_pickle_by_value, module)
-        return cloudpickle.dumps(value)
+        _pickler()(file, look).dump(value)
+    return file.getvalue()
+
+
+@cache
+def _pickler() -> Any:
+    import cloudpickle
+
+    base: Any = cloudpickle.Pickler
+
+    class ByValue(base):
+        """Keeps the names of files, so that a traceback can show the lines of a body."""
+
+        def __init__(self, file: io.BytesIO, look: _Look | None) -> None:
+            reducers = base.dispatch_table
+            self.dispatch_table = reducers.new_child({CodeType: self._reduce_code})
+            self._look, self._taken_apart = look, reducers[CodeType]
+            super().__init__(file)
+
+        def _reduce_code(self, code: CodeType) -> Any:
+            make, parts = self._taken_apart(code)
+            return make, tuple(code.co_filename if type(p) is str and p == _NO_FILE else p for p in parts)
+
+        def reducer_override(self, obj: Any) -> Any:
+            """Do what cloudpickle does, but for what is to go by its name."""
+            if self._look is not None and self._look(obj):
+                return NotImplemented
+            return base.reducer_override(self, obj)
+
+    return ByValue

@@ -28,6 +28,7 @@ from python_mcp_server.errors import PoolClosed
 from python_mcp_server.pool.admission import Admission, Waiter
 from python_mcp_server.pool.lane import Lane
 from python_mcp_server.pool.limiter import Limiter
+from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.sampler import Sampler
 from python_mcp_server.pool.setbacks import Setbacks
 from python_mcp_server.pool.steady import let_lie, steady_task
@@ -53,14 +54,22 @@ _SENDING_POLL_S: Final = 0.005
 class Pool:
     """Lanes for one event loop. Not thread-safe: everything belongs to that loop."""
 
-    def __init__(self, settings: Settings, lane_folder: Callable[[str], Path], prefix: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        lane_folder: Callable[[str], Path],
+        prefix: str,
+        main: MainModule | None = None,
+    ) -> None:
         """Make an empty pool.
 
         Args:
             settings: Limits and intervals.
             lane_folder: Where the lane of a given name keeps its logs.
             prefix: Of the lanes' names, so that several pools share a home.
+            main: The main module of this program.
         """
+        self.main = main or MainModule()
         self.sampler = Sampler(settings.sample_seconds)
         self.limiter = Limiter()
         self._settings = settings
@@ -71,6 +80,7 @@ class Pool:
         self._large = ThreadPoolExecutor(_LARGE_THREADS, thread_name_prefix="pool-large")
         self._numbers = count(1)
         self._modules = ["python_mcp_server.cancelled"]  # with asyncio: a cancel must not wait for it
+        self._main_file: MainFile | None = None
         self._idle: list[Lane] = []
         self._busy: set[Lane] = set()
         self._background: set[Lane] = set()
@@ -95,6 +105,10 @@ class Pool:
         """Let new lanes load this module in their idle time."""
         if module not in self._modules:
             self._modules.append(module)
+
+    def preload_main(self, main: MainFile) -> None:
+        """Let new lanes load the main module in their idle time."""
+        self._main_file = main
 
     def renew(self) -> None:
         """Give no call to the lanes there are: what they have loaded may be something else now."""
@@ -278,8 +292,16 @@ class Pool:
 
     async def _started_lane(self) -> Lane:
         name = f"{self._prefix}-{next(self._numbers)}"
-        lane = Lane(name, self._lane_folder(name), self._threads, self._large, self._on_gone)
-        lane.generation = self._generation
+        lane = Lane(
+            name,
+            self._lane_folder(name),
+            self._threads,
+            self._large,
+            self._on_gone,
+            generation=self._generation,
+            main=self.main,
+            on_main_failed=self._on_main_failed,
+        )
         self._unready.add(lane)
         try:
             await lane.start(list(self._modules) if self._setbacks.preloading else [])
@@ -291,7 +313,18 @@ class Pool:
             raise
         finally:
             self._unready.discard(lane)
+        if self._main_file is not None:
+            lane.tell_main(self._main_file)
         return lane
+
+    def _on_main_failed(self, lane: Lane) -> None:
+        """What the worker has done of the main module is unknown, so it goes."""
+        if self.main.trouble is not None:
+            self._main_file = None
+        if lane in self._idle:
+            self._idle.remove(lane)
+        if not lane.gone:
+            self._spawn(self._end(lane), "lane-end")
 
     def _fail_waiting(self, error: Exception) -> None:
         """Tell the first of those who may have a lane now; the others get their own try."""

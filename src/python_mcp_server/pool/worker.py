@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 from python_mcp_server import context, processes
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
-from python_mcp_server.model import Call, JobProgress, Outcome
+from python_mcp_server.model import Call, Failure, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.as_found import AsFound
 from python_mcp_server.pool.bodies import Bodies
@@ -49,6 +49,7 @@ from python_mcp_server.pool.confinement import (
 )
 from python_mcp_server.pool.fence import fenced, own_guard, worded
 from python_mcp_server.pool.guardian import Duties, Guardian
+from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
 from python_mcp_server.pool.questions import BodyQuestions
@@ -61,6 +62,9 @@ _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
 """How long the main thread of an orphan waits at its pipe for a kept call; guessed. The pipe ends with the
 server, unless a process that the server forked holds it open."""
+
+_LOAD_S: Final = 60.0
+"""How long the main module may take to load; guessed. One that waits for what the server holds never ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ def start(wiring: Wiring) -> None:
     libc = confine()
     keep_threads_to_cores()
     leave_trackers()
+    stand_in_for_main()
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
     _Holder.worker = Worker(wiring, logs, libc)
@@ -129,6 +134,7 @@ class Worker:
         self._reads_since: float | None = None
         self._cpu_s = self._cpu_base_s = 0.0
         self._guard: Guard | None = None
+        self._no_main: str | None = None
         duties = Duties(
             self._on_keep,
             self._on_record,
@@ -165,11 +171,39 @@ class Worker:
                     self._run_call(payload)
                     if not self._as_found.restore():
                         self._leave_next_call()
+                elif kind == Kind.MAIN:
+                    self._load_main(pickle.loads(payload))
                 elif kind == Kind.STATE:
                     self._as_found.follow(pickle.loads(payload))
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
                     self._as_found.note_variables()
+
+    def _load_main(self, main: MainFile | str) -> None:
+        if isinstance(main, str):
+            self._no_main = main
+            return
+        late = f"{main.path} is not loaded after {_LOAD_S:g} s"
+        alarm = threading.Timer(_LOAD_S, self._tell_of_main, (late,))
+        alarm.daemon = True
+        alarm.start()
+        try:
+            load_main(main)
+        except BaseException as error:  # noqa: BLE001  the user's program may end in any way
+            _log.warning("%s cannot be loaded", main.path, exc_info=True)
+            said = " ".join(outcomes.failure_of(error).sentence.partition("\n\n")[0].split())
+            self._tell_of_main(f"{main.path} cannot be loaded in a worker: {said}")
+            self._leave_to_guardian()
+        finally:
+            alarm.cancel()
+        self._as_found.note_all()
+        self._tell_of_main("")
+
+    def _tell_of_main(self, trouble: str) -> None:
+        try:
+            self._up.send(pack(Kind.MAIN, trouble.encode(errors="replace")))
+        except BrokenPipeError:
+            _log.debug("the parent is gone and hears nothing of the main module: %s", trouble)
 
     def _await_data(self) -> bytes:
         self._reads_since = time.monotonic()
@@ -190,7 +224,7 @@ class Worker:
         try:
             call = Call(*pickle.loads(payload))
         except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
-            self._send(Outcome(failure=outcomes.failure_of(error)))
+            self._send(Outcome(failure=self._failure_of(error)))
             return
         self._as_found.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
@@ -248,8 +282,11 @@ class Worker:
             if gate.ended_by(error):
                 return Outcome(cancelled=True)
             outcomes.explain_missing_input(error)
-            return Outcome(failure=outcomes.failure_of(error))
+            return Outcome(failure=self._failure_of(error))
         return Outcome(value)
+
+    def _failure_of(self, error: BaseException) -> Failure:
+        return outcomes.with_missing_main(outcomes.failure_of(error), self._no_main)
 
     def _finish(self, job_id: str, outcome: Outcome, unsent: JobProgress | None) -> None:
         with self._lock:
