@@ -336,8 +336,7 @@ class Outcome:
         cancelled: Whether it ended by `JobCancelled`.
         keep: Whether the body asked for a record, because its files must stay readable.
         touched: Whether the job's folder may exist.
-        shown: What the record of a background job has in the place of a value that could not be sent, for
-            which the failure stands: JSON, and a note.
+        shown: What stands for a value that cannot be sent: its JSON form, and a note that says so.
     """
 
     value: Any = None

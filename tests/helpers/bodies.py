@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from python_mcp_server import create_progress_callback, current_job, report_progress, smart_async
 from python_mcp_server.cancelled import JobCancelled
+from python_mcp_server.context import in_worker
 from tests.helpers.waiting import eventually
 
 LIFETIME_S = 60.0
@@ -182,6 +184,39 @@ def raise_keyboard_interrupt() -> NoReturn:
 
 def return_lock() -> Any:
     return threading.Lock()
+
+
+@dataclass
+class Homebound:
+    """Its pickle can be read in a worker only."""
+
+    rows: int
+    last: bool = False
+
+    def __reduce__(self) -> Any:
+        return _at_home, (self.rows, self.last)
+
+
+@dataclass
+class Mortal(Homebound):
+    """To look at it ends the process."""
+
+    def model_dump(self, **_: object) -> NoReturn:
+        os._exit(3)
+
+
+def _at_home(rows: int, last: bool) -> Homebound:
+    if not in_worker():
+        raise LookupError(f"{rows} rows are not at home here")
+    return Homebound(rows, last)
+
+
+def return_homebound(size: int) -> Homebound:
+    return Homebound(size)
+
+
+def return_mortal() -> Homebound:
+    return Mortal(1)
 
 
 def exit_at_once(code: int) -> NoReturn:

@@ -254,3 +254,27 @@ async def main():
     for (_, _, notes), place, comment in zip(said, places, comments, strict=True):
         assert place in notes
         assert comment in notes
+
+
+def test_an_instance_of_a_class_with_slots_comes_back_by_value_too(tmp_path: Path):
+    program = """
+import dataclasses
+@dataclasses.dataclass(slots=True)
+class Row:
+    name: str
+    cells: list
+class Named:
+    __slots__ = ("name",)
+class Sized(Named):
+    __slots__ = ("size",)
+@smart_async
+def rows():
+    sized = Sized()
+    sized.name, sized.size = "n", 2
+    return [Row("a", [1, 2]), sized]
+async def main():
+    row, sized = await rows()
+    print(json.dumps([type(row) is Row, row.cells, type(sized) is Sized, sized.name, sized.size]))
+asyncio.run(main())
+"""
+    assert answers(program, tmp_path) == [[True, [1, 2], True, "n", 2]]

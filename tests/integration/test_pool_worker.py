@@ -50,7 +50,6 @@ def test_a_closure_and_a_lambda_run_by_value_again_and_again(warm: Warm):
         (bodies.raise_local, Exception, "known here only"),
         (bodies.raise_system_exit, RemoteError, "SystemExit: 3"),
         (bodies.raise_keyboard_interrupt, RemoteError, "KeyboardInterrupt"),
-        (bodies.return_lock, RemoteError, "_thread.lock"),
     ],
 )
 def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
@@ -63,6 +62,30 @@ def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
         if text:
             assert text in str(caught.value)
         assert await call(jobs, bodies.pid) == before
+
+    warm.run(main)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "form", "said"),
+    [
+        (Request(bodies.return_lock), "<unlocked _thread.lock", "is no JSON"),
+        (Request(bodies.return_homebound, (7,)), "{'rows': 7, 'last': False}", "7 rows are not at home here"),
+        (Request(bodies.return_mortal), "None", "its worker is gone"),
+    ],
+)
+def test_a_value_that_cannot_travel_reaches_caller_and_record_in_its_json_form(
+    warm: Warm, wanted: Request, form: str, said: str, caplog: pytest.LogCaptureFixture
+):
+    async def main(jobs: JobManager) -> None:
+        result = await jobs.run(wanted, budget_s=LONG_S)
+        assert str(result.value).startswith(form)
+        assert said in caplog.text
+        job, _ = await jobs.wait((await jobs.submit(wanted)).id, LONG_S)
+        assert (job.status, job.error) == ("completed", None)
+        assert str(job.result).startswith(form)
+        assert said in (job.result_note or "")
+        assert await call(jobs, bodies.add, 1) == 2
 
     warm.run(main)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import RemoteError, WorkerDied
-from python_mcp_server.jobs.delivery import rebuild
+from python_mcp_server.jobs.delivery import deliver, rebuild
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, utc_now
 from python_mcp_server.pool import outcomes
@@ -54,22 +54,35 @@ def test_an_exception_without_a_text_says_so():
     assert failure(bodies.raise_broken_text).message == "<its text cannot be made: RuntimeError>"
 
 
-def test_a_value_that_cannot_travel_becomes_a_failure_that_names_its_type():
-    found = outcomes.decode(outcomes.encode(Outcome(threading.Lock())))
-    assert found.failure is not None
-    assert "_thread.lock" in found.failure.message
-
-
-@pytest.mark.parametrize(("background", "status"), [(True, JobState.COMPLETED), (False, JobState.FAILED)])
-def test_a_value_that_cannot_travel_has_its_text_in_the_record_of_a_background_job(
-    background: bool, status: JobState
-):
+@pytest.mark.parametrize("background", [True, False])
+def test_a_value_that_cannot_travel_fails_no_finished_work(background: bool):
     store = InMemoryJobStore()
     store.create(Job("x", "x", JobState.RUNNING, utc_now(), background=background))
     value = {"lock": threading.Lock()}
-    job = settle(store, "x", outcomes.decode(outcomes.encode(Outcome(value))))
-    assert (job.status, job.result) == (status, repr(value) if background else None)
-    assert ("lock has no form in JSON" in (job.result_note or "")) is background
+    outcome = outcomes.decode(outcomes.encode(Outcome(value)))
+    job = settle(store, "x", outcome)
+    assert (job.status, job.result) == (JobState.COMPLETED, repr(value))
+    assert "lock has no form in JSON" in (job.result_note or "")
+    assert deliver("x", outcome).value == repr(value)
+
+
+class Sealed:
+    """Has a form in JSON, and cannot be pickled."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __reduce__(self) -> Any:
+        raise TypeError("sealed")
+
+    def model_dump(self, **_: object) -> dict[str, int]:
+        return {"rows": self.rows}
+
+
+def test_a_note_says_that_a_form_stands_for_the_value():
+    form, note = outcomes.decode(outcomes.encode(Outcome(Sealed(4)))).shown or (None, None)
+    assert form == {"rows": 4}
+    assert "Sealed, cannot be sent back: sealed" in (note or "")
 
 
 def test_a_result_that_cannot_be_rebuilt_becomes_a_failure():
@@ -161,5 +174,5 @@ def test_foreign_code_that_wants_to_end_the_process_ends_nothing():
     found = outcomes.failure_of(RudeError())
     assert (found.message, found.pickled) == ("<its text cannot be made: SystemExit>", None)
     returned = outcomes.decode(outcomes.encode(Outcome(Rude())))
-    assert returned.failure is not None
-    assert "cannot be sent back" in returned.failure.message
+    assert (returned.failure, returned.value) == (None, None)
+    assert "Rude" in str(returned.shown)

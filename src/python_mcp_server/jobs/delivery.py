@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from typing import Final
 
@@ -11,12 +12,14 @@ from python_mcp_server.jobs.questions import sentence_of
 from python_mcp_server.jobs.request import JobResult
 from python_mcp_server.model import Failure, Job, JobState, Outcome
 
+_log: Final = logging.getLogger(__name__)
 TRACE_HEADER: Final = "In the worker:\n"
 """What the note with the worker's traceback begins with."""
 
 
 def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
-    """Return the value of an outcome, or raise what it stands for; None stands for a cancel.
+    """Return the value of an outcome, or raise what it stands for; None stands for a cancel. For a value that
+    cannot be sent stands its JSON form, as in the record.
 
     Raises:
         JobCancelled: The job was cancelled.
@@ -26,6 +29,10 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
         raise JobCancelled(f"job {job_id} was cancelled")
     if outcome.failure is not None:
         raise rebuild(outcome.failure)
+    if outcome.shown is not None:
+        value, note = outcome.shown
+        _log.warning("job %s: %s", job_id, note)
+        return JobResult(job_id, JobState.COMPLETED, value)
     return JobResult(job_id, JobState.COMPLETED, outcome.value)
 
 

@@ -35,7 +35,7 @@ def _settled(job: Job, outcome: Outcome, result: tuple[Any, str | None]) -> Job:
     if job.ending is not None:
         sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
         return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
-    if outcome.failure is not None and not (job.background and outcome.shown):
+    if outcome.failure is not None:
         return _failed(job, outcome.failure)
     return job.evolve(status=JobState.COMPLETED, result=result[0], result_note=result[1])
 
@@ -62,8 +62,8 @@ def _memory(usage: Usage | None) -> str:
 def _result(outcome: Outcome) -> tuple[Any, str | None]:
     """The value as JSON, and a note. The value's own code may run here, so never under a lock."""
     if outcome.cancelled or outcome.failure is not None:
-        return outcome.shown or (None, None)
-    return described(outcome.value)
+        return None, None
+    return outcome.shown or described(outcome.value)
 
 
 def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:

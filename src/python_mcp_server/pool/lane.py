@@ -69,6 +69,7 @@ class Lane:
         self.main_failed = False
         self._main, self._on_main_failed = main, on_main_failed
         self._told_of_main: MainFile | str | None = None
+        self._unreadable: str | None = None
         self._loads_main = False
         self.log_folder = log_folder
         self.identity: ProcessIdentity | None = None
@@ -151,7 +152,7 @@ class Lane:
         self._dead.set_result(None)
         if self._loads_main and not self.broken:
             self._hear_of_main("", died=True)
-        if self._on_outcome is None or self._outcome_came:
+        if self._on_outcome is None or (self._outcome_came and self._unreadable is None):
             self.fruitless = not self._used
             self._bury()
         else:
@@ -174,7 +175,10 @@ class Lane:
 
     def _end_call(self, failure: Failure, *, touched: bool) -> None:
         try:
-            self._tell(Outcome(failure=failure, touched=touched))
+            if self._unreadable is not None:
+                self._tell(_without_value(self._unreadable))
+            else:
+                self._tell(Outcome(failure=failure, touched=touched))
         finally:
             self._bury()
 
@@ -266,6 +270,7 @@ class Lane:
             self._digests.add(call.body)
         self.call = call
         self._outcome_came = False
+        self._unreadable = None
         self.broken = call.limits is not None and call.limits.spoil_a_worker
         self._on_progress = on_progress
         self._on_outcome = on_outcome
@@ -352,11 +357,23 @@ class Lane:
 
     def _hear_outcome(self, payload: bytes) -> None:
         if len(payload) <= HEAVY_BYTES:
-            self._tell(outcomes.decode(payload[8:]))
+            self._take_outcome(outcomes.decode(payload[8:]))
         else:  # it is the last word on this call: nothing can overtake it
             self._aside.run(
-                lambda: outcomes.decode(payload[8:], in_thread=True), lambda read: self._tell(read.result())
+                lambda: outcomes.decode(payload[8:], in_thread=True),
+                lambda read: self._take_outcome(read.result()),
             )
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        """Pass it on; where its value cannot be rebuilt here, ask for its JSON form before."""
+        failure = outcome.failure
+        if failure is None or failure.kind != outcomes.UNREADABLE:
+            self._tell(outcome)
+        elif self.gone or self._unreadable is not None:
+            self._tell(_without_value(failure.message))
+        else:
+            self._unreadable = failure.message
+            self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
 
     def finished(self) -> None:
         """The call is settled; the lane may take the next one, and of a gone lane nothing is needed."""
@@ -406,3 +423,8 @@ class Lane:
         self._let_go_of_wires()
         if self._executor is not None:
             self._executor.release()
+
+
+def _without_value(reason: str) -> Outcome:
+    """The outcome of a body that has returned what nobody can show any more."""
+    return Outcome(touched=True, shown=(None, f"{reason}; its worker is gone, and with it what it holds"))

@@ -23,6 +23,9 @@ _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask t
 _LOOKUPS: Final = frozenset({"AttributeError", "ImportError", "_pickle.PicklingError"})
 """What is raised where a name leads nowhere."""
 
+UNREADABLE: Final = "unreadable"
+"""The kind of failure of a result that this process cannot rebuild: its worker is asked for its JSON form."""
+
 _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens, and no flood."""
 
@@ -121,8 +124,7 @@ def _alike(copies: tuple[object, ...], args: tuple[object, ...]) -> bool:
 
 
 def encode(outcome: Outcome) -> bytes:
-    """Return the outcome as bytes; a value that cannot travel becomes a failure that says so, with what a
-    record shows of it."""
+    """Return the outcome as bytes; for a value that cannot travel stands its JSON form."""
     try:
         return pickle.dumps(_plain(outcome), pickle.HIGHEST_PROTOCOL)
     except BaseException as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
@@ -133,20 +135,24 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
     try:
         return dumps_by_value(_plain(outcome))
     except BaseException:  # noqa: BLE001
-        from python_mcp_server.plain import described
+        return pickle.dumps(_plain(shown(outcome, _text(plain))))
 
-        kind = cast("type[object]", type(outcome.value))
-        failure = Failure(
-            "python_mcp_server.errors.RemoteError",
-            f"the body returned a {kind.__module__}.{kind.__qualname__}, which cannot be sent back: "
-            f"{_text(plain)}; return plain data instead",
-        )
-        shown = described(outcome.value)
-        return pickle.dumps(_plain(replace(outcome, value=None, failure=failure, shown=shown)))
+
+def shown(outcome: Outcome, reason: str) -> Outcome:
+    """Return the outcome with its value's JSON form, because the value itself does not reach the caller."""
+    from python_mcp_server.plain import described
+
+    kind = cast("type[object]", type(outcome.value))
+    module = MAIN if kind.__module__ == COPY else kind.__module__
+    form, note = described(outcome.value)
+    sentence = (
+        f"the result, a {module}.{kind.__qualname__}, cannot be sent back: {reason}; this is what it holds"
+    )
+    return replace(outcome, value=None, shown=(form, note or sentence))
 
 
 def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
-    """Read what `encode` wrote; what cannot be rebuilt here becomes a failure that says so.
+    """Read what `encode` wrote; what cannot be rebuilt here becomes an `UNREADABLE` failure.
 
     Args:
         data: The bytes.
@@ -156,7 +162,8 @@ def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
         return Outcome(*(pickle.load(GivingWay(data)) if in_thread else pickle.loads(data)))
     except BaseException as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
         message = f"the result cannot be rebuilt here: {type(error).__name__}: {_text(error)}"
-        return Outcome(failure=Failure("python_mcp_server.errors.RemoteError", message), touched=True)
+        failure = Failure("python_mcp_server.errors.RemoteError", message, kind=UNREADABLE)
+        return Outcome(failure=failure, touched=True)
 
 
 def _plain(outcome: Outcome) -> tuple[Any, ...]:

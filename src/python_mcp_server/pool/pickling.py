@@ -6,12 +6,13 @@ let other threads run. Used by the pool only."""
 
 from __future__ import annotations
 
+import copyreg
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cache
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -81,6 +82,22 @@ def _pickler() -> Any:
             """Do what cloudpickle does, but for what is to go by its name."""
             if self._look is not None and self._look(obj):
                 return NotImplemented
+            if _has_lost_its_slots(obj):
+                return copyreg.__newobj__, (type(obj),), (None, vars(obj))  # pyright: ignore[reportAttributeAccessIssue]
             return base.reducer_override(self, obj)
 
     return ByValue
+
+
+def _has_lost_its_slots(obj: Any) -> bool:
+    """Whether its class is a copy that cloudpickle has made of one with slots: the copy's instances have a
+    dictionary, and those of the class that they go back to have none."""
+    kind = cast("type[object]", type(obj))
+    slots = cast("str | Iterable[str] | None", vars(kind).get("__slots__"))
+    if slots is None or not hasattr(obj, "__dict__"):
+        return False
+    names = [slots] if isinstance(slots, str) else list(slots)
+    own = ("__reduce_ex__", "__reduce__", "__getstate__")
+    return not any(name in vars(kind) for name in names) and not any(
+        getattr(kind, name) is not getattr(object, name) for name in own
+    )

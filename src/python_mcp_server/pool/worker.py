@@ -171,6 +171,8 @@ class Worker:
                     self._run_call(payload)
                     if not self._as_found.restore():
                         self._leave_next_call()
+                elif kind == Kind.SHOW:
+                    self._show(payload.decode())
                 elif kind == Kind.MAIN:
                     self._load_main(pickle.loads(payload))
                 elif kind == Kind.STATE:
@@ -178,6 +180,15 @@ class Worker:
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
                     self._as_found.note_variables()
+
+    def _show(self, reason: str) -> None:
+        """The front cannot rebuild the last value: let it have its JSON form."""
+        if self._ended is None:
+            return
+        try:
+            self._send(outcomes.shown(self._ended[1], reason))
+        except BrokenPipeError:
+            self._leave_to_guardian()
 
     def _load_main(self, main: MainFile | str) -> None:
         if isinstance(main, str):
