@@ -278,3 +278,23 @@ async def main():
 asyncio.run(main())
 """
     assert answers(program, tmp_path) == [[True, [1, 2], True, "n", 2]]
+
+
+ARGUMENTS = """
+import operator
+class Parcel:
+    def __init__(self, content): self.content = content
+@functools.cache
+def doubled(n): return 2 * n
+Count = typing.NewType("Count", int)
+call = smart_async(operator.call)
+async def main():
+    await told(call(operator.attrgetter("content"), Parcel(3)))
+    await told(call(doubled, 4))
+    await told(call(Count, 5))
+    await told(call(len, [Parcel("x" * 400_000)]))
+"""
+
+
+def test_arguments_that_are_named_in_the_main_file_reach_bodies_of_other_modules(tmp_path: Path):
+    assert answers(ARGUMENTS + GUARDED, tmp_path) == [3, 8, 5, 1]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection
 from functools import cache
 from types import FunctionType, ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final, NewType, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.bodies import worker_finds
@@ -23,6 +23,9 @@ _NODE_BYTES: Final = 64
 
 _ATOMS: Final = frozenset({int, float, bool, complex, type(None)})
 _TEXTS: Final = frozenset({str, bytes, bytearray})
+_GO_BY_NAME: Final = (type, FunctionType, type(cache(int)), NewType)
+"""What pickle takes for the name of something in a module."""
+
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
 
@@ -66,23 +69,24 @@ def _contents_of_object(value: Any) -> tuple[Collection[Any], int]:
 class _Pickler(pickle.Pickler):
     """Takes note of the modules that a worker will import; plain data costs it nothing more."""
 
+    main_names: frozenset[str] = frozenset()
+
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.modules: set[Any] = set()
-        self.main_names: set[str] = set()
 
     def reducer_override(self, obj: Any, /) -> Any:
-        if issubclass(type(obj), (type, FunctionType)):
+        if issubclass(type(obj), _GO_BY_NAME):
             self.modules.add(obj.__module__)
             if obj.__module__ == MAIN:
-                self.main_names.add(obj.__qualname__.partition(".")[0])
+                self.main_names |= {obj.__qualname__.partition(".")[0]}
         return NotImplemented
 
 
 def dump_arguments(
     fields: tuple[Any, ...],
     main: MainModule | None = None,
-    on_main: Callable[[MainFile], object] = bool,
+    on_main: Callable[[MainFile | str], object] = bool,
     *,
     in_thread: bool = False,
 ) -> bytes:
@@ -91,7 +95,7 @@ def dump_arguments(
     Args:
         fields: Its facts.
         main: The main module of this program, where workers may have it too.
-        on_main: Is called where the worker has to load that first.
+        on_main: Is called where the worker has to load that first, or must not, with the reason.
         in_thread: Whether other threads are to have their turns meanwhile.
 
     Raises:
@@ -102,11 +106,8 @@ def dump_arguments(
     try:
         pickler.dump(fields)
         unknown = _unknown_to_workers(pickler.modules)
-        if pickler.main_names and main is not None and isinstance(main_file := main.file, MainFile):
-            if main.has(pickler.main_names):
-                unknown = [module for module in unknown if module.__name__ != MAIN]
-            if not unknown:
-                on_main(main_file)
+        if pickler.main_names and main is not None and _finds_main(pickler.main_names, main, on_main):
+            unknown = [module for module in unknown if module.__name__ != MAIN]
         if not unknown:
             return file.getvalue()
     except Exception:  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more kinds
@@ -117,6 +118,15 @@ def dump_arguments(
         raise InvalidInput(
             f"an argument of {fields[1]} cannot be sent to a worker: {error}; pass plain data"
         ) from error
+
+
+def _finds_main(names: frozenset[str], main: MainModule, on_main: Callable[[MainFile | str], object]) -> bool:
+    """Whether the worker finds these names in its copy of the main module."""
+    file = main.file
+    found = isinstance(file, MainFile) and main.has(names)
+    if found or isinstance(file, str):
+        on_main(file)
+    return found
 
 
 def _unknown_to_workers(names: set[Any]) -> list[ModuleType]:
