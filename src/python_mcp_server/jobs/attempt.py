@@ -170,7 +170,8 @@ class Attempt:
         try:
             if isinstance(lane, Lane):
                 lane.follow(self._state)
-                self._do_without_main()
+                if self.call.main is not None:
+                    self._do_without_main()
             announce, question = partial(self._announce, lane), partial(self._hear_question, lane)
             lane.dispatch(self.call, self.seen.hear, self._on_body_end, announce, question)
         except BaseException:
