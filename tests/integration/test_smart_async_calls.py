@@ -63,7 +63,7 @@ def test_inside_a_worker_a_decorated_function_runs_its_body_directly():
     assert (value, here == there, here == os.getpid()) == (2, True, False)
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", ""])
+@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf"])
 def test_a_budget_that_is_no_positive_number_is_refused_by_name(value: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_BUDGET", value)
     with pytest.raises(InvalidInput, match=f"MY_BUDGET is '{value}'; it must be a positive number"):
