@@ -32,7 +32,8 @@ Runs Python code, in processes of their own, on the machine of the user.
 A call that ends within its time budget answers with its result. One that takes longer is not cut off: \
 it goes on in the background, and the call answers with {"job_id", "status", "message"} instead. Keep \
 the job_id, and call py_wait_job(job_id) for the result, again while it answers timed_out. Do not start \
-the same work a second time. With async_mode=True a call answers with its job_id at once.
+the same work a second time. With async_mode=True a call answers with its job_id at once. Another limit is \
+timeout_seconds, after which the work itself is killed: raise it for long work.
 
 py_job_status looks at a job once (progress, memory, CPU), py_job_output pages through what it printed, \
 py_list_jobs finds jobs, also those of earlier sessions, py_cancel_job ends one with all its processes. \

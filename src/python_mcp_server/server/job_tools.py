@@ -46,11 +46,14 @@ _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 JobId = Annotated[str, "As the call that started it answered."]
 StateName = Annotated[
-    str | None, "Only jobs in this state.", Field(json_schema_extra={"enum": [*_STATES, None]})
+    str | None,
+    "Only jobs in this state; a script that exited with an error is `completed` too.",
+    Field(json_schema_extra={"enum": [*_STATES, None]}),
 ]
 StreamName = Annotated[
     str,
-    'Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, of py_map_script.',
+    'Logs are in stderr. Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, '
+    "of py_map_script.",
     Field(json_schema_extra={"enum": list(STREAMS)}),
 ]
 

@@ -27,11 +27,11 @@ PythonVersion = Annotated[str | None, 'Such as "3.12". Default: what the script 
 TimeoutSeconds = Annotated[
     float, "Killed after this long, installing included; its output is kept. 0: never."
 ]
-EnvVars = Annotated[dict[str, str] | None, "To add; never stored."]
+EnvVars = Annotated[dict[str, str] | None, "Win over all others; never stored."]
 EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to `directory`."]
 LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]
-MemoryLimit = Annotated[float | None, "With all it starts; beyond it, it is killed and fails."]
-CpuTimeLimit = Annotated[float | None, "The same for their CPU time."]
+MemoryLimit = Annotated[float | None, "Of all its processes together; beyond it they are killed."]
+CpuTimeLimit = Annotated[float | None, "The same for CPU time."]
 Nice = Annotated[int | None, "0 (normal) to 19 (only when the machine is idle)."]
 Cpus = Annotated[int | list[int] | None, "How many cores to use, or their numbers."]
 OutputChars = Annotated[

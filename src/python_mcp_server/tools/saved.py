@@ -41,8 +41,8 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
     """Save a Python script under a name, to run it again with py_run_saved_script, also in later sessions.
 
     Use this for code that will be needed more than once. The packages it needs are written into the
-    script itself, as a PEP 723 header. What it replaces is kept as an earlier version.
-    py_list_scripts shows what is saved.
+    script itself, as a PEP 723 header. It runs in the directory of the saved scripts, so name other
+    files by absolute paths. What it replaces is kept as an earlier version.
     """
     place = place_of(directory)
     path = place.file(script_name)

@@ -39,10 +39,10 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
 
     Use this for code that belongs to a directory: a script of a project, or a few lines that read or
     write its files or import its modules. The directory's own environment is used (`pyproject.toml`
-    project, `.venv`, `requirements.txt`, PEP 723 header). For stand-alone code that needs packages use
-    py_run_script_with_dependencies. A script that exits with an error is a normal result: read `exit_code`
-    and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is needed) and images saved in
-    the directory come back as images; `pictures` has their paths.
+    project, `.venv`, `requirements.txt`); a PEP 723 header brings packages here too. For stand-alone code
+    that needs packages use py_run_script_with_dependencies. A script that exits with an error is a normal
+    result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
+    needed) and images saved in the directory come back as images; `pictures` has their paths.
     """
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
