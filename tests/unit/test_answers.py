@@ -20,6 +20,7 @@ from python_mcp_server.server.task_wire import detailed
 from tests.unit.test_cli_show import printed
 
 ONE = form_of({"properties": {"n": {"type": "integer"}}, "required": ["n"]})
+TEXT = form_of({"properties": {"s": {"type": "string"}}})
 TWO = form_of({"properties": {"a": {"type": "string"}, "b": {"type": "boolean"}}, "required": ["a"]})
 
 
@@ -40,6 +41,10 @@ def a_job(*questions: Question) -> Job:
         (ONE, None, "accept", InputAnswer("accept", {})),
         (ONE, {"action": "accept", "content": {"n": 1}}, "accept", InputAnswer("accept", {"n": 1})),
         (ONE, {"action": "cancel"}, "accept", InputAnswer("cancel")),
+        (ONE, '{"n": 1}', "accept", InputAnswer("accept", {"n": 1})),
+        (TWO, '{"a": "null"}', "accept", InputAnswer("accept", {"a": "null"})),
+        (TEXT, "null", "accept", InputAnswer("accept", {"s": "null"})),
+        (TEXT, '{"s": "x"}', "accept", InputAnswer("accept", {"s": '{"s": "x"}'})),
         (TWO, "x", "accept", InputAnswer("accept", "x")),  # type: ignore[arg-type]  # refused by the form
     ],
 )

@@ -178,7 +178,7 @@ def test_parameters_that_the_function_has_itself_are_left_alone():
 
     seen = face(body)
     assert seen.signature.parameters["async_mode"].default is True
-    assert seen.signature.parameters["mcp_context"].annotation is str
+    assert typing.get_args(seen.signature.parameters["mcp_context"].annotation)[0] is str
     assert seen.context_name == "mcp_context_"
     assert seen.body_context is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -79,6 +80,8 @@ def answer_of(question: Question, response: Any, action: str = "accept") -> Inpu
     if action != "accept":
         return InputAnswer(action)
     fields: dict[str, Any] = question.schema["properties"]
+    if [each.get("type") for each in fields.values()] != ["string"]:
+        response = _parsed(response)
     if isinstance(response, Mapping):
         said = dict(cast("Mapping[str, Any]", response))
         if said.get("action") in ACTIONS and "action" not in fields and said.keys() <= {"action", "content"}:
@@ -87,3 +90,12 @@ def answer_of(question: Question, response: Any, action: str = "accept") -> Inpu
     if len(fields) == 1 and response is not None:
         return InputAnswer(action, {next(iter(fields)): response})
     return InputAnswer(action, {} if response is None else response)
+
+
+def _parsed(response: Any) -> Any:
+    """The object or list that a client has put into a text; anything else as it is."""
+    try:
+        meant: Any = json.loads(response) if isinstance(response, str) else None
+    except (ValueError, RecursionError):
+        return response
+    return cast("Any", meant) if isinstance(meant, dict | list) else response

@@ -20,6 +20,7 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import ValidationError
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.server.arguments import reading_as_meant
 from python_mcp_server.server.convert import failure
 from python_mcp_server.server.pictures import with_pictures
 
@@ -110,7 +111,11 @@ def make_tool(
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
     text = description_of(fn.__doc__ or "")
     made = kind.from_function(
-        fn, name=name, description=text, annotations=annotations, meta=_LARGE if large else None
+        reading_as_meant(fn),
+        name=name,
+        description=text,
+        annotations=annotations,
+        meta=_LARGE if large else None,
     )
     compact(made.parameters)
     made.parameters["additionalProperties"] = False

@@ -29,6 +29,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
 from pydantic_core import core_schema
 
+from python_mcp_server.server.arguments import read_as_meant
 from python_mcp_server.server.calls import answer_call
 from python_mcp_server.server.convert import convert, error_result, failure, restored
 from python_mcp_server.server.inside import AnyContext
@@ -143,9 +144,8 @@ def face(fn: Callable[..., Any]) -> Face:
         added.append(_keyword(context_name, AnyContext | None, default))
     elif body_context is not None and default is not None:
         added.append(_keyword(context_name, kept.pop(body_context).annotation, default))
-    signature = original.replace(
-        parameters=[*kept.values(), *added], return_annotation=_return_annotation(fn, metadata)
-    )
+    given = [each if each.name == context_name else read_as_meant(each) for each in (*kept.values(), *added)]
+    signature = original.replace(parameters=given, return_annotation=_return_annotation(fn, metadata))
     return Face(signature, _annotations(signature), context_name, filled, metadata)
 
 

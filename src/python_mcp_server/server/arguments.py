@@ -1,0 +1,168 @@
+"""How the arguments of a tool are read: text stays text, and null means the default.
+
+Clients send JSON in a string where a list or an object is meant, and fill in every optional parameter with
+null. The SDK parses each string that looks like JSON before it looks at the parameter's type, which takes
+text apart, and refuses null where the type does not have it. So each parameter's annotation says here how
+it is read, in terms of pydantic, which the SDK and FastMCP both use; the JSON schema stays as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, cast, get_args, get_origin
+from uuid import UUID
+
+from mcp.server.mcpserver import Resolve
+from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUseDefault, core_schema
+from typing_inspection.introspection import is_union_origin
+
+_EMPTY: Final = inspect.Parameter.empty
+_TEXTS: Final = (str, bytes, PurePath, Enum, date, time, timedelta, Decimal, UUID)
+_OF_FIELDS: Final = frozenset({"default", "default_factory", "repr"})
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How a parameter is read, among the metadata of its annotation.
+
+    Attributes:
+        kind: The parameter's annotation as its author wrote it.
+        optional: Whether it has a default.
+    """
+
+    kind: Any
+    optional: bool
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Let pydantic read the value as the author's annotation has it, and else as `_read` does."""
+        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self.kind))
+
+    def _read(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            if value is None and self.optional:
+                raise PydanticUseDefault from None
+            if not isinstance(value, str) or not isinstance(meant := _parsed(value), list | dict | NoneType):
+                raise
+            try:
+                return validate(meant)
+            except ValidationError:
+                pass  # what was sent is told of, not what it might have meant
+            raise
+
+
+def reading_as_meant(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async function of a tool with parameters that are read as `read_as_meant` says."""
+    signature = inspect.signature(fn, eval_str=True)
+    context = find_context_parameter(fn)
+
+    @functools.wraps(fn)
+    async def wrapper(**arguments: Any) -> Any:
+        return await fn(**arguments)
+
+    given = [each if name == context else read_as_meant(each) for name, each in signature.parameters.items()]
+    wrapper.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {each.name: each.annotation for each in given}
+    wrapper.__annotations__["return"] = signature.return_annotation
+    return wrapper
+
+
+def read_as_meant(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return the parameter with an annotation that reads text as text and null as the default.
+
+    Args:
+        parameter: One that a client fills in; its annotation is resolved, or missing.
+    """
+    base, *metadata = _parts(parameter)
+    if isinstance(base, str) or any(isinstance(each, Read | Resolve) for each in metadata):
+        return parameter  # a name that cannot be resolved, or not for a client
+    if isinstance(parameter.default, FieldInfo):
+        metadata.append(parameter.default)
+    field = next((each for each in metadata if isinstance(each, FieldInfo) and not each.is_required()), None)
+    optional = field is not None or (
+        not isinstance(parameter.default, FieldInfo) and (parameter.default is not _EMPTY)
+    )
+    if base is str and not optional:
+        return parameter  # the SDK leaves it alone
+    kind = Annotated[(base, *map(_inner, metadata))] if metadata else base
+    # the SDK parses no text where it sees `str`; other types keep their face
+    face = str if _takes_text(base) else base
+    markers = [each for each in metadata if _is_foreign(each)]
+    made = parameter.replace(annotation=Annotated[(face, Read(kind, optional), *markers)])
+    if field is not None:
+        return made.replace(default=_default_of(field))
+    return made.replace(default=Field()) if isinstance(made.default, FieldInfo) else made
+
+
+def _parts(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    annotation = parameter.annotation
+    if annotation is _EMPTY:
+        shown = {"title": parameter.name, "type": "string"}  # by the SDK; by FastMCP as it is
+        return (Any,) if "fastmcp" in sys.modules else (Any, WithJsonSchema(shown))
+    return get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+
+
+def _inner(metadata: Any) -> Any:
+    """What stands beside the author's type: without a default, which belongs to the parameter, and with a
+    text in the sense that FastMCP gives it."""
+    if isinstance(metadata, str) and "fastmcp" in sys.modules:
+        return Field(description=metadata)
+    if not isinstance(metadata, FieldInfo):
+        return metadata
+    facts = metadata.asdict()
+    said = {name: value for name, value in facts["attributes"].items() if value is not None}
+    described: Any = Field(**{name: value for name, value in said.items() if name not in _OF_FIELDS})
+    described.metadata.extend(facts["metadata"])
+    return described
+
+
+def _default_of(field: FieldInfo) -> Any:
+    if field.default_factory is None:
+        return field.default
+    return Field(default_factory=field.default_factory)  # type: ignore[reportArgumentType]
+
+
+def _is_foreign(metadata: Any) -> bool:
+    """Whether pydantic knows nothing of it: others look for it, such as FastMCP and `registry`."""
+    if isinstance(metadata, FieldInfo) or hasattr(metadata, "__get_pydantic_core_schema__"):
+        return False
+    return type(metadata).__module__.partition(".")[0] not in ("annotated_types", "pydantic")
+
+
+def _takes_text(kind: Any) -> bool:
+    """Whether a text can be a value of this type as it is."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _takes_text(get_args(kind)[0])
+    if is_union_origin(origin):
+        return any(_takes_text(each) for each in get_args(kind))
+    if origin is not None:
+        return origin is Literal
+    if kind in (Any, object) or not isinstance(kind, type):
+        return kind is not None
+    if issubclass(kind, _TEXTS):
+        return True
+    return hasattr(cast("object", kind), "__get_pydantic_core_schema__") and not issubclass(kind, BaseModel)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
