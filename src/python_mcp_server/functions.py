@@ -16,6 +16,7 @@ from python_mcp_server.settings import Settings
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.reply import Adapter
 
 JobMeta = Job
 """The name that older versions gave to a job."""
@@ -50,7 +51,7 @@ class _Default:
     """The one global: the manager of functions that name none."""
 
     manager: JobManager | None = None
-    tools: dict[str, object] = {}  # noqa: RUF012  known before the first call makes the manager
+    tools: dict[str, Adapter] = {}  # noqa: RUF012  known before the first call makes the manager
     seen: dict[tuple[str, str], int] = {}  # noqa: RUF012  how far this process has read, by job and stream
     lock = threading.Lock()
 
@@ -69,7 +70,7 @@ def default_manager() -> JobManager:
         return _Default.manager
 
 
-def default_tools() -> dict[str, object]:
+def default_tools() -> dict[str, Adapter]:
     """Return what the default manager keeps of tools, without making the manager."""
     return _Default.tools
 

@@ -148,6 +148,7 @@ class Job:
         principal: Who created it, where the server knew; only they see it, and the account's owner.
         call: What another server needs to start it, as long as it is queued and may be started by
             another; see `jobs.recipe`.
+        reply: How its call answers beyond its result; see `jobs.reply`. None where nobody said.
         missed_at: When somebody first saw its worker dead while its owner lived.
         questions: What its body asks, until it has the answers.
         extra: Keys of a newer version, kept as they are.
@@ -174,6 +175,7 @@ class Job:
     background: bool = False
     principal: str | None = None
     call: dict[str, Any] | None = None
+    reply: dict[str, Any] | None = None
     missed_at: datetime | None = None
     questions: tuple[Question, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -225,6 +227,7 @@ class Job:
                 "background": self.background,
                 "principal": self.principal,
                 "call": self.call,
+                "reply": self.reply,
                 "missed_at": iso(self.missed_at),
                 "questions": [question.to_record() for question in self.questions],
             }
@@ -258,7 +261,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(
         ("message", "error", "error_kind", "result_note", "ending", "principal"), (str, NoneType)
     ),
-    **dict.fromkeys(("rpc_error", "call"), (dict, NoneType)),
+    **dict.fromkeys(("rpc_error", "call", "reply"), (dict, NoneType)),
     "background": (bool,),
 }
 _NESTED: Final[dict[str, Any]] = {

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NotRequired
 
 import pytest
-from mcp.server.mcpserver import Image
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
@@ -17,8 +16,8 @@ from typing_extensions import TypedDict
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.jobs.delivery import rebuild
 from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jsonable import jsonable
 from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, utc_now
-from python_mcp_server.plain import to_json
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.inside import low_level
@@ -198,20 +197,22 @@ def test_an_error_of_the_protocol_survives_its_record_and_data_that_is_no_json()
     }
 
 
-def test_a_result_that_is_no_json_is_shown_as_text_with_the_reason():
-    def an_image() -> Image:
-        return Image(data=b"", format="png")
+def test_a_result_that_is_not_json_is_shown_as_text_with_the_reason():
+    def undeclared():  # type: ignore[no-untyped-def]
+        return range
 
-    job = ended(Outcome(an_image()))
-    shown = result_of(job, face(an_image))
-    assert [each.type for each in shown.content] == ["text", "text"]
-    assert "is no JSON" in shown.content[1].text  # type: ignore[union-attr]
+    job = ended(Outcome(undeclared()))
+    shown = result_of(job, face(undeclared))
+    assert [each.text for each in shown.content] == [  # type: ignore[union-attr]
+        "\"<class 'range'>\"",
+        "(a value of type type has no form in JSON, so its text stands for it)",
+    ]
     assert not shown.is_error
     assert result_of(job, face(an_int)).is_error  # a client would look for what the schema promises
 
 
 def test_a_job_of_a_tool_that_this_server_does_not_know_is_shown_as_it_is():
-    value, _ = to_json({"n": 1})
+    value = jsonable({"n": 1}).value
     shown = result_of(a_job(JobState.COMPLETED, result=value), None)
     assert shown.structured_content == {"n": 1}
     assert shown.content[0].text == '{\n  "n": 1\n}'  # type: ignore[union-attr]

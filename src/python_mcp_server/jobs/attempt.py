@@ -70,7 +70,9 @@ class Attempt:
         self._state = state
         self.seen = Observation(front, call, request, listener)
         self.patience = Patience(front, self.observe_and_record)
-        self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded)
+        replies = request.replies
+        show = None if replies is None else replies.show
+        self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded, show)
         self._questions: Conversation | None = None
         self._ending = Ending(front, call, self.record, self.seen)
         self._fence = Fence(front, call.limits, self._exceed)
@@ -340,7 +342,8 @@ class Attempt:
         if isinstance(self._lane, Lane) and self.outcome is None:
             self._front.pool.hand_over(self._lane)
             if self._front.sink is not None:
-                self._lane.keep(KEPT_RECORD, self._front.sink)
+                reply = None if self._request.replies is None else dict(self._request.replies.form)
+                self._lane.keep(KEPT_RECORD, self._front.sink | {"reply": reply})
 
     # ---- cancel
 

@@ -24,6 +24,7 @@ from python_mcp_server.jobs.desk import Desk
 from python_mcp_server.jobs.foreign import cancel_record
 from python_mcp_server.jobs.front import Front
 from python_mcp_server.jobs.limits import check_limits
+from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.arguments import forget_modules
@@ -68,7 +69,7 @@ class JobManager(Desk):
             store
             or FileJobStore(self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync)
         )
-        self.tools: dict[str, object] = {}
+        self.tools: dict[str, Adapter] = {}
         self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Front] = (
             weakref.WeakKeyDictionary()
         )
@@ -288,6 +289,7 @@ class JobManager(Desk):
         return job
 
     def _adopt(self, front: Front, job: Job, request: Request) -> None:
+        request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
         self._attempt(front, request, None, job.id).adopt(job)
 
     def _attempt(

@@ -42,6 +42,7 @@ class Observation:
         self._front = front
         self._call = call
         self._tool, self._principal = request.tool, request.principal
+        self._replies = request.replies
         self._listener = listener
         self._progress: JobProgress | None = None
         self._created_s = time.time()
@@ -150,5 +151,6 @@ class Observation:
             background=self.background,
             call=self.recipe if self.background and not self.started else None,
             principal=self._principal,
+            reply=None if self._replies is None else dict(self._replies.form),
             questions=self.questions,
         )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from python_mcp_server.jobs.front import Front
     from python_mcp_server.jobs.limits import Verdict
+    from python_mcp_server.jobs.reply import Show
     from python_mcp_server.store.contract import JobStore
 
 WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
@@ -32,13 +33,19 @@ class Recording:
     """
 
     def __init__(
-        self, front: Front, job_id: str, look: Callable[[], Job], on_written: Callable[[], None]
+        self,
+        front: Front,
+        job_id: str,
+        look: Callable[[], Job],
+        on_written: Callable[[], None],
+        show: Show | None = None,
     ) -> None:
         self.written = False
         self._front = front
         self.job_id = job_id
         self._look = look
         self._on_written = on_written
+        self._show = show
         self._task: asyncio.Future[None] | None = None
 
     @property
@@ -200,6 +207,7 @@ class Recording:
             progress=now.progress,
             usage=now.usage,
             tree_gone=tree_gone,
+            show=self._show,
         )
 
 

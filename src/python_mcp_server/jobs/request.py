@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from python_mcp_server.jobs.reply import Replies
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, Usage
 from python_mcp_server.questions import Question
@@ -27,6 +28,7 @@ class Request:
             is queued. Even then only if its arguments are plain JSON and none sounds like a secret.
         principal: Whose job it is; None for the account's owner.
         limits: What it may use; inline only a time limit can be kept.
+        replies: How its tool answers; None where it is no call of a tool.
     """
 
     body: Callable[..., Any]
@@ -38,6 +40,7 @@ class Request:
     principal: str | None = None
     replayable: bool = True
     limits: Limits | None = None
+    replies: Replies | None = None
 
 
 AsyncJob = Request

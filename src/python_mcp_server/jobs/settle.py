@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.questions import exchange
+from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.model import MB, Failure, Job, JobProgress, JobState, Outcome, Usage, utc_now
-from python_mcp_server.plain import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -27,7 +27,7 @@ KEPT_RECORD: Final = "python_mcp_server.jobs.settle:KeptRecord"
 """How the worker of a kept job finds its record, without the pool knowing this module."""
 
 
-def _settled(job: Job, outcome: Outcome, result: tuple[Any, str | None]) -> Job:
+def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     """Return the job in the terminal state that this outcome, or its verdict, gives it."""
     job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
@@ -37,7 +37,10 @@ def _settled(job: Job, outcome: Outcome, result: tuple[Any, str | None]) -> Job:
         return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
     if outcome.failure is not None:
         return _failed(job, outcome.failure)
-    return job.evolve(status=JobState.COMPLETED, result=result[0], result_note=result[1])
+    reply = (job.reply or {}) | dict(shown.reply)
+    return job.evolve(
+        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
+    )
 
 
 def _failed(job: Job, failure: Failure) -> Job:
@@ -59,11 +62,16 @@ def _memory(usage: Usage | None) -> str:
     )
 
 
-def _result(outcome: Outcome) -> tuple[Any, str | None]:
-    """The value as JSON, and a note. The value's own code may run here, so never under a lock."""
+def _shown(outcome: Outcome, show: Show) -> Shown:
+    """The value as the record has it. The value's own code may run here, so never under a lock."""
     if outcome.cancelled or outcome.failure is not None:
-        return None, None
-    return outcome.shown or described(outcome.value)
+        return Shown()
+    if outcome.shown is not None:
+        return Shown(*outcome.shown, {"raw": True})
+    try:
+        return show(outcome.value)
+    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
+        return Shown(None, f"the result cannot be shown: {type(error).__name__}", {"raw": True})
 
 
 def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
@@ -83,6 +91,7 @@ def settle(
     progress: JobProgress | None = None,
     usage: Usage | None = None,
     tree_gone: bool = True,
+    show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
 ) -> Job:
     """Write the terminal state of a job, unless it has one; return what stands.
@@ -96,11 +105,12 @@ def settle(
         only_if: Asked of what then stands; where it says no, nothing is written.
         tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
             is not settled: the job is returned unfinished, and the tree must be ended first.
+        show: Makes of the value what the record has; without it nobody has the tool's model.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
     """
-    result = _result(outcome)
+    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
 
     def change(job: Job) -> Job:
         if only_if is not None and not only_if(job):
@@ -108,7 +118,7 @@ def settle(
         now = job.evolve(progress=progress or job.progress, usage=_merged(job.usage, usage))
         if job.ending is not None and not tree_gone:
             return job if now == job else now
-        return _settled(now, outcome, result)
+        return _settled(now, outcome, shown)
 
     return store.update(job_id, change)
 
@@ -131,7 +141,8 @@ class KeptRecord:
 
         Args:
             job_id: The job.
-            sink: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store.
+            sink: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store, and
+                `"reply"`, the form of the job's reply.
         """
         self.grace_s: float = sink["grace_s"]
         self._job_id = job_id
@@ -195,10 +206,14 @@ class KeptRecord:
         """
         store = self._open()
         try:
-            settle(store, self._job_id, outcome, progress=progress, usage=usage, tree_gone=False)
+            known: dict[str, Any] = {"progress": progress, "usage": usage}
+            settle(store, self._job_id, outcome, tree_gone=False, show=self._show, **known)
         except JobNotFound:  # pruned: its server had settled it before it was killed
             store.discard_folder(self._job_id)
             raise
+
+    def _show(self, value: Any) -> Shown:
+        return show_raw(value, self._sink.get("reply"))
 
     def close(self) -> None:
         """Bring the list for people up to date."""

@@ -140,7 +140,7 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
 
 def shown(outcome: Outcome, reason: str) -> Outcome:
     """Return the outcome with its value's JSON form, because the value itself does not reach the caller."""
-    from python_mcp_server.plain import described
+    from python_mcp_server.jsonable import described
 
     kind = cast("type[object]", type(outcome.value))
     module = MAIN if kind.__module__ == COPY else kind.__module__

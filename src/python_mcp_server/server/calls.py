@@ -6,6 +6,7 @@ the model.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.body_context import BodyContext
@@ -58,7 +59,8 @@ async def _answer(
     asked = request_of(ctx)
     if terms.task == "required":
         offers.require_task(terms.name, asked)
-    request = terms.request((), kwargs, current_principal())
+    replies = face.replies_to(ctx)
+    request = replace(terms.request((), kwargs, current_principal()), replies=replies)
     if terms.task == "required" or terms.wants_job(kwargs):
         return _handed_over(terms, face, await terms.submit(request))
     caller = Caller(asked, terms.body, may_be_task=terms.task != "never")
@@ -71,7 +73,7 @@ async def _answer(
     if not isinstance(result, JobResult):
         return result
     if not result.handed_over:
-        return face.answer(result.value)
+        return face.answer(result.value, replies)
     return caller.round_of(result) or _handed_over(terms, face, result.handle())
 
 

@@ -8,12 +8,22 @@ decorator adds has both.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, get_args, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast, get_args, get_type_hints
 
 from fastmcp.exceptions import FastMCPError
 from fastmcp.server.context import Context
 from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext
+from fastmcp.tools import Tool, ToolResult
+from mcp_types import CallToolResult
+from pydantic import PydanticSchemaGenerationError
+
+from python_mcp_server.jobs.reply import Shown, content_beside
+from python_mcp_server.jsonable import jsonable
+from python_mcp_server.server.replies import OutputModel, show_answer
+
+_NAME: Final = "tool"
+"""FastMCP refuses a lambda, which has a name only where it is registered."""
 
 
 def context_parameter(fn: Callable[..., Any]) -> str | None:
@@ -34,6 +44,68 @@ def context_default() -> Any:
 def sentence_of(exc: BaseException) -> str | None:
     """Return what an exception of FastMCP's own says, which its servers pass on as it is; else None."""
     return str(exc) if isinstance(exc, FastMCPError) else None
+
+
+def is_context(ctx: object) -> bool:
+    """Whether a FastMCP server calls, with this context."""
+    return isinstance(ctx, Context)
+
+
+def replies_of(fn: Callable[..., Any]) -> FastMCPReplies | None:
+    """Return how the undecorated function answers as a tool of FastMCP's; None where it cannot be one."""
+    try:
+        return FastMCPReplies(Tool.from_function(fn, name=_NAME))
+    except (ValueError, TypeError, NameError):  # such as `*args`, which the decorated function has not
+        return None
+
+
+class FastMCPReplies:
+    """How a tool answers on a FastMCP server.
+
+    Args:
+        tool: The undecorated tool.
+    """
+
+    def __init__(self, tool: Tool) -> None:
+        schema = tool.output_schema
+        wrapped = bool(schema and schema.get("x-fastmcp-wrap-result"))
+        self._declared = schema is not None
+        self._model = _model_of(tool.return_type) if self._declared else None
+        structured = "objects" if schema is None else "wrapped" if wrapped else "whole"
+        self.form: Mapping[str, Any] = {"style": "fastmcp", "structured": structured, "by_alias": None}
+
+    def show(self, value: Any) -> Shown:
+        """Return the JSON of a body's value."""
+        answer = _answer_in(value)
+        if answer is not None:
+            return show_answer(answer, None)
+        shown = Shown(*jsonable(value, by_alias=None)) if self._model is None else self._model.show(value)
+        beside = content_beside(value, shown.result, self.form)
+        if beside and not self._declared:
+            beside |= {"structured": None}
+        return shown._replace(reply={**beside, **shown.reply}) if beside else shown
+
+    def show_json(self, result: Any, note: str | None) -> Shown:
+        """Return what `show` would have: FastMCP makes nothing fit."""
+        return Shown(result, note)
+
+
+def _answer_in(value: Any) -> CallToolResult | None:
+    """The whole answer that a body returned, if it is one."""
+    said: Any = value.to_mcp_result() if isinstance(value, ToolResult) else value
+    if isinstance(value, ToolResult) and isinstance(said, list | tuple):
+        content, structured = cast("Any", said if isinstance(said, tuple) else (said, None))
+        return CallToolResult(content=content, structured_content=structured)
+    return said if isinstance(said, CallToolResult) else None
+
+
+def _model_of(kind: Any) -> OutputModel | None:
+    if kind in (None, Any, ..., inspect.Signature.empty) or isinstance(kind, str):
+        return None
+    try:
+        return OutputModel(kind, wrapped=False, by_alias=None, validates=False)
+    except PydanticSchemaGenerationError:
+        return None
 
 
 def _hints(fn: Callable[..., Any]) -> dict[str, Any]:

@@ -1,23 +1,23 @@
 """What a finished job's call would have answered, from the job's record.
 
-Records hold plain JSON, so any server on the same home can answer. One that knows the tool by its
-name converts the result as the tool's own call would have; another shows it as it is.
+Records hold plain JSON and how it is answered, so any server on the same home answers as the call would
+have.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Final, cast
-
-from mcp_types import CallToolResult, TextContent
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.server.convert import error_result, failure
+from python_mcp_server.server.replies import recorded
 from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
+    from mcp_types import CallToolResult
+
     from python_mcp_server.server.sdk import Face
 
 _OURS: Final = re.compile(r"python_mcp_server\.errors\.(?!RemoteError\b)\w+")
@@ -35,9 +35,8 @@ def result_of(job: Job, face: Face | None) -> CallToolResult:
     """
     if job.status is not JobState.COMPLETED:
         return _failed(job)
-    if job.result_note is not None:
-        return _unsayable(job, declared=face is not None and face.has_schema)
-    return _plain(job.result) if face is None else face.recorded(job.result)
+    style = (job.reply or {}).get("style", "mcp")
+    return recorded(job, None if face is None else face.replies(style))
 
 
 def protocol_error(job: Job) -> dict[str, Any] | None:
@@ -58,17 +57,3 @@ def _failed(job: Job) -> CallToolResult:
     if _SAYS_ITSELF.fullmatch(name):
         return error_result(f"Error executing tool {job.tool}: {message}")  # the SDK's words around it
     return failure(InvalidInput(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
-
-
-def _unsayable(job: Job, *, declared: bool) -> CallToolResult:
-    """The body's value was no JSON: its text, and why; an error where the tool declared a schema."""
-    texts = [str(job.result), f"({job.result_note})"]
-    content = [TextContent(type="text", text=whole(text)) for text in texts]
-    return CallToolResult(content=[*content], is_error=declared)
-
-
-def _plain(value: Any) -> CallToolResult:
-    value = whole(value)
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    structured = cast("dict[str, Any]", value) if isinstance(value, dict) else None
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)

@@ -12,7 +12,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union
 
@@ -25,20 +25,21 @@ from mcp.server.mcpserver.utilities.func_metadata import (
     func_metadata,
 )
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
 from pydantic_core import core_schema
 
 from python_mcp_server.server.arguments import read_as_meant
 from python_mcp_server.server.calls import answer_call
-from python_mcp_server.server.convert import convert, error_result, failure, restored
+from python_mcp_server.server.convert import error_result, failure
 from python_mcp_server.server.inside import AnyContext
+from python_mcp_server.server.replies import SdkReplies, answer_of
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
-    from mcp_types import InputRequiredResult
     from pydantic_core import CoreSchema
 
+    from python_mcp_server.server.replies import ServerReplies
     from python_mcp_server.terms import Terms
 
 __all__ = ["Face", "JobHandle", "face"]
@@ -86,26 +87,37 @@ class Face:
     context_name: str
     body_context: str | None
     _metadata: FuncMetadata
+    _fn: Callable[..., Any]
+    _made: dict[str, Any] = field(default_factory=dict[str, Any])
 
     async def answer_call(self, terms: Terms, kwargs: dict[str, Any]) -> CallToolResult | InputRequiredResult:
         """Make a call by the SDK, see `calls.answer_call`."""
         return await answer_call(terms, self, kwargs)
 
-    def answer(self, value: object) -> CallToolResult:
-        """Return exactly what the undecorated tool would have answered with this value.
+    def replies(self, style: str = "mcp") -> ServerReplies:
+        """Return how the tool answers to callers of this kind of server, "mcp" or "fastmcp"."""
+        if style not in self._made:
+            fastmcp = _fastmcp() if style == "fastmcp" else None
+            made = None if fastmcp is None else fastmcp.replies_of(self._fn)
+            self._made[style] = made or SdkReplies(self._metadata)
+        return self._made[style]
 
-        Where that cannot be sent it is an error result that says why.
+    def replies_to(self, ctx: Any) -> ServerReplies:
+        """Return how the tool answers to the caller whose context this is."""
+        fastmcp = _fastmcp()
+        return self.replies("fastmcp" if fastmcp is not None and fastmcp.is_context(ctx) else "mcp")
+
+    def answer(
+        self, value: object, replies: ServerReplies | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Return what the undecorated tool would have answered with this value, as far as JSON has it.
+
+        Where that does not fit the declared type it is an error result that says why.
         """
-        return convert(self._metadata, value)
-
-    def recorded(self, value: Any) -> CallToolResult:
-        """Return what `answer` would have, from the JSON that a record keeps of the value."""
-        return convert(self._metadata, restored(self._metadata, value))
-
-    @property
-    def has_schema(self) -> bool:
-        """Whether the tool declares what its results look like."""
-        return self._metadata.output_model is not None
+        if isinstance(value, InputRequiredResult):
+            return value
+        replies = replies or self.replies()
+        return answer_of(replies.show(value), replies.form)
 
     def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
         """Return a job handle, at top level and as JSON text."""
@@ -146,7 +158,7 @@ def face(fn: Callable[..., Any]) -> Face:
         added.append(_keyword(context_name, kept.pop(body_context).annotation, default))
     given = [each if each.name == context_name else read_as_meant(each) for each in (*kept.values(), *added)]
     signature = original.replace(parameters=given, return_annotation=_return_annotation(fn, metadata))
-    return Face(signature, _annotations(signature), context_name, filled, metadata)
+    return Face(signature, _annotations(signature), context_name, filled, metadata, fn)
 
 
 def _fastmcp() -> ModuleType | None:

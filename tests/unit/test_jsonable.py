@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from python_mcp_server.plain import to_json
+from python_mcp_server.jsonable import jsonable
 
 
 def test_an_integer_of_more_digits_than_python_writes_keeps_a_text_of_itself():
     value = 10**5000
-    text, note = to_json(value)
+    text, note = jsonable(value)
     assert text == hex(value)
     assert note is not None

@@ -1,0 +1,147 @@
+"""How a job's call answers, as its record keeps it: so any server answers as the call would have in time.
+
+A reply is a dictionary of JSON in the record. Its form is known when the job is made; what only the value
+tells is added when the job ends.
+
+    style        whose rules make text of a result: "mcp" or "fastmcp"
+    structured   what becomes of the result in structured content: it is the content ("whole"), stands in it
+                 as `result` ("wrapped"), or is the content where it is an object ("objects"); null for none
+    by_alias     as `jsonable` takes it
+    content      blocks of content that the result itself does not tell; "one" where its JSON is one text
+    answer       the whole answer, where the body returned one
+    error        true where the answer is an error, because the result does not fit the declared type
+    raw          true where nobody had the tool's model when the job ended
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+from python_mcp_server.jsonable import block_of, described, jsonable
+
+
+class Shown(NamedTuple):
+    """A body's value as its record has it.
+
+    Attributes:
+        result: The JSON.
+        note: What of the value that does not say, or why it is no answer.
+        reply: What the value adds to the form of the reply.
+    """
+
+    result: Any = None
+    note: str | None = None
+    reply: Mapping[str, Any] = {}
+
+
+class Replies(Protocol):
+    """How one tool answers, to the callers of one kind of server."""
+
+    @property
+    def form(self) -> Mapping[str, Any]:
+        """What is known of every reply."""
+        ...
+
+    def show(self, value: Any) -> Shown:
+        """Return what the record has of this value. The value's own code may run."""
+        ...
+
+
+class Adapter(Protocol):
+    """What a server knows of a tool."""
+
+    def replies(self, style: str) -> Replies:
+        """Return how the tool answers to callers of this kind of server, "mcp" or "fastmcp"."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RawReplies:
+    """How a tool answers where nobody has its model; see `show_raw`."""
+
+    form: Mapping[str, Any]
+
+    def show(self, value: Any) -> Shown:
+        """Return what the record has of this value."""
+        return show_raw(value, self.form)
+
+
+def replies_of(form: Mapping[str, Any] | None, adapter: Adapter | None) -> Replies | None:
+    """Return how a job's tool answers, from the job's record and from what this process knows of it."""
+    if adapter is not None:
+        return adapter.replies((form or {}).get("style", "mcp"))
+    return None if form is None else RawReplies(form)
+
+
+Show = Callable[[Any], Shown]
+
+
+def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
+    """Return what the record has of a value, where nobody has the tool's model.
+
+    Args:
+        value: The value; its own code may do whatever it likes.
+        form: What is known of the reply; None where nobody said.
+    """
+    known = form or {}
+    result, note = described(value, by_alias=known.get("by_alias", True))
+    beside = content_beside(value, result, known)
+    return Shown(result, note, {"raw": True} | beside if known or beside else {})
+
+
+def content_beside(value: Any, result: Any, form: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a reply must have so that its content is that of the value, not that of its JSON."""
+    if (block := block_of(value)) is not None:
+        return {"content": [block]}
+    try:
+        return _mixed(value) if form.get("style") == "fastmcp" else _apart(value, result)
+    except RecursionError:  # it contains itself: its JSON is a text
+        return {}
+
+
+def _apart(value: Any, result: Any) -> dict[str, Any]:
+    """The SDK makes a block of each member of a list."""
+    if not isinstance(value, list | tuple):
+        return {"content": "one"} if _becomes_other(value, result) else {}
+    parts = list(_parts(cast("list[Any]", value)))
+    if not any(block_of(part) or _becomes_other(part, ...) for part in parts):
+        return {}
+    return {"content": [_as_block(part) for part in parts if part is not None]}
+
+
+def _mixed(value: Any) -> dict[str, Any]:
+    """FastMCP keeps a list together, unless there is a block of content in it."""
+    parts = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    if not any(block_of(part) for part in parts):
+        return {}
+    return {"content": [_as_block(part, indent=None) for part in parts]}
+
+
+def _becomes_other(value: Any, result: Any) -> bool:
+    """Whether a value that is neither text nor list is one of these as JSON: its text would differ."""
+    if value is None or isinstance(value, str | int | float | dict | list | tuple):
+        return False
+    return isinstance(jsonable(value).value if result is ... else result, str | list)
+
+
+def _parts(values: Any) -> Iterator[Any]:
+    """The members of lists within lists, of which the SDK makes a block each."""
+    for each in values:
+        if isinstance(each, list | tuple):
+            yield from _parts(each)
+        else:
+            yield each
+
+
+def _as_block(value: Any, indent: int | None = 2) -> dict[str, Any]:
+    if (block := block_of(value)) is not None:
+        return block
+    if isinstance(value, str):
+        return {"type": "text", "text": str.__str__(value)}
+    separators = None if indent else (",", ":")
+    form = jsonable(value).value
+    text = json.dumps(form, indent=indent, separators=separators, ensure_ascii=False)
+    return {"type": "text", "text": text}
