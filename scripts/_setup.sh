@@ -25,7 +25,15 @@ set_up() {
 # The stamp says what was installed, from which files, and where: scripts in a venv name its path, so a
 # checkout that was moved needs a new one.
 stamp() {
-  echo "$1 $root $(cat "$root/pyproject.toml" "$root/scripts/pins/$1.txt" | cksum)"
+  echo "$1 $root $(cd "$root" && cat pyproject.toml "scripts/pins/$1.txt" $(beside "$1") | cksum)"
+}
+
+# The tests run a FastMCP server with the oldest version, too, that the project allows: it lies in a directory
+# of its own, in the environment, and a test puts it before the pinned one.
+beside() {
+  case $1 in
+  test | check) echo scripts/pins/fastmcp-lowest.txt ;;
+  esac
 }
 
 # What the checks need includes what the tests need, and that includes what users need.
@@ -72,8 +80,11 @@ install() {
   [[ -x $venv/bin/python ]] || "$2" -m venv "$venv"
   "$venv/bin/python" -c 'import pip' 2>/dev/null || "$venv/bin/python" -m ensurepip --upgrade # uv's have none
   local pip=("$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps)
+  rm -rf "$venv/fastmcp-lowest"
   if ! "${pip[@]}" --requirement "$root/scripts/pins/$1.txt" ||
-    ! "${pip[@]}" --no-build-isolation --editable "$root"; then
+    ! "${pip[@]}" --no-build-isolation --editable "$root" ||
+    ! { [[ -z $(beside "$1") ]] ||
+      "${pip[@]}" --target "$venv/fastmcp-lowest" --requirement "$root/$(beside "$1")"; }; then
     echo "The dependencies could not be installed; pip says why above. Run this again to go on."
     return 1
   fi

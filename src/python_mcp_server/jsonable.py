@@ -80,7 +80,7 @@ def described(value: Any, *, by_alias: bool | None = True) -> tuple[Any, str | N
     try:
         return jsonable(value, by_alias=by_alias)
     except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
-        return Jsonable(None, f"the result, a {_name(value)}, has no text: {type(error).__name__}")
+        return Jsonable(None, f"a value of type {_name(value)} has no text: {type(error).__name__}")
 
 
 class Form:

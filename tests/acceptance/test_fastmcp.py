@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp.shared.exceptions import MCPError
 
 from python_mcp_server import JobManager
 from tests.acceptance.support import MODERN, connected, data, refusal
-from tests.helpers import environment, eventually, run, task_client
+from tests.helpers import ROOT, environment, eventually, run, task_client
 from tests.helpers.task_client import Task, TaskClient
 
+if TYPE_CHECKING:
+    from mcp_types import CallToolResult
+
 BODIES = """
-import os, time
-from typing import Any
+import datetime, os, time
+from typing import TYPE_CHECKING, Any
+from fastmcp.utilities.types import Image
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 from python_mcp_server import report_progress, request_input
 
 def an_int(n: int) -> int:
@@ -25,6 +31,40 @@ def an_int(n: int) -> int:
 
 def a_dict(n: int) -> dict[str, Any]:
     return {"n": n}
+
+def a_bare_dict(n: int) -> dict:
+    return {"n": n, "when": datetime.date(2026, 1, n)}
+
+def undeclared(n):
+    return [n, {"n": n}]
+
+class Row(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    row_count: int
+
+def a_model(n: int) -> Row:
+    return Row(row_count=n)
+
+def models(n: int) -> list[Row]:
+    return [Row(row_count=n)]
+
+def a_text(n: int) -> str:
+    return f"[{n}]"
+
+def some_bytes(n: int) -> bytes:
+    return b"abc"
+
+def a_picture(n: int) -> Image:
+    return Image(data=b"png", format="png")
+
+def a_picture_and_text(n: int) -> list:
+    return ["see", Image(data=b"png", format="png")]
+
+def nothing(n: int) -> None:
+    return None
+
+KINDS = [an_int, a_dict, a_bare_dict, undeclared, a_model, models, a_text, some_bytes, a_picture,
+         a_picture_and_text, nothing]
 
 def waits(path: str) -> str:
     with open(path + ".starts", "a") as file:
@@ -54,7 +94,7 @@ import authors_bodies as bodies
 mcp = FastMCP("author")
 mcp.add_extension(TasksExtension().for_fastmcp())
 
-for body in (bodies.an_int, bodies.a_dict):
+for body in bodies.KINDS:
     mcp.tool(body, name="plain_" + body.__name__)
     mcp.tool(smart_async(body))
 
@@ -71,7 +111,21 @@ async def with_context(n: int, ctx: Context) -> int:
 if __name__ == "__main__":
     mcp.run(show_banner=False)
 """
+KINDS = [
+    "an_int", "a_dict", "a_bare_dict", "undeclared", "a_model", "models", "a_text", "some_bytes", "a_picture",
+    "a_picture_and_text", "nothing",
+]  # fmt: skip
 ADDED = ["async_mode", "job_label"]
+OLDEST = Path(sys.prefix) / "fastmcp-lowest"
+"""The oldest FastMCP that the project allows, where scripts/ have set up the environment."""
+
+VERSIONS = ["pinned", "oldest"] if OLDEST.is_dir() or OLDEST.parent == ROOT / ".venv" else ["pinned"]
+
+
+@pytest.fixture(params=VERSIONS)
+def env(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What makes a server run with one version of FastMCP."""
+    return {"PYTHONPATH": str(OLDEST)} if request.param == "oldest" else {}
 
 
 @pytest.fixture
@@ -82,8 +136,15 @@ def author(tmp_path: Path) -> Path:
     return path
 
 
+def said(result: CallToolResult) -> dict[str, Any]:
+    """What a call answered, without what the protocol adds to each answer."""
+    told = result.model_dump(by_alias=True, exclude_none=True)
+    meta = {key: each for key, each in told.pop("_meta", {}).items() if not key.startswith("io.modelcontext")}
+    return told | meta
+
+
 def test_a_decorated_tool_answers_as_the_undecorated_one_and_past_its_budget_with_a_task(
-    author: Path, tmp_path: Path
+    author: Path, tmp_path: Path, env: dict[str, str]
 ):
     go, never = tmp_path / "go", tmp_path / "never"
     tasks = TaskClient(lambda _task: go.touch())
@@ -94,15 +155,22 @@ def test_a_decorated_tool_answers_as_the_undecorated_one_and_past_its_budget_wit
         await asyncio.sleep(0)
 
     async def main():
-        async with connected(author, mode=MODERN, extensions=[tasks]) as client:
+        async with connected(author, env=env, mode=MODERN, extensions=[tasks]) as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
             for kind in ("an_int", "a_dict", "with_context"):
                 assert list(tools[kind].input_schema["properties"]) == ["n", *ADDED], kind
             for kind in ("an_int", "a_dict"):
-                plain = await client.call_tool(f"plain_{kind}", {"n": 3})
-                assert data(await client.call_tool(kind, {"n": 3})) == data(plain), kind
                 schema = tools[kind].output_schema or {}
                 assert (schema["type"], len(schema["anyOf"])) == ("object", 2)
+            for kind in KINDS:
+                plain = await client.call_tool(f"plain_{kind}", {"n": 3})
+                assert not plain.is_error
+                assert said(await client.call_tool(kind, {"n": 3})) == said(plain), kind
+                later = await client.call_tool(kind, {"n": 3, "async_mode": True})
+                assert said(later) == said(plain), kind
+            assert [task.status for task in tasks.made] == ["working"] * len(KINDS)
+            tasks.made.clear()
+            go.unlink()
             answer = await client.call_tool("with_context", {"n": 3}, progress_callback=hear)
             assert data(answer) == {"result": 3}
             assert (3, 10) in heard

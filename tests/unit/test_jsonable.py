@@ -1,12 +1,115 @@
-"""Values as plain JSON: what has no form in it keeps a text."""
+"""The JSON form of a value: that of pydantic where it has one, with a note where JSON does not say all."""
 
 from __future__ import annotations
 
-from python_mcp_server.jsonable import jsonable
+import json
+import math
+from typing import Any
+
+import pydantic_core
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from python_mcp_server.jsonable import TEXT_LIMIT, block_of, described, jsonable
+from tests.helpers.odd_values import BEYOND_PYDANTIC, LIKE_PYDANTIC, NOTED, Row
+
+
+@pytest.mark.parametrize("kind", LIKE_PYDANTIC)
+def test_the_form_is_that_of_pydantic(kind: str):
+    value, expected = LIKE_PYDANTIC[kind]
+    assert repr(jsonable(value)) == f"Jsonable(value={expected!r}, note=None)"
+    assert json.loads(pydantic_core.to_json(value, fallback=str)) == expected
+
+
+@pytest.mark.parametrize("kind", BEYOND_PYDANTIC)
+def test_more_kinds_have_a_form_than_pydantic_knows(kind: str):
+    value, expected = BEYOND_PYDANTIC[kind]
+    assert repr(jsonable(value)) == f"Jsonable(value={expected!r}, note=None)"
+
+
+@pytest.mark.parametrize("kind", NOTED)
+def test_what_json_does_not_say_is_noted(kind: str):
+    value, expected, note = NOTED[kind]
+    form = jsonable(value)
+    assert form.value == expected
+    assert (form.note or "").startswith(note)
+    json.dumps(form.value, allow_nan=False)
+
+
+PARTS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.dates()
+    | st.datetimes() | st.times() | st.timedeltas() | st.decimals() | st.uuids()
+    | st.fractions()
+)  # fmt: skip
+
+
+@given(st.recursive(PARTS, lambda parts: st.lists(parts) | st.dictionaries(st.text() | st.integers(), parts)))
+def test_any_form_is_json_and_agrees_with_pydantic_wherever_that_has_one(value: Any):
+    form = jsonable(value)
+    json.dumps(form.value, allow_nan=False)
+    try:
+        theirs = pydantic_core.from_json(pydantic_core.to_json(value, inf_nan_mode="null", fallback=str))
+    except (pydantic_core.PydanticSerializationError, ValueError):
+        return
+    assert form.value == theirs or "surrogate" in str(theirs)
+
+
+def test_notes_name_the_first_places_and_count_the_others():
+    assert (jsonable([math.nan] * 10).note or "").startswith("[0], [1], [2], 7 more: JSON has no NaN")
 
 
 def test_an_integer_of_more_digits_than_python_writes_keeps_a_text_of_itself():
     value = 10**5000
-    text, note = jsonable(value)
-    assert text == hex(value)
+    text, note = jsonable([value])
+    assert text == [hex(value)]
     assert note is not None
+
+
+def test_a_value_that_contains_itself_keeps_a_text_of_itself():
+    looped: list[Any] = []
+    looped.append(looped)
+    assert jsonable(looped).value == "[[...]]"
+    assert "contains itself" in (jsonable(looped).note or "")
+
+
+class Stubborn:
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+class Broken(dict[str, Any]):
+    def items(self) -> Any:
+        raise ValueError("not today")
+
+
+def test_the_code_of_a_value_never_costs_the_outcome():
+    assert described(Stubborn())[1] == (f"a value of type {__name__}.Stubborn has no text: SystemExit")
+    assert isinstance(described(Broken(a=math.nan))[1], str)
+
+
+def test_a_text_is_bounded():
+    class Long:
+        def __str__(self) -> str:
+            return "x" * TEXT_LIMIT * 2
+
+    assert len(jsonable(Long()).value) < TEXT_LIMIT + 100
+
+
+def test_names_of_fields_are_those_that_are_asked_for():
+    row = Row(row_count=1)
+    assert list(jsonable([row]).value[0]) == ["rowCount", "extraPart"]
+    assert list(jsonable([row], by_alias=None).value[0]) == ["row_count", "extra_part"]
+
+
+def test_blocks_of_content_and_what_makes_them_are_known_without_the_sdk():
+    from mcp.server.mcpserver import Image
+    from mcp_types import TextContent
+
+    assert block_of(TextContent(type="text", text="a")) == {"type": "text", "text": "a"}
+    assert block_of(Image(data=b"png", format="png")) == {
+        "type": "image", "data": "cG5n", "mimeType": "image/png",
+    }  # fmt: skip
+    assert block_of({"type": "text", "text": "a"}) is None

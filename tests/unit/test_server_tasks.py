@@ -273,18 +273,28 @@ def test_a_task_that_has_no_extension_on_its_server_is_refused_with_the_cure():
 
 
 def test_the_jobs_of_another_home_are_no_tasks_here():
-    async def main() -> CallToolResult:
+    async def main() -> None:
         elsewhere = manager(InMemoryJobStore())
         async with manager() as ours, elsewhere as theirs:
             offer = Offer(lambda asked: asked is ours)
-            answer = CallToolResult(content=[])
-            offer.take(theirs, "j-1", answer)
-            assert offer.answer is None
-            offer.take(ours, "j-2", answer)
-            assert (offer.answer, offer.job_id) == (answer, "j-2")
-            return answer
+            offer.take(theirs, "j-1")
+            assert offer.job_id == ""
+            offer.take(ours, "j-2")
+            assert offer.job_id == "j-2"
 
     run(main())
+
+
+def test_a_call_becomes_a_task_by_the_job_that_its_answer_names():
+    offer = Offer(lambda _manager: True)
+    handle = CallToolResult(content=[], structured_content={"job_id": "j-1", "status": "running"})
+    assert not offer.taken_by(handle)
+    offer.take(manager(InMemoryJobStore()), "j-1")
+    assert offer.taken_by(handle)
+    assert offer.taken_by(handle.model_copy())
+    assert not offer.taken_by(CallToolResult(content=[], structured_content={"job_id": "j-2"}))
+    assert not offer.taken_by(CallToolResult(content=[]))
+    assert not offer.taken_by([])
 
 
 def test_a_server_has_one_such_extension_theirs_where_they_bring_one():

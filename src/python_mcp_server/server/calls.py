@@ -81,7 +81,7 @@ def _handed_over(terms: Terms, face: Face, handle: dict[str, Any]) -> CallToolRe
     """The job handle, and a task in its place where the caller takes tasks."""
     answer = face.handle(handle)
     if terms.task != "never" and (offer := offers.current()) is not None:
-        offer.take(terms.the_manager(), handle["job_id"], answer)
+        offer.take(terms.the_manager(), handle["job_id"])
     return answer
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast, get_args, get_type_hints
+from typing import Any, Final, Union, cast, get_args, get_type_hints
 
 from fastmcp.exceptions import FastMCPError
 from fastmcp.server.context import Context
 from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext
 from fastmcp.tools import Tool, ToolResult
 from mcp_types import CallToolResult
-from pydantic import PydanticSchemaGenerationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, RootModel, create_model
 
 from python_mcp_server.jobs.reply import Shown, content_beside
 from python_mcp_server.jsonable import jsonable
@@ -57,6 +57,26 @@ def replies_of(fn: Callable[..., Any]) -> FastMCPReplies | None:
         return FastMCPReplies(Tool.from_function(fn, name=_NAME))
     except (ValueError, TypeError, NameError):  # such as `*args`, which the decorated function has not
         return None
+
+
+def output_of(fn: Callable[..., Any], handle: type[BaseModel]) -> Any:
+    """Return a type with the schema of the undecorated tool's results, or of a handle.
+
+    Raises:
+        PydanticSchemaGenerationError: The undecorated tool has no schema; FastMCP does without one then.
+    """
+    tool = Tool.from_function(fn, name=_NAME)
+    if tool.output_schema is None:
+        raise PydanticSchemaGenerationError(f"the results of {fn!r} have no schema")
+    kind: Any = tool.return_type
+    if tool.output_schema.get("x-fastmcp-wrap-result"):
+        kind = create_model(f"{fn.__name__}Result", result=(kind, ...))
+    union: Any = Union[kind, handle]  # noqa: UP007  of types that are known here only
+
+    class Output(RootModel[union]):
+        model_config = ConfigDict(title=f"{fn.__name__}Output", json_schema_extra={"type": "object"})
+
+    return Output
 
 
 class FastMCPReplies:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastmcp.server.extensions import MethodBinding, ServerExtension
-from fastmcp.tools import ToolResult
 from pydantic import RootModel
 
 from python_mcp_server.server.inside import request_of
@@ -56,7 +55,7 @@ class FastMCPExtension(ServerExtension):
         async def run(_ctx: object) -> Any:
             nonlocal outcome
             outcome = await call_next()
-            return outcome.to_mcp_result() if isinstance(outcome, ToolResult) else outcome
+            return outcome
 
         answer = await self._extension.intercept_tool_call(params, request, run)
         return _Answer(answer) if isinstance(answer, dict) else outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import MISSING_REQUIRED_CLIENT_CAPABILITY
@@ -19,7 +19,6 @@ from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
-    from mcp_types import CallToolResult
 
     from python_mcp_server.jobs.manager import JobManager
 
@@ -35,12 +34,10 @@ class Offer:
         finds: Whether the extension finds the jobs of a manager; None where the client takes no tasks.
 
     Attributes:
-        answer: The job handle that the tool answered with, once its run was handed over.
-        job_id: The job behind it.
+        job_id: The job that the tool answered with a handle of, once its run was handed over.
     """
 
     def __init__(self, finds: Callable[[JobManager], bool] | None) -> None:
-        self.answer: CallToolResult | None = None
         self.job_id = ""
         self._finds = finds
 
@@ -49,10 +46,19 @@ class Offer:
         """Whether the client takes tasks."""
         return self._finds is not None
 
-    def take(self, manager: JobManager, job_id: str, answer: CallToolResult) -> None:
+    def take(self, manager: JobManager, job_id: str) -> None:
         """Let the call become this job's task, where that can be."""
         if self._finds is not None and self._finds(manager):
-            self.answer, self.job_id = answer, job_id
+            self.job_id = job_id
+
+    def taken_by(self, result: object) -> bool:
+        """Whether this result of the call is the handle of the job.
+
+        It may be a copy of what the tool answered, as a FastMCP server makes it, or something else, where a
+        tool or middleware around the decorated function has made an answer of its own.
+        """
+        handle = cast("dict[str, Any] | None", getattr(result, "structured_content", None))
+        return bool(self.job_id) and isinstance(handle, dict) and handle.get("job_id") == self.job_id
 
 
 _CURRENT: Final[ContextVar[Offer | None]] = ContextVar("task_offer", default=None)

@@ -207,8 +207,8 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
         @classmethod
         def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
             """Keep what `Face.answer` has validated: a second time, in JSON form, it may not pass."""
-            if source is not cls:  # FastMCP asks for the schema of the whole annotation
-                return handler.generate_schema(cls)
+            if source is not cls and (fastmcp := _fastmcp()) is not None:  # it asks for the whole annotation
+                return handler.generate_schema(fastmcp.output_of(fn, JobHandle))
             return core_schema.json_or_python_schema(handler(source), core_schema.any_schema())
 
     return Annotated[CallToolResult, Output]

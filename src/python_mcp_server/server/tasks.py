@@ -110,7 +110,7 @@ class TasksExtension(Extension):
         offer = Offer(self._book.holds if declared(ctx) else None)
         with offering(offer):
             result = await call_next(ctx)
-        if offer.answer is None or result is not offer.answer:
+        if not offer.taken_by(result):
             return result
         job = await self._book.find(offer.job_id)
         return result if job is None else {"resultType": "task"} | summary(job)
