@@ -61,9 +61,9 @@ def test_a_value_that_cannot_travel_fails_no_finished_work(background: bool):
     value = {"lock": threading.Lock()}
     outcome = outcomes.decode(outcomes.encode(Outcome(value)))
     job = settle(store, "x", outcome)
-    assert (job.status, job.result) == (JobState.COMPLETED, repr(value))
+    assert (job.status, job.result) == (JobState.COMPLETED, {"lock": str(value["lock"])})
     assert "lock has no form in JSON" in (job.result_note or "")
-    assert deliver("x", outcome).value == repr(value)
+    assert deliver("x", outcome).value == {"lock": str(value["lock"])}
 
 
 class Sealed:

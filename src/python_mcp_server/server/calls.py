@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp_types import InputRequiredResult
+
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
@@ -19,7 +21,7 @@ from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.rounds import Caller
 
 if TYPE_CHECKING:
-    from mcp_types import CallToolResult, InputRequiredResult
+    from mcp_types import CallToolResult
 
     from python_mcp_server.server.inside import AnyContext
     from python_mcp_server.server.sdk import Face
@@ -73,7 +75,8 @@ async def _answer(
     if not isinstance(result, JobResult):
         return result
     if not result.handed_over:
-        return face.answer(result.value, replies)
+        value = result.value  # the body's own round of questions is for the SDK
+        return value if isinstance(value, InputRequiredResult) else face.answer(value, replies)
     return caller.round_of(result) or _handed_over(terms, face, result.handle())
 
 

@@ -25,7 +25,7 @@ from mcp.server.mcpserver.utilities.func_metadata import (
     func_metadata,
 )
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, InputRequiredResult, TextContent
+from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
 from pydantic_core import core_schema
 
@@ -37,6 +37,7 @@ from python_mcp_server.server.replies import SdkReplies, answer_of
 from python_mcp_server.server.text import message_of, whole
 
 if TYPE_CHECKING:
+    from mcp_types import InputRequiredResult
     from pydantic_core import CoreSchema
 
     from python_mcp_server.server.replies import ServerReplies
@@ -107,15 +108,11 @@ class Face:
         fastmcp = _fastmcp()
         return self.replies("fastmcp" if fastmcp is not None and fastmcp.is_context(ctx) else "mcp")
 
-    def answer(
-        self, value: object, replies: ServerReplies | None = None
-    ) -> CallToolResult | InputRequiredResult:
+    def answer(self, value: object, replies: ServerReplies | None = None) -> CallToolResult:
         """Return what the undecorated tool would have answered with this value, as far as JSON has it.
 
         Where that does not fit the declared type it is an error result that says why.
         """
-        if isinstance(value, InputRequiredResult):
-            return value
         replies = replies or self.replies()
         return answer_of(replies.show(value), replies.form)
 
