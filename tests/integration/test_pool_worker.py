@@ -69,7 +69,7 @@ def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
 @pytest.mark.parametrize(
     ("wanted", "form", "said"),
     [
-        (Request(bodies.return_lock), "<unlocked _thread.lock", "is no JSON"),
+        (Request(bodies.return_lock), "<unlocked _thread.lock", "has no form in JSON"),
         (Request(bodies.return_homebound, (7,)), "{'rows': 7, 'last': False}", "7 rows are not at home here"),
         (Request(bodies.return_mortal), "None", "its worker is gone"),
     ],

@@ -211,6 +211,14 @@ def test_a_result_that_is_not_json_is_shown_as_text_with_the_reason():
     assert result_of(job, face(an_int)).is_error  # a client would look for what the schema promises
 
 
+def test_a_result_that_the_store_has_lost_is_an_error_where_the_tool_declares_a_type():
+    seen = face(an_int)
+    lost = a_job(JobState.COMPLETED, result_note="its file is damaged", reply=dict(seen.replies().form))
+    result = result_of(lost, seen)
+    assert result.is_error
+    assert "its file is damaged" in result.content[0].text  # type: ignore[union-attr]
+
+
 def test_a_job_of_a_tool_that_this_server_does_not_know_is_shown_as_it_is():
     value = jsonable({"n": 1}).value
     shown = result_of(a_job(JobState.COMPLETED, result=value), None)

@@ -220,7 +220,8 @@ def recorded(job: Job, replies: ServerReplies | None) -> CallToolResult:
     reply = job.reply or {}
     shown = Shown(job.result, job.result_note, reply)
     form = PLAIN_FORM if replies is None else replies.form
-    if replies is not None and (not reply or reply.get("raw")):
+    doubtful = not reply or reply.get("raw") or (job.result_note is not None and not reply.get("error"))
+    if replies is not None and doubtful:  # a note may be of the store, whose file is damaged
         fitted = replies.show_json(job.result, job.result_note)
         shown = fitted._replace(reply={**fitted.reply, **reply})
     return answer_of(shown, {**PLAIN_FORM, **form})
