@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from _multiprocessing import SemLock, sem_unlink
+from dataclasses import replace
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import psutil
 import pytest
 from loky.backend import resource_tracker
 
+from python_mcp_server.pool import semaphores
 from python_mcp_server.pool.executor import LaneExecutor
-from tests.helpers.programs import python
+from python_mcp_server.processes import identify
+from tests.helpers.programs import python, run_python
 from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere semaphores are no files")
@@ -35,13 +39,55 @@ asyncio.run(main())
 """
 
 
-def test_a_group_that_is_killed_while_its_workers_start_leaves_no_semaphore(home: Path):
+def left_by(pid: int) -> list[str]:
+    return [path.name for path in Path("/dev/shm").glob(f"sem.python-mcp-{pid}-*")]
+
+
+def kill_group_while_workers_start() -> int:
+    """Kill a program with its group, tracker and all, and return its pid."""
     with python("-c", STARTING, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "submitted\n"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    eventually(lambda: not list(Path("/dev/shm").glob(f"sem.loky-{process.pid}-*")))
+    return process.pid
+
+
+def test_the_next_program_removes_the_semaphores_of_a_group_that_was_killed_while_its_workers_started():
+    killed = kill_group_while_workers_start()
+    done = run_python(
+        "-c",
+        """
+import asyncio, os, time
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+async def main():
+    async with JobManager() as manager:
+        await manager.run(Request(time.time), budget_s=60)
+asyncio.run(main())
+""",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert left_by(killed) == []
+
+
+def test_the_semaphores_of_living_processes_and_of_other_programs_stay(tmp_path: Path):
+    """Those of a process that lives, of a process in another PID namespace, and of no process of ours."""
+    own = identify(os.getpid())
+    assert own is not None
+    another = replace(own, pid_namespace="pid:[1]", pid=2**22 + 1)
+    stay = [f"{semaphores.prefix(own)}-0a", f"{semaphores.prefix(another)}-0b", "/loky-4194305-abc"]
+    gone = f"{semaphores.prefix(replace(own, start_ticks=1))}-0c"
+    made = [SemLock(1, 1, 1, name, False) for name in (*stay, gone)]
+    try:
+        assert semaphores.sweep() >= 1
+        names = {path.name.removeprefix("sem.") for path in Path("/dev/shm").glob("sem.*")}
+        assert {name[1:] for name in stay} <= names
+        assert gone[1:] not in names
+    finally:
+        for name in stay:
+            sem_unlink(name)
+    assert len(made) == 4
 
 
 def test_a_name_is_reported_once_though_its_semaphore_goes_in_the_same_instant(

@@ -2,66 +2,141 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
+import loky
 import pytest
-from loky.backend import fork_exec, spawn
 
-from python_mcp_server import processes
-from python_mcp_server.pool.spawning import fit_to_spawn
-from tests.helpers import run_python
+from python_mcp_server.pool.spawning import WorkerContext
+from tests.helpers import environment, python, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sessions and descriptors are those of POSIX")
+STATE = """
+import json, os, signal, sys
+from tests.unit.test_pool_spawning import in_a_worker, state
+print(json.dumps(in_a_worker(state)))
+"""
 
 
-@pytest.mark.parametrize("ours", [True, False])
-def test_a_worker_of_ours_has_a_session_of_its_own_from_its_first_instant_on(ours: bool):
-    code = "import os; print(os.getsid(0) == os.getpid())"
-    reading, writing = os.pipe()
-    program = [sys.executable, "-c", f"import os; os.dup2({writing}, 1); {code}"]
-    env = {processes.LANE_VARIABLE: "x"} if ours else {}
-    pid = fork_exec.fork_exec(program, [writing], env)
-    os.close(writing)
-    with os.fdopen(reading) as said:
-        assert said.read() == f"{ours}\n"
-    assert os.waitpid(pid, 0)[1] == 0
+def state() -> dict[str, Any]:
+    """What a worker finds itself with."""
+    ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+    mask = os.umask(0)
+    return {
+        "leads": os.getsid(0) == os.getpid(),
+        "ignored": sorted(signal.Signals(number).name for number in ignored),
+        "blocked": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+        "umask": mask,
+        "directory": os.getcwd(),
+    }
 
 
-@pytest.mark.parametrize("closed", [None, io.StringIO()])
-def test_a_stream_that_cannot_be_flushed_is_replaced_for_that_time_only(
-    closed: Any, monkeypatch: pytest.MonkeyPatch
-):
-    if closed is not None:
-        closed.close()
-    monkeypatch.setattr(sys, "stdout", closed)
-    with fit_to_spawn():
-        sys.stdout.flush()
-    assert sys.stdout is closed
+def in_a_worker(body: Any) -> Any:
+    """Run it in a worker process that was started as ours are."""
+    executor = loky.ProcessPoolExecutor(1, context=WorkerContext())
+    try:
+        return executor.submit(body).result(60)
+    finally:
+        executor.shutdown(kill_workers=True)
 
 
-def test_a_worker_of_a_program_whose_directory_is_gone_begins_at_the_root(
+def test_a_worker_inherits_nothing_from_the_program_that_would_make_its_work_untrue(tmp_path: Path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"""
+import os, signal
+for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"):
+    signal.signal(getattr(signal, name), signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGINT, signal.SIGTERM, signal.SIGUSR2}})
+os.umask(0o727)
+os.chdir({str(gone)!r})
+os.rmdir({str(gone)!r})
+{STATE}
+assert os.path.samestat(os.stat("."), os.fstat(os.open(".", os.O_RDONLY)))
+try:
+    print(os.getcwd())
+except FileNotFoundError:
+    print("still gone")
+"""
+    done = run_python("-c", program)
+    assert done.stdout.splitlines() == [
+        '{"leads": true, "ignored": ["SIGPIPE", "SIGXFSZ"], "blocked": [], "umask": 23, "directory": "/"}',
+        "still gone",
+    ], done.stderr
+
+
+def test_a_directory_that_a_program_may_not_enter_keeps_no_worker_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "own").mkdir()
-    monkeypatch.chdir(tmp_path / "own")
-    (tmp_path / "own").rmdir()
-    assert spawn.get_preparation_data("worker", init_main_module=False)["dir"] == os.sep
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert in_a_worker(state)["directory"] == os.sep
+    assert Path.cwd() == tmp_path
 
 
-def test_a_worker_hears_a_cancel_though_who_started_it_did_not():
-    code = """
-import signal
-from python_mcp_server.pool.cancellation import SIGNAL
-from python_mcp_server.pool.spawning import hear_signals
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, SIGNAL, signal.SIGUSR1})
-hear_signals()
-print([number.name for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())])
+@pytest.mark.parametrize("stream", ["sys.stdout = None", "sys.stdout.close()", "os.dup2(wrong, 1)"])
+def test_a_stream_that_cannot_be_flushed_keeps_no_worker_from_starting(stream: str):
+    program = f"""
+import os, sys
+wrong = os.open("/dev/full", os.O_WRONLY)
+print("not flushed", end="")
+{stream}
+from tests.unit.test_pool_spawning import in_a_worker, state
+os.write(2, str(in_a_worker(state)["leads"]).encode())
+os._exit(0)
 """
-    assert run_python("-c", code).stdout == "['SIGUSR1']\n"
+    done = run_python("-c", program)
+    assert (done.returncode, done.stderr[:4]) == (0, "True")  # behind it, the tracker complains of the exit
+
+
+def test_a_signal_to_the_group_of_the_program_ends_no_worker_that_is_being_started():
+    """The worker is stopped before it has done anything, and gets the signals then."""
+    program = """
+import os, signal, sys, threading
+from tests.unit.test_pool_spawning import in_a_worker, state
+for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1"):
+    signal.signal(getattr(signal, name), lambda *_: None)
+from loky.backend import popen_loky_posix, fork_exec
+def start(*how, real=fork_exec.fork_exec, **more):
+    pid = real(*how, **more)
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1"):
+        os.kill(pid, getattr(signal, name))
+    return pid
+fork_exec.fork_exec = start
+print(in_a_worker(state)["leads"])
+"""
+    done = run_python("-c", program)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_start_waits_on_nothing_that_a_child_forked_by_the_program_holds():
+    program = """
+import os, signal, sys
+from loky.backend import fork_exec
+children = []
+def fork(*_):
+    if (child := os.fork()) == 0:
+        while True:
+            signal.pause()
+    children.append(child)
+real = os.pipe
+def pipe():
+    ends = real()
+    fork()
+    return ends
+os.pipe = pipe
+from tests.unit.test_pool_spawning import in_a_worker, state
+print(in_a_worker(state)["leads"], len(children) > 3, flush=True)
+for child in children:
+    os.kill(child, signal.SIGKILL)
+os._exit(0)
+"""
+    with python("-c", program, env=environment()) as process:
+        out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (0, "True True\n", "")
 
 
 def test_a_program_without_standard_descriptors_hands_on_the_null_device():
@@ -69,7 +144,7 @@ def test_a_program_without_standard_descriptors_hands_on_the_null_device():
 import os, subprocess, sys
 os.close(0)
 from python_mcp_server.pool.confinement import confine
-from python_mcp_server.pool.spawning import open_standard_descriptors
+from python_mcp_server.processes.inherited import open_standard_descriptors
 open_standard_descriptors()
 print(os.get_inheritable(0), os.path.samestat(os.fstat(0), os.stat(os.devnull)))
 os.close(0)
@@ -77,3 +152,26 @@ confine()
 print(os.get_inheritable(0), os.path.samestat(os.fstat(0), os.stat(os.devnull)))
 """
     assert run_python("-c", code).stdout == "True True\nTrue True\n"
+
+
+def test_no_module_of_loky_or_of_multiprocessing_is_patched():
+    program = """
+import importlib, sys, types
+names = ["loky.backend.spawn", "loky.backend.fork_exec", "loky.backend.resource_tracker",
+         "loky.backend.synchronize", "loky.backend.popen_loky_posix", "loky.process_executor",
+         "multiprocessing.resource_tracker", "multiprocessing.util", "asyncio.base_events"]
+modules = [importlib.import_module(name) for name in names]
+def parts():
+    for module in modules:
+        for name, value in vars(module).items():
+            yield module.__name__, name, value
+            if isinstance(value, type):
+                yield from ((module.__name__, f"{name}.{each}", part) for each, part in vars(value).items())
+before = {(module, name): value for module, name, value in parts() if name != "__builtins__"}
+import python_mcp_server.jobs.manager, python_mcp_server.pool.executor
+after = {(module, name): value for module, name, value in parts() if name != "__builtins__"}
+print([key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)
+       and callable(after.get(key))])
+"""
+    done = run_python("-c", program)
+    assert done.stdout == "[]\n", done.stderr

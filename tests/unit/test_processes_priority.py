@@ -57,12 +57,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, times: int, error: type[OSError] | O
     return tries
 
 
-def test_a_worker_weighs_less_than_the_server_and_what_it_starts_as_much_as_it_does(
-    leader: subprocess.Popen[str],
-):
+def test_a_worker_weighs_less_than_the_server_and_what_it_starts_as_much_as_it_does():
     lowered = min(session_nice() + STEP, 19)
-    processes.lower_priority(leader.pid)
-    assert session_nice(leader.pid) == weighed(lowered)
     assert processes.worker_variables() == {
         "PYTHON_MCP_SERVER_NICE": str(session_nice()),
         "PYTHON_MCP_SESSION_NICE": str(lowered),
@@ -118,7 +114,6 @@ print(session_nice() - before)
 def test_what_leads_no_session_is_left_alone():
     before = session_nice()
     with python("-c", WAIT, stdin=subprocess.PIPE) as process:
-        processes.lower_priority(process.pid)
         processes.hand_on_priority(process.pid, 9)
         assert session_nice(process.pid) == session_nice() == before
 
@@ -126,7 +121,6 @@ def test_what_leads_no_session_is_left_alone():
 def test_a_process_that_is_gone_is_no_error(leader: subprocess.Popen[str]):
     leader.kill()
     leader.wait()
-    processes.lower_priority(leader.pid)
     processes.hand_on_priority(leader.pid, 7)
 
 

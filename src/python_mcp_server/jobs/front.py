@@ -16,6 +16,7 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.places import Places
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB, JobState
+from python_mcp_server.pool import semaphores
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
 from python_mcp_server.store.files import FileJobStore
@@ -60,6 +61,7 @@ class Front:
         self.store = store
         self.settings = settings
         self.identity = processes.identify(os.getpid())
+        self._pid = os.getpid()
         self._thread = threading.get_ident()
         self.grace_s = settings.cancel_grace_seconds
         self.sink: dict[str, Any] | None = None
@@ -93,6 +95,7 @@ class Front:
         """Arrange that the end of the loop closes this front: `asyncio.run` ends the generators."""
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
+        self.in_background(semaphores.sweep)
 
     def take_over(self, adopt: Callable[[Job, Request], None]) -> None:
         """From now on, start the queued jobs of servers that are gone; `adopt` queues one here."""
@@ -103,7 +106,8 @@ class Front:
         try:
             yield
         finally:
-            await self.close()
+            if os.getpid() == self._pid:  # else the program has forked, and this is the loop of its parent
+                await self.close()
 
     # ---- services for attempts
 

@@ -28,38 +28,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import loky
+from loky import process_executor
 from loky.backend import resource_tracker
-from loky.backend.context import LokyContext
-from loky.backend.synchronize import SemLock
 
 from python_mcp_server import processes
 from python_mcp_server.pool import worker
 from python_mcp_server.pool.channel import WINDOWS, Kind, close_ends, open_channel, pack
-from python_mcp_server.pool.spawning import fit_to_spawn, open_standard_descriptors, start_apart
+from python_mcp_server.pool.confinement import remove_logs
+from python_mcp_server.pool.spawning import WorkerContext
+from python_mcp_server.pool.trackers import forget_trackers
+from python_mcp_server.processes.inherited import open_standard_descriptors
 
 _log: Final = logging.getLogger(__name__)
 _REAP_POLL_S: Final = 0.002
-
-
-class _Context(LokyContext):
-    """loky's context, which remembers the semaphores it made, so that their names can go early."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def Lock(self) -> Any:  # noqa: N802  multiprocessing's name
-        return self._remember(super().Lock())
-
-    def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
-        return self._remember(super().Semaphore(value))
-
-    def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
-        return self._remember(super().BoundedSemaphore(value))
-
-    def _remember(self, lock: Any) -> Any:
-        self.names.append(lock._semlock.name)
-        return lock
 
 
 class LaneExecutor:
@@ -79,7 +60,8 @@ class LaneExecutor:
         self.lane_id = uuid.uuid4().hex
         self._released = self._ready = False
         self._hears = hears
-        self._context = _Context()
+        self._log_folder = log_folder
+        self._context = WorkerContext()
         open_standard_descriptors()
         resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
         self.front, worker_ends = open_channel(self._context)
@@ -91,14 +73,27 @@ class LaneExecutor:
             initargs=(wiring,),
             env={processes.LANE_VARIABLE: self.lane_id, **processes.worker_variables()},
         )
+        self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         try:
-            with _exit.starting(self), fit_to_spawn():
+            with _exit.starting(self):
                 self._loky.submit(worker.serve).add_done_callback(_consume)
                 self._process: Any = next(iter(self._loky._processes.values()))
+        except BaseException:
+            self._give_up()
+            raise
         finally:
             worker_ends.control.close()
-        self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         self.pid: int = self._process.pid
+
+    def _give_up(self) -> None:
+        """End a start that failed halfway: there may be a process, and no thread that looks after it."""
+        for process in list(self._loky._processes.values()):
+            _end(process)
+        self._released = True
+        self._loky._processes.clear()
+        self._loky.shutdown(wait=False, kill_workers=True)
+        self._close_wires()
+        self.forget_semaphores()
 
     def forget_semaphores(self) -> None:
         """Unlink the names once both sides have opened them: then not even SIGKILL of the whole
@@ -166,10 +161,21 @@ class LaneExecutor:
         elif not self._released:
             self._detach()
 
+    def disown(self) -> None:
+        """In a child that the program has forked: leave the worker to the parent.
+
+        Nothing of this is released there: its end would wait for threads and locks of the parent.
+        """
+        self._released = True
+        mp_process._children.difference_update(self._loky._processes.values())
+        self._loky._shutdown_lock._at_fork_reinit()  # finalizers take it, and the parent may hold it
+
     def _detach(self) -> None:
         """Let nobody join or kill the process."""
-        if not self._ready:
-            self._process.terminate()  # half started, it would complain about what it does not find
+        if not self._ready:  # it has nothing to finish, and would complain about what it does not find
+            _end(self._process)
+            self.forget_semaphores()
+            remove_logs(str(self._log_folder))
         mp_process._children.discard(self._process)
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
@@ -204,28 +210,11 @@ class LaneExecutor:
             self._close_wires()
 
 
-def _start_tracker(path: str, args: list[str], descriptors: list[int]) -> Any:
-    """Start loky's resource tracker in a session of its own: SIGKILL of the server's group spares it, and
-    it removes the names of semaphores that a worker was about to open."""
-    pid = start_apart(args, descriptors, executable=path)
-    return (pid, None) if hasattr(resource_tracker._resource_tracker, "_proc_handle") else pid
-
-
-def _tell_first(make_name: Callable[[], str]) -> Callable[[], str]:
-    """Tell the tracker of a name before there is a semaphore of that name, not after: a server that is
-    killed in between would leave one that nobody knows. That loky tells it again does no harm."""
-
-    def make() -> str:
-        name = make_name()
-        resource_tracker.register(name, "semlock")
-        return name
-
-    return make
-
-
-if sys.platform != "win32":
-    resource_tracker.spawnv_passfds = _start_tracker
-    SemLock._make_name = staticmethod(_tell_first(SemLock._make_name))
+def _end(process: Any) -> None:
+    """Kill a process of loky that has no call, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, processes.KILL)
+    process.join()
 
 
 def _consume(future: Any) -> None:
@@ -235,35 +224,72 @@ def _consume(future: Any) -> None:
 
 
 class _Exit:
-    """The end of the interpreter: loky would join its workers then, and so wait for every kept job.
+    """The end of the interpreter, and of a child that the program has forked.
 
-    Hooks of `threading` run last in, first out, and loky adds its own with every executor: so ours is
-    added after each of them. `atexit` itself comes too late, after the joins.
+    loky would join its workers at the end of the interpreter, and so wait for every kept job. Hooks of
+    `threading` run last in, first out, and loky adds its own with every executor: so ours is added after each
+    of them. `atexit` itself comes too late, after the joins.
+
+    A forked child has copies of all this. Its end must not reach the workers of its parent.
 
     Attributes:
-        ended: Whether it has begun.
+        ended: Whether the end has begun.
     """
 
     def __init__(self) -> None:
+        self._start_over()
+        self._inherited: Any = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._alive: weakref.WeakSet[LaneExecutor] = weakref.WeakSet()
+        self._starting: LaneExecutor | None = None
         self.ended = False
+
+    def _forget(self) -> None:
+        inherited = [*self._alive, *([self._starting] if self._starting else [])]
+        self._inherited = (inherited, self._inherited)  # else they would be finalized here
+        for executor in inherited:
+            executor.disown()
+        process_executor._threads_wakeups.clear()  # as loky does itself after a fork by multiprocessing
+        forget_trackers()
+        self._start_over()
 
     @contextlib.contextmanager
     def starting(self, executor: LaneExecutor) -> Generator[None]:
-        """Start a process in this block; the end of the interpreter waits for it, and lets go of it."""
+        """Start a process in this block; the end of the interpreter waits for it, and lets go of it.
+
+        Raises:
+            RuntimeError: The interpreter is ending.
+        """
         with self._lock:
-            if self.ended:
-                raise RuntimeError("the interpreter is ending and starts no more workers")
-            yield
-            self._alive.add(executor)
-            threading._register_atexit(self._release_all)
+            self._register()  # before the start too: the interpreter may end while there is no hook yet
+            self._starting = executor
+            try:
+                yield
+                self._alive.add(executor)
+            finally:
+                self._starting = None
+                self._register()
+
+    def _register(self) -> None:
+        if not self.ended:
+            with contextlib.suppress(RuntimeError):
+                threading._register_atexit(self._release_all)
+                return
+            self._release_alive()  # the end began this instant: loky's hook runs perhaps, and waits for them
+        raise RuntimeError("the interpreter is ending and starts no more workers")
 
     def _release_all(self) -> None:
         with self._lock:
-            self.ended = True
-            for executor in list(self._alive):
-                executor.release_at_exit()
+            self._release_alive()
+
+    def _release_alive(self) -> None:
+        self.ended = True
+        for executor in list(self._alive):
+            executor.release_at_exit()
 
 
 _exit: Final = _Exit()

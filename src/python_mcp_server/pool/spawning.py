@@ -1,107 +1,176 @@
-"""How a worker is started: in a session of its own, by a program that may be short of what loky takes for
-granted.
+"""How a worker process is started: by loky, for programs that lack what loky takes for granted.
 
-loky flushes `sys.stdout`, asks for the working directory, and starts a worker in the session of the program.
-This module and `executor` are the only ones that touch its private parts.
+loky flushes `sys.stdout`, asks for the working directory, and leaves a worker in the session of the program.
+The classes here are loky's own with these three changed; nothing of loky is patched. It waits on no pipe for
+the exec, so a process that another thread of the program forks meanwhile holds nothing up.
+
+    program                                       worker
+    WorkerProcess.start ── fork, exec ──────────▶ loky's main function
+                        ── pickled process ─────▶ `_arrive`: a session of its own, signals, priority
+                                                  `worker.start`, which loky calls its initializer
+
+Between exec and `_arrive` lie 60 ms in which a signal to the group of the program reaches the worker too. It
+has every signal blocked until it arrives, and nothing to lose: no call is sent to a worker that is not ready.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportAttributeAccessIssue=false
-# pyright: reportUnknownVariableType=false
-# (loky has no types)
+# pyright: reportUnknownVariableType=false, reportPrivateUsage=false, reportUnknownArgumentType=false
+# pyright: reportUntypedBaseClass=false
+# (loky has no types, and this is the place for what is private)
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from io import StringIO
+from multiprocessing import resource_tracker
 from typing import Any, Final
 
-from loky.backend import fork_exec, spawn
+from loky.backend.context import LokyContext
+from loky.backend.process import LokyProcess
+from loky.backend.synchronize import (
+    SEM_VALUE_MAX,
+    SEMAPHORE,
+    BoundedSemaphore,
+    Lock,
+    Semaphore,
+    SemLock,
+)
 
 from python_mcp_server import processes
-from python_mcp_server.pool.cancellation import SIGNAL
+from python_mcp_server.pool import semaphores
+from python_mcp_server.processes import inherited
 
-_FORK_EXEC: Final[Callable[..., int]] = fork_exec.fork_exec
-
-
-@contextmanager
-def fit_to_spawn() -> Generator[None]:
-    """Start a process in this block, whatever state this program is in. Not for two threads at once."""
-    with _flushing("stdout"), _flushing("stderr"):
-        yield
-
-
-def open_standard_descriptors() -> None:
-    """Let fd 0 to 2 lead to the null device where they are closed: a wire that got one of these numbers
-    would be lost in the worker, which points them at its logs."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+_FAULTS: Final = {
+    "SIGSEGV",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGILL",
+    "SIGABRT",
+    "SIGSYS",
+    "SIGTRAP",
+    "SIGKILL",
+    "SIGSTOP",
+}
 
 
-@contextmanager
-def _flushing(name: str) -> Generator[None]:
-    """Put something in the place of a stream that is missing, closed or broken."""
-    stream = getattr(sys, name)
-    try:
-        stream.flush()
-    except (AttributeError, ValueError, OSError):
-        stand_in = StringIO()
-        setattr(sys, name, stand_in)
-        try:
-            yield
-        finally:
-            if getattr(sys, name) is stand_in:
-                setattr(sys, name, stream)
-    else:
-        yield
+class WorkerProcess(LokyProcess):
+    """A process of loky that leaves the session of the program before it does anything else."""
 
-
-def start_apart(argv: Sequence[str], descriptors: Sequence[int], **how: Any) -> int:
-    """Start a process in a session of its own, so that no signal to the server's group reaches it, and
-    return its pid. Whoever waits for it does so by that."""
-    process = subprocess.Popen(
-        argv, pass_fds=descriptors, restore_signals=False, start_new_session=True, **how
-    )
-    process.returncode = 0  # else `Popen` would wait for it, or complain that it lives
-    return process.pid
-
-
-def _fork_exec(argv: Sequence[str], descriptors: Sequence[int], env: Mapping[str, str] | None = None) -> int:
-    """Start a worker of ours apart, and let it weigh less than the server, from its first instant on: to
-    load its modules takes 0.2 s of CPU. Anybody else's worker is started as loky does."""
-    if env is None or processes.LANE_VARIABLE not in env:
-        return _FORK_EXEC(argv, descriptors, env)
-    pid = start_apart(argv, [int(each) for each in descriptors], env={**os.environ, **env})
-    processes.lower_priority(pid)
-    return pid
-
-
-def hear_signals() -> None:
-    """In a new worker: hear a cancel, and SIGINT, also where the thread that started it has them blocked."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, SIGNAL})
-
-
-class _System:
-    """`os`, but for a working directory that was removed: a worker then begins at the root."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (), self.__dict__  # a pickle calls the function before it loads the state
 
     @staticmethod
-    def getcwd() -> str:
-        try:
-            return os.getcwd()
-        except FileNotFoundError:
-            return os.sep
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's name
+        if sys.platform == "win32":
+            return LokyProcess._Popen(process_obj)
+        from loky.backend.popen_loky_posix import Popen
+
+        class Start(Popen):
+            """Without a flush of the program's streams, which may be closed: exec copies no buffers."""
+
+            __module__ = Popen.__module__  # what the worker runs
+
+            def __init__(self, process: Any) -> None:
+                self.returncode = None
+                self._fds: list[int] = []
+                try:
+                    with _blocked_signals(), _entered_directory():
+                        self._launch(process)
+                except UnboundLocalError as error:  # loky's clean-up fails where there was no pipe to be had
+                    raise error.__context__ or error from None
+
+        return Start(process_obj)
 
 
-spawn.os = _System()
-fork_exec.fork_exec = _fork_exec
+def _arrive() -> WorkerProcess:
+    """Begin a worker: what it has inherited from the program, its session too, is left behind."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+        # what was sent to the program's group; but SIGTERM always ends a worker
+        inherited.reset_signals(discard=signal.sigpending() - {signal.SIGTERM})
+        processes.keep_priority()
+        inherited.allow_owner()
+    return WorkerProcess.__new__(WorkerProcess)
+
+
+@contextmanager
+def _blocked_signals() -> Generator[None]:
+    """Block all signals in this thread: what it starts inherits that, and is not ended halfway."""
+    resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM here
+    faults = {number for number in signal.valid_signals() if _name(number) in _FAULTS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""  # a real-time signal
+
+
+@contextmanager
+def _entered_directory() -> Generator[None]:
+    """Stand at the root where the working directory was removed, or may not be entered.
+
+    loky tells a worker to go where the program stands. A path relative to such a directory leads nowhere, so
+    other threads of the program lose nothing meanwhile.
+    """
+    if _can_be_entered():
+        yield
+        return
+    gone = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        os.chdir(os.sep)
+        yield
+        if os.getcwd() == os.sep:  # else another thread has chosen a directory meanwhile
+            os.fchdir(gone)
+    finally:
+        os.close(gone)
+
+
+def _can_be_entered() -> bool:
+    try:
+        return os.access(os.getcwd(), os.X_OK)
+    except OSError:
+        return False
+
+
+class WorkerContext(LokyContext):
+    """loky's context, whose semaphores have names that say who made them; it remembers the names.
+
+    Attributes:
+        names: Of the semaphores.
+    """
+
+    Process = WorkerProcess
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self._prefix = semaphores.prefix(processes.identify(os.getpid()))
+
+    def Lock(self) -> Any:  # noqa: N802  multiprocessing's name
+        """Return a lock."""
+        return self._named(Lock, 1, 1)
+
+    def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
+        """Return a semaphore without a bound."""
+        return self._named(Semaphore, value, SEM_VALUE_MAX)
+
+    def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
+        """Return a semaphore that never exceeds its first value."""
+        return self._named(BoundedSemaphore, value, value)
+
+    def _named(self, kind: Any, value: int, most: int) -> Any:
+        made = kind.__new__(kind)
+        name = self._prefix and f"{self._prefix}-{os.urandom(8).hex()}"
+        SemLock.__init__(made, SEMAPHORE, value, most, name=name)
+        self.names.append(made._semlock.name)
+        return made

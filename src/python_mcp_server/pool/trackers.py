@@ -37,3 +37,10 @@ def _trackers() -> list[Any]:
     from loky.backend import resource_tracker as loky_tracker  # pyright: ignore[reportMissingTypeStubs]
 
     return [resource_tracker._resource_tracker, loky_tracker._resource_tracker]
+
+
+def forget_trackers() -> None:
+    """In a child that the program has forked: a thread of the parent may hold the lock of multiprocessing's
+    tracker, because a worker was being started. loky frees its own."""
+    for tracker in _trackers():
+        tracker._lock._at_fork_reinit()

@@ -53,7 +53,6 @@ from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
 from python_mcp_server.pool.questions import BodyQuestions
-from python_mcp_server.pool.spawning import hear_signals
 from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.runner.guard import Guard
 from python_mcp_server.runner.limits import keep_threads_to_cores
@@ -84,8 +83,6 @@ class _Holder:
 
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
-    hear_signals()
-    processes.keep_priority()
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
     keep_threads_to_cores()

@@ -23,7 +23,6 @@ from python_mcp_server.processes.priority import (
     change_priority,
     hand_on_priority,
     keep_priority,
-    lower_priority,
     worker_variables,
 )
 from python_mcp_server.processes.scan import Search, tree
@@ -43,7 +42,6 @@ __all__ = [
     "is_out_of_reach",
     "keep_priority",
     "kill_tree",
-    "lower_priority",
     "send_signal",
     "tree",
     "worker_variables",

@@ -42,11 +42,6 @@ def worker_variables() -> dict[str, str]:
     return {_SERVER_VARIABLE: str(_own_nice()), _SESSION_VARIABLE: str(_lowered())}
 
 
-def lower_priority(leader: int) -> None:
-    """Let a worker weigh less than the server, if the kernel lets us now; else it sees to that itself."""
-    _is_settled(leader, _lowered())
-
-
 def _lowered() -> int:
     return min(_own_nice() + _STEP, _LEAST)
 

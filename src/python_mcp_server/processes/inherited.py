@@ -1,0 +1,76 @@
+"""What a process inherits from the program that started it, and what would make its work untrue.
+
+A shell that ignores SIGCHLD takes every exit code away, `nohup` and `&` leave signals ignored, a launcher may
+close the standard descriptors, mask the owner's own permissions, or start us in a directory that is gone.
+A server, a worker and a script's process put these right at their start. A program that only uses the library
+keeps what it has: it is not ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from typing import Final
+
+_OWNER: Final = 0o700
+_LEFT_IGNORED: Final = frozenset({"SIGPIPE", "SIGXFSZ", "SIGXFZ"})
+"""Python ignores these itself, and gives them back to what it starts."""
+
+
+def put_right() -> None:
+    """Put right what this process has inherited. For the main thread."""
+    open_standard_descriptors()
+    reset_signals()
+    allow_owner()
+    enter_some_directory()
+
+
+def open_standard_descriptors() -> None:
+    """Let fd 0 to 2 lead to the null device where they are closed.
+
+    A pipe that gets one of these numbers would be lost in a worker, which points them at its logs.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+
+
+def reset_signals(discard: Iterable[int] = ()) -> None:
+    """Hear every signal: none is ignored or blocked any more.
+
+    Args:
+        discard: Signals that may have come while they were blocked, and were not meant for this process.
+    """
+    for number in discard:
+        signal.signal(number, signal.SIG_IGN)  # the kernel drops what is pending
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and _name(number) not in _LEFT_IGNORED:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""  # a real-time signal
+
+
+def allow_owner() -> None:
+    """Let this user read what this process writes: a umask that forbids it would lock us out of our files."""
+    if os.name == "posix":
+        mask = os.umask(0o077)
+        os.umask(mask & ~_OWNER)
+
+
+def enter_some_directory() -> None:
+    """Leave a working directory that is gone for the root."""
+    try:
+        os.getcwd()
+    except OSError:
+        os.chdir(os.sep)
