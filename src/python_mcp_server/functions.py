@@ -5,6 +5,7 @@ Imported by every module that holds a body: the manager is loaded when it is fir
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,14 @@ class _Default:
     seen: dict[tuple[str, str], int] = {}  # noqa: RUF012  how far this process has read, by job and stream
     lock = threading.Lock()
 
+
+def _free_lock_in_child() -> None:
+    """A thread of the parent may have held it when the program forked."""
+    _Default.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_lock_in_child)
 
 STATE: Final = AppState()
 

@@ -24,7 +24,7 @@ class FakeRecord:
         self.doomed = doomed
         self.refreshed: list[tuple[JobProgress | None, Usage | None]] = []
         self.committed: list[tuple[Outcome, JobProgress | None, Usage | None]] = []
-        self.closed = False
+        self.closed = self.removed = False
 
     def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
         self._fail()
@@ -34,6 +34,9 @@ class FakeRecord:
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
         self._fail()
         self.committed.append((outcome, progress, usage))
+
+    def gone(self) -> bool:
+        return self.removed
 
     def close(self) -> None:
         self.closed = True

@@ -290,6 +290,13 @@ class Attempt:
         self._let_others_start_it()
         await self.record.ensure()
 
+    async def refuse(self, error: BaseException) -> None:
+        """Its caller is told this error: let no record of it be left that would be started later."""
+        if self.record.written:
+            await self._end(Outcome(failure=outcomes.failure_of(error)))
+        else:
+            self._front.forget(self)
+
     def _on_recorded(self) -> None:
         self.seen.public = True
         self._front.recorded(self)

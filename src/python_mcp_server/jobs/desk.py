@@ -52,7 +52,10 @@ class Desk(ABC):
         left = [a for a in list(self._live.values()) if a.loop is attempt.loop]
         for one in left:
             self._live.pop(one.call.job_id, None)
-        threading.Thread(target=_leave, args=(left,), name="leave-queued").start()  # this may be a loop
+        try:
+            threading.Thread(target=_leave, args=(left,), name="leave-queued").start()  # this may be a loop
+        except RuntimeError:  # no thread is to be had
+            _leave(left)
         return None
 
     @abstractmethod

@@ -31,6 +31,7 @@ from python_mcp_server.pool.arguments import forget_modules
 from python_mcp_server.pool.bodies import BodyReference, refer
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.server_state import ServerState, present_state
+from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
@@ -278,14 +279,14 @@ class JobManager(Desk):
         attempt = self._attempt(front, request, None)
         try:
             await attempt.submit()
+            job = attempt.seen.snapshot()
+            attempt.queue()
         except asyncio.CancelledError:
             front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
             raise
-        except BaseException:
-            front.forget(attempt)
+        except BaseException as error:
+            await attempt.refuse(error)
             raise
-        job = attempt.seen.snapshot()
-        attempt.queue()
         return job
 
     def _adopt(self, front: Front, job: Job, request: Request) -> None:
@@ -369,7 +370,8 @@ class JobManager(Desk):
         front = await self._front()
         if attempt is None or not attempt.loop.is_running():
             # for seconds, where the body is deaf: not in the threads that hand-offs need
-            return await asyncio.to_thread(self._cancel_by_record, job_id, attempt, front.grace_s)
+            work = partial(self._cancel_by_record, job_id, attempt, front.grace_s)
+            return await to_thread(front.loop, None, work)
         if attempt.loop is front.loop:
             await attempt.cancel()
         else:

@@ -215,6 +215,18 @@ class KeptRecord:
     def _show(self, value: Any) -> Shown:
         return show_raw(value, self._sink.get("reply"))
 
+    def gone(self) -> bool:
+        """Whether the home was removed, or the jobs in it; a disk that cannot be read is another matter."""
+        from python_mcp_server.store.layout import Layout
+
+        try:
+            Path(Layout(self._sink["home"]).jobs).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
         """Bring the list for people up to date."""
         if self._store is not None:

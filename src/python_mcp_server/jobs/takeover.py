@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.recipe import request_of
 from python_mcp_server.jobs.recovery import is_orphan
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.model import Outcome
+from python_mcp_server.pool import outcomes
 
 if TYPE_CHECKING:
     import asyncio
@@ -75,12 +78,20 @@ class Takeover:
                 take_orphans, self._front.store, self._front.identity
             ):
                 _log.info("job %s of a dead server is started here", job.id)
-                self._adopt(job, request)
+                await self._take(job, request)
         except (StoreError, OSError) as error:
             _log.debug("queued jobs of dead servers cannot be looked for now: %s", error)
         finally:
             if self._timer is not None and not self._front.loop.is_closed():  # else we go with it
                 self._timer = self._front.loop.call_later(_LOOK_S, self._begin)
+
+    async def _take(self, job: Job, request: Request) -> None:
+        try:
+            self._adopt(job, request)
+        except Exception as error:  # noqa: BLE001  it is ours now: else it would stay pending as long as we live
+            _log.warning("job %s of a dead server cannot be started: %s", job.id, error)
+            failed = Outcome(failure=outcomes.failure_of(error))
+            await self._front.in_store(settle, self._front.store, job.id, failed)
 
     async def close(self) -> None:
         """Look no more. What was taken by then is queued here."""

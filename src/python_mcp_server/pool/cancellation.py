@@ -43,6 +43,7 @@ class CancelGate:
         self._requested = False
         self._delivered = False
         self._cancel_task: Callable[[], None] | None = None
+        self._finishing = self._going = False
         self._handler = self._on_signal
         self._pid = os.getpid()
         if hasattr(os, "register_at_fork"):
@@ -97,9 +98,25 @@ class CancelGate:
             signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
         return True
 
+    @property
+    def cancelling(self) -> bool:
+        """Whether the present body is being told to end."""
+        return self._requested and self._job_id is not None
+
+    def request_present(self) -> None:
+        """Do what `request` does, for the body that runs now, if one does."""
+        if (job_id := self._job_id) is not None:
+            self.request(job_id)
+
+    def finish(self) -> None:
+        """The last body has ended, and its end is still to be written: SIGTERM does not cut that off any
+        more, `Termination` sees to it. For the main thread."""
+        self._finishing = True
+        _set_handler(SIGNAL, self._handler)
+
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         if self._job_id is None:
-            if not self._requested:
+            if not (self._requested or self._finishing or self._going):
                 self.go()
             return
         if self._delivered:
@@ -113,9 +130,11 @@ class CancelGate:
     def go(self) -> NoReturn:
         """Go while idle, as whoever is told so from outside: first what bodies have left running, for nobody
         else finds orphans that hide once they are below this process no more."""
-        signal.signal(SIGNAL, signal.SIG_IGN)
-        processes.kill_tree(self._pid, with_root=False)
-        os._exit(128 + SIGNAL)
+        self._going = True
+        try:
+            processes.kill_tree(self._pid, with_root=False)
+        finally:
+            os._exit(128 + SIGNAL)
 
     def _raise(self) -> None:
         self._delivered = True

@@ -28,7 +28,7 @@ from python_mcp_server.pool.front_io import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.questions import answer_frame, read_question
 from python_mcp_server.pool.server_state import ServerState, present_state
-from python_mcp_server.pool.steady import in_background, in_thread, steady_task
+from python_mcp_server.pool.steady import in_background, in_thread, steady_task, to_thread
 from python_mcp_server.questions import InputAnswer, Inquiry
 
 _log: Final = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Lane:
             OSError: The machine gives no process, memory or descriptors.
             RuntimeError: The process ended before it was ready; its log says why.
         """
-        spawning = self._loop.run_in_executor(self._threads, self._spawn)
+        spawning = to_thread(self._loop, self._threads, self._spawn)
         try:
             await asyncio.shield(spawning)
         except asyncio.CancelledError:  # the process must be ours before `kill` can end it

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
@@ -41,6 +42,10 @@ _BREACH_S: Final = 0.02
 """Between two looks whether a limit was gone over; guessed, as short as the guard's own pauses."""
 
 _RETRY_S: Final = 1.0
+GONE_S: Final = 5.0
+"""How long the place of a record stays away until it is taken for removed; guessed: a file system that is
+mounted anew takes a second."""
+
 PATIENCE_S: Final = 3600.0
 """How long an end that cannot be written is tried again; guessed: somebody has looked after a full disk
 by then, and a process that waits for longer is in the way."""
@@ -58,6 +63,14 @@ class Kept:
     job_id: str
     sink: str
     sink_args: Any
+
+    @property
+    def grace_s(self) -> float:
+        """How long a cancelled body may clean up, as far as the front says."""
+        arguments: Any = self.sink_args
+        return (
+            float(cast("dict[str, Any]", arguments).get("grace_s", 0)) if isinstance(arguments, dict) else 0.0
+        )
 
 
 class Record(QuestionRecord, Protocol):
@@ -82,6 +95,10 @@ class Record(QuestionRecord, Protocol):
         """Write the end; a verdict on the job is left to those who find its processes gone."""
         ...
 
+    def gone(self) -> bool:
+        """Whether the place where it lay was removed, as against a disk that is full or fails."""
+        ...
+
     def close(self) -> None:
         """Finish what goes on beside."""
         ...
@@ -103,6 +120,7 @@ class Body:
         hand_output: Lets the job have what it prints; as often as wanted.
         guard: Looks after its limits; None where it has none.
         inquiries: Returns what it asks; None where it has asked nothing.
+        told_to_go: Set once this process has got SIGTERM.
     """
 
     cpu_base_s: float
@@ -112,6 +130,7 @@ class Body:
     hand_output: Callable[[], None]
     guard: Guard | None = None
     inquiries: Callable[[], Inquiries | None] = _asks_nothing
+    told_to_go: threading.Event = field(default_factory=threading.Event)
 
 
 class Orphan:
@@ -217,12 +236,18 @@ class Orphan:
     def _commit(self, outcome: Outcome) -> None:
         if outcome.cancelled:  # told so from outside: dead before it is written
             end_rest(self._kept.job_id, body_runs=False)
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._committed(outcome):
-            if time.monotonic() > deadline:
+        told, deadline = self._body.told_to_go, time.monotonic() + PATIENCE_S
+        gone_at: float | None = None
+        while True:
+            last = told.is_set()
+            if self._committed(outcome):
+                return
+            now = time.monotonic()
+            gone_at = (gone_at or now) if self._open().gone() else None
+            if last or now > deadline or (gone_at is not None and now > gone_at + GONE_S):
                 self._say("end", "is lost: its record could not be written")
                 return
-            time.sleep(_RETRY_S)
+            told.wait(_RETRY_S)
 
     def _committed(self, outcome: Outcome) -> bool:
         try:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor, Future
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -31,13 +32,68 @@ def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio's own gather does
 
 
+class _Once(Generic[T]):
+    """A blocking call that runs at most once, although an executor keeps what it has refused.
+
+    `ThreadPoolExecutor.submit` queues the call before it starts a thread for it. Where the system gives no
+    thread, the caller is told so, and the next thread of the executor runs the call all the same.
+    """
+
+    __slots__ = ("_args", "_turn", "_work", "outcome")
+
+    def __init__(self, work: Callable[..., T], args: tuple[Any, ...]) -> None:
+        self._work = work
+        self._args = args
+        self._turn = threading.Lock()
+        self.outcome: Future[T] = Future()
+
+    def __call__(self) -> T | None:
+        if self.take():
+            self._run()
+            return self.outcome.result()
+        return None
+
+    def _run(self) -> None:
+        try:
+            self.outcome.set_result(self._work(*self._args))
+        except BaseException as error:  # noqa: BLE001  as an executor does
+            self.outcome.set_exception(error)
+
+    def take(self) -> bool:
+        """Return whether the call is the asker's to run, or to drop; true once."""
+        return self._turn.acquire(blocking=False)
+
+
+def to_thread(
+    loop: asyncio.AbstractEventLoop, threads: Executor | None, work: Callable[..., T], *args: Any
+) -> asyncio.Future[T]:
+    """Run a blocking call in a thread.
+
+    Args:
+        loop: Gets the result.
+        threads: Whose thread; the loop's own executor where None.
+        work: The call.
+        args: Its arguments.
+
+    Raises:
+        RuntimeError: There is no thread for it; it does not run, now or later.
+    """
+    once = _Once(work, args)
+    try:
+        return cast("asyncio.Future[T]", loop.run_in_executor(threads, once))
+    except RuntimeError:
+        if once.take():
+            raise
+    return asyncio.wrap_future(once.outcome, loop=loop)  # another thread was quicker than the refusal
+
+
 def in_thread(
-    loop: asyncio.AbstractEventLoop, threads: Executor, work: Callable[..., T], *args: Any
+    loop: asyncio.AbstractEventLoop, threads: Executor | None, work: Callable[..., T], *args: Any
 ) -> asyncio.Future[T]:
     """Run a blocking call in a thread; here and now where there is none, for the interpreter gives no more
     threads once its main thread has ended."""
     try:
-        return loop.run_in_executor(threads, work, *args)
+        return to_thread(loop, threads, work, *args)
     except RuntimeError as error:
         _log.info("no thread is to be had, the loop stands still meanwhile: %s", error)
         return asyncio.wrap_future(done(work, *args), loop=loop)
@@ -58,8 +114,8 @@ def in_background(
 ) -> None:
     """Run a blocking call in a thread; its failure is logged."""
     try:
-        future = loop.run_in_executor(threads, work, *args)
-    except RuntimeError as error:  # the interpreter is ending, and starts nothing more
+        future = to_thread(loop, threads, work, *args)
+    except RuntimeError as error:  # the system gives no thread, or the interpreter is ending
         _log.info("left undone: %s", error)
         return
     future.add_done_callback(_note)

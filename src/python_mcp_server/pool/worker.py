@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import signal
 import struct
 import threading
 import time
@@ -28,7 +27,7 @@ from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.as_found import AsFound
 from python_mcp_server.pool.bodies import Bodies
 from python_mcp_server.pool.body_loop import BodyLoop
-from python_mcp_server.pool.cancellation import SIGNAL, CancelGate
+from python_mcp_server.pool.cancellation import CancelGate
 from python_mcp_server.pool.channel import (
     PIPE_ATOM,
     READ_SIZE,
@@ -53,6 +52,7 @@ from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
 from python_mcp_server.pool.questions import BodyQuestions
+from python_mcp_server.pool.termination import GRACE_S, Termination
 from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.runner.guard import Guard
 from python_mcp_server.runner.limits import keep_threads_to_cores
@@ -114,6 +114,7 @@ class Worker:
         self._as_found = AsFound()
         self._bodies = Bodies(self._as_found.note_variables)
         self._cancel_gate = CancelGate()
+        self._termination = Termination(self._cancel_gate, self._grace_s)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
             self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
@@ -301,7 +302,7 @@ class Worker:
             self._job_id, self._ended = None, (job_id, outcome)
             orphaned = self._orphaned
         if orphaned:
-            signal.signal(SIGNAL, signal.SIG_IGN)  # whoever cancels it now waits until it is gone
+            self._cancel_gate.finish()
             self._orphan_ended.set()
             self._leave_to_guardian()
         try:
@@ -388,7 +389,11 @@ class Worker:
             hand_output=self._hand_output,
             guard=self._guard,
             inquiries=lambda: self._questions.present,
+            told_to_go=self._termination.wanted,
         )
+
+    def _grace_s(self) -> float:
+        return GRACE_S if self._kept is None else max(GRACE_S, self._kept.grace_s)
 
     def _await_end(self, wait_s: float) -> Outcome | None:
         self._orphan_ended.wait(wait_s)

@@ -2,26 +2,31 @@
 
 A shell that ignores SIGCHLD takes every exit code away, `nohup` and `&` leave signals ignored, a launcher may
 close the standard descriptors, mask the owner's own permissions, or start us in a directory that is gone.
-A server, a worker and a script's process put these right at their start. A program that only uses the library
-keeps what it has: it is not ours.
+A server and a worker put these right at their start, and what a worker starts inherits that. A program that
+only uses the library keeps what it has: it is not ours.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+import threading
+from collections.abc import Container, Iterable
 from typing import Final
 
 _OWNER: Final = 0o700
+_WANTED: Final = frozenset({"SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
+"""A person starts a server with these ignored on purpose, by `nohup` or `&`."""
+
 _LEFT_IGNORED: Final = frozenset({"SIGPIPE", "SIGXFSZ", "SIGXFZ"})
 """Python ignores these itself, and gives them back to what it starts."""
 
 
 def put_right() -> None:
-    """Put right what this process has inherited. For the main thread."""
+    """Put right what a server has inherited."""
     open_standard_descriptors()
-    reset_signals()
+    if threading.current_thread() is threading.main_thread():  # signals are set there only
+        reset_signals(keep=_WANTED)
     allow_owner()
     enter_some_directory()
 
@@ -38,16 +43,18 @@ def open_standard_descriptors() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
 
 
-def reset_signals(discard: Iterable[int] = ()) -> None:
+def reset_signals(discard: Iterable[int] = (), keep: Container[str] = ()) -> None:
     """Hear every signal: none is ignored or blocked any more.
 
     Args:
         discard: Signals that may have come while they were blocked, and were not meant for this process.
+        keep: Names of those that stay ignored where they are.
     """
     for number in discard:
         signal.signal(number, signal.SIG_IGN)  # the kernel drops what is pending
     for number in signal.valid_signals():
-        if signal.getsignal(number) is signal.SIG_IGN and _name(number) not in _LEFT_IGNORED:
+        left = _name(number) in _LEFT_IGNORED or _name(number) in keep
+        if signal.getsignal(number) is signal.SIG_IGN and not left:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
     if hasattr(signal, "pthread_sigmask"):

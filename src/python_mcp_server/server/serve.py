@@ -15,6 +15,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.processes import inherited
 from python_mcp_server.server.access import grant, new_token
 from python_mcp_server.server.address import is_loopback, listen, url_of
 from python_mcp_server.server.claim import claim_stdio
@@ -36,6 +37,7 @@ def run_stdio(settings: Settings | None = None) -> int:
         The exit code. The caller should exit with it at once: a thread sees to it that the process
         ends within a second.
     """
+    inherited.put_right()
     wire = claim_stdio()
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
@@ -57,6 +59,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     Raises:
         InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
     """
+    inherited.put_right()
     settings = settings or Settings.from_environ()
     grant(host, settings.http_allowed_hosts, settings.http_token)
     listener = listen(host, port)

@@ -84,7 +84,11 @@ class FileJobStore(JobStore):
         with self._hold(job.id), explained(self._layout.home, doing):
             if self._find(job.id, locked=True) is not None:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            self._records.write(job)
+            try:
+                self._records.write(job)
+            except BaseException:  # whoever is told so must not find the job in the queue
+                self._records.retract(job)
+                raise
         self._public.touch()
 
     def get(self, job_id: str) -> Job | None:

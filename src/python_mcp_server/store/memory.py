@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
@@ -37,6 +38,11 @@ class InMemoryJobStore(JobStore):
         self._guard = threading.RLock()
         self._named: dict[str, threading.Lock] = {}
         self._remove_home = weakref.finalize(self, _remove, self._home, os.getpid())
+        _stores.add(self)
+
+    def free_locks(self) -> None:
+        """In a forked child: threads of the parent, which held these perhaps, are not there."""
+        self._guard, self._named = threading.RLock(), {}
 
     @property
     def home(self) -> Path:
@@ -142,6 +148,16 @@ class InMemoryJobStore(JobStore):
         with self._guard:
             self._jobs.clear()
         self._remove_home()
+
+
+def _free_all_locks() -> None:
+    for store in list(_stores):
+        store.free_locks()
+
+
+_stores: Final[weakref.WeakSet[InMemoryJobStore]] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_all_locks)
 
 
 def _key(stored: Stored) -> str:

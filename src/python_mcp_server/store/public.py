@@ -78,12 +78,16 @@ class PublicList:
 
     def _ensure_thread(self) -> None:
         with self._guard:
-            if self._thread is None:
-                self._closing = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._closing,), name="jobs-list", daemon=True
-                )
-                self._thread.start()
+            if self._thread is not None:
+                return
+            self._closing = threading.Event()
+            thread = threading.Thread(target=self._run, args=(self._closing,), name="jobs-list", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the record is written, so its job must not be refused for this
+                _log.warning("The list %s is written later: %s", self._layout.public, error)
+            else:
+                self._thread = thread
 
     def _run(self, closing: threading.Event) -> None:
         while not closing.is_set():

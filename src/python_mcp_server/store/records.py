@@ -146,6 +146,18 @@ class Records:
             self._point(job.id, key)
         self.put(self._layout.record(tree_of(job.status), key), record)
 
+    def retract(self, job: Job) -> None:
+        """Remove what a failed `write` of a new job has left. The caller holds its lock."""
+        key = key_of(job.id, job.created_at)
+        paths = [self._layout.record(tree_of(job.status), key), self._layout.result(job.id)]
+        if key != job.id:
+            paths.append(self._layout.pointer(job.id))
+        for path in paths:
+            try:
+                remove_file(path)
+            except OSError as error:
+                _log.warning("%s, of a job that could not be written, stays: %s", path, error)
+
     def _point(self, job_id: str, key: str) -> None:
         if key != job_id:
             self.put(self._layout.pointer(job_id), key[:TIME_CHARS].encode())
