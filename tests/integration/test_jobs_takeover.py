@@ -21,7 +21,8 @@ from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, lines, manager
-from tests.helpers.programs import environment
+from tests.helpers.marks import thorough
+from tests.helpers.programs import environment, python, run_python
 from tests.helpers.queueing import DONE, PENDING, RUNNING, hold, job_in, kept_job_in, own_files, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
@@ -197,3 +198,48 @@ def test_a_taker_that_is_killed_before_the_start_leaves_the_job_to_the_next(
             assert (await jobs.wait(job.id, LONG_S))[0].result == 3
 
     run(main())
+
+
+AUTHORS = {
+    "the official SDK": "from mcp.server.mcpserver import MCPServer as Server",
+    "FastMCP": "from fastmcp import FastMCP as Server",
+}
+UNCALLED = """
+import asyncio
+{server}
+from python_mcp_server import smart_async
+from tests.helpers import queueing  # what waits is a function of its modules
+mcp = Server("numbers")
+
+@mcp.tool()
+@smart_async()
+def number() -> int:
+    return 1
+
+async def prepare() -> None:
+    await asyncio.sleep(0.5)
+
+asyncio.run(prepare())  # no server yet: it must not be taken for one
+mcp.run()
+"""
+
+
+@pytest.mark.parametrize("kind", [thorough("FastMCP"), "the official SDK"])
+def test_a_server_of_an_author_takes_over_when_it_starts_although_nobody_calls_it(
+    kind: str, home: Path, tmp_path: Path
+):
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    with server(1, *[("hold", starts, gate)] * 2) as first:
+        kept_job_in(home, first.ids[0])
+    gate.touch()
+    with python("-c", UNCALLED.format(server=AUTHORS[kind])) as author:
+        assert job_in(home, first.ids[1], DONE).result == "done"
+        author.communicate(timeout=60)
+    assert lines(starts) == ["started"] * 2
+
+
+def test_a_decoration_beside_the_sdk_starts_no_thread_where_no_job_waits(home: Path):
+    program = UNCALLED.partition("async def prepare")[0] + "import threading; print(threading.enumerate())"
+    done = run_python("-c", program.format(server=AUTHORS["the official SDK"]))
+    assert done.stdout.count("Thread(") == 1, done.stdout
+    assert not home.exists()

@@ -1,0 +1,106 @@
+"""The start of a server of somebody else, as far as it can be seen: queued jobs of dead servers begin then.
+
+A tool author writes `mcp.run()`, and neither the official SDK nor FastMCP tells a tool that its server has
+started: the first thing that a decorated function hears is its first call, which may be hours away. So where
+the home holds jobs that have not ended, the first decoration starts a thread that waits until an event loop
+runs, and opens the manager on that loop, as the first call would do. Else it starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.functions import default_manager
+from python_mcp_server.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log: Final = logging.getLogger(__name__)
+_POLL_S: Final = 0.2
+_LASTS_S: Final = 2.0
+"""A loop that runs for this long after the manager was opened is the server's; one that prepares something
+before `mcp.run()` has ended by then, and the next one is waited for."""
+
+_OPEN_S: Final = 30.0
+_MODULES: Final = ("asyncio.base_events", "asyncio.runners")
+
+
+class _Watch:
+    """Of the process."""
+
+    begun = False
+
+
+def take_over_at_start() -> None:
+    """Wait for the start of the server beside the caller, once in a process, where a job may be waiting."""
+    if _Watch.begun:
+        return
+    _Watch.begun = True
+    try:
+        if _holds_jobs(Settings.from_environ().home):
+            threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()
+    except (PythonMcpError, OSError, RuntimeError) as error:  # the first call will say so, or do it
+        _log.debug("queued jobs of dead servers wait for the first call: %s", error)
+
+
+def _holds_jobs(home: Path) -> bool:
+    from python_mcp_server.store.layout import LIVE, Layout
+
+    try:
+        with os.scandir(f"{Layout(os.path.abspath(home.expanduser())).jobs}/{LIVE}") as entries:
+            return any(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _wait_for_server() -> None:
+    while True:
+        time.sleep(_POLL_S)
+        loop = next(_running_loops(), None)
+        if loop is not None and _open_on(loop):
+            time.sleep(_LASTS_S)
+            if loop.is_running():
+                return
+
+
+def _open_on(loop: asyncio.AbstractEventLoop) -> bool:
+    """Open the default manager there; False where the loop ended before it could."""
+    opening = default_manager().start()
+    try:
+        opened = asyncio.run_coroutine_threadsafe(opening, loop)
+    except RuntimeError:
+        opening.close()
+        return False
+    try:
+        opened.result(_OPEN_S)
+    except (PythonMcpError, OSError, RuntimeError, TimeoutError, CancelledError) as error:
+        _log.debug("the manager was not opened at the start of the server: %r", error)  # the first call tells
+        return not opened.cancelled()
+    return True
+
+
+def _running_loops() -> Iterator[asyncio.AbstractEventLoop]:
+    """Yield the event loops that run in any thread, by the frames of asyncio that turn them."""
+    for frame in sys._current_frames().values():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  documented
+        for owner in _owners(frame):
+            loop = owner.get_loop() if isinstance(owner, asyncio.Runner) else owner
+            if isinstance(loop, asyncio.AbstractEventLoop) and loop.is_running():
+                yield loop
+
+
+def _owners(frame: FrameType | None) -> Iterator[Any]:
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _MODULES:
+            yield frame.f_locals.get("self")
+        frame = frame.f_back
