@@ -363,3 +363,35 @@ def test_a_directory_that_gets_a_file_while_it_is_removed_goes_all_the_same(
     monkeypatch.setattr(os, "rmdir", rmdir_too_late)
     atomic.remove_tree(str(folder))
     assert not folder.exists()
+
+
+def test_a_job_that_could_not_be_written_whole_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """With fsync, a record is in its place before its directory is known to be on the disk."""
+    store = FileJobStore(home, fsync=True)
+
+    def fail(_path: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    job = a_job()
+    with monkeypatch.context() as broken:
+        broken.setattr(atomic, "sync_directory", fail)
+        with pytest.raises(StoreError, match="Input/output error"):
+            store.create(job)
+    assert (store.get(job.id), store.live()) == (None, ())
+    store.create(job)
+    assert store.get(job.id) is not None
+
+
+def test_a_list_that_gets_no_thread_refuses_no_job_and_is_written_at_the_close(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store = FileJobStore(home)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", start)
+        store.create(job := a_job())
+        store.flush()
+    assert job.id in (home / "meta" / "jobs.json").read_text()

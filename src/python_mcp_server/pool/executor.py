@@ -114,7 +114,7 @@ class LaneExecutor:
         names = set(self._context.names)
         return [
             finalizer._args[0]
-            for key, finalizer in list(util._finalizer_registry.items())
+            for key, finalizer in util._finalizer_registry.copy().items()  # a list would collect garbage
             if finalizer._args
             and isinstance(finalizer._args[0], str)
             and finalizer._args[0] in names
@@ -208,6 +208,8 @@ class LaneExecutor:
             self._released = True
             self._loky.shutdown(wait=False, kill_workers=True)
             self._close_wires()
+            if not self._ready:
+                self.forget_semaphores()
 
 
 def _end(process: Any) -> None:

@@ -107,6 +107,7 @@ class Lane:
         try:
             await asyncio.shield(spawning)
         except asyncio.CancelledError:  # the process must be ours before `kill` can end it
+            self.broken = True
             await asyncio.wait({spawning})
             if spawning.exception() is None:
                 self._take_over(spawning.result())
@@ -134,6 +135,8 @@ class Lane:
         self._death.start()
 
     def _spawn(self) -> LaneExecutor:
+        if self.broken:
+            raise RuntimeError("the pool was closed before the worker was started")
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._state = present_state()
         self._executor = executor = LaneExecutor(self.log_folder, self._loop.is_running)

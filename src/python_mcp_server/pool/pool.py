@@ -93,6 +93,7 @@ class Pool:
         self._rest_timer: asyncio.TimerHandle | None = None
         self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[None]] = set()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -125,7 +126,9 @@ class Pool:
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
             self._starting += 1
-            self._spawn(self._start_lane(), "lane-start")
+            start = self._spawn(self._start_lane(), "lane-start")
+            self._starts.add(start)
+            start.add_done_callback(self._starts.discard)
 
     def full(self) -> str | None:
         """Return why a call that somebody waits for must wait for a lane, or None if it need not."""
@@ -235,6 +238,8 @@ class Pool:
                 timer.cancel()
         kept = [lane for lane in self.lanes if lane.kept and not lane.gone]
         doomed = [lane for lane in self.lanes if not lane.kept and not lane.gone]
+        for start in self._starts:
+            start.cancel()  # a worker that is not ready is ended, not waited for
         for lane in kept:
             lane.set_free()
         await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
@@ -269,10 +274,11 @@ class Pool:
 
     # ---- inside
 
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = steady_task(self._loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _start_lane(self) -> None:
         try:

@@ -60,7 +60,7 @@ class WorkerProcess(LokyProcess):
     """A process of loky that leaves the session of the program before it does anything else."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (), self.__dict__  # a pickle calls the function before it loads the state
+        return _arrive, (os.getpid(),), self.__dict__  # the function is called before the state is loaded
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's name
@@ -85,9 +85,11 @@ class WorkerProcess(LokyProcess):
         return Start(process_obj)
 
 
-def _arrive() -> WorkerProcess:
+def _arrive(program: int) -> WorkerProcess:
     """Begin a worker: what it has inherited from the program, its session too, is left behind."""
     if hasattr(os, "setsid"):
+        if os.getppid() != program:
+            os._exit(0)  # it has ended already: spare the machine the rest
         os.setsid()
         # what was sent to the program's group; but SIGTERM always ends a worker
         inherited.reset_signals(discard=signal.sigpending() - {signal.SIGTERM})
