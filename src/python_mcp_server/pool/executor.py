@@ -35,7 +35,7 @@ from python_mcp_server import processes
 from python_mcp_server.pool import worker
 from python_mcp_server.pool.channel import WINDOWS, Kind, close_ends, open_channel, pack
 from python_mcp_server.pool.confinement import remove_logs
-from python_mcp_server.pool.spawning import WorkerContext
+from python_mcp_server.pool.spawning import WorkerContext, WorkerProcess
 from python_mcp_server.pool.trackers import forget_trackers
 from python_mcp_server.processes.inherited import open_standard_descriptors
 
@@ -167,7 +167,6 @@ class LaneExecutor:
         Nothing of this is released there: its end would wait for threads and locks of the parent.
         """
         self._released = True
-        mp_process._children.difference_update(self._loky._processes.values())
         self._loky._shutdown_lock._at_fork_reinit()  # finalizers take it, and the parent may hold it
 
     def _detach(self) -> None:
@@ -255,6 +254,9 @@ class _Exit:
         self._inherited = (inherited, self._inherited)  # else they would be finalized here
         for executor in inherited:
             executor.disown()
+        # also those of executors that are being closed: the end of the child would join them
+        ours = [child for child in list(mp_process._children) if isinstance(child, WorkerProcess)]
+        mp_process._children.difference_update(ours)
         process_executor._threads_wakeups.clear()  # as loky does itself after a fork by multiprocessing
         forget_trackers()
         self._start_over()
