@@ -52,7 +52,7 @@ async def main(starts):
         began = time.monotonic()
         async with JobManager() as jobs:
             await jobs.run(Request(bodies.pid), budget_s=60)
-        print(f"{time.monotonic() - began:.2f}", flush=True)
+            print(f"{time.monotonic() - began:.2f}", flush=True)
     over.set()
 
 asyncio.run(main(int(sys.argv[1])))
