@@ -140,6 +140,10 @@ class LaneExecutor:
         code: int | None = self._process.exitcode
         return code
 
+    def end_unready(self) -> None:
+        """Kill a process that is not ready: nothing has been run by it, so there is no tree to look for."""
+        _end(self._process)
+
     def release(self) -> None:
         """Let go of the process: nobody joins or kills it, and it hears that it is free. A kept job is
         then finished and committed by its worker; any other worker leaves. For any thread, once or

@@ -402,16 +402,18 @@ class Lane:
         self.broken = True
         if not self.pid:
             return []
-        job_id = self.call.job_id if self.call else None
-        survivors = await in_thread(
-            self._loop,
-            self._threads,
-            lambda: processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone),
-        )
+        survivors = await in_thread(self._loop, self._threads, self._end_processes)
         if self.pid not in survivors:
             buried, _ = await asyncio.wait({self._buried}, timeout=_BURIAL_S)
             survivors += [] if buried else [self.pid]
         return survivors
+
+    def _end_processes(self) -> list[int]:
+        if self._executor is not None and not self._ready.done():
+            self._executor.end_unready()
+            return []
+        job_id = self.call.job_id if self.call else None
+        return processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone)
 
     def let_go(self) -> None:
         """Let go of the worker without a loop; for any thread."""
