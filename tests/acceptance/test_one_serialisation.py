@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from python_mcp_server import JobState
 from tests.acceptance.support import MODERN, connected, data
-from tests.helpers import ROOT, eventually, run, task_client
+from tests.helpers import ROOT, run, task_client
+from tests.helpers.queueing import job_in
 from tests.helpers.task_client import Task, TaskClient
 
 if TYPE_CHECKING:
@@ -243,7 +245,7 @@ def test_a_call_answers_the_same_by_every_way(author: Path, tmp_path: Path):
 
 
 def test_a_job_that_outlives_its_server_has_the_result_that_its_call_would_have_answered(
-    author: Path, tmp_path: Path
+    author: Path, home: Path, tmp_path: Path
 ):
     go = tmp_path / "go"
 
@@ -256,7 +258,7 @@ def test_a_job_that_outlives_its_server_has_the_result_that_its_call_would_have_
                 expected[tool] = said(await ours.call_tool(tool, {}))
                 jobs[tool] = await task_of(ours, tool, go)
             for job_id in jobs.values():
-                await asyncio.to_thread(eventually, lambda job_id=job_id: _runs(job_id))
+                await asyncio.to_thread(job_in, home, job_id, JobState.RUNNING)
         go.touch()
         async with client_of() as other:
             for tool, job_id in jobs.items():
@@ -264,9 +266,3 @@ def test_a_job_that_outlives_its_server_has_the_result_that_its_call_would_have_
                 assert said(task["result"]) == expected[tool], tool
 
     run(main(), deadline_s=170)
-
-
-def _runs(job_id: str) -> bool:
-    from python_mcp_server.smart_async import get_job_status
-
-    return get_job_status(job_id)["job"]["status"] == "running"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,6 +198,13 @@ def test_a_function_that_cannot_be_a_tool_can_still_be_decorated():
         return _hidden
 
     assert "async_mode" in face(body).signature.parameters
+
+
+def test_a_function_whose_result_no_schema_can_describe_can_still_be_decorated():
+    def lock() -> tuple[threading.Lock, int]:
+        return threading.Lock(), 1
+
+    assert face(lock).signature.return_annotation is CallToolResult
 
 
 def test_an_error_is_a_sentence_with_the_workers_traceback_cut_in_its_middle():

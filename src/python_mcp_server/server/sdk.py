@@ -26,7 +26,7 @@ from mcp.server.mcpserver.utilities.func_metadata import (
 )
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, RootModel
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PydanticUserError, RootModel
 from pydantic_core import core_schema
 
 from python_mcp_server.server.arguments import read_as_meant
@@ -178,7 +178,7 @@ def _metadata(fn: Callable[..., Any]) -> FuncMetadata:
     """How results are converted; the arguments are the registration's affair, and cost time."""
     try:
         return func_metadata(fn, skip_names=list(inspect.signature(fn).parameters))
-    except InvalidSignature:  # raised again, with the same words, if this ever becomes a tool
+    except (InvalidSignature, PydanticUserError):  # its result may never be a tool's, and is no model's then
         return FuncMetadata(arg_model=ArgModelBase)
 
 
