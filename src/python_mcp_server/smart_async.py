@@ -32,7 +32,6 @@ from python_mcp_server.functions import (
 )
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S
-from python_mcp_server.startup import take_over_at_start
 from python_mcp_server.terms import EXTRAS, Terms, check_arguments, signature_of
 
 if TYPE_CHECKING:
@@ -198,6 +197,8 @@ def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, 
     if face is not None:
         tools = default_tools() if terms.manager is None else terms.manager.tools
         if terms.manager is None:
+            from python_mcp_server.startup import take_over_at_start  # it loads asyncio, as the SDK did
+
             take_over_at_start()
         tools[terms.name] = face  # another process's jobs of this tool are answered by it too
         wrapper.__signature__ = face.signature  # type: ignore[attr-defined]
