@@ -394,9 +394,9 @@ SUBTESTS = """
 import unittest
 class T(unittest.TestCase):
     def test(self):
-        for name in ("a", "b"):
-            with self.subTest("name", name=name):
-                self.fail(name)
+        for row in (1, 3):
+            with self.subTest("rows", row=row):
+                self.fail(f"row {row}")
 def test(subtests):
     with subtests.test(size=3): raise ValueError(7)
     with subtests.test("last"): assert 1 == 2
@@ -411,8 +411,8 @@ def test_each_failure_of_a_subtest_says_which_it_is(suite: Callable[..., Path], 
         for each in result["failures"]
     }
     assert failures == {
-        ("test_it.py::T::test", "[name] (name='a')", "AssertionError: a", "7"),
-        ("test_it.py::T::test", "[name] (name='b')", "AssertionError: b", "7"),
+        ("test_it.py::T::test", "[rows] (row=1)", "AssertionError: row 1", "7"),
+        ("test_it.py::T::test", "[rows] (row=3)", "AssertionError: row 3", "7"),
         ("test_it.py::test", "(size=3)", "ValueError: 7", "9"),
         ("test_it.py::test", "[last]", "assert 1 == 2", "10"),
         ("test_it.py::test", None, "contains 2 failed subtests", ""),
