@@ -293,7 +293,11 @@ def _text(value: Any) -> str:
 
 def _name(value: object) -> str:
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__  # the copy of a worker
+        return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    except BaseException:  # noqa: BLE001  the code of its metaclass
+        return "unknown"
 
 
 def _shortened(text: str) -> str:

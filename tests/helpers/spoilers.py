@@ -23,12 +23,21 @@ def spoil(folder: str) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 3600)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+    signal.set_wakeup_fd(-1)
     os.chdir(folder)
     os.umask(0o777)
     os.environ["SECRET"] = "left"
     del os.environ["PATH"]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+    return os.getpid()
+
+
+async def hear_a_signal() -> int:
+    """Let the loop have the arrival of signals, which leaves it with nobody afterwards."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, bool)
+    loop.remove_signal_handler(signal.SIGUSR1)
     return os.getpid()
 
 
@@ -43,12 +52,15 @@ def state() -> dict[str, Any]:
 
     mask = os.umask(0o77)
     os.umask(mask)
+    told = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     variables = {name: value for name, value in os.environ.items() if name != "PYTHON_MCP_JOB_ID"}
     return {
         "pid": os.getpid(),
         "children": signal.getsignal(signal.SIGCHLD),
         "timer": signal.getitimer(signal.ITIMER_REAL),
         "mask": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        "told": told,
         "folder": os.getcwd(),
         "umask": mask,
         "environ": variables,

@@ -144,6 +144,32 @@ def test_what_the_program_sets_as_it_runs_goes_along_by_value(tmp_path: Path):
     assert answers(LATE, tmp_path) == ["AS SET", "FOUND", "filled in"]
 
 
+STATE = """
+import os, sys
+os.environ["MODE"] = "at the top"
+os.environ["ONCE"] = "at the top"
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, "no folder")
+def name(): return "MODE"
+@smart_async
+def seen(): return [os.environ[name()], os.environ["ONCE"], os.getcwd(), sys.path.count("no folder")]
+async def main():
+    for mode in ("first", "second"):
+        os.environ["MODE"] = mode
+        await told(seen())
+if __name__ == "__main__":
+    os.chdir("inside")
+    asyncio.run(main())
+"""
+
+
+def test_what_the_main_file_does_to_its_process_does_not_hide_the_servers_state(tmp_path: Path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    expected = [[mode, "at the top", str(inside), 1] for mode in ("first", "second")]
+    assert answers(STATE, tmp_path) == expected
+
+
 LIGHT = """
 import sys
 import statistics

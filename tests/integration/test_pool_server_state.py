@@ -40,6 +40,41 @@ def test_variables_that_change_are_seen_by_every_worker(monkeypatch: pytest.Monk
     run(main())
 
 
+def test_a_mapping_in_the_place_of_the_environment_is_seen_too(monkeypatch: pytest.MonkeyPatch):
+    async def main() -> None:
+        async with manager() as made:
+            monkeypatch.setattr(os, "environ", {**os.environ, NAME: "put there"})
+            assert await call(made, os.getenv, NAME) == "put there"
+            monkeypatch.setitem(os.environ, NAME, "changed")
+            assert await call(made, os.getenv, NAME) == "changed"
+            monkeypatch.undo()
+            assert await call(made, os.getenv, NAME) is None
+
+    run(main())
+
+
+def test_a_module_that_sets_a_variable_as_it_is_loaded_does_not_hide_the_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = "module_that_sets_a_variable"
+    (tmp_path / f"{name}.py").write_text(
+        f"import os\nos.environ['{NAME}'] = 'as loaded'\ndef look(): return os.environ['{NAME}']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(NAME, "before")  # so that it is undone
+
+    async def main() -> None:
+        async with manager() as made:
+            look = importlib.import_module(name).look
+            monkeypatch.setenv(NAME, "set later")
+            assert await call(made, look) == "set later"
+
+    try:
+        run(main())
+    finally:
+        sys.modules.pop(name, None)
+
+
 def test_what_belongs_to_a_worker_stays_its_own(monkeypatch: pytest.MonkeyPatch):
     async def main() -> None:
         async with manager(spare_lanes=0) as made:

@@ -24,7 +24,8 @@ def test_the_next_body_of_a_worker_finds_its_process_as_the_first_one_did(tmp_pa
     async def main() -> None:
         async with manager() as jobs:
             before = await call(jobs, spoilers.state)
-            for body, args in ((spoilers.spoil, (str(tmp_path),)), (spoilers.replace_environ, ())):
+            spoilt = (spoilers.spoil, (str(tmp_path),))
+            for body, args in (spoilt, (spoilers.hear_a_signal, ()), (spoilers.replace_environ, ())):
                 assert await call(jobs, body, *args) == before["pid"]
                 assert await call(jobs, spoilers.state) == before
 

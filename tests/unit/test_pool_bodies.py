@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.pool.arguments import dump_arguments
 from python_mcp_server.pool.bodies import Bodies, refer
 from tests.helpers import bodies
 
@@ -75,6 +76,19 @@ def test_a_body_that_cannot_travel_is_refused_with_the_reason():
 
     with pytest.raises(InvalidInput, match=r"cannot be sent to a worker.*lock"):
         refer(body)
+
+
+class Ender:
+    def __reduce__(self) -> str:
+        raise SystemExit("not me")
+
+
+def test_what_wants_to_end_the_program_as_it_is_sent_is_refused_like_anything_else():
+    ender = Ender()
+    with pytest.raises(InvalidInput, match="not me"):
+        refer(lambda: ender)
+    with pytest.raises(InvalidInput, match="not me"):
+        dump_arguments(("id", "tool", "body", (ender,), {}, "", None, None))
 
 
 def test_a_body_that_was_never_sent_is_an_error_not_a_guess():

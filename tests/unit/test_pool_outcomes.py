@@ -176,3 +176,43 @@ def test_foreign_code_that_wants_to_end_the_process_ends_nothing():
     returned = outcomes.decode(outcomes.encode(Outcome(Rude())))
     assert (returned.failure, returned.value) == (None, None)
     assert "Rude" in str(returned.shown)
+
+
+class Secretive(type):
+    """Tells nobody what its classes are called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in {"__module__", "__qualname__"}:
+            raise SystemExit("no name")
+        return super().__getattribute__(name)
+
+
+class Nameless(metaclass=Secretive):
+    pass
+
+
+class NamelessError(Exception, metaclass=Secretive):
+    pass
+
+
+def test_a_class_that_does_not_tell_its_name_costs_no_outcome():
+    returned = outcomes.decode(outcomes.encode(Outcome(Nameless())))
+    assert (returned.failure, returned.value) == (None, None)
+    assert outcomes.failure_of(NamelessError("told")).message == "told"
+
+
+class OwnNoteError(Exception):
+    def add_note(self, note: str, author: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise AssertionError(f"{author}: {note}")
+
+
+class NoNotesError(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("no notes")
+
+
+def test_an_exception_that_takes_no_note_is_raised_without_it():
+    own, none = (rebuild(outcomes.failure_of(kind("x"), stays=True)) for kind in (OwnNoteError, NoNotesError))
+    assert (type(own), type(none)) == (OwnNoteError, NoNotesError)
+    assert own.__notes__

@@ -60,7 +60,14 @@ def rebuild(failure: Failure) -> BaseException:
             error = None
     if not isinstance(error, Exception):  # it may be anything else here, such as what ends the server
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
-    note = TRACE_HEADER + failure.traceback_text.rstrip()
-    if failure.traceback_text and note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    if failure.traceback_text:
+        _annotate(error, TRACE_HEADER + failure.traceback_text.rstrip())
     return error
+
+
+def _annotate(error: Exception, note: str) -> None:
+    try:
+        if note not in getattr(error, "__notes__", ()):
+            BaseException.add_note(error, note)  # its class may have another method of this name
+    except BaseException as refused:  # noqa: BLE001  its own code: it is raised without the note
+        _log.debug("an exception takes no note: %s", type(refused).__name__)

@@ -110,11 +110,11 @@ def dump_arguments(
             unknown = [module for module in unknown if module.__name__ != MAIN]
         if not unknown:
             return file.getvalue()
-    except Exception:  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more kinds
+    except (Exception, SystemExit):  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more
         unknown = _unknown_to_workers(pickler.modules)
     try:
         return dumps_by_value(fields, *(module for module in unknown if module.__name__ != MAIN))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"an argument of {fields[1]} cannot be sent to a worker: {error}; pass plain data"
         ) from error

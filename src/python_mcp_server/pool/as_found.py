@@ -28,7 +28,7 @@ _LIMITS: Final = ("NOFILE", "AS", "DATA", "STACK", "CORE", "CPU", "FSIZE", "NPRO
 _TIMERS: Final = ("REAL", "VIRTUAL", "PROF")
 _SETTERS: Final = {
     "os": ("chdir", "fchdir", "umask", "nice", "setpriority", "sched_setaffinity"),
-    "signal": ("alarm", "setitimer", "pthread_sigmask"),
+    "signal": ("alarm", "setitimer", "pthread_sigmask", "set_wakeup_fd"),
     "resource": ("setrlimit", "prlimit"),
 }
 _ZONE: Final = "TZ" if hasattr(time, "tzset") else ""
@@ -52,35 +52,40 @@ class AsFound:
         self._before = self._present()
         self._handlers = _handlers()
         self._environ: Any = os.environ
-        self._variables: dict[Any, Any] = {}
+        self._variables = dict(variables_of(self._environ))
+        self._directory = present_directory()
         self._began_at = 0.0
         self._touched = False
-        self.note_variables()
         for module, name in _setters():
             setattr(module, name, _Noted(module.__name__, name, getattr(module, name), self._touch))
 
     def note_variables(self) -> None:
-        """Take the environment for what it is to be: a module was loaded, which may set variables once."""
-        self._variables = dict(variables_of(self._environ))
+        """Let new variables stay, because a module was loaded, which may set some once. Those that the server
+        has too keep its values: it has loaded that module before it set them."""
+        self._variables = {**variables_of(self._environ), **self._variables}
+        self._restore_variables()
 
     def follow(self, change: StateChange) -> None:
         """Take over what has changed in the server, between two calls."""
         self._environ.update(change.set)
         for name in change.removed:
             self._environ.pop(name, None)
-        self.note_variables()
+        self._variables = dict(variables_of(self._environ))
         if _ZONE in change.set or _ZONE in change.removed:
             time.tzset()
         if change.directory is not None:
-            try:
-                os.chdir(change.directory)
-            except OSError as error:
-                _log.warning("the server's directory %s cannot be entered: %s", change.directory, error)
-            self.note_all()
+            self._enter(change.directory)
+            self._directory = present_directory()
+            self._note_facts()
 
     def note_all(self) -> None:
-        """Take everything for what it is to be: the main module was loaded."""
+        """Take everything for what it is to be, but for what is the server's: the main module was loaded."""
         self.note_variables()
+        if self._directory is not None and present_directory() != self._directory:
+            self._enter(self._directory)
+        self._note_facts()
+
+    def _note_facts(self) -> None:
         self._before, self._handlers = self._present(), _handlers()
         self._touched = False
 
@@ -105,6 +110,13 @@ class AsFound:
 
     def _touch(self) -> None:
         self._touched = True
+
+    @staticmethod
+    def _enter(directory: str) -> None:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            _log.warning("the server's directory %s cannot be entered: %s", directory, error)
 
     def _present(self) -> list[Any]:
         return [fact.read() for fact in self._facts]
@@ -198,6 +210,7 @@ def _facts() -> Iterator[_Fact]:
         yield _Fact(
             "the blocked signals", partial(mask, signal.SIG_BLOCK, ()), partial(mask, signal.SIG_SETMASK)
         )
+    yield _Fact("where the arrival of signals is told", _wakeup_fd, _set_wakeup_fd)
     if hasattr(os, "getpriority"):
         own = (os.PRIO_PROCESS, 0)
         yield _Fact("the priority", partial(os.getpriority, *own), partial(os.setpriority, *own))
@@ -229,3 +242,14 @@ def _umask(umask: Callable[[int], int] = os.umask) -> int:
     mask = umask(_PRIVATE_MASK)
     umask(mask)
     return mask
+
+
+def _wakeup_fd() -> int:
+    """Return where the kernel's handlers write; that can only be read by setting it."""
+    fd: int = RAW.set_wakeup_fd(-1)
+    _set_wakeup_fd(fd)
+    return fd
+
+
+def _set_wakeup_fd(fd: int) -> None:
+    RAW.set_wakeup_fd(fd, warn_on_full_buffer=False)

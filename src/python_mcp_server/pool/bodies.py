@@ -60,7 +60,7 @@ def refer(body: Callable[..., Any], main: MainModule | None = None) -> BodyRefer
     look, code, trouble = _Look(body), b"", None
     try:
         code = _by_value(body, look)
-    except Exception as error:  # noqa: BLE001  what it refers to may refuse in any way
+    except (Exception, SystemExit) as error:  # noqa: BLE001  what it refers to may refuse in any way
         trouble = error
     told = None if main is None else _told(main, look, failed=trouble is not None)
     if main is not None and isinstance(told, MainFile) and main.has(look.names):

@@ -262,7 +262,9 @@ def load_main(main: MainFile) -> None:
     sys.modules[MAIN] = sys.modules[COPY] = module
     process: Any = multiprocessing.current_process()
     process._inheriting = True  # noqa: SLF001  what multiprocessing and loky ask before they start a process
+    path = list(sys.path)  # the server's, which has done to it what the file does
     try:
         exec(code, vars(module))  # noqa: S102  the user's own program
     finally:
+        sys.path[:] = path
         del process._inheriting  # noqa: SLF001

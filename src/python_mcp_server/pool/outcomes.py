@@ -37,9 +37,8 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
         error: The exception.
         stays: Whether it is raised in this very process, so that it need not survive anything.
     """
-    kind = type(error)
-    module = MAIN if kind.__module__ == COPY else kind.__module__
-    name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+    module, qualname = _names_of(type(error))
+    name = qualname if module == "builtins" else f"{module}.{qualname}"
     # SystemExit and its like would end the front instead of telling it: they go as RemoteError
     ordinary = error if isinstance(error, Exception) else None
     pickled = _travelling(ordinary) if ordinary and not stays else None
@@ -67,7 +66,7 @@ def with_missing_main(failure: Failure, reason: str | None) -> Failure:
 
 def _rpc_error(error: BaseException) -> dict[str, Any] | None:
     """What the SDK's `MCPError` says; it is known by its name, for nothing here loads the SDK."""
-    if ("mcp.shared.exceptions", "MCPError") not in {(k.__module__, k.__name__) for k in type(error).__mro__}:
+    if ("mcp.shared.exceptions", "MCPError") not in map(_names_of, type(error).__mro__):
         return None
     try:
         said = cast("Any", error).error
@@ -75,6 +74,14 @@ def _rpc_error(error: BaseException) -> dict[str, Any] | None:
         return json.loads(json.dumps(facts, default=_text))
     except Exception:  # noqa: BLE001  the body's data may refuse in any way: then it is told of as a text
         return None
+
+
+def _names_of(kind: type[object]) -> tuple[str, str]:
+    """Return the module and the name of a class, which its metaclass may refuse to tell."""
+    try:
+        return MAIN if kind.__module__ == COPY else kind.__module__, kind.__qualname__
+    except BaseException:  # noqa: BLE001  the metaclass's own code
+        return "unknown", "class"
 
 
 def _text(error: object) -> str:
@@ -142,12 +149,9 @@ def shown(outcome: Outcome, reason: str) -> Outcome:
     """Return the outcome with its value's JSON form, because the value itself does not reach the caller."""
     from python_mcp_server.jsonable import described
 
-    kind = cast("type[object]", type(outcome.value))
-    module = MAIN if kind.__module__ == COPY else kind.__module__
+    module, name = _names_of(type(outcome.value))
     form, note = described(outcome.value)
-    sentence = (
-        f"the result, a {module}.{kind.__qualname__}, cannot be sent back: {reason}; this is what it holds"
-    )
+    sentence = f"the result, a {module}.{name}, cannot be sent back: {reason}; this is what it holds"
     return replace(outcome, value=None, shown=(form, note or sentence))
 
 

@@ -51,9 +51,8 @@ class ServerState:
         """Return what has changed of the environment and the directory, or None."""
         before, now = self.variables, later.variables
         changed = {key: value for key, value in now.items() if before.get(key) != value}
-        decode, value_of = os.environ.decodekey, os.environ.decodevalue  # type: ignore[attr-defined]
-        new = {decode(key): value_of(value) for key, value in changed.items()}
-        removed = [decode(key) for key in before.keys() - now.keys()]
+        new = {os.fsdecode(key): os.fsdecode(value) for key, value in changed.items()}
+        removed = [os.fsdecode(key) for key in before.keys() - now.keys()]
         change = StateChange(
             {name: value for name, value in new.items() if name not in _OF_THE_WORKER},
             [name for name in removed if name not in _OF_THE_WORKER],
@@ -74,8 +73,15 @@ def present_state(former: ServerState | None = None) -> ServerState:
 
 
 def variables_of(environ: Any) -> dict[Any, Any]:
-    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable."""
-    return environ._data  # noqa: SLF001
+    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable.
+
+    Where a program, or a test of it, has put another mapping in its place, it is made of that one.
+    """
+    try:
+        return environ._data  # noqa: SLF001
+    except AttributeError:
+        encode = os.fsencode if os.supports_bytes_environ else str
+        return {encode(name): encode(value) for name, value in environ.items()}
 
 
 def present_directory() -> str | None:

@@ -111,10 +111,10 @@ class Worker:
         self._logs = logs
         self._libc = libc
         self._pid = os.getpid()
-        self._as_found = AsFound()
-        self._bodies = Bodies(self._as_found.note_variables)
         self._cancel_gate = CancelGate()
         self._termination = Termination(self._cancel_gate, self._grace_s)
+        self._as_found = AsFound()
+        self._bodies = Bodies(self._as_found.note_variables)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
             self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
@@ -283,7 +283,7 @@ class Worker:
             body = self._bodies.find(call.body, call.code)
             gate.enter(call.job_id, _enter.__code__)
             value = _enter(body, call.args, call.kwargs)
-            if hasattr(value, "__await__"):
+            if hasattr(type(value), "__await__"):  # as `await` looks: the value's own code may do anything
                 value = self._body_loop.run(value, gate.deliver_by)
             gate.leave()
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
