@@ -43,6 +43,16 @@ def annotated(price: Price = Price(3)) -> Price: return price
 def pooled(method):
     with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
         return list(pool.map(cube, [1, 2]))
+def stem(n): return [n, __file__.rpartition("/")[2]]
+@smart_async
+def lokied():
+    import loky
+    with loky.ProcessPoolExecutor(1) as pool:
+        return list(pool.map(stem, [1]))
+@smart_async
+def own_names():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(stem, [2]))
 @smart_async
 def pickled(): return len(pickle.dumps([Pair(1, 2), Tone.LOW, cube])) > 0
 @smart_async
@@ -79,12 +89,15 @@ async def main():
         return closure
     await told(closure_of(Tone.LOW)())
     await told(Box.named())
+    await told(lokied())
+    await told(own_names())
     handle = await logs(async_mode=True)
     await default_manager().wait(handle["job_id"], 60)
     print(json.dumps((await default_manager().output(handle["job_id"], "stderr")).text))
 """
 KINDS_ANSWER = [
     *(42, 3, [1, 8], [1, 8], True, "0.6667", "nobody", 1, 2, ["b", True, True], [True, 27], "Box"),
+    *([[1, "program.py"]], [[2, "program.py"]]),
     "INFO a line\n",
 ]
 
@@ -117,6 +130,31 @@ async def main(): await told(pooled())
     else:
         ended = run_python(package)
     assert (ended.stdout, ended.returncode) == ("[10]\n", 0), ended.stderr
+
+
+HARD = """
+class Trial:
+    class StoppedError(Exception):
+        pass
+    def __init__(self, score): self.score = score
+@smart_async
+def scored(): return Trial(lambda: 3), Trial, doubled
+@smart_async
+def stopped(): raise Trial.StoppedError(lambda: 4)
+@functools.cache
+def doubled(n): return 2 * n
+async def main():
+    trial, kind, cached = await scored()
+    print(json.dumps([type(trial) is Trial, trial.score(), kind is Trial, cached is doubled]))
+    try:
+        await stopped()
+    except Trial.StoppedError as error:
+        print(json.dumps(error.args[0]()))
+"""
+
+
+def test_what_goes_by_value_beside_things_of_the_main_file_leaves_them_their_names(tmp_path: Path):
+    assert answers(HARD + GUARDED, tmp_path) == [[True, 3, True, True], 4]
 
 
 LATE = """

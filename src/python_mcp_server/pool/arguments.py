@@ -7,12 +7,12 @@ import pickle
 import sys
 from collections.abc import Callable, Collection
 from functools import cache
-from types import FunctionType, ModuleType
-from typing import Any, Final, NewType, cast
+from types import ModuleType
+from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.bodies import worker_finds
-from python_mcp_server.pool.main_module import MAIN, MainFile, MainModule
+from python_mcp_server.pool.main_module import GO_BY_NAME, MAIN, MainFile, MainModule
 from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 HEAVY_BYTES: Final = 1 << 18
@@ -23,9 +23,6 @@ _NODE_BYTES: Final = 64
 
 _ATOMS: Final = frozenset({int, float, bool, complex, type(None)})
 _TEXTS: Final = frozenset({str, bytes, bytearray})
-_GO_BY_NAME: Final = (type, FunctionType, type(cache(int)), NewType)
-"""What pickle takes for the name of something in a module."""
-
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
 
@@ -76,7 +73,7 @@ class _Pickler(pickle.Pickler):
         self.modules: set[Any] = set()
 
     def reducer_override(self, obj: Any, /) -> Any:
-        if issubclass(type(obj), _GO_BY_NAME):
+        if issubclass(type(obj), GO_BY_NAME):
             self.modules.add(obj.__module__)
             if obj.__module__ == MAIN:
                 self.main_names |= {obj.__qualname__.partition(".")[0]}

@@ -11,6 +11,7 @@ The server's side is `MainModule`, the worker's is `load_main`.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import importlib.util
 import io
@@ -19,10 +20,11 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NewType
 
 from python_mcp_server.context import LOADED_AT
 
@@ -35,6 +37,12 @@ _DEATHS: Final = 3
 """How many workers in a row may end while they load it, until no other is to try; guessed."""
 
 _log: Final = logging.getLogger(__name__)
+GO_BY_NAME: Final = (type, FunctionType, type(cache(int)), NewType)
+"""What pickle takes for the name of something in a module."""
+
+_OWN_NAMES: Final = frozenset({*vars(ModuleType("")), "__file__", "__builtins__"})
+"""What every module has, so also the copy of a worker."""
+
 _INERT: Final = (
     *(ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assert, ast.Pass),
     *(ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try, ast.Expr, ast.Delete, ast.Raise),
@@ -123,7 +131,8 @@ class _Survey:
     sets_up: bool
 
     def has(self, name: str) -> bool:
-        return name not in self.changing and (self.has_star or name in self.names)
+        known = self.has_star or name in self.names or name in _OWN_NAMES
+        return known and name not in self.changing
 
     @property
     def unguarded(self) -> str:
@@ -268,3 +277,26 @@ def load_main(main: MainFile) -> None:
     finally:
         sys.path[:] = path
         del process._inheriting  # noqa: SLF001
+    _call_main(module.__dict__)
+    module.__name__ = MAIN
+
+
+def _call_main(namespace: Mapping[str, Any]) -> None:
+    """Let what the copy defines say that it is of `__main__`, as in the program. cloudpickle, and so loky and
+    joblib, sends that by value; what is of `__mp_main__` their processes would not find."""
+    for value in list(namespace.values()):
+        each: Any = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        with contextlib.suppress(Exception):  # the code of a metaclass
+            if issubclass(type(each), GO_BY_NAME) and each.__module__ == COPY:
+                each.__module__ = MAIN
+                _call_main(vars(each))
+
+
+def is_of_main(thing: Any) -> bool:
+    """Whether the main module has this under its name, so that a program with the same main file finds it."""
+    if not issubclass(type(thing), GO_BY_NAME) or thing.__module__ != MAIN:
+        return False
+    found: Any = sys.modules[MAIN]
+    for part in thing.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is thing

@@ -8,12 +8,13 @@ import pickle
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
-from python_mcp_server.pool.main_module import COPY, MAIN
+from python_mcp_server.pool.main_module import COPY, MAIN, is_of_main
 from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -109,7 +110,7 @@ def _body_frames(error: BaseException) -> TracebackType | None:
 
 
 def _travelling(error: BaseException) -> bytes | None:
-    return _round_trip(error, pickle.dumps) or _round_trip(error, dumps_by_value)
+    return _round_trip(error, pickle.dumps) or _round_trip(error, partial(dumps_by_value, look=is_of_main))
 
 
 def _round_trip(error: BaseException, dumps: Callable[[object], bytes]) -> bytes | None:
@@ -140,7 +141,7 @@ def encode(outcome: Outcome) -> bytes:
 
 def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
     try:
-        return dumps_by_value(_plain(outcome))
+        return dumps_by_value(_plain(outcome), look=is_of_main)
     except BaseException:  # noqa: BLE001
         return pickle.dumps(_plain(shown(outcome, _text(plain))))
 
