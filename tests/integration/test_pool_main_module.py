@@ -208,6 +208,23 @@ def test_what_the_main_file_does_to_its_process_does_not_hide_the_servers_state(
     assert answers(STATE, tmp_path) == expected
 
 
+ODD_TOP = """
+import os, signal
+CHILD = os.fork() if in_worker() else 0
+if in_worker():
+    signal.set_wakeup_fd(-1)
+def seen(): return os.waitpid(CHILD, 0)[1] >> 8
+@smart_async
+def forked(): return [seen(), signal.set_wakeup_fd(-1) > 0]
+async def main(): await told(forked())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks and the pipe of signals are those of POSIX")
+def test_a_child_that_the_main_file_forks_is_no_worker_and_sigterm_is_heard_still(tmp_path: Path):
+    assert answers(ODD_TOP + GUARDED, tmp_path) == [[1, True]]
+
+
 LIGHT = """
 import sys
 import statistics

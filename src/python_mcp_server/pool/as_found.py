@@ -54,6 +54,7 @@ class AsFound:
         self._environ: Any = os.environ
         self._variables = dict(variables_of(self._environ))
         self._directory = present_directory()
+        self._wakeup_fd = _wakeup_fd()
         self._began_at = 0.0
         self._touched = False
         for module, name in _setters():
@@ -79,10 +80,12 @@ class AsFound:
             self._note_facts()
 
     def note_all(self) -> None:
-        """Take everything for what it is to be, but for what is the server's: the main module was loaded."""
+        """Take everything for what it is to be, because the main module was loaded; but what is the server's
+        stays so, and SIGTERM is heard still."""
         self.note_variables()
         if self._directory is not None and present_directory() != self._directory:
             self._enter(self._directory)
+        _set_wakeup_fd(self._wakeup_fd)
         self._note_facts()
 
     def _note_facts(self) -> None:

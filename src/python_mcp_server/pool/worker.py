@@ -177,6 +177,7 @@ class Worker:
                     self._as_found.follow(pickle.loads(payload))
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
+                    self._end_if_forked()
                     self._as_found.note_variables()
 
     def _show(self, reason: str) -> None:
@@ -199,12 +200,14 @@ class Worker:
         try:
             load_main(main)
         except BaseException as error:  # noqa: BLE001  the user's program may end in any way
+            self._end_if_forked()
             _log.warning("%s cannot be loaded", main.path, exc_info=True)
             said = " ".join(outcomes.failure_of(error).sentence.partition("\n\n")[0].split())
             self._tell_of_main(f"{main.path} cannot be loaded in a worker: {said}")
             self._leave_to_guardian()
         finally:
             alarm.cancel()
+        self._end_if_forked()
         self._as_found.note_all()
         self._tell_of_main("")
 
@@ -242,8 +245,7 @@ class Worker:
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
         outcome = self._run_body(call) if call.limits is None else self._run_fenced(call, call.limits)
-        if os.getpid() != self._pid:
-            os._exit(1)  # a process that the body forked came out of it: it is not the worker
+        self._end_if_forked()
         unsent = self._progress.close()
         self._questions.close()
         context.leave_job(token)
@@ -251,6 +253,11 @@ class Worker:
         if job.keep or job.touched:
             outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
         self._finish(call.job_id, outcome, unsent)
+
+    def _end_if_forked(self) -> None:
+        """End a process that somebody's code has forked, and that came out of it: it is not the worker."""
+        if os.getpid() != self._pid:
+            os._exit(1)
 
     def _begin(self, job_id: str, folder: str) -> bool:
         """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
@@ -281,6 +288,7 @@ class Worker:
         gate = self._cancel_gate
         try:
             body = self._bodies.find(call.body, call.code)
+            self._end_if_forked()
             gate.enter(call.job_id, _enter.__code__)
             value = _enter(body, call.args, call.kwargs)
             if hasattr(type(value), "__await__"):  # as `await` looks: the value's own code may do anything
