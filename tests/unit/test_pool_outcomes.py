@@ -208,7 +208,7 @@ class OwnNoteError(Exception):
 
 class NoNotesError(Exception):
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
         raise RuntimeError("no notes")
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, cast
 
 from python_mcp_server.context import LOADED_AT
 
@@ -40,6 +40,7 @@ _log: Final = logging.getLogger(__name__)
 GO_BY_NAME: Final = (type, FunctionType, type(cache(int)), NewType)
 """What pickle takes for the name of something in a module."""
 
+_METHODS: Final = (staticmethod, classmethod)
 _OWN_NAMES: Final = frozenset({*vars(ModuleType("")), "__file__", "__builtins__"})
 """What every module has, so also the copy of a worker."""
 
@@ -284,12 +285,12 @@ def load_main(main: MainFile) -> None:
 def _call_main(namespace: Mapping[str, Any]) -> None:
     """Let what the copy defines say that it is of `__main__`, as in the program. cloudpickle, and so loky and
     joblib, sends that by value; what is of `__mp_main__` their processes would not find."""
-    for value in list(namespace.values()):
-        each: Any = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+    for each in list(namespace.values()):
+        thing: Any = each.__func__ if type(each) in _METHODS else each
         with contextlib.suppress(Exception):  # the code of a metaclass
-            if issubclass(type(each), GO_BY_NAME) and each.__module__ == COPY:
-                each.__module__ = MAIN
-                _call_main(vars(each))
+            if issubclass(type(thing), GO_BY_NAME) and thing.__module__ == COPY:
+                thing.__module__ = MAIN
+                _call_main(cast("dict[str, Any]", vars(thing)))
 
 
 def is_of_main(thing: Any) -> bool:
@@ -297,6 +298,6 @@ def is_of_main(thing: Any) -> bool:
     if not issubclass(type(thing), GO_BY_NAME) or thing.__module__ != MAIN:
         return False
     found: Any = sys.modules[MAIN]
-    for part in thing.__qualname__.split("."):
+    for part in str(thing.__qualname__).split("."):
         found = getattr(found, part, None)
     return found is thing

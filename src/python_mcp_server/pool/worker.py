@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from python_mcp_server import context, processes
 from python_mcp_server.errors import InvalidInput
@@ -291,7 +291,8 @@ class Worker:
             self._end_if_forked()
             gate.enter(call.job_id, _enter.__code__)
             value = _enter(body, call.args, call.kwargs)
-            if hasattr(type(value), "__await__"):  # as `await` looks: the value's own code may do anything
+            kind = cast("type[object]", type(value))
+            if hasattr(kind, "__await__"):  # as `await` looks: the value's own code may do anything
                 value = self._body_loop.run(value, gate.deliver_by)
             gate.leave()
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
