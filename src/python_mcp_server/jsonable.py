@@ -30,6 +30,12 @@ _NUMBERS: Final = frozenset({int, float})
 _BITS: Final = 14_000
 """Of the largest number that is written as one: Python refuses more than 4,300 digits."""
 
+_DEPTH: Final = 180
+"""Containers within each other: clients refuse a message that nests deeper than 200, and an answer that shows
+a list of jobs needs some of them."""
+
+_LONGEST: Final = {"f": 8, "c": 16}
+"""Bytes of the largest numbers, real and complex, that Python has."""
 _FINE: Final = ("[ns]", "[ps]", "[fs]", "[as]")
 _TOLD: Final = 3
 """Places that a note names."""
@@ -68,19 +74,12 @@ def jsonable(value: Any, *, by_alias: bool | None = True) -> Jsonable:
     form = Form(by_alias=by_alias)
     try:
         return Jsonable(form.of(value), form.note)
-    except Exception as error:  # noqa: BLE001  the value's own code, or a value that contains itself
-        reason = "it contains itself, or is nested too deeply" if isinstance(error, RecursionError) else error
+    except BaseException as error:  # noqa: BLE001  the value's own code, such as SystemExit; or it contains itself
+        deep = isinstance(error, RecursionError)
+        said = "it contains itself, or is nested too deeply" if deep else _text(error) or type(error).__name__
         return Jsonable(
-            _text(value), f"a value of type {_name(value)} is not JSON ({reason}); this is its text"
+            _text(value), f"a value of type {_name(value)} is not JSON ({said}); this is its text"
         )
-
-
-def described(value: Any, *, by_alias: bool | None = True) -> tuple[Any, str | None]:
-    """Do what `jsonable` does, whatever the value's own code does to prevent it."""
-    try:
-        return jsonable(value, by_alias=by_alias)
-    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
-        return Jsonable(None, f"a value of type {_name(value)} has no text: {type(error).__name__}")
 
 
 class Form:
@@ -92,6 +91,7 @@ class Form:
 
     def __init__(self, *, by_alias: bool | None) -> None:
         self._by_alias = by_alias
+        self._depth = 0
         self._troubles: dict[str, list[str]] = {}
 
     @property
@@ -110,11 +110,17 @@ class Form:
             return value
         if kind in _NUMBERS:
             return self._number(value, where)
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise RecursionError
         if kind is dict:
-            return self._object(value, where)
-        if kind is list or kind is tuple:
-            return self._array(value, where)
-        return self._other(value, where)
+            form: Any = self._object(value, where)
+        elif kind is list or kind is tuple:
+            form = self._array(value, where)
+        else:
+            form = self._other(value, where)
+        self._depth -= 1
+        return form
 
     def _number(self, value: float, where: str) -> Any:
         if isinstance(value, int):
@@ -273,6 +279,8 @@ def _untyped(value: Any) -> Any:
     kind: str = getattr(value.dtype, "str", "")
     if kind[1:3] in ("M8", "m8") and kind.endswith(_FINE):  # they would come as bare numbers
         value = value.astype(f"{kind[1:3]}[us]")
+    elif kind[1:2] in ("f", "c") and value.dtype.itemsize > _LONGEST[kind[1]]:  # they would stay numpy's own
+        value = value.astype(f"{kind[1]}{_LONGEST[kind[1]]}")
     return value.tolist()
 
 
@@ -287,7 +295,7 @@ def _in_order(values: AbstractSet[Any]) -> list[Any]:
 def _text(value: Any) -> str:
     try:
         return _shortened(str(value))
-    except Exception as error:  # noqa: BLE001  the value's own code
+    except BaseException as error:  # noqa: BLE001  the value's own code, such as SystemExit
         return f"<its text cannot be made: {type(error).__name__}>"
 
 

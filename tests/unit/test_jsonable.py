@@ -6,12 +6,13 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from python_mcp_server.jsonable import TEXT_LIMIT, block_of, described, jsonable
+from python_mcp_server.jsonable import TEXT_LIMIT, block_of, jsonable
 from tests.helpers.odd_values import BEYOND_PYDANTIC, LIKE_PYDANTIC, NOTED, Row
 
 
@@ -86,8 +87,32 @@ class Broken(dict[str, Any]):
 
 
 def test_the_code_of_a_value_never_costs_the_outcome():
-    assert described(Stubborn())[1] == (f"a value of type {__name__}.Stubborn has no text: SystemExit")
-    assert isinstance(described(Broken(a=math.nan))[1], str)
+    assert jsonable(Stubborn()) == (
+        "<its text cannot be made: SystemExit>",
+        f"a value of type {__name__}.Stubborn is not JSON (SystemExit); this is its text",
+    )
+    assert isinstance(jsonable(Broken(a=math.nan)).note, str)
+
+
+@pytest.mark.parametrize("inside", [list[Any], dict[str, Any]])
+def test_a_value_that_no_client_could_read_for_its_depth_keeps_a_text_of_itself(inside: type):
+    def nested(depth: int) -> Any:
+        value: Any = 1
+        for _ in range(depth):
+            value = [value] if inside is list[Any] else {"in": value}
+        return value
+
+    assert jsonable(nested(150)) == (nested(150), None)
+    assert jsonable([nested(100), nested(100)]).note is None
+    text, note = jsonable(nested(240))
+    assert text == str(nested(240))
+    assert "nested too deeply" in (note or "")
+
+
+def test_numbers_of_numpy_that_python_has_not_become_the_nearest_that_it_has():
+    long = np.longdouble(1) / 4
+    value = [long, np.array([long, math.nan]), np.clongdouble(1 + 2j), {"a": np.array([1j], np.clongdouble)}]
+    assert jsonable(value).value == [0.25, [0.25, None], "1+2j", {"a": ["1j"]}]
 
 
 def test_a_text_is_bounded():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
-from python_mcp_server.jsonable import block_of, described, jsonable
+from python_mcp_server.jsonable import block_of, jsonable
 
 
 class Shown(NamedTuple):
@@ -87,7 +87,7 @@ def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
         form: What is known of the reply; None where nobody said.
     """
     known = form or {}
-    result, note = described(value, by_alias=known.get("by_alias", True))
+    result, note = jsonable(value, by_alias=known.get("by_alias", True))
     beside = content_beside(value, result, known)
     return Shown(result, note, {"raw": True} | beside if known or beside else {})
 

@@ -148,10 +148,10 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
 
 def shown(outcome: Outcome, reason: str) -> Outcome:
     """Return the outcome with its value's JSON form, because the value itself does not reach the caller."""
-    from python_mcp_server.jsonable import described
+    from python_mcp_server.jsonable import jsonable
 
     module, name = _names_of(cast("type[object]", type(outcome.value)))
-    form, note = described(outcome.value)
+    form, note = jsonable(outcome.value)
     sentence = f"the result, a {module}.{name}, cannot be sent back: {reason}; this is what it holds"
     return replace(outcome, value=None, shown=(form, note or sentence))
 

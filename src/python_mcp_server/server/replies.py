@@ -54,7 +54,7 @@ class OutputModel:
         """Return the JSON of a body's value; one that does not fit stays what it is, with the reason."""
         try:
             shown = self._written(self._validated(value) if self._validates else value)
-        except Exception as error:  # noqa: BLE001  the value's own code, and what pydantic says of it
+        except BaseException as error:  # noqa: BLE001  the value's own code, and what pydantic says of it
             return self._show_plain(value, _reason(error))
         if shown.note is None or self.misfit(shown.result) is None:
             return shown
@@ -274,7 +274,7 @@ def _text_block(text: str) -> Any:
     return TextContent(type="text", text=text)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, RecursionError) or "Circular reference" in message_of(error):
         return "it contains itself, or is nested too deeply; return plain data"
     if isinstance(error, ValidationError):

@@ -88,7 +88,7 @@ def message_of(exc: BaseException) -> str:
     """Return an exception's text, head and tail of a long one."""
     try:
         text = whole(str(exc))
-    except Exception as broken:  # noqa: BLE001  `__str__` is the body's code
+    except BaseException as broken:  # noqa: BLE001  `__str__` is the body's code, which may raise SystemExit
         return f"(its text cannot be had: {type(broken).__name__})"
     if len(text) <= _MESSAGE_CHARS:
         return text
