@@ -188,6 +188,18 @@ def test_the_answer_to_an_id_that_is_none_names_its_kind(lasting: Server):
         assert text.endswith("it must be a string or an integer")
 
 
+def test_a_message_that_is_nested_too_deeply_or_has_another_encoding_is_told_so(lasting: Server):
+    for depth, number in ((300, 79), (50_000, None)):
+        nested = b'{"jsonrpc": "2.0", "id": 79, "method": "ping", "params": {"in": %s}}\n'
+        lasting.send(nested % (b"[" * depth + b"]" * depth))
+        message = lasting.message()
+        assert (message["id"], message["error"]["message"].endswith("nested too deeply")) == (number, True)
+    ping = '{"jsonrpc": "2.0", "id": 79, "method": "ping"}'
+    for encoding in ("utf-8-sig", "utf-32-be"):
+        lasting.send(ping.encode(encoding) + b"\n")
+        assert "is no JSON in UTF-8" in lasting.message()["error"]["message"]
+
+
 def test_a_request_without_an_id_gets_a_log_line_and_a_notification_none(lasting: Server):
     said_before = lasting.errors
     lasting.send(b'{"jsonrpc": "2.0", "method": "notifications/of-mine", "params": {}}\n')

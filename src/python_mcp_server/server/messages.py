@@ -102,9 +102,11 @@ def _diagnosis(line: bytes) -> NotAMessage:
     """Return what is wrong with a line that the SDK's models refuse."""
     size = f"{len(line)} bytes"
     try:
-        data: Any = json.loads(line)
-    except (ValueError, RecursionError):
+        data: Any = json.loads(line.decode())  # of bytes it would take other encodings, too
+    except ValueError:
         return NotAMessage(None, PARSE_ERROR, f"a line of {size} is no JSON in UTF-8")
+    except RecursionError:
+        return NotAMessage(None, PARSE_ERROR, f"a line of {size} is nested too deeply")
     if isinstance(data, list):
         text = f"a line of {size} is an array; messages must come one by one, a line each"
         return NotAMessage(None, INVALID_REQUEST, text)
@@ -129,7 +131,9 @@ def _fault(fields: dict[str, Any]) -> str:
         return "its method must be a string"
     if not isinstance(fields.get("params"), dict | None):
         return "its params must be an object"
-    return "its id must be a string or an integer"
+    if "id" in fields and not _is_id(fields["id"]):
+        return "its id must be a string or an integer"
+    return "it is nested too deeply"
 
 
 def _broken(data: Any) -> bool:
