@@ -18,9 +18,10 @@ from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from python_mcp_server.errors import InvalidInput, RemoteError
+from python_mcp_server.server.convert import failure
 from python_mcp_server.server.inside import ProgressFeed
 from python_mcp_server.server.sdk import Face, face
 from tests.helpers import run
@@ -133,6 +134,44 @@ def decorated(fn: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__signature__ = seen.signature  # type: ignore[attr-defined]
     wrapper.__annotations__ = seen.annotations
     return wrapper
+
+
+class Numbers(RootModel[list[int]]): ...
+
+
+class Counts(RootModel[dict[str, int]]): ...
+
+
+class Either(RootModel[list[int] | int]): ...
+
+
+def some_numbers(n: int) -> Numbers:
+    return Numbers([n, n])
+
+
+def some_counts(n: int) -> Counts:
+    return Counts({"n": n})
+
+
+def one_of_both(n: int) -> Either:
+    return Either([n])
+
+
+@pytest.mark.parametrize("fn", [some_numbers, some_counts, one_of_both])
+def test_a_model_that_is_no_object_is_answered_as_by_the_undecorated_tool(fn: Callable[..., Any]):
+    async def main():
+        plain, ours = MCPServer("same"), MCPServer("same")
+        plain.tool()(fn)
+        ours.tool()(decorated(fn))
+        async with Client(plain, mode="2026-07-28") as one, Client(ours, mode="2026-07-28") as other:
+            expected = await one.call_tool(fn.__name__, {"n": 3})
+            assert await other.call_tool(fn.__name__, {"n": 3}) == expected
+            handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
+            assert handed_over.structured_content == HANDLE
+        async with Client(ours, mode="legacy") as older:
+            assert [tool.name for tool in (await older.list_tools()).tools] == [fn.__name__]
+
+    run(main())
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
@@ -318,6 +357,34 @@ def test_what_json_lacks_is_answered_with_what_stands_for_it_and_a_note():
 class Mute(Exception):
     def __str__(self) -> str:
         raise ValueError("not today")
+
+
+def test_a_value_that_came_as_json_only_is_answered_with_the_reason_as_its_record_is():
+    def fn() -> list[int]: ...
+
+    view, note = face(fn), "the result, a generator, cannot be sent back"
+    told = view.answer([1, 2], note=note)
+    assert told.structured_content == {"result": [1, 2]}
+    assert [block.text for block in told.content] == ["1", "2", f"({note})"]  # type: ignore[union-attr]
+
+
+class Leaving:
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def leaving(n: int) -> list[Any]:
+    return [n, Leaving()]
+
+
+def leaving_undeclared(n: int):
+    return [n, Leaving()]
+
+
+def test_a_value_whose_text_ends_programs_ends_no_server():
+    assert "cannot be answered: SystemExit: 3" in str(face(leaving).answer(leaving(1)).content)
+    assert "is not JSON (3)" in str(face(leaving_undeclared).answer(leaving(1)).content)
+    assert "its text cannot be had: SystemExit" in str(failure(ValueError(Leaving())).content)
 
 
 def test_an_exception_without_a_text_is_named():

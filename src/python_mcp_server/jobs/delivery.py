@@ -32,7 +32,7 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
     if outcome.shown is not None:
         value, note = outcome.shown
         _log.warning("job %s: %s", job_id, note)
-        return JobResult(job_id, JobState.COMPLETED, value)
+        return JobResult(job_id, JobState.COMPLETED, value, note=note)
     return JobResult(job_id, JobState.COMPLETED, outcome.value)
 
 

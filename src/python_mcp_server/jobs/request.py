@@ -86,6 +86,7 @@ class JobResult:
         job_id: The job's id; known to others only if the job has a record.
         status: Where the job stands.
         value: What the body returned, if it did so in time.
+        note: Why `value` is the JSON form of what the body returned; None where it is that itself.
         handed_over: Whether the job goes on in the background.
         message: A sentence on why there is no value yet.
         questions: What the job asks.
@@ -97,6 +98,7 @@ class JobResult:
     handed_over: bool = False
     message: str | None = None
     questions: tuple[Question, ...] = ()
+    note: str | None = None
 
     def handle(self) -> dict[str, Any]:
         """Return the wire form of a job that goes on: `{"job_id", "status", "message"?}`."""

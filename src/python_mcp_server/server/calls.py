@@ -76,7 +76,8 @@ async def _answer(
         return result
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
-        return value if isinstance(value, InputRequiredResult) else face.answer(value, replies)
+        own = isinstance(value, InputRequiredResult)
+        return value if own else face.answer(value, replies, note=result.note)
     return caller.round_of(result) or _handed_over(terms, face, result.handle())
 
 

@@ -108,13 +108,21 @@ class Face:
         fastmcp = _fastmcp()
         return self.replies("fastmcp" if fastmcp is not None and fastmcp.is_context(ctx) else "mcp")
 
-    def answer(self, value: object, replies: ServerReplies | None = None) -> CallToolResult:
+    def answer(
+        self, value: object, replies: ServerReplies | None = None, *, note: str | None = None
+    ) -> CallToolResult:
         """Return what the undecorated tool would have answered with this value, as far as JSON has it.
 
         Where that does not fit the declared type it is an error result that says why.
+
+        Args:
+            value: What the body returned.
+            replies: How the tool answers the caller.
+            note: Why `value` is only the JSON form of what the body returned; None where it is that itself.
         """
         replies = replies or self.replies()
-        return answer_of(replies.show(value), replies.form)
+        shown = replies.show(value) if note is None else replies.show_json(value, note)
+        return answer_of(shown, replies.form)
 
     def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
         """Return a job handle, at top level and as JSON text."""
@@ -193,7 +201,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
-    if metadata.output_model is None:
+    if metadata.output_model is None or (_fastmcp() is None and not _has_objects(metadata)):
         return CallToolResult
     union: Any = Union[_pydantic_readable_typeddict(metadata.output_model), JobHandle]  # noqa: UP007
     config = ConfigDict(title=f"{fn.__name__}Output", json_schema_extra={"type": "object"})
@@ -209,6 +217,14 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
             return core_schema.json_or_python_schema(handler(source), core_schema.any_schema())
 
     return Annotated[CallToolResult, Output]
+
+
+def _has_objects(metadata: FuncMetadata) -> bool:
+    """Whether results are objects: a schema that says so refuses others, and older clients refuse one that
+    does not."""
+    model: Any = metadata.output_model
+    root = isinstance(model, type) and issubclass(model, RootModel)
+    return not root or (metadata.output_schema or {}).get("type") == "object"
 
 
 def _annotations(signature: inspect.Signature) -> dict[str, Any]:
