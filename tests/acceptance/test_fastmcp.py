@@ -48,6 +48,15 @@ def a_model(n: int) -> Row:
 def models(n: int) -> list[Row]:
     return [Row(row_count=n)]
 
+class Secret(Row):
+    hidden_part: int = 7
+
+def a_subclass(n: int) -> Row:
+    return Secret(row_count=n)
+
+def a_picture_and_a_model(n: int):
+    return [Image(data=b"png", format="png"), Row(row_count=n)]
+
 def a_text(n: int) -> str:
     return f"[{n}]"
 
@@ -64,7 +73,7 @@ def nothing(n: int) -> None:
     return None
 
 KINDS = [an_int, a_dict, a_bare_dict, undeclared, a_model, models, a_text, some_bytes, a_picture,
-         a_picture_and_text, nothing]
+         a_picture_and_text, a_subclass, a_picture_and_a_model, nothing]
 
 def waits(path: str) -> str:
     with open(path + ".starts", "a") as file:
@@ -113,7 +122,7 @@ if __name__ == "__main__":
 """
 KINDS = [
     "an_int", "a_dict", "a_bare_dict", "undeclared", "a_model", "models", "a_text", "some_bytes", "a_picture",
-    "a_picture_and_text", "nothing",
+    "a_picture_and_text", "a_subclass", "a_picture_and_a_model", "nothing",
 ]  # fmt: skip
 ADDED = ["async_mode", "job_label"]
 OLDEST = Path(sys.prefix) / "fastmcp-lowest"

@@ -97,7 +97,9 @@ def content_beside(value: Any, result: Any, form: Mapping[str, Any]) -> dict[str
     if (block := block_of(value)) is not None:
         return {"content": [block]}
     try:
-        return _mixed(value) if form.get("style") == "fastmcp" else _apart(value, result)
+        if form.get("style") == "fastmcp":
+            return _mixed(value, form.get("by_alias", True))
+        return _apart(value, result)
     except RecursionError:  # it contains itself: its JSON is a text
         return {}
 
@@ -112,12 +114,12 @@ def _apart(value: Any, result: Any) -> dict[str, Any]:
     return {"content": [_as_block(part) for part in parts if part is not None]}
 
 
-def _mixed(value: Any) -> dict[str, Any]:
+def _mixed(value: Any, by_alias: bool | None) -> dict[str, Any]:
     """FastMCP keeps a list together, unless there is a block of content in it."""
     parts = cast("list[Any]", value) if isinstance(value, list | tuple) else []
     if not any(block_of(part) for part in parts):
         return {}
-    return {"content": [_as_block(part, indent=None) for part in parts]}
+    return {"content": [_as_block(part, None, by_alias=by_alias) for part in parts]}
 
 
 def _becomes_other(value: Any, result: Any) -> bool:
@@ -136,12 +138,12 @@ def _parts(values: Any) -> Iterator[Any]:
             yield each
 
 
-def _as_block(value: Any, indent: int | None = 2) -> dict[str, Any]:
+def _as_block(value: Any, indent: int | None = 2, *, by_alias: bool | None = True) -> dict[str, Any]:
     if (block := block_of(value)) is not None:
         return block
     if isinstance(value, str):
         return {"type": "text", "text": str.__str__(value)}
     separators = None if indent else (",", ":")
-    form = jsonable(value).value
+    form = jsonable(value, by_alias=by_alias).value
     text = json.dumps(form, indent=indent, separators=separators, ensure_ascii=False)
     return {"type": "text", "text": text}

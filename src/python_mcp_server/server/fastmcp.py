@@ -16,7 +16,14 @@ from fastmcp.server.context import Context
 from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext
 from fastmcp.tools import Tool, ToolResult
 from mcp_types import CallToolResult
-from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, RootModel, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    RootModel,
+    create_model,
+)
 
 from python_mcp_server.jobs.reply import Shown, content_beside
 from python_mcp_server.jsonable import jsonable
@@ -55,7 +62,12 @@ def replies_of(fn: Callable[..., Any]) -> FastMCPReplies | None:
     """Return how the undecorated function answers as a tool of FastMCP's; None where it cannot be one."""
     try:
         return FastMCPReplies(Tool.from_function(fn, name=_NAME))
-    except (ValueError, TypeError, NameError):  # such as `*args`, which the decorated function has not
+    except (
+        ValueError,
+        TypeError,
+        NameError,
+        PydanticUserError,
+    ):  # such as `*args`, which the decorated has not
         return None
 
 

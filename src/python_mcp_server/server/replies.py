@@ -90,8 +90,9 @@ class OutputModel:
         return self._adapter.validate_json(text, by_alias=True, by_name=True)
 
     def _dumped(self, made: Any, form: Form) -> Any:
-        # by the instance's own class, so that a subclass keeps its fields
-        kind = cast("Any", type(made)) if isinstance(made, BaseModel) else self._kind
+        # the SDK writes an instance by its own class, so that a subclass keeps its fields; FastMCP does not
+        own = self._validates and isinstance(made, BaseModel)
+        kind = cast("Any", type(made)) if own else self._kind
         how: dict[str, Any] = {"by_alias": self._by_alias, "warnings": False, "fallback": form.of}
         return _serializer(kind).to_python(made, mode="json", **how)
 
