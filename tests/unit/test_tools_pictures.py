@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from python_mcp_server.runner.pictures import Picture
+import pytest
+
+from python_mcp_server.runner.pictures import Picture, longest_side
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.pictures import add_pictures
 from tests.helpers.fake_matplotlib import PNG, PNG_END
@@ -63,6 +66,41 @@ def test_a_picture_with_a_side_that_no_client_takes_is_named_only(tmp_path: Path
         path.write_bytes(PNG + (13).to_bytes(4) + b"IHDR" + sides + PNG_END)
         found.append(Picture(path, "image/png", path.stat().st_size))
     assert attached(told(found)) == ["fits"]
+
+
+def of_jpeg(width: int, height: int) -> bytes:
+    head = b"\xff\xd8" + b"\xff\xe0\x00\x08JFIF\0\0" + b"\xff\xff\xdb\x00\x04\xff\xc0" + b"\xff\xc4\x00\x03\0"
+    return head + b"\xff\xc2\x00\x0b\x08" + height.to_bytes(2) + width.to_bytes(2) + b"\x01\0\0\0\xff\xd9"
+
+
+def of_gif(width: int, height: int) -> bytes:
+    return b"GIF89a" + width.to_bytes(2, "little") + height.to_bytes(2, "little") + b"\0\0\0;"
+
+
+def of_webp(kind: bytes, body: bytes) -> bytes:
+    chunk = kind + len(body).to_bytes(4, "little") + body
+    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+
+
+def of_extended_webp(width: int, height: int) -> bytes:
+    return of_webp(b"VP8X", bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little"))
+
+
+def of_lossless_webp(width: int, height: int) -> bytes:
+    return of_webp(b"VP8L", b"\x2f" + (width - 1 | height - 1 << 14).to_bytes(4, "little"))
+
+
+def of_lossy_webp(width: int, height: int) -> bytes:
+    sides = (width | 1 << 14).to_bytes(2, "little") + (height | 2 << 14).to_bytes(2, "little")
+    return of_webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + sides)
+
+
+@pytest.mark.parametrize("made", [of_jpeg, of_gif, of_extended_webp, of_lossless_webp, of_lossy_webp])
+def test_the_sides_of_every_format_are_looked_at(made: Callable[[int, int], bytes]) -> None:
+    for sides in ((640, 480), (8_001, 10), (10, 9_000)):
+        assert longest_side(made(*sides)) == max(sides)
+    for cut in range(len(made(8_001, 10))):
+        assert longest_side(made(8_001, 10)[:cut]) <= 1 << 16  # a file that ends early is no error
 
 
 def test_a_figure_that_was_shown_and_saved_is_listed_once(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ _MOST_ENTRIES: Final = 5_000
 _LOOK_S: Final = 1.0
 """How long it may go on below the working directory itself: disks may be slow, and machines busy."""
 _ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "image/gif": b";"}
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of JPEG after which its height and width stand."""
 _FILL: Final = b"\0\r\n"
 """What some programs leave behind the end of a picture."""
 _PASSED_OVER: Final = frozenset({"node_modules", "site-packages", "venv"})
@@ -180,10 +182,35 @@ def kind_of(head: bytes) -> str | None:
 
 
 def longest_side(data: bytes) -> int:
-    """Return the longer side of a PNG in pixels, and 0 for other formats, which do not begin with it."""
-    if data[12:16] != b"IHDR":
-        return 0
-    return max(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    """Return the longer side of a picture in pixels; 0 where its head does not say."""
+    kind = kind_of(data)
+    if kind == "image/png" and data[12:16] == b"IHDR":
+        return max(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
+    if kind == "image/gif":
+        return max(int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little"))
+    if kind == "image/jpeg":
+        return _longest_side_of_jpeg(data)
+    if kind == "image/webp" and data[12:16] == b"VP8X":
+        return 1 + max(int.from_bytes(data[24:27], "little"), int.from_bytes(data[27:30], "little"))
+    if kind == "image/webp" and data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + max(bits & 0x3FFF, bits >> 14 & 0x3FFF)
+    if kind == "image/webp":
+        sides = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+        return max(side & 0x3FFF for side in sides)
+    return 0
+
+
+def _longest_side_of_jpeg(data: bytes) -> int:
+    """Go from segment to segment, to that which begins the frame."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 9 <= len(data):
+        marker = data[at + 1]
+        if marker in _FRAMES:
+            return max(int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9]))
+        filled = data.startswith(b"\xff\xff", at)
+        at += 1 if filled else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0
 
 
 def _is_whole(kind: str, data: bytes) -> bool:
