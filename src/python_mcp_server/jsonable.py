@@ -8,6 +8,7 @@ sequences of any class, and bytes that are no text. It imports nothing that a wo
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -195,7 +196,9 @@ class Form:
             return self._object(dict(cast("Mapping[Any, Any]", value)), where)
         if isinstance(value, AbstractSet):
             return self._array(_in_order(cast("AbstractSet[Any]", value)), where)
-        if isinstance(value, Sequence | Iterator) or type(value).__module__ == "collections":
+        if isinstance(value, Iterator):
+            return self._array(list(unspent(cast("Iterator[Any]", value))), where)
+        if isinstance(value, Sequence) or type(value).__module__ == "collections":
             return self._array(list(cast("Iterable[Any]", value)), where)
         return self._as_text(str(value), value, where)
 
@@ -221,6 +224,14 @@ def block_of(value: Any) -> dict[str, Any] | None:
         return None
     known = kind.__module__.startswith("mcp_types") and getattr(value, "type", None) in _BLOCKS
     return jsonable(value).value if known or any(hasattr(value, name) for name in _HELPERS) else None
+
+
+def unspent(values: Iterator[Any]) -> Iterator[Any]:
+    """Return a copy of an iterator where it has one: whoever reads it next finds all that it holds."""
+    try:
+        return copy.deepcopy(values)
+    except Exception:  # noqa: BLE001  such as a generator, which reaches nobody else
+        return values
 
 
 def _sentence(trouble: str, places: list[str]) -> str:

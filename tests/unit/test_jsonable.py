@@ -115,6 +115,16 @@ def test_numbers_of_numpy_that_python_has_not_become_the_nearest_that_it_has():
     assert jsonable(value).value == [0.25, [0.25, None], "1+2j", {"a": ["1j"]}]
 
 
+def test_an_iterator_is_read_as_often_as_somebody_asks():
+    for values in (map(str, [1, 2]), iter(["1", "2"]), zip(["1", "2"], strict=True), enumerate("12")):
+        value = {"in": [values]}
+        first = jsonable(value)
+        assert first.value["in"][0]
+        assert jsonable(value) == first
+        assert jsonable(list(values)).value == first.value["in"][0]
+    assert jsonable(str(n) for n in range(2)).value == ["0", "1"]
+
+
 def test_a_text_is_bounded():
     class Long:
         def __str__(self) -> str:

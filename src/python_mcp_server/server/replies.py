@@ -9,7 +9,7 @@ where it has one, and `jsonable` elsewhere; what JSON lacks is null, or a text, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaSerializer
 
 from python_mcp_server.jobs.reply import Replies, Shown, content_beside
-from python_mcp_server.jsonable import Form, jsonable
+from python_mcp_server.jsonable import Form, jsonable, unspent
 from python_mcp_server.server.text import message_of, named, type_name, whole
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class OutputModel:
             return self.refused(result, result, note or _reason(error))
 
     def _validated(self, value: Any) -> Any:
+        if isinstance(value, Iterator):
+            value = unspent(cast("Iterator[Any]", value))
         wrapped = {"result": value} if self._wrapped else value
         return self._adapter.validate_python(wrapped, by_alias=True, by_name=True)
 
