@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
 
 from attack.evidence import Evidence
 from attack.expected import RAW, REUSED, wrong
 from attack.history import TERMINAL, History, Known
-
-_HEARD_S: Final = 2.0
-"""Guessed: a worker reads at once what its server tells it, also where every core is busy."""
 
 
 def breaches(history: History, evidence: Evidence) -> list[str]:
@@ -135,16 +131,8 @@ def _deaths_have_a_cause(history: History, evidence: Evidence) -> Iterator[str]:
             continue
         if owner not in history.struck:
             yield f"job {job_id} lost its worker, and nobody killed that or its server: {record['error']}"
-        elif _was_kept(history, history.known(job_id), owner):
+        elif history.known(job_id).told_at is not None:
             yield f"job {job_id} lost its worker with its server, which it should outlive: {record['error']}"
-
-
-def _was_kept(history: History, known: Known, owner: int) -> bool:
-    """Whether its worker had surely heard that it must stay when its server was killed."""
-    if known.told_at is None:
-        return False
-    since = max(known.told_at, known.running_since) if known.queued else known.told_at
-    return history.acted_s(owner, since) > _HEARD_S
 
 
 def _nothing_left(evidence: Evidence) -> Iterator[str]:

@@ -10,7 +10,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 
@@ -43,7 +43,6 @@ class Known:
         made_after: When it was asked for: it is not older.
         submitter: The pid of that process.
         queued: Whether it was told before it ran, so that it had to wait for a place.
-        running_since: When it was first seen running.
         doomed_at: When a verdict was first seen on it while it was queued.
         ends: The different terminal states that were seen, each at its first and its last sighting.
         living: The last sighting in another state, by the time of the question.
@@ -58,7 +57,6 @@ class Known:
     made_after: float = 0.0
     submitter: int = 0
     queued: bool = False
-    running_since: float = math.inf
     doomed_at: float = math.inf
     ends: dict[tuple[str, ...], Sighting] = field(default_factory=dict[tuple[str, ...], Sighting])
     living: Sighting | None = None
@@ -89,14 +87,6 @@ class Prune:
     over_at: float = math.inf
 
 
-class Pause(NamedTuple):
-    """When a process was stopped, on the monotonic clock."""
-
-    pid: int
-    began: float
-    ended: float
-
-
 class History:
     """All facts of one run."""
 
@@ -114,7 +104,6 @@ class History:
         self.deadly: dict[int, int] = {}
         self.pids: set[int] = set()
         self.struck: dict[int, float] = {}
-        self.pauses: list[Pause] = []
         self.aims: Counter[str] = Counter()
         self.peak = 0
 
@@ -159,8 +148,6 @@ class History:
         ended = (job.get("completed_at"), job.get("error_kind"))
         sighting = Sighting(job["status"], ended, asked_at, time.monotonic(), by)
         known = self.known(job["id"])
-        if sighting.status == "running":
-            known.running_since = min(known.running_since, sighting.read_at)
         if known.missing is not None and asked_at > known.missing.read_at:
             known.found_again = known.found_again or sighting
         if sighting.status in TERMINAL:
@@ -180,14 +167,6 @@ class History:
         """The record of the job says that it is queued, and that a verdict is on it."""
         known = self.known(job_id)
         known.doomed_at = min(known.doomed_at, time.monotonic())
-
-    def acted_s(self, pid: int, since: float) -> float:
-        """Return for how long a process that was killed lived after a time, without its pauses."""
-        killed_at = self.struck[pid]
-        lost = (
-            min(pause.ended, killed_at) - max(pause.began, since) for pause in self.pauses if pause.pid == pid
-        )
-        return killed_at - since - sum(max(0.0, seconds) for seconds in lost)
 
     def cancelling(self, job_id: str) -> None:
         """Somebody is about to ask for the job's cancel."""

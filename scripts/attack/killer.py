@@ -9,7 +9,6 @@ import time
 from typing import Final
 
 from attack.dice import dice
-from attack.history import Pause
 from attack.machine import STORE_WORDS, Found, marked, send, worked_s
 from attack.stage import Stage
 
@@ -77,9 +76,7 @@ class Killer:
             history.strike(target.pid)
 
     async def _stop(self, target: Found) -> None:
-        began = time.monotonic()
         if send(target, signal.SIGSTOP, self._stage.mark):
             await asyncio.sleep(self._dice.uniform(*_STOPPED_S))
             send(target, signal.SIGCONT, self._stage.mark)
-            self._stage.history.pauses.append(Pause(target.pid, began, time.monotonic()))
             self._stage.history.kills["server stopped"] += 1

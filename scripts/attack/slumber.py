@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from attack.asking import Asker, Turn
 from attack.expected import SCRIPTS, chosen
-from attack.history import Pause
 from attack.machine import Found, marked, send
 from attack.wire import Server
 
@@ -58,8 +57,6 @@ class Slumber(Asker):
         finally:
             for one in others:
                 send(one, signal.SIGCONT, self._stage.mark)
-            ended = time.monotonic()
-            self._history.pauses.extend(Pause(one.pid, began, ended) for one in others)
         await asyncio.gather(*burst)
 
     async def _load(self, server: Server, script: dict[str, Any]) -> None:

@@ -146,8 +146,8 @@ class Job:
         worker: The process that runs the body.
         background: Whether it was handed over, so that it outlives its caller.
         principal: Who created it, where the server knew; only they see it, and the account's owner.
-        call: What another server needs to start it, as long as it is queued and may be started by
-            another; see `jobs.recipe`.
+        call: What another server needs to start it, until a worker has surely begun it, where another
+            may start it; see `jobs.recipe`.
         reply: How its call answers beyond its result; see `jobs.reply`. None where nobody said.
         missed_at: When somebody first saw its worker dead while its owner lived.
         questions: What its body asks, until it has the answers.
@@ -285,6 +285,7 @@ class Call:
         kwargs: Keyword arguments.
         folder: Where the job's files lie; made by whoever first writes there.
         limits: What it may use; None for all there is.
+        unbegun: Whether a note in the folder says that no worker has begun it; see `pool.deaths`.
         main: What its worker loads of the main module before, or why it must not; see `pool.main_module`.
     """
 
@@ -296,6 +297,7 @@ class Call:
     folder: str = ""
     code: bytes | None = None
     limits: Limits | None = None
+    unbegun: bool = False
     main: Any = None
 
 

@@ -210,6 +210,41 @@ def test_a_program_ends_while_its_workers_start(way: str, end: str, after: float
     assert done.returncode in (0, 1, -signal.SIGINT), done  # the others are of a KeyboardInterrupt
 
 
+KILLED_IN_A_START = PRELUDE + """
+import glob, shutil
+from python_mcp_server.pool import spawning
+fork = spawning.fork_exec
+
+def fork_and_die(*arguments, **options):
+    fork(*arguments, **options)
+    {first}
+    os.kill(os.getpid(), signal.SIGKILL)
+
+spawning.fork_exec = fork_and_die
+
+async def main():
+    async with JobManager() as jobs:
+        await jobs.run(Request(bodies.pid), budget_s=60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "pass",
+        "[os.unlink(name) for name in glob.glob(f'/dev/shm/sem.python-mcp-{os.getpid()}-*')]",
+        "shutil.rmtree(os.environ['PYTHON_MCP_HOME'])",
+    ],
+)
+def test_a_worker_whose_program_is_killed_in_its_start_leaves_without_a_word(first: str, home: Path):
+    done = run_python("-c", KILLED_IN_A_START.format(first=first))
+    assert done.returncode == -signal.SIGKILL
+    said = done.stdout + done.stderr  # whole: the worker holds both until it has left
+    assert "Traceback" not in said
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(10))
 def test_a_program_may_end_at_any_instant(seed: int):

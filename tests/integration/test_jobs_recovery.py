@@ -130,7 +130,7 @@ def test_a_queued_job_of_a_silent_container_is_left_to_another_server(home: Path
     facts = {"status": JobState.PENDING, "call": {"body": "x"}, "background": True}
     there = replace(own, pid_namespace="pid:[1]")
     asked = running(store, there, None, **facts, missed_at=utc_now() - timedelta(seconds=90))
-    assert is_orphan(recovered(store, asked))
+    assert is_orphan(store, recovered(store, asked))
 
 
 def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,13 +19,24 @@ from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import take_orphans
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.pool.deaths import mark_unbegun
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.marks import thorough
 from tests.helpers.programs import environment, python, run_python
-from tests.helpers.queueing import DONE, PENDING, RUNNING, hold, job_in, kept_job_in, own_files, server
+from tests.helpers.queueing import (
+    DONE,
+    PENDING,
+    RUNNING,
+    SERVER,
+    hold,
+    job_in,
+    kept_job_in,
+    own_files,
+    server,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
@@ -52,11 +65,61 @@ def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(hom
     assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
     with server(2):
         taken = job_in(home, first.ids[1], RUNNING)
-        assert (taken.created_at, taken.call) == (waiting.created_at, None)
+        assert taken.created_at == waiting.created_at
+        begun = FileJobStore(home)
+        eventually(lambda: all(job.call is None for job in begun.live()))
         gate.touch()
         for job_id in first.ids:
             assert job_in(home, job_id, DONE).result == "done"
     assert lines(starts) == ["started"] * 2
+
+
+DIES = """
+import os, signal
+from python_mcp_server.jobs.attempt import Attempt
+from python_mcp_server.pool.lane import Lane
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+keep = Lane.keep
+"""
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        "Attempt._dispatch = die",
+        "Lane.dispatch = die",
+        "Lane.keep = die",
+        "Lane.keep = lambda *told: (keep(*told), die())",
+    ],
+)
+def test_a_job_that_its_server_has_claimed_and_not_sent_is_started_by_the_next_one(
+    instant: str, home: Path, tmp_path: Path
+):
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    submitted = json.dumps([["hold", str(starts), str(gate)]])
+    with python("-c", DIES + instant + SERVER, "1", submitted) as doomed:
+        assert doomed.wait(60) == -signal.SIGKILL
+    (claimed,) = FileJobStore(home).live()
+    assert (claimed.status, lines(starts)) == (RUNNING, [])
+    gate.touch()
+    with server(1):
+        assert job_in(home, claimed.id, DONE).result == "done"
+    assert lines(starts) == ["started"]
+
+
+def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    begun, unbegun = (orphan(store, gone) for _ in range(2))
+    for job in (begun, unbegun):
+        store.update(job.id, lambda found: found.evolve(status=RUNNING, worker=gone))
+    mark_unbegun(store.folder(unbegun.id))
+    assert [job.id for job, _ in take_orphans(store, own)] == [unbegun.id]
+    assert JobManager().get_blocking(begun.id).error_kind == "worker_died"
 
 
 def test_a_server_that_is_told_to_cancel_at_its_exit_leaves_no_queued_job(home: Path, tmp_path: Path):

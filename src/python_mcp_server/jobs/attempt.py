@@ -172,6 +172,8 @@ class Attempt:
         try:
             if isinstance(lane, Lane):
                 lane.follow(self._state)
+                if self.seen.recipe is not None:
+                    self.call = replace(self.call, unbegun=True)
                 if self.call.main is not None:
                     self._do_without_main()
             announce, question = partial(self._announce, lane), partial(self._hear_question, lane)

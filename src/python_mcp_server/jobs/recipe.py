@@ -1,7 +1,7 @@
 """What another server needs to start a queued job, as JSON in its record; and the way back.
 
 Only a body that can be named, with arguments that are plain JSON of bounded size and hold nothing that
-sounds like a secret. The record loses it as soon as the body starts, or the job ends.
+sounds like a secret. The record loses it once the body has begun, or the job ends.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.questions import standing
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity, utc_now
+from python_mcp_server.pool.deaths import is_unbegun, mark_unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +109,8 @@ class Recording:
             return job  # it has just become running, or must wait again: `start` and `withdraw` say so
         else:
             news = standing(news, job.questions)  # others may have answered
+            if job.call is not None and not is_unbegun(self._front.store.folder(job.id)):
+                news = news.evolve(call=None)
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
 
@@ -216,8 +219,11 @@ def start_record(
 ) -> bool:
     """Let a queued job of this owner be running, and say whether it is. Blocks.
 
+    Its worker gets it only after that. Where this process ends in between, or before the worker has read
+    it, the note in its folder says so, and another server starts it by its recipe.
+
     Raises:
-        StoreError, JobNotFound: It cannot be written, or the record is gone.
+        StoreError, JobNotFound, OSError: It cannot be written, or the record is gone.
     """
     started = False
 
@@ -226,12 +232,13 @@ def start_record(
         started = job.status is JobState.PENDING and not job.ending and job.owner == owner
         if not started:
             return job
+        if job.call is not None:
+            mark_unbegun(store.folder(job_id))
         return job.evolve(
             status=JobState.RUNNING,
             started_at=utc_now(),
             message=None,
             worker=worker,
-            call=None,
             missed_at=None,
         )
 

@@ -4,6 +4,7 @@ owner lives, worker lives or none   left to the owner
 owner lives, worker dead            the owner's for 5 s from when somebody saw it first: it may be
                                     stopped, or hang; then whoever reads it settles it
 owner gone, queued                  with a recipe it waits for another server, else it has failed
+owner and worker gone, not begun    the same: the server ended before its worker had read the call
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
                                     a verdict that somebody wrote is carried out; a job that was never
                                     handed over is ended with its worker, which may be too busy to leave
@@ -26,7 +27,7 @@ from python_mcp_server.jobs.foreign import OWNER_GRACE_S, finish_verdict
 from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
-from python_mcp_server.pool.deaths import death
+from python_mcp_server.pool.deaths import death, is_unbegun
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -41,6 +42,9 @@ _STALE: Final = timedelta(hours=1)
 
 _GRACE_S: Final = 2.0
 """What a body gets to clean up whose verdict is carried out by a reader."""
+
+AGAIN: Final = {"status": JobState.PENDING, "started_at": None, "worker": None, "missed_at": None}
+"""What becomes of a job that is to be started once more."""
 
 _EXIT_CODE_FIELD: Final = 49
 """Of /proc/<pid>/stat, counted behind the name."""
@@ -63,23 +67,29 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 
 def _recovered(store: JobStore, job: Job) -> Job:
-    if job.status.terminal or (job.owner is None and job.worker is None and not is_orphan(job)):
+    if job.status.terminal or (job.owner is None and job.worker is None and not is_orphan(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         return _of_another_container(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
-    if is_orphan(job):
-        return job.evolve(message=WAITS_FOR_A_SERVER)
+    if is_orphan(store, job):
+        return job.evolve(**AGAIN, message=WAITS_FOR_A_SERVER)
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
         return finish_verdict(store, job, _GRACE_S)
     return _settled(store, job)
 
 
-def is_orphan(job: Job) -> bool:
-    """Whether this is a queued job of a server that is gone, and another one may start it."""
-    queued = job.status is JobState.PENDING and job.call is not None and job.ending is None
-    return queued and (job.owner is None or processes.is_gone(job.owner))
+def is_orphan(store: JobStore, job: Job) -> bool:
+    """Whether this is a job that nobody has begun, of a server that is gone, and another one may start it."""
+    if job.status.terminal or job.call is None or job.ending is not None:
+        return False
+    if job.owner is not None and not processes.is_gone(job.owner):
+        return False
+    if job.status is JobState.PENDING:
+        return True
+    gone = job.worker is not None and processes.is_gone(job.worker)
+    return gone and is_unbegun(store.folder(job.id))
 
 
 def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:

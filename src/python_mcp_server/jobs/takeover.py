@@ -1,4 +1,4 @@
-"""Queued jobs of servers that are gone, started by one that lives: every front looks for them.
+"""Jobs that nobody has begun, of servers that are gone: every front looks for them, and starts them.
 
 Exactly one takes a job: its owner is replaced, compare-and-set, under the lock of its record. Whoever
 dies between that and the start leaves it as it was found.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.recipe import request_of
-from python_mcp_server.jobs.recovery import is_orphan
+from python_mcp_server.jobs.recovery import AGAIN, is_orphan
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Outcome
 from python_mcp_server.pool import outcomes
@@ -38,7 +38,7 @@ def take_orphans(store: JobStore, owner: ProcessIdentity | None) -> list[tuple[J
     Raises:
         StoreError: The store cannot be read.
     """
-    orphans = [(job, request_of(job)) for job in store.live() if is_orphan(job)]
+    orphans = [(job, request_of(job)) for job in store.live() if is_orphan(store, job)]
     return [(job, request) for job, request in orphans if request and _take(store, job, owner)]
 
 
@@ -47,9 +47,9 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
 
     def take(found: Job) -> Job:
         nonlocal taken
-        facts = (found.status, found.owner, found.call, found.ending)
-        taken = facts == (job.status, job.owner, job.call, job.ending)
-        return found.evolve(owner=owner, message=None) if taken else found
+        facts = (found.status, found.owner, found.worker, found.call, found.ending)
+        taken = facts == (job.status, job.owner, job.worker, job.call, job.ending)
+        return found.evolve(**AGAIN, owner=owner, message=None) if taken else found
 
     try:
         store.update(job.id, take)

@@ -1,9 +1,11 @@
-"""How a worker ended, in words and numbers."""
+"""How a worker ended, in words and numbers, and whether it had begun what it was given."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.model import Failure
@@ -15,6 +17,8 @@ NEVER_STARTED: Final = "never_started"
 """The kind of failure of a call that no worker has read: it may be sent to another."""
 
 _REAP_WAIT_S: Final = 1.0
+_UNBEGUN: Final = "unbegun"
+_log: Final = logging.getLogger(__name__)
 
 
 def exit_code_of(pidfd: int, executor: LaneExecutor | None) -> int | None:
@@ -50,3 +54,28 @@ def _signal_name(number: int) -> str:
         return f" ({signal.Signals(number).name})"
     except ValueError:
         return ""
+
+
+def mark_unbegun(folder: Path) -> None:
+    """Note in a job's folder that no worker has begun it, before its record names one.
+
+    Raises:
+        OSError: The note cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / _UNBEGUN).touch(mode=0o600)
+
+
+def mark_begun(folder: str) -> None:
+    """Remove that note; for the worker, before it does anything of the body."""
+    try:
+        os.unlink(f"{folder}/{_UNBEGUN}")
+    except FileNotFoundError:
+        return  # the home was removed
+    except OSError as error:
+        _log.warning("the note that a job has not begun cannot be removed: %s", error)
+
+
+def is_unbegun(folder: Path) -> bool:
+    """Whether the note is there: once the worker is dead, nobody will begin the job any more."""
+    return (folder / _UNBEGUN).exists()

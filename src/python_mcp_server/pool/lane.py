@@ -264,7 +264,8 @@ class Lane:
             InvalidInput: An argument cannot be sent; the lane is idle still.
         """
         code = None if call.body in self._digests else call.code
-        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code, call.limits)
+        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
+        fields = (*fields, call.limits, call.unbegun)
         heavy = are_heavy(call.args, call.kwargs)
         if call.main is not None:
             self.tell_main(call.main)

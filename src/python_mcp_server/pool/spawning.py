@@ -1,12 +1,14 @@
 """How a worker process is started: by loky, for programs that lack what loky takes for granted.
 
-loky flushes `sys.stdout`, asks for the working directory, and leaves a worker in the session of the program.
-The classes here are loky's own with these three changed; nothing of loky is patched. It waits on no pipe for
+loky flushes `sys.stdout`, asks for the working directory, leaves a worker in the session of the program, and
+starts it before there is anything for it to read. The classes here are loky's own with these four changed;
+nothing of loky is patched. It waits on no pipe for
 the exec, so a process that another thread of the program forks meanwhile holds nothing up.
 
     program                                       worker
-    WorkerProcess.start ── fork, exec ──────────▶ loky's main function
-                        ── pickled process ─────▶ `_arrive`: a session of its own, signals, priority
+    WorkerProcess.start ── pickled process ──┐    (a pipe)
+                        ── fork, exec ───────│──▶ loky's main function
+                                             └──▶ `_arrive`: a session of its own, signals, priority
                                                   `worker.start`, which loky calls its initializer
 
 Between exec and `_arrive` lie 60 ms in which a signal to the group of the program reaches the worker too. It
@@ -21,13 +23,17 @@ has every signal blocked until it arrives, and nothing to lose: no call is sent 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
-from typing import Any, Final
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from multiprocessing import resource_tracker, util
+from multiprocessing.context import set_spawning_popen
+from typing import Any, Final, cast
 
+from loky.backend import reduction, spawn
 from loky.backend.context import LokyContext
 from loky.backend.process import LokyProcess
 from loky.backend.synchronize import (
@@ -60,32 +66,88 @@ class WorkerProcess(LokyProcess):
     """A process of loky that leaves the session of the program before it does anything else."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (os.getpid(),), self.__dict__  # the function is called before the state is loaded
+        state = BytesIO()
+        reduction.dump(self.__dict__, state)
+        return _arrive, (os.getpid(), state.getvalue())
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802  multiprocessing's name
-        if sys.platform == "win32":
-            return LokyProcess._Popen(process_obj)
-        from loky.backend.popen_loky_posix import Popen
-
-        class Start(Popen):
-            """Without a flush of the program's streams, which may be closed: exec copies no buffers."""
-
-            __module__ = Popen.__module__  # what the worker runs
-
-            def __init__(self, process: Any) -> None:
-                self.returncode = None
-                self._fds: list[int] = []
-                try:
-                    with _blocked_signals(), _entered_directory():
-                        self._launch(process)
-                except UnboundLocalError as error:  # loky's clean-up fails where there was no pipe to be had
-                    raise error.__context__ or error from None
-
-        return Start(process_obj)
+        return LokyProcess._Popen(process_obj) if sys.platform == "win32" else Start(process_obj)
 
 
-def _arrive(program: int) -> WorkerProcess:
+if sys.platform != "win32":
+    from loky.backend.fork_exec import fork_exec
+    from loky.backend.popen_loky_posix import Popen
+
+    class Start(Popen):
+        """Without a flush of the program's streams, which may be closed: exec copies no buffers."""
+
+        __module__ = Popen.__module__  # what the worker runs
+
+        def __init__(self, process: Any) -> None:
+            self.returncode = None
+            self._fds: list[int] = []
+            with _blocked_signals(), _entered_directory():
+                self._launch(process)
+
+        def _launch(self, process_obj: Any) -> None:
+            data = memoryview(self._pickled(process_obj))
+            self.sentinel, alive = os.pipe()
+            util.Finalize(self, os.close, (self.sentinel,))
+            with os.fdopen(alive, "wb"):
+                source, sink = os.pipe()
+                with os.fdopen(sink, "wb", buffering=0) as pipe:
+                    with os.fdopen(source, "rb"):
+                        # there before the worker: else it would complain where this process dies now
+                        data = data[_write_what_fits(sink, data) :]
+                        self._fds += [source, alive]
+                        self.pid = fork_exec(
+                            self._command(process_obj.name, source), self._fds, env=process_obj.env
+                        )
+                    with suppress(BrokenPipeError):  # it has died, which is noticed elsewhere
+                        while data:
+                            data = data[pipe.write(data) :]
+
+        def _pickled(self, process: Any) -> bytes:
+            buffer = BytesIO()
+            set_spawning_popen(cast("Any", self))
+            try:
+                facts = spawn.get_preparation_data(process.name, process.init_main_module)
+                self._fds += [facts["tracker_fd"], facts["mp_tracker_fd"]]
+                reduction.dump(facts, buffer)
+                reduction.dump(process, buffer)
+            finally:
+                set_spawning_popen(None)
+            return buffer.getvalue()
+
+        def _command(self, name: str, source: int) -> list[str]:
+            return [sys.executable, "-m", Popen.__module__, "--process-name", name, "--pipe", str(source)]
+
+
+def _write_what_fits(sink: int, data: memoryview) -> int:
+    """Fill a pipe as far as it goes, and return how many bytes that were."""
+    os.set_blocking(sink, False)
+    try:
+        return os.write(sink, data)
+    except BlockingIOError:
+        return 0
+    finally:
+        os.set_blocking(sink, True)
+
+
+@contextmanager
+def silent_without(program: int) -> Generator[None]:
+    """End this process where the block fails because its program is gone, and the files of it that the start
+    needs with it: nobody is left to be told."""
+    try:
+        yield
+    except Exception:
+        if os.getppid() != program:
+            os._exit(0)
+        raise
+
+
+def _arrive(program: int, state: bytes) -> WorkerProcess:
     """Begin a worker: what it has inherited from the program, its session too, is left behind."""
     if hasattr(os, "setsid"):
         if os.getppid() != program:
@@ -95,7 +157,10 @@ def _arrive(program: int) -> WorkerProcess:
         inherited.reset_signals(discard=signal.sigpending() - {signal.SIGTERM})
         processes.keep_priority()
         inherited.allow_owner()
-    return WorkerProcess.__new__(WorkerProcess)
+    process = WorkerProcess.__new__(WorkerProcess)
+    with silent_without(program):
+        process.__dict__.update(pickle.loads(state))
+    return process
 
 
 @contextmanager

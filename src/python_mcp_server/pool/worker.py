@@ -46,12 +46,14 @@ from python_mcp_server.pool.confinement import (
     move_logs,
     remove_logs,
 )
+from python_mcp_server.pool.deaths import mark_begun
 from python_mcp_server.pool.fence import fenced, own_guard, worded
 from python_mcp_server.pool.guardian import Duties, Guardian
 from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
 from python_mcp_server.pool.orphan import Body, Kept, Orphan, end_rest
 from python_mcp_server.pool.progress import ProgressGate, bounded
 from python_mcp_server.pool.questions import BodyQuestions
+from python_mcp_server.pool.spawning import silent_without
 from python_mcp_server.pool.termination import GRACE_S, Termination
 from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.runner.guard import Guard
@@ -83,6 +85,11 @@ class _Holder:
 
 def start(wiring: Wiring) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
+    with silent_without(wiring.parent_pid):
+        _start(wiring)
+
+
+def _start(wiring: Wiring) -> None:
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
     keep_threads_to_cores()
@@ -241,6 +248,8 @@ class Worker:
         self._as_found.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
             self._leave_to_guardian()
+        if call.unbegun:
+            mark_begun(call.folder)
         questions = self._questions.open(call.job_id)
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
