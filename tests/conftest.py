@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from python_mcp_server.processes.machine import THREAD_VARIABLES
+from python_mcp_server.processes.host import THREAD_VARIABLES
 from python_mcp_server.settings import BUDGET_VARIABLE
 from tests.helpers import leftovers
 

@@ -159,9 +159,9 @@ class History:
         """Something happened that breaks a promise by itself."""
         self.breaches.append(text)
 
-    def strike(self, pid: int, at: float | None = None) -> None:
-        """This process was killed, just now or at the given time."""
-        self.struck.setdefault(pid, time.monotonic() if at is None else at)
+    def strike(self, pid: int) -> None:
+        """This process was killed just now."""
+        self.struck.setdefault(pid, time.monotonic())
 
     def doomed(self, job_id: str) -> None:
         """The record of the job says that it is queued, and that a verdict is on it."""

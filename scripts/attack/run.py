@@ -50,8 +50,8 @@ async def attack(stage: Stage) -> Evidence:
     else:
         evidence.bystanders = [f"pid {bystander.pid}, a stranger, ended with {bystander.returncode}"]
     evidence.processes = await processes_left(stage.mark)
-    for pid, death in stage.steps_died_at().items():
-        stage.history.strike(pid, death.at)
+    for pid in stage.steps_died_at():
+        stage.history.strike(pid)
     collect(stage, evidence, before)
     return evidence
 

@@ -101,6 +101,7 @@ class Stage:
                 await self.over.wait()
         except TimeoutError:
             return not self.over.is_set()  # no time at all is over before anybody looks
+        await asyncio.sleep(0)  # whoever asks in a loop must let the others have their turn
         return False
 
     def died_at_a_step(self, pid: int) -> bool:

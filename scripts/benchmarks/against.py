@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.figures import aligned
-from python_mcp_server.tools.benchmark_statistics import interval_of_ratio, median, ratio_of_pairs
+from python_mcp_server.tools.benchmark.statistics import interval_of_ratio, median, ratio_of_pairs
 
 ALLOWED: Final = 1.1
 """How many times slower a figure may be."""

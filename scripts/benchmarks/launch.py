@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, figure_of
 from benchmarks.servers import SERVE, serving, timed
 from benchmarks.turns import take_timed_turns
-from python_mcp_server.runner.uv import find_uv
+from python_mcp_server.runner.python.uv import find_uv
 
 _SCRIPT = '# /// script\n# dependencies = []\n# ///\nprint("hello")\n'
 

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
-    from python_mcp_server.questions import InputAnswer
+    from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.server.app import create_server
-    from python_mcp_server.server.tasks import TasksExtension
+    from python_mcp_server.server.tasks.extension import TasksExtension
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
@@ -92,9 +92,9 @@ _HOMES: Final = {
     "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
     "limits": ("Limits",),
     "model": ("Job", "JobProgress", "JobState"),
-    "questions": ("InputAnswer",),
+    "questions.model": ("InputAnswer",),
     "server.app": ("create_server",),
-    "server.tasks": ("TasksExtension",),
+    "server.tasks.extension": ("TasksExtension",),
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),

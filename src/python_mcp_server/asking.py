@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, NotInJob
-from python_mcp_server.forms.makers import form_of
 from python_mcp_server.limits import LONGEST_S
+from python_mcp_server.questions.forms import form_of
 from python_mcp_server.settings import positive
 
 if TYPE_CHECKING:
-    from python_mcp_server.inquiries import Inquiries
-    from python_mcp_server.questions import InputAnswer
+    from python_mcp_server.questions.model import InputAnswer
+    from python_mcp_server.questions.open import Inquiries
 
 _MOST_CHARS: Final = 8000
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -17,7 +17,7 @@ from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
 
 if TYPE_CHECKING:
-    from python_mcp_server.inquiries import Inquiries
+    from python_mcp_server.questions.open import Inquiries
 
 BODY_ATTRIBUTE: Final = "__python_mcp_body__"
 """Where a decorated function keeps the function it decorates."""

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, Final, Self
 
 from python_mcp_server.limits import Limits
-from python_mcp_server.questions import Question, still_open
+from python_mcp_server.questions.model import Question, still_open
 
 MB: Final = 1_000_000
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
@@ -147,7 +147,7 @@ class Job:
         background: Whether it was handed over, so that it outlives its caller.
         principal: Who created it, where the server knew; only they see it, and the account's owner.
         call: What another server needs to start it, until a worker has surely begun it, where another
-            may start it; see `jobs.recipe`.
+            may start it; see `jobs.takeover`.
         reply: How its call answers beyond its result; see `jobs.reply`. None where nobody said.
         missed_at: When somebody first saw its worker dead while its owner lived.
         questions: What its body asks, until it has the answers.

@@ -36,7 +36,7 @@ from python_mcp_server.terms import EXTRAS, Terms, check_arguments, signature_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.server.sdk import Face
+    from python_mcp_server.server.sdk.adapter import Face
 
 __all__ = [
     "STATE",
@@ -172,9 +172,9 @@ def _sdk_face(function: Callable[..., Any]) -> Face | None:
     no tools of what has no name of its own, such as a partial."""
     if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
         return None
-    from python_mcp_server.server import sdk
+    from python_mcp_server.server.sdk import adapter
 
-    return sdk.face(function)
+    return adapter.face(function)
 
 
 def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, Any]]:

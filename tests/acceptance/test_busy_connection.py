@@ -18,7 +18,7 @@ CAPABLE = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: 
 BURNING, SLEEPING, OTHERS = 3, 37, 10
 SERVER = """
 import asyncio, os, sys
-from python_mcp_server.server.claim import claim_stdio
+from python_mcp_server.server.transports.stdio import claim_stdio
 
 def begin(path):
     with open(path + ".starts", "a") as file:
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     from mcp.server.mcpserver.tools import Tool
     from python_mcp_server import JobManager, create_server, smart_async
     from python_mcp_server.server.app import close_in_time, owner_of
-    from python_mcp_server.server.stdio import serve_stdio
+    from python_mcp_server.server.transports.stdio import serve_stdio
     manager = JobManager()
     tools = [
         Tool.from_function(smart_async(default_timeout=600, manager=manager)(burns)),

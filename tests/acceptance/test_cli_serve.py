@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.cli import trials
+from python_mcp_server.cli import checks as trials
 from tests.acceptance.support import serving
 from tests.helpers import environment, python, run_python
 from tests.helpers.command_line import command

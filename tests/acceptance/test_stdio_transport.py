@@ -19,10 +19,10 @@ from tests.helpers.marks import thorough
 PROGRAM = """
 import asyncio, ctypes, os, subprocess, sys
 print("printed before anything was started")
-from python_mcp_server.server.claim import claim_stdio
+from python_mcp_server.server.transports.stdio import claim_stdio
 wire = claim_stdio()
 from mcp.server.mcpserver import MCPServer
-from python_mcp_server.server.stdio import serve_stdio
+from python_mcp_server.server.transports.stdio import serve_stdio
 
 server = MCPServer("echo")
 

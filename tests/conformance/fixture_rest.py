@@ -23,7 +23,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from python_mcp_server.server.inside import low_level
+from python_mcp_server.server.sdk.private import low_level
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext

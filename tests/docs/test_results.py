@@ -18,11 +18,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.reply import show_raw
-from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, JobState, Outcome, utc_now
-from python_mcp_server.server.recorded import result_of
-from python_mcp_server.server.sdk import face
+from python_mcp_server.server.sdk.adapter import face
+from python_mcp_server.server.tasks.wire import result_of
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import ROOT
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import filelock  # noqa: F401  loaded before the steps are counted
 
 from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
-from python_mcp_server.store import legacy  # noqa: F401  loaded before the steps are counted
+from python_mcp_server.store import maintenance as legacy  # noqa: F401  loaded before the steps are counted
 from python_mcp_server.store.files import FileJobStore
 
 CALLS: Final = ("open", "write", "fchmod", "close", "replace", "unlink", "mkdir", "rmdir", "chmod")

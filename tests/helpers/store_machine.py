@@ -14,7 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, preco
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.clock import Reading
 from python_mcp_server.store.files import FileJobStore
-from python_mcp_server.store.keys import key_of
+from python_mcp_server.store.layout import key_of
 from tests.helpers.store_process import DIED, Child
 
 STATUSES = st.sampled_from([state.value for state in JobState])

@@ -17,8 +17,8 @@ import pytest
 
 from python_mcp_server import processes
 from python_mcp_server.errors import PythonMcpError, StoreError, StoreLocked
-from python_mcp_server.jobs import foreign
-from python_mcp_server.jobs.foreign import cancel_record, finish_verdict
+from python_mcp_server.jobs import cancel as foreign
+from python_mcp_server.jobs.cancel import cancel_record, finish_verdict
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -168,7 +168,7 @@ def test_the_state_is_written_when_the_last_of_the_tree_is_gone(
         with another_session(home, "cancel", job_id) as canceller:
             eventually(lambda: record(home, job_id).status.terminal)
             left = [one for one in members if processes.is_alive(one)]
-            left += processes.tree(worker, job_id)
+            left += processes.find_tree(worker, job_id)
             assert left == []
             assert canceller.wait(60) == 0
         assert record(home, job_id).status is JobState.CANCELLED
@@ -269,12 +269,12 @@ def test_a_stranger_that_holds_the_lock_is_named_and_lives(home: Path, tmp_path:
 
 BLOCKED_CANCELLER = """
 import sys, time
-from python_mcp_server.jobs import foreign
+from python_mcp_server.jobs import cancel
 from python_mcp_server.jobs.manager import JobManager
 def stand_still(*_):
     print("the verdict is written", flush=True)
     time.sleep(60)
-foreign._carry_out = stand_still
+cancel._carry_out = stand_still
 JobManager().cancel_blocking(sys.argv[1])
 """
 

@@ -210,17 +210,19 @@ def test_a_program_ends_while_its_workers_start(way: str, end: str, after: float
     assert done.returncode in (0, 1, -signal.SIGINT), done  # the others are of a KeyboardInterrupt
 
 
-KILLED_IN_A_START = PRELUDE + """
+KILLED_IN_A_START = (
+    PRELUDE
+    + """
 import glob, shutil
-from python_mcp_server.pool import spawning
-fork = spawning.fork_exec
+from python_mcp_server.pool import start
+fork = start.fork_exec
 
 def fork_and_die(*arguments, **options):
     fork(*arguments, **options)
     {first}
     os.kill(os.getpid(), signal.SIGKILL)
 
-spawning.fork_exec = fork_and_die
+start.fork_exec = fork_and_die
 
 async def main():
     async with JobManager() as jobs:
@@ -228,6 +230,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from python_mcp_server import AsyncJob, InMemoryJobStore
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recording import Recording
+from python_mcp_server.jobs.record import Recording
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.settings import Settings

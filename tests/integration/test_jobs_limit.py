@@ -13,8 +13,8 @@ import pytest
 
 from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import StoreError
-from python_mcp_server.jobs.places import Claim, Claimant, claim, standing_in
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.slots import Claim, Claimant, claim, standing_in
 from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run

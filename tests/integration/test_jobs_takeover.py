@@ -15,7 +15,7 @@ import pytest
 
 from python_mcp_server import CommandJob
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import take_orphans
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -76,8 +76,8 @@ def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(hom
 
 DIES = """
 import os, signal
-from python_mcp_server.jobs.attempt import Attempt
-from python_mcp_server.pool.lane import Lane
+from python_mcp_server.jobs.run import Attempt
+from python_mcp_server.pool.handle import Lane
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,14 +13,14 @@ import pytest
 
 from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs import room
+from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import CPU, MEMORY, TIME
 from python_mcp_server.model import MB, JobState, new_job_id
-from python_mcp_server.processes.memory import Memory
+from python_mcp_server.processes.host import Memory
 from python_mcp_server.runner.child import Command, run_child
-from python_mcp_server.tools.benchmark import benchmark_script
+from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, environment, eventually, limited, python, run
 from tests.helpers.managers import LONG_S, lines, manager
@@ -266,7 +266,7 @@ def test_a_background_job_waits_until_there_is_memory_and_says_so(
 ):
     async def main():
         free = Memory(80 * MB, 20_000 * MB)
-        monkeypatch.setattr(room, "memory", lambda: free)
+        monkeypatch.setattr(slots, "memory", lambda: free)
         starts, gate = tmp_path / "starts", tmp_path / "gate"
         async with manager(min_free_memory_mb=500) as made:
             request = Request(bodies.count_and_wait, (str(starts), str(gate)))

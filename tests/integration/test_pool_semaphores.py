@@ -15,8 +15,8 @@ import psutil
 import pytest
 from loky.backend import resource_tracker
 
-from python_mcp_server.pool import semaphores
-from python_mcp_server.pool.executor import LaneExecutor
+from python_mcp_server.pool import start
+from python_mcp_server.pool.process import LaneExecutor
 from python_mcp_server.processes import identify
 from tests.helpers.programs import python, run_python
 from tests.helpers.waiting import eventually
@@ -76,11 +76,11 @@ def test_the_semaphores_of_living_processes_and_of_other_programs_stay(tmp_path:
     own = identify(os.getpid())
     assert own is not None
     another = replace(own, pid_namespace="pid:[1]", pid=2**22 + 1)
-    stay = [f"{semaphores.prefix(own)}-0a", f"{semaphores.prefix(another)}-0b", "/loky-4194305-abc"]
-    gone = f"{semaphores.prefix(replace(own, start_ticks=1))}-0c"
+    stay = [f"{start.prefix(own)}-0a", f"{start.prefix(another)}-0b", "/loky-4194305-abc"]
+    gone = f"{start.prefix(replace(own, start_ticks=1))}-0c"
     made = [SemLock(1, 1, 1, name, False) for name in (*stay, gone)]
     try:
-        assert semaphores.sweep() >= 1
+        assert start.sweep() >= 1
         names = {path.name.removeprefix("sem.") for path in Path("/dev/shm").glob("sem.*")}
         assert {name[1:] for name in stay} <= names
         assert gone[1:] not in names

@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput, QuestionNotOpen, StoreError
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.questions import InputAnswer
+from python_mcp_server.questions.model import InputAnswer
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import asking, eventually, run
 from tests.helpers.managers import LONG_S, handed_over, lines, manager

@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import JobNotFound, WorkerDied
-from python_mcp_server.jobs import ending
+from python_mcp_server.jobs import finish
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recording import Recording
+from python_mcp_server.jobs.record import Recording, settle
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
-from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.handle import Lane
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
@@ -155,7 +154,7 @@ def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_lane(tmp_path:
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ending, "BLOATED_BYTES", 1)
+    monkeypatch.setattr(finish, "BLOATED_BYTES", 1)
 
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:
@@ -232,9 +231,9 @@ def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
         if tree_gone or answers:  # again, once the tree was ended for the verdict's sake
             return write_end(recording, outcome, tree_gone=tree_gone)
         if instant == "before":
-            code = "import sys; from python_mcp_server.jobs import foreign; from pathlib import Path;"
+            code = "import sys; from python_mcp_server.jobs import cancel; from pathlib import Path;"
             code += "from python_mcp_server.store.files import FileJobStore;"
-            code += "foreign._write_verdict(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
+            code += "cancel._write_verdict(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
             answers.append(run_python("-c", code, recording._look().id, home).stderr)
             return write_end(recording, outcome, tree_gone=tree_gone)
         job = write_end(recording, outcome, tree_gone=tree_gone)
@@ -298,11 +297,11 @@ def test_cancels_of_another_process_that_race_with_the_end_are_told_what_stays_t
 PAUSED = """
 import asyncio, sys, time
 from pathlib import Path
-from python_mcp_server.jobs.attempt import Attempt
+from python_mcp_server.jobs.run import Attempt
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recording import Recording
+from python_mcp_server.jobs.record import Recording
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.handle import Lane
 from python_mcp_server.settings import Settings
 from tests.helpers import bodies
 from tests.helpers.managers import lines

@@ -11,8 +11,8 @@ import pytest
 
 from python_mcp_server.context import JobContext, enter_job, leave_job
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner import environments
-from python_mcp_server.tools.benchmark import benchmark_script
+from python_mcp_server.runner.python import environments
+from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.saved import run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
 from tests.helpers.wheels import wheel

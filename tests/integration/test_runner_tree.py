@@ -198,7 +198,7 @@ os.close(write)
 os.read(read, 1)
 """
     answer = worker.call(
-        body="python_mcp_server.tools.benchmark:benchmark_script",
+        body="python_mcp_server.tools.benchmark.tool:benchmark_script",
         script_content=code,
         directory=None,
         max_runs=1,

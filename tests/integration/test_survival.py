@@ -406,7 +406,7 @@ def test_an_orphan_whose_record_was_removed_ends_its_work_and_leaves(folder: Pat
 STARTING = """
 import os, signal, sys
 from pathlib import Path
-from python_mcp_server.pool.executor import LaneExecutor
+from python_mcp_server.pool.process import LaneExecutor
 print(LaneExecutor(Path(sys.argv[1])).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -455,8 +455,8 @@ AS_SOON_AS_SENT = """
 import asyncio, os, signal
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.pool.channel import Kind
-from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.protocol import Kind
+from python_mcp_server.pool.handle import Lane
 from tests.helpers import survival
 
 send = Lane._send

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded
-from python_mcp_server.tools.benchmark import benchmark_script
+from python_mcp_server.tools.benchmark.tool import benchmark_script
 from tests.helpers.waiting import eventually
 
 ONCE: dict[str, Any] = {"max_runs": 1}
@@ -39,7 +39,7 @@ for pid in pids:
 
 def in_job(folder: Path, **kwargs: Any) -> dict[str, Any]:
     """Run the body as a worker does, in a job with this folder."""
-    body = "python_mcp_server.tools.benchmark:benchmark_script"
+    body = "python_mcp_server.tools.benchmark.tool:benchmark_script"
     call = [sys.executable, "-m", "tests.helpers.worker_call", str(folder), body, json.dumps(kwargs)]
     done = subprocess.run(call, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=120)
     return json.loads(done.stdout)
@@ -204,7 +204,7 @@ with open({str(pids)!r}, "w") as file:
     file.write(f"{{os.getpid()}} {{os.getppid()}} ")
 time.sleep(60)
 """
-    body = "python_mcp_server.tools.benchmark:benchmark_script"
+    body = "python_mcp_server.tools.benchmark.tool:benchmark_script"
     call = [sys.executable, "-m", "tests.helpers.worker_call", str(tmp_path / "job"), body]
     with subprocess.Popen([*call, json.dumps({"script_content": code})], stdout=subprocess.PIPE) as worker:
         family = [int(pid) for pid in eventually(lambda: pids.read_text() if pids.exists() else "").split()]

@@ -14,7 +14,7 @@ import pytest
 
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import JobState
-from python_mcp_server.tools.mapping import map_script
+from python_mcp_server.tools.batch.tool import map_script
 from tests.helpers import environment, eventually, python, run
 from tests.helpers.managers import manager
 
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def in_a_worker(job: Path, **kwargs: Any) -> Any:
-    body = "python_mcp_server.tools.mapping:map_script"
+    body = "python_mcp_server.tools.batch.tool:map_script"
     with python(
         "-m", "tests.helpers.worker_call", str(job), body, json.dumps(kwargs), env=environment()
     ) as one:

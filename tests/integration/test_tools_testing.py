@@ -17,7 +17,7 @@ import pytest
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.tools.testing import run_tests
+from python_mcp_server.tools.suite.tool import run_tests
 from tests.helpers import environment, eventually, python, run
 from tests.helpers.managers import manager
 from tests.helpers.marks import thorough
@@ -192,7 +192,7 @@ def test_long_tracebacks_are_cut_in_the_middle_and_are_whole_in_the_stream(
 
 
 def in_a_worker(tmp_path: Path, **kwargs: Any) -> Any:
-    body = "python_mcp_server.tools.testing:run_tests"
+    body = "python_mcp_server.tools.suite.tool:run_tests"
     arguments = ("-m", "tests.helpers.worker_call", str(tmp_path / "job"), body, json.dumps(kwargs))
     with python(*arguments, env=environment()) as process:
         out, err = process.communicate(timeout=90)

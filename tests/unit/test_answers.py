@@ -10,13 +10,13 @@ import pytest
 from python_mcp_server.cli import main, show
 from python_mcp_server.cli.answering import typed_answer
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.forms.makers import form_of
 from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, utc_now
-from python_mcp_server.questions import InputAnswer, Question
-from python_mcp_server.server.rounds import answers_of, requests_of
-from python_mcp_server.server.task_wire import detailed
+from python_mcp_server.questions.forms import form_of
+from python_mcp_server.questions.model import InputAnswer, Question
+from python_mcp_server.server.sdk.elicitation import answers_of, requests_of
+from python_mcp_server.server.tasks.wire import detailed
 from tests.unit.test_cli_show import printed
 
 ONE = form_of({"properties": {"n": {"type": "integer"}}, "required": ["n"]})

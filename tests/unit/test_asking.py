@@ -18,8 +18,8 @@ from python_mcp_server.asking import request_input
 from python_mcp_server.body_context import BodyContext, Elicited
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import AnswerTimeout, InvalidInput, NotInJob, StoreError
-from python_mcp_server.inquiries import Inquiries
-from python_mcp_server.questions import EXPIRED, InputAnswer, Inquiry
+from python_mcp_server.questions.model import EXPIRED, InputAnswer, Inquiry
+from python_mcp_server.questions.open import Inquiries
 from tests.helpers import eventually, run
 
 YES = InputAnswer("accept", {"answer": "yes"})

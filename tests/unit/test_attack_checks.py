@@ -12,7 +12,7 @@ from attack.checks import breaches
 from attack.evidence import Evidence
 from attack.expected import REUSED, label_of
 from attack.eyes import Start
-from attack.history import History, Pause
+from attack.history import History
 from attack.victim import ANSWER_FACTOR
 from python_mcp_server.model import Job, JobProgress, JobState, utc_now
 from python_mcp_server.processes import identify
@@ -197,28 +197,21 @@ def test_a_worker_that_died_though_nobody_touched_it_or_its_server_is_a_breach(p
     failed = lost_worker(**{part: identify(os.getpid())})
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
     assert "nobody killed that or its server" in only_breach(history, left(failed))
+
+
+def test_a_worker_that_was_killed_has_died_for_a_reason():
+    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
     history.strike(os.getpid())
-    assert breaches(history, left(failed)) == []
+    assert breaches(history, left(lost_worker(worker=identify(os.getpid())))) == []
 
 
-def test_a_job_that_was_seen_running_long_before_its_server_was_killed_must_outlive_it():
+def test_a_job_whose_id_was_told_must_outlive_its_server():
     failed = lost_worker(owner=identify(os.getpid()))
+    seen = History()
+    seen.strike(os.getpid())
+    assert breaches(seen, left(failed)) == []
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    history.strike(os.getpid(), time.monotonic() + 60)
-    history.known(JOB).queued = True
-    assert breaches(history, left(failed)) == []
-    history.known(JOB).running_since = time.monotonic()
-    assert "which it should outlive" in only_breach(history, left(failed))
-
-
-def test_a_server_that_was_stopped_until_it_was_killed_had_no_time_to_keep_a_job():
-    failed = lost_worker(owner=identify(os.getpid()))
-    history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    now = time.monotonic()
-    history.strike(os.getpid(), now + 60)
-    history.pauses.append(Pause(os.getpid(), now + 1, now + 90))
-    assert breaches(history, left(failed)) == []
-    history.pauses[0] = Pause(os.getpid(), now + 1, now + 50)
+    history.strike(os.getpid())
     assert "which it should outlive" in only_breach(history, left(failed))
 
 

@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from python_mcp_server.tools.benchmark_statistics import (
+from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     interval_of_median,
     interval_of_ratio,

@@ -8,17 +8,12 @@ from itertools import cycle
 
 import pytest
 
-from python_mcp_server.runner.benchmark import Look, Run
 from python_mcp_server.runner.child import Ending
-from python_mcp_server.tools.benchmark_comparison import sentence
-from python_mcp_server.tools.benchmark_course import course, typical
-from python_mcp_server.tools.benchmark_measure import Benchmark
-from python_mcp_server.tools.benchmark_noise import Machine, judge
-from python_mcp_server.tools.benchmark_plot import Series, picture
-from python_mcp_server.tools.benchmark_report import report
-from python_mcp_server.tools.benchmark_statistics import Interval
-from python_mcp_server.tools.benchmark_turns import Contenders, Measured, Plan, Turns, seconds
-from python_mcp_server.tools.canvas import Canvas
+from python_mcp_server.tools.benchmark.plot import Canvas, Series, course, picture, typical
+from python_mcp_server.tools.benchmark.process import Look, Run
+from python_mcp_server.tools.benchmark.report import report, sentence
+from python_mcp_server.tools.benchmark.run import Benchmark, Contenders, Measured, Plan, Turns, seconds
+from python_mcp_server.tools.benchmark.statistics import Interval, Machine, judge
 from python_mcp_server.tools.results import DependencyResult
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)

@@ -4,31 +4,31 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.cli import homes
+from python_mcp_server.cli import checks
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "NFS4", "cifs", "smb3", "9p", "afs", "fuse.sshfs"])
 def test_a_network_file_system_is_known(kind: str) -> None:
-    assert homes.is_network(kind)
+    assert checks.is_network(kind)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "overlay", "apfs", "fuse.ntfs", "", "nfsd2"])
 def test_a_local_file_system_is_none(kind: str) -> None:
-    assert not homes.is_network(kind)
+    assert not checks.is_network(kind)
 
 
 def test_the_kind_of_a_directory_that_is_not_there_is_that_of_the_one_above(tmp_path: Path) -> None:
-    assert homes.file_system(tmp_path / "not" / "there") == homes.file_system(tmp_path) != ""
+    assert checks.file_system(tmp_path / "not" / "there") == checks.file_system(tmp_path) != ""
 
 
 def test_a_directory_below_a_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert not homes.can_be_made(tmp_path / "file" / "home")
-    assert homes.can_be_made(tmp_path / "not" / "there")
+    assert not checks.can_be_made(tmp_path / "file" / "home")
+    assert checks.can_be_made(tmp_path / "not" / "there")
 
 
 def test_a_home_that_others_may_enter_is_noticed(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    assert homes.open_to_others(tmp_path)
+    assert checks.open_to_others(tmp_path)
     tmp_path.chmod(0o700)
-    assert not homes.open_to_others(tmp_path)
+    assert not checks.open_to_others(tmp_path)

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server.cli.follow import Copy, copy_output
 from python_mcp_server.cli.ids import find_job, wait_for_job
-from python_mcp_server.cli.outputs import copy_output
-from python_mcp_server.cli.screen import Copy
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, utc_now
-from python_mcp_server.questions import Question
+from python_mcp_server.questions.model import Question
 
 ONE, OTHER = "sameone1", "sametwo2"
 

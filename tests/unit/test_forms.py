@@ -14,8 +14,7 @@ from mcp.server.elicitation import render_elicitation_schema
 from pydantic import BaseModel, Field
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.forms.makers import form_of
-from python_mcp_server.forms.whole import fitted, from_words
+from python_mcp_server.questions.forms import fitted, form_of, from_words
 
 
 class Size(Enum):

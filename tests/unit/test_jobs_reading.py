@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs import reading
-from python_mcp_server.jobs.reading import LinePage, Wanted, read_lines
+from python_mcp_server.jobs import output
+from python_mcp_server.jobs.output import LinePage, Wanted, read_lines
 
 
 @pytest.fixture
@@ -120,8 +120,8 @@ def test_a_pattern_that_is_none_is_refused(stream: Path, pattern: str, sentence:
 def test_a_pattern_that_comes_to_no_end_is_given_up(
     stream: Path, monkeypatch: pytest.MonkeyPatch, kill_s: float
 ) -> None:
-    monkeypatch.setattr(reading, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(reading, "_KILL_S", kill_s)
+    monkeypatch.setattr(output, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(output, "_KILL_S", kill_s)
     with pytest.raises(InvalidInput, match=r"pattern '\(a\+\)\+b' came to no end on"):
         read(stream, b"fine\n" + b"a" * 60 + b"\n", pattern="(a+)+b")
 

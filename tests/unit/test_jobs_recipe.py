@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from python_mcp_server.jobs.recipe import LIMIT_BYTES, recipe_of, request_of
 from python_mcp_server.jobs.request import CommandJob, Request
-from python_mcp_server.jobs.secrecy import names_a_secret, tells_a_secret
+from python_mcp_server.jobs.takeover import LIMIT_BYTES, names_a_secret, recipe_of, request_of, tells_a_secret
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
-from python_mcp_server.pool.bodies import refer
+from python_mcp_server.pool.references import refer
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
 from tests.helpers import bodies
 

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.reading import LinePage, Wanted
+from python_mcp_server.jobs.output import LinePage, Wanted
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import run
 from tests.helpers.managers import manager

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.jobs.recording import start_record
+from python_mcp_server.jobs.record import start_record
 from python_mcp_server.model import Job, JobState, ProcessIdentity, utc_now
 from python_mcp_server.store.memory import InMemoryJobStore
 

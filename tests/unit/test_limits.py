@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs import room
-from python_mcp_server.jobs.places import Standing
-from python_mcp_server.jobs.recipe import recipe_of, request_of
+from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.slots import Standing
+from python_mcp_server.jobs.takeover import recipe_of, request_of
 from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
-from python_mcp_server.pool.bodies import refer
-from python_mcp_server.processes import machine, memory, meter
-from python_mcp_server.processes.cgroups import entry_in, folder_of, number_in
-from python_mcp_server.processes.machine import THREAD_VARIABLES
-from python_mcp_server.processes.memory import Memory
-from python_mcp_server.processes.meter import Reading
-from python_mcp_server.runner import guard as guards
-from python_mcp_server.runner.guard import Guard
+from python_mcp_server.pool.references import refer
+from python_mcp_server.processes import host as machine
+from python_mcp_server.processes import host as memory
+from python_mcp_server.processes import usage as meter
+from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, folder_of, number_in
+from python_mcp_server.processes.usage import Reading
+from python_mcp_server.runner import limits as guards
 from python_mcp_server.runner.limits import (
+    Guard,
     backstops,
     check_here,
     keep_threads_to_cores,
@@ -307,8 +307,8 @@ def test_a_container_has_its_own_memory_and_its_share_of_the_cores(
 
 
 def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(room, "memory", lambda: Memory(80 * MB, 20_000 * MB))
-    short = room.shortage(500 * MB)
+    monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 20_000 * MB))
+    short = slots.shortage(500 * MB)
     assert short == "80 MB are free, 500 MB must be"
     assert Standing(0, ("a", "b"), short).room(8) == 1
     assert Standing(0, ("a",), short).reason(8) is None
@@ -316,6 +316,6 @@ def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.
     assert Standing(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
     assert Standing(8, ("b",), short).room(8) == 0
     assert "the limit is 8" in (Standing(8, ("b",), short).reason(8) or "")
-    assert room.shortage(0) is None
-    monkeypatch.setattr(room, "memory", lambda: Memory(80 * MB, 500 * MB))
-    assert room.shortage(500 * MB) is None, "a small machine keeps a tenth free"
+    assert slots.shortage(0) is None
+    monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 500 * MB))
+    assert slots.shortage(500 * MB) is None, "a small machine keeps a tenth free"

@@ -11,7 +11,7 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.arguments import dump_arguments
-from python_mcp_server.pool.bodies import Bodies, refer
+from python_mcp_server.pool.references import Bodies, refer
 from tests.helpers import bodies
 
 

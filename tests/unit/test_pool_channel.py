@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from python_mcp_server.pool.channel import (
-    PIPE_ATOM,
-    FrameParser,
-    Kind,
-    UpWriter,
-    pack,
-)
-from python_mcp_server.pool.front_io import LoopReader, LoopWriter
+from python_mcp_server.pool.protocol import PIPE_ATOM, FrameParser, Kind, UpWriter, pack
+from python_mcp_server.pool.transport import LoopReader, LoopWriter
 from tests.helpers import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere threads read and write the wires")

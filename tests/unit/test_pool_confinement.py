@@ -9,8 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from python_mcp_server.pool.confinement import flush_output, link_logs
-from python_mcp_server.pool.log_stream import open_log_stream
+from python_mcp_server.pool.worker.streams import flush_output, link_logs, open_log_stream
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")

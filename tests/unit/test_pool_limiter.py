@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from python_mcp_server.limits import CPU, Breach
-from python_mcp_server.pool.limiter import Limiter
+from python_mcp_server.pool.monitor import Limiter
 from tests.helpers import eventually
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.model import JobProgress, Outcome, Usage
-from python_mcp_server.pool import orphan
-from python_mcp_server.pool.orphan import Body, Kept, Orphan
+from python_mcp_server.pool.worker import orphan
+from python_mcp_server.pool.worker.orphan import Body, Kept, Orphan
 
 
 class FakeRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from python_mcp_server.model import JobProgress
-from python_mcp_server.pool.progress import ProgressGate, bounded
+from python_mcp_server.pool.worker.progress import ProgressGate, bounded
 from tests.helpers import eventually
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.pool.questions import BodyQuestions
+from python_mcp_server.pool.worker.questions import BodyQuestions
 
 
 def test_a_forked_child_that_asks_first_is_refused_though_nobody_holds_the_lock_there(

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from python_mcp_server.pool.sampler import Sampler
+from python_mcp_server.pool.monitor import Sampler
 
 if TYPE_CHECKING:
     import pytest

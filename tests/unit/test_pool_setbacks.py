@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from python_mcp_server.pool.setbacks import Setbacks
+from python_mcp_server.pool.pool import Setbacks
 
 
 def test_each_death_in_a_row_doubles_the_rest_up_to_a_limit():

@@ -10,7 +10,7 @@ from typing import Any
 import loky
 import pytest
 
-from python_mcp_server.pool.spawning import WorkerContext
+from python_mcp_server.pool.start import WorkerContext
 from tests.helpers import environment, python, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sessions and descriptors are those of POSIX")
@@ -143,7 +143,7 @@ def test_a_program_without_standard_descriptors_hands_on_the_null_device():
     code = """
 import os, subprocess, sys
 os.close(0)
-from python_mcp_server.pool.confinement import confine
+from python_mcp_server.pool.worker.streams import confine
 from python_mcp_server.processes.inherited import open_standard_descriptors
 open_standard_descriptors()
 print(os.get_inheritable(0), os.path.samestat(os.fstat(0), os.stat(os.devnull)))
@@ -168,7 +168,7 @@ def parts():
             if isinstance(value, type):
                 yield from ((module.__name__, f"{name}.{each}", part) for each, part in vars(value).items())
 before = {(module, name): value for module, name, value in parts() if name != "__builtins__"}
-import python_mcp_server.jobs.manager, python_mcp_server.pool.executor
+import python_mcp_server.jobs.manager, python_mcp_server.pool.process
 after = {(module, name): value for module, name, value in parts() if name != "__builtins__"}
 print([key for key in before.keys() | after.keys() if before.get(key) is not after.get(key)
        and callable(after.get(key))])

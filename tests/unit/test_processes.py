@@ -22,15 +22,15 @@ from python_mcp_server.processes import (
     JOB_VARIABLE,
     LANE_VARIABLE,
     boot_id,
+    find_tree,
     identify,
     is_alive,
     kill_tree,
     send_signal,
-    tree,
 )
 from python_mcp_server.processes import identity as identity_module
 from python_mcp_server.processes import kill as kill_module
-from python_mcp_server.processes.scan import Search
+from python_mcp_server.processes.tree import Search
 from tests.helpers import environment, eventually, python, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the families are forked")
@@ -93,7 +93,7 @@ def waiting_child() -> Iterator[subprocess.Popen[str]]:
 
 def test_a_tree_has_everybody_but_its_root() -> None:
     with family(*KINDS) as found:
-        members = {process.pid for process in tree(found.root.pid, found.job_id)}
+        members = {process.pid for process in find_tree(found.root.pid, found.job_id)}
         assert members == found.pids
 
 
@@ -105,21 +105,23 @@ def test_a_process_that_carries_the_lane_of_a_dead_root_is_of_its_tree() -> None
     with python("-c", "print(flush=True); input()", env=env, start_new_session=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert [process.pid for process in tree(ProcessIdentity.from_json(dead.to_json()))] == [child.pid]
+        assert [process.pid for process in find_tree(ProcessIdentity.from_json(dead.to_json()))] == [
+            child.pid
+        ]
         assert kill_tree(dead, with_root=False) == []
         assert child.wait(30) == -signal.SIGKILL
 
 
 def test_without_a_job_id_descent_and_sessions_still_lead_to_all_but_the_daemon() -> None:
     with family(*KINDS) as found:
-        members = {process.pid for process in tree(found.root.pid)}
+        members = {process.pid for process in find_tree(found.root.pid)}
         daemon = found.identities["daemon"].pid
         assert members - {daemon} == found.pids - {daemon}
 
 
 def test_children_come_after_their_parents() -> None:
     with family("session") as found:
-        order = [process.pid for process in tree(found.root.pid)]
+        order = [process.pid for process in find_tree(found.root.pid)]
         kinds = found.identities
         assert order.index(kinds["session"].pid) < order.index(kinds["session-child"].pid)
 
@@ -247,7 +249,7 @@ def test_whoever_got_the_pid_of_a_dead_root_keeps_its_life_and_its_children() ->
     with family("plain", "session") as found:
         former = replace(found.identities["root"], start_ticks=1)
         assert kill_tree(former, wait_s=30) == []
-        assert tree(former) == []
+        assert find_tree(former) == []
         assert all(is_alive(one) for one in found.identities.values())
 
 
@@ -373,7 +375,7 @@ def test_a_name_full_of_parentheses_hides_nothing(tmp_path: Path) -> None:
     program = tmp_path / ") R 1 (x) Z"
     program.symlink_to("/bin/sh")
     with subprocess.Popen([program, "-c", "read x"], stdin=subprocess.PIPE) as child:
-        assert child.pid in {process.pid for process in tree(os.getpid())}
+        assert child.pid in {process.pid for process in find_tree(os.getpid())}
         child.kill()
 
 

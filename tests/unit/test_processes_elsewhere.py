@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from python_mcp_server.processes import elsewhere, identity, table
+from python_mcp_server.processes import identity
+from python_mcp_server.processes import portable as elsewhere
+from python_mcp_server.processes import tree as table
 from tests.helpers import eventually, python
 
 WAIT = "import sys; sys.stdin.read()"
@@ -81,6 +83,6 @@ def test_a_process_is_bound_by_psutil_too():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is needed")
 def test_on_linux_what_looks_after_a_batch_loads_no_psutil():
-    code = "import sys, python_mcp_server.runner.mapping_slot; print('psutil' in sys.modules)"
+    code = "import sys, python_mcp_server.tools.batch.slot; print('psutil' in sys.modules)"
     with python("-c", code, stdout=subprocess.PIPE) as process:
         assert process.communicate()[0] == "False\n"

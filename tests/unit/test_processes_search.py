@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.processes import identify, is_alive, kill_tree
-from python_mcp_server.processes import scan as scan_module
-from python_mcp_server.processes.scan import Search
+from python_mcp_server.processes import identify, is_alive, kill_tree, tree
+from python_mcp_server.processes.tree import Search
 from tests.helpers import python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the last pid")
@@ -147,7 +146,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
 ):
     with program(ORPHANED) as root:
         (child,) = root.line()
-        read = vars(scan_module)["stat_of"]
+        read = vars(tree)["stat_of"]
 
         def read_then_end(pid: int) -> Any:
             stat = read(pid)
@@ -159,7 +158,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
 
         search = Search(root.process.pid, "a job that nobody carries")
         with monkeypatch.context() as patch:
-            patch.setattr(scan_module, "stat_of", read_then_end)
+            patch.setattr(tree, "stat_of", read_then_end)
             search.look()
         assert [member.pid for member in search.look().members] == [child]
 
@@ -170,7 +169,7 @@ def test_a_number_that_was_given_again_leads_to_nobody(monkeypatch: pytest.Monke
         search = Search(root.process.pid, "a job that nobody carries")
         search.look()
         begun = vars(search)["_begun"]
-        monkeypatch.setattr(scan_module, "newest_pid", lambda: begun - 1)  # once around, to just before
+        monkeypatch.setattr(tree, "newest_pid", lambda: begun - 1)  # once around, to just before
         vars(search)["_seats"] = frozenset({os.getpid()})
         search.look()
         assert vars(search)["_seats"] == frozenset()

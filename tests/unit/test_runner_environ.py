@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner.environ import child_environment, given_variables
+from python_mcp_server.runner.python.environ import child_environment, given_variables
 
 
 def test_the_file_is_read_and_env_vars_win_over_it(tmp_path: Path) -> None:

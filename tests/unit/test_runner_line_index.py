@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from python_mcp_server.runner import line_index
-from python_mcp_server.runner.line_index import SUFFIX, lines_of
+from python_mcp_server.runner import search
+from python_mcp_server.runner.search import SUFFIX, lines_of
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_index, "BLOCK", 16)
-    monkeypatch.setattr(line_index, "_CHECKED", 8)
-    monkeypatch.setattr(line_index, "_SAVE_AT", 3)
+    monkeypatch.setattr(search, "BLOCK", 16)
+    monkeypatch.setattr(search, "_CHECKED", 8)
+    monkeypatch.setattr(search, "_SAVE_AT", 3)
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_the_next_reader_goes_on_where_the_last_one_stopped(
     kept = stream.with_name(f"stdout{SUFFIX}")
     assert kept.stat().st_mode & 0o777 == 0o600
     read: list[int] = []
-    original = line_index.LineIndex.read
+    original = search.LineIndex.read
 
-    def counting(self: line_index.LineIndex, begin: int, end: int) -> bytes:
+    def counting(self: search.LineIndex, begin: int, end: int) -> bytes:
         read.append(end - begin)
         return original(self, begin, end)
 
-    monkeypatch.setattr(line_index.LineIndex, "read", counting)
+    monkeypatch.setattr(search.LineIndex, "read", counting)
     with lines_of(stream) as index:
         assert index.start_of(77) == 76 * 8
     assert sum(read) < 50

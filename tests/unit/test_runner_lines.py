@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from python_mcp_server.runner import lines
-from python_mcp_server.runner.lines import Search, readable
+from python_mcp_server.runner import search
+from python_mcp_server.runner.search import Search, readable
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_matching_lines_come_with_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_search_goes_on_where_the_room_was_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_BLOCK", 64)
+    monkeypatch.setattr(search, "_BLOCK", 64)
     data = b"".join(b"line %d\n" % number for number in range(1, 501))
     found: list[str] = []
     offset = 0
@@ -80,21 +80,21 @@ def test_a_search_goes_on_where_the_room_was_full(tmp_path: Path, monkeypatch: p
 def test_a_search_stops_in_time_and_has_always_gone_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "_BLOCK", 5)
+    monkeypatch.setattr(search, "_BLOCK", 5)
     assert find(tmp_path / "f", b"a\n" * 10, "a", seconds=-1) == {
         "lines": ["1: a\n", "2: a\n"],
         "next_offset": 4,
     }
-    monkeypatch.setattr(lines, "_BLOCK", 100)
-    monkeypatch.setattr(lines, "_LINES_A_LOOK", 3)
+    monkeypatch.setattr(search, "_BLOCK", 100)
+    monkeypatch.setattr(search, "_LINES_A_LOOK", 3)
     assert find(tmp_path / "f", b"b\n" * 10, "a", seconds=-1) == {"lines": [], "next_offset": 6}
 
 
 def test_a_line_beyond_all_bounds_is_searched_in_its_head_and_shown_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "_BLOCK", 1000)
-    monkeypatch.setattr(lines, "_LONGEST", 5000)
+    monkeypatch.setattr(search, "_BLOCK", 1000)
+    monkeypatch.setattr(search, "_LONGEST", 5000)
     data = b"first\nhead" + b"x" * 20_000 + b"end\nlast head\n"
     assert find(tmp_path / "f", data, "end") == {"lines": [], "next_offset": len(data)}
     found = find(tmp_path / "f", data, "head")["lines"]

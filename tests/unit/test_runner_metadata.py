@@ -8,7 +8,13 @@ import tomllib
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner.metadata import Header, check_requirements, merge, parse_header, with_header
+from python_mcp_server.runner.python.pep723 import (
+    Header,
+    check_requirements,
+    merge,
+    parse_header,
+    with_header,
+)
 
 SCRIPT = """\
 #!/usr/bin/env python

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner.local_sources import local_path, stamp
-from python_mcp_server.runner.requirements import FilePackages
+from python_mcp_server.runner.python.requirements import FilePackages, local_path, stamp
 
 
 @pytest.fixture

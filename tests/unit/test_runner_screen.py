@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from python_mcp_server.runner.lines import readable
-from python_mcp_server.runner.screen import on_screen
+from python_mcp_server.runner.output import on_screen
+from python_mcp_server.runner.search import readable
 
 
 def bars(outer: int, inner: int) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.python.uv import sentence
 from python_mcp_server.runner.textfile import decode, read_bytes, read_settings, read_text, split_lines
-from python_mcp_server.runner.uv import sentence
 
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel, Field, ValidationError
 from typing_extensions import TypedDict
 
-from python_mcp_server.server.arguments import Read, read_as_meant
+from python_mcp_server.server.sdk.arguments import Read, read_as_meant
 
 
 class Size(BaseModel):

@@ -10,7 +10,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
 
 from python_mcp_server import TasksExtension, context, smart_async
-from python_mcp_server.server import sdk
+from python_mcp_server.server.sdk import adapter
 from tests.helpers import run
 
 SHOWN = ["n", "async_mode", "job_label"]
@@ -46,7 +46,7 @@ def test_in_a_worker_the_module_of_a_tool_can_be_imported(bodies: Any, monkeypat
 def test_what_fastmcps_own_errors_say_is_passed_on_as_it_is(bodies: Any):
     from fastmcp.exceptions import ToolError
 
-    view = sdk.face(bodies.without)
+    view = adapter.face(bodies.without)
     answer = view.error(ToolError("n is more than 10"))
     assert answer.is_error
     assert [block.text for block in answer.content] == ["n is more than 10"]  # type: ignore[union-attr]

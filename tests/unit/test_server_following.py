@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.server.following import Sight, follow
+from python_mcp_server.server.tasks.subscriptions import Sight, follow
 from tests.helpers import run
 
 if TYPE_CHECKING:

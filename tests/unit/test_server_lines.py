@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from python_mcp_server.server.claim import Wire
-from python_mcp_server.server.lines import LineConnection, LineTooLong
+from python_mcp_server.server.transports.lines import LineConnection, LineTooLong
+from python_mcp_server.server.transports.stdio import Wire
 from tests.helpers import run
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
-from python_mcp_server.server import pictures
-from python_mcp_server.server.pictures import add_pictures, with_pictures
+from python_mcp_server.server.sdk import replies
+from python_mcp_server.server.sdk.replies import add_pictures, with_pictures
 from tests.helpers.fake_matplotlib import PNG, PNG_END
 
 TOOL = "py_run_script_in_dir"
@@ -65,9 +65,9 @@ def test_what_is_gone_has_changed_or_is_no_picture_is_left_out(png: Path, tmp_pa
 
 
 def test_an_answer_carries_no_more_than_a_client_can_take(png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_MOST_BYTES", 2 * len(WHOLE))
+    monkeypatch.setattr(replies, "_MOST_BYTES", 2 * len(WHOLE))
     assert len(sent(*[listed(png)] * 3)) == 2
-    monkeypatch.setattr(pictures, "_MOST", 1)
+    monkeypatch.setattr(replies, "_MOST", 1)
     assert len(sent(*[listed(png)] * 3)) == 1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.model import JobProgress, Usage
-from python_mcp_server.server.progress import Feed
+from python_mcp_server.server.sdk.progress import Feed
 from tests.helpers import run
 
 LONG_S = 3_600.0

@@ -21,9 +21,9 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from python_mcp_server.errors import InvalidInput, RemoteError
-from python_mcp_server.server.convert import failure
-from python_mcp_server.server.inside import ProgressFeed
-from python_mcp_server.server.sdk import Face, face
+from python_mcp_server.server.sdk.adapter import Face, face
+from python_mcp_server.server.sdk.private import ProgressFeed
+from python_mcp_server.server.sdk.replies import failure
 from tests.helpers import run
 
 HANDLE = {"job_id": "j-1", "status": "running", "message": "Task exceeded 1.0s time budget"}

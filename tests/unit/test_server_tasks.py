@@ -14,19 +14,18 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
-from python_mcp_server.jobs.delivery import rebuild
-from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.record import settle
+from python_mcp_server.jobs.run import rebuild
 from python_mcp_server.jsonable import jsonable
 from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, utc_now
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
-from python_mcp_server.server.inside import low_level
-from python_mcp_server.server.listening import Listening
-from python_mcp_server.server.offers import Offer, offering, require_task
-from python_mcp_server.server.recorded import result_of
-from python_mcp_server.server.sdk import face
-from python_mcp_server.server.task_wire import detailed, poll_interval_ms, summary
-from python_mcp_server.server.tasks import TasksExtension
+from python_mcp_server.server.sdk.adapter import face
+from python_mcp_server.server.sdk.private import low_level
+from python_mcp_server.server.tasks.extension import TasksExtension
+from python_mcp_server.server.tasks.offers import Offer, offering, require_task
+from python_mcp_server.server.tasks.subscriptions import Listening
+from python_mcp_server.server.tasks.wire import detailed, poll_interval_ms, result_of, summary
 from python_mcp_server.smart_async import smart_async
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import run

@@ -19,7 +19,8 @@ import pytest
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store import layout, public
+from python_mcp_server.store import layout
+from python_mcp_server.store import listing as public
 from python_mcp_server.store.clock import Reading
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.records import a_job, record_of, replace

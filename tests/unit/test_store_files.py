@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from python_mcp_server import atomic
 from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
-from python_mcp_server.store import atomic
 from python_mcp_server.store.contract import Pruned
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.records import a_job, record_of, replace

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.tools.mapping import map_script
-from python_mcp_server.tools.mapping_book import Book, Plan, at_rest, folder_of, plan_in
-from python_mcp_server.tools.mapping_results import ItemResult
-from python_mcp_server.tools.mapping_wish import Wish
+from python_mcp_server.tools.batch.journal import Book, Plan, at_rest, folder_of, plan_in
+from python_mcp_server.tools.batch.plan import Wish
+from python_mcp_server.tools.batch.results import ItemResult
+from python_mcp_server.tools.batch.tool import map_script
 
 NOTHING = Wish(None, None, None, None, None, None, None, None)
 PLAN = Plan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))

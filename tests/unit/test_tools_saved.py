@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.runner.metadata import parse_header
-from python_mcp_server.tools.running import stored
+from python_mcp_server.runner.python.pep723 import parse_header
+from python_mcp_server.tools.call import stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
-from python_mcp_server.tools.sources import existing_directory, existing_script
+from python_mcp_server.tools.scripts import existing_directory, existing_script
 
 
 def texts(history: Path) -> list[str]:
@@ -89,7 +89,7 @@ def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: 
         return os_open("/dev/full", os.O_WRONLY)
 
     os_open = os.open
-    monkeypatch.setattr("python_mcp_server.tools.saved_files.os.open", full)
+    monkeypatch.setattr("python_mcp_server.tools.saved.os.open", full)
     with pytest.raises(StoreError, match=str(home / "scripts")):
         save_script("a", "x = 1\n")
 

@@ -9,11 +9,11 @@ from typing import Any, get_type_hints
 import pytest
 from pydantic import TypeAdapter
 
-from python_mcp_server.tools.benchmark import benchmark_script
-from python_mcp_server.tools.mapping import map_script
+from python_mcp_server.tools.batch.tool import map_script
+from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
-from python_mcp_server.tools.testing import run_tests
+from python_mcp_server.tools.suite.tool import run_tests
 
 NONE = inspect.Parameter.empty
 RUN = {

@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner import suite
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult
-from python_mcp_server.tools.suite_follower import Follower
-from python_mcp_server.tools.suite_record import SuiteRecord
-from python_mcp_server.tools.suite_report import check_ran, suite_result
-from python_mcp_server.tools.suite_tally import KEPT, Tally
+from python_mcp_server.tools.suite import environment
+from python_mcp_server.tools.suite.events import KEPT, Follower, Tally
+from python_mcp_server.tools.suite.history import SuiteRecord
+from python_mcp_server.tools.suite.report import check_ran, suite_result
 
-RUNNER = Path(suite.__file__).parent
+RUNNER = Path(environment.__file__).parent
 
 
 def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def ended(exit_code: int, stderr: str = "", **facts: Any) -> ScriptResult:
     )
 
 
-@pytest.mark.parametrize("name", ["pytest_plugin.py", "pytest_launch.py"])
+@pytest.mark.parametrize("name", ["plugin.py", "launch.py"])
 def test_what_runs_in_the_suites_environment_is_old_python_and_imports_nothing_of_ours(name: str) -> None:
     tree = ast.parse((RUNNER / name).read_text("utf-8"), feature_version=(3, 8))
     imported = {

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 
-from python_mcp_server.server.claim import claim_stdio
+from python_mcp_server.server.transports.stdio import claim_stdio
 
 
 async def echo(text: str) -> str:
@@ -24,7 +24,7 @@ def main() -> int:
     from benchmarks.bodies import BUDGET_S, beat, burn, repeat, rest
     from python_mcp_server import JobManager, create_server, smart_async
     from python_mcp_server.server.app import close_in_time, owner_of
-    from python_mcp_server.server.stdio import serve_stdio
+    from python_mcp_server.server.transports.stdio import serve_stdio
 
     manager = JobManager()
     isolated = partial(smart_async, manager=manager)

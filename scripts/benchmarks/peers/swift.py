@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from python_mcp_server.server.claim import claim_stdio
+from python_mcp_server.server.transports.stdio import claim_stdio
 
 
 async def _nothing_to_end() -> None:
@@ -16,7 +16,7 @@ def main() -> int:
     """Serve over stdin and stdout."""
     wire = claim_stdio()
     from benchmarks.peers.bare import server
-    from python_mcp_server.server.stdio import serve_stdio
+    from python_mcp_server.server.transports.stdio import serve_stdio
 
     return asyncio.run(serve_stdio(server, wire, _nothing_to_end))
 

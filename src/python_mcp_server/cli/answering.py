@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.forms.whole import from_words
 from python_mcp_server.jobs.answering import answer_of
+from python_mcp_server.questions.forms import from_words
 
 if TYPE_CHECKING:
-    from python_mcp_server.questions import InputAnswer, Question
+    from python_mcp_server.questions.model import InputAnswer, Question
 
 
 def typed_answer(question: Question, words: tuple[str, ...], action: str, as_json: str | None) -> InputAnswer:

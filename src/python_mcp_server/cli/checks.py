@@ -1,21 +1,163 @@
-"""What `doctor` looks at, in this order. What it starts and writes is gone when it ends: it works in
+"""What can be said of a home directory by looking at it.
+
+The checks of `doctor` that try something out, each in a home of its own.
+
+What `doctor` looks at, in this order. What it starts and writes is gone when it ends: it works in
 a directory of its own, on the file system of the home."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Sized
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from python_mcp_server.cli import homes, trials
+from python_mcp_server import processes
+from python_mcp_server.cli.client import Server
 from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.runner.textfile import split_lines
 from python_mcp_server.settings import Settings
+from python_mcp_server.store.files import FileJobStore
+
+LITTLE_BYTES: Final = 1_000_000_000
+TOO_LITTLE_BYTES: Final = 50_000_000
+_NETWORK: Final = re.compile(
+    "9p|af(pf)?s|beegfs|ceph|cifs|davfs|glusterfs|gpfs|lustre|nfs4?|smb[23]|smbfs"
+    "|fuse[.](ceph|davfs2|gcsfuse|glusterfs|rclone|s3fs|sshfs)",
+    re.IGNORECASE,
+)
+
+
+def nearest(home: Path) -> Path:
+    """Return the home, or the nearest directory above it that exists."""
+    return next((path for path in (home, *home.parents) if path.is_dir()), Path(home.anchor))
+
+
+def free_bytes(home: Path) -> int:
+    """Return how much can still be written."""
+    return shutil.disk_usage(nearest(home)).free
+
+
+def open_to_others(home: Path) -> bool:
+    """Whether somebody else than the owner may enter."""
+    return sys.platform != "win32" and bool(home.stat().st_mode & 0o077)
+
+
+def file_system(home: Path) -> str:
+    """Return the kind of file system, such as "ext4"; empty where it cannot be told."""
+    import psutil
+
+    place = os.path.realpath(nearest(home))
+    best, kind = "", ""
+    for partition in psutil.disk_partitions(all=True):
+        mount = partition.mountpoint
+        holds = place == mount or place.startswith(mount.rstrip("/\\") + os.sep)
+        if holds and len(mount) >= len(best):
+            best, kind = mount, partition.fstype
+    return kind
+
+
+def is_network(kind: str) -> bool:
+    """Whether this kind of file system is one of other machines."""
+    return _NETWORK.fullmatch(kind) is not None
+
+
+def can_be_made(home: Path) -> bool:
+    """Whether the user may make this directory, which is not there."""
+    above = next(path for path in home.parents if path.exists())
+    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+
+
+_PATIENCE_S: Final = 60.0
+_READ: Final = """
+import sys
+from pathlib import Path
+from python_mcp_server.store.files import FileJobStore
+job = FileJobStore(Path(sys.argv[1])).update(sys.argv[2], lambda job: job.evolve(message="read"))
+print(job.label)
+"""
+
+
+class Unexpected(Exception):
+    """Something worked otherwise than it must; the text says how."""
+
+
+def share_a_store(home: Path) -> str:
+    """Write a job here, change it in another process, and see the change here."""
+    store = FileJobStore(home)
+    job = Job(new_job_id(), "doctor", JobState.PENDING, utc_now())
+    store.create(job)
+    command = [sys.executable, "-c", _READ, str(home), job.id]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    if other.returncode != 0:
+        last = (split_lines(other.stderr.strip()) or ["no word"])[-1]
+        raise Unexpected(f"another process could not use it: {last}")
+    found = store.get(job.id)
+    store.close()
+    if other.stdout.strip() != job.label or found is None or found.message != "read":
+        raise Unexpected("what one process writes, another does not see")
+    return "two processes share it"
+
+
+def start_and_kill_a_worker(home: Path) -> str:
+    """Run a body in a worker, and kill that."""
+    return asyncio.run(asyncio.wait_for(_start_and_kill(home), _PATIENCE_S))
+
+
+async def _start_and_kill(home: Path) -> str:
+    settings = replace(Settings.from_environ(), home=home, cancel_grace_seconds=0.1)
+    begin = time.monotonic()
+    async with JobManager(settings=settings) as manager:
+        answer = await manager.run(Request(os.getpid), budget_s=_PATIENCE_S)
+        started_s = time.monotonic() - begin
+        job = await manager.submit(Request(time.sleep, (_PATIENCE_S,), label="doctor"))
+        worker = await _worker_of(manager, job.id)
+        begin = time.monotonic()
+        ended = await manager.cancel(job.id)
+        killed_s = time.monotonic() - begin
+        if answer.value == os.getpid():
+            raise Unexpected("a body ran in this process instead of a worker")
+        if ended.status is not JobState.CANCELLED or processes.is_alive(worker):
+            raise Unexpected(f"a cancelled job is {ended.status.value}, and its worker {worker.pid} is there")
+    return f"started and answered in {started_s * 1000:.0f} ms, killed in {killed_s * 1000:.0f} ms"
+
+
+async def _worker_of(manager: JobManager, job_id: str) -> ProcessIdentity:
+    while True:
+        worker = (await manager.get(job_id)).worker
+        if worker is not None:
+            return worker
+        await asyncio.sleep(0.01)
+
+
+def run_a_script_over_stdio(home: Path) -> str:
+    """Run a script through a server, as an MCP client does."""
+    return asyncio.run(asyncio.wait_for(_run_a_script(home), _PATIENCE_S))
+
+
+async def _run_a_script(home: Path) -> str:
+    begin = time.monotonic()
+    async with Server(home).connected() as client:
+        arguments = {"directory": str(home), "script_content": "print(6 * 7)"}
+        answer = await client.call("py_run_script_in_dir", arguments)
+        took_s = time.monotonic() - begin
+    if answer.get("stdout") != "42\n":
+        raise Unexpected(f"a script that prints 42 answered {answer}")
+    return f"a script ran through a server over stdio, {took_s:.1f} s from its start"
+
 
 Level = Literal["ok", "warning", "problem"]
 _OLDEST: Final = (3, 11)
@@ -55,18 +197,18 @@ def checkup() -> Generator[Finding]:
     yield from _home(settings.home)
     yield from _semaphores()
     try:
-        probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=homes.nearest(settings.home))
+        probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(settings.home))
     except OSError as error:
         yield Finding("home", "problem", f"nothing can be written there ({error.strerror})", _OTHER_HOME)
         return
     with probe as name:
         home = Path(name)
         advice = "Choose a home on a local file system with PYTHON_MCP_HOME."
-        yield _check("store", lambda: trials.share_a_store(home), advice)
+        yield _check("store", lambda: share_a_store(home), advice)
         advice = "Read the log of this program with MCP_DEBUG=true; containers may forbid processes."
-        yield _check("worker", lambda: trials.start_and_kill_a_worker(home), advice)
+        yield _check("worker", lambda: start_and_kill_a_worker(home), advice)
         advice = "Run 'python-mcp-server serve' by hand and read what it says on stderr."
-        yield _check("server", lambda: trials.run_a_script_over_stdio(home), advice)
+        yield _check("server", lambda: run_a_script_over_stdio(home), advice)
 
 
 _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another directory."
@@ -76,7 +218,7 @@ def _check(name: str, work: Callable[[], str], advice: str) -> Finding:
     """Return what the work says, or how it failed."""
     try:
         return Finding(name, "ok", work())
-    except (PythonMcpError, trials.Unexpected) as error:
+    except (PythonMcpError, Unexpected) as error:
         return Finding(name, "problem", str(error).rstrip("."), advice)
     except BaseExceptionGroup as group:  # what failed inside a connection of the SDK's client
         first = _leaf(group)
@@ -99,7 +241,7 @@ def _python() -> Finding:
 
 
 def _uv() -> str:
-    from python_mcp_server.runner.uv import find_uv
+    from python_mcp_server.runner.python.uv import find_uv
 
     path = find_uv()
     told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_UV_S, check=True)
@@ -107,13 +249,13 @@ def _uv() -> str:
 
 
 def _home(home: Path) -> Iterator[Finding]:
-    if not home.exists() and not homes.can_be_made(home):
+    if not home.exists() and not can_be_made(home):
         yield Finding("home", "problem", f"{home} is not there and cannot be made", _OTHER_HOME)
     elif not home.exists():
         yield Finding("home", "ok", f"{home} is not there yet; it is made with the first job")
     elif not home.is_dir():
         yield Finding("home", "problem", f"{home} is no directory", _OTHER_HOME)
-    elif homes.open_to_others(home):
+    elif open_to_others(home):
         mode = f"{home.stat().st_mode & 0o777:o}"
         yield Finding("home", "warning", f"others may enter {home} (mode {mode})", f"Run: chmod 700 {home}")
     else:
@@ -125,24 +267,24 @@ def _home(home: Path) -> Iterator[Finding]:
 
 
 def _space(home: Path) -> Finding:
-    free = homes.free_bytes(home)
+    free = free_bytes(home)
     text = f"{free / 1e9:.1f} GB free"
-    if free < homes.LITTLE_BYTES:
-        level: Level = "problem" if free < homes.TOO_LITTLE_BYTES else "warning"
+    if free < LITTLE_BYTES:
+        level: Level = "problem" if free < TOO_LITTLE_BYTES else "warning"
         return Finding("space", level, text, "Free some, or remove old jobs: python-mcp-server jobs prune.")
     return Finding("space", "ok", text)
 
 
 def _file_system(home: Path) -> Finding:
-    kind = homes.file_system(home)
-    if homes.is_network(kind):
+    kind = file_system(home)
+    if is_network(kind):
         advice = "Locks may not hold between machines; set PYTHON_MCP_HOME to a local directory."
         return Finding("file system", "warning", f"{kind}, a network file system", advice)
     return Finding("file system", "ok", kind or "of unknown kind")
 
 
 def _semaphores() -> Iterator[Finding]:
-    from python_mcp_server.pool import semaphores
+    from python_mcp_server.pool import start as semaphores
 
     if removed := semaphores.sweep():
         gone = "that a killed program had left, and removed"

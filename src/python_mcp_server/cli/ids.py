@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
-    from python_mcp_server.questions import Question
+    from python_mcp_server.questions.model import Question
 
 _SHORTEST_CHARS: Final = 4
 _RECENT_JOBS: Final = 1000

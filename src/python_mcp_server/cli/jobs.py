@@ -13,7 +13,7 @@ from python_mcp_server.jobs.output import STREAMS
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
-    from python_mcp_server.questions import Question
+    from python_mcp_server.questions.model import Question
 
 _PAGE_BYTES: Final = 65536
 _TIMED_OUT: Final = 124
@@ -113,8 +113,8 @@ def output(job_id: str, stream: str, offset: int, limit: int | None, *, follow: 
 
     The bytes come as they are; as JSON they come in a page of text, with the offset of the next one.
     """
+    from python_mcp_server.cli.follow import copy_output
     from python_mcp_server.cli.ids import find_job
-    from python_mcp_server.cli.outputs import copy_output
 
     if as_json and follow:
         raise click.UsageError("--follow and --json exclude each other; page with --offset instead")

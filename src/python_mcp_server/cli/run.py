@@ -37,7 +37,7 @@ def run(script: str, args: tuple[str, ...], **options: Any) -> int:
     and the signal's number where a signal ended it). The script reads an empty stdin.
     """
     request = _request(script, args, **options)
-    from python_mcp_server.cli.following import run_and_follow
+    from python_mcp_server.cli.follow import run_and_follow
 
     return run_and_follow(request)
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.ids import error_sentence
-from python_mcp_server.forms.fields import options
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
-from python_mcp_server.questions import Question
+from python_mcp_server.questions.forms import options
+from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
 
 _COLOURS: Final = {

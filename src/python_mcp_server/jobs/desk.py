@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.answering import answer_record
-from python_mcp_server.jobs.output import OutputPage, check_page, read_page
-from python_mcp_server.jobs.patience import within
-from python_mcp_server.jobs.reading import LinePage, Wanted, read_lines
+from python_mcp_server.jobs.budget import within
+from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.attempt import Attempt
-    from python_mcp_server.questions import InputAnswer
+    from python_mcp_server.jobs.run import Attempt
+    from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
 
 T = TypeVar("T")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import context
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.inquiries import Inquiries
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
+from python_mcp_server.questions.open import Inquiries
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.questions import InputAnswer, Inquiry
+    from python_mcp_server.questions.model import InputAnswer, Inquiry
 
 _NOWHERE: Final = Path()
 

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, LimitExceeded
 from python_mcp_server.limits import MEMORY, time_breach
 from python_mcp_server.model import JobState, Outcome
-from python_mcp_server.pool.lane import Lane
+from python_mcp_server.pool.handle import Lane
 from python_mcp_server.pool.outcomes import failure_of
-from python_mcp_server.runner.guard import Guard
-from python_mcp_server.runner.limits import check_here
+from python_mcp_server.runner.limits import Guard, check_here
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from python_mcp_server.jobs.front import Front
+    from python_mcp_server.jobs.engine import Front
     from python_mcp_server.jobs.inline import InlineLane
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.limits import Breach, Limits
-    from python_mcp_server.pool.limiter import Watched
+    from python_mcp_server.pool.monitor import Watched
 
 _log: Final = logging.getLogger(__name__)
 

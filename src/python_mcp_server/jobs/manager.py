@@ -18,25 +18,24 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from python_mcp_server import model
 from python_mcp_server.errors import PoolClosed
-from python_mcp_server.jobs.attempt import Attempt
-from python_mcp_server.jobs.delivery import deliver, handle_of
+from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.desk import Desk
-from python_mcp_server.jobs.foreign import cancel_record
-from python_mcp_server.jobs.front import Front
+from python_mcp_server.jobs.engine import Front
 from python_mcp_server.jobs.limits import check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
+from python_mcp_server.jobs.run import Attempt, deliver, handle_of
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.arguments import forget_modules
-from python_mcp_server.pool.bodies import BodyReference, refer
 from python_mcp_server.pool.main_module import MainFile, MainModule
+from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.conversation import Ask
+    from python_mcp_server.jobs.answering import Ask
     from python_mcp_server.store.contract import JobStore
 
 T = TypeVar("T")

@@ -1,13 +1,22 @@
-"""Pages of a job's output, by byte offset: live while it runs, whole afterwards."""
+"""Pages of a job's output, by byte offset: live while it runs, whole afterwards.
+
+What a job wrote, in whole lines and made readable: from a byte or a line on, or what matches a pattern."""
 
 from __future__ import annotations
 
 import codecs
+import json
+import subprocess
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.runner import search as line_search
+from python_mcp_server.runner.output import on_screen, whole_characters
+from python_mcp_server.runner.search import LineIndex, lines_of
 
 STREAMS: Final = ("stdout", "stderr", "failures", "items")
 """Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `py_map_script`."""
@@ -73,3 +82,197 @@ def _decode(data: bytes, *, final: bool) -> tuple[str, int]:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(data, final)
     return text, len(data) - len(decoder.getstate()[0])
+
+
+_SEARCH_S: Final = 3.0
+"""How long one page is searched for: 5 million short lines. The next page goes on from there."""
+_PATIENCE_S: Final = 6.0
+"""How long it may take all in all: longer is a pattern that comes to no end on a line."""
+_KILL_S: Final = 10.0
+"""Where the system has no timers, the search does not end by itself."""
+_PATTERN_CHARS: Final = 1_000
+_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a reader asks for.
+
+    Attributes:
+        stream: One of `jobs.output.STREAMS`.
+        offset: The byte to start at; below 0 it counts from the end.
+        limit: The most bytes of a page.
+        line: The line to start at in place of `offset`, from 1; below 0 it counts from the end.
+        pattern: A regular expression; only lines in which it is found are returned.
+        raw: Whether the text comes as it was written, with colours and overwritten states.
+    """
+
+    stream: str = "stdout"
+    offset: int = 0
+    limit: int = 65536
+    line: int | None = None
+    pattern: str | None = None
+    raw: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            InvalidInput: The text names the value.
+        """
+        check_page(self.stream, self.limit)
+        if self.line == 0:
+            raise InvalidInput("line is 0; the first line is 1, the last one is -1")
+        if self.line is not None and self.offset:
+            raise InvalidInput(f"line is {self.line} and offset is {self.offset}; give one of the two")
+        if self.pattern is not None and not 0 < len(self.pattern) <= _PATTERN_CHARS:
+            raise InvalidInput(
+                f"pattern has {len(self.pattern)} characters; it must have 1 to {_PATTERN_CHARS}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LinePage:
+    """A piece of output, from the beginning of a line to the end of one.
+
+    Attributes:
+        text: Its lines. One that is longer than a page is cut at a character.
+        next_offset: Where the next page begins, in bytes.
+        total_bytes: What is there by now.
+        eof: Whether the job ended and this page reaches its end.
+        first_line: The number of the first line, where lines were counted.
+        total_lines: How many lines there are, where a line was asked for that is not there.
+        matches: How many lines matched, where a pattern was given; each stands after its number.
+        unfinished: The last line, as far as it was written; the next page has it when it is whole.
+    """
+
+    text: str
+    next_offset: int
+    total_bytes: int
+    eof: bool
+    first_line: int | None = None
+    total_lines: int | None = None
+    matches: int | None = None
+    unfinished: str | None = None
+
+
+def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
+    """Return what is wanted of a stream. Blocks; a file that is not there is empty.
+
+    Args:
+        path: The file.
+        wanted: What of it.
+        ended: Whether nothing more will come.
+
+    Raises:
+        InvalidInput: The pattern is none, or comes to no end.
+        ToolchainError: The search cannot be run.
+    """
+    try:
+        with lines_of(path) as index:
+            start = _start(index, wanted)
+            if start is None:
+                count = index.lines_before(index.size) + (index.read(index.size - 1, index.size) != b"\n")
+                return LinePage("", index.size, index.size, ended, total_lines=count)
+            if wanted.pattern is not None:
+                return _matching(path, index, start, wanted, ended=ended)
+            number = wanted.line if wanted.line is None or wanted.line > 0 else index.lines_before(start) + 1
+            return _page(index, start, number, wanted, ended=ended)
+    except FileNotFoundError:
+        return LinePage("", 0, 0, ended)
+
+
+def _start(index: LineIndex, wanted: Wanted) -> int | None:
+    """Return the byte to start at; None where there is no such line."""
+    if wanted.line is not None:
+        if index.size == 0:
+            return 0
+        return index.start_of(wanted.line) if wanted.line > 0 else index.start_from_end(-wanted.line)
+    if wanted.offset >= 0:
+        return min(wanted.offset, index.size)
+    start = max(0, index.size + wanted.offset)
+    if start == 0 or index.read(start - 1, start) == b"\n":
+        return start
+    data = index.read(start, min(index.size, start + wanted.limit))
+    line_start = data.find(b"\n") + 1
+    if not 0 < line_start < len(data):
+        line_start = len(data) - len(data.lstrip(_CONTINUATION))
+    return start + line_start
+
+
+def _page(index: LineIndex, start: int, number: int | None, wanted: Wanted, *, ended: bool) -> LinePage:
+    data = index.read(start, min(index.size, start + wanted.limit))
+    at_end = start + len(data) >= index.size
+    used = len(data) if at_end and ended else data.rfind(b"\n") + 1
+    unfinished = data[used:] if at_end else b""
+    if not used and len(data) == wanted.limit:  # a line longer than a page
+        used, unfinished = whole_characters(data) or len(data), b""
+    show = _as_written if wanted.raw else partial(on_screen, goes_on=start > 0)
+    after = start + used
+    return LinePage(
+        show(data[:used]),
+        after,
+        index.size,
+        ended and after >= index.size,
+        first_line=number,
+        unfinished=show(unfinished) if unfinished else None,
+    )
+
+
+def _as_written(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _matching(path: Path, index: LineIndex, start: int, wanted: Wanted, *, ended: bool) -> LinePage:
+    first = index.lines_before(start) + 1
+    wish = {
+        "path": str(path),
+        "pattern": wanted.pattern,
+        "offset": start,
+        "line": first,
+        "end": index.size,
+        "ended": ended,
+        "limit": wanted.limit,
+        "seconds": _SEARCH_S,
+        "patience": _PATIENCE_S,
+    }
+    answer = _search(wish)
+    after = int(answer["next_offset"])
+    found: list[str] = answer["lines"]
+    return LinePage(
+        "".join(found),
+        after,
+        index.size,
+        ended and after >= index.size,
+        first_line=first,
+        matches=len(found),
+    )
+
+
+def _search(wish: dict[str, Any]) -> dict[str, Any]:
+    """Search in a process of its own, which can be killed: a match holds the whole interpreter."""
+    program = [sys.executable, "-I", "-S", "-X", "utf8", line_search.__file__]
+    try:
+        done = subprocess.run(
+            program, input=json.dumps(wish).encode(), capture_output=True, timeout=_KILL_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _endless(wish["pattern"], "on one line") from None
+    except OSError as error:
+        raise ToolchainError(f"{sys.executable} cannot be started to search: {error.strerror}") from error
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ToolchainError(f"the search ended with {done.returncode}: {said or 'it said nothing'}")
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise InvalidInput(f"pattern is {wish['pattern']!r}, no regular expression: {answer['error']}")
+    if "stuck_at" in answer:
+        raise _endless(wish["pattern"], f"on line {answer['stuck_at']}")
+    return answer
+
+
+def _endless(pattern: str, where: str) -> InvalidInput:
+    return InvalidInput(
+        f"pattern {pattern!r} came to no end {where} within {_PATIENCE_S:g} s; "
+        "write it without a repetition inside a repetition"
+    )

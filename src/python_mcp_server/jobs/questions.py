@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import QuestionNotOpen
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.questions import Question, still_open
+from python_mcp_server.questions.model import Question, still_open
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore

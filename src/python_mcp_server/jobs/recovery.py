@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.foreign import OWNER_GRACE_S, finish_verdict
-from python_mcp_server.jobs.recording import WAITS_FOR_A_SERVER
-from python_mcp_server.jobs.settle import never_started, settle
+from python_mcp_server.jobs.cancel import OWNER_GRACE_S, finish_verdict
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.deaths import death, is_unbegun
 

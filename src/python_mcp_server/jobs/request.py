@@ -10,7 +10,7 @@ from typing import Any
 from python_mcp_server.jobs.reply import Replies
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, Usage
-from python_mcp_server.questions import Question
+from python_mcp_server.questions.model import Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.pool.bodies import worker_finds
 from python_mcp_server.pool.main_module import GO_BY_NAME, MAIN, MainFile, MainModule
 from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
+from python_mcp_server.pool.references import worker_finds
 
 HEAVY_BYTES: Final = 1 << 18
 """What takes longer to pickle than a loop should stand still for; measured: a millisecond at the worst."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.model import Failure
 
 if TYPE_CHECKING:
-    from python_mcp_server.pool.executor import LaneExecutor
+    from python_mcp_server.pool.process import LaneExecutor
 
 NEVER_STARTED: Final = "never_started"
 """The kind of failure of a call that no worker has read: it may be sent to another."""

@@ -1,4 +1,11 @@
-"""The lanes of one event loop: warm spares, growth on demand, shrinking when idle, admission.
+"""Who may have a lane now: so many calls that somebody waits for. Background jobs come with leave of
+their own, which `jobs` gives for all servers of a home together.
+
+What a pool learns from workers that die before they do anything: to leave the spares alone for a
+while, and what they load ahead. A module that ends its process would else cost a worker at a time.
+
+
+The lanes of one event loop: warm spares, growth on demand, shrinking when idle, admission.
 
                      ┌────────────────────────── front (one event loop) ─────────────────────────┐
     JobManager ──▶ acquire ──▶ Lane.dispatch ── calls ────────────────▶ worker: body ──▶ child
@@ -20,23 +27,86 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import PoolClosed
-from python_mcp_server.pool.admission import Admission, Waiter
-from python_mcp_server.pool.lane import Lane
-from python_mcp_server.pool.limiter import Limiter
+from python_mcp_server.pool.handle import Lane
 from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.sampler import Sampler
-from python_mcp_server.pool.setbacks import Setbacks
+from python_mcp_server.pool.monitor import Limiter, Sampler
 from python_mcp_server.pool.steady import let_lie, steady_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from python_mcp_server.settings import Settings
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A call that waits for a lane."""
+
+    background: bool
+    lane: asyncio.Future[Lane]
+
+
+class Admission:
+    """The limit of a pool, beside the lanes that count."""
+
+    def __init__(self, limit: int, busy: Collection[Lane]) -> None:
+        self._limit = limit
+        self._busy = busy
+
+    def admits(self, *, background: bool) -> bool:
+        """Whether one more call of this sort may have a lane."""
+        return background or self._room > 0
+
+    def refusal(self) -> str | None:
+        """Return why a call that somebody waits for must wait, or None if it need not."""
+        if self._room > 0:
+            return None
+        return f"waiting for a free lane: {len(self._busy)} calls run, the limit is {self._limit}"
+
+    def count(self, waiting: Iterable[Waiter]) -> int:
+        """Return how many of those who wait may have a lane now."""
+        kinds = [waiter.background for waiter in waiting]
+        return kinds.count(True) + min(kinds.count(False), max(0, self._room))
+
+    @property
+    def _room(self) -> int:
+        return max(1, self._limit) - len(self._busy)
+
+
+_FIRST_S: Final = 0.1
+_LONGEST_S: Final = 5.0
+"""Both guessed: a single kill from outside is made good at once, an endless series costs little."""
+
+
+class Setbacks:
+    """How long to wait before the next spare, and whether lanes still load modules ahead."""
+
+    def __init__(self) -> None:
+        self._delay_s = 0.0
+        self._until = 0.0
+        self.preloading = True
+
+    def note(self, now: float) -> float:
+        """A worker died before its first call; return how long no spare is started now."""
+        self.preloading = False
+        self._delay_s = min(self._delay_s * 2 or _FIRST_S, _LONGEST_S)
+        self._until = now + self._delay_s
+        return self._delay_s
+
+    def resting(self, now: float) -> bool:
+        """Whether spares are not started now."""
+        return now < self._until
+
+    def over(self) -> None:
+        """A worker has done something: the next death is a first one again."""
+        self._delay_s = self._until = 0.0
+
 
 _log: Final = logging.getLogger(__name__)
 _THREADS: Final = 8

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from python_mcp_server.pool.channel import WINDOWS
+from python_mcp_server.pool.protocol import WINDOWS
 
 
 def leave_trackers() -> None:

@@ -25,7 +25,7 @@ from python_mcp_server.processes.priority import (
     keep_priority,
     worker_variables,
 )
-from python_mcp_server.processes.scan import Search, tree
+from python_mcp_server.processes.tree import Search, find_tree
 
 __all__ = [
     "JOB_VARIABLE",
@@ -35,6 +35,7 @@ __all__ = [
     "Search",
     "boot_id",
     "change_priority",
+    "find_tree",
     "hand_on_priority",
     "identify",
     "is_alive",
@@ -43,6 +44,5 @@ __all__ = [
     "keep_priority",
     "kill_tree",
     "send_signal",
-    "tree",
     "worker_variables",
 ]

@@ -54,9 +54,9 @@ def boot_id() -> str:
     if LINUX:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
-    from python_mcp_server.processes import elsewhere
+    from python_mcp_server.processes import portable
 
-    return elsewhere.boot_time()
+    return portable.boot_time()
 
 
 @cache
@@ -70,9 +70,9 @@ def identify(pid: int) -> ProcessIdentity | None:
         stat = read_stat(pid)
         ticks = stat.start_ticks if stat and stat.alive else None
     else:
-        from python_mcp_server.processes import elsewhere
+        from python_mcp_server.processes import portable
 
-        ticks = elsewhere.start_ticks(pid)
+        ticks = portable.start_ticks(pid)
     return None if ticks is None else identity_of(pid, ticks)
 
 

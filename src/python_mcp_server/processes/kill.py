@@ -27,7 +27,7 @@ from python_mcp_server.processes.identity import (
     is_alive,
     send_signal,
 )
-from python_mcp_server.processes.scan import Look, Search
+from python_mcp_server.processes.tree import Look, Search
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

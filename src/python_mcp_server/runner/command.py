@@ -16,16 +16,22 @@ from typing import Final, Literal
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.runner.child import Command
-from python_mcp_server.runner.environ import child_environment, scripts_folder
-from python_mcp_server.runner.environments import Environment, environment_for
 from python_mcp_server.runner.inline import launcher_arguments
-from python_mcp_server.runner.metadata import Header
-from python_mcp_server.runner.packages import HeaderPackages
-from python_mcp_server.runner.project import Project, find_project, serves, sync_project
-from python_mcp_server.runner.pythons import check_request, find_python, is_own, own_version, version_in
-from python_mcp_server.runner.requirements import FilePackages
+from python_mcp_server.runner.python.environ import child_environment, scripts_folder
+from python_mcp_server.runner.python.environments import Environment, environment_for
+from python_mcp_server.runner.python.interpreter import (
+    check_request,
+    find_python,
+    is_own,
+    own_version,
+    version_in,
+)
+from python_mcp_server.runner.python.packages import HeaderPackages
+from python_mcp_server.runner.python.pep723 import Header
+from python_mcp_server.runner.python.project import Project, find_project, serves, sync_project
+from python_mcp_server.runner.python.requirements import FilePackages
+from python_mcp_server.runner.python.uv import Uv, find_uv
 from python_mcp_server.runner.session import Session
-from python_mcp_server.runner.uv import Uv, find_uv
 
 Strategy = Literal["uv-run", "system-python"]
 UV: Final[Strategy] = "uv-run"

@@ -13,15 +13,16 @@ from mcp.server.request_state import RequestStateSecurity
 from python_mcp_server import __version__
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.server.answer_tool import AnswerTool
-from python_mcp_server.server.batches import resuming
-from python_mcp_server.server.job_tools import JobTools
+from python_mcp_server.server.job_tools import AnswerTool, JobTools, resuming
 from python_mcp_server.server.registry import SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
-from python_mcp_server.server.tasks import TasksExtension
+from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.settings import Settings, variable
 from python_mcp_server.smart_async import smart_async
-from python_mcp_server.tools import benchmark, mapping, saved, scripts, testing
+from python_mcp_server.tools import saved, scripts
+from python_mcp_server.tools.batch import tool as mapping
+from python_mcp_server.tools.benchmark import tool as benchmark
+from python_mcp_server.tools.suite import tool as testing
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool

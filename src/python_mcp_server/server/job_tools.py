@@ -1,4 +1,13 @@
-"""The tools that watch, wait for, read, list, cancel and prune jobs. A model reads the docstrings."""
+"""The shapes of what the job tools answer: their output schemas.
+
+From `typing_extensions`, for below Python 3.12 pydantic takes no nested `typing.TypedDict`.
+
+
+The tool that answers what a job asks. A model reads the docstring.
+
+The tool that resumes a job: over HTTP only one of the caller's own.
+
+The tools that watch, wait for, read, list, cancel and prune jobs. A model reads the docstrings."""
 
 from __future__ import annotations
 
@@ -7,35 +16,175 @@ import json
 import math
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
 from pydantic import Field
+from typing_extensions import TypedDict
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.output import STREAMS
-from python_mcp_server.jobs.reading import Wanted
+from python_mcp_server.jobs.output import STREAMS, Wanted
+from python_mcp_server.jobs.questions import question_of
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
-from python_mcp_server.runner.screen import on_screen
-from python_mcp_server.server.answers import (
-    CancelledJob,
-    JobList,
-    JobOutput,
-    JobStatus,
-    JobView,
-    PrunedJobs,
-    WaitedJob,
-)
-from python_mcp_server.server.inside import ProgressFeed
+from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job
-from python_mcp_server.server.registry import DeclaredTool, make_tool
+from python_mcp_server.server.registry import DeclaredTool, SentenceTool, make_tool
+from python_mcp_server.server.sdk.private import ProgressFeed
+from python_mcp_server.server.sdk.replies import failure
 from python_mcp_server.server.text import whole
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
+
+
+class JobView(TypedDict):
+    """A job: its state, its progress, what it asks, and its result or error once it has ended."""
+
+    id: str
+    label: str
+    tool: NotRequired[str]
+    status: str
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    message: NotRequired[str | None]
+    error: str | None
+    error_kind: str | None
+    result: Any
+    result_note: NotRequired[str | None]
+    progress: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    questions: NotRequired[list[dict[str, Any]]]
+
+
+class JobStatus(TypedDict):
+    """Answer of py_job_status."""
+
+    job: JobView
+    new_stdout: NotRequired[str]
+    new_stderr: NotRequired[str]
+
+
+class WaitedJob(TypedDict):
+    """Answer of py_wait_job."""
+
+    job: JobView
+    timed_out: bool
+
+
+class JobOutput(TypedDict):
+    """Answer of py_job_output."""
+
+    text: str
+    next_offset: int
+    total_bytes: int
+    eof: bool
+    first_line: NotRequired[int]
+    total_lines: NotRequired[int]
+    matches: NotRequired[int]
+    unfinished: NotRequired[str]
+
+
+class JobList(TypedDict):
+    """Answer of py_list_jobs."""
+
+    jobs: list[JobView]
+    total: int
+    more: bool
+
+
+class CancelledJob(TypedDict):
+    """Answer of py_cancel_job."""
+
+    job_id: str
+    status: str
+    message: str
+
+
+class AnsweredJob(TypedDict):
+    """Answer of py_answer_job: where the job stands now, and what it still asks."""
+
+    job_id: str
+    status: str
+    questions: NotRequired[list[dict[str, Any]]]
+
+
+class PrunedJobs(TypedDict):
+    """Answer of py_prune_jobs."""
+
+    removed: int
+    remaining: int
+
+
+Response = Annotated[
+    dict[str, Any] | list[str] | str | float | bool | None,
+    "An object with the fields of the question's schema, or the bare value where it has one field.",
+]
+Action = Annotated[
+    Literal["accept", "decline", "cancel"],
+    '"decline": the user says no; "cancel": they make no choice; both without a response.',
+]
+
+
+class AnswerTool:
+    """`py_answer_job` of one server, over its manager."""
+
+    def __init__(self, manager: JobManager) -> None:
+        self._manager = manager
+
+    def tool(self) -> Tool:
+        """Return it, ready to register."""
+        hints = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
+        return make_tool(self.answer_job, "py_answer_job", "Answer a job's question", **hints)
+
+    async def answer_job(
+        self,
+        job_id: JobId,
+        key: Annotated[str, "The key of the question."],
+        response: Response = None,
+        action: Action = "accept",
+    ) -> AnsweredJob:
+        """Answer a question that a job asks: one whose status is input_required.
+
+        The job lists its questions (py_job_status), each with a key, a message and a schema. They are for
+        the user: pass them on and answer with what the user said, unless you know the answer for sure. The
+        first answer counts; then the job goes on, and py_wait_job waits for its result or next question.
+        """
+        job = await find_job(self._manager, job_id)
+        answer = answer_of(question_of(job, key), response, action)
+        job = await self._manager.answer(job_id, {key: answer})
+        told: AnsweredJob = {"job_id": job.id, "status": job.status.value}
+        if rest := job.open_questions:
+            told["questions"] = whole([question.to_json() for question in rest])
+        return told
+
+
+def resuming(manager: JobManager) -> type[SentenceTool]:
+    """Return the class of a tool whose parameter `resume` names a job of this manager."""
+
+    class ResumingTool(SentenceTool):
+        async def run(
+            self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+        ) -> Any:
+            """Refuse a job that is nobody's or somebody else's, or that still runs."""
+            job_id = arguments.get("resume")
+            if isinstance(job_id, str):
+                try:
+                    job = await find_job(manager, job_id)
+                except JobNotFound as error:
+                    return failure(error)
+                if not job.status.terminal:
+                    return failure(
+                        InvalidInput(f"job {job_id} still runs; wait for it or cancel it, then resume it")
+                    )
+            return await super().run(arguments, context, convert_result)
+
+    return ResumingTool
+
 
 _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress

@@ -20,9 +20,8 @@ from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import ValidationError
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
-from python_mcp_server.server.arguments import reading_as_meant
-from python_mcp_server.server.convert import failure
-from python_mcp_server.server.pictures import with_pictures
+from python_mcp_server.server.sdk.arguments import reading_as_meant
+from python_mcp_server.server.sdk.replies import failure, with_pictures
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context

@@ -22,9 +22,9 @@ from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, Unsub
 
 from python_mcp_server.errors import JobNotFound, PythonMcpError
 from python_mcp_server.runner.output import excerpt
-from python_mcp_server.server.following import Sight, follow
-from python_mcp_server.server.inside import connection_of, low_level
 from python_mcp_server.server.principals import find_job
+from python_mcp_server.server.sdk.private import connection_of, low_level
+from python_mcp_server.server.tasks.subscriptions import Sight, follow
 from python_mcp_server.server.text import whole, without_infinities
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.processes import inherited
-from python_mcp_server.server.access import grant, new_token
-from python_mcp_server.server.address import is_loopback, listen, url_of
-from python_mcp_server.server.claim import claim_stdio
 from python_mcp_server.server.logs import configure_logging
+from python_mcp_server.server.transports.http import grant, is_loopback, listen, new_token, url_of
+from python_mcp_server.server.transports.stdio import claim_stdio
 from python_mcp_server.settings import Settings, given_text, variable
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def run_stdio(settings: Settings | None = None) -> int:
     wire = claim_stdio()
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
-    from python_mcp_server.server.stdio import serve_stdio
+    from python_mcp_server.server.transports.stdio import serve_stdio
 
     code = asyncio.run(serve_stdio(server, wire, lambda: close_in_time(manager)))
     sys.stdout.flush()
@@ -68,7 +67,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     access = grant(host, settings.http_allowed_hosts, settings.http_token or made)
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
-    from python_mcp_server.server.http import serve_http
+    from python_mcp_server.server.transports.http import serve_http
 
     url = url_of(host, listener)
     serve_http(server, listener, access, lambda: _announce(url, made), lambda: close_in_time(manager))

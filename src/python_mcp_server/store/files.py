@@ -15,18 +15,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from python_mcp_server.atomic import explained, remove_tree
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.atomic import explained, remove_tree
-from python_mcp_server.store.codec import Stored
 from python_mcp_server.store.contract import JobStore, Pruned
-from python_mcp_server.store.keys import is_plain
-from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, tree_of
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_plain, tree_of
+from python_mcp_server.store.listing import PublicList
 from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.opening import open_home
-from python_mcp_server.store.public import PublicList
-from python_mcp_server.store.records import Records
-from python_mcp_server.store.sweep import sweep_output
+from python_mcp_server.store.maintenance import open_home, sweep_output
+from python_mcp_server.store.records import Records, Stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+from python_mcp_server.atomic import explained, make_directory
 from python_mcp_server.errors import StoreLocked
-from python_mcp_server.store.atomic import explained, make_directory
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FIRST_NAP_S: Final = 0.0002

@@ -19,10 +19,9 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.clock import Reading, on_present_clock
-from python_mcp_server.store.codec import Stored, encode
 from python_mcp_server.store.contract import JobStore, Pruned
-from python_mcp_server.store.keys import is_plain, key_of
-from python_mcp_server.store.layout import Layout
+from python_mcp_server.store.layout import Layout, is_plain, key_of
+from python_mcp_server.store.records import Stored, encode
 
 
 class InMemoryJobStore(JobStore):

@@ -7,10 +7,10 @@ from typing import Any
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.runner.child import Command
-from python_mcp_server.runner.environ import child_environment, given_variables
+from python_mcp_server.runner.python.environ import child_environment, given_variables
+from python_mcp_server.tools.call import script_call
 from python_mcp_server.tools.results import CommandResult
-from python_mcp_server.tools.running import script_call
-from python_mcp_server.tools.sources import existing_directory
+from python_mcp_server.tools.scripts import existing_directory
 
 
 def run_command(

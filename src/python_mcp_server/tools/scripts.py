@@ -1,39 +1,149 @@
-"""The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`. Their docstrings are
+"""What a script says of its command line, read from its text: nothing of it is run.
+
+`add_argument` is looked for by its name, whatever it is called on: that is how argparse is used.
+
+
+Where a script comes from: what a caller says of its file, its text and its directory, checked.
+
+The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`. Their docstrings are
 what a model reads when it chooses a tool."""
 
 from __future__ import annotations
 
+import ast
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Final, cast
 
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory, interpreter_with
-from python_mcp_server.runner.environ import given_variables
-from python_mcp_server.runner.metadata import Header, merge, parse_header
-from python_mcp_server.runner.pythons import own_version
-from python_mcp_server.runner.uv import Uv
-from python_mcp_server.tools import parameters as p
+from python_mcp_server.runner.python.environ import given_variables
+from python_mcp_server.runner.python.interpreter import own_version
+from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import read_bytes
+from python_mcp_server.tools import parameters
+from python_mcp_server.tools.call import Finished, ScriptCall, Start, place, script_call
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
-from python_mcp_server.tools.results import DependencyResult, ScriptResult
-from python_mcp_server.tools.running import Finished, ScriptCall, Start, place, script_call
-from python_mcp_server.tools.sources import existing_directory, existing_script, one_of, source_of
+from python_mcp_server.tools.results import DependencyResult, ScriptArgument, ScriptResult
+
+_TOLD: Final = ("help", "type", "default", "choices", "nargs", "required", "action", "metavar")
+_MOST: Final = 50
+_TEXT_CHARS: Final = 300
+
+
+def arguments_of(tree: ast.Module) -> list[ScriptArgument]:
+    """Return the arguments that a script adds to its parsers, in the order of its text."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls.sort(key=lambda call: (call.lineno, call.col_offset))
+    commands = _commands(tree)
+    found = [argument for call in calls if (argument := _argument(call, commands)) is not None]
+    return found[:_MOST]
+
+
+def description_of(tree: ast.Module) -> str:
+    """Return what a script's parser says it does; empty where it says nothing."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) == "ArgumentParser":
+            for keyword in node.keywords:
+                if keyword.arg == "description" and (text := _text(keyword.value)) is not None:
+                    return " ".join(text.split())
+    return ""
+
+
+def _argument(call: ast.Call, commands: dict[str, str]) -> ScriptArgument | None:
+    names = [text for arg in call.args if (text := _text(arg)) is not None]
+    if _name(call.func) != "add_argument" or not names:
+        return None
+    told = {keyword.arg: _shown(keyword.value) for keyword in call.keywords if keyword.arg in _TOLD}
+    argument = cast("ScriptArgument", {"names": names, **told})
+    parser = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if isinstance(parser, ast.Name) and parser.id in commands:
+        argument["command"] = commands[parser.id]
+    return argument
+
+
+def _commands(tree: ast.Module) -> dict[str, str]:
+    """Return the subcommands by the names of their parsers."""
+    return {
+        target.id: name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        if _name(node.value.func) == "add_parser" and node.value.args
+        if (name := _text(node.value.args[0])) is not None
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _shown(node: ast.expr) -> str:
+    """Return a value as its text, anything else as it is written."""
+    text = _text(node)
+    return (ast.unparse(node) if text is None else " ".join(text.split()))[:_TEXT_CHARS]
+
+
+def one_of(script_path: str | None, script_content: str | None) -> None:
+    """Refuse both or neither of path and content."""
+    if (script_path is None) == (script_content is None):
+        given = (
+            "neither was given" if script_path is None else f"both were given (script_path {script_path!r})"
+        )
+        raise InvalidInput(f"exactly one of script_path and script_content is needed; {given}")
+
+
+def existing_script(script_path: str, base: Path) -> Path:
+    """Return the file of a script; a relative path starts at `base`."""
+    path = base / os.path.expanduser(script_path)
+    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
+        raise InvalidInput(f"script_path {script_path!r} is no file (looked at {path})")
+    return path
+
+
+def existing_directory(directory: str) -> Path:
+    """Return a directory as an absolute path."""
+    if not directory:
+        raise InvalidInput("directory is ''; give the path of one that exists, such as '.'")
+    path = Path(os.path.expanduser(directory)).absolute()
+    if not os.path.isdir(path):
+        raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")
+    return path
+
+
+def source_of(script: Path | None, content: str | None) -> str:
+    """Return a script's text, for its header."""
+    if script is None:
+        return (content or "").removeprefix("\ufeff")
+    text = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
+    return text.removeprefix("\ufeff")
 
 
 def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
-    directory: p.Directory,
-    script_path: p.ScriptPath = None,
-    script_content: p.ScriptContent = None,
-    args: p.Args = None,
-    use_uv: p.UseUv = True,
-    python_version: p.PythonVersion = None,
-    timeout_seconds: p.TimeoutSeconds = 300,
-    env_vars: p.EnvVars = None,
-    env_file: p.EnvFile = None,
-    memory_limit_mb: p.MemoryLimit = None,
-    cpu_time_limit_seconds: p.CpuTimeLimit = None,
-    nice: p.Nice = None,
-    cpus: p.Cpus = None,
-    output_chars: p.OutputChars = None,
+    directory: parameters.Directory,
+    script_path: parameters.ScriptPath = None,
+    script_content: parameters.ScriptContent = None,
+    args: parameters.Args = None,
+    use_uv: parameters.UseUv = True,
+    python_version: parameters.PythonVersion = None,
+    timeout_seconds: parameters.TimeoutSeconds = 300,
+    env_vars: parameters.EnvVars = None,
+    env_file: parameters.EnvFile = None,
+    memory_limit_mb: parameters.MemoryLimit = None,
+    cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    nice: parameters.Nice = None,
+    cpus: parameters.Cpus = None,
+    output_chars: parameters.OutputChars = None,
 ) -> ScriptResult:
     """Run a Python script in a directory and return its output and exit code.
 
@@ -67,19 +177,19 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
 
 
 def run_script_with_dependencies(  # noqa: PLR0917 - as above
-    script_content: p.LoneContent = None,
-    script_path: p.LonePath = None,
-    python_version: p.PythonVersion = None,
-    dependencies: p.Dependencies = None,
-    args: p.Args = None,
-    timeout_seconds: p.TimeoutSeconds = 300,
-    env_vars: p.EnvVars = None,
-    env_file: p.LoneEnvFile = None,
-    memory_limit_mb: p.MemoryLimit = None,
-    cpu_time_limit_seconds: p.CpuTimeLimit = None,
-    nice: p.Nice = None,
-    cpus: p.Cpus = None,
-    output_chars: p.OutputChars = None,
+    script_content: parameters.LoneContent = None,
+    script_path: parameters.LonePath = None,
+    python_version: parameters.PythonVersion = None,
+    dependencies: parameters.Dependencies = None,
+    args: parameters.Args = None,
+    timeout_seconds: parameters.TimeoutSeconds = 300,
+    env_vars: parameters.EnvVars = None,
+    env_file: parameters.LoneEnvFile = None,
+    memory_limit_mb: parameters.MemoryLimit = None,
+    cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    nice: parameters.Nice = None,
+    cpus: parameters.Cpus = None,
+    output_chars: parameters.OutputChars = None,
 ) -> DependencyResult:
     """Run a Python script with packages from the package index, in an environment of its own.
 

@@ -1,0 +1,274 @@
+"""A job's output on the caller's own stdout and stderr, byte by byte, and a line of progress below.
+
+A job of one's own, followed from its start to its end; loaded when there is one.
+
+The output of any job, as bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO, Final, cast
+
+from rich.control import Control
+from rich.segment import ControlType
+from rich.text import Text
+
+from python_mcp_server import errors, processes
+from python_mcp_server.cli.ids import error_sentence
+from python_mcp_server.cli.show import console, elapsed_s, plain, progress_words, span, usage_words
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import Job, JobState
+
+_PIECE_BYTES: Final = 1 << 20
+_PIECES_AT_ONCE: Final = 16
+"""So that a flood of output does not keep the caller from looking at the job."""
+
+
+class Copy:
+    """Copies a file that grows to a stream, from an offset on.
+
+    Attributes:
+        offset: How far it is, in bytes.
+        out: Where to.
+    """
+
+    def __init__(self, path: Path, out: BinaryIO, offset: int = 0) -> None:
+        self.offset = offset
+        self.out = out
+        self._path = path
+
+    def read(self, limit: int = _PIECE_BYTES) -> bytes:
+        """Return what comes next, up to a piece; nothing where there is nothing yet."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(limit)
+        except FileNotFoundError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        """Write a piece, at once."""
+        self.out.write(data)
+        self.out.flush()
+        self.offset += len(data)
+
+
+class Screen:
+    """Where a job's output goes while it runs.
+
+    Args:
+        folder: The job's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._copies = (
+            Copy(folder / "stdout", sys.stdout.buffer),
+            Copy(folder / "stderr", sys.stderr.buffer),
+        )
+        self._console = console(stderr=True)
+        self._shown = ""
+        self._at_line_start = True
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks: stderr is a terminal."""
+        return self._console.is_terminal
+
+    def pump(self, *, everything: bool = False) -> None:
+        """Copy what is new; blocks while nobody reads what was copied."""
+        for copy in self._copies:
+            pieces = 0
+            while (data := copy.read()) and (everything or pieces < _PIECES_AT_ONCE):
+                self.clear()
+                copy.write(data)
+                pieces += 1
+                if copy.out.isatty():
+                    self._at_line_start = data.endswith(b"\n")
+
+    def show(self, job: Job) -> None:
+        """Draw the line of progress; not behind an unfinished line of output."""
+        if not (self.watched and self._at_line_start):
+            return
+        words = [job.status.value, span(elapsed_s(job))]
+        words += [usage_words(job.usage)] if job.usage else []
+        words += [progress_words(job.progress)] if job.progress else []
+        words += [job.message] if job.message else []
+        told = plain(" · ".join(words))
+        if told == self._shown:
+            return
+        self.clear()
+        line = Text(told, style="dim")
+        line.truncate(max(1, self._console.width - 1), overflow="ellipsis")
+        self._console.print(line, end="")
+        self._shown = told
+
+    def clear(self) -> None:
+        """Take the line of progress away."""
+        if self._shown:
+            erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
+            self._console.control(erase)
+            self._shown = ""
+
+    def say(self, sentence: str) -> None:
+        """Write a line for whoever looks, and for nobody else."""
+        if self.watched:
+            self.clear()
+            start = "" if self._at_line_start else "\n"
+            self._console.print(Text(f"{start}{sentence}", style="dim"))
+            self._at_line_start = True
+
+
+_LOOK_S: Final = 0.05
+_FOREVER_S: Final = 1e9
+_TIMED_OUT: Final = 124
+_SIGNALLED: Final = 128
+
+
+def run_and_follow(request: Request) -> int:
+    """Run a script tool's body as a job and return the exit code of its script.
+
+    Raises:
+        PythonMcpError: The script could not be run.
+    """
+    return asyncio.run(_run(request))
+
+
+async def _run(request: Request) -> int:
+    async with JobManager() as manager:
+        follower = Follower(manager, await manager.submit(request))
+        with _heard(follower.interrupt):
+            job = await follower.follow()
+    return follower.exit_code(job)
+
+
+class Follower:
+    """Shows a job's output and progress, and cancels it when asked to.
+
+    Args:
+        manager: Whose job it is.
+        job: As it was submitted.
+    """
+
+    def __init__(self, manager: JobManager, job: Job) -> None:
+        self._manager = manager
+        self._id = job.id
+        self._screen = Screen(manager.store.folder(job.id))
+        self._signal: int | None = None
+        self._work: set[asyncio.Task[Any]] = set()
+
+    async def follow(self) -> Job:
+        """Return the job when it has ended and all of its output was shown."""
+        end = asyncio.create_task(self._manager.wait(self._id, _FOREVER_S), name="end-of-job")
+        try:
+            while not end.done():
+                await asyncio.wait({end}, timeout=_LOOK_S)
+                await asyncio.to_thread(self._screen.pump)
+                if not end.done():
+                    self._screen.show(await self._manager.get(self._id))
+            await asyncio.to_thread(self._screen.pump, everything=True)
+        finally:
+            self._screen.clear()
+            await self._manager.cancel(self._id)  # it has ended, unless nobody reads the output any more
+            await asyncio.gather(end, *self._work)
+        return (await end)[0]
+
+    def interrupt(self, number: int) -> None:
+        """Cancel the job; from the second time on kill it without grace."""
+        if self._signal is None:
+            self._signal = number
+            self._screen.say(f"cancelling job {self._id}; once more kills it at once")
+            self._begin(self._manager.cancel(self._id))
+        else:
+            self._begin(self._kill())
+
+    async def _kill(self) -> None:
+        worker = (await self._manager.get(self._id)).worker
+        if worker is not None:
+            await asyncio.to_thread(processes.kill_tree, worker, job_id=self._id)
+
+    def _begin(self, work: Any) -> None:
+        self._work.add(asyncio.create_task(work))
+
+    def exit_code(self, job: Job) -> int:
+        """Return the code to exit with; whoever looks is told how it ended.
+
+        Raises:
+            PythonMcpError: The script could not be run.
+        """
+        usage = f", {usage_words(job.usage)}" if job.usage else ""
+        self._screen.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+        if job.status is JobState.CANCELLED:
+            if self._signal is not None:
+                return _SIGNALLED + self._signal
+            raise errors.JobFailed(f"job {job.id} was cancelled by somebody else")
+        if job.status is JobState.FAILED:
+            raise _refusal(job)
+        result = cast("dict[str, Any]", job.result)
+        if result.get("timed_out"):
+            return _TIMED_OUT
+        code = int(result["exit_code"])
+        return code if code >= 0 else _SIGNALLED - code
+
+
+def _refusal(job: Job) -> errors.PythonMcpError:
+    """Return the error that a failed job's record tells of: bad input, or anything else."""
+    told = error_sentence(job)
+    name, _, sentence = told.partition(": ")
+    if sentence and name.rpartition(".")[2] == errors.InvalidInput.__name__:
+        return errors.InvalidInput(sentence)
+    return errors.JobFailed(f"job {job.id} failed: {told}", job.error_kind or "lost")
+
+
+@contextmanager
+def _heard(interrupt: Any) -> Generator[None]:
+    """Call `interrupt` on the loop when SIGINT or SIGTERM comes, instead of what they would do."""
+    loop = asyncio.get_running_loop()
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(interrupt, number)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_POLL_S: Final = 0.1
+
+
+def copy_output(
+    manager: JobManager, job_id: str, stream: str, *, offset: int, limit: int | None, follow: bool
+) -> None:
+    """Copy what a job wrote to our stdout; with `follow` until it ends.
+
+    Raises:
+        InvalidInput: The offset or the limit cannot be meant.
+    """
+    if offset < 0:
+        raise InvalidInput(f"--offset is {offset}; it must be 0 or more")
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"--limit is {limit}; it must be 1 or more")
+    copy = Copy(manager.store.folder(job_id) / stream, sys.stdout.buffer, offset)
+    end = None if limit is None else offset + limit
+    while True:
+        ended = manager.get_blocking(job_id).status.terminal  # before the copy: then nothing comes after it
+        _copy_all(copy, end)
+        if ended or not follow or copy.offset == end:
+            return
+        time.sleep(_POLL_S)
+
+
+def _copy_all(copy: Copy, end: int | None) -> None:
+    while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
+        copy.write(data)

@@ -1,0 +1,490 @@
+"""The durable record of one attempt, as its front writes it: made once, kept fresh, doomed, settled.
+
+The one way to a terminal state, for manager, worker and recovery alike.
+
+First writer wins, under the store's lock; a verdict that was written before a kill (`ending`) beats
+whatever the body still said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.jobs.questions import exchange, standing
+from python_mcp_server.jobs.reply import Show, Shown, show_raw
+from python_mcp_server.model import (
+    MB,
+    Failure,
+    Job,
+    JobProgress,
+    JobState,
+    Outcome,
+    ProcessIdentity,
+    Usage,
+    utc_now,
+)
+from python_mcp_server.pool.deaths import is_unbegun, mark_unbegun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.limits import Verdict
+    from python_mcp_server.limits import Breach
+    from python_mcp_server.questions.model import InputAnswer, Question
+    from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.files import FileJobStore
+
+
+WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
+_log: Final = logging.getLogger(__name__)
+
+
+class Recording:
+    """The record of one attempt.
+
+    Attributes:
+        job_id: The job.
+        written: Whether others can read the job.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        job_id: str,
+        look: Callable[[], Job],
+        on_written: Callable[[], None],
+        show: Show | None = None,
+    ) -> None:
+        self.written = False
+        self._front = front
+        self.job_id = job_id
+        self._look = look
+        self._on_written = on_written
+        self._show = show
+        self._task: asyncio.Future[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a record is there or on its way."""
+        return self._task is not None
+
+    def resume(self) -> None:
+        """The record is there already: it was taken over."""
+        self._task = self._front.loop.create_future()
+        self._task.set_result(None)
+        self.written = True
+
+    def begin(self) -> None:
+        """Write the record behind the caller's back."""
+        if self._task is None:
+            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
+
+    async def ensure(self) -> None:
+        """Return when the record is durable.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        if self._task is None or (self._task.done() and not self.written):
+            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
+        await asyncio.shield(self._task)
+
+    async def _write(self) -> None:
+        await self._front.in_store(self._front.store.create, self._look())
+        self.written = True
+        self._on_written()
+
+    async def rest(self) -> None:
+        """Wait until no record is on its way."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+            if self._task.cancelled():
+                _log.warning("job %s may have no record: its event loop ended", self.job_id)
+            elif (error := self._task.exception()) is not None:
+                _log.warning("job %s has no record: %s", self.job_id, error)
+
+    async def refresh(self) -> Job | None:
+        """Bring the record up to date, and return what stands; None where that failed: it is logged,
+        for the next one may go through."""
+        return await self._change(self._refreshed)
+
+    def _refreshed(self, job: Job) -> Job:
+        now = self._look()
+        news = job.evolve(
+            missed_at=None,  # whoever missed us sees that we are there
+            message=now.message,
+            progress=now.progress or job.progress,
+            usage=now.usage or job.usage,
+            background=now.background,
+        )
+        if job.status is JobState.PENDING:
+            news = news if job.ending else news.evolve(call=now.call)
+        elif now.status is JobState.PENDING:
+            return job  # it has just become running, or must wait again: `start` and `withdraw` say so
+        else:
+            news = standing(news, job.questions)  # others may have answered
+            if job.call is not None and not is_unbegun(self._front.store.folder(job.id)):
+                news = news.evolve(call=None)
+            news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
+        return job if news == job else news
+
+    async def doom(self, verdict: Verdict) -> None:
+        """Write the verdict, before the kill."""
+        await self.rest()
+        await self._change(
+            lambda job: job if job.ending else job.evolve(ending=verdict.ending, error=verdict.sentence)
+        )
+
+    async def _change(self, change: Callable[[Job], Job]) -> Job | None:
+        if not self.written:
+            return None
+        try:
+            return await self._front.in_store(self._front.store.update, self.job_id, change)
+        except (StoreError, JobNotFound) as error:
+            _log.warning("the state of job %s could not be written: %s", self.job_id, error)
+            return None
+
+    async def start(self, worker: ProcessIdentity | None) -> bool:
+        """Go from pending to running, compare-and-set under the lock, before the body is sent: from
+        then on whoever cancels by the record finds the worker there.
+
+        Args:
+            worker: Who is about to run the body; None where that is this process.
+
+        Returns:
+            Whether the body may start; False when somebody cancelled the job meanwhile.
+
+        Raises:
+            StoreError, JobNotFound: The record cannot be written, or is gone.
+        """
+        await self.rest()
+        if not self.written:
+            return True
+        start = partial(start_record, self._front.store, self.job_id, self._front.identity, worker)
+        return await self._front.in_store(start)
+
+    async def withdraw(self) -> None:
+        """Go from running back to pending: the worker was gone before it read the call.
+
+        Raises:
+            StoreError, JobNotFound: As `start`.
+        """
+        await self.rest()
+        if self.written:
+            await self._front.in_store(self._front.store.update, self.job_id, self._withdrawn)
+
+    def _withdrawn(self, job: Job) -> Job:
+        if job.ending or job.owner != self._front.identity:
+            return job
+        now = self._look()
+        return job.evolve(
+            status=JobState.PENDING,
+            started_at=None,
+            worker=None,
+            missed_at=None,
+            call=now.call,
+            message=now.message,
+        )
+
+    async def release(self) -> None:
+        """Leave a queued job to another server; if that cannot be written, our end will say so."""
+        await self._change(self._released)
+
+    def _released(self, job: Job) -> Job:
+        if job.ending or job.owner != self._front.identity:
+            return job
+        return self._withdrawn(job).evolve(owner=None, message=WAITS_FOR_A_SERVER)
+
+    def leave(self) -> None:
+        """Do what `release` does, or say that nobody will start it; for plain code. Blocks."""
+        store = self._front.store
+        try:
+            if self._look().call is not None:
+                store.update(self.job_id, self._released)
+            else:
+                settle(store, self.job_id, Outcome(failure=never_started()))
+        except (StoreError, JobNotFound) as error:
+            _log.warning("the state of job %s could not be written: %s", self.job_id, error)
+
+    async def set_free(self) -> None:
+        """Leave a running job to its worker: from now on its life is the job's."""
+        await self._change(lambda job: self._refreshed(job).evolve(owner=None))
+
+    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+        """Write the end, and return what stands; see `settle`. Blocks.
+
+        Raises:
+            StoreError, JobNotFound: It cannot be written, or the record is gone.
+        """
+        now = self._look()
+        return settle(
+            self._front.store,
+            self.job_id,
+            outcome,
+            progress=now.progress,
+            usage=now.usage,
+            tree_gone=tree_gone,
+            show=self._show,
+        )
+
+
+def start_record(
+    store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
+) -> bool:
+    """Let a queued job of this owner be running, and say whether it is. Blocks.
+
+    Its worker gets it only after that. Where this process ends in between, or before the worker has read
+    it, the note in its folder says so, and another server starts it by its recipe.
+
+    Raises:
+        StoreError, JobNotFound, OSError: It cannot be written, or the record is gone.
+    """
+    started = False
+
+    def start(job: Job) -> Job:
+        nonlocal started
+        started = job.status is JobState.PENDING and not job.ending and job.owner == owner
+        if not started:
+            return job
+        if job.call is not None:
+            mark_unbegun(store.folder(job_id))
+        return job.evolve(
+            status=JobState.RUNNING,
+            started_at=utc_now(),
+            message=None,
+            worker=worker,
+            missed_at=None,
+        )
+
+    store.update(job_id, start)
+    return started
+
+
+KEPT_RECORD: Final = "python_mcp_server.jobs.record:KeptRecord"
+"""How the worker of a kept job finds its record, without the pool knowing this module."""
+
+
+def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
+    """Return the job in the terminal state that this outcome, or its verdict, gives it."""
+    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
+    if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
+        return job.evolve(status=JobState.CANCELLED)
+    if job.ending is not None:
+        sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
+        return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+    if outcome.failure is not None:
+        return _failed(job, outcome.failure)
+    reply = (job.reply or {}) | dict(shown.reply)
+    return job.evolve(
+        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
+    )
+
+
+def _failed(job: Job, failure: Failure) -> Job:
+    if failure.kind == "exception":
+        error = failure.sentence + (f"\n\n{failure.traceback_text}" if failure.traceback_text else "")
+    else:
+        error = failure.message + (_memory(job.usage) if failure.kind == "worker_died" else "")
+    return job.evolve(
+        status=JobState.FAILED, error=error, error_kind=failure.kind, rpc_error=failure.rpc_error
+    )
+
+
+def _memory(usage: Usage | None) -> str:
+    """What was seen of its memory last: the kernel may have ended it for want of that."""
+    if usage is None or not usage.rss_bytes:
+        return ""
+    return (
+        f" (its last memory was {usage.rss_bytes / MB:.0f} MB, its peak {usage.peak_rss_bytes / MB:.0f} MB)"
+    )
+
+
+def _shown(outcome: Outcome, show: Show) -> Shown:
+    """The value as the record has it. The value's own code may run here, so never under a lock."""
+    if outcome.cancelled or outcome.failure is not None:
+        return Shown()
+    if outcome.shown is not None:
+        return Shown(*outcome.shown, {"raw": True})
+    try:
+        return show(outcome.value)
+    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
+        return Shown(None, f"the result cannot be shown: {type(error).__name__}", {"raw": True})
+
+
+def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
+    """The latest usage, with what only the process before could see: its peak."""
+    if former is None or latest is None:
+        return latest or former
+    peak_bytes = max(former.peak_rss_bytes, latest.peak_rss_bytes)
+    cpu_s = max(former.cpu_seconds, latest.cpu_seconds)
+    return replace(latest, peak_rss_bytes=peak_bytes, cpu_seconds=cpu_s)
+
+
+def settle(
+    store: JobStore,
+    job_id: str,
+    outcome: Outcome,
+    *,
+    progress: JobProgress | None = None,
+    usage: Usage | None = None,
+    tree_gone: bool = True,
+    show: Show | None = None,
+    only_if: Callable[[Job], bool] | None = None,
+) -> Job:
+    """Write the terminal state of a job, unless it has one; return what stands.
+
+    Args:
+        store: Where it lies.
+        job_id: The job.
+        outcome: How its body ended.
+        progress: The last progress, where it is known.
+        usage: The last sample, where it is known.
+        only_if: Asked of what then stands; where it says no, nothing is written.
+        tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
+            is not settled: the job is returned unfinished, and the tree must be ended first.
+        show: Makes of the value what the record has; without it nobody has the tool's model.
+
+    Raises:
+        JobNotFound, StoreError: As the store's `update`.
+    """
+    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
+
+    def change(job: Job) -> Job:
+        if only_if is not None and not only_if(job):
+            return job
+        now = job.evolve(progress=progress or job.progress, usage=_merged(job.usage, usage))
+        if job.ending is not None and not tree_gone:
+            return job if now == job else now
+        return _settled(now, outcome, shown)
+
+    return store.update(job_id, change)
+
+
+def never_started() -> Failure:
+    """Return the failure of a queued job that no server will start."""
+    sentence = "the server ended before the job was started; start it again"
+    return Failure("JobFailed", sentence, kind="server_died")
+
+
+class KeptRecord:
+    """The record of a kept job in the hands of its worker, once the server is gone.
+
+    Attributes:
+        grace_s: How long a cancelled body may clean up.
+    """
+
+    def __init__(self, job_id: str, sink: dict[str, Any]) -> None:
+        """Take note of where it lies; nothing is opened yet.
+
+        Args:
+            job_id: The job.
+            sink: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store, and
+                `"reply"`, the form of the job's reply.
+        """
+        self.grace_s: float = sink["grace_s"]
+        self._job_id = job_id
+        self._sink = sink
+        self._store: FileJobStore | None = None
+
+    def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
+        """Write how far the job is.
+
+        Returns:
+            Whether it must end: there is a verdict on it, or somebody has settled it.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+
+        def change(job: Job) -> Job:
+            if job.ending is not None:
+                return job
+            now = job.evolve(
+                background=True,
+                call=None,  # its body runs
+                missed_at=None,  # whoever missed us sees that we are there
+                progress=progress or job.progress,
+                usage=_merged(job.usage, usage),
+            )
+            return job if now == job else now
+
+        job = self._open().update(self._job_id, change)
+        return job.status.terminal or job.ending is not None
+
+    def doom(self, breach: Breach) -> None:
+        """Write that it is ended at a limit, before the kill.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+
+        def change(job: Job) -> Job:
+            settled = job.status.terminal or job.ending is not None
+            return job if settled else job.evolve(ending=breach.kind, error=breach.sentence)
+
+        self._open().update(self._job_id, change)
+
+    def exchange(
+        self, asked: Collection[Question], expired: Collection[str]
+    ) -> Mapping[str, InputAnswer | None]:
+        """Let the record have what the body asks; return it by key, each with its answer if there is one.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+        job = exchange(self._open(), self._job_id, asked, expired)
+        return {question.key: question.answer for question in job.questions}
+
+    def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
+        """Settle it. A verdict is left unsettled: this process, the last of the job, still lives, and
+        whoever reads the job once it is gone settles that verdict.
+
+        Raises:
+            JobNotFound, StoreError: As the store's `update`.
+        """
+        store = self._open()
+        try:
+            known: dict[str, Any] = {"progress": progress, "usage": usage}
+            settle(store, self._job_id, outcome, tree_gone=False, show=self._show, **known)
+        except JobNotFound:  # pruned: its server had settled it before it was killed
+            store.discard_folder(self._job_id)
+            raise
+
+    def _show(self, value: Any) -> Shown:
+        return show_raw(value, self._sink.get("reply"))
+
+    def gone(self) -> bool:
+        """Whether the home was removed, or the jobs in it; a disk that cannot be read is another matter."""
+        from python_mcp_server.store.layout import Layout
+
+        try:
+            Path(Layout(self._sink["home"]).jobs).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Bring the list for people up to date."""
+        if self._store is not None:
+            self._store.close()
+
+    def _open(self) -> FileJobStore:
+        """Return the store; one that is not there, such as on a disk that is gone, is not made anew."""
+        from python_mcp_server.store.files import FileJobStore
+        from python_mcp_server.store.layout import Layout
+
+        home = Path(self._sink["home"])
+        if not Path(Layout(str(home)).jobs).is_dir():
+            raise StoreError(f"There is no store in {home} any more; bring it back, or start the job again")
+        if self._store is None:
+            self._store = FileJobStore(home, lock_s=self._sink["lock_s"], fsync=self._sink["fsync"])
+        return self._store

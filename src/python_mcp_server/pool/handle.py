@@ -1,0 +1,481 @@
+"""Work on large values beside an event loop, one piece at a time.
+
+One lane: one worker process with its wires, its calls and its end, as the front holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from python_mcp_server import processes
+from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
+from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
+from python_mcp_server.pool.deaths import death, exit_code_of
+from python_mcp_server.pool.main_module import MainFile, MainModule
+from python_mcp_server.pool.process import DeathWatch, LaneExecutor
+from python_mcp_server.pool.protocol import WINDOWS, Kind, pack
+from python_mcp_server.pool.server_state import ServerState, present_state
+from python_mcp_server.pool.steady import done, in_background, in_thread, steady_task, to_thread
+from python_mcp_server.pool.transport import LoopReader, LoopWriter, ThreadReader
+from python_mcp_server.pool.worker.questions import answer_frame, read_question
+from python_mcp_server.questions.model import InputAnswer, Inquiry
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
+
+
+class Aside:
+    """Does one thing after the other in a thread; what follows from it happens on the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: Executor) -> None:
+        self._loop = loop
+        self._threads = threads
+        self._present: Future[Any] | None = None
+        self._then: Callable[[Future[Any]], object] = bool
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done, or what follows from it is still to happen."""
+        return self._present is not None
+
+    def run(self, work: Callable[[], T], then: Callable[[Future[T]], object]) -> None:
+        """Do this in a thread, then call `then` with the future, which is done."""
+        self._then = then
+        try:
+            self._present = future = self._threads.submit(work)
+        except RuntimeError as error:
+            _log.info("no thread is to be had, the loop stands still meanwhile: %s", error)
+            self._present = future = done(work)
+        future.add_done_callback(self._wake)
+
+    def _wake(self, future: Future[Any]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._end, future)
+        except RuntimeError:
+            _log.debug("the loop is closed: nobody waits for the large value")
+
+    def _end(self, future: Future[Any]) -> None:
+        if self._present is future:
+            self._present = None
+            self._then(future)
+
+    def finish(self) -> None:
+        """Wait for it and do what follows now, for code that keeps the loop from turning."""
+        if (future := self._present) is not None:
+            future.exception()
+            self._end(future)
+
+
+_BURIAL_S: Final = 10.0
+"""How long a kill waits for the loop to take note of the death; guessed: far more than it ever takes."""
+
+
+class Lane:
+    """One worker process. All methods belong to the loop it was started on, without exception.
+
+    Attributes:
+        name: Of the lane, and of its log folder.
+        identity: The worker; set when it is ready.
+        call: What it runs, or None.
+        kept: Whether its call was handed over.
+        cpu_seconds: What the worker had used when its last call ended.
+        gone: Whether the worker is dead, or let go of.
+        broken: Whether it was to be killed: it takes no more calls, even if it still lives.
+        fruitless: Whether it died before it read a first call.
+        generation: Of the pool as it was started.
+        main_failed: Whether it could not load the main module, and so has read nothing more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        log_folder: Path,
+        threads: Executor,
+        large: Executor,
+        on_gone: Callable[[Lane], None],
+        *,
+        generation: int = 0,
+        main: MainModule | None = None,
+        on_main_failed: Callable[[Lane], object] = bool,
+    ) -> None:
+        self.name = name
+        self.generation = generation
+        self.main_failed = False
+        self._main, self._on_main_failed = main, on_main_failed
+        self._told_of_main: MainFile | str | None = None
+        self._unreadable: str | None = None
+        self._loads_main = False
+        self.log_folder = log_folder
+        self.identity: ProcessIdentity | None = None
+        self.pid = 0
+        self.call: Call | None = None
+        self.kept = False
+        self.cpu_seconds = 0.0
+        self.gone = self.broken = self.fruitless = False
+        self._used = self._outcome_came = False
+        self._threads = threads
+        self._on_gone = on_gone
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._dead: asyncio.Future[None] = self._loop.create_future()
+        self._buried: asyncio.Future[None] = self._loop.create_future()
+        self._on_outcome: Callable[[Outcome], None] | None = None
+        self._on_progress: Callable[[JobProgress], None] | None = None
+        self._on_question: Callable[[Inquiry], None] | None = None
+        self._digests: set[str] = set()
+        self._call_bytes = 0
+        self._executor: LaneExecutor | None = None
+        self._state: ServerState | None = None
+        self._aside = Aside(self._loop, large)
+
+    # ---- life
+
+    async def start(self, modules: list[str]) -> None:
+        """Start the process and wait until it takes calls; then it loads `modules` in its idle time.
+
+        Raises:
+            OSError: The machine gives no process, memory or descriptors.
+            RuntimeError: The process ended before it was ready; its log says why.
+        """
+        spawning = to_thread(self._loop, self._threads, self._spawn)
+        try:
+            await asyncio.shield(spawning)
+        except asyncio.CancelledError:  # the process must be ours before `kill` can end it
+            self.broken = True
+            await asyncio.wait({spawning})
+            if spawning.exception() is None:
+                self._take_over(spawning.result())
+            raise
+        self._take_over(spawning.result())
+        await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._ready.done():
+            raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
+        identity = processes.identify(self.pid)
+        self.identity = identity and replace(identity, lane=spawning.result().lane_id)
+        in_background(self._loop, self._threads, spawning.result().forget_semaphores)
+        if modules:
+            self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
+
+    def _take_over(self, executor: LaneExecutor) -> None:
+        self._executor = executor
+        self.pid = executor.pid
+        front = executor.front
+        self._calls = LoopWriter(self._loop, front.calls)
+        self._control = LoopWriter(self._loop, front.control)
+        reader = ThreadReader if WINDOWS else LoopReader
+        source = front.up._reader if WINDOWS else front.up._reader.fileno()
+        self._reader = reader(self._loop, source, self._on_frame)
+        self._death = DeathWatch(self._loop, self.pid, self._on_death)
+        self._death.start()
+
+    def _spawn(self) -> LaneExecutor:
+        if self.broken:
+            raise RuntimeError("the pool was closed before the worker was started")
+        self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._state = present_state()
+        self._executor = executor = LaneExecutor(self.log_folder, self._loop.is_running)
+        if self.gone:
+            executor.release()  # let go of while it was being started
+        return executor
+
+    def _on_death(self) -> None:
+        if self._dead.done():
+            return
+        self.gone = True
+        try:
+            self._reader.drain()  # its last word may still be in the queue
+        except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
+            _log.exception("the last words of the worker of lane %s are lost", self.name)
+        self._dead.set_result(None)
+        if self._loads_main and not self.broken:
+            self._hear_of_main("", died=True)
+        if self._on_outcome is None or (self._outcome_came and self._unreadable is None):
+            self.fruitless = not self._used
+            self._bury()
+        else:
+            steady_task(self._loop, self._fail_call(), f"lane-{self.name}-death")
+
+    async def _fail_call(self) -> None:
+        """The worker died under its call: end what it left running, then say so."""
+        assert self.call is not None  # noqa: S101  a call has an outcome to wait for
+        never_started, exit_code = False, None
+        try:
+            # not one byte of the call was taken, or it has stopped before
+            never_started = self.main_failed or self._unread() >= self._call_bytes
+            self.fruitless = never_started and not self._used
+            exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
+        except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
+            _log.exception("the end of the worker of lane %s is not known well", self.name)
+        finally:
+            if not self._loop.is_closed():  # else we are let go of with it
+                self._end_call(death(exit_code, never_started=never_started), touched=not never_started)
+
+    def _end_call(self, failure: Failure, *, touched: bool) -> None:
+        try:
+            if self._unreadable is not None:
+                self._tell(_without_value(self._unreadable))
+            else:
+                self._tell(Outcome(failure=failure, touched=touched))
+        finally:
+            self._bury()
+
+    def _unread(self) -> int:
+        return self._calls.unsent + (self._executor.unread() if self._executor else 0)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Pass the outcome on, the first one only."""
+        on_outcome, self._on_outcome = self._on_outcome, None
+        self._on_progress = self._on_question = None
+        if on_outcome is not None:
+            on_outcome(outcome)
+
+    def _clean_up(self, job_id: str) -> int | None:
+        exit_code = exit_code_of(self._death.pidfd, self._executor)
+        try:
+            processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=False)
+        except OSError:
+            _log.exception("what job %s has left running could not be ended", job_id)
+        return exit_code
+
+    def _let_go_of_wires(self) -> None:
+        self._reader.close()
+        self._calls.close()
+        self._control.close()
+        self._death.close()
+
+    def _bury(self) -> None:
+        try:
+            self._let_go_of_wires()
+            in_background(self._loop, self._threads, self._clear_away)
+        finally:
+            self._buried.set_result(None)
+            self._on_gone(self)
+
+    def _clear_away(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
+        if self.call is None:  # else its job has not taken its output yet
+            shutil.rmtree(self.log_folder, ignore_errors=True)
+
+    # ---- calls
+
+    def follow(self, state: ServerState) -> None:
+        """Let the next call see this state of the server."""
+        if state is self._state:
+            return
+        change = self._state and self._state.change_to(state)
+        self._state = state
+        if change is not None:
+            self._send(self._calls, pack(Kind.STATE, pickle.dumps(change)))
+
+    def tell_main(self, main: MainFile | str) -> None:
+        """Let the worker load the main module, once, or tell it why it must not."""
+        if self._told_of_main == main or isinstance(self._told_of_main, MainFile):
+            return
+        self._told_of_main = main
+        self._loads_main = isinstance(main, MainFile)
+        self._send(self._calls, pack(Kind.MAIN, pickle.dumps(main)))
+
+    def dispatch(
+        self,
+        call: Call,
+        on_progress: Callable[[JobProgress], None],
+        on_outcome: Callable[[Outcome], None],
+        announce: Callable[[], None],
+        on_question: Callable[[Inquiry], None] | None = None,
+    ) -> None:
+        """Send a call to the idle worker.
+
+        Args:
+            call: The call.
+            on_progress: Hears its progress.
+            on_outcome: Is called once, whatever happens.
+            announce: Is called before the call is sent, to `record` and `keep` it: a body that has
+                started is known for what it is, even if this process ends before its next step.
+            on_question: Hears what it asks.
+
+        Raises:
+            InvalidInput: An argument cannot be sent; the lane is idle still.
+        """
+        code = None if call.body in self._digests else call.code
+        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
+        fields = (*fields, call.limits, call.unbegun)
+        heavy = are_heavy(call.args, call.kwargs)
+        if call.main is not None:
+            self.tell_main(call.main)
+        frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields, self._main, self.tell_main))
+        if code is not None:
+            self._digests.add(call.body)
+        self.call = call
+        self._outcome_came = False
+        self._unreadable = None
+        self.broken = call.limits is not None and call.limits.spoil_a_worker
+        self._on_progress = on_progress
+        self._on_outcome = on_outcome
+        self._on_question = on_question
+        self._call_bytes = len(frame)
+        announce()
+        if heavy:
+            tell_main = partial(self._loop.call_soon_threadsafe, self.tell_main)
+            dump = partial(dump_arguments, fields, self._main, tell_main, in_thread=True)
+            self._aside.run(dump, partial(self._send_heavy, call))
+        else:
+            self._send(self._calls, frame)
+
+    def _send_heavy(self, call: Call, dumped: Future[bytes]) -> None:
+        if self.call is not call or self.gone:
+            return
+        if (error := dumped.exception()) is not None:
+            self._tell(Outcome(failure=outcomes.failure_of(error)))
+            return
+        frame = pack(Kind.CALL, dumped.result())
+        self._call_bytes = len(frame)
+        self._send(self._calls, frame)
+
+    @property
+    def sending(self) -> bool:
+        """Whether a part of its call is not in the pipe yet."""
+        return not self.gone and (self._aside.busy or bool(self._calls.unsent))
+
+    def keep(self, sink: str, sink_args: Any) -> None:
+        """Tell the worker to finish its call without a parent and to commit it through `sink`."""
+        assert self.call is not None  # noqa: S101  only a busy lane is handed over
+        self.kept = True
+        self._send(self._control, pack(Kind.KEEP, pickle.dumps((self.call.job_id, sink, sink_args))))
+
+    def record(self) -> None:
+        """Tell the worker that its job is durable: the job's folder takes the output."""
+        if self.call is not None:
+            facts = os.fsencode(f"{self.call.job_id}\0{self.call.folder}")  # a home may be no UTF-8
+            self._send(self._control, pack(Kind.RECORD, facts))
+
+    def cancel(self) -> None:
+        """Raise `JobCancelled` in the body, if it hears."""
+        if self.call is not None:
+            self._send(self._control, pack(Kind.CANCEL, self.call.job_id.encode()))
+
+    def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
+        """Tell the body what was answered, or why nothing was."""
+        if self.call is not None and not self.gone:
+            self._send(self._control, answer_frame(self.call.job_id, key, answer, trouble))
+
+    def _hear_of_main(self, trouble: str, *, died: bool = False) -> None:
+        self._loads_main = False
+        self.main_failed = died or bool(trouble)
+        if self._main is not None:
+            self._main.hear(trouble, died=died)
+        if self.main_failed:
+            self._on_main_failed(self)
+
+    def _hear_question(self, payload: bytes) -> None:
+        job_id, said = read_question(payload)
+        if self._on_question is not None and self.call is not None and self.call.job_id == job_id:
+            self._on_question(said)
+
+    def _send(self, writer: LoopWriter, frame: bytes) -> None:
+        try:
+            writer.send(frame)
+        except BrokenPipeError:
+            _log.debug("lane %s: the worker is gone, its death is on its way", self.name)
+
+    def _on_frame(self, kind: bytes, payload: bytes) -> None:
+        if kind == Kind.PROGRESS and self._on_progress is not None:
+            self._on_progress(JobProgress(*pickle.loads(payload)))
+        elif kind == Kind.QUESTION:
+            self._hear_question(payload)
+        elif kind == Kind.OUTCOME:
+            self._used = self._outcome_came = True
+            (self.cpu_seconds,) = struct.unpack_from("!d", payload)
+            self._hear_outcome(payload)
+        elif kind == Kind.MAIN:
+            self._hear_of_main(payload.decode())
+        elif kind == Kind.READY and not self._ready.done():
+            _, self.cpu_seconds = pickle.loads(payload)
+            self._ready.set_result(None)
+
+    def _hear_outcome(self, payload: bytes) -> None:
+        if len(payload) <= HEAVY_BYTES:
+            self._take_outcome(outcomes.decode(payload[8:]))
+        else:  # it is the last word on this call: nothing can overtake it
+            self._aside.run(
+                lambda: outcomes.decode(payload[8:], in_thread=True),
+                lambda read: self._take_outcome(read.result()),
+            )
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        """Pass it on; where its value cannot be rebuilt here, ask for its JSON form before."""
+        failure = outcome.failure
+        if failure is None or failure.kind != outcomes.UNREADABLE:
+            self._tell(outcome)
+        elif self.gone or self._unreadable is not None:
+            self._tell(_without_value(failure.message))
+        else:
+            self._unreadable = failure.message
+            self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
+
+    def finished(self) -> None:
+        """The call is settled; the lane may take the next one, and of a gone lane nothing is needed."""
+        self.call = self._on_outcome = None
+        self.kept = False
+        if self.gone:
+            in_background(self._loop, self._threads, shutil.rmtree, self.log_folder, True)
+
+    def drain(self) -> None:
+        """Hear what the worker has sent by now, for code that keeps the loop from reading."""
+        if not self.gone:
+            self._reader.drain()
+            self._aside.finish()
+
+    # ---- end
+
+    async def kill(self) -> list[int]:
+        """End the whole tree and wait until it is gone; return the pids that would not go.
+
+        Raises:
+            OSError: There were no descriptors or no memory to do it with.
+        """
+        self.broken = True
+        if not self.pid:
+            return []
+        survivors = await in_thread(self._loop, self._threads, self._end_processes)
+        if self.pid not in survivors:
+            buried, _ = await asyncio.wait({self._buried}, timeout=_BURIAL_S)
+            survivors += [] if buried else [self.pid]
+        return survivors
+
+    def _end_processes(self) -> list[int]:
+        if self._executor is not None and not self._ready.done():
+            self._executor.end_unready()
+            return []
+        job_id = self.call.job_id if self.call else None
+        return processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone)
+
+    def let_go(self) -> None:
+        """Let go of the worker without a loop; for any thread."""
+        self.gone = True
+        if self._executor is not None:
+            self._executor.release()
+
+    def set_free(self) -> None:
+        """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""
+        self.gone = True
+        self._on_outcome = None
+        self._let_go_of_wires()
+        if self._executor is not None:
+            self._executor.release()
+
+
+def _without_value(reason: str) -> Outcome:
+    """The outcome of a body that has returned what nobody can show any more."""
+    return Outcome(touched=True, shown=(None, f"{reason}; its worker is gone, and with it what it holds"))

@@ -1,0 +1,229 @@
+"""A thread that looks at busy workers, and sleeps when there are none: the sampler, and the limiter.
+
+Memory and CPU of busy workers and whatever they started, read by a thread of its own.
+
+psutil costs milliseconds: nothing here runs on the event loop. The numbers of a known process are
+read at each tick; who belongs to the tree is looked up less often, for that lists all processes.
+
+
+Looks at the limits of busy workers in a thread of its own, each as often as its guard asks for.
+
+The body holds its own process up when a C loop keeps the interpreter's lock; so while the server lives, it
+looks, and not the worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import psutil
+
+from python_mcp_server import processes
+from python_mcp_server.limits import MEMORY, Breach
+from python_mcp_server.model import ProcessIdentity, Usage
+from python_mcp_server.runner.limits import Guard
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
+
+
+class Watcher(ABC, Generic[T]):
+    """Looks in a daemon thread of its own, from the first thing that it is given on.
+
+    Args:
+        name: The thread's.
+        without: What is missing where the machine gives no thread, for the log.
+    """
+
+    def __init__(self, name: str, without: str) -> None:
+        self._name = name
+        self._without = without
+        self._watched: set[T] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, one: T) -> T:
+        """Begin to look at it."""
+        with self._lock:
+            self._watched.add(one)
+            if self._thread is None:
+                self._thread = self._start()
+        self._wake.set()
+        return one
+
+    def unwatch(self, one: T) -> bool:
+        """Look at it no more; return whether it was looked at until now."""
+        with self._lock:
+            known = one in self._watched
+            self._watched.discard(one)
+        return known
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed = True
+        self._wake.set()
+
+    @abstractmethod
+    def _look(self, watched: list[T]) -> float | None:
+        """Look at all of these once; return in how many seconds again, or None for not until one is added."""
+
+    def _start(self) -> threading.Thread | None:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a call must not fail for it; the next one tries again
+            _log.warning("%s: %s", self._without, error)
+            return None
+        return thread
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.clear()  # before the look, or one that comes now would sleep with us
+            with self._lock:
+                watched = list(self._watched)
+            self._wake.wait(self._look(watched))
+
+
+_TREE_EVERY: Final = 2
+"""Ticks between two looks for new children; guessed: a child is counted within a second."""
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One busy worker under observation; `usage` is replaced whole, so any thread may read it."""
+
+    pid: int
+    job_id: str
+    cpu_base_s: float
+    usage: Usage | None = None
+    ticks: int = 0
+    root: psutil.Process | None = None
+    tree: processes.Search | None = None
+    children: dict[ProcessIdentity, psutil.Process] = field(
+        default_factory=dict[ProcessIdentity, psutil.Process]
+    )
+
+
+class Sampler(Watcher[Watch]):
+    """Samples its watches every `interval_s`."""
+
+    def __init__(self, interval_s: float) -> None:
+        super().__init__("usage-sampler", "memory and CPU are not sampled")
+        self._interval_s = interval_s
+
+    def watch(self, pid: int, job_id: str, cpu_base_s: float) -> Watch:
+        """Begin to sample a worker.
+
+        Args:
+            pid: The worker.
+            job_id: The job it runs.
+            cpu_base_s: What it and its children had used before this job.
+        """
+        return self.add(Watch(pid, job_id, cpu_base_s))
+
+    def _look(self, watched: list[Watch]) -> float | None:
+        for watch in watched:
+            sample(watch)
+        if not watched:
+            return None
+        time.sleep(self._interval_s)  # not to be woken: each new watch would have all the others read again
+        return 0.0
+
+
+def sample(watch: Watch) -> Usage | None:
+    """Read one watch now and return its usage; None when the worker is gone."""
+    try:
+        watch.root = watch.root or psutil.Process(watch.pid)
+        if watch.ticks % _TREE_EVERY == 0:
+            watch.tree = watch.tree or processes.Search(watch.pid, watch.job_id)
+            watch.children = dict(_handles(watch.tree.look().members, watch.children))
+        watch.ticks += 1
+        times = watch.root.cpu_times()
+        rss = watch.root.memory_info().rss
+    except (psutil.Error, OSError):  # OSError: out of descriptors; the next tick may do better
+        return None
+    own = times.user + times.system + times.children_user + times.children_system
+    child_rss, child_cpu, alive = _sum(watch.children.values())
+    cpu = max(own + child_cpu - watch.cpu_base_s, watch.usage.cpu_seconds if watch.usage else 0.0)
+    peak = max(rss + child_rss, watch.usage.peak_rss_bytes if watch.usage else 0)
+    watch.usage = Usage(rss + child_rss, peak, cpu, None, alive + 1)
+    return watch.usage
+
+
+def _handles(
+    members: Iterable[ProcessIdentity], known: Mapping[ProcessIdentity, psutil.Process]
+) -> Iterator[tuple[ProcessIdentity, psutil.Process]]:
+    """Yield what reads each of these processes: what did so before, or a new one."""
+    for member in members:
+        with suppress(psutil.Error):  # ended since the look
+            handle = known.get(member) or psutil.Process(member.pid)
+            if member in known or processes.is_alive(member):
+                yield member, handle
+
+
+def _sum(children: Iterable[psutil.Process]) -> tuple[int, float, int]:
+    rss, cpu, alive = 0, 0.0, 0
+    for child in children:
+        try:
+            with child.oneshot():
+                times = child.cpu_times()
+                rss += child.memory_info().rss
+        except psutil.Error:
+            continue  # ended since the last look
+        cpu += times.user + times.system + times.children_user + times.children_system
+        alive += 1
+    return rss, cpu, alive
+
+
+@dataclass(slots=True, eq=False)
+class Watched:
+    """One worker under a guard."""
+
+    guard: Guard
+    on_breach: Callable[[Breach], None]
+    due_at: float = 0.0
+
+
+class Limiter(Watcher[Watched]):
+    """Looks after limits; whoever is over one is told once.
+
+    Args:
+        holds: Whether a tree that is over its memory gets no more of it; not where it is our own.
+    """
+
+    def __init__(self, *, holds: bool = True) -> None:
+        super().__init__("limits", "limits of memory and CPU time are not looked after")
+        self._holds = holds
+
+    def watch(self, guard: Guard, on_breach: Callable[[Breach], None]) -> Watched:
+        """Begin to look; `on_breach` is called once at most, in the thread that looks."""
+        return self.add(Watched(guard, on_breach))
+
+    def _look(self, watched: list[Watched]) -> float | None:
+        now = time.monotonic()
+        for one in watched:
+            if one.due_at <= now:
+                self._look_at(one)
+        dues = [one.due_at for one in watched]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
+
+    def _look_at(self, watched: Watched) -> None:
+        try:
+            breach = watched.guard.look()
+        except Exception:  # noqa: BLE001  such as for want of descriptors: the others are looked at
+            _log.exception("the limits of a worker could not be looked at")
+            breach = None
+        watched.due_at = time.monotonic() + watched.guard.pause_s
+        if breach is not None and self.unwatch(watched):  # else its body has just ended
+            if breach.kind == MEMORY and self._holds:
+                watched.guard.hold()
+            watched.on_breach(breach)

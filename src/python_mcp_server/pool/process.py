@@ -1,0 +1,373 @@
+"""Notices the end of a worker: through a pidfd on the loop, or by polling where there is none.
+
+One worker process as a loky executor of its own. With `spawning` the only module that touches private
+parts of loky and of multiprocessing.
+
+loky breaks a whole executor when one of its workers dies, and cannot cancel what runs. With one
+worker to an executor a death or a kill touches nobody else. loky makes exactly one call here, the
+worker's `serve`; everything else goes through the channel.
+"""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false, reportAttributeAccessIssue=false
+# (loky has no types, and this is the place for what is private)
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import uuid
+import weakref
+from array import array
+from collections.abc import Callable, Generator
+from multiprocessing import process as mp_process
+from multiprocessing import util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import loky
+from loky import process_executor
+from loky.backend import resource_tracker
+
+from python_mcp_server import processes
+from python_mcp_server.pool.protocol import WINDOWS, Kind, close_ends, open_channel, pack
+from python_mcp_server.pool.start import WorkerContext, WorkerProcess
+from python_mcp_server.pool.trackers import forget_trackers
+from python_mcp_server.pool.worker import main
+from python_mcp_server.pool.worker.streams import remove_logs
+from python_mcp_server.processes.inherited import open_standard_descriptors
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+_log: Final = logging.getLogger(__name__)
+_POLL_S: Final = 0.1
+"""Between two looks at a worker where there are no pidfds."""
+
+
+class DeathWatch:
+    """Calls `on_death` once on the loop.
+
+    Attributes:
+        pidfd: Of the worker; -1 where there is none.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_death: Callable[[], None]) -> None:
+        self.pidfd = -1
+        self._loop = loop
+        self._pid = pid
+        self._on_death = on_death
+        self._over = False
+
+    def start(self) -> None:
+        """Start watching; of a worker that is dead already this says so at once."""
+        if hasattr(os, "pidfd_open"):
+            try:
+                self.pidfd = os.pidfd_open(self._pid)
+            except ProcessLookupError:
+                self._tell()
+                return
+            except OSError as error:
+                _log.warning("process %s is polled for its end: %s", self._pid, error)
+        if self.pidfd >= 0:
+            self._loop.add_reader(self.pidfd, self._tell)
+        else:
+            self._loop.call_later(_POLL_S, self._poll)
+
+    def _tell(self) -> None:
+        if not self._over:
+            self._stop()
+            self._on_death()
+
+    def _poll(self) -> None:
+        if self._over:
+            return
+        try:
+            alive = processes.identify(self._pid) is not None
+        except OSError:
+            alive = True  # nothing is known for now: there are no descriptors to look with
+        if alive:
+            self._loop.call_later(_POLL_S, self._poll)
+        else:
+            self._tell()
+
+    def _stop(self) -> None:
+        self._over = True
+        if self.pidfd >= 0:
+            self._loop.remove_reader(self.pidfd)
+
+    def close(self) -> None:
+        """Watch no more, and let go of the pidfd."""
+        self._stop()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+_REAP_POLL_S: Final = 0.002
+
+
+class LaneExecutor:
+    """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
+
+    def __init__(self, log_folder: Path, hears: Callable[[], bool] = bool) -> None:
+        """Start the process. Blocks for some 20 ms.
+
+        Args:
+            log_folder: Where the worker's output goes.
+            hears: Whether what the worker says is still heard; asked at the end of the interpreter.
+
+        Raises:
+            OSError: The machine gives no process, memory or descriptors, or the interpreter is gone.
+            RuntimeError: The interpreter is ending.
+        """
+        self.lane_id = uuid.uuid4().hex
+        self._released = self._ready = False
+        self._hears = hears
+        self._log_folder = log_folder
+        self._context = WorkerContext()
+        open_standard_descriptors()
+        resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
+        self.front, worker_ends = open_channel(self._context)
+        wiring = main.Wiring(worker_ends, str(log_folder), os.getpid())
+        self._loky = loky.ProcessPoolExecutor(
+            1,
+            context=self._context,
+            initializer=main.start,
+            initargs=(wiring,),
+            env={processes.LANE_VARIABLE: self.lane_id, **processes.worker_variables()},
+        )
+        self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
+        try:
+            with _exit.starting(self):
+                self._loky.submit(main.serve).add_done_callback(_consume)
+                self._process: Any = next(iter(self._loky._processes.values()))
+        except BaseException:
+            self._give_up()
+            raise
+        finally:
+            worker_ends.control.close()
+        self.pid: int = self._process.pid
+
+    def _give_up(self) -> None:
+        """End a start that failed halfway: there may be a process, and no thread that looks after it."""
+        for process in list(self._loky._processes.values()):
+            _end(process)
+        self._released = True
+        self._loky._processes.clear()
+        self._loky.shutdown(wait=False, kill_workers=True)
+        self._close_wires()
+        self.forget_semaphores()
+
+    def forget_semaphores(self) -> None:
+        """Unlink the names once both sides have opened them: then not even SIGKILL of the whole
+        group leaves anything behind, and the resource tracker has nothing to complain about."""
+        self._ready = True
+        if sys.platform == "win32":
+            return
+        from _multiprocessing import sem_unlink
+
+        for name in self._names_of_nobody_else():
+            with contextlib.suppress(FileNotFoundError):
+                sem_unlink(name)
+            resource_tracker.unregister(name, "semlock")
+
+    def _names_of_nobody_else(self) -> list[str]:
+        """Take the names from their finalizers, each of which runs in this very instant perhaps, for the
+        worker may have died: whoever takes a finalizer off the list first tells the tracker, once."""
+        names = set(self._context.names)
+        return [
+            finalizer._args[0]
+            for key, finalizer in util._finalizer_registry.copy().items()  # a list would collect garbage
+            if finalizer._args
+            and isinstance(finalizer._args[0], str)
+            and finalizer._args[0] in names
+            and util._finalizer_registry.pop(key, None) is not None
+        ]
+
+    def unread(self) -> int:
+        """How many bytes of calls no worker has read; 0 where that cannot be known."""
+        if sys.platform == "win32" or self._calls_in.closed:
+            return 0
+        import fcntl
+        import termios
+
+        count = array("i", [0])
+        fcntl.ioctl(self._calls_in.fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    def exit_code(self, wait_s: float) -> int | None:
+        """The worker's exit code once loky has reaped it."""
+        deadline = time.monotonic() + wait_s
+        while self._process.exitcode is None and time.monotonic() < deadline:
+            time.sleep(_REAP_POLL_S)
+        code: int | None = self._process.exitcode
+        return code
+
+    def end_unready(self) -> None:
+        """Kill a process that is not ready: nothing has been run by it, so there is no tree to look for."""
+        _end(self._process)
+
+    def release(self) -> None:
+        """Let go of the process: nobody joins or kills it, and it hears that it is free. A kept job is
+        then finished and committed by its worker; any other worker leaves. For any thread, once or
+        more."""
+        if self._released:
+            return
+        self._released = True
+        self._detach()
+        self._say_free()
+        self._close_wires()
+        if not _exit.ended:
+            self._reap_later()
+
+    def release_at_exit(self) -> None:
+        """Do what `release` does; but a loop that other threads still turn keeps its wires until the
+        process ends."""
+        if not self._hears():
+            self.release()
+        elif not self._released:
+            self._detach()
+
+    def disown(self) -> None:
+        """In a child that the program has forked: leave the worker to the parent.
+
+        Nothing of this is released there: its end would wait for threads and locks of the parent.
+        """
+        self._released = True
+        self._loky._shutdown_lock._at_fork_reinit()  # finalizers take it, and the parent may hold it
+
+    def _detach(self) -> None:
+        """Let nobody join or kill the process."""
+        if not self._ready:  # it has nothing to finish, and would complain about what it does not find
+            _end(self._process)
+            self.forget_semaphores()
+            remove_logs(str(self._log_folder))
+        mp_process._children.discard(self._process)
+        self._loky._processes.clear()
+        self._loky.shutdown(wait=False, kill_workers=True)
+
+    def _say_free(self) -> None:
+        """Say so in words: a process that the program has forked holds copies of the wires, and while
+        that one lives, closing them says nothing."""
+        try:
+            if WINDOWS:
+                self.front.control.send_bytes(Kind.FREE)
+            else:
+                os.write(self.front.control.fileno(), pack(Kind.FREE))
+        except OSError as error:
+            _log.debug("worker %s does not hear that it is free: %s", self.pid, error)
+
+    def _reap_later(self) -> None:
+        """Take note of its end, for it is our child still and would stay a zombie."""
+        try:
+            threading.Thread(target=self._process.join, name=f"reap-{self.pid}", daemon=True).start()
+        except RuntimeError as error:
+            _log.warning("worker %s stays a zombie when it ends: %s", self.pid, error)
+
+    def _close_wires(self) -> None:
+        close_ends(self.front)
+        self._calls_in.close()
+
+    def close(self) -> None:
+        """Free what belongs to a worker that is gone."""
+        if not self._released:
+            self._released = True
+            self._loky.shutdown(wait=False, kill_workers=True)
+            self._close_wires()
+            if not self._ready:
+                self.forget_semaphores()
+
+
+def _end(process: Any) -> None:
+    """Kill a process of loky that has no call, and reap it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, processes.KILL)
+    process.join()
+
+
+def _consume(future: Any) -> None:
+    """Take note of how `serve` ended: it never returns, so always by the end of its process."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.debug("a worker ended: %s", type(error).__name__)
+
+
+class _Exit:
+    """The end of the interpreter, and of a child that the program has forked.
+
+    loky would join its workers at the end of the interpreter, and so wait for every kept job. Hooks of
+    `threading` run last in, first out, and loky adds its own with every executor: so ours is added after each
+    of them. `atexit` itself comes too late, after the joins.
+
+    A forked child has copies of all this. Its end must not reach the workers of its parent.
+
+    Attributes:
+        ended: Whether the end has begun.
+    """
+
+    def __init__(self) -> None:
+        self._start_over()
+        self._inherited: Any = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._alive: weakref.WeakSet[LaneExecutor] = weakref.WeakSet()
+        self._starting: LaneExecutor | None = None
+        self.ended = False
+
+    def _forget(self) -> None:
+        inherited = [*self._alive, *([self._starting] if self._starting else [])]
+        self._inherited = (inherited, self._inherited)  # else they would be finalized here
+        for executor in inherited:
+            executor.disown()
+        # also those of executors that are being closed: the end of the child would join them
+        ours = [child for child in list(mp_process._children) if isinstance(child, WorkerProcess)]
+        mp_process._children.difference_update(ours)
+        process_executor._threads_wakeups.clear()  # as loky does itself after a fork by multiprocessing
+        forget_trackers()
+        self._start_over()
+
+    @contextlib.contextmanager
+    def starting(self, executor: LaneExecutor) -> Generator[None]:
+        """Start a process in this block; the end of the interpreter waits for it, and lets go of it.
+
+        Raises:
+            RuntimeError: The interpreter is ending.
+        """
+        with self._lock:
+            self._register()  # before the start too: the interpreter may end while there is no hook yet
+            self._starting = executor
+            try:
+                yield
+                self._alive.add(executor)
+            finally:
+                self._starting = None
+                self._register()
+
+    def _register(self) -> None:
+        if not self.ended:
+            with contextlib.suppress(RuntimeError):
+                threading._register_atexit(self._release_all)
+                return
+            self._release_alive()  # the end began this instant: loky's hook runs perhaps, and waits for them
+        raise RuntimeError("the interpreter is ending and starts no more workers")
+
+    def _release_all(self) -> None:
+        with self._lock:
+            self._release_alive()
+
+    def _release_alive(self) -> None:
+        self.ended = True
+        for executor in list(self._alive):
+            executor.release_at_exit()
+
+
+_exit: Final = _Exit()
+"""Of the process, as loky's own hook is."""

@@ -1,0 +1,158 @@
+"""How a cancel reaches exactly one body inside a worker.
+
+The control thread asks; a signal wakes the main thread; the handler raises `JobCancelled` there, once,
+and only while the interrupted code is the body's own: a signal that lands in our code between two
+halves of a write changes nothing, and the control thread sends it again.
+"""
+
+from __future__ import annotations
+
+import _thread
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final, NoReturn
+
+from python_mcp_server import processes
+
+SIGNAL: Final = int(signal.SIGINT if sys.platform == "win32" else signal.SIGTERM)
+RAW: Final[Any] = importlib.import_module("_signal")
+"""Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
+_set_handler: Final = RAW.signal
+_handler: Final = RAW.getsignal
+
+_PACKAGE: Final = str(Path(__file__).resolve().parents[2])
+_OWN_CODE: Final = tuple(
+    os.path.join(_PACKAGE, name)
+    for name in ("context.py", "atomic.py", "pool" + os.sep, "store" + os.sep, "jobs" + os.sep)
+)
+
+
+class CancelGate:
+    """Open while a body runs; carries at most one cancel to it."""
+
+    def __init__(self) -> None:
+        self._entry: CodeType | None = None
+        self._job_id: str | None = None
+        self._wanted: str | None = None
+        self._requested = False
+        self._delivered = False
+        self._cancel_task: Callable[[], None] | None = None
+        self._finishing = self._going = False
+        self._handler = self._on_signal
+        self._pid = os.getpid()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_default_in_child)
+
+    def enter(self, job_id: str, entry: CodeType) -> None:
+        """Open for a body that `entry`, a function's code, is about to call.
+
+        Raises:
+            JobCancelled: Its cancel came before it.
+        """
+        self._entry = entry
+        self._requested = self._delivered = False
+        self._cancel_task = None
+        if _handler(SIGNAL) is not self._handler:  # the last body may have set its own
+            _set_handler(SIGNAL, self._handler)
+        self._job_id = job_id
+        if self._wanted == job_id:
+            self._raise()
+
+    def leave(self) -> None:
+        """Close: no cancel is raised from here on."""
+        self._job_id = None
+
+    def ended_by(self, error: BaseException) -> bool:
+        """Whether this exception, which came out of the body, is the cancel that was delivered."""
+        return self._delivered and any(kind.__name__ == "CancelledError" for kind in type(error).__mro__)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the present body was told to end."""
+        return self._delivered
+
+    def deliver_by(self, cancel_task: Callable[[], None]) -> None:
+        """Cancel through this function instead of an exception: the body is a task on a loop."""
+        self._cancel_task = cancel_task
+
+    def request(self, job_id: str) -> bool:
+        """Ask, from another thread, that this job's body is cancelled; ask again until False. One that
+        has not begun yet is cancelled as soon as it does.
+
+        Returns:
+            Whether the body runs and has not heard it yet.
+        """
+        self._wanted = job_id
+        if self._job_id != job_id or self._delivered:
+            return False
+        self._requested = True
+        if sys.platform == "win32":
+            _thread.interrupt_main(SIGNAL)
+        else:
+            signal.pthread_kill(threading.main_thread().ident or 0, SIGNAL)
+        return True
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether the present body is being told to end."""
+        return self._requested and self._job_id is not None
+
+    def request_present(self) -> None:
+        """Do what `request` does, for the body that runs now, if one does."""
+        if (job_id := self._job_id) is not None:
+            self.request(job_id)
+
+    def finish(self) -> None:
+        """The last body has ended, and its end is still to be written: SIGTERM does not cut that off any
+        more, `Termination` sees to it. For the main thread."""
+        self._finishing = True
+        _set_handler(SIGNAL, self._handler)
+
+    def _on_signal(self, _number: int, frame: FrameType | None) -> None:
+        if self._job_id is None:
+            if not (self._requested or self._finishing or self._going):
+                self.go()
+            return
+        if self._delivered:
+            return
+        if self._cancel_task is not None:
+            self._delivered = True
+            self._cancel_task()
+        elif self._inside_body(frame):
+            self._raise()
+
+    def go(self) -> NoReturn:
+        """Go while idle, as whoever is told so from outside: first what bodies have left running, for nobody
+        else finds orphans that hide once they are below this process no more."""
+        self._going = True
+        try:
+            processes.kill_tree(self._pid, with_root=False)
+        finally:
+            os._exit(128 + SIGNAL)
+
+    def _raise(self) -> None:
+        self._delivered = True
+        from python_mcp_server.cancelled import JobCancelled
+
+        raise JobCancelled("the job was cancelled")
+
+    def _inside_body(self, frame: FrameType | None) -> bool:
+        depth = 0
+        while frame is not None:
+            if frame.f_code is self._entry:
+                return depth > 0
+            if frame.f_code.co_filename.startswith(_OWN_CODE):
+                return False
+            frame, depth = frame.f_back, depth + 1
+        return False
+
+
+def _default_in_child() -> None:
+    """A process that the body forks dies of SIGTERM as any other does."""
+    signal.signal(SIGNAL, signal.SIG_DFL)

@@ -1,0 +1,549 @@
+"""What runs inside a worker process: a Call in, an Outcome out.
+
+The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
+The guardian thread hears keep and cancel, and notices when the parent is gone: a worker without a
+kept job then leaves at once; one with a kept job finishes it, commits it by itself, and leaves.
+
+
+What binds one call inside its worker: priority, cores, the kernel's limits; and how it is undone.
+
+The event loop that async bodies of one worker share, one after the other."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import multiprocessing
+import os
+import pickle
+import shutil
+import struct
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from python_mcp_server import context, processes
+from python_mcp_server.errors import InvalidInput, LimitExceeded
+from python_mcp_server.limits import Limits, jump_breach
+from python_mcp_server.model import Call, Failure, JobProgress, Outcome
+from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.deaths import mark_begun
+from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
+from python_mcp_server.pool.outcomes import failure_of
+from python_mcp_server.pool.protocol import (
+    PIPE_ATOM,
+    READ_SIZE,
+    WINDOWS,
+    FrameParser,
+    Kind,
+    UpWriter,
+    WorkerEnds,
+    pack,
+)
+from python_mcp_server.pool.references import Bodies
+from python_mcp_server.pool.start import silent_without
+from python_mcp_server.pool.trackers import leave_trackers
+from python_mcp_server.pool.worker.cancel import CancelGate
+from python_mcp_server.pool.worker.control import GRACE_S, Duties, Guardian, Termination
+from python_mcp_server.pool.worker.orphan import Body, Kept, Orphan, end_rest
+from python_mcp_server.pool.worker.progress import ProgressGate, bounded
+from python_mcp_server.pool.worker.questions import BodyQuestions
+from python_mcp_server.pool.worker.state import AsFound
+from python_mcp_server.pool.worker.streams import (
+    LaneLogs,
+    confine,
+    flush_output,
+    hand_logs,
+    move_logs,
+    remove_logs,
+)
+from python_mcp_server.runner.limits import (
+    Guard,
+    backstops,
+    confine_own_thread,
+    keep_threads_to_cores,
+    thread_variables,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+_log: Final = logging.getLogger(__name__)
+_UNREAD_S: Final = 2.0
+"""How long the main thread of an orphan waits at its pipe for a kept call; guessed. The pipe ends with the
+server, unless a process that the server forked holds it open."""
+
+_LOAD_S: Final = 60.0
+"""How long the main module may take to load; guessed. One that waits for what the server holds never ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a new worker is given."""
+
+    ends: WorkerEnds
+    log_folder: str
+    parent_pid: int
+
+
+class _Holder:
+    """Carries the worker from loky's initializer, which alone can receive pipes, to `serve`."""
+
+    worker: Worker | None = None
+
+
+def start(wiring: Wiring) -> None:
+    """Make this process a worker. Runs as loky's initializer, before anything else."""
+    with silent_without(wiring.parent_pid):
+        _start(wiring)
+
+
+def _start(wiring: Wiring) -> None:
+    logs = LaneLogs(wiring.log_folder)
+    libc = confine()
+    keep_threads_to_cores()
+    leave_trackers()
+    stand_in_for_main()
+    multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
+    context.mark_worker()
+    _Holder.worker = Worker(wiring, logs, libc)
+    _Holder.worker.watch_parent()
+
+
+def serve() -> None:
+    """Run calls until the parent is gone or says so: the one call that loky ever makes here."""
+    if _Holder.worker is None:
+        raise RuntimeError("the worker was not started")
+    _Holder.worker.serve()
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, wiring: Wiring, logs: LaneLogs, libc: Any) -> None:
+        self._calls = wiring.ends.calls
+        self._up = UpWriter(wiring.ends.up)
+        self._log_folder = wiring.log_folder
+        self._logs = logs
+        self._libc = libc
+        self._pid = os.getpid()
+        self._cancel_gate = CancelGate()
+        self._termination = Termination(self._cancel_gate, self._grace_s)
+        self._as_found = AsFound()
+        self._bodies = Bodies(self._as_found.note_variables)
+        self._progress = ProgressGate(self._offer_progress)
+        self._questions = BodyQuestions(
+            self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
+        )
+        self._body_loop = BodyLoop()
+        self._lock = threading.Lock()
+        self._job_id: str | None = None
+        self._ended: tuple[str, Outcome] | None = None
+        self._kept: Kept | None = None
+        self._durable: tuple[str, str] | None = None
+        self._folder = ""
+        self._orphaned = False
+        self._orphan_ended = threading.Event()
+        self._nothing_unread = threading.Event()
+        self._reads_since: float | None = None
+        self._cpu_s = self._cpu_base_s = 0.0
+        self._guard: Guard | None = None
+        self._no_main: str | None = None
+        duties = Duties(
+            self._on_keep,
+            self._on_record,
+            self._cancel_gate.request,
+            self._questions.hear,
+            self._on_orphaned,
+        )
+        self._guardian = Guardian(wiring.ends.control, wiring.parent_pid, duties)
+        wiring.ends.up._reader.close()  # else this process would never see that nobody reads
+
+    # ---- main thread
+
+    def watch_parent(self) -> None:
+        """Leave when the parent does, even if it is gone before it has asked for `serve`: loky's own
+        worker would wait for that call for ever."""
+        self._guardian.start()
+
+    def serve(self) -> None:
+        """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
+        self._cpu_s = _cpu_seconds()
+        self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
+        try:
+            self._read_frames()
+        except BaseException:  # noqa: BLE001  loky would keep the process, and the call would never end
+            _log.exception("the worker cannot go on")
+            os._exit(1)
+        self._leave_to_guardian()
+
+    def _read_frames(self) -> None:
+        parser = FrameParser()
+        while data := self._await_data():
+            for kind, payload in parser.feed(data):
+                if kind == Kind.CALL:
+                    self._run_call(payload)
+                    if not self._as_found.restore():
+                        self._leave_next_call()
+                elif kind == Kind.SHOW:
+                    self._show(payload.decode())
+                elif kind == Kind.MAIN:
+                    self._load_main(pickle.loads(payload))
+                elif kind == Kind.STATE:
+                    self._as_found.follow(pickle.loads(payload))
+                elif kind == Kind.IMPORT:
+                    _import_modules(pickle.loads(payload))
+                    self._end_if_forked()
+                    self._as_found.note_variables()
+
+    def _show(self, reason: str) -> None:
+        """The front cannot rebuild the last value: let it have its JSON form."""
+        if self._ended is None:
+            return
+        try:
+            self._send(outcomes.shown(self._ended[1], reason))
+        except BrokenPipeError:
+            self._leave_to_guardian()
+
+    def _load_main(self, main: MainFile | str) -> None:
+        if isinstance(main, str):
+            self._no_main = main
+            return
+        late = f"{main.path} is not loaded after {_LOAD_S:g} s"
+        alarm = threading.Timer(_LOAD_S, self._tell_of_main, (late,))
+        alarm.daemon = True
+        alarm.start()
+        try:
+            load_main(main)
+        except BaseException as error:  # noqa: BLE001  the user's program may end in any way
+            self._end_if_forked()
+            _log.warning("%s cannot be loaded", main.path, exc_info=True)
+            said = " ".join(outcomes.failure_of(error).sentence.partition("\n\n")[0].split())
+            self._tell_of_main(f"{main.path} cannot be loaded in a worker: {said}")
+            self._leave_to_guardian()
+        finally:
+            alarm.cancel()
+        self._end_if_forked()
+        self._as_found.note_all()
+        self._tell_of_main("")
+
+    def _tell_of_main(self, trouble: str) -> None:
+        try:
+            self._up.send(pack(Kind.MAIN, trouble.encode(errors="replace")))
+        except BrokenPipeError:
+            _log.debug("the parent is gone and hears nothing of the main module: %s", trouble)
+
+    def _await_data(self) -> bytes:
+        self._reads_since = time.monotonic()
+        data = self._read()
+        self._reads_since = None
+        return data
+
+    def _read(self) -> bytes:
+        if not WINDOWS:
+            return os.read(self._calls.fileno(), READ_SIZE)
+        try:
+            frame = self._calls.recv_bytes()
+        except (EOFError, OSError):
+            return b""
+        return pack(frame[:1], frame[1:])
+
+    def _run_call(self, payload: bytes) -> None:
+        try:
+            call = Call(*pickle.loads(payload))
+        except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
+            self._send(Outcome(failure=self._failure_of(error)))
+            return
+        self._as_found.begin(processes.JOB_VARIABLE, call.job_id)
+        if not self._begin(call.job_id, call.folder):
+            self._leave_to_guardian()
+        if call.unbegun:
+            mark_begun(call.folder)
+        questions = self._questions.open(call.job_id)
+        job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
+        token = context.enter_job(job, whole_process=True)
+        outcome = self._run_body(call) if call.limits is None else self._run_fenced(call, call.limits)
+        self._end_if_forked()
+        unsent = self._progress.close()
+        self._questions.close()
+        context.leave_job(token)
+        flush_output(self._libc)
+        if job.keep or job.touched:
+            outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
+        self._finish(call.job_id, outcome, unsent)
+
+    def _end_if_forked(self) -> None:
+        """End a process that somebody's code has forked, and that came out of it: it is not the worker."""
+        if os.getpid() != self._pid:
+            os._exit(1)
+
+    def _begin(self, job_id: str, folder: str) -> bool:
+        """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
+        with self._lock:
+            if self._orphaned and (self._kept is None or self._kept.job_id != job_id):
+                return False
+            self._job_id, self._ended, self._folder = job_id, None, folder
+            self._cpu_base_s = self._cpu_s
+            self._logs.refresh()
+            if self._durable is not None and self._durable[0] == job_id:
+                hand_logs(self._log_folder, self._durable[1])
+            if self._orphaned:
+                self._nothing_unread.set()
+        return True
+
+    def _run_fenced(self, call: Call, limits: Limits) -> Outcome:
+        self._cpu_base_s = _cpu_seconds()
+        self._guard = own_guard(limits, self._cpu_base_s, time.monotonic())
+        try:
+            with fenced(limits, self._libc):
+                return worded(self._run_body(call), limits)
+        except InvalidInput as error:
+            return Outcome(failure=outcomes.failure_of(error))
+        finally:
+            self._guard = None
+
+    def _run_body(self, call: Call) -> Outcome:
+        gate = self._cancel_gate
+        try:
+            body = self._bodies.find(call.body, call.code)
+            self._end_if_forked()
+            gate.enter(call.job_id, _enter.__code__)
+            value = _enter(body, call.args, call.kwargs)
+            kind = cast("type[object]", type(value))
+            if hasattr(kind, "__await__"):  # as `await` looks: the value's own code may do anything
+                value = self._body_loop.run(value, gate.deliver_by)
+            gate.leave()
+        except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
+            gate.leave()
+            if gate.ended_by(error):
+                return Outcome(cancelled=True)
+            outcomes.explain_missing_input(error)
+            return Outcome(failure=self._failure_of(error))
+        return Outcome(value)
+
+    def _failure_of(self, error: BaseException) -> Failure:
+        return outcomes.with_missing_main(outcomes.failure_of(error), self._no_main)
+
+    def _finish(self, job_id: str, outcome: Outcome, unsent: JobProgress | None) -> None:
+        with self._lock:
+            self._job_id, self._ended = None, (job_id, outcome)
+            orphaned = self._orphaned
+        if orphaned:
+            self._cancel_gate.finish()
+            self._orphan_ended.set()
+            self._leave_to_guardian()
+        try:
+            if unsent is not None:
+                self._up.send(_progress_frame(unsent))
+            self._send(outcome)
+        except BrokenPipeError:
+            self._leave_to_guardian()
+
+    def _leave_to_guardian(self) -> NoReturn:
+        """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
+        self._nothing_unread.set()
+        while True:
+            threading.Event().wait()
+
+    def _leave_next_call(self) -> NoReturn:
+        """A body has spoilt this process: the next call is left in its pipe, and so goes to another worker.
+        Until it comes, this one may have to commit its last, for the parent may end before it does."""
+        self._calls.poll(None)
+        self._cancel_gate.go()
+
+    def _send(self, outcome: Outcome) -> None:
+        self._cpu_s = _cpu_seconds()
+        self._up.send(pack(Kind.OUTCOME, struct.pack("!d", self._cpu_s) + outcomes.encode(outcome)))
+
+    def _offer_progress(self, progress: JobProgress) -> bool:
+        if self._orphaned:
+            return True  # nobody hears it; the record gets the last one
+        frame = _progress_frame(progress)
+        return len(frame) > PIPE_ATOM or self._up.offer(frame)
+
+    # ---- guardian thread
+
+    def _on_keep(self, payload: bytes) -> None:
+        with self._lock:
+            self._kept = Kept(*pickle.loads(payload))
+
+    def _on_record(self, job_id: str, folder: str) -> None:
+        """Give the job the logs; if its body has not started yet, as soon as it does."""
+        with self._lock:
+            self._durable = (job_id, folder)
+            if self._job_id == job_id:
+                hand_logs(self._log_folder, folder)
+
+    def _on_orphaned(self) -> None:
+        """The parent is gone: leave now, or after the job that is kept. Never returns."""
+        with self._lock:
+            self._orphaned = True
+            kept, job_id = self._kept, self._latest()
+            # an ended one may have got its record afterwards
+            unrecorded = self._job_id is not None and (self._durable or ("",))[0] != job_id
+        if kept is not None and kept.job_id != job_id:  # its call may be in the pipe, still unread
+            self._await_unread()
+            with self._lock:
+                job_id = self._latest()
+        try:
+            if kept is not None and kept.job_id == job_id:
+                Orphan(kept, self._body()).see_through()
+            end_rest(job_id, body_runs=self._job_id is not None)
+            if unrecorded:
+                shutil.rmtree(self._folder, ignore_errors=True)
+        except BaseException:  # noqa: BLE001
+            _log.exception("the worker of job %s left something undone", job_id)
+        finally:
+            remove_logs(self._log_folder)
+            os._exit(0)
+
+    def _await_unread(self) -> None:
+        """Let the main thread come to the call, however long it imports what it was told to before."""
+        while not self._nothing_unread.wait(_UNREAD_S):
+            since = self._reads_since
+            if since is not None and time.monotonic() - since > _UNREAD_S:
+                return
+
+    def _latest(self) -> str | None:
+        return self._ended[0] if self._ended else self._job_id
+
+    def _body(self) -> Body:
+        return Body(
+            cpu_base_s=self._cpu_base_s,
+            progress=lambda: self._progress.last,
+            await_end=self._await_end,
+            cancel=self._cancel_gate.request,
+            hand_output=self._hand_output,
+            guard=self._guard,
+            inquiries=lambda: self._questions.present,
+            told_to_go=self._termination.wanted,
+        )
+
+    def _grace_s(self) -> float:
+        return GRACE_S if self._kept is None else max(GRACE_S, self._kept.grace_s)
+
+    def _await_end(self, wait_s: float) -> Outcome | None:
+        self._orphan_ended.wait(wait_s)
+        with self._lock:
+            return self._ended[1] if self._ended else None
+
+    def _hand_output(self) -> None:
+        if self._durable is not None:
+            move_logs(self._log_folder, self._durable[1])
+
+
+def _progress_frame(progress: JobProgress) -> bytes:
+    shown = bounded(progress)
+    return pack(Kind.PROGRESS, pickle.dumps((shown.current, shown.total, shown.message)))
+
+
+def _enter(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the body: a cancel is raised only in frames that this one called."""
+    return body(*args, **kwargs)
+
+
+def _import_modules(names: list[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit):  # noqa: BLE001  the call that needs it will say so to its caller
+            _log.debug("module %s cannot be loaded ahead", name, exc_info=True)
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])
+
+
+@contextmanager
+def fenced(limits: Limits | None, libc: Any) -> Generator[None]:
+    """Run a body within its limits. Priority and cores stay: such a worker takes no further call.
+
+    Args:
+        limits: The call's.
+        libc: The C library, to give back first what calls before have left unused; None without.
+
+    Raises:
+        InvalidInput: This machine or this account cannot give what they say.
+    """
+    if limits is None:
+        yield
+        return
+    if limits.memory_limit_mb is not None and hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+    os.environ.update(thread_variables(limits))
+    confine_own_thread(limits)
+    with backstops(limits):
+        yield
+
+
+def own_guard(limits: Limits, cpu_base_s: float, started_s: float) -> Guard:
+    """Return who looks after the limits of this very process, once its server is gone."""
+    return Guard(limits, lambda: (os.getpid(),), cpu_base_s=lambda: -cpu_base_s, started_s=started_s)
+
+
+def worded(outcome: Outcome, limits: Limits | None) -> Outcome:
+    """Call a body's `MemoryError` what it is, where it had a limit of memory."""
+    failure = outcome.failure
+    if failure is None or limits is None or limits.memory_limit_mb is None:
+        return outcome
+    if failure.type_name not in ("MemoryError", "numpy._core._exceptions._ArrayMemoryError"):
+        return outcome
+    breach = jump_breach(limits)
+    told = failure_of(LimitExceeded(breach.sentence, breach.kind))
+    return Outcome(failure=replace(told, traceback_text=failure.traceback_text))
+
+
+_LEFTOVERS_S: Final = 1.0
+"""What tasks that a body left running get to hear their cancel; guessed: `finally` blocks are short."""
+
+
+class BodyLoop:
+    """Made with the first async body; it outlives them, for a loop costs a millisecond."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, awaitable: Awaitable[Any], deliver_by: Callable[[Callable[[], None]], None]) -> Any:
+        """Run an async body; what it leaves running ends with it.
+
+        Args:
+            awaitable: What the body returned.
+            deliver_by: Is told how to cancel it.
+        """
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        task = asyncio.ensure_future(awaitable, loop=loop)
+        deliver_by(lambda: _cancel(loop, task))
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            self._end_leftovers(loop)
+
+    def _end_leftovers(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Else they would go on inside the next body, and print into its output."""
+        import asyncio
+
+        if not (leftovers := asyncio.all_tasks(loop)):
+            return
+        for task in leftovers:
+            task.cancel()
+        ended, deaf = loop.run_until_complete(asyncio.wait(leftovers, timeout=_LEFTOVERS_S))
+        for task in ended:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                loop.call_exception_handler(
+                    {"message": "a task that the body left failed", "exception": error, "task": task}
+                )
+        if deaf:
+            self._loop = None  # whoever does not hear stays behind on a loop that never runs again
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> None:
+    loop.call_soon_threadsafe(task.cancel)

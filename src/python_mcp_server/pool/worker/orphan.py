@@ -1,0 +1,305 @@
+"""A worker whose parent is gone while it has a kept job: it keeps the record fresh until the body ends,
+writes the end, and leaves.
+
+All of it runs in the guardian's thread, which has nothing else to watch by then, so the body is never
+held up by a lock or a disk. What writes the record comes by name: the pool does not know the store.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from python_mcp_server import processes
+from python_mcp_server.errors import JobNotFound
+from python_mcp_server.limits import MEMORY, Breach
+from python_mcp_server.model import JobProgress, Outcome, Usage
+from python_mcp_server.pool.monitor import Limiter
+from python_mcp_server.pool.trackers import leave_trackers, tracker_pids
+from python_mcp_server.pool.worker.progress import bounded, finite
+from python_mcp_server.pool.worker.questions import Errand, QuestionRecord
+from python_mcp_server.runner.limits import Guard
+
+if TYPE_CHECKING:
+    from python_mcp_server.questions.open import Inquiries
+
+_log: Final = logging.getLogger(__name__)
+_SAMPLE_S: Final = 0.5
+"""Between two looks at memory and CPU, as often as a server looks."""
+
+_REFRESH_EVERY: Final = 2
+"""Looks to a refresh of the record: once a second, as a server does."""
+
+_BREACH_S: Final = 0.02
+"""Between two looks whether a limit was gone over; guessed, as short as the guard's own pauses."""
+
+_RETRY_S: Final = 1.0
+GONE_S: Final = 5.0
+"""How long the place of a record stays away until it is taken for removed; guessed: a file system that is
+mounted anew takes a second."""
+
+PATIENCE_S: Final = 3600.0
+"""How long an end that cannot be written is tried again; guessed: somebody has looked after a full disk
+by then, and a process that waits for longer is in the way."""
+
+_CANCEL_AGAIN_S: Final = 0.02
+_TRACKERS_S: Final = 1.0
+"""What trackers get to clean up; guessed: they need some ms, and do not end while a stranger holds
+their pipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the front says with `keep`: the job, and the name and arguments of what opens its record."""
+
+    job_id: str
+    sink: str
+    sink_args: Any
+
+    @property
+    def grace_s(self) -> float:
+        """How long a cancelled body may clean up, as far as the front says."""
+        arguments: Any = self.sink_args
+        return (
+            float(cast("dict[str, Any]", arguments).get("grace_s", 0)) if isinstance(arguments, dict) else 0.0
+        )
+
+
+class Record(QuestionRecord, Protocol):
+    """The record of a kept job. Whatever its methods raise is taken for trouble that may pass, but for
+    `JobNotFound`: the record was removed.
+
+    Attributes:
+        grace_s: How long a cancelled body may clean up.
+    """
+
+    grace_s: float
+
+    def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
+        """Write how far the job is, and return whether somebody wants its end."""
+        ...
+
+    def doom(self, breach: Breach) -> None:
+        """Write that the job is about to be ended at a limit."""
+        ...
+
+    def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
+        """Write the end; a verdict on the job is left to those who find its processes gone."""
+        ...
+
+    def gone(self) -> bool:
+        """Whether the place where it lay was removed, as against a disk that is full or fails."""
+        ...
+
+    def close(self) -> None:
+        """Finish what goes on beside."""
+        ...
+
+
+def _asks_nothing() -> None:
+    """What a body that never asks has asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What can be known and asked of the body, whose thread goes on beside.
+
+    Attributes:
+        cpu_base_s: What the worker had used before it.
+        progress: Returns its last report.
+        await_end: Waits for this many seconds and returns its outcome, or None while it runs.
+        cancel: Asks it to end, and returns whether to ask again.
+        hand_output: Lets the job have what it prints; as often as wanted.
+        guard: Looks after its limits; None where it has none.
+        inquiries: Returns what it asks; None where it has asked nothing.
+        told_to_go: Set once this process has got SIGTERM.
+    """
+
+    cpu_base_s: float
+    progress: Callable[[], JobProgress | None]
+    await_end: Callable[[float], Outcome | None]
+    cancel: Callable[[str], bool]
+    hand_output: Callable[[], None]
+    guard: Guard | None = None
+    inquiries: Callable[[], Inquiries | None] = _asks_nothing
+    told_to_go: threading.Event = field(default_factory=threading.Event)
+
+
+class Orphan:
+    """Sees one kept job through."""
+
+    def __init__(self, kept: Kept, body: Body) -> None:
+        from python_mcp_server.pool.monitor import Watch
+
+        self._kept = kept
+        self._body = body
+        self._errand = Errand(body.inquiries)
+        self._watch = Watch(os.getpid(), kept.job_id, body.cpu_base_s)
+        self._record: Record | None = None
+        self._breach: Breach | None = None
+        self._troubles: set[str] = set()
+
+    def see_through(self) -> None:
+        """Return when the end is written, or when nothing is left to be written here."""
+        if self._body.guard is not None:  # in a thread of its own: a record may take its time
+            Limiter(holds=False).watch(self._body.guard, self._hear)
+        self._hand_output()
+        outcome = self._accompany()
+        if outcome is not None:
+            self._commit(outcome)
+        if self._record is not None:
+            self._record.close()
+
+    def _hear(self, breach: Breach) -> None:
+        self._breach = breach
+
+    def _accompany(self) -> Outcome | None:
+        """Wait for the end of the body; None where it was to end, and did not hear it."""
+        outcome = self._body.await_end(0)
+        looks = count()
+        while outcome is None:
+            if self._look(refresh=next(looks) % _REFRESH_EVERY == 0):
+                return self._cancel()
+            outcome = self._rest()
+            if outcome is None and self._breach is not None:
+                return self._exceed(self._breach)
+        return outcome
+
+    def _rest(self) -> Outcome | None:
+        """Wait until the next look at the record, the end, or the breach of a limit."""
+        if self._body.guard is None:
+            return self._body.await_end(_SAMPLE_S)
+        over_at, outcome = time.monotonic() + _SAMPLE_S, None
+        while outcome is None and self._breach is None and time.monotonic() < over_at:
+            outcome = self._body.await_end(_BREACH_S)
+        return outcome
+
+    def _exceed(self, breach: Breach) -> Outcome | None:
+        """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
+        try:
+            self._open().doom(breach)
+        except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
+            self._complain("state", f"cannot be written now: {error!r}")
+        return None if breach.kind == MEMORY else self._cancel()
+
+    def _look(self, *, refresh: bool) -> bool:
+        """Sample, write, and return whether somebody wants the job's end."""
+        try:
+            self._sample()
+            self._errand.run(self._open)
+            if not refresh:
+                return False
+            doomed = self._open().refresh(self._progress(), self._watch.usage)
+        except JobNotFound as error:
+            self._errand.give_up(str(error))
+            return False  # the body goes on: what it does may matter without a record
+        except Exception as error:  # noqa: BLE001  no trouble with the record is worth the job
+            self._complain("state", f"cannot be written now: {error!r}")
+            return False
+        self._troubles.clear()
+        return doomed
+
+    def _sample(self) -> None:
+        from python_mcp_server.pool.monitor import sample
+
+        sample(self._watch)
+
+    def _progress(self) -> JobProgress | None:
+        last = self._body.progress()
+        return None if last is None else finite(bounded(last))
+
+    def _open(self) -> Record:
+        if self._record is None:
+            module, _, name = self._kept.sink.partition(":")
+            sink: Callable[[str, Any], Record] = getattr(importlib.import_module(module), name)
+            self._record = sink(self._kept.job_id, self._kept.sink_args)
+        return self._record
+
+    def _cancel(self) -> Outcome | None:
+        deadline = time.monotonic() + self._open().grace_s
+        asking, outcome = True, None
+        while outcome is None and time.monotonic() < deadline:
+            asking = asking and self._body.cancel(self._kept.job_id)
+            outcome = self._body.await_end(_CANCEL_AGAIN_S)
+        return outcome
+
+    # ---- the end
+
+    def _commit(self, outcome: Outcome) -> None:
+        if outcome.cancelled:  # told so from outside: dead before it is written
+            end_rest(self._kept.job_id, body_runs=False)
+        told, deadline = self._body.told_to_go, time.monotonic() + PATIENCE_S
+        gone_at: float | None = None
+        while True:
+            last = told.is_set()
+            if self._committed(outcome):
+                return
+            now = time.monotonic()
+            gone_at = (gone_at or now) if self._open().gone() else None
+            if last or now > deadline or (gone_at is not None and now > gone_at + GONE_S):
+                self._say("end", "is lost: its record could not be written")
+                return
+            told.wait(_RETRY_S)
+
+    def _committed(self, outcome: Outcome) -> bool:
+        try:
+            self._hand_output()
+            self._sample()
+            self._open().commit(outcome, self._progress(), self._watch.usage)
+        except JobNotFound as error:
+            self._say("end", f"is not kept: {error}")
+        except Exception as error:  # noqa: BLE001  the disk, the lock, descriptors, memory: it may pass
+            self._complain("end", f"will be written later: {error!r}")
+            return False
+        return True
+
+    def _hand_output(self) -> None:
+        try:
+            self._body.hand_output()
+        except OSError as error:  # the outcome matters more
+            self._complain("output", f"is not whole: {error!r}")
+
+    def _complain(self, what: str, trouble: str) -> None:
+        """Say what is wrong, once until it is right again: it goes into the job's own stderr."""
+        if what not in self._troubles:
+            self._troubles.add(what)
+            self._say(what, trouble)
+
+    def _say(self, what: str, trouble: str) -> None:
+        with suppress(Exception):  # a body may have put anything in the place of sys.stderr
+            _log.warning("the %s of job %s %s", what, self._kept.job_id, trouble)
+
+
+def end_rest(job_id: str | None, *, body_runs: bool) -> None:
+    """End what this worker has started and what still runs. Trackers go last, and by themselves: they
+    remove the semaphores and the shared memory that the others have left.
+
+    Args:
+        job_id: Also whoever carries this id in its environment.
+        body_runs: Whether the body may start more of them: then there is no time for that.
+    """
+    pid, trackers = os.getpid(), tracker_pids()
+    left = [] if body_runs else processes.find_tree(pid, job_id)
+    for process in left:
+        if process.pid not in trackers:
+            with suppress(OSError):
+                processes.send_signal(process, processes.KILL)
+    if not body_runs and trackers:
+        leave_trackers()
+        _await_gone(trackers)
+    if body_runs or left:
+        processes.kill_tree(pid, job_id=job_id, with_root=False)
+
+
+def _await_gone(pids: set[int]) -> None:
+    deadline = time.monotonic() + _TRACKERS_S
+    while any(processes.identify(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.005)

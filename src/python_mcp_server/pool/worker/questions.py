@@ -1,0 +1,142 @@
+"""The questions of a worker's body on the wires: up as the body asks them, answers down to whoever waits.
+
+What is open is known here whatever became of the frames: a worker whose server is gone carries it to
+the record itself, see `Errand`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from python_mcp_server.errors import NotInJob
+from python_mcp_server.pool.protocol import Kind, pack
+from python_mcp_server.questions.model import EXPIRED, InputAnswer, Inquiry, Question
+
+if TYPE_CHECKING:
+    from python_mcp_server.questions.open import Inquiries
+
+_log: Final = logging.getLogger(__name__)
+
+
+def question_frame(job_id: str, said: Inquiry) -> bytes:
+    """Return what goes up."""
+    return pack(Kind.QUESTION, pickle.dumps((job_id, said)))
+
+
+def read_question(payload: bytes) -> tuple[str, Inquiry]:
+    """Read the payload of `question_frame`: the job's id and what its body says."""
+    job_id, said = pickle.loads(payload)
+    return job_id, said
+
+
+def answer_frame(job_id: str, key: str, answer: InputAnswer | None, trouble: str | None) -> bytes:
+    """Return what goes down: an answer, or why there is none."""
+    return pack(Kind.ANSWER, pickle.dumps((job_id, key, answer, trouble)))
+
+
+class BodyQuestions:
+    """The questions of whichever body runs in this worker."""
+
+    def __init__(
+        self, send: Callable[[bytes], None], cancelled: Callable[[], bool], orphaned: Callable[[], bool]
+    ) -> None:
+        """Make it for a worker.
+
+        Args:
+            send: Sends a frame up; may block.
+            cancelled: Whether the present body was told to end.
+            orphaned: Whether nobody reads the frames any more.
+        """
+        self._send = send
+        self._cancelled = cancelled
+        self._orphaned = orphaned
+        self._lock = threading.Lock()
+        self._job_id: str | None = None
+        self.present: Inquiries | None = None
+
+    def open(self, job_id: str) -> Callable[[], Inquiries]:
+        """Begin a body; return what gives it its questions, made when it asks the first."""
+        self._job_id = job_id
+        return partial(self._of, job_id, os.getpid())
+
+    def _of(self, job_id: str, body_pid: int) -> Inquiries:
+        from python_mcp_server.questions.open import Inquiries, check_process
+
+        check_process(body_pid)  # before the lock: whoever held it at the fork is not there to let it go
+        with self._lock:
+            if self._job_id != job_id:
+                raise NotInJob("the job has ended, and with it all that it asks")
+            if self.present is None:
+                self.present = Inquiries(partial(self._tell, job_id), self._cancelled)
+            return self.present
+
+    def close(self) -> None:
+        """The body has ended."""
+        self._job_id = None
+        if self.present is not None:
+            self.present.close()
+            self.present = None
+
+    def _tell(self, job_id: str, said: Inquiry) -> None:
+        if self._orphaned():
+            return
+        try:
+            self._send(question_frame(job_id, said))
+        except BrokenPipeError:
+            _log.debug("the front is gone; the questions of job %s go into its record from here", job_id)
+
+    def hear(self, payload: bytes) -> None:
+        """Take what came down."""
+        job_id, key, answer, trouble = pickle.loads(payload)
+        if self.present is not None and job_id == self._job_id:
+            self.present.hear(key, answer, trouble)
+
+
+class QuestionRecord(Protocol):
+    """Where an orphan's questions go."""
+
+    def exchange(
+        self, asked: Collection[Question], expired: Collection[str]
+    ) -> Mapping[str, InputAnswer | None]:
+        """Write what is asked; return it by key, each with its answer if one stands there."""
+        ...
+
+
+class Errand:
+    """Carries the questions of an orphan's body to its record, and the answers back."""
+
+    def __init__(self, present: Callable[[], Inquiries | None]) -> None:
+        self._present = present
+        self._told: Any = ((), frozenset[str]())
+
+    def run(self, record: Callable[[], QuestionRecord]) -> None:
+        """Do so once, where there is anything to carry.
+
+        Raises:
+            Exception: Whatever the record raises; the next run tries again.
+        """
+        inquiries = self._present()
+        if inquiries is None:
+            return
+        asked, expired = state = inquiries.state()
+        if not asked and state == self._told:
+            return
+        there = record().exchange(asked, expired)
+        self._told = state
+        for key, answer in there.items():
+            if answer is not None:
+                inquiries.hear(key, answer)
+        for key in expired - there.keys():
+            inquiries.hear(key, None, EXPIRED)
+
+    def give_up(self, reason: str) -> None:
+        """The record is gone: nobody will ever answer."""
+        if (inquiries := self._present()) is not None:
+            for question in inquiries.state()[0]:
+                inquiries.hear(question.key, None, reason)

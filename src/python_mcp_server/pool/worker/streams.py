@@ -1,0 +1,225 @@
+"""The streams that bodies print to: a full disk costs what is printed meanwhile, and not the job.
+
+What makes a fresh process a safe place for foreign code: its descriptors, its logs.
+
+fd 0 is the null device; fd 1 and 2 are files of the lane, which the front links into a job's folder
+when the job becomes durable. So nothing that a body, a child or a C library writes can reach the
+client, output survives every crash, and a flood costs disk instead of memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+_FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+
+
+class _Log(io.FileIO):
+    """A descriptor that drops what there is no room for, and says how much that was once there is."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._lost_bytes = 0
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write, or drop; return the size of the data that is done with."""
+        try:
+            self.tell_loss()
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+        size = memoryview(data).nbytes
+        self._lost_bytes += size
+        return size
+
+    def tell_loss(self) -> None:
+        """Write how much was lost, if anything was.
+
+        Raises:
+            OSError: There is no room yet.
+        """
+        if self._lost_bytes:
+            super().write(f"\n[{self._lost_bytes} bytes are missing here: the disk was full]\n".encode())
+            self._lost_bytes = 0
+
+
+def open_log_stream(fd: int) -> TextIO:
+    """Return a text stream to this descriptor, flushed with every line; closing it leaves that open."""
+    buffer = io.BufferedWriter(_Log(fd))
+    stream: Any = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+    stream.mode = "w"
+    return stream
+
+
+def tell_loss(stream: TextIO) -> None:
+    """Say at the end of a call what its stream has lost; not more often than there is room."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if isinstance(raw, _Log):
+        raw.tell_loss()
+
+
+_log: Final = logging.getLogger(__name__)
+STREAMS: Final = ("stdout", "stderr")
+_PIECE_BYTES: Final = 1 << 20
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+
+
+def confine() -> Any:
+    """Give this process a null stdin and streams of its own, once its logs are open.
+
+    Returns:
+        The C library, for `flush_output`; None where it cannot be reached.
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null == 0:  # the program had none, so it is the number that comes next
+        os.set_inheritable(0, True)
+    else:
+        os.close(null)
+    open_streams()
+    return _become_subreaper()
+
+
+def _become_subreaper() -> Any:
+    """Orphans below this process stay below it, so that a kill finds them (Linux)."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+    return libc
+
+
+def _open_log(fd: int, path: Path) -> tuple[int, int]:
+    """Let the descriptor lead to the log, and return the identity of that file."""
+    log = os.open(path, _LOG_FLAGS, 0o600)
+    if log == fd:  # it was closed, so it is the number that comes next
+        os.set_inheritable(fd, True)
+    else:
+        os.dup2(log, fd)
+        os.close(log)
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def open_streams() -> None:
+    """Let `sys.stdout` and `sys.stderr` write to fd 1 and 2, a line at a time."""
+    for fd, name in enumerate(STREAMS, start=1):
+        stream = open_log_stream(fd)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+class LaneLogs:
+    """The files behind fd 1 and 2 of this process."""
+
+    def __init__(self, folder: str) -> None:
+        self._paths = [Path(folder, name) for name in STREAMS]
+        self._files = [_open_log(fd, path) for fd, path in enumerate(self._paths, start=1)]
+
+    def refresh(self) -> None:
+        """Start a new call with empty logs: emptied, or made anew where a job has taken the old ones
+        or a body has closed or replaced what leads to them."""
+        for fd, file in enumerate(self._files, start=1):
+            try:
+                status = os.fstat(fd)
+            except OSError:
+                self._reopen(fd)
+                continue
+            if status.st_nlink != 1 or (status.st_dev, status.st_ino) != file:
+                self._reopen(fd)
+            elif status.st_size:
+                os.ftruncate(fd, 0)
+        if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__ or _closed():
+            open_streams()
+
+    def _reopen(self, fd: int) -> None:
+        path = self._paths[fd - 1]
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # the home may have been deleted
+        path.unlink(missing_ok=True)
+        self._files[fd - 1] = _open_log(fd, path)
+
+
+def _closed() -> bool:
+    return any(stream is None or stream.closed for stream in (sys.__stdout__, sys.__stderr__))
+
+
+def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Let a job's folder have the lane's present logs, where it has no files of its own of that name: as
+    links, or where the file system has none, as copies, which the next call of this brings up to date."""
+    if not Path(log_folder).is_dir():
+        return  # the lane is cleared away, or all of the home is gone: it must not come back half
+    Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in STREAMS:
+        source, target = Path(log_folder, name), Path(job_folder, name)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            _bring_up_to_date(target, source)
+        except FileNotFoundError:
+            return  # the lane is cleared away already
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, target)
+
+
+def _bring_up_to_date(copy: Path, log: Path) -> None:
+    """Append what has come to a log since it was copied; any other file that is there is left alone."""
+    if log.samefile(copy) or log.stat().st_size <= copy.stat().st_size:
+        return
+    with log.open("rb") as source, copy.open("r+b") as target:
+        while known := target.read(_PIECE_BYTES):
+            if source.read(len(known)) != known:
+                return
+        shutil.copyfileobj(source, target)
+
+
+def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Do what `link_logs` does, where the job matters more than its output: a failure is logged."""
+    try:
+        link_logs(log_folder, job_folder)
+    except OSError as error:
+        _log.warning("the output in %s is not kept: %s", job_folder, error)
+
+
+def move_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+    """Do what `link_logs` does, and take the lane's folder away if the job has these very files: then
+    even a worker that is killed leaves nothing behind. It writes through its descriptors as before.
+
+    Raises:
+        OSError: The job's folder cannot be written.
+    """
+    link_logs(log_folder, job_folder)
+    pairs = [(Path(log_folder, name), Path(job_folder, name)) for name in STREAMS]
+    if all(source.exists() and target.exists() and source.samefile(target) for source, target in pairs):
+        remove_logs(str(log_folder))
+
+
+def remove_logs(log_folder: str) -> None:
+    """Take the lane's folder away; what a job has taken stays with the job."""
+    shutil.rmtree(log_folder, ignore_errors=True)
+
+
+def flush_output(libc: Any) -> None:
+    """Bring what Python and C hold back to the files."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            tell_loss(stream)
+        except Exception:  # noqa: BLE001  a body may have closed it, or put anything in its place
+            _log.debug("what a body printed may be incomplete", exc_info=True)
+    if libc is not None:
+        libc.fflush(None)

@@ -1,0 +1,123 @@
+"""Environments with packages, made once by uv and kept under the home.
+
+One per set of packages and Python; the name of its directory is a digest of both, so a second run
+finds it with one read. Two calls that want the same one meet at its lock. The record `ready.json`
+is written last: an environment without one was never finished, and is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from python_mcp_server.context import report_progress
+from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
+from python_mcp_server.runner.python.environ import scripts_folder
+from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
+from python_mcp_server.runner.python.packages import Packages
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.session import make_private
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A finished environment.
+
+    Attributes:
+        venv: Its directory.
+        resolved: What is installed, as `name==version`.
+        python_version: Of its interpreter.
+        install_s: How long this call had to wait for it; None where it was there before.
+    """
+
+    venv: Path
+    resolved: tuple[str, ...]
+    python_version: str
+    install_s: float | None = None
+
+    @property
+    def python(self) -> str:
+        """Its interpreter."""
+        return str(scripts_folder(self.venv) / ("python.exe" if os.name == "nt" else "python"))
+
+
+def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> Environment:
+    """Return an environment with these packages; made now if there is none yet.
+
+    Args:
+        uv: Of this call.
+        packages: Of a header or a file.
+        python_request: A checked version or specifier; None for this interpreter's version.
+
+    Raises:
+        InvalidInput: A requirement is none, or cannot be met; the text is the resolver's sentence.
+        ToolchainError: uv is missing or the machine cannot serve.
+        LimitExceeded: The call's time limit came first.
+    """
+    venv = uv.session.home / "environments" / _digest(packages, python_request)
+    if (found := _ready(venv)) is not None:
+        return found
+    started = time.monotonic()
+    made = _make_under_lock(uv, venv, packages, python_request)
+    return replace(made, install_s=time.monotonic() - started)
+
+
+def _ready(venv: Path) -> Environment | None:
+    try:
+        facts: dict[str, Any] = json.loads((venv / "ready.json").read_bytes())
+        found = Environment(venv, tuple(facts["resolved"]), str(facts["python_version"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return found if os.access(found.python, os.X_OK) else None
+
+
+def _make_under_lock(uv: Uv, venv: Path, packages: Packages, python_request: str | None) -> Environment:
+    from filelock import FileLock, Timeout
+
+    packages.check()
+    make_private(venv.parent)
+    deadline = uv.session.deadline
+    wait_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        with FileLock(f"{venv}.lock", timeout=wait_s, mode=0o600):
+            return _ready(venv) or _make(uv, venv, packages, python_request)
+    except Timeout:
+        raise LimitExceeded(
+            "the time limit came while another call installed the same packages", "time_limit"
+        ) from None
+
+
+def _make(uv: Uv, venv: Path, packages: Packages, python_request: str | None) -> Environment:
+    report_progress(0, None, packages.task)
+    python = find_python(uv, python_request) if python_request else sys.executable
+    uv("venv", "--clear", "--no-project", "--python", python, str(venv))
+    made = Environment(venv, (), version_in(venv) or own_version())
+    if _installed(uv, made, packages):
+        frozen = uv("pip", "freeze", "--python", made.python)
+        made = replace(made, resolved=tuple(frozen.split("\n")[:-1]))
+    partial = venv / "ready.json.partial"
+    partial.write_text(
+        json.dumps({"resolved": made.resolved, "python_version": made.python_version}), "utf-8"
+    )
+    partial.replace(venv / "ready.json")
+    return made
+
+
+def _installed(uv: Uv, made: Environment, packages: Packages) -> bool:
+    try:
+        return packages.install(uv, made.python)
+    except UvRefused as refused:
+        if refused.by_request:
+            raise InvalidInput(f"{packages.name} cannot be installed: {refused}{packages.way_out}") from None
+        raise
+
+
+def _digest(packages: Packages, python_request: str | None) -> str:
+    facts = [python_request or sys.executable, own_version(), *packages.facts]
+    return hashlib.sha256("\0".join(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,239 @@
+"""Packages that lie on this machine: where they are, and what changes when they do.
+
+The packages of a `requirements.txt`, with the files that it includes.
+
+uv reads the files; they are read here only to know when an environment is no longer what they say.
+https://pip.pypa.io/en/stable/reference/requirements-file-format/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import MOST_BYTES, WAY_OUT, decode, read_bytes, split_lines
+
+_REQUIREMENT: Final = re.compile(
+    r"(?P<name>[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?(?P<target>.*?)(\[[^\]]*\])?\Z", re.DOTALL
+)
+_TAIL: Final = re.compile(r"\s+(;|--|#).*", re.DOTALL)
+_ARCHIVES: Final = (".whl", ".tar.gz", ".zip")
+_DESCRIPTIONS: Final = ("pyproject.toml", "setup.py", "setup.cfg")
+_SOURCES: Final = re.compile(
+    r".*\.(py|pyi|pyx|pxd|c|cc|cpp|cxx|h|hpp|rs|f|f90|toml|cfg|in)|requirements.*\.txt"
+)
+_BUILT: Final = frozenset({"build", "dist", "node_modules"})
+
+
+def local_path(requirement: str, folder: Path) -> Path | None:
+    """Return where the package of a requirement lies, or None where it comes from elsewhere.
+
+    Args:
+        requirement: A line of a requirements file, or a requirement in the form of PEP 508.
+        folder: Where relative paths start.
+    """
+    parts = _REQUIREMENT.match(_TAIL.sub("", requirement).strip())
+    if parts is None:
+        return None
+    named, target = parts["name"] is not None, parts["target"]
+    if target.startswith("file:"):
+        from urllib.request import url2pathname  # with the modules for HTTP, it costs a worker 30 ms
+
+        return folder / url2pathname(target.removeprefix("file:").removeprefix("//").partition("#")[0])
+    if "://" in target:
+        return None
+    if named or target.startswith(".") or target.endswith(_ARCHIVES) or {"/", os.sep} & set(target):
+        return folder / os.path.expanduser(target)
+    return None
+
+
+def stamp(path: Path, *, editable: bool = False) -> str:
+    """Return what changes when a package changes, so that it is built again.
+
+    Of a directory that is what a package is built from: not what builds, editors or runs leave there. Of
+    one that is installed as editable, only what describes it: the rest is read where it lies.
+    """
+    files = [path / name for name in _DESCRIPTIONS] if editable else _sources(path)
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            facts = file.stat()
+        except (OSError, ValueError):
+            continue  # it went away, or never was: uv says so if it is needed
+        digest.update(f"{file}\0{facts.st_mtime_ns}\0{facts.st_size}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _sources(path: Path) -> Iterator[Path]:
+    """Return an archive itself; of a directory the files of its packages, and other sources."""
+    if not os.path.isdir(path):
+        yield path
+        return
+    packages: set[str] = set()
+    for folder, folders, files in os.walk(path):
+        if "__init__.py" in files or os.path.dirname(folder) in packages:
+            packages.add(folder)
+        folders[:] = sorted(name for name in folders if not _passed_over(folder, name))
+        for name in sorted(files):
+            if folder in packages or _SOURCES.fullmatch(name):
+                yield Path(folder, name)
+
+
+def _passed_over(folder: str, name: str) -> bool:
+    return (
+        name.startswith(".")
+        or name == "__pycache__"
+        or name.endswith(".egg-info")
+        or (name in _BUILT and not os.path.exists(os.path.join(folder, name, "__init__.py")))
+        or os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+    )
+
+
+_INCLUDE: Final = re.compile(r"(?P<option>-r|--requirement|-c|--constraint)[=\s]\s*(?P<file>.+)")
+_EDITABLE: Final = re.compile(r"(?:-e|--editable)[=\s]\s*(?P<requirement>.+)")
+_CONTINUED: Final = re.compile(r"\\(?:\r\n?|\n)")
+_COMMENT: Final = re.compile(r"(?:\A|\s)#.*")
+_OPTIONS: Final = re.compile(r"\s--.*")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePackages:
+    """The packages of a requirements file.
+
+    Attributes:
+        file: The file.
+        facts: Where it is, what it and those that it includes say, and what changes when a package that
+            lies on this machine does.
+        directories: The requirements for packages that are directories on this machine.
+    """
+
+    file: Path
+    facts: tuple[str, ...]
+    directories: tuple[str, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> FilePackages:
+        """Read a file and those that it includes.
+
+        Raises:
+            InvalidInput: One cannot be read. One that is missing is uv's to refuse.
+        """
+        try:
+            parts = _with_included(_Part(file, read_bytes(file, str(file), MOST_BYTES), constrains=False))
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}; {WAY_OUT}") from None
+        local = [package for part in parts for package in part.local(file.parent)]
+        facts = (str(file), *(part.digest for part in parts), *(package.fact for package in local))
+        return cls(file, facts, tuple(package.requirement for package in local if package.built_anew))
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return f"the packages of {self.file}"
+
+    @property
+    def way_out(self) -> str:
+        """The file can be done without."""
+        return f"; {WAY_OUT}"
+
+    @property
+    def task(self) -> str:
+        """The file's name."""
+        return f"installing the packages of {self.file.name}"
+
+    def check(self) -> None:
+        """Refuse nothing: uv says what is wrong with a file, and where."""
+
+    def install(self, uv: Uv, python: str) -> bool:
+        """Install them; directories are named once more, for uv builds those anew that it is told here.
+
+        https://docs.astral.sh/uv/concepts/cache/#dependency-caching
+        """
+        wanted = ("--requirements", str(self.file), "--", *self.directories)
+        uv("pip", "install", "--python", python, *wanted, cwd=self.file.parent)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """A package that lies on this machine.
+
+    Attributes:
+        requirement: As the file has it.
+        path: Where it lies.
+        editable: Whether it is used where it lies.
+        constrains: Whether it is only said where it has to come from, if it is wanted.
+    """
+
+    requirement: str
+    path: Path
+    editable: bool
+    constrains: bool
+
+    @property
+    def fact(self) -> str:
+        return f"{self.requirement} {stamp(self.path, editable=self.editable)}"
+
+    @property
+    def built_anew(self) -> bool:
+        return not self.editable and not self.constrains and os.path.isdir(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the files.
+
+    Attributes:
+        path: It.
+        data: What it says; nothing where there is no such file.
+        constrains: Whether it was included for its constraints.
+    """
+
+    path: Path
+    data: bytes
+    constrains: bool
+
+    @property
+    def digest(self) -> str:
+        return f"{self.path} {hashlib.sha256(self.data).hexdigest()}"
+
+    def included(self) -> Iterator[_Part]:
+        """Yield the files that this one names; they lie relative to it."""
+        for line in self._lines():
+            if (include := _INCLUDE.match(line)) is not None:
+                path = Path(os.path.normpath(self.path.parent / include["file"].strip("\"'")))
+                constrains = self.constrains or include["option"] in {"-c", "--constraint"}
+                data = read_bytes(path, str(path), MOST_BYTES) if os.path.isfile(path) else b""
+                yield _Part(path, data, constrains)
+
+    def local(self, folder: Path) -> Iterator[_Local]:
+        """Yield the packages that lie on this machine, relative to the folder of the first file."""
+        for line in self._lines():
+            editable = _EDITABLE.match(line)
+            if line.startswith("-") and editable is None:
+                continue
+            requirement = editable["requirement"] if editable else _OPTIONS.sub("", line)
+            path = local_path(requirement.replace("${PROJECT_ROOT}", str(folder)), folder)
+            if path is not None:
+                yield _Local(requirement, path, editable is not None, self.constrains)
+
+    def _lines(self) -> Iterator[str]:
+        for line in split_lines(_CONTINUED.sub(" ", decode(self.data, "replace"))):
+            if text := _COMMENT.sub("", line).strip():
+                yield _VARIABLE.sub(lambda name: os.environ.get(name[1], name[0]), text)
+
+
+def _with_included(first: _Part) -> list[_Part]:
+    parts = [first]
+    for part in parts:  # which grows meanwhile
+        known = {(other.path, other.constrains) for other in parts}
+        parts += [more for more in part.included() if (more.path, more.constrains) not in known]
+    return parts

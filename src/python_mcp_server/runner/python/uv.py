@@ -1,0 +1,143 @@
+"""uv as a child of a call: found, run under the call's time limit, its errors in one sentence."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.context import report_progress
+from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
+from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.python.environ import child_environment
+from python_mcp_server.runner.session import Session
+from python_mcp_server.runner.textfile import split_lines
+
+_SETTINGS: Final = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+_REFUSALS: Final = (
+    "No solution found",
+    "not found in the package registry",
+    "Failed to parse",
+    "Distribution not found",
+    "Couldn't parse requirement",
+    "Error parsing included file",
+    "failed to decode file",
+    "failed to read from file",
+    "the start of a requirement",
+    "Hash mismatch",
+)
+_UNREACHABLE: Final = (
+    "error sending request",
+    "HTTP status server error",
+    "network timeout",
+    "Could not resolve host",
+    "Failed to connect to",
+)
+"""What uv, or the git that it starts, says of a network or an index that does not answer."""
+
+_START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
+_BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
+_SENTENCE_CHARS: Final = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Uv:
+    """uv within one call."""
+
+    session: Session
+
+    def __call__(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+        """Run uv with these arguments and return what it wrote to stdout.
+
+        Where the network does not answer it is run once more with what is in its cache.
+
+        Raises:
+            ToolchainError: uv is not there.
+            UvRefused: It ended with an error; the text is its own sentence.
+            LimitExceeded: The call's time limit came first.
+        """
+        said = self._run(args, cwd, env or {})
+        if said.failed and _says(_UNREACHABLE, said.err):
+            report_progress(0, None, "the package index cannot be reached; looking in uv's cache")
+            again = self._run(args, cwd, {**(env or {}), "UV_OFFLINE": "1"})
+            if again.failed:
+                raise UvRefused(
+                    f"{sentence(said.err)}; nor is all of it in uv's cache: try again once it can be reached"
+                )
+            return again.out
+        if said.failed:
+            raise UvRefused(sentence(said.err), by_request=_says(_REFUSALS, said.err))
+        return said.out
+
+    def _run(self, args: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> _Said:
+        session = self.session
+        out, err = session.folder / "install.stdout", session.folder / "install.stderr"
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
+        variables = child_environment(session.given, session.job_id, own=False)
+        variables.update(_SETTINGS, **env)
+        ending = run_child(
+            Command((find_uv(), *args), cwd or session.folder, variables),
+            stdout=out,
+            stderr=err,
+            job_id=session.job_id,
+            deadline=session.deadline,
+            limits=session.limits and session.limits.manners,
+        )
+        if ending.timed_out:
+            raise LimitExceeded(
+                f"the time limit came while uv was at work ({' '.join(args[:2])})", "time_limit"
+            )
+        texts = [path.read_text("utf-8", errors="replace") for path in (out, err)]
+        return _Said(ending.exit_code != 0, *texts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """How a run of uv ended, and what it wrote."""
+
+    failed: bool
+    out: str
+    err: str
+
+
+def _says(signs: Sequence[str], text: str) -> bool:
+    return any(sign in text for sign in signs)
+
+
+def find_uv() -> str:
+    """Return the path of uv: the one of its package, else one on the PATH.
+
+    Raises:
+        ToolchainError: There is none.
+    """
+    try:
+        from uv import find_uv_bin
+
+        return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found is None:
+        raise ToolchainError(
+            "uv was not found; install it with 'pip install uv', or run plain scripts with use_uv=false"
+        )
+    return found
+
+
+def sentence(stderr: str) -> str:
+    """Return uv's error as one line: from its first `error:` on, without what leads up to it."""
+    lines = [line.strip() for line in split_lines(stderr)]
+    starts = [i for i, line in enumerate(lines) if _START.match(line)]
+    useful = (
+        lines[starts[0] :] if starts else [line for line in lines if line and not line.startswith("warning:")]
+    )
+    text = ""
+    for line in useful:
+        words = _BRANCH.sub("", line)
+        if words.strip("^ ") and not line.startswith(("warning:", "[")):
+            text += ("" if not text else " " if words == line else "; ") + words
+    text = re.sub(r"\s+", " ", text).replace(":;", ":").replace(".;", ".")
+    return text[:_SENTENCE_CHARS] or "uv ended without saying why"

@@ -1,0 +1,155 @@
+"""How what a job asks reaches whoever called, by the best way that their client has.
+
+task     a client of the Tasks extension gets its task at once; `tasks/get` shows the questions and
+         `tasks/update` takes the answers
+rounds   another client of 2026-07-28 that can elicit gets an `InputRequiredResult`, and makes the call
+         again with the answers: the same job goes on
+live     an older client that can elicit is asked by `elicitation/create` while its call is in flight
+handle   anybody else gets the job handle, and `py_answer_job`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from mcp.server.mcpserver.resolve import find_resolved_parameters
+from mcp_types import CallToolResult, ElicitRequest, InputRequest, InputRequiredResult
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.model import Job, JobState
+from python_mcp_server.questions.model import ACTIONS, InputAnswer
+from python_mcp_server.server.principals import find_job
+from python_mcp_server.server.tasks import offers
+from python_mcp_server.server.tasks.wire import result_of
+from python_mcp_server.server.text import whole
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+
+    from python_mcp_server.jobs.answering import Ask
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.request import JobResult
+    from python_mcp_server.questions.model import Question
+    from python_mcp_server.server.sdk.adapter import Face
+
+_STATE: Final = "python-mcp-job:"
+"""What our `requestState` begins with; it goes to the client and back sealed."""
+
+
+class Caller:
+    """Who made one call of a decorated tool, and how they can be asked.
+
+    Args:
+        request: The request of that call; None outside of one.
+        body: The tool's body.
+        may_be_task: Whether its calls may become tasks.
+
+    Attributes:
+        ask: Asks them while the call is in flight; None where that cannot be.
+    """
+
+    def __init__(
+        self,
+        request: ServerRequestContext[Any, Any] | None,
+        body: Callable[..., Any],
+        *,
+        may_be_task: bool,
+    ) -> None:
+        self._request = request
+        self._body = body
+        takes_tasks = may_be_task and (offer := offers.current()) is not None and offer.wanted
+        modern = request is not None and request.protocol_version in offers.VERSIONS
+        self._params = (request.params if request is not None and modern else None) or {}
+        asks = request is not None and not takes_tasks and can_elicit(request)
+        self._by_rounds = asks and modern
+        self.ask: Ask | None = self._elicit if asks and not modern else None
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that this call goes on with; None where it is a new one."""
+        state = self._params.get("requestState")
+        return state.removeprefix(_STATE) if isinstance(state, str) and state.startswith(_STATE) else None
+
+    async def _elicit(self, _job_id: str, question: Question) -> InputAnswer | None:
+        request = self._request
+        if request is None or not request.session.can_send_request:
+            return None
+        shown = whole(question.to_json())
+        said = await request.session.elicit_form(shown["message"], shown["schema"], request.request_id)
+        return InputAnswer(said.action, None if said.content is None else dict(said.content))
+
+    def round_of(self, result: JobResult) -> InputRequiredResult | None:
+        """Return the questions of a job that was handed over, for a client that makes the call again;
+        None where it gets the handle, such as where the SDK asks for the tool's own parameters."""
+        if not (result.questions and self._by_rounds) or find_resolved_parameters(self._body):
+            return None
+        asked: dict[str, InputRequest] = {
+            key: ElicitRequest.model_validate(each) for key, each in requests_of(result.questions).items()
+        }
+        return InputRequiredResult(input_requests=asked, request_state=_STATE + result.job_id)
+
+    async def go_on(
+        self, manager: JobManager, job_id: str, face: Face, **how: Any
+    ) -> JobResult | CallToolResult:
+        """Take the answers of this round, and wait again: for the end, the next question, or the budget.
+
+        Args:
+            manager: Whose job it is.
+            job_id: The job.
+            face: How its tool answers.
+            **how: As `JobManager.rejoin` takes it.
+
+        Raises:
+            JobNotFound: There is no such job, or it is somebody else's.
+            InvalidInput: An answer does not fit its question; the job waits on.
+        """
+        job = await find_job(manager, job_id)
+        answers = answers_of(self._params.get("inputResponses"), job.open_questions)
+        await manager.answer(job_id, answers, lenient=True)
+        found = await manager.rejoin(job_id, **how)
+        if not isinstance(found, Job):
+            return found
+        if found.status is JobState.CANCELLED:
+            raise InvalidInput(f"job {job_id} was cancelled")
+        return result_of(found, face)
+
+
+def can_elicit(request: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client of this request can show a form to its user."""
+    capabilities = request.session.client_capabilities
+    elicitation = capabilities.elicitation if capabilities else None
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
+    """Return questions as the protocol asks them: a mapping of key to request."""
+    return {
+        question.key: {
+            "method": "elicitation/create",
+            "params": whole(
+                {"mode": "form", "message": question.message, "requestedSchema": question.schema}
+            ),
+        }
+        for question in questions
+    }
+
+
+def answers_of(responses: Any, questions: Iterable[Question]) -> dict[str, InputAnswer]:
+    """Read `inputResponses`: what was answered to which of these questions. The rest is left out.
+
+    Raises:
+        InvalidInput: It is no such mapping.
+    """
+    if responses is not None and not isinstance(responses, Mapping):
+        raise InvalidInput(f"inputResponses is {responses!r}; it must be an object")
+    said = cast("Mapping[str, Any]", responses or {})
+    keys = {question.key for question in questions}
+    return {key: _answer(key, each) for key, each in said.items() if key in keys}
+
+
+def _answer(key: str, response: Any) -> InputAnswer:
+    said = cast("Mapping[str, Any]", response if isinstance(response, Mapping) else {})
+    if said.get("action") not in ACTIONS:
+        raise InvalidInput(f"the response to {key!r} must have an action: {', '.join(ACTIONS)}")
+    return InputAnswer(said["action"], said.get("content"))

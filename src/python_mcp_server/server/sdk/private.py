@@ -1,0 +1,129 @@
+"""What the SDK does not let out of one request and its connection: why it was cancelled, whether it wants
+progress, and the servers and connections behind its fronts.
+
+Here alone private parts of the SDK are touched, but for what `sdk` needs of its metadata.
+
+
+Why clients cancelled their requests: the SDK drops what they say of it."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.dispatcher import as_request_id, coerce_request_id
+
+from python_mcp_server.server.sdk.progress import Feed, Send
+
+if TYPE_CHECKING:
+    from mcp.server.connection import Connection
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel import Server
+    from mcp.server.session import ServerSession
+
+
+AnyContext = Context[Any, Any]
+
+_TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
+
+
+class ProgressFeed(Feed):
+    """Sends a job's progress to the caller of one request.
+
+    Args:
+        ctx: The request's context; its cancel reason is noted from now on. None outside of a request.
+        age_s: How long the job has been running already.
+    """
+
+    def __init__(self, ctx: AnyContext | None, *, age_s: float = 0.0) -> None:
+        send: Send | None = None
+        if ctx is not None and (request := request_of(ctx)) is not None:
+            channel = _channel(request)
+            _note_cancel_reasons(channel)
+            send = ctx.report_progress if _wants_progress(request, channel) else None
+        super().__init__(send, age_s=age_s)
+
+
+def cancel_cause(ctx: AnyContext) -> str:
+    """Return why this request was cancelled, as far as anybody said.
+
+    Returns:
+        "timeout" where the client's cancel spoke of one, "user" for any other cancel of the client,
+        "dropped" where it sent none: its connection is gone, or the server is leaving.
+    """
+    request = request_of(ctx)
+    channel = _channel(request)
+    asked = getattr(channel, "cancel_requested", None)
+    if asked is None or not asked.is_set():
+        return "dropped"
+    reasons = getattr(_dispatcher(channel), "_on_notify_intercept", None)
+    if not isinstance(reasons, CancelReasons) or request is None:
+        return "user"
+    return "timeout" if _TIME_OUT.search(reasons.reason(request.request_id)) else "user"
+
+
+def request_of(ctx: Any) -> ServerRequestContext[Any, Any] | None:
+    """Return the request behind the SDK's `Context`, or behind FastMCP's; None outside of a request."""
+    found: Any = None if ctx is None else ctx.request_context
+    return getattr(found, "_srctx", found)
+
+
+def _note_cancel_reasons(channel: Any) -> None:
+    """Listen to the connection's cancel notifications: the SDK drops their reasons.
+
+    The intercept is called before the cancelled task wakes, on every transport.
+    """
+    dispatcher = _dispatcher(channel)
+    if dispatcher is not None and getattr(dispatcher, "_on_notify_intercept", ...) is None:
+        dispatcher._on_notify_intercept = CancelReasons()  # noqa: SLF001
+
+
+def _channel(request: ServerRequestContext[Any, Any] | None) -> Any:
+    channel = getattr(getattr(request, "session", None), "_request_outbound", None)
+    return getattr(channel, "_inner", channel)
+
+
+def _dispatcher(channel: Any) -> Any:
+    return getattr(channel, "_dispatcher", None)
+
+
+def _wants_progress(request: ServerRequestContext[Any, Any], channel: Any) -> bool:
+    if "progress_token" in (request.meta or {}):
+        return True
+    return getattr(channel, "_on_progress", None) is not None  # a client in the same process
+
+
+def low_level(server: MCPServer[Any]) -> Server[Any]:
+    """Return the server that runs on a pair of message streams, for transports of our own."""
+    return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def connection_of(session: ServerSession) -> Connection:
+    """Return the connection that a request came by; its `state` and `exit_stack` live as long as it."""
+    return session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+_KEPT: Final = 256
+
+
+class CancelReasons:
+    """The reasons that one connection's cancel notifications gave, the latest 256 of them."""
+
+    def __init__(self) -> None:
+        self._reasons: OrderedDict[str | int, str] = OrderedDict()
+
+    def __call__(self, method: str, params: Mapping[str, Any] | None) -> bool:
+        """Look at one notification, and let it pass."""
+        request_id = as_request_id((params or {}).get("requestId"))
+        if method == "notifications/cancelled" and request_id is not None:
+            self._reasons[coerce_request_id(request_id)] = str((params or {}).get("reason") or "")
+            if len(self._reasons) > _KEPT:
+                self._reasons.popitem(last=False)
+        return False
+
+    def reason(self, request_id: str | int | None) -> str:
+        """Return what the cancel of this request gave as its reason."""
+        return "" if request_id is None else self._reasons.get(coerce_request_id(request_id), "")

@@ -1,0 +1,200 @@
+"""The jobs that one extension shows as tasks, to whoever makes the present request.
+
+The Tasks extension: a call that outlasts its budget becomes a task, for clients that take tasks.
+
+A task is a job, and its id is the job's. What is a task here was durable before it was told of, and
+is answered from its record, by this server, its successor, or another one on the same home.
+
+    tools/call ──▶ offer ──▶ decorator ──▶ hand-off, record ──▶ offer taken ──▶ CreateTaskResult
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from mcp.server.extension import Extension, MethodBinding
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
+from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, RequestParams
+
+from python_mcp_server import functions
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.server.principals import find_job
+from python_mcp_server.server.sdk.elicitation import answers_of, can_elicit, requests_of
+from python_mcp_server.server.sdk.replies import add_pictures
+from python_mcp_server.server.tasks.offers import IDENTIFIER, VERSIONS, Offer, declared, offering, require
+from python_mcp_server.server.tasks.subscriptions import Listening
+from python_mcp_server.server.tasks.wire import COMPLETE, detailed, summary
+from python_mcp_server.server.text import whole
+
+if TYPE_CHECKING:
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+    from mcp_types import CallToolRequestParams
+
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.model import Job
+    from python_mcp_server.server.fastmcp import FastMCPExtension
+    from python_mcp_server.server.sdk.adapter import Face
+
+
+class TaskBook:
+    """Finds jobs by their id and shows them as tasks."""
+
+    def __init__(self, manager: JobManager | None) -> None:
+        self._manager = manager
+
+    @property
+    def manager(self) -> JobManager:
+        """Whose jobs the tasks are; the default manager may change, so it is asked for each time."""
+        return self._manager or functions.default_manager()
+
+    def holds(self, manager: JobManager) -> bool:
+        """Whether the jobs of this manager are found here."""
+        return manager is self.manager or manager.store.home == self.manager.store.home
+
+    async def find(self, task_id: str) -> Job | None:
+        """Return the job, or None where there is none that this client may see."""
+        try:
+            return await find_job(self.manager, task_id)
+        except JobNotFound:
+            return None
+
+    def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
+        """Return the task as `tasks/get` shows it, less the type of the result.
+
+        Args:
+            job: The job.
+            asks: Whether its questions are shown: a client that cannot show a form gets none.
+        """
+        known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
+        face = cast("Face | None", known.get(job.tool))
+        return detailed(job, face, requests_of(job.open_questions) if asks else None)
+
+    def runs_here(self, job: Job) -> bool:
+        """Whether this process has the job in hand, so that a look at it costs nothing."""
+        return job.owner is not None and job.owner.pid == os.getpid()
+
+
+_log: Final = logging.getLogger(__name__)
+
+
+class TaskParams(RequestParams):
+    """What `tasks/get` and `tasks/cancel` take."""
+
+    task_id: str
+
+
+class UpdateParams(TaskParams):
+    """What `tasks/update` takes."""
+
+    input_responses: dict[str, Any]
+
+
+class TasksExtension(Extension):
+    """Makes tasks of the calls of decorated tools (`io.modelcontextprotocol/tasks`, SEP-2663).
+
+        MCPServer("numbers", extensions=[TasksExtension()])
+
+    A client that declared the extension gets a task where others get a job handle. To send
+    `notifications/tasks` as well, give the server its middleware:
+
+        tasks = TasksExtension()
+        MCPServer("numbers", extensions=[tasks], middleware=[tasks.listening])
+
+    A FastMCP server takes it in a form of its own, without notifications:
+
+        FastMCP("numbers").add_extension(TasksExtension().for_fastmcp())
+
+    Attributes:
+        identifier: The extension's name on the wire.
+        listening: Middleware that serves `subscriptions/listen` with `taskIds`.
+    """
+
+    identifier = IDENTIFIER
+
+    def __init__(self, manager: JobManager | None = None) -> None:
+        """Make the extension of one server.
+
+        Args:
+            manager: Whose jobs its tasks are; the default manager's where None, as with `smart_async`.
+        """
+        self._book = TaskBook(manager)
+        self._cancelling: dict[str, asyncio.Task[Job]] = {}
+        self.listening = Listening(self._book)
+
+    def for_fastmcp(self) -> FastMCPExtension:
+        """Return it as a FastMCP server takes it.
+
+        Raises:
+            ImportError: FastMCP is not installed.
+        """
+        from python_mcp_server.server.fastmcp import FastMCPExtension
+
+        return FastMCPExtension(self)
+
+    def methods(self) -> Sequence[MethodBinding]:
+        """Return `tasks/get`, `tasks/update` and `tasks/cancel`."""
+        return [
+            MethodBinding("tasks/get", TaskParams, self._get, VERSIONS),
+            MethodBinding("tasks/update", UpdateParams, self._update, VERSIONS),
+            MethodBinding("tasks/cancel", TaskParams, self._cancel, VERSIONS),
+        ]
+
+    async def intercept_tool_call(
+        self,
+        params: CallToolRequestParams,  # noqa: ARG002  the SDK's signature
+        ctx: ServerRequestContext[Any, Any],
+        call_next: CallNext,
+    ) -> HandlerResult:
+        """Run the call, and answer with a task where it was handed over and the client takes tasks."""
+        offer = Offer(self._book.holds if declared(ctx) else None)
+        with offering(offer):
+            result = await call_next(ctx)
+        if not offer.taken_by(result):
+            return result
+        job = await self._book.find(offer.job_id)
+        return result if job is None else {"resultType": "task"} | summary(job)
+
+    async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:
+        job = await self._job(ctx, params.task_id)
+        task = self._book.show(job, asks=can_elicit(ctx))
+        await add_pictures(task.get("result"), job.tool)
+        return COMPLETE | task
+
+    async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> dict[str, Any]:
+        job = await self._job(ctx, params.task_id)
+        try:
+            answers = answers_of(params.input_responses, job.open_questions)
+            await self._book.manager.answer(job.id, answers, lenient=True)
+        except InvalidInput as error:
+            raise MCPError(INVALID_PARAMS, whole(str(error))) from error
+        return dict(COMPLETE)
+
+    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:
+        """Acknowledge at once: the task is `cancelled` as soon as its last process is gone."""
+        job = await self._job(ctx, params.task_id)
+        if not job.status.terminal and job.id not in self._cancelling:
+            task = asyncio.create_task(self._book.manager.cancel(job.id), name=f"cancel of task {job.id}")
+            self._cancelling[job.id] = task
+            task.add_done_callback(lambda done: self._cancelled(job.id, done))
+        return dict(COMPLETE)
+
+    def _cancelled(self, job_id: str, done: asyncio.Task[Job]) -> None:
+        del self._cancelling[job_id]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            _log.error("task %s could not be cancelled", job_id, exc_info=error)
+
+    async def _job(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Job:
+        """Return the job of a request, after all that the specification wants checked."""
+        require(ctx)
+        headers = getattr(ctx.request, "headers", None)
+        if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != task_id:
+            raise MCPError(HEADER_MISMATCH, f"the header Mcp-Name must be the taskId, {task_id!r}")
+        job = await self._book.find(task_id)
+        if job is None:
+            raise MCPError(INVALID_PARAMS, f"Task {task_id} not found")
+        return job

@@ -1,0 +1,326 @@
+"""Takes the client's pipes before anything else can: the first thing that `serve` does.
+
+Whatever this process starts or loads afterwards finds the null device at fd 0 and stderr at fd 1, so
+nothing but the server can read a request or write a byte to the client. Imports nothing of the SDK:
+importing that takes half a second, and the first worker is started before.
+
+
+The stdio transport: JSON lines on the loop's own readers and writers.
+
+The SDK's transport makes three thread hops per message and shares its threads with every blocking
+tool; this one costs a third of the time and never waits for a thread, where both ends are pipes or
+sockets. An event loop cannot wait for a terminal or a file: there, threads read and write the lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_REQUEST, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
+from pydantic_core import PydanticSerializationError
+
+from python_mcp_server.server.sdk.messages import NotAMessage, parse, refusal
+from python_mcp_server.server.sdk.private import low_level
+from python_mcp_server.server.transports.lines import (
+    LINE_LIMIT_BYTES,
+    LineConnection,
+    LineFiles,
+    Lines,
+    LineTooLong,
+)
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+
+_ABOVE_STANDARD: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The client's pipes, as close-on-exec descriptors that only the server knows.
+
+    Attributes:
+        read_fd: Where requests come from.
+        write_fd: Where answers go.
+    """
+
+    read_fd: int
+    write_fd: int
+
+    @property
+    def pollable(self) -> bool:
+        """Whether an event loop can wait for both: they are pipes or sockets."""
+        return sys.platform != "win32" and all(
+            _pollable(os.fstat(fd)) for fd in (self.read_fd, self.write_fd)
+        )
+
+    @property
+    def one_socket(self) -> bool:
+        """Whether both are the same socket, as some launchers do it."""
+        return _same(self.read_fd, self.write_fd) and stat.S_ISSOCK(os.fstat(self.read_fd).st_mode)
+
+
+def claim_stdio() -> Wire:
+    """Divert fd 0 to null and fd 1 to stderr, and return the client's pipes.
+
+    Text that was printed before and lies in Python's buffer goes to stderr too.
+    """
+    wire = Wire(_private(0), _private(1))
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
+    _divert_stdout()
+    sys.stdout.flush()
+    return wire
+
+
+def _private(fd: int) -> int:
+    if sys.platform == "win32":
+        return os.dup(fd)
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD)
+
+
+def _divert_stdout() -> None:
+    """Point fd 1 at stderr, or at null where stderr is the client's pipe too (`2>&1`)."""
+    if not _same(1, 2):
+        os.dup2(2, 1)
+        return
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
+
+
+def _same(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:  # fd 2 is closed: then there is no stderr to divert to either
+        return True
+
+
+def _pollable(status: os.stat_result) -> bool:
+    return stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
+
+
+_LAST_ANSWERS_S: Final = 0.15
+"""What requests get that came right before the end of the input: whoever pipes a few in wants answers."""
+
+_TOO_LONG: Final = f"a line is longer than {LINE_LIMIT_BYTES} bytes"
+_FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manager needs its part
+
+_log: Final = logging.getLogger(__name__)
+
+
+async def serve_stdio(server: MCPServer[Any], wire: Wire, on_signal: Callable[[], Awaitable[None]]) -> int:
+    """Serve one client until it leaves, or until SIGTERM or SIGINT.
+
+    Args:
+        server: The server; its lifespan is entered here.
+        wire: The client's pipes.
+        on_signal: Awaited first when a signal asks to stop, while answers can still be sent.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal.
+    """
+    low = low_level(server)
+    async with _streams(wire) as (read, write, stop):
+        serving = asyncio.create_task(low.run(read, write, low.create_initialization_options()), name="stdio")
+        with _signals() as arrived:
+            await asyncio.wait([serving, arrived], return_when=asyncio.FIRST_COMPLETED)
+            if arrived.done():
+                await on_signal()
+                stop(128 + arrived.result())
+            await serving
+            return 128 + arrived.result() if arrived.done() else 0
+
+
+@contextmanager
+def _signals() -> Generator[asyncio.Future[int]]:
+    """Yield a future of the first signal that asks to stop; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[int] = loop.create_future()
+
+    def note(number: int) -> None:
+        if arrived.done():
+            os._exit(128 + number)
+        arrived.set_result(number)
+
+    numbers = () if sys.platform == "win32" else (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, note, number)
+    try:
+        yield arrived
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def _streams(wire: Wire) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
+    """Yield what reads messages, what writes them, and what makes the reading end."""
+    unanswered = Unanswered()
+    if not wire.pollable:
+        files = LineFiles(wire)
+        # The thread that reads cannot be woken.
+        yield MessageReader(files, unanswered), MessageWriter(files, unanswered), _leave
+        return
+    lines = LineConnection()
+    await lines.open(wire)
+    try:
+        yield MessageReader(lines, unanswered), MessageWriter(lines, unanswered), lambda _code: lines.stop()
+    finally:
+        await lines.close(_FLUSH_S)
+
+
+def _leave(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+class Unanswered:
+    """The requests that a client still waits for."""
+
+    def __init__(self) -> None:
+        self._ids: set[str | int] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def asked(self, message: JSONRPCMessage) -> None:
+        """Take note of what came."""
+        if isinstance(message, JSONRPCRequest):
+            self._ids.add(message.id)
+            self._none.clear()
+
+    def answered(self, message: JSONRPCMessage) -> None:
+        """Take note of what went out."""
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
+            self._ids.discard(message.id)
+            if not self._ids:
+                self._none.set()
+
+    async def end(self, wait_s: float) -> None:
+        """Wait until there are none, but not longer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._none.wait()
+
+
+class MessageReader:
+    """The messages that a client sends, as the SDK's dispatcher wants them.
+
+    A line that is no message is answered with an error here, and costs nothing else. Where the client
+    closed its end behind a request, the end is told a moment later: the dispatcher ends what it is at.
+    """
+
+    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
+        self._lines = lines
+        self._unanswered = unanswered
+
+    async def receive(self) -> SessionMessage:
+        """Return the next message.
+
+        Raises:
+            anyio.EndOfStream: The client closed its end.
+        """
+        while True:
+            try:
+                line = await self._lines.read_line()
+            except LineTooLong:
+                await self._refuse(refusal(None, INVALID_REQUEST, _TOO_LONG))
+                continue
+            if line is None:
+                await self._unanswered.end(_LAST_ANSWERS_S)
+                raise anyio.EndOfStream
+            if line.strip() and (message := await self._parse(line)) is not None:
+                self._unanswered.asked(message)
+                return SessionMessage(message)
+
+    async def _parse(self, line: bytes) -> JSONRPCMessage | None:
+        try:
+            return parse(line)
+        except NotAMessage as fault:
+            await self._refuse(fault.error)
+            return None
+
+    async def _refuse(self, error: JSONRPCError) -> None:
+        try:
+            await self._lines.write(_encode(error))
+        except BrokenPipeError:
+            _log.debug("the client is gone; nobody is told")
+
+    async def __anext__(self) -> SessionMessage:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def aclose(self) -> None:
+        """Take no more messages."""
+        self._lines.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class MessageWriter:
+    """The way of messages to the client: one line each, never a part of one."""
+
+    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
+        self._lines = lines
+        self._unanswered = unanswered
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Write one message.
+
+        Raises:
+            anyio.BrokenResourceError: The client is gone; reading ends too.
+        """
+        try:
+            await self._lines.write(_encode(item.message))
+            self._unanswered.answered(item.message)
+        except BrokenPipeError as exc:
+            self._lines.stop()
+            raise anyio.BrokenResourceError from exc
+
+    async def aclose(self) -> None:
+        """Do nothing: who opened the connection flushes and closes it."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _encode(message: JSONRPCMessage) -> bytes:
+    try:
+        return message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+    except PydanticSerializationError:  # half of a surrogate pair, which JSON in UTF-8 cannot carry
+        plain = message.model_dump(by_alias=True, exclude_unset=True)
+        return json.dumps(plain, ensure_ascii=False, default=str).encode(errors="replace") + b"\n"

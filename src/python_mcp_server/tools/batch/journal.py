@@ -1,0 +1,237 @@
+"""The books of a batch, in its job's folder: what is to be done, and a line for each item that has ended.
+
+plan.json      what was asked for, without the values of variables
+items          a line of JSON per item, appended as it ends: the stream `items` of `py_job_output`
+outputs/       what items wrote, where their line does not have all of it
+batch.lock     held while the batch runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from array import array
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.runner.output import open_stream
+from python_mcp_server.tools.batch.results import ItemResult
+
+_PLAN: Final = "plan.json"
+_ITEMS: Final = "items"
+_LOCK: Final = "batch.lock"
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_UNKNOWN: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a batch is to do.
+
+    Attributes:
+        directory: Where the script runs, absolute.
+        script_path: The script, absolute; None where it is `script_content`.
+        script_content: The script's text; None where it is a file.
+        args_list: The arguments of each item.
+        dependencies: Packages beside those of the script's header.
+        python_version: As the caller asked.
+        env_file: As the caller gave it.
+        variables: The names of the caller's `env_vars`; their values are not kept.
+    """
+
+    directory: str
+    script_path: str | None
+    script_content: str | None
+    args_list: tuple[tuple[str, ...], ...]
+    dependencies: tuple[str, ...] = ()
+    python_version: str | None = None
+    env_file: str | None = None
+    variables: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Return what `to_json` made plain."""
+        data = data | {name: tuple(data[name]) for name in ("dependencies", "variables")}
+        data["args_list"] = tuple([tuple(args) for args in cast("list[list[str]]", data["args_list"])])
+        return cls(**data)
+
+
+def failed(item: ItemResult) -> bool:
+    """Whether an item did not end with success."""
+    return item["exit_code"] != 0 or "error" in item or "timed_out" in item
+
+
+class Book:
+    """The books of one batch.
+
+    Attributes:
+        outputs: Where items write.
+        plan: What is to be done.
+        succeeded, failed: How many items have ended so far, and how.
+        cut: How many of them have more output than their line.
+        failures: The indexes of those that failed, as they came.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.outputs = folder / "outputs"
+        self.plan = plan
+        self.succeeded = self.failed = self.cut = 0
+        self.failures = array("l")
+        self._folder = folder
+        self._offsets = array("q", [_UNKNOWN]) * len(plan.args_list)
+        self._end = 0
+
+    @contextmanager
+    def open(self) -> Generator[None]:
+        """Write the plan and begin with empty books; nobody can resume the batch until the context ends."""
+        for path in (self._folder, self.outputs):
+            path.mkdir(exist_ok=True, mode=0o700)
+        with _locked(self._folder), open_stream(self._folder / _ITEMS) as descriptor:
+            os.ftruncate(descriptor, 0)
+            with open_stream(self._folder / _PLAN) as plan:
+                os.ftruncate(plan, 0)
+                _write(plan, json.dumps(self.plan.to_json()).encode())
+            yield
+
+    def add(self, item: ItemResult) -> None:
+        """Write down how an item ended: the line is there when this returns."""
+        line = json.dumps(item).encode() + b"\n"
+        with open_stream(self._folder / _ITEMS) as descriptor:
+            _write(descriptor, line)
+        self._offsets[item["index"]] = self._end
+        self._end += len(line)
+        self.cut += "stdout_path" in item or "stderr_path" in item
+        if failed(item):
+            self.failed += 1
+            self.failures.append(item["index"])
+        else:
+            self.succeeded += 1
+
+    def has(self, index: int) -> bool:
+        """Whether this item has ended."""
+        return self._offsets[index] != _UNKNOWN
+
+    def results(self, room_chars: int) -> list[ItemResult]:
+        """Return results by index: of those that failed, then of others, as far as there is room."""
+        taken: dict[int, ItemResult] = {}
+        wanted = dict.fromkeys([*sorted(self.failures), *range(len(self._offsets))])
+        with (self._folder / _ITEMS).open("rb") as file:
+            for index in wanted:
+                if not self.has(index):
+                    continue
+                file.seek(self._offsets[index])
+                line = file.readline()
+                room_chars -= len(line)
+                if room_chars < 0 and taken:
+                    break
+                taken[index] = json.loads(line)
+        return [taken[index] for index in sorted(taken)]
+
+    def take_over(self, other: Path, *, failures: bool) -> int:
+        """Take over what has ended in another batch, of items with the same number and arguments.
+
+        Args:
+            other: Its folder.
+            failures: Whether those that failed are taken over too.
+
+        Returns:
+            How many there were.
+        """
+        count = 0
+        theirs = plan_in(other).args_list
+        for item in _items_in(other):
+            index = item["index"]
+            same = theirs[index : index + 1] == self.plan.args_list[index : index + 1] != ()
+            if same and not self.has(index) and (failures or not failed(item)):
+                self.add(self._with_outputs(item))
+                count += 1
+        return count
+
+    def _with_outputs(self, item: ItemResult) -> ItemResult:
+        """Return the result with its files among ours, for the other batch may be removed."""
+        facts = cast("dict[str, Any]", item)
+        for name in ("stdout_path", "stderr_path"):
+            if name in facts and os.path.exists(facts[name]):
+                ours = self.outputs / os.path.basename(facts[name])
+                _link(facts[name], ours)
+                facts = {**facts, name: str(ours)}
+        return cast("ItemResult", facts)
+
+
+def folder_of(root: Path, job_id: str) -> Path:
+    """Return the folder of an earlier batch.
+
+    Args:
+        root: What the folders of all jobs lie below, two levels down.
+        job_id: Its job.
+
+    Raises:
+        JobNotFound: There is no such job.
+        InvalidInput: It is there, and no batch.
+    """
+    found = list(root.glob(f"*/{job_id}")) if _JOB_ID.fullmatch(job_id) else []
+    if not found:
+        raise JobNotFound(job_id)
+    if not (found[0] / _PLAN).is_file():
+        raise InvalidInput(f"resume names job {job_id}, which is no batch of py_map_script that began")
+    return found[0]
+
+
+def plan_in(folder: Path) -> Plan:
+    """Return what a batch was to do."""
+    return Plan.from_json(json.loads((folder / _PLAN).read_bytes()))
+
+
+@contextmanager
+def at_rest(folder: Path, job_id: str) -> Generator[None]:
+    """Hold an earlier batch as it is.
+
+    Raises:
+        InvalidInput: It runs.
+    """
+    from filelock import Timeout
+
+    try:
+        with _locked(folder):
+            yield
+    except Timeout:
+        raise InvalidInput(f"job {job_id} still runs; wait for it or cancel it, then resume it") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    from filelock import FileLock
+
+    with FileLock(folder / _LOCK, timeout=0, mode=0o600):
+        yield
+
+
+def _items_in(folder: Path) -> Iterator[ItemResult]:
+    with (folder / _ITEMS).open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):  # the last one may have been cut off by a full disk
+                yield json.loads(line)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _link(source: str, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)

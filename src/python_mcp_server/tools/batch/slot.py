@@ -1,0 +1,196 @@
+"""A process that runs the items of a batch, one after the other, for `tools.batch.slots`.
+
+JSON lines: on stdin what to run and then the items, on stdout how each ended. It inherits the orphans of
+its items, and of no other slot's: so each item has its own tree, and its leftovers can be told apart. At
+the end of stdin it ends what it runs, and goes.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import queue
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from python_mcp_server.context import mark_worker
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.limits import Limits
+from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.runner.child import Command, Ending, run_child
+from python_mcp_server.runner.inline import short_names
+from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_SHOWN_ARGS: Final = 20
+_SHOWN_CHARS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all items of a batch have in common.
+
+    Attributes:
+        command: What is started; the arguments of an item come behind.
+        job_id: The job; the processes of item 7 carry it with `.7` at its end.
+        outputs: The directory of the files that items write to.
+        timeout_s: How long an item may take; None for no limit.
+        limits: What an item may use.
+        chars: How much of each stream an item's result has.
+    """
+
+    command: Command
+    job_id: str
+    outputs: Path
+    timeout_s: float | None
+    limits: Limits | None
+    chars: int
+
+    def to_line(self) -> bytes:
+        """Return it as it travels."""
+        command, limits = self.command, self.limits
+        facts = {
+            "argv": command.argv,
+            "cwd": str(command.cwd),
+            "env": dict(command.env),
+            "job_id": self.job_id,
+            "outputs": str(self.outputs),
+            "timeout_s": self.timeout_s,
+            "limits": None if limits is None else limits.to_json(),
+            "chars": self.chars,
+        }
+        return json.dumps(facts).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Setup:
+        """Return what `to_line` made a line of."""
+        facts: dict[str, Any] = json.loads(line)
+        command = Command(tuple(facts["argv"]), Path(facts["cwd"]), facts["env"])
+        limits = Limits.given(**(facts["limits"] or {}))
+        outputs = Path(facts["outputs"])
+        return cls(command, facts["job_id"], outputs, facts["timeout_s"], limits, facts["chars"])
+
+
+class _Over(BaseException):
+    """Nobody wants what runs here."""
+
+
+class _Inbox:
+    """The lines of stdin; their end reaches the main thread wherever it is."""
+
+    def __init__(self) -> None:
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._busy = self._over = False
+        self._signal = signal.SIGINT if sys.platform == "win32" else signal.SIGTERM
+        signal.signal(self._signal, self._on_signal)
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+
+    def next(self) -> bytes:
+        """Return the next line; nothing at the end."""
+        self._busy = False
+        line = self._lines.get()
+        self._busy = True
+        return b"" if self._over else line
+
+    def _read(self) -> None:
+        while line := sys.stdin.buffer.readline():
+            self._lines.put(line)
+        self._lines.put(b"")
+        if sys.platform == "win32":
+            _thread.interrupt_main(self._signal)
+        else:
+            signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        first, self._over = not self._over, True
+        if first and self._busy:
+            raise _Over
+
+
+def main() -> None:
+    """Run items until nobody wants any more."""
+    _inherit_orphans()
+    mark_worker()
+    inbox = _Inbox()
+    with suppress(_Over, BrokenPipeError):
+        first = inbox.next()
+        setup = Setup.from_line(first) if first else None
+        while setup is not None and (line := inbox.next()):
+            item: dict[str, Any] = json.loads(line)
+            answer = _run(setup, item["index"], item["args"])
+            sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def shown_args(args: list[str]) -> list[str]:
+    """Return an item's arguments as its result has them: not too many, and not too long."""
+    short = [arg if len(arg) <= _SHOWN_CHARS else f"{arg[:_SHOWN_CHARS]}..." for arg in args[:_SHOWN_ARGS]]
+    return short if len(args) <= _SHOWN_ARGS else [*short, f"... {len(args) - _SHOWN_ARGS} more"]
+
+
+def _inherit_orphans() -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+
+
+def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
+    """Run one item and return its result."""
+    streams = {name: setup.outputs / f"{index}.{name}" for name in ("stdout", "stderr")}
+    answer: dict[str, Any] = {"index": index, "args": shown_args(args)}
+    try:
+        ending = _child(setup, index, args, streams)
+    except (InvalidInput, ToolchainError, OSError) as error:
+        unstarted = {"exit_code": None, "elapsed_seconds": 0.0, "stdout": "", "stderr": ""}
+        return answer | unstarted | {"error": str(error)}
+    answer |= {"exit_code": ending.exit_code, "elapsed_seconds": round(ending.elapsed_s, 6)}
+    if ending.timed_out:
+        mark_timeout(streams["stderr"])
+    paths: dict[str, str] = {}
+    for name, path in streams.items():
+        shown = excerpt(path, start=0, limit_chars=setup.chars, job_id=None)
+        answer[name] = short_names(shown.text, setup.outputs.parent) if name == "stderr" else shown.text
+        if shown.cut:
+            paths[f"{name}_path"] = str(path)
+        else:
+            path.unlink()
+    return answer | paths | _manner(ending)
+
+
+def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) -> Ending:
+    mark = f"{setup.job_id}.{index}"
+    command = setup.command
+    for path in streams.values():
+        if size_of(path):
+            path.unlink()  # of an attempt that was cut off
+    return run_child(
+        replace(command, argv=(*command.argv, *args), env={**command.env, JOB_VARIABLE: mark}),
+        stdout=streams["stdout"],
+        stderr=streams["stderr"],
+        job_id=mark,
+        deadline=None if setup.timeout_s is None else time.monotonic() + setup.timeout_s,
+        limits=setup.limits,
+    )
+
+
+def _manner(ending: Ending) -> dict[str, Any]:
+    """Return what is to be said of an end that was not the script's own."""
+    if ending.breach is not None:
+        return {"error": ending.breach.sentence, "error_kind": ending.breach.kind}
+    if ending.timed_out:
+        return {"timed_out": True}
+    if ending.exit_code >= 0:
+        return {}
+    try:
+        return {"ended_by_signal": signal.Signals(-ending.exit_code).name}
+    except ValueError:
+        return {"ended_by_signal": f"signal {-ending.exit_code}"}

@@ -1,0 +1,258 @@
+"""The body of `py_map_script`: one script, many argument lists, all cores. A model reads its docstring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, cast
+
+from python_mcp_server.context import report_progress
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import Limits
+from python_mcp_server.processes.host import usable_cpus
+from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
+from python_mcp_server.runner.limits import check_here, cores_of, thread_variables
+from python_mcp_server.runner.python.environ import given_variables
+from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.session import deadline_after
+from python_mcp_server.settings import Settings
+from python_mcp_server.tools import parameters
+from python_mcp_server.tools.batch.journal import Book, at_rest, failed, folder_of, plan_in
+from python_mcp_server.tools.batch.plan import Wish
+from python_mcp_server.tools.batch.results import ItemResult, MapResult
+from python_mcp_server.tools.batch.slot import Setup
+from python_mcp_server.tools.batch.slots import Answer, Crew, Item
+from python_mcp_server.tools.call import Prepared, ScriptCall, place, script_call
+from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
+from python_mcp_server.tools.scripts import source_of
+
+_ITEM_CHARS: Final = 1000
+"""Of each stream of an item, unless the caller says; guessed: a traceback."""
+_MOST_PARALLEL: Final = 256
+_LISTED: Final = 100
+
+
+def map_script(  # noqa: PLR0917 - the parameters of a tool
+    directory: Annotated[
+        str | None,
+        "Working directory of all items, absolute; its environment is used. Needed unless `resume` is given.",
+    ] = None,
+    script_path: parameters.ScriptPath = None,
+    script_content: parameters.ScriptContent = None,
+    args_list: Annotated[
+        list[list[str]] | None, 'The command line arguments of each item: [["a.csv"], ["b.csv", "--fast"]].'
+    ] = None,
+    args_file: Annotated[
+        str | None,
+        "A file to read them from instead: on each line a JSON list of texts, or the one argument.",
+    ] = None,
+    max_parallel: Annotated[int | None, "How many run at once. Default: one per core."] = None,
+    stop_on_failure: Annotated[bool, "Start no other item once one has failed."] = False,
+    python_version: parameters.PythonVersion = None,
+    dependencies: Annotated[
+        list[str] | None, "Packages beside those of a PEP 723 header; the environment is then one of its own."
+    ] = None,
+    resume: Annotated[
+        str | None,
+        "The job_id of an earlier batch that has ended: its results are taken over, the other items run. "
+        "What is not given here is as it was there, but for `env_vars` and limits.",
+    ] = None,
+    retry_failed: Annotated[bool, "With `resume`: run those that failed again, too."] = False,
+    timeout_seconds: parameters.TimeoutSeconds = 300,
+    env_vars: parameters.EnvVars = None,
+    env_file: parameters.EnvFile = None,
+    memory_limit_mb: parameters.MemoryLimit = None,
+    cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    nice: parameters.Nice = None,
+    cpus: parameters.Cpus = None,
+    output_chars: Annotated[
+        int | None,
+        "Characters of each item's stdout, and stderr, to show; a file it names has all. Default: 1000.",
+    ] = None,
+) -> MapResult:
+    """Run one Python script over many argument lists (such as many files), on all cores, as one job.
+
+    Use this rather than many calls, or a script with a pool: packages are installed once, one job shows
+    the progress of all, and each run (item) has its own exit code and output. Time, memory and CPU limits
+    hold for each item; `cpus` is for all together. One that fails does not touch the others: read
+    `failed_indexes` and `items`. While the job runs, py_job_output with stream="items" shows the results so
+    far. After a cancel, a crash or failures, `resume` with the job's id goes on with what has no result yet.
+    """
+    limits = Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )
+    _check_parallel(max_parallel)
+    wish = Wish(
+        directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
+    )
+    shown = _ITEM_CHARS if output_chars is None else output_chars
+    with script_call(timeout_seconds, {}, limits, shown) as call:
+        before = None if resume is None else folder_of(_folders(call), resume)
+        plan = wish.plan(None if before is None else plan_in(before), env_vars, resume)
+        terms = _Terms(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
+        batch = _Batch(call, Book(call.session.folder, plan), terms)
+        with batch.book.open():
+            reused = 0
+            if before is not None and resume is not None:
+                with at_rest(before, resume):
+                    reused = batch.book.take_over(before, failures=not retry_failed)
+            return batch.run(reused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """How a batch is run."""
+
+    timeout_seconds: float
+    max_parallel: int | None
+    stop_on_failure: bool
+    limits: Limits | None
+    env_vars: dict[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """One batch, within its call."""
+
+    call: ScriptCall
+    book: Book
+    terms: _Terms
+
+    def run(self, reused: int) -> MapResult:
+        """Run what has no result yet, and return all results."""
+        plan, count = self.book.plan, len(self.book.plan.args_list)
+        todo = [index for index in range(count) if not self.book.has(index)]
+        at_once = min(self.terms.max_parallel or cores_of(self.terms.limits), len(todo))
+        prepared = self._prepare(at_once)
+        started = time.monotonic()
+        if todo:
+            with Crew(self._setup(prepared), self._record, self._is_last) as crew:
+                items = (Item(index, plan.args_list[index]) for index in todo)
+                self._follow(crew, crew.run(items, at_once))
+        return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
+
+    def _prepare(self, at_once: int) -> Prepared:
+        """Choose the interpreter, once for all items."""
+        plan, limits = self.book.plan, self.terms.limits
+        folder = Path(plan.directory)
+        script = None if plan.script_path is None else Path(plan.script_path)
+        header = parse_header(source_of(script, plan.script_content))
+        if plan.dependencies:
+            header = header or Header()
+            header = replace(header, dependencies=merge(header.dependencies, plan.dependencies))
+        given = given_variables(self.terms.env_vars, plan.env_file, folder)
+        share = Limits(cpus=max(1, cores_of(limits) // max(1, at_once)))
+        given = {**thread_variables(share), **given}
+        session = replace(self.call.session, given=given, limits=limits)
+        interpreter = interpreter_in_directory(
+            Uv(session), folder, header, use_uv=True, python_version=plan.python_version
+        )
+        return Prepared(
+            session, interpreter, place(self.call, script, plan.script_content, folder), (), folder
+        )
+
+    def _setup(self, prepared: Prepared) -> Setup:
+        limit_s = self.terms.timeout_seconds
+        return Setup(
+            prepared.command,
+            self.call.session.job_id,
+            self.book.outputs,
+            limit_s if deadline_after(limit_s) is not None else None,
+            self.terms.limits,
+            self.call.output_chars,
+        )
+
+    def _record(self, answer: Answer) -> None:
+        self.book.add(cast("ItemResult", answer))
+
+    def _is_last(self, answer: Answer) -> bool:
+        return self.terms.stop_on_failure and failed(cast("ItemResult", answer))
+
+    def _follow(self, crew: Crew, answers: Iterable[Answer]) -> None:
+        """Take the answers as they come, and tell of them."""
+        self._tell(0)
+        for _ in answers:
+            self._tell(crew.running)
+
+    def _tell(self, running: int) -> None:
+        book = self.book
+        total, done = len(book.plan.args_list), book.succeeded + book.failed
+        report_progress(done, total, f"{done} of {total} done, {book.failed} failed, {running} running")
+
+    def _result(self, used: Interpreter, at_once: int, reused: int, elapsed_s: float) -> MapResult:
+        book, job = self.book, self.call.job
+        total = len(book.plan.args_list)
+        ended = book.succeeded + book.failed
+        items = book.results(2 * Settings.from_environ().output_chars)
+        result: MapResult = {
+            "summary": _summary(book, elapsed_s, at_once),
+            "total": total,
+            "succeeded": book.succeeded,
+            "failed": book.failed,
+            "not_run": total - ended,
+            "failed_indexes": sorted(book.failures)[:_LISTED],
+            "items": items,
+            "elapsed_seconds": round(elapsed_s, 6),
+            "parallel": at_once,
+            "execution_strategy": used.strategy,
+            "strategy_detail": used.words,
+        }
+        if used.install_s is not None:
+            result["install_seconds"] = round(used.install_s, 6)
+        if reused:
+            result["reused"] = reused
+        if len(items) < ended:
+            result["items_left_out"] = ended - len(items)
+        if job is not None and (book.cut or book.failed or len(items) < total):
+            job.keep_record()
+            result["job_id"] = job.id
+        if (hint := _hint(items, Path(book.plan.directory))) is not None:
+            result["hint"] = hint
+        return result
+
+
+def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
+    """Return what would let the first of those that failed pass, for which that is known."""
+    for item in filter(failed, items):
+        if kind := item.get("error_kind"):
+            hint = hint_at_limit(kind)
+        else:
+            ended = Ended(
+                item["exit_code"] or 0, item["stderr"], timed_out=item.get("timed_out", False), folder=folder
+            )
+            hint = hint_for(ended, BY_PARAMETER)
+        if hint is not None:
+            return hint
+    return None
+
+
+def _summary(book: Book, elapsed_s: float, at_once: int) -> str:
+    total = len(book.plan.args_list)
+    text = f"{book.succeeded} of {total} succeeded, {book.failed} failed"
+    if (left := total - book.succeeded - book.failed) > 0:
+        text += f", {left} were not run because one had failed"
+    return f"{text}, in {elapsed_s:.1f} s, {at_once} at a time"
+
+
+def _folders(call: ScriptCall) -> Path:
+    """Return what the folders of all jobs lie below."""
+    return call.session.home / "output" if call.job is None else call.session.folder.parent.parent
+
+
+def _sharing(limits: Limits | None) -> Limits | None:
+    """Return the limits with the same cores for all items, where a number of them is given."""
+    check_here(limits)
+    if limits is None or not isinstance(limits.cpus, int):
+        return limits
+    import random  # costs a worker 5 ms
+
+    return replace(limits, cpus=tuple(random.sample(usable_cpus() or [], limits.cpus)))
+
+
+def _check_parallel(max_parallel: Any) -> None:
+    whole = isinstance(max_parallel, int) and not isinstance(max_parallel, bool)
+    if max_parallel is not None and not (whole and 0 < max_parallel <= _MOST_PARALLEL):
+        raise InvalidInput(f"max_parallel is {max_parallel!r}; it must be 1 to {_MOST_PARALLEL}, or unset")

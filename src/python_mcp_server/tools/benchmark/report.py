@@ -1,0 +1,340 @@
+"""What a benchmark found, in sentences: the part of the result that is read first.
+
+Two scripts that ran in turns: which one is faster, how much, and how certain that is.
+
+The files of a benchmark, in its job's folder: the plot, and every run as JSON.
+
+From the runs of a benchmark to what is told of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from python_mcp_server.context import current_job
+from python_mcp_server.model import MB
+from python_mcp_server.settings import Settings
+from python_mcp_server.tools.benchmark.plot import Series, course, picture, typical
+from python_mcp_server.tools.benchmark.process import Run
+from python_mcp_server.tools.benchmark.results import (
+    BenchmarkResult,
+    Comparison,
+    Course,
+    OutlyingRun,
+    SpreadOfRuns,
+)
+from python_mcp_server.tools.benchmark.run import Benchmark, Measured, seconds
+from python_mcp_server.tools.benchmark.statistics import (
+    Interval,
+    interval_of_median,
+    interval_of_ratio,
+    median,
+    outliers,
+    ratio_of_pairs,
+    spread,
+)
+from python_mcp_server.tools.results import DependencyResult, ShownPicture
+
+_FEW: Final = 6
+"""Fewer runs give no interval with 95 %."""
+
+
+def summary(result: BenchmarkResult, measured: Measured) -> str:
+    """Return the figures that matter, the comparison, and what speaks against trusting them."""
+    sentences = [_figures(result), *_ending(result, measured)]
+    if "comparison" in result:
+        sentences.append(f"Beside compare_with: {result['comparison']['sentence']}.")
+    if result["noise"]["noisy"]:
+        quickest = f"the quickest run took {seconds(result['wall']['min'])}"
+        sentences.append(f"Noisy machine: {'; '.join([*result['noise']['reasons'], quickest])}.")
+    return " ".join(sentences)
+
+
+def _figures(result: BenchmarkResult) -> str:
+    wall, runs = result["wall"], result["runs"]
+    text = (
+        f"{seconds(wall['median'])} over {runs} runs" if runs > 1 else f"{seconds(wall['median'])} in one run"
+    )
+    if "confidence" in wall:
+        low, high = seconds(wall.get("median_low", 0.0)), seconds(wall.get("median_high", 0.0))
+        text += f" (median; {100 * wall['confidence']:.0f} % interval {low} to {high})"
+    if "startup_seconds" in result:
+        text += f", {seconds(result['startup_seconds'])} of it the interpreter's own start"
+    cpu = seconds(result["cpu_time_seconds"])
+    return f"{text}; CPU {cpu}, peak memory {result['peak_rss_mb']:.4g} MB."
+
+
+def _ending(result: BenchmarkResult, measured: Measured) -> list[str]:
+    if measured.stopped == "timed_out":
+        return ["The time limit of the call ended it."]
+    if measured.failed is not None:
+        return [f"It was stopped by a run that ended with exit code {measured.failed.ending.exit_code}."]
+    if measured.stopped == "max_seconds" and result["runs"] < _FEW:
+        return ["max_seconds allowed so few runs."]
+    return []
+
+
+def comparison(
+    measured: Measured, rival_said: str, told: Callable[[Sequence[float]], SpreadOfRuns]
+) -> Comparison:
+    """Return what the turns say of the script and the other."""
+    if measured.other_failed is not None:
+        failed = Comparison(sentence=_of_failure(measured.other_failed), runs=len(measured.other))
+        if rival_said:
+            failed["stderr"] = rival_said
+        return failed
+    others, runs = measured.other, measured.script
+    walls = _walls(others), _walls(runs)
+    ratio, interval = ratio_of_pairs(*walls), interval_of_ratio(*walls)
+    result = Comparison(
+        sentence=sentence(ratio, interval),
+        ratio=round(ratio, 4),
+        runs=len(others),
+        wall=told(walls[0]),
+        cpu=told([run.cpu_s for run in others]),
+        peak_mb=told([run.peak_bytes / MB for run in others]),
+        peak_ratio=round(_peak(others) / max(1.0, _peak(runs)), 4),
+    )
+    if interval is not None:
+        result["low"], result["high"] = round(interval.low, 4), round(interval.high, 4)
+        result["confidence"] = round(interval.confidence, 3)
+    _add_cpu(result, others, runs)
+    return result
+
+
+def sentence(ratio: float, interval: Interval | None) -> str:
+    """Say which one is faster; the ratio is the other's time divided by the script's."""
+    if interval is None:
+        return f"{_faster(ratio)} in a single turn, which says nothing of chance"
+    if interval.low <= 1 <= interval.high:
+        limits = f"{_percent(interval)} interval {interval.low:.3g} to {interval.high:.3g}"
+        return f"no difference was found: the other takes {ratio:.3g} times as long, {limits}"
+    low, high = interval.low, interval.high
+    if ratio < 1:
+        low, high = 1 / high, 1 / low
+    return f"{_faster(ratio)}, {_percent(interval)} interval {_times(low)} to {_times(high)}"
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.confidence:.0f} %"
+
+
+def _faster(ratio: float) -> str:
+    if ratio >= 1:
+        return f"{_times(ratio)}x faster than compare_with"
+    return f"{_times(1 / ratio)}x slower than compare_with"
+
+
+def _times(ratio: float) -> str:
+    if ratio >= 10:  # noqa: PLR2004  three digits say enough
+        return f"{ratio:.3g}" if ratio < 1000 else f"{ratio:.0f}"  # noqa: PLR2004
+    return f"{ratio:.2f}" if ratio >= 1.1 else f"{ratio:.3f}"  # noqa: PLR2004  1.01 needs a digit more
+
+
+def _add_cpu(result: Comparison, others: Sequence[Run], runs: Sequence[Run]) -> None:
+    pairs = [(a.cpu_s, b.cpu_s) for a, b in zip(others, runs, strict=False) if a.cpu_s > 0 and b.cpu_s > 0]
+    if not pairs:
+        return
+    above, below = [a for a, _ in pairs], [b for _, b in pairs]
+    result["cpu_ratio"] = round(ratio_of_pairs(above, below), 4)
+    interval = interval_of_ratio(above, below)
+    if interval is not None:
+        result["cpu_low"], result["cpu_high"] = round(interval.low, 4), round(interval.high, 4)
+
+
+def _of_failure(run: Run) -> str:
+    if run.ending.timed_out:
+        return "nothing was compared: the time limit of the call came while compare_with ran"
+    if run.ending.breach is not None:
+        return f"nothing was compared: compare_with failed: {run.ending.breach.sentence}"
+    return f"nothing was compared: compare_with ended with exit code {run.ending.exit_code}"
+
+
+def _walls(runs: Sequence[Run]) -> list[float]:
+    return [run.wall_s for run in runs]
+
+
+def _peak(runs: Sequence[Run]) -> float:
+    return median([run.peak_bytes for run in runs])
+
+
+KERNEL: Final = {
+    "user_s": ("user_seconds", 1.0),
+    "system_s": ("system_seconds", 1.0),
+    "minor_faults": ("minor_faults", 1.0),
+    "major_faults": ("major_faults", 1.0),
+    "voluntary_switches": ("voluntary_switches", 1.0),
+    "involuntary_switches": ("involuntary_switches", 1.0),
+    "rchar": ("io_read_mb", 1e-6),
+    "wchar": ("io_written_mb", 1e-6),
+    "read_bytes": ("disk_read_mb", 1e-6),
+    "write_bytes": ("disk_written_mb", 1e-6),
+    "waited_ns": ("waited_seconds", 1e-9),
+}
+"""What the launcher writes down, how it is called in the result, and in which unit."""
+
+
+def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
+    """Write the plot and every run into the job's folder, and let the result tell of them."""
+    job = current_job()
+    if job is None:  # the folder of the call is gone by now
+        return
+    job.keep_record()
+    measured = benchmark.measured
+    series = [Series("script", measured.script)]
+    if measured.other:
+        series.append(Series("compare_with", measured.other))
+    plot, data = job.folder / "benchmark.png", job.folder / "benchmark.json"
+    runs = "1 run" if result["runs"] == 1 else f"{result['runs']} runs"
+    _write(plot, picture(series, f"median {seconds(result['wall']['median'])}, {runs}"))
+    everything = {
+        "script": [_plain(run) for run in measured.script],
+        "compare_with": [_plain(run) for run in measured.other],
+        "startup": [_plain(run) for run in measured.start],
+        "noise": benchmark.noise,
+    }
+    _write(data, json.dumps(everything, indent=1).encode())
+    _show_first(result, plot)
+    result["data_path"] = str(data)
+
+
+def _show_first(result: BenchmarkResult, plot: Path) -> None:
+    """Put the plot before the pictures of the script, of which one less is sent where they are many."""
+    settings = Settings.from_environ()
+    size = plot.stat().st_size
+    attached = settings.max_pictures > 0 and size <= settings.max_picture_bytes
+    first = ShownPicture(path=str(plot), mime_type="image/png", size_bytes=size, attached=attached)
+    result["pictures"] = [first, *result.get("pictures", ())]
+    sent = [each for each in result["pictures"] if each["attached"]]
+    for each in sent[settings.max_pictures :]:
+        each["attached"] = False
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    return {
+        "wall_seconds": run.wall_s,
+        "cpu_seconds": run.cpu_s,
+        "peak_rss_mb": run.peak_bytes / MB,
+        "process_peak_rss_mb": run.process_peak_bytes / MB,
+        **{
+            shown: run.figures[name] * factor
+            for name, (shown, factor) in KERNEL.items()
+            if name in run.figures
+        },
+        "course": [[look.at_s, look.rss_bytes / MB, look.cpu_s, look.processes] for look in run.looks],
+    }
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(data)
+
+
+_STEPS: Final = 40
+_MOST_OUTLIERS: Final = 10
+
+
+def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
+    """Return the result of the tool; where there is a job, with files in its folder."""
+    measured = benchmark.measured
+    runs = measured.script
+    kernel_peak = all(run.peak_bytes == run.process_peak_bytes for run in runs)
+    result = BenchmarkResult(
+        **ended,
+        summary="",
+        wall_time_seconds=_rounded(median([run.wall_s for run in runs])),
+        cpu_time_seconds=_rounded(median([run.cpu_s for run in runs])),
+        peak_rss_mb=_mb(median([run.peak_bytes for run in runs])),
+        peak_rss_source="kernel" if kernel_peak else "sampled",
+        runs=len(runs),
+        warmup_runs=measured.warmups,
+        stopped=measured.stopped,
+        wall=spread_of([run.wall_s for run in runs]),
+        cpu=spread_of([run.cpu_s for run in runs]),
+        peak_mb=spread_of([run.peak_bytes / MB for run in runs]),
+        outliers=_outliers(runs),
+        kernel=_kernel(runs),
+        course=_course(runs),
+        noise=benchmark.noise,
+    )
+    _add_what_there_is(result, benchmark)
+    result["summary"] = summary(result, measured)
+    add_files(result, benchmark)
+    return result
+
+
+def spread_of(values: Sequence[float]) -> SpreadOfRuns:
+    """Return how values are spread, as the result tells it."""
+    found, interval = spread(values), interval_of_median(values)
+    told = SpreadOfRuns(
+        min=_rounded(found.minimum),
+        q1=_rounded(found.lower_quartile),
+        median=_rounded(found.median),
+        q3=_rounded(found.upper_quartile),
+        max=_rounded(found.maximum),
+        mean=_rounded(found.mean),
+        stddev=_rounded(found.stddev),
+    )
+    if interval is not None:
+        told["median_low"], told["median_high"] = _rounded(interval.low), _rounded(interval.high)
+        told["confidence"] = round(interval.confidence, 3)
+    return told
+
+
+def _add_what_there_is(result: BenchmarkResult, benchmark: Benchmark) -> None:
+    measured = benchmark.measured
+    if benchmark.install_s:
+        result["install_seconds"] = _rounded(result.get("install_seconds", 0.0) + benchmark.install_s)
+    if left_out := len(outliers([run.wall_s for run in measured.script])) - _MOST_OUTLIERS > 0:
+        result["outliers_left_out"] = left_out
+    peaks = [run.process_peak_bytes for run in measured.script if run.process_peak_bytes]
+    if peaks:
+        result["process_peak_rss_mb"] = _mb(median(peaks))
+    if measured.start:
+        start_s = median([run.wall_s for run in measured.start])
+        result["startup_seconds"] = _rounded(start_s)
+        result["own_seconds"] = _rounded(max(0.0, result["wall_time_seconds"] - start_s))
+    if measured.other or measured.other_failed is not None:
+        result["comparison"] = comparison(measured, benchmark.rival_said, spread_of)
+
+
+def _outliers(runs: Sequence[Run]) -> list[OutlyingRun]:
+    walls = [run.wall_s for run in runs]
+    middle = median(walls)
+    return [
+        OutlyingRun(
+            run=each.place + 1,
+            seconds=_rounded(each.value),
+            kind="slow" if each.value > middle else "fast",
+            far=each.far,
+        )
+        for each in outliers(walls)[:_MOST_OUTLIERS]
+    ]
+
+
+def _kernel(runs: Sequence[Run]) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for name, (shown, factor) in KERNEL.items():
+        values = [run.figures[name] for run in runs if name in run.figures]
+        if values:
+            told[shown] = _rounded(median(values) * factor)
+    return told
+
+
+def _course(runs: Sequence[Run]) -> Course:
+    moments = course(typical(runs), _STEPS)
+    return Course(
+        seconds=[_rounded(moment.at_s) for moment in moments],
+        rss_mb=[round(moment.rss_bytes / MB, 2) for moment in moments],
+        cpu_percent=[round(moment.cpu_percent, 1) for moment in moments],
+    )
+
+
+def _mb(size: float) -> float:
+    return round(size / MB, 3)
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)

@@ -1,0 +1,297 @@
+"""What the script tools share: a call's folder and time limit, its phases, its result."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from python_mcp_server.context import JobContext, current_job, report_progress
+from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
+from python_mcp_server.limits import Breach, Limits
+from python_mcp_server.model import new_job_id
+from python_mcp_server.runner.child import Command, Ending, Watch, run_child
+from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
+from python_mcp_server.runner.inline import short_names, write_script
+from python_mcp_server.runner.limits import check_here
+from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
+from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.session import Session, deadline_after
+from python_mcp_server.settings import Settings
+from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for
+from python_mcp_server.tools.pictures import add_pictures
+from python_mcp_server.tools.results import CommandResult, ScriptResult
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_LAST_WORDS_CHARS = 4000
+"""What the error of a run that was ended at a limit shows of each stream; guessed: a screen."""
+
+_MOST_CHARS = 1_000_000
+_KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A call that ended, with what its result is made of."""
+
+    result: ScriptResult
+    interpreter: Interpreter
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A script with all that it needs to be run, once or often."""
+
+    session: Session
+    interpreter: Interpreter
+    script: Script
+    args: tuple[str, ...]
+    cwd: Path
+    figures: Path | None = None
+
+    @property
+    def command(self) -> Command:
+        """What to start."""
+        command = command_for(self.interpreter, self.script, self.args, self.cwd, self.session)
+        if self.figures is None:
+            return command
+        return replace(command, env=with_backend(command.env, self.session.given, self.figures, self.cwd))
+
+
+Start = Callable[[Prepared], Ending]
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """One call of a script tool, within its folder.
+
+    Attributes:
+        session: Its folder, limit and variables.
+        job: The job that it is; None when it is called outside of one.
+        output_chars: How much of each stream the result shows.
+        with_pictures: Whether it tells of the pictures that the script makes.
+    """
+
+    session: Session
+    job: JobContext | None
+    output_chars: int
+    with_pictures: bool = False
+
+    def run(
+        self,
+        script: Script,
+        cwd: Path,
+        args: Sequence[str] | None,
+        choose: Callable[[Uv], Interpreter],
+        start: Start | None = None,
+        *,
+        watch: Watch | None = None,
+        packages: Callable[[Interpreter], str] | None = None,
+    ) -> Finished:
+        """Prepare the interpreter, run the script with it, and return how that ended.
+
+        `start` does the running where it is more than once; its output goes where that of one run goes.
+        `watch` is that of `run_child`, for one run. `packages` says, in words of `hints`, how the script
+        gets a package; without it there is no hint.
+        """
+        check_arguments(args)
+        starts = {name: size_of(path) for name, path in self._streams.items()}
+        since_ns = time.time_ns()
+        try:
+            interpreter = choose(Uv(self.session))
+        except LimitExceeded as late:
+            interpreter, ending = _never_started(self._streams["stderr"], late)
+        else:
+            prepared = self._prepared(interpreter, script, cwd, args)
+            ending = self._run(lambda: start(prepared) if start else self._child(prepared.command, watch))
+        result: ScriptResult = {
+            **self._result(starts, ending),
+            "execution_strategy": interpreter.strategy,
+            "strategy_detail": interpreter.words,
+        }
+        if interpreter.install_s is not None:
+            result["install_seconds"] = round(interpreter.install_s, 6)
+        if self.with_pictures:
+            self._add_pictures(result, cwd, since_ns)
+        ended = None if packages is None else self._ended(ending, script, cwd, starts)
+        if ended and packages and (hint := hint_for(ended, packages(interpreter))) is not None:
+            result["hint"] = hint
+        return Finished(result, interpreter, ending)
+
+    def _prepared(
+        self, interpreter: Interpreter, script: Script, cwd: Path, args: Sequence[str] | None
+    ) -> Prepared:
+        if interpreter.install_s is not None:
+            report_progress(1, None, "running")
+        figures = self.session.folder / "pictures" if self.with_pictures else None
+        return Prepared(self.session, interpreter, script, tuple(args or ()), cwd, figures)
+
+    def run_command(self, command: Command) -> CommandResult:
+        """Run a command that needs no interpreter of ours, and return how that ended."""
+        starts = {name: size_of(path) for name, path in self._streams.items()}
+        return self._result(starts, self._run(lambda: self._child(command)))
+
+    def _ended(self, ending: Ending, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
+        """Return what a hint goes by; None where the run went well and said something."""
+        silent = not any(size_of(path) > starts[name] for name, path in self._streams.items())
+        if ending.exit_code == 0 and not silent:
+            return None
+        stderr = self._streams["stderr"]
+        words = excerpt(stderr, start=starts["stderr"], limit_chars=_LAST_WORDS_CHARS, job_id=None).text
+        return Ended(ending.exit_code, words, silent, ending.timed_out, script.path, cwd)
+
+    def _add_pictures(self, result: ScriptResult, cwd: Path, since_ns: int) -> None:
+        """Let the result tell of pictures; figures outside of a job go with their folder."""
+        shown = [] if self.job is None else shown_in(self.session.folder / "pictures")
+        if shown and self.job is not None:
+            self.job.keep_record()
+        add_pictures(result, [*shown, *saved_in(cwd, since_ns)], Settings.from_environ())
+
+    @property
+    def _streams(self) -> dict[str, Path]:
+        return {name: self.session.folder / name for name in ("stdout", "stderr")}
+
+    def _child(self, command: Command, watch: Watch | None = None) -> Ending:
+        session = self.session
+        return run_child(
+            command,
+            stdout=self._streams["stdout"],
+            stderr=self._streams["stderr"],
+            job_id=session.job_id,
+            deadline=session.deadline,
+            watch=watch,
+            limits=session.limits,
+        )
+
+    def _run(self, work: Callable[[], Ending]) -> Ending:
+        """Do it, and raise where that ended at a limit."""
+        starts = {name: size_of(path) for name, path in self._streams.items()}
+        ending = work()
+        if ending.breach is not None:
+            raise self._at_limit(ending.breach, starts)
+        return ending
+
+    def _at_limit(self, breach: Breach, starts: dict[str, int]) -> LimitExceeded:
+        """Return the error of a run that was ended at a limit, with the last of its output."""
+        job_id = None
+        if self.job is not None:
+            self.job.keep_record()
+            job_id = self.job.id
+        text = breach.sentence
+        if (hint := hint_at_limit(breach.kind)) is not None:
+            text += f". {hint}"
+        for name, path in self._streams.items():
+            shown = excerpt(path, start=starts[name], limit_chars=_LAST_WORDS_CHARS, job_id=job_id).text
+            shown = short_names(shown, self.session.folder)
+            if shown.strip():
+                text += f"\n\nIts {name} until then:\n{shown.rstrip()}"
+        return LimitExceeded(text if job_id is None else f"{text}\n\n(job {job_id})", breach.kind)
+
+    def _result(self, starts: dict[str, int], ending: Ending) -> CommandResult:
+        if ending.timed_out:
+            mark_timeout(self._streams["stderr"])
+        job_id = None if self.job is None else self.job.id
+        shown = {
+            name: excerpt(path, start=starts[name], limit_chars=self.output_chars, job_id=job_id)
+            for name, path in self._streams.items()
+        }
+        result = CommandResult(
+            stdout=shown["stdout"].text,
+            stderr=short_names(shown["stderr"].text, self.session.folder),
+            exit_code=ending.exit_code,
+            elapsed_seconds=round(ending.elapsed_s, 6),
+        )
+        if ending.timed_out:
+            result["timed_out"] = True
+        elif ending.exit_code < 0:
+            result["ended_by_signal"] = _signal_name(-ending.exit_code)
+        if self.job is not None and any(stream.cut for stream in shown.values()):
+            self.job.keep_record()
+            result["job_id"] = self.job.id
+        return result
+
+
+@contextmanager
+def script_call(
+    timeout_seconds: float,
+    given: dict[str, str],
+    limits: Limits | None = None,
+    output_chars: int | None = None,
+    *,
+    with_pictures: bool = False,
+) -> Generator[ScriptCall]:
+    """Open a call in its job's folder; outside a job, in a private directory that goes with it.
+
+    Raises:
+        InvalidInput: The time limit is none, or this machine cannot give what the limits say, or
+            `output_chars` is out of bounds.
+        StoreError: A file of the call cannot be written.
+    """
+    deadline = deadline_after(timeout_seconds)
+    check_here(limits)
+    settings = Settings.from_environ()
+    chars = settings.output_chars if output_chars is None else output_chars
+    if not 0 <= chars <= _MOST_CHARS:
+        raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_CHARS}")
+    job = current_job()
+    if job is not None:
+        session = Session(job.folder, settings.home, job.id, given, deadline, limits)
+        with stored(job.folder, settings.home):
+            yield ScriptCall(session, job, chars, with_pictures)
+        return
+    from tempfile import mkdtemp
+
+    folder = Path(mkdtemp(prefix="python-mcp-"))
+    try:
+        session = Session(folder, settings.home, new_job_id(), given, deadline, limits)
+        with stored(folder, settings.home):
+            yield ScriptCall(session, None, chars, with_pictures)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def stored(*folders: Path) -> Generator[None]:
+    """Tell of a full or locked disk below these folders in one sentence.
+
+    Raises:
+        StoreError: It names the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folders[0]
+        ours = any(path.is_relative_to(folder) for folder in folders)
+        if error.errno not in _UNWRITABLE or not ours:
+            raise
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}; free space there, or make it writable"
+        ) from error
+
+
+def place(call: ScriptCall, script: Path | None, content: str | None, home: Path) -> Script:
+    """Return what to run: the file where it lies, or the content as if it lay in `home`."""
+    if script is not None:
+        return Script(script)
+    return Script(write_script(call.session.folder, content or ""), home)
+
+
+def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, Ending]:
+    with stderr.open("a", encoding="utf-8") as file:
+        file.write(f"{late}\n")
+    return Interpreter("", UV, str(late), install_s=None), Ending(_KILLED, 0.0, timed_out=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,155 @@
+"""pytest in the environment of a directory: found there, or brought in by uv beside it.
+
+directory ──> Interpreter ──probe──> what is there ──> overlays ──> a folder with launcher, plugin, run.json
+
+An overlay is an environment of its own whose packages come last in the suite's `sys.path`, so it
+changes nothing in the directory, and never hides a package of the suite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
+from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.command import UV, Interpreter, Script
+from python_mcp_server.runner.python.environ import child_environment, packages_folders
+from python_mcp_server.runner.python.environments import Environment, environment_for
+from python_mcp_server.runner.python.packages import HeaderPackages
+from python_mcp_server.runner.python.pep723 import Header
+from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.session import Session
+
+Workers = int | Literal["auto"]
+
+EVENTS: Final = "events.jsonl"
+_PLUGIN: Final = "python_mcp_pytest"
+_PROBE: Final = """\
+from importlib.util import find_spec
+print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
+"""
+_NO_PYTEST: Final = "[tool.uv]\noverride-dependencies = [\"pytest ; python_version < '0'\"]\n"
+"""xdist and execnet alone: execnet puts their folder first in its workers, where a second pytest would
+hide the suite's own."""
+_NO_AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What is to be run.
+
+    Attributes:
+        args: Arguments of pytest.
+        workers: Processes of xdist; 0 for none, "auto" for one per core where xdist is there.
+        with_pytest: Whether uv brings pytest in where it is missing.
+        with_xdist: The same for pytest-xdist.
+        only: Ids of the tests to run; None for all.
+    """
+
+    args: tuple[str, ...]
+    workers: Workers = "auto"
+    with_pytest: bool = False
+    with_xdist: bool = False
+    only: tuple[str, ...] | None = None
+
+
+def launcher(folder: Path) -> Script:
+    """Return what starts pytest, once `equip` has prepared this folder."""
+    return Script(folder / "launch.py")
+
+
+def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folder: Path) -> Interpreter:
+    """Prepare a folder from which pytest is started, and return the interpreter as it then is.
+
+    Raises:
+        InvalidInput: pytest or pytest-xdist is missing, and was not asked for.
+        ToolchainError: The interpreter cannot be started, or uv cannot serve.
+        LimitExceeded: The call's time limit came first.
+    """
+    there = _probe(uv.session, interpreter, directory)
+    missing = _missing(suite, there, interpreter)
+    overlays = [_overlay(uv, interpreter, package) for package in missing]
+    xdist = "xdist" in there or "pytest-xdist" in missing
+    run: dict[str, object] = {
+        "args": [*(_loaded(uv.session) if xdist else ()), "-p", _PLUGIN, *suite.args],
+        "overlays": [str(path) for overlay in overlays for path in packages_folders(overlay.venv)],
+        "workers": suite.workers,
+        "only": suite.only,
+    }
+    _write(folder, run)
+    if not missing:
+        return interpreter
+    detail = f"{interpreter.detail}, with {' and '.join(missing)} brought in by uv"
+    times = [t for t in (interpreter.install_s, *(made.install_s for made in overlays)) if t is not None]
+    fresh = bool(interpreter.fresh) or any(made.install_s is not None for made in overlays)
+    return replace(
+        interpreter, strategy=UV, detail=detail, install_s=sum(times) if times else None, fresh=fresh
+    )
+
+
+def _probe(session: Session, interpreter: Interpreter, directory: Path) -> frozenset[str]:
+    """Return which of pytest and xdist the environment has."""
+    out, err = session.folder / "probe.stdout", session.folder / "probe.stderr"
+    env = child_environment(
+        session.given, session.job_id, own=interpreter.python == sys.executable, venv=interpreter.venv
+    )
+    command = Command((interpreter.python, "-c", _PROBE), directory, env)
+    try:
+        ending = run_child(command, stdout=out, stderr=err, job_id=session.job_id, deadline=session.deadline)
+        if ending.timed_out:
+            raise LimitExceeded("the time limit came before pytest was started", "time_limit")
+        if ending.exit_code != 0:
+            said = err.read_text("utf-8", errors="replace").split("\n")
+            why = next((line for line in reversed(said) if line.strip()), "it said nothing")
+            raise ToolchainError(
+                f"{interpreter.python} cannot be used: it ended with {ending.exit_code}: {why}"
+            )
+        return frozenset(out.read_text("utf-8", errors="replace").split())
+    finally:
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
+
+
+def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> list[str]:
+    """Return what uv is to bring in, xdist first."""
+    where = interpreter.detail
+    if "pytest" not in there and not suite.with_pytest:
+        raise InvalidInput(
+            f"pytest is not installed in {where}; install it there, or set with_pytest to true, "
+            "and uv brings it in beside it"
+        )
+    missing = ["pytest-xdist"] if "xdist" not in there and suite.with_xdist else []
+    if "xdist" not in there and not missing and suite.workers not in (0, "auto"):
+        raise InvalidInput(
+            f"workers is {suite.workers}, but pytest-xdist is not installed in {where}; "
+            "set with_xdist to true, and uv brings it in, or workers to 0"
+        )
+    return missing if "pytest" in there else [*missing, "pytest"]
+
+
+def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Environment:
+    """Return an environment that holds this package for this interpreter."""
+    packages = HeaderPackages(Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else ""))
+    return environment_for(uv, packages, None if interpreter.python == sys.executable else interpreter.python)
+
+
+def _loaded(session: Session) -> tuple[str, ...]:
+    """Return the arguments that load xdist where plugins do not load themselves."""
+    off = session.given.get(_NO_AUTOLOAD, os.environ.get(_NO_AUTOLOAD))
+    return ("-p", "xdist.plugin") if off else ()
+
+
+def _write(folder: Path, run: dict[str, object]) -> None:
+    """Fill the folder anew: what another attempt left there is not ours."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    for source, name in (("launch.py", "launch.py"), ("plugin.py", f"{_PLUGIN}.py")):
+        shutil.copyfile(Path(__file__).with_name(source), folder / name)
+    (folder / "run.json").write_text(json.dumps(run), "utf-8")
