@@ -110,7 +110,9 @@ def _sources(reference: str) -> Iterator[Path]:
             file.write(archive.stdout)
             file.seek(0)
             with tarfile.open(fileobj=file) as packed:
-                packed.extractall(place, filter="data")
+                # by the attribute: early releases of 3.11 have no such parameter
+                packed.extraction_filter = getattr(tarfile, "data_filter", None)
+                packed.extractall(place)  # noqa: S202  our own archive
         yield Path(place)
 
 
