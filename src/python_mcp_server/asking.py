@@ -18,7 +18,7 @@ from python_mcp_server.settings import positive
 
 if TYPE_CHECKING:
     from python_mcp_server.questions.model import InputAnswer
-    from python_mcp_server.questions.open import Inquiries
+    from python_mcp_server.questions.open import OpenQuestions
 
 _MOST_CHARS: Final = 8000
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -59,7 +59,7 @@ def request_input(
     return _awaited(inquiries, what) if _on_loop() else inquiries.wait(inquiries.ask(*what))
 
 
-def _inquiries() -> Inquiries:
+def _inquiries() -> OpenQuestions:
     job = current_job()
     if job is None:
         raise NotInJob("request_input asks from inside a job; call the decorated function, not its body")
@@ -91,7 +91,7 @@ def _on_loop() -> bool:
     return cast("Any", asyncio)._get_running_loop() is not None  # noqa: SLF001  documented for libraries
 
 
-async def _awaited(inquiries: Inquiries, what: tuple[Any, ...]) -> InputAnswer:
+async def _awaited(inquiries: OpenQuestions, what: tuple[Any, ...]) -> InputAnswer:
     import asyncio
 
     waiting = inquiries.ask(*what)

@@ -64,7 +64,7 @@ def _write_once(path: str, data: bytes, temporary_in: str, fsync: bool) -> None:
             _fill(descriptor, data, fsync)
         finally:
             os.close(descriptor)
-        patiently(lambda: os.replace(temporary, path))
+        retry_on_windows_sharing(lambda: os.replace(temporary, path))
     except OSError:
         with suppress(OSError):  # the first error is the one to tell; the next to open cleans up
             os.unlink(temporary)
@@ -93,7 +93,7 @@ def _sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def patiently(action: Callable[[], Value]) -> Value:
+def retry_on_windows_sharing(action: Callable[[], Value]) -> Value:
     """Do it again while Windows refuses because another process has the file open just now."""
     if not _WINDOWS:
         return action()
@@ -112,7 +112,7 @@ def read_file(path: str) -> bytes | None:
         OSError: It is there and cannot be read.
     """
     try:
-        return patiently(lambda: _read(path))
+        return retry_on_windows_sharing(lambda: _read(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -131,7 +131,7 @@ def _read(path: str) -> bytes:
 def remove_file(path: str) -> bool:
     """Remove the file, and say whether it was there."""
     try:
-        patiently(lambda: os.unlink(path))
+        retry_on_windows_sharing(lambda: os.unlink(path))
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True

@@ -17,7 +17,7 @@ from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
 
 if TYPE_CHECKING:
-    from python_mcp_server.questions.open import Inquiries
+    from python_mcp_server.questions.open import OpenQuestions
 
 BODY_ATTRIBUTE: Final = "__python_mcp_body__"
 """Where a decorated function keeps the function it decorates."""
@@ -55,7 +55,7 @@ class JobContext:
         label: str,
         folder: str,
         progress: ProgressSink,
-        open_inquiries: Callable[[], Inquiries] | None = None,
+        open_inquiries: Callable[[], OpenQuestions] | None = None,
     ) -> None:
         self.id = job_id
         self.label = label
@@ -66,7 +66,7 @@ class JobContext:
         self._open = open_inquiries
 
     @property
-    def inquiries(self) -> Inquiries:
+    def inquiries(self) -> OpenQuestions:
         """What it asks.
 
         Raises:

@@ -32,11 +32,11 @@ from python_mcp_server.functions import (
 )
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S
-from python_mcp_server.terms import EXTRAS, Terms, check_arguments, signature_of
+from python_mcp_server.terms import ADDED_PARAMETERS, ToolOptions, check_arguments, signature_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.server.sdk.adapter import Face
+    from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 __all__ = [
     "STATE",
@@ -144,7 +144,7 @@ def smart_async(
         own = frozenset(signature_of(function).parameters)
         title: str = name or getattr(function, "__name__", type(function).__name__)
         return _wrap(
-            Terms(
+            ToolOptions(
                 body=function,
                 timeout_env=timeout_env,
                 default_timeout=default_timeout,
@@ -167,17 +167,17 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InvalidInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
-def _sdk_face(function: Callable[..., Any]) -> Face | None:
+def _sdk_face(function: Callable[..., Any]) -> ToolAdapter | None:
     """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us. It makes
     no tools of what has no name of its own, such as a partial."""
     if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
         return None
     from python_mcp_server.server.sdk import adapter
 
-    return adapter.face(function)
+    return adapter.adapt(function)
 
 
-def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _wrap(terms: ToolOptions, face: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
     body = terms.body
 
     @functools.wraps(body)
@@ -205,7 +205,9 @@ def _wrap(terms: Terms, face: Face | None) -> Callable[..., Coroutine[Any, Any, 
         wrapper.__annotations__ = face.annotations
     else:
         signature = wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
-        added = {name: signature.parameters[name].annotation for name in EXTRAS if name not in terms.own}
+        added = {
+            name: signature.parameters[name].annotation for name in ADDED_PARAMETERS if name not in terms.own
+        }
         wrapper.__annotations__ = added | wrapper.__annotations__
     return wrapper
 
@@ -224,7 +226,7 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
     return signature.replace(parameters=[*before, *added, *after])
 
 
-async def _call(terms: Terms, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _call(terms: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A direct call: the value itself, or the handle as a dictionary."""
     request = terms.request(args, kwargs)
     if terms.wants_job(kwargs):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import JobResult, Request
 
-EXTRAS: Final = ("async_mode", "job_label")
+ADDED_PARAMETERS: Final = ("async_mode", "job_label")
 """The parameters that a decorated function takes beyond its body's, unless the body declares them."""
 
 _USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
@@ -87,7 +87,7 @@ def _is_number(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ToolOptions:
     """What one decoration says.
 
     Attributes:
@@ -134,7 +134,9 @@ class Terms:
         """Return what the body gets of these keyword arguments."""
         if not kwargs:
             return kwargs
-        return {name: value for name, value in kwargs.items() if name in self.own or name not in EXTRAS}
+        return {
+            name: value for name, value in kwargs.items() if name in self.own or name not in ADDED_PARAMETERS
+        }
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any], principal: str | None = None) -> Request:
         """Return what a call with these arguments asks for."""

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.reply import show_raw
 from python_mcp_server.model import Job, JobState, Outcome, utc_now
-from python_mcp_server.server.sdk.adapter import face
+from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.wire import result_of
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import ROOT
@@ -71,7 +71,7 @@ def test_a_row_holds_in_time_and_later_with_the_tool_and_without(
     code: str, expected: str, remark: str, tool: Any
 ):
     value = eval(code, NAMES)  # the documentation's own
-    seen = face(tool)
+    seen = adapt(tool)
     replies = seen.replies()
     answer = seen.answer(value)
     for show in (replies.show, lambda value: show_raw(value, replies.form)):

@@ -14,7 +14,7 @@ import pytest
 from python_mcp_server import AsyncJob, InMemoryJobStore
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import Recording
+from python_mcp_server.jobs.record import RecordWriter
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.settings import Settings
@@ -269,15 +269,15 @@ def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path:
 def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is_closed(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    set_free, settle, settling = Recording.set_free, Recording.settle, threading.Event()
+    set_free, settle, settling = RecordWriter.set_free, RecordWriter.settle, threading.Event()
     gate = tmp_path / "gate"
 
-    async def end_first(record: Recording) -> None:
+    async def end_first(record: RecordWriter) -> None:
         gate.touch()
         await asyncio.to_thread(settling.wait, LONG_S)
         await set_free(record)
 
-    def settle_slowly(record: Recording, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def settle_slowly(record: RecordWriter, outcome: Outcome, *, tree_gone: bool) -> Job:
         settling.set()
         time.sleep(0.3)  # a slow disk
         return settle(record, outcome, tree_gone=tree_gone)
@@ -288,8 +288,8 @@ def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is
             await asyncio.to_thread(eventually, (tmp_path / "starts").exists)
         return kept.job_id
 
-    monkeypatch.setattr(Recording, "set_free", end_first)
-    monkeypatch.setattr(Recording, "settle", settle_slowly)
+    monkeypatch.setattr(RecordWriter, "set_free", end_first)
+    monkeypatch.setattr(RecordWriter, "settle", settle_slowly)
     job = FileJobStore(home).get(run(main()))
     assert job is not None
     assert (job.status, job.result) == (JobState.COMPLETED, "done")

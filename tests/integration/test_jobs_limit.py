@@ -14,7 +14,7 @@ import pytest
 from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.slots import Claim, Claimant, claim, standing_in
+from python_mcp_server.jobs.slots import Claim, SlotRequest, claim, snapshot
 from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
@@ -80,10 +80,10 @@ def test_a_job_that_outlives_its_server_keeps_its_place(home: Path, tmp_path: Pa
         job = kept_job_in(home, doomed.ids[0])
         doomed.kill()
     store = FileJobStore(home)
-    assert standing_in(store).running == 1
+    assert snapshot(store).running == 1
     (tmp_path / "gate").touch()
     job_in(home, job.id, DONE)
-    assert standing_in(store).running == 0
+    assert snapshot(store).running == 0
 
 
 def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: Path):
@@ -162,11 +162,11 @@ def test_the_oldest_job_of_all_servers_goes_first(home: Path, own: ProcessIdenti
     older = queued(store, own)
     eventually(lambda: time.time_ns() // 1_000_000 > older.created_at.timestamp() * 1000)
     younger = queued(store, own)
-    assert standing_in(store).line == (older.id, younger.id)
-    assert claim(store, Claimant(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert claim(store, Claimant(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
-    assert claim(store, Claimant(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert claim(store, Claimant(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
+    assert snapshot(store).line == (older.id, younger.id)
+    assert claim(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert claim(store, SlotRequest(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
+    assert claim(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert claim(store, SlotRequest(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
 
 
 def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: ProcessIdentity):
@@ -174,7 +174,7 @@ def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: 
     cancelled = queued(store, own, ending="cancelled")
     anothers = queued(store, ProcessIdentity(own.pid, own.start_ticks - 1))
     for job in (cancelled, anothers):
-        assert claim(store, Claimant(job.id, own, own), 1, in_turn=True) is Claim.OVER
+        assert claim(store, SlotRequest(job.id, own, own), 1, in_turn=True) is Claim.OVER
         assert store.get(job.id) == job
 
 

@@ -16,7 +16,7 @@ import pytest
 from loky.backend import resource_tracker
 
 from python_mcp_server.pool import start
-from python_mcp_server.pool.process import LaneExecutor
+from python_mcp_server.pool.process import WorkerProcess
 from python_mcp_server.processes import identify
 from tests.helpers.programs import python, run_python
 from tests.helpers.waiting import eventually
@@ -95,7 +95,7 @@ def test_a_name_is_reported_once_though_its_semaphore_goes_in_the_same_instant(
 ):
     reported: list[str] = []
     monkeypatch.setattr(resource_tracker, "unregister", lambda name, _kind: reported.append(name))
-    executor = LaneExecutor(tmp_path)
+    executor = WorkerProcess(tmp_path)
     assert executor.front.up._reader.poll(60), "ready: by now it has opened them"
     names = sorted(executor._context.names)
     registry: dict[Any, Any] = vars(util)["_finalizer_registry"]

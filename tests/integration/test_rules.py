@@ -20,10 +20,10 @@ import pytest
 from python_mcp_server.errors import JobNotFound, WorkerDied
 from python_mcp_server.jobs import finish
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import Recording, settle
+from python_mcp_server.jobs.record import RecordWriter, settle
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
@@ -71,9 +71,9 @@ def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
     warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     order: list[str] = []
-    keep = Lane.keep
+    keep = WorkerHandle.keep
 
-    def kept(lane: Lane, *args: Any) -> None:
+    def kept(lane: WorkerHandle, *args: Any) -> None:
         assert lane.call is not None
         order.append(f"keep, recorded as {record(warm.home, lane.call.job_id).status}")
         keep(lane, *args)
@@ -86,7 +86,7 @@ def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
         gate.touch()
         await jobs.wait(result.job_id, LONG_S)
 
-    monkeypatch.setattr(Lane, "keep", kept)
+    monkeypatch.setattr(WorkerHandle, "keep", kept)
     warm.run(main)
     assert order == ["keep, recorded as running", "reply"]
 
@@ -108,14 +108,14 @@ def test_what_a_killed_worker_has_left_is_ended_before_its_job_is_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settled_with: list[bool] = []
-    write_end = Recording.settle
+    write_end = RecordWriter.settle
 
-    def look(record: Recording, *args: Any, **kwargs: Any) -> Job:
+    def look(record: RecordWriter, *args: Any, **kwargs: Any) -> Job:
         settled_with.extend(identify(pid) is not None for pid in family)
         return write_end(record, *args, **kwargs)
 
     family: list[int] = []
-    monkeypatch.setattr(Recording, "settle", look)
+    monkeypatch.setattr(RecordWriter, "settle", look)
 
     async def main() -> None:
         async with manager() as jobs:
@@ -225,9 +225,9 @@ def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
     instant: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     answers: list[str] = []
-    write_end = Recording.settle
+    write_end = RecordWriter.settle
 
-    def end_meets_cancel(recording: Recording, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def end_meets_cancel(recording: RecordWriter, outcome: Outcome, *, tree_gone: bool) -> Job:
         if tree_gone or answers:  # again, once the tree was ended for the verdict's sake
             return write_end(recording, outcome, tree_gone=tree_gone)
         if instant == "before":
@@ -245,7 +245,7 @@ def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
             job = await jobs.submit(Request(bodies.add, (1,)))
             return (await jobs.wait(job.id, LONG_S))[0]
 
-    monkeypatch.setattr(Recording, "settle", end_meets_cancel)
+    monkeypatch.setattr(RecordWriter, "settle", end_meets_cancel)
     job = run(main())
     if instant == "before":
         assert answers == [""]
@@ -417,7 +417,7 @@ def kill_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     original = getattr(owner, name)
 
     def killing(this: Any, *args: Any, **kwargs: Any) -> Any:
-        if worker := (this._look().worker if isinstance(this, Recording) else this.identity):
+        if worker := (this._look().worker if isinstance(this, RecordWriter) else this.identity):
             os.kill(worker.pid, signal.SIGKILL)
             eventually(lambda: identify(worker.pid) is None)
         return original(this, *args, **kwargs)
@@ -446,9 +446,9 @@ def test_a_worker_killed_while_its_call_is_waited_for_fails_the_call_and_its_rec
 @pytest.mark.parametrize(
     ("point", "state"),
     [
-        ((Lane, "keep"), (JobState.FAILED, "worker_died")),
-        ((Lane, "cancel"), (JobState.CANCELLED, None)),
-        ((Recording, "settle"), DONE),
+        ((WorkerHandle, "keep"), (JobState.FAILED, "worker_died")),
+        ((WorkerHandle, "cancel"), (JobState.CANCELLED, None)),
+        ((RecordWriter, "settle"), DONE),
     ],
     ids=["handed over", "cancelling", "settling"],
 )

@@ -18,8 +18,8 @@ from python_mcp_server.asking import request_input
 from python_mcp_server.body_context import BodyContext, Elicited
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import AnswerTimeout, InvalidInput, NotInJob, StoreError
-from python_mcp_server.questions.model import EXPIRED, InputAnswer, Inquiry
-from python_mcp_server.questions.open import Inquiries
+from python_mcp_server.questions.model import EXPIRED, InputAnswer, QuestionEvent
+from python_mcp_server.questions.open import OpenQuestions
 from tests.helpers import eventually, run
 
 YES = InputAnswer("accept", {"answer": "yes"})
@@ -29,12 +29,12 @@ class Front:
     """Answers what a body asks, with what it was given."""
 
     def __init__(self, *answers: InputAnswer | str) -> None:
-        self.heard: list[Inquiry] = []
+        self.heard: list[QuestionEvent] = []
         self.cancelled = False
-        self.inquiries = Inquiries(self.tell, lambda: self.cancelled)
+        self.inquiries = OpenQuestions(self.tell, lambda: self.cancelled)
         self._answers = list(answers)
 
-    def tell(self, said: Inquiry) -> None:
+    def tell(self, said: QuestionEvent) -> None:
         self.heard.append(said)
         if (said.question is not None or said.expired) and self._answers:
             answer = self._answers.pop(0)
@@ -163,7 +163,7 @@ def test_on_a_loop_the_answer_is_awaited_and_several_are_open_at_once():
             assert await both == [YES, InputAnswer("cancel")]
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(request_input("Three?", key="three"), 0.01)
-            assert front.heard[-1] == Inquiry("three")
+            assert front.heard[-1] == QuestionEvent("three")
             front.inquiries.hear("three", YES)  # too late, and no harm
 
     run(main())

@@ -8,19 +8,19 @@ from itertools import cycle
 
 import pytest
 
-from python_mcp_server.runner.child import Ending
-from python_mcp_server.tools.benchmark.plot import Canvas, Series, course, picture, typical
+from python_mcp_server.runner.child import ChildExit
+from python_mcp_server.tools.benchmark.plot import Canvas, Series, picture, timeline, typical
 from python_mcp_server.tools.benchmark.process import Look, Run
 from python_mcp_server.tools.benchmark.report import report, sentence
 from python_mcp_server.tools.benchmark.run import Benchmark, Contenders, Measured, Plan, Turns, seconds
-from python_mcp_server.tools.benchmark.statistics import Interval, Machine, judge
+from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise
 from python_mcp_server.tools.results import DependencyResult
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
 
 
 def run_of(wall_s: float, *, exit_code: int = 0, timed_out: bool = False, waited_s: float = 0.0) -> Run:
-    ending = Ending(exit_code, wall_s, timed_out=timed_out)
+    ending = ChildExit(exit_code, wall_s, timed_out=timed_out)
     looks = tuple(Look(wall_s * n / 10, n * 1_000_000, 0.5 * wall_s * n / 10, 1) for n in range(10))
     return Run(ending, wall_s / 2, 0.0, 10_000_000, looks, {"waited_ns": waited_s * 1e9}, accounted=True)
 
@@ -130,7 +130,7 @@ def test_the_end_of_the_calls_time_in_the_other_one_ends_all(bench: Bench) -> No
 
 def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
     benchmark = Benchmark(Plan(), 0.05, None)
-    benchmark.never_started(Ending(-9, 0.0, timed_out=True))
+    benchmark.never_started(ChildExit(-9, 0.0, timed_out=True))
     ended = DependencyResult(
         stdout="", stderr="the time limit came [TIMEOUT]", exit_code=-9, elapsed_seconds=0.0, timed_out=True,
         execution_strategy="uv-run", resolved_dependencies=[], python_version_used="3.11",
@@ -164,25 +164,25 @@ def test_durations_are_told_with_three_digits(value: float, text: str) -> None:
 
 
 def test_a_course_has_equal_steps_and_ends_with_what_the_kernel_says() -> None:
-    moments = course(run_of(2.0), 5)
+    moments = timeline(run_of(2.0), 5)
     assert [moment.at_s for moment in moments] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert [moment.rss_bytes for moment in moments] == [n * 1_000_000 for n in (1, 3, 5, 7, 9)]
     assert sum(moment.cpu_percent for moment in moments) / 5 == pytest.approx(50)
-    blind = Run(Ending(0, 1.0), 0.3, 0.2, 7_000_000, (), {}, accounted=True)
-    assert [(m.at_s, m.rss_bytes, m.cpu_percent) for m in course(blind, 5)] == [(1.0, 7_000_000, 50.0)]
+    blind = Run(ChildExit(0, 1.0), 0.3, 0.2, 7_000_000, (), {}, accounted=True)
+    assert [(m.at_s, m.rss_bytes, m.cpu_percent) for m in timeline(blind, 5)] == [(1.0, 7_000_000, 50.0)]
     assert typical([run_of(wall) for wall in (5.0, 1.1, 1.0)]).wall_s == 1.1
 
 
 def test_a_quiet_machine_is_not_called_noisy_and_a_busy_one_is() -> None:
     before = Machine(0.0, 10.0, 0.0, 1.0, load=0.5)
-    cores = judge(before, before, [run_of(1.0)])["cores"]
-    quiet = judge(before, Machine(10.0, 20.0, 0.0, 10.9, None), [run_of(1.0)] * 5)
+    cores = assess_noise(before, before, [run_of(1.0)])["cores"]
+    quiet = assess_noise(before, Machine(10.0, 20.0, 0.0, 10.9, None), [run_of(1.0)] * 5)
     assert quiet == {
         "noisy": False, "reasons": [], "other_cpu_percent": round(1 / cores, 1),
         "load_average": 0.5, "cores": cores,
     }  # fmt: skip
     runs = [run_of(wall, waited_s=0.4) for wall in NOISY]
-    noisy = judge(before, Machine(10.0, 10.0 + 9 * cores, 0.5 * cores, 1.0 + cores, None), runs)
+    noisy = assess_noise(before, Machine(10.0, 10.0 + 9 * cores, 0.5 * cores, 1.0 + cores, None), runs)
     assert noisy["reasons"] == [
         f"other processes used 80 % of the CPU time of the {cores} cores",
         "other virtual machines took 5 % of the CPU time",

@@ -14,7 +14,7 @@ from mcp.server.elicitation import render_elicitation_schema
 from pydantic import BaseModel, Field
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.questions.forms import fitted, form_of, from_words
+from python_mcp_server.questions.forms import form_of, from_words, validate
 
 
 class Size(Enum):
@@ -166,7 +166,7 @@ def test_a_field_that_may_be_null_need_not_be_answered():
     schema = {"properties": {"x": prop, "y": {"type": "string"}}, "required": ["x", "y"]}
     form = form_of(schema)
     assert form["properties"]["x"] == {"type": "integer", "minimum": 1}
-    assert fitted(form, {"x": None, "y": "a"}) == {"y": "a"}
+    assert validate(form, {"x": None, "y": "a"}) == {"y": "a"}
 
 
 FORM = form_of(
@@ -194,7 +194,7 @@ def test_an_answer_that_fits_is_returned_with_what_was_left_out():
         "name": "Ann", "n": 2.0, "x": 1, "yes": False, "one": "b", "some": ["a"], "mail": "a@b.org",
         "link": "https://b.org", "day": "2026-01-31", "at": "2026-01-31T12:00:00Z",
     }  # fmt: skip
-    assert fitted(FORM, given | {"n": 2.0, "more": 1, "left": None}) == given | {"n": 2, "left": "out"}
+    assert validate(FORM, given | {"n": 2.0, "more": 1, "left": None}) == given | {"n": 2, "left": "out"}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_an_answer_that_fits_is_returned_with_what_was_left_out():
 )
 def test_an_answer_that_does_not_fit_is_told_what_would(content: Any, says: str):
     with pytest.raises(InvalidInput) as refused:
-        fitted(FORM, content, strict=True)
+        validate(FORM, content, strict=True)
     assert says in str(refused.value)
 
 

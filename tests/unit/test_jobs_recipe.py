@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from python_mcp_server.jobs.request import CommandJob, Request
-from python_mcp_server.jobs.takeover import LIMIT_BYTES, names_a_secret, recipe_of, request_of, tells_a_secret
+from python_mcp_server.jobs.takeover import (
+    LIMIT_BYTES,
+    from_spec,
+    name_looks_secret,
+    to_spec,
+    value_looks_secret,
+)
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
@@ -26,7 +32,7 @@ class Color(IntEnum):
 
 
 def recipe(body: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-    return recipe_of(Request(body, args, kwargs), refer(body))
+    return to_spec(Request(body, args, kwargs), refer(body))
 
 
 PLAIN = st.recursive(
@@ -40,10 +46,10 @@ PLAIN = st.recursive(
 def test_a_plain_call_comes_back_from_its_record_as_it_was(args: list[Any], kwargs: dict[str, Any]):
     made = recipe(bodies.anything, *args, **kwargs)
     if made is None:
-        assert any(tells_a_secret(text) for text in texts([args, kwargs]))
+        assert any(value_looks_secret(text) for text in texts([args, kwargs]))
         return
     call = json.loads(json.dumps(made))
-    back = request_of(Job(new_job_id(), "mine", JobState.PENDING, utc_now(), tool="tool", call=call))
+    back = from_spec(Job(new_job_id(), "mine", JobState.PENDING, utc_now(), tool="tool", call=call))
     assert back is not None
     assert (back.body, back.args, back.kwargs) == (bodies.anything, tuple(args), kwargs)
     assert repr((back.args, back.kwargs)) == repr((tuple(args), kwargs))
@@ -91,7 +97,7 @@ def test_what_is_too_large_or_has_no_end_stays_out_of_the_record():
 def test_a_body_without_a_name_or_a_process_has_no_recipe():
     assert recipe(lambda: 1) is None
     for request in (Request(bodies.anything, isolation="inline"), Request(bodies.anything, replayable=False)):
-        assert recipe_of(request, refer(bodies.anything)) is None
+        assert to_spec(request, refer(bodies.anything)) is None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,7 @@ def test_a_body_without_a_name_or_a_process_has_no_recipe():
     ["password", "dbPassword", "api_key", "apikey", "sshKey", "token", "accessToken", "client_secret", "env"],
 )
 def test_a_value_whose_name_sounds_like_a_secret_stays_out_of_the_record(name: str):
-    assert names_a_secret(name)
+    assert name_looks_secret(name)
     assert recipe(bodies.anything, **{name: "x"}) is None
     assert recipe(bodies.anything, {"deep": [{name: "x"}]}) is None
     assert recipe(bodies.anything, **{name: None}) is not None
@@ -107,7 +113,7 @@ def test_a_value_whose_name_sounds_like_a_secret_stays_out_of_the_record(name: s
 
 @pytest.mark.parametrize("name", ["monkey", "directory", "environmental", "keyboard", "args", "passenger"])
 def test_other_names_do_not(name: str):
-    assert not names_a_secret(name)
+    assert not name_looks_secret(name)
 
 
 def test_options_and_addresses_that_hold_secrets_stay_out_of_the_record():
@@ -129,6 +135,6 @@ def test_our_own_tools_may_start_anywhere_if_their_paths_are_absolute(tmp_path: 
         assert made is not None
         assert made["cwd"] == os.getcwd()
     command = CommandJob(("true",), cwd="src").request()
-    made = recipe_of(command, refer(command.body))
+    made = to_spec(command, refer(command.body))
     assert made is not None
     assert made["cwd"] is None

@@ -15,8 +15,8 @@ import pytest
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.slots import Standing
-from python_mcp_server.jobs.takeover import recipe_of, request_of
+from python_mcp_server.jobs.slots import SlotSnapshot
+from python_mcp_server.jobs.takeover import from_spec, to_spec
 from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
@@ -27,7 +27,7 @@ from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in,
 from python_mcp_server.processes.usage import Reading
 from python_mcp_server.runner import limits as guards
 from python_mcp_server.runner.limits import (
-    Guard,
+    LimitChecker,
     backstops,
     check_here,
     keep_threads_to_cores,
@@ -120,8 +120,8 @@ def readings(monkeypatch: pytest.MonkeyPatch, *made: Reading) -> None:
     monkeypatch.setattr(guards, "measure", lambda _roots, _limit: left.pop(0))
 
 
-def guard(limits: Limits, **options: Any) -> Guard:
-    return Guard(limits, lambda: (1,), **options)
+def guard(limits: Limits, **options: Any) -> LimitChecker:
+    return LimitChecker(limits, lambda: (1,), **options)
 
 
 def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
@@ -234,9 +234,9 @@ def test_the_kernels_limits_are_as_before_after_a_call():
 
 def test_a_queued_jobs_limits_are_in_its_recipe():
     limits = Limits(memory_limit_mb=100, cpus=(0,))
-    recipe = recipe_of(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
+    recipe = to_spec(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
     job = Job("an-id", "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(recipe)))
-    request = request_of(job)
+    request = from_spec(job)
     assert request is not None
     assert request.limits == limits
 
@@ -308,14 +308,14 @@ def test_a_container_has_its_own_memory_and_its_share_of_the_cores(
 
 def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 20_000 * MB))
-    short = slots.shortage(500 * MB)
+    short = slots.memory_pressure(500 * MB)
     assert short == "80 MB are free, 500 MB must be"
-    assert Standing(0, ("a", "b"), short).room(8) == 1
-    assert Standing(0, ("a",), short).reason(8) is None
-    assert Standing(1, ("b",), short).room(8) == 0
-    assert Standing(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
-    assert Standing(8, ("b",), short).room(8) == 0
-    assert "the limit is 8" in (Standing(8, ("b",), short).reason(8) or "")
-    assert slots.shortage(0) is None
+    assert SlotSnapshot(0, ("a", "b"), short).room(8) == 1
+    assert SlotSnapshot(0, ("a",), short).reason(8) is None
+    assert SlotSnapshot(1, ("b",), short).room(8) == 0
+    assert SlotSnapshot(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
+    assert SlotSnapshot(8, ("b",), short).room(8) == 0
+    assert "the limit is 8" in (SlotSnapshot(8, ("b",), short).reason(8) or "")
+    assert slots.memory_pressure(0) is None
     monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 500 * MB))
-    assert slots.shortage(500 * MB) is None, "a small machine keeps a tenth free"
+    assert slots.memory_pressure(500 * MB) is None, "a small machine keeps a tenth free"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
+from python_mcp_server.pool.arguments import HEAVY_BYTES, dump_arguments, exceed_inline_size
 
 SOURCE = "class Parcel:\n    content = 7\n"
 
@@ -65,8 +65,8 @@ def endless() -> list[Any]:
     ],
 )
 def test_arguments_are_heavy_by_their_contents(value: Any, heavy: bool):
-    assert are_heavy((value,), {}) is heavy
-    assert are_heavy((), {"name": value}) is heavy
+    assert exceed_inline_size((value,), {}) is heavy
+    assert exceed_inline_size((), {"name": value}) is heavy
 
 
 def test_arguments_that_are_made_in_a_thread_are_the_same_bytes():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from python_mcp_server.limits import CPU, Breach
-from python_mcp_server.pool.monitor import Limiter
+from python_mcp_server.pool.monitor import LimitMonitor
 from tests.helpers import eventually
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FakeGuard:
 
 
 def test_a_breach_is_told_once_and_then_it_is_looked_at_no_more():
-    limiter, told, guard = Limiter(), list[Breach](), FakeGuard()
+    limiter, told, guard = LimitMonitor(), list[Breach](), FakeGuard()
     watched = limiter.watch(guard, told.append)  # type: ignore[arg-type]
     eventually(lambda: told)
     other = FakeGuard()
@@ -42,7 +42,7 @@ def test_a_breach_is_told_once_and_then_it_is_looked_at_no_more():
 
 
 def test_a_body_that_ends_while_it_is_looked_at_hears_nothing():
-    limiter, told = Limiter(), list[Breach]()
+    limiter, told = LimitMonitor(), list[Breach]()
     ended = threading.Event()
 
     def end() -> None:
@@ -61,7 +61,7 @@ def test_a_body_that_ends_while_it_is_looked_at_hears_nothing():
 
 
 def test_a_look_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture):
-    limiter, told = Limiter(), list[Breach]()
+    limiter, told = LimitMonitor(), list[Breach]()
 
     def fail() -> None:
         if guard.looks == 1:

@@ -11,7 +11,7 @@ import pytest
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.model import JobProgress, Outcome, Usage
 from python_mcp_server.pool.worker import orphan
-from python_mcp_server.pool.worker.orphan import Body, Kept, Orphan
+from python_mcp_server.pool.worker.orphan import Body, DetachedJob, Orphan
 
 
 class FakeRecord:
@@ -59,7 +59,7 @@ def orphan_of(
     def fail_to_hand() -> None:
         raise OSError("no links")
 
-    kept = Kept("no-such-job", f"{__name__}:open_record", record)
+    kept = DetachedJob("no-such-job", f"{__name__}:open_record", record)
     return Orphan(kept, Body(0.0, lambda: JobProgress(3, 4, "far"), await_end, cancel, fail_to_hand))
 
 

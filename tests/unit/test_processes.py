@@ -30,7 +30,7 @@ from python_mcp_server.processes import (
 )
 from python_mcp_server.processes import identity as identity_module
 from python_mcp_server.processes import kill as kill_module
-from python_mcp_server.processes.tree import Search
+from python_mcp_server.processes.tree import TreeScan
 from tests.helpers import environment, eventually, python, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the families are forked")
@@ -146,7 +146,7 @@ def test_a_tree_that_forks_while_it_is_killed_ends_too(kinds: list[str]) -> None
         # In a process of its own: under the tracer of coverage the hunter is slower than its prey.
         ended = run_python("-c", hunt, str(found.root.pid), found.job_id)
         assert (ended.stdout, ended.stderr) == ("[]\n", "")
-        search = Search(found.identities["root"], found.job_id)
+        search = TreeScan(found.identities["root"], found.job_id)
         assert [member for _ in range(30) for member in search.look().members] == []
 
 
@@ -207,17 +207,17 @@ os.close(os.open({str(next_step)!r}, os.O_CREAT))
 def test_a_hunt_that_fails_leaves_nobody_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 
-    def fail(search: Search) -> Any:
+    def fail(search: TreeScan) -> Any:
         nonlocal looks
         looks += 1
         if looks > 1:
             raise OSError(errno.EIO, "the second look fails")
         return look(search)
 
-    look = Search.look
+    look = TreeScan.look
     with family("plain", "session") as found:
         with monkeypatch.context() as patch:
-            patch.setattr(Search, "look", fail)
+            patch.setattr(TreeScan, "look", fail)
             with pytest.raises(OSError, match="the second look fails"):
                 kill_tree(found.root.pid, job_id=found.job_id)
         eventually(lambda: not any(is_alive(one) for one in found.identities.values()))
@@ -271,7 +271,7 @@ def test_whoever_looks_and_has_the_pid_of_a_dead_root_keeps_its_own_children() -
 
 
 def test_a_look_does_not_find_the_looker_itself() -> None:
-    assert os.getpid() not in {one.pid for one in Search(os.getppid()).look().members}
+    assert os.getpid() not in {one.pid for one in TreeScan(os.getppid()).look().members}
 
 
 def test_the_same_process_has_the_same_identity_every_time() -> None:
@@ -449,4 +449,4 @@ def test_a_process_that_we_may_not_look_at_is_a_stranger(monkeypatch: pytest.Mon
     with waiting_child() as child:
         monkeypatch.setattr(os, "open", hidden)
         assert identify(os.getpid()) is None
-        assert Search(child.pid).look()[:2] == ([], True)
+        assert TreeScan(child.pid).look()[:2] == ([], True)

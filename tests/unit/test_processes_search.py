@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.processes import identify, is_alive, kill_tree, tree
-from python_mcp_server.processes.tree import Search
+from python_mcp_server.processes.tree import TreeScan
 from tests.helpers import python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the last pid")
@@ -89,9 +89,9 @@ def program(code: str) -> Iterator[Program]:
 
 def after_look(number: int, step: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do this once a search has looked so often."""
-    look, looks = Search.look, 0
+    look, looks = TreeScan.look, 0
 
-    def looked(search: Search) -> Any:
+    def looked(search: TreeScan) -> Any:
         nonlocal looks
         looks += 1
         found = look(search)
@@ -99,7 +99,7 @@ def after_look(number: int, step: Callable[[], object], monkeypatch: pytest.Monk
             step()
         return found
 
-    monkeypatch.setattr(Search, "look", looked)
+    monkeypatch.setattr(TreeScan, "look", looked)
 
 
 @pytest.mark.parametrize("looks", [1, 2])
@@ -123,7 +123,7 @@ def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.Mon
         threads: list[int] = []
         after_look(1, lambda: threads.extend(root.go_and_tell()), monkeypatch)
         assert kill_tree(root.process.pid, with_root=False, wait_s=30) == []
-        search = Search(root.process.pid)
+        search = TreeScan(root.process.pid)
         search.look()
         glance = search.glance()
         assert threads
@@ -134,7 +134,7 @@ def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.Mon
 def test_a_child_whose_parent_a_glance_did_not_reach_is_found_by_the_next_look():
     with program(FAR_YOUNGER) as root:
         root.line()
-        search = Search(root.process.pid, "a job that nobody carries")
+        search = TreeScan(root.process.pid, "a job that nobody carries")
         search.look()
         family = root.go_and_tell()
         search.glance()
@@ -156,7 +156,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
                 root.process.stdout.readline()
             return stat
 
-        search = Search(root.process.pid, "a job that nobody carries")
+        search = TreeScan(root.process.pid, "a job that nobody carries")
         with monkeypatch.context() as patch:
             patch.setattr(tree, "stat_of", read_then_end)
             search.look()
@@ -166,7 +166,7 @@ def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
 def test_a_number_that_was_given_again_leads_to_nobody(monkeypatch: pytest.MonkeyPatch):
     with program(FAR_YOUNGER) as root:
         root.line()
-        search = Search(root.process.pid, "a job that nobody carries")
+        search = TreeScan(root.process.pid, "a job that nobody carries")
         search.look()
         begun = vars(search)["_begun"]
         monkeypatch.setattr(tree, "newest_pid", lambda: begun - 1)  # once around, to just before

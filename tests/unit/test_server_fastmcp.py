@@ -46,7 +46,7 @@ def test_in_a_worker_the_module_of_a_tool_can_be_imported(bodies: Any, monkeypat
 def test_what_fastmcps_own_errors_say_is_passed_on_as_it_is(bodies: Any):
     from fastmcp.exceptions import ToolError
 
-    view = adapter.face(bodies.without)
+    view = adapter.adapt(bodies.without)
     answer = view.error(ToolError("n is more than 10"))
     assert answer.is_error
     assert [block.text for block in answer.content] == ["n is more than 10"]  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from python_mcp_server.server.transports.lines import LineConnection, LineTooLong
-from python_mcp_server.server.transports.stdio import Wire
+from python_mcp_server.server.transports.stdio import StdioPipes
 from tests.helpers import run
 
 
@@ -21,7 +21,7 @@ async def over_pipes(limit_bytes: int = 1_000_000) -> AsyncGenerator[tuple[LineC
     inward, to_server = os.pipe()
     from_server, outward = os.pipe()
     lines = LineConnection(limit_bytes)
-    await lines.open(Wire(inward, outward))
+    await lines.open(StdioPipes(inward, outward))
     try:
         yield lines, to_server, from_server
     finally:
@@ -127,8 +127,8 @@ def test_one_socket_serves_both_ways():
     async def main():
         ours, theirs = socket.socketpair()
         with theirs:
-            wire = Wire(ours.detach(), -1)
-            wire = Wire(wire.read_fd, os.dup(wire.read_fd))
+            wire = StdioPipes(ours.detach(), -1)
+            wire = StdioPipes(wire.read_fd, os.dup(wire.read_fd))
             assert wire.one_socket
             lines = LineConnection()
             await lines.open(wire)

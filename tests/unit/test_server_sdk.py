@@ -21,7 +21,7 @@ from mcp_types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict, RootModel
 
 from python_mcp_server.errors import InvalidInput, RemoteError
-from python_mcp_server.server.sdk.adapter import Face, face
+from python_mcp_server.server.sdk.adapter import ToolAdapter, adapt
 from python_mcp_server.server.sdk.private import ProgressFeed
 from python_mcp_server.server.sdk.replies import failure
 from tests.helpers import run
@@ -119,7 +119,7 @@ KINDS = [
 
 def decorated(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Return `fn` behind its face; `async_mode` makes it answer a handle."""
-    seen = face(fn)
+    seen = adapt(fn)
 
     @functools.wraps(fn)
     async def wrapper(**arguments: Any) -> CallToolResult:
@@ -216,7 +216,7 @@ def test_parameters_that_the_function_has_itself_are_left_alone():
     def body(n: int, async_mode: bool = True, mcp_context: str = "mine") -> int:
         return n
 
-    seen = face(body)
+    seen = adapt(body)
     assert seen.signature.parameters["async_mode"].default is True
     assert typing.get_args(seen.signature.parameters["mcp_context"].annotation)[0] is str
     assert seen.context_name == "mcp_context_"
@@ -227,7 +227,7 @@ def test_the_bodys_own_context_receives_the_context():
     def body(n: int, ctx: Context | None = None) -> bool:
         return isinstance(ctx, Context)
 
-    seen = face(body)
+    seen = adapt(body)
     assert (seen.context_name, seen.body_context) == ("ctx", "ctx")
     assert call(decorated(body)).structured_content == {"result": True}
 
@@ -236,14 +236,14 @@ def test_a_function_that_cannot_be_a_tool_can_still_be_decorated():
     def body(_hidden: int, later: "NotYetThere") -> int:  # type: ignore[name-defined] # noqa: F821, UP037
         return _hidden
 
-    assert "async_mode" in face(body).signature.parameters
+    assert "async_mode" in adapt(body).signature.parameters
 
 
 def test_a_function_whose_result_no_schema_can_describe_can_still_be_decorated():
     def lock() -> tuple[threading.Lock, int]:
         return threading.Lock(), 1
 
-    assert face(lock).signature.return_annotation is CallToolResult
+    assert adapt(lock).signature.return_annotation is CallToolResult
 
 
 def test_an_error_is_a_sentence_with_the_workers_traceback_cut_in_its_middle():
@@ -297,7 +297,7 @@ def a_broken_whole_result(n: int) -> CallToolResult:
 
 @pytest.mark.parametrize("fn", [a_broken_text, a_broken_tree, a_broken_dataclass, a_broken_whole_result])
 def test_text_that_is_no_unicode_is_answered_with_a_replacement(fn: Callable[..., Any]):
-    result = face(fn).answer(fn(1))
+    result = adapt(fn).answer(fn(1))
     assert not result.is_error
     assert "caf\ufffd" in result.content[0].text  # type: ignore[union-attr]
     assert "caf\ufffd".encode() in result.model_dump_json().encode()
@@ -339,14 +339,14 @@ def a_loop() -> list[Any]:
 def test_a_value_that_cannot_be_answered_is_an_error_that_says_why(
     fn: Callable[..., Any], value: object, words: str
 ):
-    result = face(fn).answer(value)
+    result = adapt(fn).answer(value)
     assert result.is_error
     assert words in result.content[0].text  # type: ignore[union-attr]
 
 
 def test_what_json_lacks_is_answered_with_what_stands_for_it_and_a_note():
     odd = {"n": float("inf"), "bytes": b"\xff", "other": range}
-    result = face(a_dict).answer(odd)
+    result = adapt(a_dict).answer(odd)
     assert isinstance(result, CallToolResult)
     assert not result.is_error
     assert result.structured_content == {"n": None, "bytes": "/w==", "other": "<class 'range'>"}
@@ -362,7 +362,7 @@ class Mute(Exception):
 def test_a_value_that_came_as_json_only_is_answered_with_the_reason_as_its_record_is():
     def fn() -> list[int]: ...
 
-    view, note = face(fn), "the result, a generator, cannot be sent back"
+    view, note = adapt(fn), "the result, a generator, cannot be sent back"
     told = view.answer([1, 2], note=note)
     assert told.structured_content == {"result": [1, 2]}
     assert [block.text for block in told.content] == ["1", "2", f"({note})"]  # type: ignore[union-attr]
@@ -382,8 +382,8 @@ def leaving_undeclared(n: int):
 
 
 def test_a_value_whose_text_ends_programs_ends_no_server():
-    assert "cannot be answered: SystemExit: 3" in str(face(leaving).answer(leaving(1)).content)
-    assert "is not JSON (3)" in str(face(leaving_undeclared).answer(leaving(1)).content)
+    assert "cannot be answered: SystemExit: 3" in str(adapt(leaving).answer(leaving(1)).content)
+    assert "is not JSON (3)" in str(adapt(leaving_undeclared).answer(leaving(1)).content)
     assert "its text cannot be had: SystemExit" in str(failure(ValueError(Leaving())).content)
 
 
@@ -426,8 +426,8 @@ def test_progress_is_sent_only_to_a_caller_that_asked(gives_token: bool, mode: A
     run(main())
 
 
-def some_face() -> Face:
-    return face(an_int)
+def some_face() -> ToolAdapter:
+    return adapt(an_int)
 
 
 def call(fn: Callable[..., Any]) -> CallToolResult:

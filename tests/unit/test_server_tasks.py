@@ -20,7 +20,7 @@ from python_mcp_server.jsonable import jsonable
 from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, utc_now
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
-from python_mcp_server.server.sdk.adapter import face
+from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.sdk.private import low_level
 from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.server.tasks.offers import Offer, offering, require_task
@@ -128,7 +128,7 @@ KINDS = (
 
 @pytest.mark.parametrize("body", KINDS, ids=lambda body: body.__name__)
 def test_the_result_of_a_record_is_what_the_call_would_have_answered(body: Any):
-    seen = face(body)
+    seen = adapt(body)
     job = ended(Outcome(body()))
     assert result_of(job, seen) == seen.answer(body())
 
@@ -159,7 +159,7 @@ FAILURES = (
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_the_failure_of_a_record_reads_as_the_call_would_have_answered(error: Exception):
     failure = raised(error)
-    assert result_of(ended(Outcome(failure=failure)), None) == face(an_int).error(rebuild(failure))
+    assert result_of(ended(Outcome(failure=failure)), None) == adapt(an_int).error(rebuild(failure))
 
 
 def test_a_tool_error_has_the_words_that_the_sdk_puts_around_it():
@@ -201,17 +201,17 @@ def test_a_result_that_is_not_json_is_shown_as_text_with_the_reason():
         return range
 
     job = ended(Outcome(undeclared()))
-    shown = result_of(job, face(undeclared))
+    shown = result_of(job, adapt(undeclared))
     assert [each.text for each in shown.content] == [  # type: ignore[union-attr]
         "\"<class 'range'>\"",
         "(a value of type type has no form in JSON, so its text stands for it)",
     ]
     assert not shown.is_error
-    assert result_of(job, face(an_int)).is_error  # a client would look for what the schema promises
+    assert result_of(job, adapt(an_int)).is_error  # a client would look for what the schema promises
 
 
 def test_a_result_that_the_store_has_lost_is_an_error_where_the_tool_declares_a_type():
-    seen = face(an_int)
+    seen = adapt(an_int)
     lost = a_job(JobState.COMPLETED, result_note="its file is damaged", reply=dict(seen.replies().form))
     result = result_of(lost, seen)
     assert result.is_error

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.tools.batch.journal import Book, Plan, at_rest, folder_of, plan_in
-from python_mcp_server.tools.batch.plan import Wish
+from python_mcp_server.tools.batch.journal import BatchJournal, Plan, folder_of, locked_idle, plan_in
+from python_mcp_server.tools.batch.plan import BatchRequest
 from python_mcp_server.tools.batch.results import ItemResult
 from python_mcp_server.tools.batch.tool import map_script
 
-NOTHING = Wish(None, None, None, None, None, None, None, None)
+NOTHING = BatchRequest(None, None, None, None, None, None, None, None)
 PLAN = Plan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))
 
 
@@ -32,9 +32,9 @@ def result(index: int, exit_code: int | None = 0, **facts: Any) -> ItemResult:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Callable[..., Book]:
-    def make(name: str, plan: Plan = PLAN, *items: ItemResult) -> Book:
-        made = Book(tmp_path / "output" / "0" / name, plan)
+def book(tmp_path: Path) -> Callable[..., BatchJournal]:
+    def make(name: str, plan: Plan = PLAN, *items: ItemResult) -> BatchJournal:
+        made = BatchJournal(tmp_path / "output" / "0" / name, plan)
         (tmp_path / "output" / "0").mkdir(exist_ok=True, parents=True)
         with made.open():
             for item in items:
@@ -122,7 +122,9 @@ def test_what_is_not_said_is_as_it_was_in_the_batch_that_is_resumed() -> None:
         NOTHING.plan(PLAN, None, "j")
 
 
-def test_only_what_has_the_same_arguments_is_taken_over(book: Callable[..., Book], tmp_path: Path) -> None:
+def test_only_what_has_the_same_arguments_is_taken_over(
+    book: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
     other = book("other", PLAN, result(2), result(1, 7), result(0))
     folder = folder_of(tmp_path / "output", "other")
     assert plan_in(folder) == other.plan == PLAN
@@ -134,7 +136,9 @@ def test_only_what_has_the_same_arguments_is_taken_over(book: Callable[..., Book
     assert (mine.succeeded, mine.failed, list(mine.failures)) == (1, 1, [1])
 
 
-def test_files_that_are_taken_over_outlive_the_other_batch(book: Callable[..., Book], tmp_path: Path) -> None:
+def test_files_that_are_taken_over_outlive_the_other_batch(
+    book: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
     other = book("other")
     whole = other.outputs / "0.stdout"
     whole.write_text("all of it")
@@ -145,7 +149,7 @@ def test_files_that_are_taken_over_outlive_the_other_batch(book: Callable[..., B
     assert Path(mine.results(1000)[0].get("stdout_path", "")).read_text() == "all of it"
 
 
-def test_a_line_that_was_cut_off_is_no_result(book: Callable[..., Book], tmp_path: Path) -> None:
+def test_a_line_that_was_cut_off_is_no_result(book: Callable[..., BatchJournal], tmp_path: Path) -> None:
     book("other", PLAN, result(0))
     folder = folder_of(tmp_path / "output", "other")
     with (folder / "items").open("a") as file:
@@ -154,14 +158,14 @@ def test_a_line_that_was_cut_off_is_no_result(book: Callable[..., Book], tmp_pat
 
 
 def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
-    book: Callable[..., Book], tmp_path: Path
+    book: Callable[..., BatchJournal], tmp_path: Path
 ) -> None:
     running = book("running")
     folder = folder_of(tmp_path / "output", "running")
     with (
         running.open(),
         pytest.raises(InvalidInput, match="job running still runs; wait for it or cancel it"),
-        at_rest(folder, "running"),
+        locked_idle(folder, "running"),
     ):
         pass
     (tmp_path / "output" / "0" / "script").mkdir()
@@ -170,7 +174,7 @@ def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
 
 
 def test_of_many_results_those_that_failed_are_shown_first_and_all_in_order(
-    book: Callable[..., Book],
+    book: Callable[..., BatchJournal],
 ) -> None:
     plan = replace(PLAN, args_list=(("x",),) * 10_000)
     ended = [result(index, int(index in {5000, 9000}), stdout="x" * 900) for index in range(9_999, -1, -5)]

@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult
 from python_mcp_server.tools.suite import environment
-from python_mcp_server.tools.suite.events import KEPT, Follower, Tally
+from python_mcp_server.tools.suite.events import KEPT, Follower, RunSummary
 from python_mcp_server.tools.suite.history import SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result
 
@@ -31,8 +31,8 @@ def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
     } | facts
 
 
-def tally(*events: dict[str, Any], rootdir: Path | None = None) -> Tally:
-    made = Tally()
+def tally(*events: dict[str, Any], rootdir: Path | None = None) -> RunSummary:
+    made = RunSummary()
     if rootdir is not None:
         made.add({"e": "start", "pytest": "9.0", "rootdir": str(rootdir), "idle": "", "alone": ""})
     for event in events:

@@ -23,16 +23,16 @@ from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.questions import exchange, not_open, standing
 from python_mcp_server.jobs.recovery import recovered
-from python_mcp_server.questions.forms import fitted
-from python_mcp_server.questions.model import ACTIONS, EXPIRED, InputAnswer, Inquiry, Question
+from python_mcp_server.questions.forms import validate
+from python_mcp_server.questions.model import ACTIONS, EXPIRED, InputAnswer, Question, QuestionEvent
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.inline import InlineLane
-    from python_mcp_server.jobs.record import Recording
-    from python_mcp_server.jobs.status import Observation
+    from python_mcp_server.jobs.record import RecordWriter
+    from python_mcp_server.jobs.status import RunStatus
     from python_mcp_server.model import Job
-    from python_mcp_server.pool.handle import Lane
+    from python_mcp_server.pool.handle import WorkerHandle
     from python_mcp_server.store.contract import JobStore
 
 
@@ -83,7 +83,7 @@ def _fitted(question: Question, answer: InputAnswer, *, strict: bool) -> InputAn
         raise InvalidInput(f"action is {answer.action!r}; it must be one of {', '.join(ACTIONS)}")
     if not answer.accepted:
         return InputAnswer(answer.action)
-    return InputAnswer(answer.action, fitted(question.schema, answer.content, strict=strict))
+    return InputAnswer(answer.action, validate(question.schema, answer.content, strict=strict))
 
 
 def answer_of(question: Question, response: Any, action: str = "accept") -> InputAnswer:
@@ -129,7 +129,7 @@ _AGAIN_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
 
 
-class Conversation:
+class QuestionRelay:
     """The questions of one attempt.
 
     Attributes:
@@ -137,7 +137,7 @@ class Conversation:
     """
 
     def __init__(
-        self, front: Front, job_id: str, record: Recording, seen: Observation, attend: Callable[[], None]
+        self, front: Engine, job_id: str, record: RecordWriter, seen: RunStatus, attend: Callable[[], None]
     ) -> None:
         """Make it for an attempt.
 
@@ -154,7 +154,7 @@ class Conversation:
         self._record = record
         self._seen = seen
         self._attend = attend
-        self._lane: Lane | InlineLane | None = None
+        self._lane: WorkerHandle | InlineLane | None = None
         self._asked: dict[str, Question] = {}
         self._expired: set[str] = set()
         self._answered: set[str] = set()
@@ -167,7 +167,7 @@ class Conversation:
 
     # ---- from the body
 
-    def hear(self, lane: Lane | InlineLane, said: Inquiry) -> None:
+    def hear(self, lane: WorkerHandle | InlineLane, said: QuestionEvent) -> None:
         """Take what the body says of a question."""
         if self._over:
             return

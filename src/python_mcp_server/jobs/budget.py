@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
 
 
-class Patience:
+class BudgetTimer:
     """The waiting of one caller.
 
     Attributes:
         over: Done when the caller should look: the attempt ended, or its budget did.
     """
 
-    def __init__(self, front: Front, on_age: Callable[[], None]) -> None:
+    def __init__(self, front: Engine, on_age: Callable[[], None]) -> None:
         self.over: asyncio.Future[None] = front.loop.create_future()
         self._front = front
         self._on_age = on_age

@@ -22,7 +22,7 @@ from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.run import Attempt
+    from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
 
@@ -31,7 +31,7 @@ _FOREIGN_POLL_S: Final = 0.2
 """Between two looks at a job of another process while somebody waits for it."""
 
 
-class Desk(ABC):
+class JobQueries(ABC):
     """Answers questions about jobs: from memory for those that run here, else from the store.
 
     Attributes:
@@ -40,9 +40,9 @@ class Desk(ABC):
 
     def __init__(self, store: JobStore) -> None:
         self.store = store
-        self._live: dict[str, Attempt] = {}
+        self._live: dict[str, JobRun] = {}
 
-    def _attempt_of(self, job_id: str) -> Attempt | None:
+    def _attempt_of(self, job_id: str) -> JobRun | None:
         """The attempt that runs here; those of a loop that was closed without us are let go."""
         attempt = self._live.get(job_id)
         if attempt is None or not attempt.loop.is_closed():
@@ -167,7 +167,7 @@ class Desk(ABC):
             return known
         return job if attempt.loop.is_running() else self.store.get(job.id) or job
 
-    def _known_here(self, attempt: Attempt | None) -> Job | None:
+    def _known_here(self, attempt: JobRun | None) -> Job | None:
         """What this process knows of a job beyond its record; its end is written first. Blocks."""
         if attempt is None:
             return None
@@ -280,7 +280,7 @@ class Desk(ABC):
         return read_lines(self.store.folder(job_id) / wanted.stream, wanted, ended=ended)
 
 
-def _leave(attempts: Sequence[Attempt]) -> None:
+def _leave(attempts: Sequence[JobRun]) -> None:
     for attempt in attempts:
         attempt.leave()
 

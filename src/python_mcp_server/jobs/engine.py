@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.slots import Places
+from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB, JobState
 from python_mcp_server.pool import start
@@ -24,9 +24,9 @@ from python_mcp_server.store.files import FileJobStore
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from python_mcp_server.jobs.budget import Patience
+    from python_mcp_server.jobs.budget import BudgetTimer
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.jobs.run import Attempt
+    from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.model import Job
     from python_mcp_server.pool.main_module import MainModule
     from python_mcp_server.settings import Settings
@@ -46,15 +46,15 @@ _EXIT_GRACE_S: Final = 0.5
 """What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
 
 
-class Front:
+class Engine:
     """One event loop's side of a manager; closed with the manager or with the loop."""
 
     def __init__(
         self,
         store: JobStore,
         settings: Settings,
-        live: dict[str, Attempt],
-        on_closed: Callable[[Front], object],
+        live: dict[str, JobRun],
+        on_closed: Callable[[Engine], object],
         main: MainModule,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -73,7 +73,7 @@ class Front:
                 "grace_s": settings.cancel_grace_seconds,
             }
         self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
-        self.places = Places(self, settings.max_background_jobs, settings.min_free_memory_mb * MB)
+        self.places = BackgroundSlots(self, settings.max_background_jobs, settings.min_free_memory_mb * MB)
         self._takeover: Takeover | None = None
         self._live = live
         self._on_closed = on_closed
@@ -82,13 +82,13 @@ class Front:
         self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detaching: set[asyncio.Task[bool]] = set()
-        self._recorded: set[Attempt] = set()
+        self._recorded: set[JobRun] = set()
         # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
         self._refresh_timer: asyncio.TimerHandle | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._end_of_loop: AsyncGenerator[None] | None = None
-        self._young: deque[tuple[float, Patience]] = deque()
+        self._young: deque[tuple[float, BudgetTimer]] = deque()
         self._aging: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
@@ -132,7 +132,7 @@ class Front:
         ):
             _log.error("%s failed", task.get_name(), exc_info=error)
 
-    def detach(self, attempt: Attempt) -> None:
+    def detach(self, attempt: JobRun) -> None:
         """Hand an attempt over whose caller has left; a close waits for that."""
         task = self.spawn(attempt.hand_over(), f"detach-{attempt.call.job_id}")
         self._detaching.add(task)
@@ -150,7 +150,7 @@ class Front:
         """Run a blocking call to the store whose end nobody waits for."""
         in_background(self.loop, self._threads, work, *args)
 
-    def age(self, patience: Patience) -> None:
+    def age(self, patience: BudgetTimer) -> None:
         """Call `come_of_age` when a record is due. All wait equally long, so one timer serves them
         in turn: a timer each would cost every short call more than its bookkeeping."""
         due_at = self.loop.time() + self.settings.record_after_seconds
@@ -166,7 +166,7 @@ class Front:
         finally:  # else one failure would switch off the budget of every later call
             self._aging = self.loop.call_at(self._young[0][0], self._come_of_age) if self._young else None
 
-    def recorded(self, attempt: Attempt) -> None:
+    def recorded(self, attempt: JobRun) -> None:
         """Others can read this job now: keep its record fresh."""
         self._recorded.add(attempt)
         self._keep_refreshing()
@@ -198,7 +198,7 @@ class Front:
                 continue
             del self._owed[job_id]
 
-    def forget(self, attempt: Attempt) -> None:
+    def forget(self, attempt: JobRun) -> None:
         """The attempt is settled."""
         if self._live.get(attempt.call.job_id) is attempt:  # not another's, who has taken the job over
             del self._live[attempt.call.job_id]
@@ -215,7 +215,7 @@ class Front:
             if (self._recorded or self._owed) and not self.loop.is_closed():  # we are let go of with our loop
                 self._keep_refreshing()
 
-    async def _refresh_one(self, attempt: Attempt) -> None:
+    async def _refresh_one(self, attempt: JobRun) -> None:
         try:
             attempt.seen.notify()
             job = await attempt.record.refresh()
@@ -265,7 +265,7 @@ class Front:
         self._searches.shutdown(wait=False, cancel_futures=True)
         self._on_closed(self)
 
-    async def _leave(self, kept: list[Attempt]) -> None:
+    async def _leave(self, kept: list[JobRun]) -> None:
         """Leave these to their workers, and let the pool go; those that end meanwhile are settled."""
         for attempt in kept:
             await attempt.questions.close()

@@ -6,14 +6,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.pool.handle import Lane
-from python_mcp_server.pool.worker.streams import hand_logs
+from python_mcp_server.pool.handle import WorkerHandle
+from python_mcp_server.pool.worker.streams import try_link_logs
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.inline import InlineLane
-    from python_mcp_server.jobs.record import Recording
-    from python_mcp_server.jobs.status import Observation
+    from python_mcp_server.jobs.record import RecordWriter
+    from python_mcp_server.jobs.status import RunStatus
     from python_mcp_server.model import Call, Job, JobState, Outcome
 
 _log: Final = logging.getLogger(__name__)
@@ -22,16 +22,16 @@ BLOATED_BYTES: Final = 300_000_000
 """A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
 
 
-class Ending:
+class Finish:
     """How one attempt is settled, once."""
 
-    def __init__(self, front: Front, call: Call, record: Recording, seen: Observation) -> None:
+    def __init__(self, front: Engine, call: Call, record: RecordWriter, seen: RunStatus) -> None:
         self._front = front
         self._call = call
         self._record = record
         self._seen = seen
 
-    async def settle(self, lane: Lane | InlineLane | None, outcome: Outcome) -> JobState | None:
+    async def settle(self, lane: WorkerHandle | InlineLane | None, outcome: Outcome) -> JobState | None:
         """End what must go, and write the end where there is a record.
 
         Returns:
@@ -59,7 +59,7 @@ class Ending:
                 self._front.in_background(self._front.store.discard_folder, self._call.job_id)
         return None
 
-    def write_now(self, lane: Lane | InlineLane | None, outcome: Outcome) -> None:
+    def write_now(self, lane: WorkerHandle | InlineLane | None, outcome: Outcome) -> None:
         """Write the end in plain code, while no loop runs. What fails is done by `settle`. Blocks."""
         if not self._record.written:
             return
@@ -71,20 +71,20 @@ class Ending:
     def _bloated(self) -> bool:
         return (usage := self._seen.usage) is not None and usage.rss_bytes > BLOATED_BYTES
 
-    async def _end_tree(self, lane: Lane | InlineLane | None) -> None:
-        if isinstance(lane, Lane):
+    async def _end_tree(self, lane: WorkerHandle | InlineLane | None) -> None:
+        if isinstance(lane, WorkerHandle):
             await self._front.pool.end_tree(lane)
 
-    async def _write(self, lane: Lane | InlineLane | None, outcome: Outcome) -> JobState:
+    async def _write(self, lane: WorkerHandle | InlineLane | None, outcome: Outcome) -> JobState:
         """Write the end; a verdict that another process wrote meanwhile goes first, with its kill."""
-        gone = outcome.cancelled or not isinstance(lane, Lane) or lane.gone
+        gone = outcome.cancelled or not isinstance(lane, WorkerHandle) or lane.gone
         job = await self._front.in_store(lambda: self._write_end(lane, outcome, tree_gone=gone))
         if not job.status.terminal:
             await self._end_tree(lane)
             job = await self._front.in_store(lambda: self._write_end(lane, outcome, tree_gone=True))
         return job.status
 
-    def _write_end(self, lane: Lane | InlineLane | None, outcome: Outcome, *, tree_gone: bool) -> Job:
-        if isinstance(lane, Lane):
-            hand_logs(lane.log_folder, self._call.folder)
+    def _write_end(self, lane: WorkerHandle | InlineLane | None, outcome: Outcome, *, tree_gone: bool) -> Job:
+        if isinstance(lane, WorkerHandle):
+            try_link_logs(lane.log_folder, self._call.folder)
         return self._record.settle(outcome, tree_gone=tree_gone)

@@ -14,11 +14,11 @@ from python_mcp_server import context
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.questions.open import Inquiries
+from python_mcp_server.questions.open import OpenQuestions
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.questions.model import InputAnswer, Inquiry
+    from python_mcp_server.questions.model import InputAnswer, QuestionEvent
 
 _NOWHERE: Final = Path()
 
@@ -36,7 +36,7 @@ class InlineLane:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._task: asyncio.Task[Any] | None = None
-        self._inquiries: Inquiries | None = None
+        self._inquiries: OpenQuestions | None = None
         self._cancelled = False
 
     def dispatch(
@@ -45,16 +45,16 @@ class InlineLane:
         on_progress: Callable[[JobProgress], None],
         on_outcome: Callable[[Outcome], None],
         announce: Callable[[], None],
-        on_question: Callable[[Inquiry], None],
+        on_question: Callable[[QuestionEvent], None],
     ) -> None:
         """Start the body; `on_outcome` is called once, whatever happens."""
         announce()
         loop = asyncio.get_running_loop()
 
-        def tell(said: Inquiry) -> None:  # a thread of the body may ask, too
+        def tell(said: QuestionEvent) -> None:  # a thread of the body may ask, too
             loop.call_soon_threadsafe(on_question, said)
 
-        inquiries = self._inquiries = Inquiries(tell, lambda: self._cancelled)
+        inquiries = self._inquiries = OpenQuestions(tell, lambda: self._cancelled)
         job = context.JobContext(call.job_id, call.label, call.folder, on_progress, lambda: inquiries)
         self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")
 

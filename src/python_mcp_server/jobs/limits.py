@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, LimitExceeded
 from python_mcp_server.limits import MEMORY, time_breach
 from python_mcp_server.model import JobState, Outcome
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import failure_of
-from python_mcp_server.runner.limits import Guard, check_here
+from python_mcp_server.runner.limits import LimitChecker, check_here
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.inline import InlineLane
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.limits import Breach, Limits
@@ -27,7 +27,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EndReason:
     """Why a body is ended from outside.
 
     Attributes:
@@ -68,10 +68,10 @@ def check_limits(request: Request) -> None:
         raise InvalidInput(f"{given} cannot be kept with isolation='inline'; only timeout_seconds can")
 
 
-class Fence:
+class LimitWatch:
     """Tells, once, when a running body has gone over a limit."""
 
-    def __init__(self, front: Front, limits: Limits | None, exceed: Callable[[Verdict], None]) -> None:
+    def __init__(self, front: Engine, limits: Limits | None, exceed: Callable[[EndReason], None]) -> None:
         """Make it; nothing is looked at yet.
 
         Args:
@@ -84,18 +84,18 @@ class Fence:
         self._exceed = exceed
         self._timer: asyncio.TimerHandle | None = None
         self._watched: Watched | None = None
-        self._lane: Lane | None = None
+        self._lane: WorkerHandle | None = None
 
-    def begin(self, lane: Lane | InlineLane) -> None:
+    def begin(self, lane: WorkerHandle | InlineLane) -> None:
         """The body was sent to this lane."""
         limits = self._limits
         if limits is None:
             return
         if limits.timeout_seconds is not None:
             self._timer = self._front.loop.call_later(limits.timeout_seconds, self._tell, time_breach(limits))
-        if limits.watched and isinstance(lane, Lane):
+        if limits.watched and isinstance(lane, WorkerHandle):
             pid = lane.pid
-            guard = Guard(limits, lambda: (pid,), from_now=True)
+            guard = LimitChecker(limits, lambda: (pid,), from_now=True)
             self._lane = lane
             self._watched = self._front.pool.limiter.watch(guard, self._hear)
 
@@ -116,4 +116,4 @@ class Fence:
             _log.debug("the loop is closed: a kept worker looks after its limits by itself")
 
     def _tell(self, breach: Breach) -> None:
-        self._exceed(Verdict(breach.kind, breach.sentence, breach.peak_bytes))
+        self._exceed(EndReason(breach.kind, breach.sentence, breach.peak_bytes))

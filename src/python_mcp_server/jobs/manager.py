@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from python_mcp_server import model
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.cancel import cancel_record
-from python_mcp_server.jobs.desk import Desk
-from python_mcp_server.jobs.engine import Front
+from python_mcp_server.jobs.desk import JobQueries
+from python_mcp_server.jobs.engine import Engine
 from python_mcp_server.jobs.limits import check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
-from python_mcp_server.jobs.run import Attempt, deliver, handle_of
+from python_mcp_server.jobs.run import JobRun, deliver, handle_of
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.arguments import forget_modules
 from python_mcp_server.pool.main_module import MainFile, MainModule
@@ -49,7 +49,7 @@ _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
 
 
-class JobManager(Desk):
+class JobManager(JobQueries):
     """Runs bodies in workers of their own and keeps their jobs.
 
     Attributes:
@@ -70,7 +70,7 @@ class JobManager(Desk):
             or FileJobStore(self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync)
         )
         self.tools: dict[str, Adapter] = {}
-        self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Front] = (
+        self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
         )
         self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
@@ -119,7 +119,7 @@ class JobManager(Desk):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _front(self) -> Front:
+    async def _front(self) -> Engine:
         loop = asyncio.get_running_loop()
         front = self._fronts.get(loop)
         if front is None:
@@ -127,7 +127,7 @@ class JobManager(Desk):
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
                 self._attempt_of(job_id)  # those of a loop that was closed without us are let go
-            front = self._fronts[loop] = Front(
+            front = self._fronts[loop] = Engine(
                 self.store, self.settings, self._live, self._forget, self._main
             )
             if self._main_file is not None:
@@ -138,7 +138,7 @@ class JobManager(Desk):
             front.take_over(partial(self._adopt, front))
         return front
 
-    def _forget(self, front: Front) -> None:
+    def _forget(self, front: Engine) -> None:
         """A front refers to its loop, and so would keep it for ever."""
         if self._fronts.get(front.loop) is front:  # not one that was opened while this one was closed
             del self._fronts[front.loop]
@@ -288,17 +288,17 @@ class JobManager(Desk):
             raise
         return job
 
-    def _adopt(self, front: Front, job: Job, request: Request) -> None:
+    def _adopt(self, front: Engine, job: Job, request: Request) -> None:
         request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
         self._attempt(front, request, None, job.id).adopt(job)
 
     def _attempt(
         self,
-        front: Front,
+        front: Engine,
         request: Request | CommandJob,
         listener: Listener | None,
         job_id: str | None = None,
-    ) -> Attempt:
+    ) -> JobRun:
         request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
         state = self._state
@@ -311,7 +311,7 @@ class JobManager(Desk):
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
-        attempt = self._live[job_id] = Attempt(front, call, request, listener, state)
+        attempt = self._live[job_id] = JobRun(front, call, request, listener, state)
         return attempt
 
     def _follow(self, present: ServerState) -> ServerState:
@@ -345,7 +345,7 @@ class JobManager(Desk):
             return reference  # a callable that cannot be remembered, such as a builtin
         return reference
 
-    async def _caller_left(self, front: Front, attempt: Attempt, ask: Callable[[], str] | None) -> None:
+    async def _caller_left(self, front: Engine, attempt: JobRun, ask: Callable[[], str] | None) -> None:
         if attempt.outcome is not None:
             return
         wish = ask() if ask is not None else "cancel"
@@ -391,7 +391,7 @@ class JobManager(Desk):
             return self._cancel_by_record(job_id, attempt, grace_s)
         return self.get_blocking(job_id)
 
-    def _cancel_by_record(self, job_id: str, attempt: Attempt | None, grace_s: float) -> Job:
+    def _cancel_by_record(self, job_id: str, attempt: JobRun | None, grace_s: float) -> Job:
         self._known_here(attempt)  # it may have ended while its loop stood still
         job = cancel_record(self.store, job_id, grace_s)
         if attempt is not None and job.status is JobState.CANCELLED:
@@ -405,7 +405,7 @@ def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
         manager.disown()
 
 
-def _cancelled_there(attempt: Attempt) -> bool:
+def _cancelled_there(attempt: JobRun) -> bool:
     """Cancel on the attempt's own loop, from another thread; False where that loop runs no more."""
     if not attempt.loop.is_running():
         return False

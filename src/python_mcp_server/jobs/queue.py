@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.inline import InlineLane
 from python_mcp_server.jobs.slots import Claim
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
-    from python_mcp_server.jobs.record import Recording
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.record import RecordWriter
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.jobs.status import Observation
+    from python_mcp_server.jobs.status import RunStatus
 
 
 _log: Final = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _STARTS: Final = 3
 """How many workers in a row may end before they are ready, until the job is told so."""
 
 
-class Turn:
+class WorkerWait:
     """One wait for a lane.
 
     Attributes:
@@ -32,7 +32,7 @@ class Turn:
     """
 
     def __init__(
-        self, front: Front, request: Request, record: Recording, seen: Observation, *, background: bool
+        self, front: Engine, request: Request, record: RecordWriter, seen: RunStatus, *, background: bool
     ) -> None:
         self.background = background
         self.in_line = False
@@ -43,7 +43,7 @@ class Turn:
         if not background:
             seen.wait(front.pool.full())
 
-    async def lane(self, *, again: bool) -> Lane | InlineLane | None:
+    async def lane(self, *, again: bool) -> WorkerHandle | InlineLane | None:
         """Return a lane for a job that may start; None for one that was cancelled meanwhile.
 
         Args:
@@ -71,7 +71,7 @@ class Turn:
             if claim is Claim.TAKEN:
                 await self._record.withdraw()  # the lane died while the record was written
 
-    async def _next_lane(self) -> Lane | InlineLane:
+    async def _next_lane(self) -> WorkerHandle | InlineLane:
         if self.background:
             await self._front.places.turn(self._record.job_id, self._seen.wait)
         if self._request.isolation == "inline":
@@ -82,7 +82,7 @@ class Turn:
         finally:
             self.in_line = False
 
-    async def _take(self) -> Lane:
+    async def _take(self) -> WorkerHandle:
         for _ in range(_STARTS - 1):
             try:
                 return await self._front.pool.take(background=self.background)
@@ -90,7 +90,7 @@ class Turn:
                 _log.warning("a worker for job %s did not start: %s", self._record.job_id, error)
         return await self._front.pool.take(background=self.background)
 
-    async def _claim(self, lane: Lane | InlineLane) -> Claim:
+    async def _claim(self, lane: WorkerHandle | InlineLane) -> Claim:
         if self.background:
             return await self._front.places.claim(self._record.job_id, lane.identity)
         try:
@@ -100,6 +100,6 @@ class Turn:
             return Claim.TAKEN
         return Claim.TAKEN if started else Claim.OVER
 
-    def _release(self, lane: Lane | InlineLane) -> None:
-        if isinstance(lane, Lane):
+    def _release(self, lane: WorkerHandle | InlineLane) -> None:
+        if isinstance(lane, WorkerHandle):
             self._front.pool.release(lane)

@@ -34,8 +34,8 @@ from python_mcp_server.pool.deaths import is_unbegun, mark_unbegun
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from python_mcp_server.jobs.engine import Front
-    from python_mcp_server.jobs.limits import Verdict
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.limits import EndReason
     from python_mcp_server.limits import Breach
     from python_mcp_server.questions.model import InputAnswer, Question
     from python_mcp_server.store.contract import JobStore
@@ -46,7 +46,7 @@ WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home s
 _log: Final = logging.getLogger(__name__)
 
 
-class Recording:
+class RecordWriter:
     """The record of one attempt.
 
     Attributes:
@@ -56,7 +56,7 @@ class Recording:
 
     def __init__(
         self,
-        front: Front,
+        front: Engine,
         job_id: str,
         look: Callable[[], Job],
         on_written: Callable[[], None],
@@ -135,7 +135,7 @@ class Recording:
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
 
-    async def doom(self, verdict: Verdict) -> None:
+    async def doom(self, verdict: EndReason) -> None:
         """Write the verdict, before the kill."""
         await self.rest()
         await self._change(
@@ -267,7 +267,7 @@ def start_record(
     return started
 
 
-KEPT_RECORD: Final = "python_mcp_server.jobs.record:KeptRecord"
+WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
 """How the worker of a kept job finds its record, without the pool knowing this module."""
 
 
@@ -373,7 +373,7 @@ def never_started() -> Failure:
     return Failure("JobFailed", sentence, kind="server_died")
 
 
-class KeptRecord:
+class WorkerRecord:
     """The record of a kept job in the hands of its worker, once the server is gone.
 
     Attributes:

@@ -20,28 +20,28 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
-from python_mcp_server.jobs.answering import Conversation
-from python_mcp_server.jobs.budget import Patience, within
-from python_mcp_server.jobs.finish import Ending
+from python_mcp_server.jobs.answering import QuestionRelay
+from python_mcp_server.jobs.budget import BudgetTimer, within
+from python_mcp_server.jobs.finish import Finish
 from python_mcp_server.jobs.inline import InlineLane
-from python_mcp_server.jobs.limits import Fence, Verdict
+from python_mcp_server.jobs.limits import EndReason, LimitWatch
 from python_mcp_server.jobs.questions import sentence_of
-from python_mcp_server.jobs.queue import Turn
-from python_mcp_server.jobs.record import KEPT_RECORD, Recording, never_started
+from python_mcp_server.jobs.queue import WorkerWait
+from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
 from python_mcp_server.jobs.request import JobResult, Listener, Request
-from python_mcp_server.jobs.status import Observation
-from python_mcp_server.jobs.takeover import recipe_of
+from python_mcp_server.jobs.status import RunStatus
+from python_mcp_server.jobs.takeover import to_spec
 from python_mcp_server.model import Call, Failure, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.deaths import NEVER_STARTED
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile
 from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
-    from python_mcp_server.questions.model import Inquiry
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.questions.model import QuestionEvent
 
 
 _log: Final = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ _AFTER_REPLY_S: Final = 0.05
 """Sampling begins this long after a hand-off: its thread would compete with the reply."""
 
 
-class Attempt:
+class JobRun:
     """One start of a body.
 
     Attributes:
@@ -125,7 +125,7 @@ class Attempt:
 
     def __init__(
         self,
-        front: Front,
+        front: Engine,
         call: Call,
         request: Request,
         listener: Listener | None,
@@ -133,20 +133,20 @@ class Attempt:
     ) -> None:
         self.call = call
         self._state = state
-        self.seen = Observation(front, call, request, listener)
-        self.patience = Patience(front, self.observe_and_record)
+        self.seen = RunStatus(front, call, request, listener)
+        self.patience = BudgetTimer(front, self.observe_and_record)
         replies = request.replies
         show = None if replies is None else replies.show
-        self.record = Recording(front, call.job_id, self.seen.snapshot, self._on_recorded, show)
-        self._questions: Conversation | None = None
-        self._ending = Ending(front, call, self.record, self.seen)
-        self._fence = Fence(front, call.limits, self._exceed)
+        self.record = RecordWriter(front, call.job_id, self.seen.snapshot, self._on_recorded, show)
+        self._questions: QuestionRelay | None = None
+        self._ending = Finish(front, call, self.record, self.seen)
+        self._fence = LimitWatch(front, call.limits, self._exceed)
         self.outcome: Outcome | None = None
         self.background = False
         self.cancelled = False
         self._front = front
         self._request = request
-        self._lane: Lane | InlineLane | None = None
+        self._lane: WorkerHandle | InlineLane | None = None
         self._body_ended = False
         self._said: Outcome | None = None
         self._heard: asyncio.Event | None = None
@@ -154,7 +154,7 @@ class Attempt:
         self._leaving = False
         self._settled: asyncio.Event | None = None
         self._queueing: asyncio.Task[None] | None = None
-        self._turn: Turn | None = None
+        self._turn: WorkerWait | None = None
         self._cancelling: asyncio.Task[None] | None = None
 
     @property
@@ -172,7 +172,7 @@ class Attempt:
     @property
     def survives(self) -> bool:
         """Whether its body runs in a worker and was handed over: it goes on without this process."""
-        runs = isinstance(self._lane, Lane) and not self._body_ended
+        runs = isinstance(self._lane, WorkerHandle) and not self._body_ended
         return self.background and runs and self._cancelling is None
 
     # ---- start
@@ -203,7 +203,7 @@ class Attempt:
         """
         if self._leaving:
             return  # it was submitted this instant
-        turn = Turn(self._front, self._request, self.record, self.seen, background=self.background)
+        turn = WorkerWait(self._front, self._request, self.record, self.seen, background=self.background)
         self._turn = turn
         self._queueing = self._front.spawn(
             self._wait_for_lane(turn, again=again), f"queue-{self.call.job_id}"
@@ -217,7 +217,7 @@ class Attempt:
         self._on_recorded()
         self.queue()
 
-    async def _wait_for_lane(self, turn: Turn, *, again: bool) -> None:
+    async def _wait_for_lane(self, turn: WorkerWait, *, again: bool) -> None:
         try:
             lane = await turn.lane(again=again)
             if lane is None:
@@ -229,13 +229,13 @@ class Attempt:
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._end(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
 
-    def _release(self, lane: Lane | InlineLane | None) -> None:
-        if isinstance(lane, Lane):
+    def _release(self, lane: WorkerHandle | InlineLane | None) -> None:
+        if isinstance(lane, WorkerHandle):
             self._front.pool.release(lane)
 
-    def _dispatch(self, lane: Lane | InlineLane) -> None:
+    def _dispatch(self, lane: WorkerHandle | InlineLane) -> None:
         try:
-            if isinstance(lane, Lane):
+            if isinstance(lane, WorkerHandle):
                 lane.follow(self._state)
                 if self.seen.recipe is not None:
                     self.call = replace(self.call, unbegun=True)
@@ -262,7 +262,7 @@ class Attempt:
             reference = refer(self._request.body, main)
             self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
 
-    def _announce(self, lane: Lane | InlineLane) -> None:
+    def _announce(self, lane: WorkerHandle | InlineLane) -> None:
         self._lane = lane
         if self.record.begun:
             lane.record()
@@ -274,7 +274,7 @@ class Attempt:
     def look_if_ended(self) -> bool:
         """Whether the body has ended, by what its worker has sent so far: for plain code that runs on
         the loop itself, and so keeps it from reading."""
-        if isinstance(self._lane, Lane) and not self._body_ended:
+        if isinstance(self._lane, WorkerHandle) and not self._body_ended:
             self._lane.drain()
         return self._body_ended
 
@@ -295,17 +295,17 @@ class Attempt:
             self.record.leave()
 
     @property
-    def questions(self) -> Conversation:
+    def questions(self) -> QuestionRelay:
         """What its body asks; nearly every call ends without."""
         if self._questions is None:
-            self._questions = Conversation(
+            self._questions = QuestionRelay(
                 self._front, self.call.job_id, self.record, self.seen, self.patience.end
             )
             if self.concluded:
                 self._questions.end()
         return self._questions
 
-    def _hear_question(self, lane: Lane | InlineLane, said: Inquiry) -> None:
+    def _hear_question(self, lane: WorkerHandle | InlineLane, said: QuestionEvent) -> None:
         self.questions.hear(lane, said)
 
     def _on_body_end(self, outcome: Outcome) -> None:
@@ -343,7 +343,7 @@ class Attempt:
 
     def _let_others_start_it(self) -> None:
         if self._front.sink is not None:
-            self.seen.recipe = recipe_of(
+            self.seen.recipe = to_spec(
                 self._request, BodyReference(self.call.body, self.call.code, self.call.main)
             )
 
@@ -413,11 +413,11 @@ class Attempt:
             self.queue()
 
     def _keep(self) -> None:
-        if isinstance(self._lane, Lane) and self.outcome is None:
+        if isinstance(self._lane, WorkerHandle) and self.outcome is None:
             self._front.pool.hand_over(self._lane)
             if self._front.sink is not None:
                 reply = None if self._request.replies is None else dict(self._request.replies.form)
-                self._lane.keep(KEPT_RECORD, self._front.sink | {"reply": reply})
+                self._lane.keep(WORKER_RECORD, self._front.sink | {"reply": reply})
 
     # ---- cancel
 
@@ -427,14 +427,14 @@ class Attempt:
             if self.outcome is not None or self._body_ended:
                 await self.end()
                 return
-            self._cancelling = self._front.spawn(self._carry_out(Verdict()), f"cancel-{self.call.job_id}")
+            self._cancelling = self._front.spawn(self._carry_out(EndReason()), f"cancel-{self.call.job_id}")
         await asyncio.shield(self._cancelling)
 
-    def _exceed(self, verdict: Verdict) -> None:
+    def _exceed(self, verdict: EndReason) -> None:
         if self._cancelling is None and self.outcome is None and not self._body_ended:
             self._cancelling = self._front.spawn(self._carry_out(verdict), f"limit-{self.call.job_id}")
 
-    async def _carry_out(self, verdict: Verdict) -> None:
+    async def _carry_out(self, verdict: EndReason) -> None:
         self.seen.note_peak(verdict.peak_bytes)
         await self.record.doom(verdict)
         outcome = verdict.outcome()
@@ -445,7 +445,7 @@ class Attempt:
             self._heard = asyncio.Event()
             self._lane.cancel()
             await within(self._heard.wait(), self._front.grace_s)
-        if isinstance(self._lane, Lane) and not outcome.cancelled:
+        if isinstance(self._lane, WorkerHandle) and not outcome.cancelled:
             await self._front.pool.end_tree(self._lane)
         await self._end(outcome)
 

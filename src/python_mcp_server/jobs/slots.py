@@ -28,7 +28,7 @@ from python_mcp_server.model import MB, JobState, ProcessIdentity
 from python_mcp_server.processes.host import memory
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.store.contract import JobStore
 
 
@@ -51,33 +51,37 @@ class Claim(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SlotSnapshot:
     """The background jobs of a home at one instant.
 
     Attributes:
         running: How many have a place.
         line: The ids of those that wait for one and whose server lives, oldest first.
-        shortage: How far memory has run out, or None where there is enough.
+        memory_pressure: How far memory has run out, or None where there is enough.
     """
 
     running: int
     line: tuple[str, ...]
-    shortage: str | None = None
+    memory_pressure: str | None = None
 
     def room(self, limit: int) -> int:
         """Return how many more may start; without memory one at a time, for it may be others who use it."""
         room = limit - self.running
-        return room if self.shortage is None else min(room, 0 if self.running else 1)
+        return room if self.memory_pressure is None else min(room, 0 if self.running else 1)
 
     def reason(self, limit: int) -> str | None:
         """Return why the next job must wait, or None if it need not."""
         if self.running < limit:
-            return f"waiting for memory: {self.shortage}" if self.shortage and self.running else None
+            return (
+                f"waiting for memory: {self.memory_pressure}"
+                if self.memory_pressure and self.running
+                else None
+            )
         jobs = "1 background job runs" if self.running == 1 else f"{self.running} background jobs run"
         return f"waiting for its turn: {jobs} on this machine, the limit is {limit}"
 
 
-def standing_in(store: JobStore, least_bytes: float = 0) -> Standing:
+def snapshot(store: JobStore, least_bytes: float = 0) -> SlotSnapshot:
     """Return how the background jobs of this home stand. Blocks.
 
     Processes of another container cannot be seen from here: their jobs are not counted.
@@ -93,10 +97,10 @@ def standing_in(store: JobStore, least_bytes: float = 0) -> Standing:
     background = [job for job in store.live() if job.background]
     running = [job for job in background if job.status is not JobState.PENDING]
     line = [job for job in background if job.status is JobState.PENDING and not job.ending]
-    return Standing(
+    return SlotSnapshot(
         sum(_lives(job.worker or job.owner, alive) for job in running),
         tuple(job.id for job in line if _lives(job.owner, alive)),
-        shortage(least_bytes),
+        memory_pressure(least_bytes),
     )
 
 
@@ -105,7 +109,7 @@ def _lives(identity: ProcessIdentity | None, alive: Callable[[ProcessIdentity], 
 
 
 @dataclass(frozen=True, slots=True)
-class Claimant:
+class SlotRequest:
     """A queued job, whose it is, and the worker that is to run it; None for this process."""
 
     id: str
@@ -113,7 +117,7 @@ class Claimant:
     worker: ProcessIdentity | None
 
 
-def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool, least_bytes: float = 0) -> Claim:
+def claim(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, least_bytes: float = 0) -> Claim:
     """Let a queued job have a place, if there is one. Blocks.
 
     Args:
@@ -127,17 +131,17 @@ def claim(store: JobStore, job: Claimant, limit: int, *, in_turn: bool, least_by
         StoreError, JobNotFound: The record cannot be read or written, or is gone.
     """
     with store.exclusive(_LOCK):
-        standing = standing_in(store, least_bytes)
+        standing = snapshot(store, least_bytes)
         room = standing.room(limit)
         if room < 1 or (in_turn and job.id in standing.line[room:]):
             return Claim.FULL
         return Claim.TAKEN if start_record(store, job.id, job.owner, job.worker) else Claim.OVER
 
 
-class Places:
+class BackgroundSlots:
     """The line of one front's background jobs. Everything belongs to its loop."""
 
-    def __init__(self, front: Front, limit: int, least_bytes: float = 0) -> None:
+    def __init__(self, front: Engine, limit: int, least_bytes: float = 0) -> None:
         self._front = front
         self._least_bytes = least_bytes
         self._limit = max(1, limit)
@@ -182,7 +186,7 @@ class Places:
         Raises:
             JobNotFound: Its record is gone.
         """
-        job = Claimant(job_id, self._front.identity, worker)
+        job = SlotRequest(job_id, self._front.identity, worker)
         in_turn, least = not self._passed_over, self._least_bytes
         work = partial(claim, self._front.store, job, self._limit, in_turn=in_turn, least_bytes=least)
         try:
@@ -203,14 +207,14 @@ class Places:
         while self._waiting:
             self._changed.clear()
             try:
-                standing = await self._front.in_store(standing_in, self._front.store, self._least_bytes)
+                standing = await self._front.in_store(snapshot, self._front.store, self._least_bytes)
                 self._call(standing)
             except (StoreError, OSError) as error:
                 self._tell(f"waiting for its turn: {error}")
             if self._waiting:
                 await within(self._changed.wait(), _LOOK_S)
 
-    def _call(self, standing: Standing) -> None:
+    def _call(self, standing: SlotSnapshot) -> None:
         """Call those whose turn it is, and tell the others why they wait."""
         self._called.intersection_update(standing.line)
         own = [job_id for job_id in standing.line if job_id in self._waiting or job_id in self._called]
@@ -244,7 +248,7 @@ _SHARE: Final = 0.1
 """Of all memory: on a small machine no more than this is kept free; guessed."""
 
 
-def shortage(least_bytes: float) -> str | None:
+def memory_pressure(least_bytes: float) -> str | None:
     """Return how far memory has run out, or None where there is enough. Blocks, for a millisecond.
 
     Args:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.jobs.request import Listener, Notice, Request
 from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.worker.progress import bounded, finite
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.inline import InlineLane
     from python_mcp_server.pool.monitor import Watch
     from python_mcp_server.questions.model import Question
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 
 
-class Observation:
+class RunStatus:
     """What others may see of an attempt.
 
     Attributes:
@@ -34,7 +34,7 @@ class Observation:
         questions: What it asks, once others can read it, and nobody has answered.
     """
 
-    def __init__(self, front: Front, call: Call, request: Request, listener: Listener | None) -> None:
+    def __init__(self, front: Engine, call: Call, request: Request, listener: Listener | None) -> None:
         self.message: str | None = None
         self.background = self.ended = self.public = False
         self.recipe: dict[str, Any] | None = None
@@ -47,7 +47,7 @@ class Observation:
         self._progress: JobProgress | None = None
         self._created_s = time.time()
         self._started_s: float | None = None
-        self._lane: Lane | InlineLane | None = None
+        self._lane: WorkerHandle | InlineLane | None = None
         self._watch: Watch | None = None
 
     @property
@@ -72,7 +72,7 @@ class Observation:
         """It waits for its turn, for this reason."""
         self.message = reason
 
-    def start(self, lane: Lane | InlineLane) -> None:
+    def start(self, lane: WorkerHandle | InlineLane) -> None:
         """The body was sent to this lane."""
         self._lane = lane
         self._started_s = time.time()
@@ -85,7 +85,7 @@ class Observation:
 
     def sample(self) -> None:
         """Have the memory and CPU of its worker read from now on."""
-        if isinstance(self._lane, Lane) and self._watch is None and not self.ended:
+        if isinstance(self._lane, WorkerHandle) and self._watch is None and not self.ended:
             sampler = self._front.pool.sampler
             self._watch = sampler.watch(self._lane.pid, self._call.job_id, self._lane.cpu_seconds)
 

@@ -40,7 +40,7 @@ from python_mcp_server.pool.references import Bodies, refer
 if TYPE_CHECKING:
     import asyncio
 
-    from python_mcp_server.jobs.engine import Front
+    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.model import Job, ProcessIdentity
     from python_mcp_server.pool.references import BodyReference
     from python_mcp_server.store.contract import JobStore
@@ -59,7 +59,7 @@ def take_orphans(store: JobStore, owner: ProcessIdentity | None) -> list[tuple[J
     Raises:
         StoreError: The store cannot be read.
     """
-    orphans = [(job, request_of(job)) for job in store.live() if is_orphan(store, job)]
+    orphans = [(job, from_spec(job)) for job in store.live() if is_orphan(store, job)]
     return [(job, request) for job, request in orphans if request and _take(store, job, owner)]
 
 
@@ -83,7 +83,7 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
 class Takeover:
     """The looks of one front."""
 
-    def __init__(self, front: Front, adopt: Callable[[Job, Request], None]) -> None:
+    def __init__(self, front: Engine, adopt: Callable[[Job, Request], None]) -> None:
         self._front = front
         self._adopt = adopt
         self._task: asyncio.Task[None] | None = None
@@ -136,7 +136,7 @@ class _NotPlain(Exception):
     """A value may not, or cannot, be written into a record; the text says why."""
 
 
-def recipe_of(request: Request, reference: BodyReference) -> dict[str, Any] | None:
+def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None:
     """Return what another server needs to start this, or None where it may not be started by another.
 
     Args:
@@ -174,7 +174,7 @@ def _check(value: Any, room: int) -> int:
             room = _check(inner, room)
     elif kind is str:
         room -= len(value)
-        if room >= 0 and tells_a_secret(value):
+        if room >= 0 and value_looks_secret(value):
             raise _NotPlain("it sounds like a secret")
     elif kind is int:
         room -= value.bit_length() // 3
@@ -187,7 +187,7 @@ def _check(value: Any, room: int) -> int:
 
 def _check_named(values: dict[Any, Any], room: int) -> int:
     for name, value in values.items():
-        if value and names_a_secret(name):
+        if value and name_looks_secret(name):
             raise _NotPlain("it sounds like a secret")
         room = _check(value, _check(name, room))
     return room
@@ -212,7 +212,7 @@ def _anchored(named: Mapping[str, Any]) -> bool:
     return first is None or Path(first).is_absolute()
 
 
-def request_of(job: Job) -> Request | None:
+def from_spec(job: Job) -> Request | None:
     """Return what starts this queued job here, or None where that cannot be done in this process:
     its module is not loaded here, or from another file, or the working directory is another.
 
@@ -255,12 +255,12 @@ _WORD: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 _WITH_PASSWORD: Final = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 
 
-def names_a_secret(name: str) -> bool:
+def name_looks_secret(name: str) -> bool:
     """Whether a parameter or a key of this name may hold a secret; `env_vars` and `env_file` do."""
     return _ANYWHERE.search(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
 
 
-def tells_a_secret(text: str) -> bool:
+def value_looks_secret(text: str) -> bool:
     """Whether a text is an option that sounds like a secret (`--token=x`), or a URL with a password."""
-    option = text.startswith("-") and names_a_secret(text.partition("=")[0])
+    option = text.startswith("-") and name_looks_secret(text.partition("=")[0])
     return option or _WITH_PASSWORD.search(text) is not None

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.main_module import GO_BY_NAME, MAIN, MainFile, MainModule
-from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
+from python_mcp_server.pool.pickling import YieldingBytesIO, dumps_by_value
 from python_mcp_server.pool.references import worker_finds
 
 HEAVY_BYTES: Final = 1 << 18
@@ -26,7 +26,7 @@ _TEXTS: Final = frozenset({str, bytes, bytearray})
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
 
-def are_heavy(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def exceed_inline_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether these arguments are so large that they are not to be pickled on the loop, by a look at no more
     of them than that takes. What hides its contents counts by what it says of its size."""
     if not args and not kwargs:
@@ -98,7 +98,7 @@ def dump_arguments(
     Raises:
         InvalidInput: An argument cannot be sent to another process.
     """
-    file = GivingWay() if in_thread else io.BytesIO()
+    file = YieldingBytesIO() if in_thread else io.BytesIO()
     pickler = _Pickler(file)
     try:
         pickler.dump(fields)

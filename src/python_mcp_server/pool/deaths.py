@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.model import Failure
 
 if TYPE_CHECKING:
-    from python_mcp_server.pool.process import LaneExecutor
+    from python_mcp_server.pool.process import WorkerProcess
 
 NEVER_STARTED: Final = "never_started"
 """The kind of failure of a call that no worker has read: it may be sent to another."""
@@ -21,7 +21,7 @@ _UNBEGUN: Final = "unbegun"
 _log: Final = logging.getLogger(__name__)
 
 
-def exit_code_of(pidfd: int, executor: LaneExecutor | None) -> int | None:
+def exit_code_of(pidfd: int, executor: WorkerProcess | None) -> int | None:
     """Return the exit code, negative for a signal, without reaping: loky waits for its own children."""
     if pidfd >= 0:
         try:

@@ -20,22 +20,22 @@ from typing import Any, Final, TypeVar
 from python_mcp_server import processes
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.arguments import HEAVY_BYTES, are_heavy, dump_arguments
+from python_mcp_server.pool.arguments import HEAVY_BYTES, dump_arguments, exceed_inline_size
 from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.process import DeathWatch, LaneExecutor
+from python_mcp_server.pool.process import DeathWatch, WorkerProcess
 from python_mcp_server.pool.protocol import WINDOWS, Kind, pack
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import done, in_background, in_thread, steady_task, to_thread
 from python_mcp_server.pool.transport import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.worker.questions import answer_frame, read_question
-from python_mcp_server.questions.model import InputAnswer, Inquiry
+from python_mcp_server.questions.model import InputAnswer, QuestionEvent
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 
-class Aside:
+class OffloadQueue:
     """Does one thing after the other in a thread; what follows from it happens on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: Executor) -> None:
@@ -81,7 +81,7 @@ _BURIAL_S: Final = 10.0
 """How long a kill waits for the loop to take note of the death; guessed: far more than it ever takes."""
 
 
-class Lane:
+class WorkerHandle:
     """One worker process. All methods belong to the loop it was started on, without exception.
 
     Attributes:
@@ -103,11 +103,11 @@ class Lane:
         log_folder: Path,
         threads: Executor,
         large: Executor,
-        on_gone: Callable[[Lane], None],
+        on_gone: Callable[[WorkerHandle], None],
         *,
         generation: int = 0,
         main: MainModule | None = None,
-        on_main_failed: Callable[[Lane], object] = bool,
+        on_main_failed: Callable[[WorkerHandle], object] = bool,
     ) -> None:
         self.name = name
         self.generation = generation
@@ -132,12 +132,12 @@ class Lane:
         self._buried: asyncio.Future[None] = self._loop.create_future()
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._on_progress: Callable[[JobProgress], None] | None = None
-        self._on_question: Callable[[Inquiry], None] | None = None
+        self._on_question: Callable[[QuestionEvent], None] | None = None
         self._digests: set[str] = set()
         self._call_bytes = 0
-        self._executor: LaneExecutor | None = None
+        self._executor: WorkerProcess | None = None
         self._state: ServerState | None = None
-        self._aside = Aside(self._loop, large)
+        self._aside = OffloadQueue(self._loop, large)
 
     # ---- life
 
@@ -167,7 +167,7 @@ class Lane:
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
 
-    def _take_over(self, executor: LaneExecutor) -> None:
+    def _take_over(self, executor: WorkerProcess) -> None:
         self._executor = executor
         self.pid = executor.pid
         front = executor.front
@@ -179,12 +179,12 @@ class Lane:
         self._death = DeathWatch(self._loop, self.pid, self._on_death)
         self._death.start()
 
-    def _spawn(self) -> LaneExecutor:
+    def _spawn(self) -> WorkerProcess:
         if self.broken:
             raise RuntimeError("the pool was closed before the worker was started")
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._state = present_state()
-        self._executor = executor = LaneExecutor(self.log_folder, self._loop.is_running)
+        self._executor = executor = WorkerProcess(self.log_folder, self._loop.is_running)
         if self.gone:
             executor.release()  # let go of while it was being started
         return executor
@@ -293,7 +293,7 @@ class Lane:
         on_progress: Callable[[JobProgress], None],
         on_outcome: Callable[[Outcome], None],
         announce: Callable[[], None],
-        on_question: Callable[[Inquiry], None] | None = None,
+        on_question: Callable[[QuestionEvent], None] | None = None,
     ) -> None:
         """Send a call to the idle worker.
 
@@ -311,7 +311,7 @@ class Lane:
         code = None if call.body in self._digests else call.code
         fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
         fields = (*fields, call.limits, call.unbegun)
-        heavy = are_heavy(call.args, call.kwargs)
+        heavy = exceed_inline_size(call.args, call.kwargs)
         if call.main is not None:
             self.tell_main(call.main)
         frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields, self._main, self.tell_main))

@@ -28,7 +28,7 @@ import psutil
 from python_mcp_server import processes
 from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import ProcessIdentity, Usage
-from python_mcp_server.runner.limits import Guard
+from python_mcp_server.runner.limits import LimitChecker
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Watch:
     usage: Usage | None = None
     ticks: int = 0
     root: psutil.Process | None = None
-    tree: processes.Search | None = None
+    tree: processes.TreeScan | None = None
     children: dict[ProcessIdentity, psutil.Process] = field(
         default_factory=dict[ProcessIdentity, psutil.Process]
     )
@@ -144,7 +144,7 @@ def sample(watch: Watch) -> Usage | None:
     try:
         watch.root = watch.root or psutil.Process(watch.pid)
         if watch.ticks % _TREE_EVERY == 0:
-            watch.tree = watch.tree or processes.Search(watch.pid, watch.job_id)
+            watch.tree = watch.tree or processes.TreeScan(watch.pid, watch.job_id)
             watch.children = dict(_handles(watch.tree.look().members, watch.children))
         watch.ticks += 1
         times = watch.root.cpu_times()
@@ -188,12 +188,12 @@ def _sum(children: Iterable[psutil.Process]) -> tuple[int, float, int]:
 class Watched:
     """One worker under a guard."""
 
-    guard: Guard
+    guard: LimitChecker
     on_breach: Callable[[Breach], None]
     due_at: float = 0.0
 
 
-class Limiter(Watcher[Watched]):
+class LimitMonitor(Watcher[Watched]):
     """Looks after limits; whoever is over one is told once.
 
     Args:
@@ -204,7 +204,7 @@ class Limiter(Watcher[Watched]):
         super().__init__("limits", "limits of memory and CPU time are not looked after")
         self._holds = holds
 
-    def watch(self, guard: Guard, on_breach: Callable[[Breach], None]) -> Watched:
+    def watch(self, guard: LimitChecker, on_breach: Callable[[Breach], None]) -> Watched:
         """Begin to look; `on_breach` is called once at most, in the thread that looks."""
         return self.add(Watched(guard, on_breach))
 

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
 from python_mcp_server.pool.main_module import COPY, MAIN, is_of_main
-from python_mcp_server.pool.pickling import GivingWay, dumps_by_value
+from python_mcp_server.pool.pickling import YieldingBytesIO, dumps_by_value
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
@@ -164,7 +164,7 @@ def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
         in_thread: Whether other threads are to have their turns meanwhile.
     """
     try:
-        return Outcome(*(pickle.load(GivingWay(data)) if in_thread else pickle.loads(data)))
+        return Outcome(*(pickle.load(YieldingBytesIO(data)) if in_thread else pickle.loads(data)))
     except BaseException as error:  # noqa: BLE001  a type of the worker may be missing here, or fail to rebuild
         message = f"the result cannot be rebuilt here: {type(error).__name__}: {_text(error)}"
         failure = Failure("python_mcp_server.errors.RemoteError", message, kind=UNREADABLE)

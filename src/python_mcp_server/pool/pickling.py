@@ -23,7 +23,7 @@ _NO_FILE: Final = "<dynamic-code>"
 _Look = Callable[[Any], bool]
 
 
-class GivingWay(io.BytesIO):
+class YieldingBytesIO(io.BytesIO):
     """A file for large pickles in a thread: pickle holds the interpreter from the first byte to the last,
     but for the calls of these methods, one for every 64 KiB."""
 

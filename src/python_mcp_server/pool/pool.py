@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import PoolClosed
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.monitor import Limiter, Sampler
+from python_mcp_server.pool.monitor import LimitMonitor, Sampler
 from python_mcp_server.pool.steady import let_lie, steady_task
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class Waiter:
     """A call that waits for a lane."""
 
     background: bool
-    lane: asyncio.Future[Lane]
+    lane: asyncio.Future[WorkerHandle]
 
 
 class Admission:
     """The limit of a pool, beside the lanes that count."""
 
-    def __init__(self, limit: int, busy: Collection[Lane]) -> None:
+    def __init__(self, limit: int, busy: Collection[WorkerHandle]) -> None:
         self._limit = limit
         self._busy = busy
 
@@ -84,7 +84,7 @@ _LONGEST_S: Final = 5.0
 """Both guessed: a single kill from outside is made good at once, an endless series costs little."""
 
 
-class Setbacks:
+class StartBackoff:
     """How long to wait before the next spare, and whether lanes still load modules ahead."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Pool:
         """
         self.main = main or MainModule()
         self.sampler = Sampler(settings.sample_seconds)
-        self.limiter = Limiter()
+        self.limiter = LimitMonitor()
         self._settings = settings
         self._lane_folder = lane_folder
         self._prefix = prefix
@@ -151,15 +151,15 @@ class Pool:
         self._numbers = count(1)
         self._modules = ["python_mcp_server.cancelled"]  # with asyncio: a cancel must not wait for it
         self._main_file: MainFile | None = None
-        self._idle: list[Lane] = []
-        self._busy: set[Lane] = set()
-        self._background: set[Lane] = set()
+        self._idle: list[WorkerHandle] = []
+        self._busy: set[WorkerHandle] = set()
+        self._background: set[WorkerHandle] = set()
         self._admission = Admission(settings.max_lanes, self._busy)
-        self._broken: set[Lane] = set()
+        self._broken: set[WorkerHandle] = set()
         self._generation = 0
         self._starting = 0
-        self._unready: set[Lane] = set()
-        self._setbacks = Setbacks()
+        self._unready: set[WorkerHandle] = set()
+        self._setbacks = StartBackoff()
         self._rest_timer: asyncio.TimerHandle | None = None
         self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,7 +168,7 @@ class Pool:
         self._closed = False
 
     @property
-    def lanes(self) -> Iterable[Lane]:
+    def lanes(self) -> Iterable[WorkerHandle]:
         """All lanes that have a process."""
         return [*self._idle, *self._busy, *self._background, *self._broken]
 
@@ -204,7 +204,7 @@ class Pool:
         """Return why a call that somebody waits for must wait for a lane, or None if it need not."""
         return self._admission.refusal()
 
-    def take_idle(self, *, background: bool = False) -> Lane | None:
+    def take_idle(self, *, background: bool = False) -> WorkerHandle | None:
         """Return an idle lane at once, or None; the spare is replaced behind the caller's back."""
         if self._closed:
             raise PoolClosed("the pool is closed and takes no more calls")
@@ -216,7 +216,7 @@ class Pool:
             self._loop.call_soon(self.warm)
         return lane
 
-    async def take(self, *, background: bool = False) -> Lane:
+    async def take(self, *, background: bool = False) -> WorkerHandle:
         """Return a lane as soon as there is one, first come first served.
 
         Raises:
@@ -240,7 +240,7 @@ class Pool:
         elif waiter.lane.done() and not waiter.lane.cancelled() and waiter.lane.exception() is None:
             self.release(waiter.lane.result())
 
-    def release(self, lane: Lane) -> None:
+    def release(self, lane: WorkerHandle) -> None:
         """Take a lane back whose call is settled."""
         lane.finished()
         self._busy.discard(lane)
@@ -255,7 +255,7 @@ class Pool:
         self._setbacks.over()
         self._take_in(lane)
 
-    def _take_in(self, lane: Lane) -> None:
+    def _take_in(self, lane: WorkerHandle) -> None:
         """Let a lane wait for calls, or go if it is behind."""
         if lane.generation != self._generation:
             self._spawn(self._end(lane), "lane-renewal")
@@ -270,14 +270,14 @@ class Pool:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_lanes:
             self._idle_timer = self._loop.call_later(self._settings.lane_idle_seconds, self._shrink)
 
-    def hand_over(self, lane: Lane) -> None:
+    def hand_over(self, lane: WorkerHandle) -> None:
         """Count this lane as background from now on; its place is free for the next call."""
         if lane in self._busy:
             self._busy.discard(lane)
             self._background.add(lane)
             self._serve_waiting()
 
-    async def end_tree(self, lane: Lane) -> list[int]:
+    async def end_tree(self, lane: WorkerHandle) -> list[int]:
         """End a lane with everything it started; return the pids that would not go. Release it after."""
         if lane.gone:
             return []
@@ -366,9 +366,9 @@ class Pool:
         else:
             self._take_in(lane)
 
-    async def _started_lane(self) -> Lane:
+    async def _started_lane(self) -> WorkerHandle:
         name = f"{self._prefix}-{next(self._numbers)}"
-        lane = Lane(
+        lane = WorkerHandle(
             name,
             self._lane_folder(name),
             self._threads,
@@ -393,7 +393,7 @@ class Pool:
             lane.tell_main(self._main_file)
         return lane
 
-    def _on_main_failed(self, lane: Lane) -> None:
+    def _on_main_failed(self, lane: WorkerHandle) -> None:
         """What the worker has done of the main module is unknown, so it goes."""
         if self.main.trouble is not None:
             self._main_file = None
@@ -427,7 +427,7 @@ class Pool:
                 waiter.lane.set_result(lane)
         self.warm()
 
-    def _on_gone(self, lane: Lane) -> None:
+    def _on_gone(self, lane: WorkerHandle) -> None:
         if lane in self._idle:
             self._idle.remove(lane)
             if not self._closed:
@@ -453,5 +453,5 @@ class Pool:
         for lane in surplus:
             self._spawn(self._end(lane), "lane-shrink")
 
-    async def _end(self, lane: Lane) -> None:
+    async def _end(self, lane: WorkerHandle) -> None:
         await self.end_tree(lane)

@@ -35,7 +35,7 @@ from loky.backend import resource_tracker
 
 from python_mcp_server import processes
 from python_mcp_server.pool.protocol import WINDOWS, Kind, close_ends, open_channel, pack
-from python_mcp_server.pool.start import WorkerContext, WorkerProcess
+from python_mcp_server.pool.start import WorkerContext, WorkerSession
 from python_mcp_server.pool.trackers import forget_trackers
 from python_mcp_server.pool.worker import main
 from python_mcp_server.pool.worker.streams import remove_logs
@@ -112,7 +112,7 @@ class DeathWatch:
 _REAP_POLL_S: Final = 0.002
 
 
-class LaneExecutor:
+class WorkerProcess:
     """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
 
     def __init__(self, log_folder: Path, hears: Callable[[], bool] = bool) -> None:
@@ -134,7 +134,7 @@ class LaneExecutor:
         open_standard_descriptors()
         resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
         self.front, worker_ends = open_channel(self._context)
-        wiring = main.Wiring(worker_ends, str(log_folder), os.getpid())
+        wiring = main.WorkerConfig(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
             1,
             context=self._context,
@@ -318,8 +318,8 @@ class _Exit:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._alive: weakref.WeakSet[LaneExecutor] = weakref.WeakSet()
-        self._starting: LaneExecutor | None = None
+        self._alive: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
+        self._starting: WorkerProcess | None = None
         self.ended = False
 
     def _forget(self) -> None:
@@ -328,14 +328,14 @@ class _Exit:
         for executor in inherited:
             executor.disown()
         # also those of executors that are being closed: the end of the child would join them
-        ours = [child for child in list(mp_process._children) if isinstance(child, WorkerProcess)]
+        ours = [child for child in list(mp_process._children) if isinstance(child, WorkerSession)]
         mp_process._children.difference_update(ours)
         process_executor._threads_wakeups.clear()  # as loky does itself after a fork by multiprocessing
         forget_trackers()
         self._start_over()
 
     @contextlib.contextmanager
-    def starting(self, executor: LaneExecutor) -> Generator[None]:
+    def starting(self, executor: WorkerProcess) -> Generator[None]:
         """Start a process in this block; the end of the interpreter waits for it, and lets go of it.
 
         Raises:

@@ -58,7 +58,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerEnds:
+class WorkerPipes:
     """What a worker gets: it travels once, while the process is being started."""
 
     calls: Any
@@ -67,7 +67,7 @@ class WorkerEnds:
 
 
 @dataclass(frozen=True, slots=True)
-class FrontEnds:
+class ServerPipes:
     """What the front keeps."""
 
     calls: Any
@@ -75,15 +75,15 @@ class FrontEnds:
     up: Any
 
 
-def open_channel(context: Any) -> tuple[FrontEnds, WorkerEnds]:
+def open_channel(context: Any) -> tuple[ServerPipes, WorkerPipes]:
     """Make the wires of one lane from a multiprocessing context."""
     calls_in, calls_out = context.Pipe(duplex=False)
     control_in, control_out = context.Pipe(duplex=False)
     up = context.SimpleQueue()
-    return FrontEnds(calls_out, control_out, up), WorkerEnds(calls_in, control_in, up)
+    return ServerPipes(calls_out, control_out, up), WorkerPipes(calls_in, control_in, up)
 
 
-def close_ends(ends: FrontEnds | WorkerEnds) -> None:
+def close_ends(ends: ServerPipes | WorkerPipes) -> None:
     """Close all wires of one side."""
     for end in (ends.calls, ends.control, ends.up):
         end.close()

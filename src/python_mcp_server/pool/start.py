@@ -64,7 +64,7 @@ _FAULTS: Final = {
 }
 
 
-class WorkerProcess(LokyProcess):
+class WorkerSession(LokyProcess):
     """A process of loky that leaves the session of the program before it does anything else."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -149,7 +149,7 @@ def silent_without(program: int) -> Generator[None]:
         raise
 
 
-def _arrive(program: int, state: bytes) -> WorkerProcess:
+def _arrive(program: int, state: bytes) -> WorkerSession:
     """Begin a worker: what it has inherited from the program, its session too, is left behind."""
     if hasattr(os, "setsid"):
         if os.getppid() != program:
@@ -159,7 +159,7 @@ def _arrive(program: int, state: bytes) -> WorkerProcess:
         inherited.reset_signals(discard=signal.sigpending() - {signal.SIGTERM})
         processes.keep_priority()
         inherited.allow_owner()
-    process = WorkerProcess.__new__(WorkerProcess)
+    process = WorkerSession.__new__(WorkerSession)
     with silent_without(program):
         process.__dict__.update(pickle.loads(state))
     return process
@@ -218,7 +218,7 @@ class WorkerContext(LokyContext):
         names: Of the semaphores.
     """
 
-    Process = WorkerProcess
+    Process = WorkerSession
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,14 +25,14 @@ from python_mcp_server.processes.priority import (
     keep_priority,
     worker_variables,
 )
-from python_mcp_server.processes.tree import Search, find_tree
+from python_mcp_server.processes.tree import TreeScan, find_tree
 
 __all__ = [
     "JOB_VARIABLE",
     "KILL",
     "LANE_VARIABLE",
     "LINUX",
-    "Search",
+    "TreeScan",
     "boot_id",
     "change_priority",
     "find_tree",

@@ -27,7 +27,7 @@ from python_mcp_server.processes.identity import (
     is_alive,
     send_signal,
 )
-from python_mcp_server.processes.tree import Look, Search
+from python_mcp_server.processes.tree import TreeScan, TreeSnapshot
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -68,12 +68,12 @@ def kill_tree(
     if isinstance(root, ProcessIdentity) and root != identity_of(root.pid, root.start_ticks):
         return []  # of another boot or namespace: its pid belongs to somebody else here
     deadline = time.monotonic() + wait_s
-    identity = insist(deadline, identify, root) if isinstance(root, int) else root
+    identity = retry_on_shortage(deadline, identify, root) if isinstance(root, int) else root
     hunt = _Hunt(root if identity is None else identity, job_id, with_root=with_root, deadline=deadline)
     return hunt.end()
 
 
-def insist(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
+def retry_on_shortage(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
     """Do this, again while there is a shortage: a tree is ended whole, or whoever asked is told."""
     while True:
         try:
@@ -90,7 +90,7 @@ class _Hunt:
     def __init__(
         self, root: ProcessIdentity | int, job_id: str | None, *, with_root: bool, deadline: float
     ) -> None:
-        self._search = Search(root, job_id)
+        self._search = TreeScan(root, job_id)
         self._deadline = deadline
         self._doomed = [root] if with_root and isinstance(root, ProcessIdentity) else []
         self._spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
@@ -144,18 +144,18 @@ class _Hunt:
         """Look once; return whoever was not seen before. The youngest come first: one that forks and leaves
         is gone by the end of a look at all."""
         for _ in range(_GLANCES):
-            glance = insist(self._deadline, self._search.glance)
+            glance = retry_on_shortage(self._deadline, self._search.glance)
             if glance is None:
                 break
             if fresh := self._note(glance):
                 return fresh
-        look = insist(self._deadline, self._search.look)
+        look = retry_on_shortage(self._deadline, self._search.look)
         fresh = self._note(look)
         self._empty_looks = 0 if fresh else self._empty_looks + 1
         self._members, self._over = look.members, look.complete or self._empty_looks >= _EMPTY_LOOKS
         return fresh
 
-    def _note(self, look: Look) -> list[ProcessIdentity]:
+    def _note(self, look: TreeSnapshot) -> list[ProcessIdentity]:
         self._groups = look.groups - self._spared
         fresh = [one for one in look.members if one not in self._caught]
         self._caught.update(dict.fromkeys(fresh))
@@ -173,7 +173,7 @@ class _Hunt:
         trouble: OSError | None = None
         for identity in identities if number is not None else ():
             try:
-                insist(self._deadline, send_signal, identity, number or KILL)
+                retry_on_shortage(self._deadline, send_signal, identity, number or KILL)
             except PermissionError:
                 continue  # not ours: it is named among the survivors
             except OSError as error:
@@ -182,10 +182,12 @@ class _Hunt:
             raise trouble
 
     def _await_gone(self, identities: list[ProcessIdentity]) -> list[int]:
-        waiting = [one for one in dict.fromkeys(identities) if insist(self._deadline, is_alive, one)]
+        waiting = [
+            one for one in dict.fromkeys(identities) if retry_on_shortage(self._deadline, is_alive, one)
+        ]
         while waiting and time.monotonic() < self._deadline:
             time.sleep(_POLL_S)
-            waiting = [one for one in waiting if insist(self._deadline, is_alive, one)]
+            waiting = [one for one in waiting if retry_on_shortage(self._deadline, is_alive, one)]
         return [identity.pid for identity in waiting]
 
 

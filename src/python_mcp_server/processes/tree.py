@@ -87,7 +87,7 @@ _GLANCE: Final = 32
 """So many pids at most in one glance: of a long series most are gone."""
 
 
-class Look(NamedTuple):
+class TreeSnapshot(NamedTuple):
     """One look at all processes.
 
     Attributes:
@@ -111,10 +111,10 @@ def find_tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[Pr
         root: The root's identity, or its pid where it is certain to be the one that is meant.
         job_id: Also whoever carries this id in its environment.
     """
-    return Search(root, job_id).look().members
+    return TreeScan(root, job_id).look().members
 
 
-class Search:
+class TreeScan:
     """A series of looks for one tree; see `tree` for the arguments.
 
     Whoever needs no second look gets none, so that the looks after the first are fast enough to catch a
@@ -132,7 +132,7 @@ class Search:
         self._begun: int | None = None  # the last pid that was given when the last look began
         self._over: int | None = None  # and when it was over
 
-    def look(self) -> Look:
+    def look(self) -> TreeSnapshot:
         """Look once at all processes."""
         self._begun = newest_pid()
         running = {process for process in all_pids() if process != os.getpid()}
@@ -147,9 +147,9 @@ class Search:
         self._living = frozenset(member.pid for member in members)
         complete, self._ended = ended <= self._ended, ended
         self._over = newest_pid()
-        return Look(members, complete, family.groups())
+        return TreeSnapshot(members, complete, family.groups())
 
-    def glance(self) -> Look | None:
+    def glance(self) -> TreeSnapshot | None:
         """Look at those only that began since the last look: pids are given in order. It takes some 0.1 ms,
         and is never complete.
 
@@ -166,7 +166,7 @@ class Search:
         self._begun = self._over = newest
         members = family.living()
         self._living |= {member.pid for member in members}
-        return Look(members, complete=False, groups=family.groups())
+        return TreeSnapshot(members, complete=False, groups=family.groups())
 
     def _still(self, pids: frozenset[int], newest: int | None) -> frozenset[int]:
         """Return those whose number was not given again since."""

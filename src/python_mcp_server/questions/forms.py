@@ -369,7 +369,7 @@ def _check_size(value: object, what: str) -> None:
 # ---- answers
 
 
-def fitted(form: Form, content: object, *, strict: bool = False) -> dict[str, Any]:
+def validate(form: Form, content: object, *, strict: bool = False) -> dict[str, Any]:
     """Return the content of an answer, with the defaults of what was left out.
 
     Args:

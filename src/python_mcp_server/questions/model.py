@@ -98,7 +98,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
+class QuestionEvent:
     """What a body says of one of its questions.
 
     Attributes:

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any, Final
 
 from python_mcp_server.errors import AnswerTimeout, InvalidInput, NotInJob, StoreError
-from python_mcp_server.questions.model import EXPIRED, InputAnswer, Inquiry, Question
+from python_mcp_server.questions.model import EXPIRED, InputAnswer, Question, QuestionEvent
 
 _SLICE_S: Final = 0.2
 """Between two looks of a waiting thread at whether the job was cancelled: no signal reaches it."""
@@ -59,7 +59,7 @@ def check_process(body_pid: int) -> None:
         raise InvalidInput("a process that the body has forked cannot ask; ask in the body's own process")
 
 
-class Inquiries:
+class OpenQuestions:
     """The questions of one body.
 
     Args:
@@ -67,7 +67,7 @@ class Inquiries:
         cancelled: Whether the body was told to end.
     """
 
-    def __init__(self, tell: Callable[[Inquiry], None], cancelled: Callable[[], bool]) -> None:
+    def __init__(self, tell: Callable[[QuestionEvent], None], cancelled: Callable[[], bool]) -> None:
         self._tell = tell
         self._cancelled = cancelled
         self._lock = threading.Lock()
@@ -96,7 +96,7 @@ class Inquiries:
             name = self._new_key(key)
             question = Question(name, message, form, now.isoformat(), until)
             waiting = self._waiting[name] = Waiting(question, timeout_s, deadline, answer)
-        self._tell(Inquiry(name, question))
+        self._tell(QuestionEvent(name, question))
         return waiting
 
     def _new_key(self, wanted: str | None) -> str:
@@ -138,14 +138,14 @@ class Inquiries:
         first, so that nobody is told that their answer was taken when it was not."""
         if waiting.rest_s == 0 and not waiting.answer.done():
             waiting.expired = True
-            self._tell(Inquiry(waiting.question.key, expired=True))
+            self._tell(QuestionEvent(waiting.question.key, expired=True))
 
     def done_with(self, waiting: Waiting) -> None:
         """The body has its answer, or waits no more."""
         with self._lock:
             self._waiting.pop(waiting.question.key, None)
         if not self._over:
-            self._tell(Inquiry(waiting.question.key))
+            self._tell(QuestionEvent(waiting.question.key))
 
     # ---- other threads
 

@@ -30,7 +30,7 @@ from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.runner import leftovers
-from python_mcp_server.runner.limits import Guard, check_here, confine_child, met_by_kernel
+from python_mcp_server.runner.limits import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
 _log: Final = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Reaped:
 def await_end(
     process: subprocess.Popen[bytes],
     deadline: float | None,
-    guard: Guard | None = None,
+    guard: LimitChecker | None = None,
     orphans: leftovers.Orphans | None = None,
 ) -> Reaped | Breach | None:
     """Wait for the end of a child.
@@ -89,7 +89,7 @@ def await_end(
 def _await_by_looking(
     process: subprocess.Popen[bytes],
     deadline: float | None,
-    guard: Guard | None,
+    guard: LimitChecker | None,
     orphans: leftovers.Orphans | None,
 ) -> Reaped | Breach | None:
     pause_s = 0.001
@@ -105,7 +105,7 @@ def _await_by_looking(
     return reaped
 
 
-def _attend(guard: Guard | None, orphans: leftovers.Orphans | None) -> Breach | None:
+def _attend(guard: LimitChecker | None, orphans: leftovers.Orphans | None) -> Breach | None:
     """Do what is to be done now and then while a child runs; return the limit that it has gone over."""
     try:
         if orphans is not None:
@@ -118,7 +118,7 @@ def _attend(guard: Guard | None, orphans: leftovers.Orphans | None) -> Breach | 
         return None  # that is no fault of the child, and may be over the next time
 
 
-def _pause_s(guard: Guard | None, orphans: leftovers.Orphans | None) -> float:
+def _pause_s(guard: LimitChecker | None, orphans: leftovers.Orphans | None) -> float:
     if guard is not None:
         return guard.pause_s
     return _POLL_MAX_S if orphans is None else leftovers.REAP_EVERY_S
@@ -167,7 +167,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ChildExit:
     """How a child ended.
 
     Attributes:
@@ -199,7 +199,7 @@ def run_child(
     deadline: float | None = None,
     watch: Watch | None = None,
     limits: Limits | None = None,
-) -> Ending:
+) -> ChildExit:
     """Run a command to its end and return how it ended; nothing of its tree is left then.
 
     Args:
@@ -233,7 +233,9 @@ def run_child(
     elapsed_s = time.monotonic() - started
     cpu_s, timed_out = reaped.cpu_s + orphans_cpu_s, ended is None
     breach = _breach(ended, cpu_s, stderr, limits)
-    return Ending(reaped.exit_code, elapsed_s, cpu_s, reaped.max_rss_bytes, timed_out, breach, orphans_cpu_s)
+    return ChildExit(
+        reaped.exit_code, elapsed_s, cpu_s, reaped.max_rss_bytes, timed_out, breach, orphans_cpu_s
+    )
 
 
 def _breach(
@@ -244,7 +246,7 @@ def _breach(
     return ended
 
 
-def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> Guard | None:
+def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChecker | None:
     """Bind a child to its limits, and return who looks after them, if somebody must."""
     processes.hand_on_priority(pid, limits and limits.nice)
     if limits is None:
@@ -253,7 +255,7 @@ def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> Guard | N
     if not limits.watched:
         return None
     base_s = leftovers.reaped_cpu_s()
-    return Guard(
+    return LimitChecker(
         limits,
         lambda: {pid, *(leftovers.own_children() - before)},
         cpu_base_s=lambda: leftovers.reaped_cpu_s() - base_s,

@@ -1,14 +1,10 @@
-"""What binds a call to its limits once, as it starts: priority, cores, and the kernel's own limits.
+"""Limits of a call: what binds it as it starts, and the checker that looks whether its tree stays within.
 
-The kernel stands behind the looks of a `Guard`, for the moments in which nobody looks: `RLIMIT_CPU`, and
-`RLIMIT_DATA` at a distance, for libraries reserve more than they use. Where a process meets the latter,
-Python raises `MemoryError`.
+The kernel stands behind the `LimitChecker` between its looks: `RLIMIT_CPU`, and `RLIMIT_DATA` at a distance,
+because libraries reserve more than they use. Python raises `MemoryError` where a process meets the latter.
 
-
-Who looks whether a tree stays within its limits, and how often.
-
-A `Guard` looks and tells; whoever owns the tree then ends it: for the child of a script its worker, for
-the body of a lane the server, and the worker itself once its server is gone.
+A `LimitChecker` looks and tells. The owner of the tree ends it: the worker ends the child of a script, the
+server ends a body, and the worker ends its own body once its server is gone.
 """
 
 from __future__ import annotations
@@ -230,7 +226,7 @@ _LOOKS_SHARE: Final = 0.1
 """Of a core that looking may take, however large the tree is."""
 
 
-class Guard:
+class LimitChecker:
     """Looks at one tree against its limits.
 
     Attributes:

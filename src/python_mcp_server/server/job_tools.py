@@ -35,7 +35,7 @@ from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import DeclaredTool, SentenceTool, make_tool
 from python_mcp_server.server.sdk.private import ProgressFeed
 from python_mcp_server.server.sdk.replies import failure
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
@@ -159,7 +159,7 @@ class AnswerTool:
         job = await self._manager.answer(job_id, {key: answer})
         told: AnsweredJob = {"job_id": job.id, "status": job.status.value}
         if rest := job.open_questions:
-            told["questions"] = whole([question.to_json() for question in rest])
+            told["questions"] = repair_unicode([question.to_json() for question in rest])
         return told
 
 
@@ -316,7 +316,7 @@ class JobTools:
         found = await self._manager.list(state_named(status_filter), limit, current_principal())
         told = listing(*found)
         _leave_out_long_results(told["jobs"])
-        return cast("JobList", whole(told))
+        return cast("JobList", repair_unicode(told))
 
     async def cancel_job(self, job_id: JobId) -> CancelledJob:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
@@ -358,7 +358,7 @@ def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:
 
 
 def _view(job: Job) -> JobView:
-    return cast("JobView", whole(job.to_json()))
+    return cast("JobView", repair_unicode(job.to_json()))
 
 
 def _waiting_time(seconds: float, name: str = "timeout_seconds") -> float:

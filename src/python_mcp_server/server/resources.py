@@ -25,7 +25,7 @@ from python_mcp_server.runner.output import excerpt
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.sdk.private import connection_of, low_level
 from python_mcp_server.server.tasks.subscriptions import Sight, follow
-from python_mcp_server.server.text import whole, without_infinities
+from python_mcp_server.server.text import repair_unicode, without_infinities
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -95,7 +95,7 @@ class JobResources:
         """Return a job as JSON."""
         with _explained():
             job = await find_job(self._manager, job_id)
-            return json.dumps(without_infinities(whole(job.to_json())), ensure_ascii=False, indent=2)
+            return json.dumps(without_infinities(repair_unicode(job.to_json())), ensure_ascii=False, indent=2)
 
     async def stdout(self, job_id: str) -> str:
         """Return what it wrote to stdout."""

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 _MESSAGE_CHARS: Final = 4_000
 
 
-def whole(value: Any) -> Any:
+def repair_unicode(value: Any) -> Any:
     """Return plain data with its broken Unicode repaired; the same object where none is broken.
 
     Halves of surrogate pairs that belong together are joined, others become U+FFFD.
@@ -26,11 +26,11 @@ def whole(value: Any) -> Any:
         return value if _encodable(value) else _repaired(value)
     if type(value) is dict:
         items = cast("dict[Any, Any]", value).items()
-        made = {whole(name): whole(item) for name, item in items}
+        made = {repair_unicode(name): repair_unicode(item) for name, item in items}
         same = all(a is b and x is y for (a, x), (b, y) in zip(made.items(), items, strict=False))
         return cast("Any", value) if same and len(made) == len(items) else made
     if type(value) in {list, tuple, set, frozenset}:
-        parts = [whole(part) for part in value]
+        parts = [repair_unicode(part) for part in value]
         return value if all(a is b for a, b in zip(parts, value, strict=True)) else type(value)(parts)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _whole_fields(value)
@@ -53,7 +53,7 @@ def _repaired(text: str) -> str:
 
 def _whole_fields(value: Any) -> Any:
     old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    new = {name: whole(item) for name, item in old.items()}
+    new = {name: repair_unicode(item) for name, item in old.items()}
     changed = [name for name in old if new[name] is not old[name]]
     if not changed:
         return value
@@ -87,7 +87,7 @@ def infinities(value: Any) -> Iterator[float]:
 def message_of(exc: BaseException) -> str:
     """Return an exception's text, head and tail of a long one."""
     try:
-        text = whole(str(exc))
+        text = repair_unicode(str(exc))
     except BaseException as broken:  # noqa: BLE001  `__str__` is the body's code, which may raise SystemExit
         return f"(its text cannot be had: {type(broken).__name__})"
     if len(text) <= _MESSAGE_CHARS:

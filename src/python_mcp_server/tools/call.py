@@ -16,7 +16,7 @@ from python_mcp_server.context import JobContext, current_job, report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import new_job_id
-from python_mcp_server.runner.child import Command, Ending, Watch, run_child
+from python_mcp_server.runner.child import ChildExit, Command, Watch, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.inline import short_names, write_script
 from python_mcp_server.runner.limits import check_here
@@ -43,7 +43,7 @@ class Finished:
 
     result: ScriptResult
     interpreter: Interpreter
-    ending: Ending
+    ending: ChildExit
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Prepared:
         return replace(command, env=with_backend(command.env, self.session.given, self.figures, self.cwd))
 
 
-Start = Callable[[Prepared], Ending]
+Start = Callable[[Prepared], ChildExit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class ScriptCall:
         starts = {name: size_of(path) for name, path in self._streams.items()}
         return self._result(starts, self._run(lambda: self._child(command)))
 
-    def _ended(self, ending: Ending, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
+    def _ended(self, ending: ChildExit, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
         """Return what a hint goes by; None where the run went well and said something."""
         silent = not any(size_of(path) > starts[name] for name, path in self._streams.items())
         if ending.exit_code == 0 and not silent:
@@ -159,7 +159,7 @@ class ScriptCall:
     def _streams(self) -> dict[str, Path]:
         return {name: self.session.folder / name for name in ("stdout", "stderr")}
 
-    def _child(self, command: Command, watch: Watch | None = None) -> Ending:
+    def _child(self, command: Command, watch: Watch | None = None) -> ChildExit:
         session = self.session
         return run_child(
             command,
@@ -171,7 +171,7 @@ class ScriptCall:
             limits=session.limits,
         )
 
-    def _run(self, work: Callable[[], Ending]) -> Ending:
+    def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
         """Do it, and raise where that ended at a limit."""
         starts = {name: size_of(path) for name, path in self._streams.items()}
         ending = work()
@@ -195,7 +195,7 @@ class ScriptCall:
                 text += f"\n\nIts {name} until then:\n{shown.rstrip()}"
         return LimitExceeded(text if job_id is None else f"{text}\n\n(job {job_id})", breach.kind)
 
-    def _result(self, starts: dict[str, int], ending: Ending) -> CommandResult:
+    def _result(self, starts: dict[str, int], ending: ChildExit) -> CommandResult:
         if ending.timed_out:
             mark_timeout(self._streams["stderr"])
         job_id = None if self.job is None else self.job.id
@@ -284,10 +284,10 @@ def place(call: ScriptCall, script: Path | None, content: str | None, home: Path
     return Script(write_script(call.session.folder, content or ""), home)
 
 
-def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, Ending]:
+def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, ChildExit]:
     with stderr.open("a", encoding="utf-8") as file:
         file.write(f"{late}\n")
-    return Interpreter("", UV, str(late), install_s=None), Ending(_KILLED, 0.0, timed_out=True)
+    return Interpreter("", UV, str(late), install_s=None), ChildExit(_KILLED, 0.0, timed_out=True)
 
 
 def _signal_name(number: int) -> str:

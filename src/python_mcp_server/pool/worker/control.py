@@ -38,7 +38,7 @@ _PARENT_MS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
+class ControlHandlers:
     """What the guardian calls, in its own thread; `orphaned` comes last, and never returns."""
 
     keep: Callable[[bytes], None]
@@ -48,10 +48,10 @@ class Duties:
     orphaned: Callable[[], None]
 
 
-class Guardian:
+class ControlThread:
     """Watches the control pipe and the parent in a daemon thread."""
 
-    def __init__(self, connection: Any, parent_pid: int, duties: Duties) -> None:
+    def __init__(self, connection: Any, parent_pid: int, duties: ControlHandlers) -> None:
         self._connection = connection
         self._parent_pid = parent_pid
         self._duties = duties

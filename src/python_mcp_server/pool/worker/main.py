@@ -40,28 +40,28 @@ from python_mcp_server.pool.protocol import (
     FrameParser,
     Kind,
     UpWriter,
-    WorkerEnds,
+    WorkerPipes,
     pack,
 )
 from python_mcp_server.pool.references import Bodies
 from python_mcp_server.pool.start import silent_without
 from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.pool.worker.cancel import CancelGate
-from python_mcp_server.pool.worker.control import GRACE_S, Duties, Guardian, Termination
-from python_mcp_server.pool.worker.orphan import Body, Kept, Orphan, end_rest
+from python_mcp_server.pool.worker.control import GRACE_S, ControlHandlers, ControlThread, Termination
+from python_mcp_server.pool.worker.orphan import Body, DetachedJob, Orphan, kill_leftovers
 from python_mcp_server.pool.worker.progress import ProgressGate, bounded
 from python_mcp_server.pool.worker.questions import BodyQuestions
-from python_mcp_server.pool.worker.state import AsFound
+from python_mcp_server.pool.worker.state import ProcessState
 from python_mcp_server.pool.worker.streams import (
     LaneLogs,
+    adopt_logs,
     confine,
     flush_output,
-    hand_logs,
-    move_logs,
     remove_logs,
+    try_link_logs,
 )
 from python_mcp_server.runner.limits import (
-    Guard,
+    LimitChecker,
     backstops,
     confine_own_thread,
     keep_threads_to_cores,
@@ -82,10 +82,10 @@ _LOAD_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class WorkerConfig:
     """What a new worker is given."""
 
-    ends: WorkerEnds
+    ends: WorkerPipes
     log_folder: str
     parent_pid: int
 
@@ -96,13 +96,13 @@ class _Holder:
     worker: Worker | None = None
 
 
-def start(wiring: Wiring) -> None:
+def start(wiring: WorkerConfig) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
     with silent_without(wiring.parent_pid):
         _start(wiring)
 
 
-def _start(wiring: Wiring) -> None:
+def _start(wiring: WorkerConfig) -> None:
     logs = LaneLogs(wiring.log_folder)
     libc = confine()
     keep_threads_to_cores()
@@ -124,7 +124,7 @@ def serve() -> None:
 class Worker:
     """One worker process."""
 
-    def __init__(self, wiring: Wiring, logs: LaneLogs, libc: Any) -> None:
+    def __init__(self, wiring: WorkerConfig, logs: LaneLogs, libc: Any) -> None:
         self._calls = wiring.ends.calls
         self._up = UpWriter(wiring.ends.up)
         self._log_folder = wiring.log_folder
@@ -133,7 +133,7 @@ class Worker:
         self._pid = os.getpid()
         self._cancel_gate = CancelGate()
         self._termination = Termination(self._cancel_gate, self._grace_s)
-        self._as_found = AsFound()
+        self._as_found = ProcessState()
         self._bodies = Bodies(self._as_found.note_variables)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
@@ -143,7 +143,7 @@ class Worker:
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
-        self._kept: Kept | None = None
+        self._kept: DetachedJob | None = None
         self._durable: tuple[str, str] | None = None
         self._folder = ""
         self._orphaned = False
@@ -151,16 +151,16 @@ class Worker:
         self._nothing_unread = threading.Event()
         self._reads_since: float | None = None
         self._cpu_s = self._cpu_base_s = 0.0
-        self._guard: Guard | None = None
+        self._guard: LimitChecker | None = None
         self._no_main: str | None = None
-        duties = Duties(
+        duties = ControlHandlers(
             self._on_keep,
             self._on_record,
             self._cancel_gate.request,
             self._questions.hear,
             self._on_orphaned,
         )
-        self._guardian = Guardian(wiring.ends.control, wiring.parent_pid, duties)
+        self._guardian = ControlThread(wiring.ends.control, wiring.parent_pid, duties)
         wiring.ends.up._reader.close()  # else this process would never see that nobody reads
 
     # ---- main thread
@@ -290,17 +290,17 @@ class Worker:
             self._cpu_base_s = self._cpu_s
             self._logs.refresh()
             if self._durable is not None and self._durable[0] == job_id:
-                hand_logs(self._log_folder, self._durable[1])
+                try_link_logs(self._log_folder, self._durable[1])
             if self._orphaned:
                 self._nothing_unread.set()
         return True
 
     def _run_fenced(self, call: Call, limits: Limits) -> Outcome:
         self._cpu_base_s = _cpu_seconds()
-        self._guard = own_guard(limits, self._cpu_base_s, time.monotonic())
+        self._guard = self_checker(limits, self._cpu_base_s, time.monotonic())
         try:
-            with fenced(limits, self._libc):
-                return worded(self._run_body(call), limits)
+            with apply_limits(limits, self._libc):
+                return as_limit_failure(self._run_body(call), limits)
         except InvalidInput as error:
             return Outcome(failure=outcomes.failure_of(error))
         finally:
@@ -369,14 +369,14 @@ class Worker:
 
     def _on_keep(self, payload: bytes) -> None:
         with self._lock:
-            self._kept = Kept(*pickle.loads(payload))
+            self._kept = DetachedJob(*pickle.loads(payload))
 
     def _on_record(self, job_id: str, folder: str) -> None:
         """Give the job the logs; if its body has not started yet, as soon as it does."""
         with self._lock:
             self._durable = (job_id, folder)
             if self._job_id == job_id:
-                hand_logs(self._log_folder, folder)
+                try_link_logs(self._log_folder, folder)
 
     def _on_orphaned(self) -> None:
         """The parent is gone: leave now, or after the job that is kept. Never returns."""
@@ -392,7 +392,7 @@ class Worker:
         try:
             if kept is not None and kept.job_id == job_id:
                 Orphan(kept, self._body()).see_through()
-            end_rest(job_id, body_runs=self._job_id is not None)
+            kill_leftovers(job_id, body_runs=self._job_id is not None)
             if unrecorded:
                 shutil.rmtree(self._folder, ignore_errors=True)
         except BaseException:  # noqa: BLE001
@@ -433,7 +433,7 @@ class Worker:
 
     def _hand_output(self) -> None:
         if self._durable is not None:
-            move_logs(self._log_folder, self._durable[1])
+            adopt_logs(self._log_folder, self._durable[1])
 
 
 def _progress_frame(progress: JobProgress) -> bytes:
@@ -459,7 +459,7 @@ def _cpu_seconds() -> float:
 
 
 @contextmanager
-def fenced(limits: Limits | None, libc: Any) -> Generator[None]:
+def apply_limits(limits: Limits | None, libc: Any) -> Generator[None]:
     """Run a body within its limits. Priority and cores stay: such a worker takes no further call.
 
     Args:
@@ -480,12 +480,12 @@ def fenced(limits: Limits | None, libc: Any) -> Generator[None]:
         yield
 
 
-def own_guard(limits: Limits, cpu_base_s: float, started_s: float) -> Guard:
+def self_checker(limits: Limits, cpu_base_s: float, started_s: float) -> LimitChecker:
     """Return who looks after the limits of this very process, once its server is gone."""
-    return Guard(limits, lambda: (os.getpid(),), cpu_base_s=lambda: -cpu_base_s, started_s=started_s)
+    return LimitChecker(limits, lambda: (os.getpid(),), cpu_base_s=lambda: -cpu_base_s, started_s=started_s)
 
 
-def worded(outcome: Outcome, limits: Limits | None) -> Outcome:
+def as_limit_failure(outcome: Outcome, limits: Limits | None) -> Outcome:
     """Call a body's `MemoryError` what it is, where it had a limit of memory."""
     failure = outcome.failure
     if failure is None or limits is None or limits.memory_limit_mb is None:

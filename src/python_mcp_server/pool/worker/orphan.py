@@ -22,14 +22,14 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
 from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import JobProgress, Outcome, Usage
-from python_mcp_server.pool.monitor import Limiter
+from python_mcp_server.pool.monitor import LimitMonitor
 from python_mcp_server.pool.trackers import leave_trackers, tracker_pids
 from python_mcp_server.pool.worker.progress import bounded, finite
-from python_mcp_server.pool.worker.questions import Errand, QuestionRecord
-from python_mcp_server.runner.limits import Guard
+from python_mcp_server.pool.worker.questions import OrphanQuestions, QuestionRecord
+from python_mcp_server.runner.limits import LimitChecker
 
 if TYPE_CHECKING:
-    from python_mcp_server.questions.open import Inquiries
+    from python_mcp_server.questions.open import OpenQuestions
 
 _log: Final = logging.getLogger(__name__)
 _SAMPLE_S: Final = 0.5
@@ -57,7 +57,7 @@ their pipe."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DetachedJob:
     """What the front says with `keep`: the job, and the name and arguments of what opens its record."""
 
     job_id: str
@@ -128,20 +128,20 @@ class Body:
     await_end: Callable[[float], Outcome | None]
     cancel: Callable[[str], bool]
     hand_output: Callable[[], None]
-    guard: Guard | None = None
-    inquiries: Callable[[], Inquiries | None] = _asks_nothing
+    guard: LimitChecker | None = None
+    inquiries: Callable[[], OpenQuestions | None] = _asks_nothing
     told_to_go: threading.Event = field(default_factory=threading.Event)
 
 
 class Orphan:
     """Sees one kept job through."""
 
-    def __init__(self, kept: Kept, body: Body) -> None:
+    def __init__(self, kept: DetachedJob, body: Body) -> None:
         from python_mcp_server.pool.monitor import Watch
 
         self._kept = kept
         self._body = body
-        self._errand = Errand(body.inquiries)
+        self._errand = OrphanQuestions(body.inquiries)
         self._watch = Watch(os.getpid(), kept.job_id, body.cpu_base_s)
         self._record: Record | None = None
         self._breach: Breach | None = None
@@ -150,7 +150,7 @@ class Orphan:
     def see_through(self) -> None:
         """Return when the end is written, or when nothing is left to be written here."""
         if self._body.guard is not None:  # in a thread of its own: a record may take its time
-            Limiter(holds=False).watch(self._body.guard, self._hear)
+            LimitMonitor(holds=False).watch(self._body.guard, self._hear)
         self._hand_output()
         outcome = self._accompany()
         if outcome is not None:
@@ -235,7 +235,7 @@ class Orphan:
 
     def _commit(self, outcome: Outcome) -> None:
         if outcome.cancelled:  # told so from outside: dead before it is written
-            end_rest(self._kept.job_id, body_runs=False)
+            kill_leftovers(self._kept.job_id, body_runs=False)
         told, deadline = self._body.told_to_go, time.monotonic() + PATIENCE_S
         gone_at: float | None = None
         while True:
@@ -278,7 +278,7 @@ class Orphan:
             _log.warning("the %s of job %s %s", what, self._kept.job_id, trouble)
 
 
-def end_rest(job_id: str | None, *, body_runs: bool) -> None:
+def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
     """End what this worker has started and what still runs. Trackers go last, and by themselves: they
     remove the semaphores and the shared memory that the others have left.
 

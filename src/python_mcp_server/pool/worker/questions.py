@@ -1,7 +1,7 @@
 """The questions of a worker's body on the wires: up as the body asks them, answers down to whoever waits.
 
 What is open is known here whatever became of the frames: a worker whose server is gone carries it to
-the record itself, see `Errand`.
+the record itself, see `OrphanQuestions`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from python_mcp_server.errors import NotInJob
 from python_mcp_server.pool.protocol import Kind, pack
-from python_mcp_server.questions.model import EXPIRED, InputAnswer, Inquiry, Question
+from python_mcp_server.questions.model import EXPIRED, InputAnswer, Question, QuestionEvent
 
 if TYPE_CHECKING:
-    from python_mcp_server.questions.open import Inquiries
+    from python_mcp_server.questions.open import OpenQuestions
 
 _log: Final = logging.getLogger(__name__)
 
 
-def question_frame(job_id: str, said: Inquiry) -> bytes:
+def question_frame(job_id: str, said: QuestionEvent) -> bytes:
     """Return what goes up."""
     return pack(Kind.QUESTION, pickle.dumps((job_id, said)))
 
 
-def read_question(payload: bytes) -> tuple[str, Inquiry]:
+def read_question(payload: bytes) -> tuple[str, QuestionEvent]:
     """Read the payload of `question_frame`: the job's id and what its body says."""
     job_id, said = pickle.loads(payload)
     return job_id, said
@@ -58,22 +58,22 @@ class BodyQuestions:
         self._orphaned = orphaned
         self._lock = threading.Lock()
         self._job_id: str | None = None
-        self.present: Inquiries | None = None
+        self.present: OpenQuestions | None = None
 
-    def open(self, job_id: str) -> Callable[[], Inquiries]:
+    def open(self, job_id: str) -> Callable[[], OpenQuestions]:
         """Begin a body; return what gives it its questions, made when it asks the first."""
         self._job_id = job_id
         return partial(self._of, job_id, os.getpid())
 
-    def _of(self, job_id: str, body_pid: int) -> Inquiries:
-        from python_mcp_server.questions.open import Inquiries, check_process
+    def _of(self, job_id: str, body_pid: int) -> OpenQuestions:
+        from python_mcp_server.questions.open import OpenQuestions, check_process
 
         check_process(body_pid)  # before the lock: whoever held it at the fork is not there to let it go
         with self._lock:
             if self._job_id != job_id:
                 raise NotInJob("the job has ended, and with it all that it asks")
             if self.present is None:
-                self.present = Inquiries(partial(self._tell, job_id), self._cancelled)
+                self.present = OpenQuestions(partial(self._tell, job_id), self._cancelled)
             return self.present
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class BodyQuestions:
             self.present.close()
             self.present = None
 
-    def _tell(self, job_id: str, said: Inquiry) -> None:
+    def _tell(self, job_id: str, said: QuestionEvent) -> None:
         if self._orphaned():
             return
         try:
@@ -108,10 +108,10 @@ class QuestionRecord(Protocol):
         ...
 
 
-class Errand:
+class OrphanQuestions:
     """Carries the questions of an orphan's body to its record, and the answers back."""
 
-    def __init__(self, present: Callable[[], Inquiries | None]) -> None:
+    def __init__(self, present: Callable[[], OpenQuestions | None]) -> None:
         self._present = present
         self._told: Any = ((), frozenset[str]())
 

@@ -44,7 +44,7 @@ class _Fact(NamedTuple):
     write: Callable[[Any], object]
 
 
-class AsFound:
+class ProcessState:
     """What this process was like, and the way back to it."""
 
     def __init__(self) -> None:

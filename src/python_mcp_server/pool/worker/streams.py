@@ -187,7 +187,7 @@ def _bring_up_to_date(copy: Path, log: Path) -> None:
         shutil.copyfileobj(source, target)
 
 
-def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+def try_link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
     """Do what `link_logs` does, where the job matters more than its output: a failure is logged."""
     try:
         link_logs(log_folder, job_folder)
@@ -195,7 +195,7 @@ def hand_logs(log_folder: str | Path, job_folder: str | Path) -> None:
         _log.warning("the output in %s is not kept: %s", job_folder, error)
 
 
-def move_logs(log_folder: str | Path, job_folder: str | Path) -> None:
+def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
     """Do what `link_logs` does, and take the lane's folder away if the job has these very files: then
     even a worker that is killed leaves nothing behind. It writes through its descriptors as before.
 

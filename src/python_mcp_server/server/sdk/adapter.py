@@ -33,16 +33,16 @@ from python_mcp_server.server.sdk.arguments import read_as_meant
 from python_mcp_server.server.sdk.calls import answer_call
 from python_mcp_server.server.sdk.private import AnyContext
 from python_mcp_server.server.sdk.replies import SdkReplies, answer_of, error_result, failure
-from python_mcp_server.server.text import message_of, whole
+from python_mcp_server.server.text import message_of, repair_unicode
 
 if TYPE_CHECKING:
     from mcp_types import InputRequiredResult
     from pydantic_core import CoreSchema
 
     from python_mcp_server.server.sdk.replies import ServerReplies
-    from python_mcp_server.terms import Terms
+    from python_mcp_server.terms import ToolOptions
 
-__all__ = ["Face", "JobHandle", "face"]
+__all__ = ["JobHandle", "ToolAdapter", "adapt"]
 
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _EXTRAS: Final[Mapping[str, tuple[Any, Any]]] = {
@@ -70,7 +70,7 @@ class JobHandle(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Face:
+class ToolAdapter:
     """What the SDK sees of one decorated function.
 
     Attributes:
@@ -90,7 +90,9 @@ class Face:
     _fn: Callable[..., Any]
     _made: dict[str, Any] = field(default_factory=dict[str, Any])
 
-    async def answer_call(self, terms: Terms, kwargs: dict[str, Any]) -> CallToolResult | InputRequiredResult:
+    async def answer_call(
+        self, terms: ToolOptions, kwargs: dict[str, Any]
+    ) -> CallToolResult | InputRequiredResult:
         """Make a call by the SDK, see `calls.answer_call`."""
         return await answer_call(terms, self, kwargs)
 
@@ -125,7 +127,7 @@ class Face:
 
     def handle(self, handle: Mapping[str, Any]) -> CallToolResult:
         """Return a job handle, at top level and as JSON text."""
-        handle = whole(dict(handle))
+        handle = repair_unicode(dict(handle))
         text = TextContent(type="text", text=json.dumps(dict(handle), indent=2, ensure_ascii=False))
         return CallToolResult(content=[text], structured_content=dict(handle))
 
@@ -137,15 +139,15 @@ class Face:
         """
         if isinstance(exc, MCPError):
             said = [exc.error.message, exc.error.data]
-            raise exc if whole(said) is said else MCPError(exc.error.code, *whole(said))
+            raise exc if repair_unicode(said) is said else MCPError(exc.error.code, *repair_unicode(said))
         if isinstance(exc, ToolError | ResourceError):
-            raise exc if whole(text := str(exc)) is text else ToolError(message_of(exc))
+            raise exc if repair_unicode(text := str(exc)) is text else ToolError(message_of(exc))
         fastmcp = _fastmcp()
         sentence = None if fastmcp is None else fastmcp.sentence_of(exc)
         return failure(exc) if sentence is None else error_result(sentence)
 
 
-def face(fn: Callable[..., Any]) -> Face:
+def adapt(fn: Callable[..., Any]) -> ToolAdapter:
     """Return what the SDK shall see of `fn`. Called when it is decorated."""
     original = _resolved_signature(fn)
     fastmcp = _fastmcp()
@@ -162,7 +164,7 @@ def face(fn: Callable[..., Any]) -> Face:
         added.append(_keyword(context_name, kept.pop(body_context).annotation, default))
     given = [each if each.name == context_name else read_as_meant(each) for each in (*kept.values(), *added)]
     signature = original.replace(parameters=given, return_annotation=_return_annotation(fn, metadata))
-    return Face(signature, _annotations(signature), context_name, filled, metadata, fn)
+    return ToolAdapter(signature, _annotations(signature), context_name, filled, metadata, fn)
 
 
 def _fastmcp() -> ModuleType | None:
@@ -210,7 +212,7 @@ def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
 
         @classmethod
         def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-            """Keep what `Face.answer` has validated: a second time, in JSON form, it may not pass."""
+            """Keep what `ToolAdapter.answer` has validated: a second time, in JSON form, it may not pass."""
             if source is not cls and (fastmcp := _fastmcp()) is not None:  # it asks for the whole annotation
                 return handler.generate_schema(fastmcp.output_of(fn, JobHandle))
             return core_schema.json_or_python_schema(handler(source), core_schema.any_schema())

@@ -23,15 +23,15 @@ from python_mcp_server.server.tasks import offers
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from python_mcp_server.server.sdk.adapter import Face
+    from python_mcp_server.server.sdk.adapter import ToolAdapter
     from python_mcp_server.server.sdk.private import AnyContext
-    from python_mcp_server.terms import Terms
+    from python_mcp_server.terms import ToolOptions
 
 _CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_recorded", "user": "cancel"}
 
 
 async def answer_call(
-    terms: Terms, face: Face, kwargs: dict[str, Any]
+    terms: ToolOptions, face: ToolAdapter, kwargs: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     """Make a call by the SDK, with progress on the way and errors as sentences.
 
@@ -56,7 +56,7 @@ async def answer_call(
 
 
 async def _answer(
-    terms: Terms, face: Face, ctx: AnyContext, kwargs: dict[str, Any]
+    terms: ToolOptions, face: ToolAdapter, ctx: AnyContext, kwargs: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     asked = request_of(ctx)
     if terms.task == "required":
@@ -81,7 +81,7 @@ async def _answer(
     return caller.round_of(result) or _handed_over(terms, face, result.handle())
 
 
-def _handed_over(terms: Terms, face: Face, handle: dict[str, Any]) -> CallToolResult:
+def _handed_over(terms: ToolOptions, face: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
     """The job handle, and a task in its place where the caller takes tasks."""
     answer = face.handle(handle)
     if terms.task != "never" and (offer := offers.current()) is not None:
@@ -89,7 +89,7 @@ def _handed_over(terms: Terms, face: Face, handle: dict[str, Any]) -> CallToolRe
     return answer
 
 
-def _wish(terms: Terms, ctx: AnyContext) -> str:
+def _wish(terms: ToolOptions, ctx: AnyContext) -> str:
     if terms.on_client_cancel != "auto":
         return terms.on_client_cancel
     return _CANCEL_WISHES[cancel_cause(ctx)]

@@ -22,7 +22,7 @@ from python_mcp_server.questions.model import ACTIONS, InputAnswer
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.tasks import offers
 from python_mcp_server.server.tasks.wire import result_of
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import JobResult
     from python_mcp_server.questions.model import Question
-    from python_mcp_server.server.sdk.adapter import Face
+    from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 _STATE: Final = "python-mcp-job:"
 """What our `requestState` begins with; it goes to the client and back sealed."""
@@ -75,7 +75,7 @@ class Caller:
         request = self._request
         if request is None or not request.session.can_send_request:
             return None
-        shown = whole(question.to_json())
+        shown = repair_unicode(question.to_json())
         said = await request.session.elicit_form(shown["message"], shown["schema"], request.request_id)
         return InputAnswer(said.action, None if said.content is None else dict(said.content))
 
@@ -90,7 +90,7 @@ class Caller:
         return InputRequiredResult(input_requests=asked, request_state=_STATE + result.job_id)
 
     async def go_on(
-        self, manager: JobManager, job_id: str, face: Face, **how: Any
+        self, manager: JobManager, job_id: str, face: ToolAdapter, **how: Any
     ) -> JobResult | CallToolResult:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.
 
@@ -127,7 +127,7 @@ def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
     return {
         question.key: {
             "method": "elicitation/create",
-            "params": whole(
+            "params": repair_unicode(
                 {"mode": "form", "message": question.message, "requestedSchema": question.schema}
             ),
         }

@@ -23,7 +23,7 @@ from mcp_types import (
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 _log: Final = logging.getLogger(__name__)
 _JSON_NAMES: Final[dict[type, str]] = {
@@ -89,7 +89,7 @@ def check_notification(line: bytes) -> None:
 def _is_id(value: object) -> bool:
     """Whether this may be the id of a request."""
     if isinstance(value, str):
-        return whole(value) is value
+        return repair_unicode(value) is value
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -138,6 +138,6 @@ def _fault(fields: dict[str, Any]) -> str:
 
 def _broken(data: Any) -> bool:
     try:
-        return whole(data) is not data
+        return repair_unicode(data) is not data
     except RecursionError:
         return False

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.model import MB, JobProgress, Usage
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Listener, Notice
@@ -119,7 +119,7 @@ class Feed:
         progress = self._progress
         self._telling = True
         try:
-            await send(self._next_value(), progress.total if progress else None, whole(self._text()))
+            await send(self._next_value(), progress.total if progress else None, repair_unicode(self._text()))
         finally:
             self._telling = False
 

@@ -39,7 +39,7 @@ from python_mcp_server.jobs.run import TRACE_HEADER
 from python_mcp_server.jsonable import Form, jsonable, unspent
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.runner.pictures import content_of, kind_of
-from python_mcp_server.server.text import message_of, named, type_name, whole
+from python_mcp_server.server.text import message_of, named, repair_unicode, type_name
 
 if TYPE_CHECKING:
     from python_mcp_server.model import Job
@@ -68,7 +68,7 @@ def _trace_of(exc: BaseException) -> str:
 
 def error_result(text: str) -> CallToolResult:
     """Return an error result with this text."""
-    return CallToolResult(content=[TextContent(type="text", text=whole(text))], is_error=True)
+    return CallToolResult(content=[TextContent(type="text", text=repair_unicode(text))], is_error=True)
 
 
 _MOST: Final = 50
@@ -183,7 +183,7 @@ class OutputModel:
         return self._adapter.validate_python(wrapped, by_alias=True, by_name=True)
 
     def _read(self, result: Any) -> Any:
-        text = pydantic_core.to_json(whole({"result": result} if self._wrapped else result))
+        text = pydantic_core.to_json(repair_unicode({"result": result} if self._wrapped else result))
         return self._adapter.validate_json(text, by_alias=True, by_name=True)
 
     def _dumped(self, made: Any, form: Form) -> Any:
@@ -279,7 +279,7 @@ def show_answer(answer: CallToolResult, model: OutputModel | None) -> Shown:
     """Return what the record has of a whole answer, which must fit the tool's model unless it is an error."""
     form = Form(by_alias=True)
     said = answer.model_dump(by_alias=True, mode="json", exclude_unset=True, fallback=form.of)
-    said = whole(form.of(said))
+    said = repair_unicode(form.of(said))
     structured = said.get("structuredContent")
     if model is not None and not answer.is_error and (reason := model.misfit(structured)) is not None:
         return model.refused(answer, structured, reason)
@@ -296,7 +296,7 @@ def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
     reply = {**form, **shown.reply}
     if (answer := reply.get("answer")) is not None:
         return CallToolResult.model_validate(answer, by_name=False)
-    result, note = _sendable(shown.result), whole(shown.note)
+    result, note = _sendable(shown.result), repair_unicode(shown.note)
     content = _content(result, reply)
     if reply.get("error"):
         content = [_text_block(note or "this is no answer"), *content]
@@ -330,7 +330,7 @@ def _sendable(result: Any) -> Any:
     try:
         pydantic_core.to_json(result)
     except PydanticSerializationError:
-        return whole(result)
+        return repair_unicode(result)
     return result
 
 
@@ -345,7 +345,7 @@ def _structured(result: Any, reply: Mapping[str, Any]) -> Any:
 def _content(result: Any, reply: Mapping[str, Any]) -> list[Any]:
     beside = reply.get("content")
     if isinstance(beside, list):
-        return list(whole(cast("Any", beside)))
+        return list(repair_unicode(cast("Any", beside)))
     if beside == "one":
         return [_text_block(_json(result, reply))]
     return list(_blocks(result, reply))
@@ -378,7 +378,8 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         first: Any = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"] if part != "result")
-        return f"it does not fit the declared return type: {where and where + ': '}{whole(first['msg'])}"
+        misfit = f"{where and where + ': '}{repair_unicode(first['msg'])}"
+        return f"it does not fit the declared return type: {misfit}"
     if isinstance(error, PydanticSerializationError):
         return f"it is not JSON: {message_of(error)}"
     return named(error)

@@ -29,7 +29,7 @@ from python_mcp_server.server.sdk.replies import add_pictures
 from python_mcp_server.server.tasks.offers import IDENTIFIER, VERSIONS, Offer, declared, offering, require
 from python_mcp_server.server.tasks.subscriptions import Listening
 from python_mcp_server.server.tasks.wire import COMPLETE, detailed, summary
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
     from python_mcp_server.server.fastmcp import FastMCPExtension
-    from python_mcp_server.server.sdk.adapter import Face
+    from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 
-class TaskBook:
+class TaskLookup:
     """Finds jobs by their id and shows them as tasks."""
 
     def __init__(self, manager: JobManager | None) -> None:
@@ -71,7 +71,7 @@ class TaskBook:
             asks: Whether its questions are shown: a client that cannot show a form gets none.
         """
         known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
-        face = cast("Face | None", known.get(job.tool))
+        face = cast("ToolAdapter | None", known.get(job.tool))
         return detailed(job, face, requests_of(job.open_questions) if asks else None)
 
     def runs_here(self, job: Job) -> bool:
@@ -122,7 +122,7 @@ class TasksExtension(Extension):
         Args:
             manager: Whose jobs its tasks are; the default manager's where None, as with `smart_async`.
         """
-        self._book = TaskBook(manager)
+        self._book = TaskLookup(manager)
         self._cancelling: dict[str, asyncio.Task[Job]] = {}
         self.listening = Listening(self._book)
 
@@ -171,7 +171,7 @@ class TasksExtension(Extension):
             answers = answers_of(params.input_responses, job.open_questions)
             await self._book.manager.answer(job.id, answers, lenient=True)
         except InvalidInput as error:
-            raise MCPError(INVALID_PARAMS, whole(str(error))) from error
+            raise MCPError(INVALID_PARAMS, repair_unicode(str(error))) from error
         return dict(COMPLETE)
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:

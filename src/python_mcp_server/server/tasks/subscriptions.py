@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
     from python_mcp_server.model import Job
-    from python_mcp_server.server.tasks.extension import TaskBook
+    from python_mcp_server.server.tasks.extension import TaskLookup
 
 
 INTERVAL_S: Final = 0.5
@@ -110,7 +110,7 @@ class TaskNotification(Notification[dict[str, Any], str]):
 class Listening:
     """The middleware of one server."""
 
-    def __init__(self, book: TaskBook) -> None:
+    def __init__(self, book: TaskLookup) -> None:
         self._book = book
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -182,7 +182,7 @@ class _Session:
 class _Stream:
     """Tells one client of its tasks."""
 
-    def __init__(self, book: TaskBook, session: _Session, request_id: Any, *, asks: bool) -> None:
+    def __init__(self, book: TaskLookup, session: _Session, request_id: Any, *, asks: bool) -> None:
         self._book = book
         self._asks = asks
         self._session = session

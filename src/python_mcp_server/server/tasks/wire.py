@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.model import Job, JobProgress, JobState, iso, utc_now
 from python_mcp_server.server.sdk.replies import error_result, failure, recorded
-from python_mcp_server.server.text import whole
+from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from python_mcp_server.server.sdk.adapter import Face
+    from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 
 _OURS: Final = re.compile(r"python_mcp_server\.errors\.(?!RemoteError\b)\w+")
@@ -32,7 +32,7 @@ _TRACE: Final = re.compile(r"\n\n(?=\s*(?:Traceback \(most|\+ Exception Group|\.
 _TYPE: Final = re.compile(r"([\w.<>]+)(?:: )?")
 
 
-def result_of(job: Job, face: Face | None) -> CallToolResult:
+def result_of(job: Job, face: ToolAdapter | None) -> CallToolResult:
     """Return what the call would have answered, had it waited for the end.
 
     Args:
@@ -49,7 +49,7 @@ def protocol_error(job: Job) -> dict[str, Any] | None:
     """Return the JSON-RPC error that the body raised on purpose, or None."""
     if job.status is not JobState.FAILED or job.rpc_error is None:
         return None
-    return whole({key: value for key, value in job.rpc_error.items() if value is not None})
+    return repair_unicode({key: value for key, value in job.rpc_error.items() if value is not None})
 
 
 def _failed(job: Job) -> CallToolResult:
@@ -99,7 +99,7 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def detailed(
-    job: Job, face: Face | None = None, questions: Mapping[str, Any] | None = None
+    job: Job, face: ToolAdapter | None = None, questions: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return a task with what belongs to its status: the result, the error, or open questions.
 
@@ -141,7 +141,7 @@ def _message(job: Job) -> str | None:
         said = "being cancelled" if job.ending == JobState.CANCELLED else "being ended at its limit"
     else:
         said = job.message or _progress_text(job.progress)
-    return whole(said[:_MESSAGE_CHARS]) or None
+    return repair_unicode(said[:_MESSAGE_CHARS]) or None
 
 
 def _progress_text(progress: JobProgress | None) -> str:

@@ -265,7 +265,7 @@ def serve_http(
         on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
     """
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
-    app = Guard(server.streamable_http_app(transport_security=unchecked), access)
+    app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access)
     config = uvicorn.Config(
         app,
         timeout_graceful_shutdown=_GRACE_S,
@@ -293,7 +293,7 @@ def _end_listening(server: MCPServer[Any]) -> None:
         served.handler.close()
 
 
-class Guard:
+class AccessMiddleware:
     """Stands before every route: Host and Origin, then the token. Answers `/healthz` itself.
 
     Who shows the token is, to the SDK, a user like those of its own verifiers: their sessions and

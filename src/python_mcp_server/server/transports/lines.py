@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from anyio import to_thread
 
 if TYPE_CHECKING:
-    from python_mcp_server.server.transports.stdio import Wire
+    from python_mcp_server.server.transports.stdio import StdioPipes
 
 LINE_LIMIT_BYTES: Final = 64 * 1024 * 1024
 _QUEUE_BYTES: Final = 4 * 1024 * 1024  # of whole lines that nobody has taken yet; then reading pauses
@@ -50,7 +50,7 @@ class LineFiles:
         limit_bytes: The longest line that is kept.
     """
 
-    def __init__(self, wire: Wire, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+    def __init__(self, wire: StdioPipes, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
         self._source = os.fdopen(wire.read_fd, "rb", closefd=False)
         self._sink = os.fdopen(wire.write_fd, "wb", buffering=0, closefd=False)
         self._limit_bytes = limit_bytes
@@ -119,7 +119,7 @@ class LineConnection(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
 
-    async def open(self, wire: Wire) -> None:
+    async def open(self, wire: StdioPipes) -> None:
         """Take both ends of the wire; they are closed with this connection."""
         loop = asyncio.get_running_loop()
         if wire.one_socket:

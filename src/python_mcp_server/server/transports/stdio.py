@@ -51,7 +51,7 @@ _ABOVE_STANDARD: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class StdioPipes:
     """The client's pipes, as close-on-exec descriptors that only the server knows.
 
     Attributes:
@@ -75,12 +75,12 @@ class Wire:
         return _same(self.read_fd, self.write_fd) and stat.S_ISSOCK(os.fstat(self.read_fd).st_mode)
 
 
-def claim_stdio() -> Wire:
+def claim_stdio() -> StdioPipes:
     """Divert fd 0 to null and fd 1 to stderr, and return the client's pipes.
 
     Text that was printed before and lies in Python's buffer goes to stderr too.
     """
-    wire = Wire(_private(0), _private(1))
+    wire = StdioPipes(_private(0), _private(1))
     with open(os.devnull, "rb") as null:
         os.dup2(null.fileno(), 0)
     _divert_stdout()
@@ -125,7 +125,9 @@ _FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manage
 _log: Final = logging.getLogger(__name__)
 
 
-async def serve_stdio(server: MCPServer[Any], wire: Wire, on_signal: Callable[[], Awaitable[None]]) -> int:
+async def serve_stdio(
+    server: MCPServer[Any], wire: StdioPipes, on_signal: Callable[[], Awaitable[None]]
+) -> int:
     """Serve one client until it leaves, or until SIGTERM or SIGINT.
 
     Args:
@@ -170,9 +172,9 @@ def _signals() -> Generator[asyncio.Future[int]]:
 
 
 @asynccontextmanager
-async def _streams(wire: Wire) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
+async def _streams(wire: StdioPipes) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
     """Yield what reads messages, what writes them, and what makes the reading end."""
-    unanswered = Unanswered()
+    unanswered = PendingRequests()
     if not wire.pollable:
         files = LineFiles(wire)
         # The thread that reads cannot be woken.
@@ -193,7 +195,7 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-class Unanswered:
+class PendingRequests:
     """The requests that a client still waits for."""
 
     def __init__(self) -> None:
@@ -228,7 +230,7 @@ class MessageReader:
     closed its end behind a request, the end is told a moment later: the dispatcher ends what it is at.
     """
 
-    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
+    def __init__(self, lines: Lines, unanswered: PendingRequests) -> None:
         self._lines = lines
         self._unanswered = unanswered
 
@@ -289,7 +291,7 @@ class MessageReader:
 class MessageWriter:
     """The way of messages to the client: one line each, never a part of one."""
 
-    def __init__(self, lines: Lines, unanswered: Unanswered) -> None:
+    def __init__(self, lines: Lines, unanswered: PendingRequests) -> None:
         self._lines = lines
         self._unanswered = unanswered
 

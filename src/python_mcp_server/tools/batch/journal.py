@@ -71,7 +71,7 @@ def failed(item: ItemResult) -> bool:
     return item["exit_code"] != 0 or "error" in item or "timed_out" in item
 
 
-class Book:
+class BatchJournal:
     """The books of one batch.
 
     Attributes:
@@ -193,7 +193,7 @@ def plan_in(folder: Path) -> Plan:
 
 
 @contextmanager
-def at_rest(folder: Path, job_id: str) -> Generator[None]:
+def locked_idle(folder: Path, job_id: str) -> Generator[None]:
     """Hold an earlier batch as it is.
 
     Raises:

@@ -20,7 +20,7 @@ _BLANKS: Final = " \t"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class BatchRequest:
     """What a caller says of a batch; None for what it does not say."""
 
     directory: str | None

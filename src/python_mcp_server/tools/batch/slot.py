@@ -24,7 +24,7 @@ from python_mcp_server.context import mark_worker
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner.child import Command, Ending, run_child
+from python_mcp_server.runner.child import ChildExit, Command, run_child
 from python_mcp_server.runner.inline import short_names
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
 
@@ -166,7 +166,7 @@ def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
     return answer | paths | _manner(ending)
 
 
-def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) -> Ending:
+def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) -> ChildExit:
     mark = f"{setup.job_id}.{index}"
     command = setup.command
     for path in streams.values():
@@ -182,7 +182,7 @@ def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) 
     )
 
 
-def _manner(ending: Ending) -> dict[str, Any]:
+def _manner(ending: ChildExit) -> dict[str, Any]:
     """Return what is to be said of an end that was not the script's own."""
     if ending.breach is not None:
         return {"error": ending.breach.sentence, "error_kind": ending.breach.kind}

@@ -103,7 +103,7 @@ class _Lost:
     at_once: bool
 
 
-class Crew:
+class SlotPool:
     """The slots of one batch. A context manager: at its end they and all that they ran are gone."""
 
     def __init__(

@@ -20,11 +20,11 @@ from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.session import deadline_after
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
-from python_mcp_server.tools.batch.journal import Book, at_rest, failed, folder_of, plan_in
-from python_mcp_server.tools.batch.plan import Wish
+from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_of, locked_idle, plan_in
+from python_mcp_server.tools.batch.plan import BatchRequest
 from python_mcp_server.tools.batch.results import ItemResult, MapResult
 from python_mcp_server.tools.batch.slot import Setup
-from python_mcp_server.tools.batch.slots import Answer, Crew, Item
+from python_mcp_server.tools.batch.slots import Answer, Item, SlotPool
 from python_mcp_server.tools.call import Prepared, ScriptCall, place, script_call
 from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.scripts import source_of
@@ -85,7 +85,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
     )
     _check_parallel(max_parallel)
-    wish = Wish(
+    wish = BatchRequest(
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
     )
     shown = _ITEM_CHARS if output_chars is None else output_chars
@@ -93,11 +93,11 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
         before = None if resume is None else folder_of(_folders(call), resume)
         plan = wish.plan(None if before is None else plan_in(before), env_vars, resume)
         terms = _Terms(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
-        batch = _Batch(call, Book(call.session.folder, plan), terms)
+        batch = _Batch(call, BatchJournal(call.session.folder, plan), terms)
         with batch.book.open():
             reused = 0
             if before is not None and resume is not None:
-                with at_rest(before, resume):
+                with locked_idle(before, resume):
                     reused = batch.book.take_over(before, failures=not retry_failed)
             return batch.run(reused)
 
@@ -118,7 +118,7 @@ class _Batch:
     """One batch, within its call."""
 
     call: ScriptCall
-    book: Book
+    book: BatchJournal
     terms: _Terms
 
     def run(self, reused: int) -> MapResult:
@@ -129,7 +129,7 @@ class _Batch:
         prepared = self._prepare(at_once)
         started = time.monotonic()
         if todo:
-            with Crew(self._setup(prepared), self._record, self._is_last) as crew:
+            with SlotPool(self._setup(prepared), self._record, self._is_last) as crew:
                 items = (Item(index, plan.args_list[index]) for index in todo)
                 self._follow(crew, crew.run(items, at_once))
         return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
@@ -171,7 +171,7 @@ class _Batch:
     def _is_last(self, answer: Answer) -> bool:
         return self.terms.stop_on_failure and failed(cast("ItemResult", answer))
 
-    def _follow(self, crew: Crew, answers: Iterable[Answer]) -> None:
+    def _follow(self, crew: SlotPool, answers: Iterable[Answer]) -> None:
         """Take the answers as they come, and tell of them."""
         self._tell(0)
         for _ in answers:
@@ -229,7 +229,7 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
     return None
 
 
-def _summary(book: Book, elapsed_s: float, at_once: int) -> str:
+def _summary(book: BatchJournal, elapsed_s: float, at_once: int) -> str:
     total = len(book.plan.args_list)
     text = f"{book.succeeded} of {total} succeeded, {book.failed} failed"
     if (left := total - book.succeeded - book.failed) > 0:

@@ -163,7 +163,7 @@ def typical(runs: Sequence[Run]) -> Run:
     return min(runs, key=lambda run: abs(run.wall_s - middle))
 
 
-def course(run: Run, most: int) -> list[Moment]:
+def timeline(run: Run, most: int) -> list[Moment]:
     """Return a run in equal steps: at most so many, and no more than there were looks."""
     looks = [look for look in run.looks if look.at_s < run.wall_s]
     steps = max(1, min(most, len(looks)))
@@ -243,7 +243,7 @@ def picture(series: Sequence[Series], title: str) -> bytes:
     """Return the picture of one script, or of two, as PNG."""
     canvas = Canvas(_WIDTH, _TOP + 3 * (_PANEL + _GAP), _PALETTE)
     canvas.text(_LEFT, 8, title, _BLACK, size=2)
-    courses = [course(typical(each.runs), _STEPS) for each in series]
+    courses = [timeline(typical(each.runs), _STEPS) for each in series]
     longest_s = max(moments[-1].at_s for moments in courses)
     unit, scale = ("s", 1.0) if longest_s >= 1 else ("ms", 1e3)
     across = _Axis(0.0, longest_s * scale or 1.0, _LEFT, _RIGHT)

@@ -24,7 +24,7 @@ from typing import IO, Final, Self, cast
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner.child import Command, Ending, run_child
+from python_mcp_server.runner.child import ChildExit, Command, run_child
 from python_mcp_server.runner.limits import met_by_kernel
 from python_mcp_server.runner.session import Session
 
@@ -76,7 +76,7 @@ class Run:
             together with its launcher, and on Windows.
     """
 
-    ending: Ending
+    ending: ChildExit
     user_s: float
     system_s: float
     process_peak_bytes: int
@@ -219,7 +219,7 @@ def _unhampered(limits: Limits | None) -> Limits | None:
     return replace(limits or Limits(), nice=os.getpriority(os.PRIO_PROCESS, 0))
 
 
-def _run(ending: Ending, figures: dict[str, float], sampler: Sampler) -> Run:
+def _run(ending: ChildExit, figures: dict[str, float], sampler: Sampler) -> Run:
     looks = sampler.looks_since(figures.get("started", 0.0))
     if not figures:  # the launcher was killed with the script
         first_s = looks[0].at_s if looks else 0.0

@@ -16,7 +16,7 @@ from typing import Any, Final
 from python_mcp_server.context import current_job
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
-from python_mcp_server.tools.benchmark.plot import Series, course, picture, typical
+from python_mcp_server.tools.benchmark.plot import Series, picture, timeline, typical
 from python_mcp_server.tools.benchmark.process import Run
 from python_mcp_server.tools.benchmark.results import (
     BenchmarkResult,
@@ -324,7 +324,7 @@ def _kernel(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def _course(runs: Sequence[Run]) -> Course:
-    moments = course(typical(runs), _STEPS)
+    moments = timeline(typical(runs), _STEPS)
     return Course(
         seconds=[_rounded(moment.at_s) for moment in moments],
         rss_mb=[round(moment.rss_bytes / MB, 2) for moment in moments],

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner.child import Command, Ending
+from python_mcp_server.runner.child import ChildExit, Command
 from python_mcp_server.runner.command import Script, interpreter_with
 from python_mcp_server.runner.inline import write_script
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
@@ -34,9 +34,9 @@ from python_mcp_server.tools.benchmark.results import Noise
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     Machine,
+    assess_noise,
     interval_of_median,
     interval_of_ratio,
-    judge,
     median,
 )
 from python_mcp_server.tools.call import Prepared
@@ -288,7 +288,7 @@ _LAST_WORDS_CHARS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class Candidate:
     """The script to compare with: a file, or code that runs where the first script does."""
 
     path: Path | None
@@ -297,7 +297,7 @@ class Rival:
     dependencies: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: str, python_version: str | None, dependencies: list[str] | None) -> Rival:
+    def of(cls, text: str, python_version: str | None, dependencies: list[str] | None) -> Candidate:
         """Return what this text means: the file that it names, else code.
 
         Raises:
@@ -336,7 +336,7 @@ class Benchmark:
         rival_said: The last that the rival wrote to stderr, where it failed.
     """
 
-    def __init__(self, plan: Plan, sample_interval_s: float, rival: Rival | None) -> None:
+    def __init__(self, plan: Plan, sample_interval_s: float, rival: Candidate | None) -> None:
         self.measured = Measured()
         self.noise = Noise(noisy=False, reasons=[], other_cpu_percent=0.0, cores=0)
         self.install_s = 0.0
@@ -346,7 +346,7 @@ class Benchmark:
         self._rival = rival
         self._told = 1
 
-    def start(self, prepared: Prepared) -> Ending:
+    def start(self, prepared: Prepared) -> ChildExit:
         """Run all, and return how the script ended: its medians, or the run that failed."""
         folder = prepared.session.folder / "benchmark"
         prepared = replace(prepared, figures=None)  # saving figures is no part of the script
@@ -363,10 +363,10 @@ class Benchmark:
             )
             self.measured = Turns(self._plan, contenders, self._tell).take()
         shutil.rmtree(folder)
-        self.noise = judge(before, Machine.now(), self.measured.script)
+        self.noise = assess_noise(before, Machine.now(), self.measured.script)
         return _ending(self.measured)
 
-    def never_started(self, ending: Ending) -> None:
+    def never_started(self, ending: ChildExit) -> None:
         """Take what there is of a call whose time was over before its first run."""
         run = Run(ending, 0.0, 0.0, 0, (), {}, accounted=False)
         self.measured = Measured(script=[run], stopped="timed_out", failed=run)
@@ -418,7 +418,7 @@ class _Output:
             return file.read().decode("utf-8", errors="replace").strip()
 
 
-def _ending(measured: Measured) -> Ending:
+def _ending(measured: Measured) -> ChildExit:
     if measured.failed is not None:
         return measured.failed.ending
     runs = measured.script

@@ -200,7 +200,7 @@ class Machine:
         )
 
 
-def judge(before: Machine, after: Machine, runs: Sequence[Run]) -> Noise:
+def assess_noise(before: Machine, after: Machine, runs: Sequence[Run]) -> Noise:
     """Return what disturbed these runs between two moments."""
     cores = psutil.cpu_count() or 1
     capacity_s = max(1e-9, cores * (after.at_s - before.at_s))

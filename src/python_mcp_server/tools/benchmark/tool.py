@@ -9,7 +9,7 @@ from python_mcp_server.settings import positive
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.benchmark.report import report
 from python_mcp_server.tools.benchmark.results import BenchmarkResult
-from python_mcp_server.tools.benchmark.run import Benchmark, Plan, Rival
+from python_mcp_server.tools.benchmark.run import Benchmark, Candidate, Plan
 from python_mcp_server.tools.scripts import run_with_packages
 
 
@@ -49,7 +49,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
     )
-    rival = None if compare_with is None else Rival.of(compare_with, python_version, dependencies)
+    rival = None if compare_with is None else Candidate.of(compare_with, python_version, dependencies)
     plan = Plan(warmup, min_runs, max_runs, max_seconds)
     benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), rival)
     result, finished = run_with_packages(

@@ -34,7 +34,7 @@ class Follower:
         tally: What they add up to.
     """
 
-    def __init__(self, events: Path, failures: Path, save: Callable[[Tally], None]) -> None:
+    def __init__(self, events: Path, failures: Path, save: Callable[[RunSummary], None]) -> None:
         """Remember where things are.
 
         Args:
@@ -42,7 +42,7 @@ class Follower:
             failures: The stream that failures are appended to.
             save: Called when tests have failed since the last call, at most once a second.
         """
-        self.tally = Tally()
+        self.tally = RunSummary()
         self._events, self._failures, self._save = events, failures, save
         self._offset, self._rest = 0, b""
         self._lines: deque[bytes] = deque()
@@ -147,7 +147,7 @@ class Failure:
     subtest: str = ""
 
 
-class Tally:
+class RunSummary:
     """The state of a run.
 
     Attributes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from python_mcp_server.runner.session import make_private
-from python_mcp_server.tools.suite.events import Tally
+from python_mcp_server.tools.suite.events import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SuiteRecord:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def save(self, tally: Tally, *, complete: bool) -> None:
+    def save(self, tally: RunSummary, *, complete: bool) -> None:
         """Bring the record up to date.
 
         Args:

@@ -113,7 +113,7 @@ class Selection:
         return any("::".join(parts[:count]) in self._only for count in range(1, len(parts) + 1))
 
 
-class Teller:
+class EventWriter:
     """Writes events, whatever the tests do to their process.
 
     They may replace functions, close descriptors, change the directory and fork: so all that is
@@ -169,11 +169,11 @@ class Teller:
         self.tell("internal", text=_cut(str(excrepr)))
 
 
-class Worker(Teller):
+class Worker(EventWriter):
     """In a worker of xdist: only what the controller does not hear of."""
 
 
-class Recorder(Teller):
+class Recorder(EventWriter):
     """In the controller, or in the one process that there is."""
 
     def __init__(self, config: Any) -> None:

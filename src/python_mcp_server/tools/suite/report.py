@@ -9,7 +9,7 @@ from python_mcp_server.context import JobContext
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult, SuiteFailure, SuiteResult, TimedTest
-from python_mcp_server.tools.suite.events import Failure, Tally, errors
+from python_mcp_server.tools.suite.events import Failure, RunSummary, errors
 
 Outcome = Literal["passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"]
 
@@ -37,7 +37,7 @@ _SENTENCE_CHARS: Final = 700
 _PATHS: Final = 5
 
 
-def check_ran(result: ScriptResult, tally: Tally, wanted: str) -> None:
+def check_ran(result: ScriptResult, tally: RunSummary, wanted: str) -> None:
     """Refuse a run in which pytest could not even look for tests, or found none.
 
     Args:
@@ -58,7 +58,7 @@ def check_ran(result: ScriptResult, tally: Tally, wanted: str) -> None:
         _check_found(tally, wanted)
 
 
-def _check_found(tally: Tally, wanted: str) -> None:
+def _check_found(tally: RunSummary, wanted: str) -> None:
     """Refuse a run that found no tests, where pytest could look for them to the end."""
     if tally.total or tally.lost or tally.failure_count or not tally.ended:
         return
@@ -68,7 +68,9 @@ def _check_found(tally: Tally, wanted: str) -> None:
     raise InvalidInput(f"no tests were found for {wanted}{left_out}")
 
 
-def suite_result(result: ScriptResult, tally: Tally, job: JobContext | None, limit_chars: int) -> SuiteResult:
+def suite_result(
+    result: ScriptResult, tally: RunSummary, job: JobContext | None, limit_chars: int
+) -> SuiteResult:
     """Return what a run came to.
 
     Args:
@@ -105,7 +107,7 @@ def suite_result(result: ScriptResult, tally: Tally, job: JobContext | None, lim
     return made
 
 
-def _add_what_applies(made: SuiteResult, tally: Tally) -> None:
+def _add_what_applies(made: SuiteResult, tally: RunSummary) -> None:
     left_out = tally.failure_count - len(tally.failures)
     if left_out:
         made["failures_left_out"] = left_out
@@ -121,7 +123,7 @@ def _add_what_applies(made: SuiteResult, tally: Tally) -> None:
         made["pytest_version"] = tally.pytest_version
 
 
-def _outcome(result: ScriptResult, tally: Tally) -> Outcome:
+def _outcome(result: ScriptResult, tally: RunSummary) -> Outcome:
     """Return how a run ended; "passed" only where nothing speaks against it."""
     if result.get("timed_out"):
         return "timed_out"
@@ -142,7 +144,7 @@ def _outcome(result: ScriptResult, tally: Tally) -> Outcome:
     return "passed" if tally.counts.keys() - _NOT_RAN else "not_run"
 
 
-def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
+def _summary(outcome: Outcome, result: ScriptResult, tally: RunSummary) -> str:
     seconds = f"in {result['elapsed_seconds']:.2f} s"
     if not tally.pytest_version:
         return f"no test session was started, {seconds}; stdout and stderr say why"
@@ -159,7 +161,7 @@ def _summary(outcome: Outcome, result: ScriptResult, tally: Tally) -> str:
     return f"{meaning}: {', '.join(words) or ran} {seconds}"
 
 
-def _meaning(outcome: Outcome, exit_code: int, tally: Tally) -> str:
+def _meaning(outcome: Outcome, exit_code: int, tally: RunSummary) -> str:
     """Return an outcome in words, with what is known of its reason."""
     meaning = _MEANINGS[outcome]
     if outcome == "failed" and not tally.failure_count:
@@ -182,7 +184,7 @@ def _lost(count: int) -> str:
     return "1 process of pytest-xdist" if count == 1 else f"{count} processes of pytest-xdist"
 
 
-def _crashed_in(outcome: Outcome, tally: Tally) -> list[str]:
+def _crashed_in(outcome: Outcome, tally: RunSummary) -> list[str]:
     """Return the files that were being collected when a process ended."""
     return tally.collecting if outcome in {"crashed", "internal_error", "timed_out"} else []
 

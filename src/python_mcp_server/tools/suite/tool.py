@@ -20,7 +20,7 @@ from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
 from python_mcp_server.tools.results import SuiteResult
 from python_mcp_server.tools.scripts import existing_directory
 from python_mcp_server.tools.suite.environment import EVENTS, Suite, Workers, equip, launcher
-from python_mcp_server.tools.suite.events import Follower, Tally
+from python_mcp_server.tools.suite.events import Follower, RunSummary
 from python_mcp_server.tools.suite.history import Failed, SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result, words_of
 
@@ -149,7 +149,7 @@ class _Run:
             result["rootdir"] = root
         return result
 
-    def _save(self, tally: Tally) -> None:
+    def _save(self, tally: RunSummary) -> None:
         self.record.save(tally, complete=tally.complete and not self.narrowed)
 
 
