@@ -23,6 +23,7 @@ from tests.helpers.managers import lines
 from tests.helpers.marks import thorough
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
+WHO_FORKS = ("-W", "ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
 PRELUDE = """
 import asyncio, multiprocessing, os, signal, sys, threading, time
 from python_mcp_server.jobs.manager import JobManager
@@ -100,13 +101,13 @@ asyncio.run(main(int(sys.argv[1])))
 
 
 def test_workers_start_although_another_thread_of_the_program_forks_all_the_time():
-    done = run_python("-c", PRELUDE + BESIDE_FORKS, "3", deadline_s=120)
+    done = run_python(*WHO_FORKS, "-c", PRELUDE + BESIDE_FORKS, "3", deadline_s=120)
     assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 3)
 
 
 @pytest.mark.thorough
 def test_many_workers_start_although_another_thread_of_the_program_forks_all_the_time():
-    done = run_python("-c", PRELUDE + BESIDE_FORKS, "25", deadline_s=300)
+    done = run_python(*WHO_FORKS, "-c", PRELUDE + BESIDE_FORKS, "25", deadline_s=300)
     assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 25)
 
 
@@ -153,7 +154,7 @@ print(set(handed))
 
 def test_children_that_the_program_forks_beside_its_loop_end_and_take_nothing_along():
     """Each ends as a program does, hooks and finalizers and all, at any instant of starts and hand-offs."""
-    done = run_python("-c", PRELUDE + FORKS_BESIDE_ITS_LOOP, deadline_s=120)
+    done = run_python(*WHO_FORKS, "-c", PRELUDE + FORKS_BESIDE_ITS_LOOP, deadline_s=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'completed'}\n", "")
 
 
