@@ -285,7 +285,7 @@ class Call:
         kwargs: Keyword arguments.
         folder: Where the job's files lie; made by whoever first writes there.
         limits: What it may use; None for all there is.
-        unbegun: Whether a note in the folder says that no worker has begun it; see `pool.deaths`.
+        unbegun: Whether a note in the folder says that no worker has begun it; see `pool.protocol`.
         main: What its worker loads of the main module before, or why it must not; see `pool.main_module`.
     """
 

@@ -162,7 +162,7 @@ def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
                 again, _ = await jobs.wait(job.id, LONG_S)
                 assert again.status is told.status
             assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
-            lanes = list((await jobs._front()).pool.lanes)
+            lanes = list((await jobs._front()).pool.workers)
             assert len(lanes) == len(set(lanes))
 
     run(main())
@@ -265,7 +265,7 @@ def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_anothe
                 call(jobs, bodies.count_and_wait, tmp_path / "starts", "/dev/null")
             )
             await until(lambda: bool(pool._busy))
-            for lane in pool.lanes:
+            for lane in pool.workers:
                 os.kill(lane.pid, signal.SIGKILL)
             assert await waiting == "done"
 

@@ -128,7 +128,7 @@ def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_the_reason(tmp_
             result = await handed_over(jobs, bodies.count_and_wait, *arguments)
             assert result.status is JobState.PENDING
             assert result.handle()["message"] == (
-                "Task exceeded 0.05s time budget; waiting for a free lane: 1 calls run, the limit is 1"
+                "Task exceeded 0.05s time budget; waiting for a free worker: 1 calls run, the limit is 1"
             )
             gate.touch()
             assert (await first).value == "done"
@@ -165,8 +165,8 @@ def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
             await asyncio.sleep(0)
             assert pool._starting <= 2 + 1
             assert await answers == list(range(1, 41))
-            assert len(list(pool.lanes)) + pool._starting <= 2 + 1
-            while len(list(pool.lanes)) > 1:
+            assert len(list(pool.workers)) + pool._starting <= 2 + 1
+            while len(list(pool.workers)) > 1:
                 await asyncio.sleep(0.01)
             assert await call(jobs, bodies.add, 1) == 2
 

@@ -19,7 +19,7 @@ from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import take_orphans
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
-from python_mcp_server.pool.deaths import mark_unbegun
+from python_mcp_server.pool.protocol import mark_unbegun
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, eventually, run
@@ -77,12 +77,12 @@ def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(hom
 DIES = """
 import os, signal
 from python_mcp_server.jobs.run import Attempt
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-keep = Lane.keep
+keep = WorkerHandle.keep
 """
 
 
@@ -90,9 +90,9 @@ keep = Lane.keep
     "instant",
     [
         "Attempt._dispatch = die",
-        "Lane.dispatch = die",
-        "Lane.keep = die",
-        "Lane.keep = lambda *told: (keep(*told), die())",
+        "WorkerHandle.dispatch = die",
+        "WorkerHandle.keep = die",
+        "WorkerHandle.keep = lambda *told: (keep(*told), die())",
     ],
 )
 def test_a_job_that_its_server_has_claimed_and_not_sent_is_started_by_the_next_one(

@@ -96,14 +96,14 @@ def test_a_name_is_reported_once_though_its_semaphore_goes_in_the_same_instant(
     reported: list[str] = []
     monkeypatch.setattr(resource_tracker, "unregister", lambda name, _kind: reported.append(name))
     executor = WorkerProcess(tmp_path)
-    assert executor.front.up._reader.poll(60), "ready: by now it has opened them"
+    assert executor.server_pipes.up._reader.poll(60), "ready: by now it has opened them"
     names = sorted(executor._context.names)
     registry: dict[Any, Any] = vars(util)["_finalizer_registry"]
     gone = [one for one in registry.values() if one._args and one._args[0] in names[::2]]
     for finalizer in gone:
         finalizer()
     executor.forget_semaphores()
-    executor.release()
+    executor.orphan()
     assert names
     assert sorted(reported) == names
     eventually(lambda: executor.exit_code(0.1) is not None or not psutil.pid_exists(executor.pid))

@@ -63,7 +63,7 @@ def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead
         pool.preload("ends_its_process")
         pool.warm()
         await asyncio.to_thread(eventually, starts.exists)
-        while not (pool._setbacks.preloading is False and pool._idle):
+        while not (pool._backoff.preloading is False and pool._idle):
             await asyncio.sleep(0.01)
         taken = await pool.take()
         pool.release(taken)

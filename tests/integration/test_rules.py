@@ -301,7 +301,7 @@ from python_mcp_server.jobs.run import Attempt
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.record import Recording
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.settings import Settings
 from tests.helpers import bodies
 from tests.helpers.managers import lines
@@ -322,7 +322,7 @@ def here():
 points = {
     "pending": (Attempt, "queue"),
     "handing over": (Attempt, "_keep"),
-    "cancelling": (Lane, "cancel"),
+    "cancelling": (WorkerHandle, "cancel"),
     "settling": (Recording, "settle"),
     "settled": (Recording, "settle", True),
 }

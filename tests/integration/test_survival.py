@@ -406,8 +406,8 @@ def test_an_orphan_whose_record_was_removed_ends_its_work_and_leaves(folder: Pat
 STARTING = """
 import os, signal, sys
 from pathlib import Path
-from python_mcp_server.pool.process import LaneExecutor
-print(LaneExecutor(Path(sys.argv[1])).pid, flush=True)
+from python_mcp_server.pool.process import WorkerProcess
+print(WorkerProcess(Path(sys.argv[1])).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -456,15 +456,15 @@ import asyncio, os, signal
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.pool.protocol import Kind
-from python_mcp_server.pool.handle import Lane
+from python_mcp_server.pool.handle import WorkerHandle
 from tests.helpers import survival
 
-send = Lane._send
+send = WorkerHandle._send
 def send_and_die(self, writer, frame):
     send(self, writer, frame)
     if frame[4:5] == Kind.CALL:
         os.kill(os.getpid(), signal.SIGKILL)
-Lane._send = send_and_die
+WorkerHandle._send = send_and_die
 
 async def main():
     async with JobManager() as jobs:
@@ -488,7 +488,7 @@ def test_a_job_whose_server_is_killed_as_soon_as_its_call_is_sent_runs_to_its_en
 SLOW_MODULE = """
 import os, time
 from python_mcp_server.context import in_worker
-from python_mcp_server.pool import worker
+from python_mcp_server.pool.worker import main as worker
 
 if in_worker():
     worker._UNREAD_S = 0.05

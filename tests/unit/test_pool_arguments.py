@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.pool.arguments import HEAVY_BYTES, dump_arguments, exceed_inline_size
+from python_mcp_server.pool.pickling import HEAVY_BYTES, dump_arguments, exceed_inline_size
 
 SOURCE = "class Parcel:\n    content = 7\n"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.pool.arguments import dump_arguments
+from python_mcp_server.pool.pickling import dump_arguments
 from python_mcp_server.pool.references import Bodies, refer
 from tests.helpers import bodies
 

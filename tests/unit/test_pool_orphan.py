@@ -70,7 +70,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_end_is_written_as_soon_as_the_store_takes_it():
     record = FakeRecord([StoreError("full"), OSError("no descriptors"), MemoryError()])
-    orphan_of(record, [Outcome("done")]).see_through()
+    orphan_of(record, [Outcome("done")]).run_to_completion()
     ((outcome, progress, usage),) = record.committed
     assert (outcome, progress) == (Outcome("done"), JobProgress(3, 4, "far"))
     assert usage
@@ -80,7 +80,7 @@ def test_an_end_is_written_as_soon_as_the_store_takes_it():
 
 def test_progress_and_usage_are_written_while_the_body_runs():
     record = FakeRecord([])
-    orphan_of(record, [None, None, None, None, Outcome()]).see_through()
+    orphan_of(record, [None, None, None, None, Outcome()]).run_to_completion()
     assert len(record.refreshed) == 2  # at each second look
     progress, usage = record.refreshed[0]
     assert progress == JobProgress(3, 4, "far")
@@ -90,20 +90,20 @@ def test_progress_and_usage_are_written_while_the_body_runs():
 def test_an_end_that_cannot_be_written_for_very_long_is_given_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(orphan, "PATIENCE_S", 0.05)
     record = FakeRecord([StoreError("full")] * 1_000_000)
-    orphan_of(record, [Outcome("done")]).see_through()
+    orphan_of(record, [Outcome("done")]).run_to_completion()
     assert record.committed == []
     assert 0 < len(record.failures) < 1_000_000
 
 
 def test_a_record_that_was_removed_is_not_tried_again_and_the_body_goes_on():
     record = FakeRecord([JobNotFound("no-such-job"), JobNotFound("no-such-job")])
-    orphan_of(record, [None, None, Outcome("done")]).see_through()
+    orphan_of(record, [None, None, Outcome("done")]).run_to_completion()
     assert (record.committed, record.failures) == ([], [])
 
 
 def test_trouble_while_the_body_runs_is_said_once(caplog: pytest.LogCaptureFixture):
     record = FakeRecord([StoreError("full")] * 3)
-    orphan_of(record, [None] * 9 + [Outcome("done")]).see_through()
+    orphan_of(record, [None] * 9 + [Outcome("done")]).run_to_completion()
     assert len(record.committed) == 1
     assert [line for line in caplog.messages if "full" in line] == [
         "the state of job no-such-job cannot be written now: StoreError('full')"
@@ -114,7 +114,7 @@ def test_a_body_that_broke_stderr_does_not_cost_its_outcome(monkeypatch: pytest.
     record: Any = FakeRecord([StoreError("full"), StoreError("full")])
     run = orphan_of(record, [None, Outcome("done")])
     monkeypatch.setattr(sys, "stderr", "nonsense")
-    run.see_through()
+    run.run_to_completion()
     assert len(record.committed) == 1
 
 
@@ -130,6 +130,6 @@ def test_a_verdict_is_told_to_the_body_and_one_that_does_not_hear_leaves_nothing
             ends[:] = [Outcome(failure=None, value="late")]
         return True
 
-    orphan_of(record, ends, cancel=cancel).see_through()
+    orphan_of(record, ends, cancel=cancel).run_to_completion()
     assert asked[0] == "no-such-job"
     assert [outcome.value for outcome, _, _ in record.committed] == (["late"] if hears else [])

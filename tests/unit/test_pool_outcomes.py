@@ -92,7 +92,7 @@ def test_a_result_that_cannot_be_rebuilt_becomes_a_failure():
 
 
 def test_a_worker_that_died_is_raised_with_its_exit_code():
-    from python_mcp_server.pool.deaths import death
+    from python_mcp_server.pool.outcomes import death
 
     error = rebuild(death(-11))
     assert isinstance(error, WorkerDied)

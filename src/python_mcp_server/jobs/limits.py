@@ -105,7 +105,7 @@ class LimitWatch:
         if self._timer is not None:
             self._timer.cancel()
         if self._watched is not None and self._lane is not None:
-            self._lane.broken |= not self._front.pool.limiter.unwatch(self._watched)
+            self._lane.retired |= not self._front.pool.limiter.unwatch(self._watched)
             self._watched = None
 
     def _hear(self, breach: Breach) -> None:

@@ -26,8 +26,8 @@ from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
 from python_mcp_server.jobs.run import JobRun, deliver, handle_of
 from python_mcp_server.model import Call, Job, JobState
-from python_mcp_server.pool.arguments import forget_modules
 from python_mcp_server.pool.main_module import MainFile, MainModule
+from python_mcp_server.pool.pickling import forget_modules
 from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import to_thread

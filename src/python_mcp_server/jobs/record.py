@@ -29,7 +29,7 @@ from python_mcp_server.model import (
     Usage,
     utc_now,
 )
-from python_mcp_server.pool.deaths import is_unbegun, mark_unbegun
+from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

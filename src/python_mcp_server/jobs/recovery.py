@@ -26,7 +26,8 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.cancel import OWNER_GRACE_S, finish_verdict
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
-from python_mcp_server.pool.deaths import death, is_unbegun
+from python_mcp_server.pool.outcomes import death
+from python_mcp_server.pool.protocol import is_unbegun
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore

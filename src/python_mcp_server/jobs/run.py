@@ -33,9 +33,9 @@ from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.jobs.takeover import to_spec
 from python_mcp_server.model import Call, Failure, Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.deaths import NEVER_STARTED
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile
+from python_mcp_server.pool.outcomes import NEVER_STARTED
 from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState
 
@@ -474,7 +474,7 @@ class JobRun:
 
     def let_go(self) -> None:
         """The loop was closed without us: let go of all its workers, and of this attempt's caller."""
-        self._front.pool.let_go()
+        self._front.pool.abandon()
 
     async def _end(self, outcome: Outcome) -> None:
         """Settle, once; then lane, files and callers."""

@@ -1,6 +1,6 @@
 """Work on large values beside an event loop, one piece at a time.
 
-One lane: one worker process with its wires, its calls and its end, as the front holds it."""
+One lane: one worker process with its wires, its calls and its end, as the server holds it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from typing import Any, Final, TypeVar
 from python_mcp_server import processes
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.arguments import HEAVY_BYTES, dump_arguments, exceed_inline_size
-from python_mcp_server.pool.deaths import death, exit_code_of
 from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.process import DeathWatch, WorkerProcess
+from python_mcp_server.pool.pickling import HEAVY_BYTES, dump_arguments, exceed_inline_size
+from python_mcp_server.pool.process import DeathWatch, WorkerProcess, exit_code_of
 from python_mcp_server.pool.protocol import WINDOWS, Kind, pack
 from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import done, in_background, in_thread, steady_task, to_thread
@@ -77,7 +76,7 @@ class OffloadQueue:
             self._end(future)
 
 
-_BURIAL_S: Final = 10.0
+_REAP_TIMEOUT_S: Final = 10.0
 """How long a kill waits for the loop to take note of the death; guessed: far more than it ever takes."""
 
 
@@ -91,8 +90,8 @@ class WorkerHandle:
         kept: Whether its call was handed over.
         cpu_seconds: What the worker had used when its last call ended.
         gone: Whether the worker is dead, or let go of.
-        broken: Whether it was to be killed: it takes no more calls, even if it still lives.
-        fruitless: Whether it died before it read a first call.
+        retired: Whether it was to be killed: it takes no more calls, even if it still lives.
+        died_unused: Whether it died before it read a first call.
         generation: Of the pool as it was started.
         main_failed: Whether it could not load the main module, and so has read nothing more.
     """
@@ -122,22 +121,22 @@ class WorkerHandle:
         self.call: Call | None = None
         self.kept = False
         self.cpu_seconds = 0.0
-        self.gone = self.broken = self.fruitless = False
+        self.gone = self.retired = self.died_unused = False
         self._used = self._outcome_came = False
         self._threads = threads
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._dead: asyncio.Future[None] = self._loop.create_future()
-        self._buried: asyncio.Future[None] = self._loop.create_future()
+        self._cleaned_up: asyncio.Future[None] = self._loop.create_future()
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._on_progress: Callable[[JobProgress], None] | None = None
         self._on_question: Callable[[QuestionEvent], None] | None = None
         self._digests: set[str] = set()
         self._call_bytes = 0
-        self._executor: WorkerProcess | None = None
+        self._process: WorkerProcess | None = None
         self._state: ServerState | None = None
-        self._aside = OffloadQueue(self._loop, large)
+        self._offload = OffloadQueue(self._loop, large)
 
     # ---- life
 
@@ -152,12 +151,12 @@ class WorkerHandle:
         try:
             await asyncio.shield(spawning)
         except asyncio.CancelledError:  # the process must be ours before `kill` can end it
-            self.broken = True
+            self.retired = True
             await asyncio.wait({spawning})
             if spawning.exception() is None:
-                self._take_over(spawning.result())
+                self._connect(spawning.result())
             raise
-        self._take_over(spawning.result())
+        self._connect(spawning.result())
         await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
@@ -167,27 +166,27 @@ class WorkerHandle:
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
 
-    def _take_over(self, executor: WorkerProcess) -> None:
-        self._executor = executor
-        self.pid = executor.pid
-        front = executor.front
-        self._calls = LoopWriter(self._loop, front.calls)
-        self._control = LoopWriter(self._loop, front.control)
+    def _connect(self, process: WorkerProcess) -> None:
+        self._process = process
+        self.pid = process.pid
+        pipes = process.server_pipes
+        self._calls = LoopWriter(self._loop, pipes.calls)
+        self._control = LoopWriter(self._loop, pipes.control)
         reader = ThreadReader if WINDOWS else LoopReader
-        source = front.up._reader if WINDOWS else front.up._reader.fileno()
+        source = pipes.up._reader if WINDOWS else pipes.up._reader.fileno()
         self._reader = reader(self._loop, source, self._on_frame)
         self._death = DeathWatch(self._loop, self.pid, self._on_death)
         self._death.start()
 
     def _spawn(self) -> WorkerProcess:
-        if self.broken:
+        if self.retired:
             raise RuntimeError("the pool was closed before the worker was started")
         self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._state = present_state()
-        self._executor = executor = WorkerProcess(self.log_folder, self._loop.is_running)
+        self._process = process = WorkerProcess(self.log_folder, self._loop.is_running)
         if self.gone:
-            executor.release()  # let go of while it was being started
-        return executor
+            process.orphan()  # let go of while it was being started
+        return process
 
     def _on_death(self) -> None:
         if self._dead.done():
@@ -198,11 +197,11 @@ class WorkerHandle:
         except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
             _log.exception("the last words of the worker of lane %s are lost", self.name)
         self._dead.set_result(None)
-        if self._loads_main and not self.broken:
-            self._hear_of_main("", died=True)
+        if self._loads_main and not self.retired:
+            self._on_main_loaded("", died=True)
         if self._on_outcome is None or (self._outcome_came and self._unreadable is None):
-            self.fruitless = not self._used
-            self._bury()
+            self.died_unused = not self._used
+            self._cleanup()
         else:
             steady_task(self._loop, self._fail_call(), f"lane-{self.name}-death")
 
@@ -213,27 +212,29 @@ class WorkerHandle:
         try:
             # not one byte of the call was taken, or it has stopped before
             never_started = self.main_failed or self._unread() >= self._call_bytes
-            self.fruitless = never_started and not self._used
+            self.died_unused = never_started and not self._used
             exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
         except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
             _log.exception("the end of the worker of lane %s is not known well", self.name)
         finally:
             if not self._loop.is_closed():  # else we are let go of with it
-                self._end_call(death(exit_code, never_started=never_started), touched=not never_started)
+                self._end_call(
+                    outcomes.death(exit_code, never_started=never_started), touched=not never_started
+                )
 
     def _end_call(self, failure: Failure, *, touched: bool) -> None:
         try:
             if self._unreadable is not None:
-                self._tell(_without_value(self._unreadable))
+                self._deliver(_outcome_without_value(self._unreadable))
             else:
-                self._tell(Outcome(failure=failure, touched=touched))
+                self._deliver(Outcome(failure=failure, touched=touched))
         finally:
-            self._bury()
+            self._cleanup()
 
     def _unread(self) -> int:
-        return self._calls.unsent + (self._executor.unread() if self._executor else 0)
+        return self._calls.unsent + (self._process.unread() if self._process else 0)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _deliver(self, outcome: Outcome) -> None:
         """Pass the outcome on, the first one only."""
         on_outcome, self._on_outcome = self._on_outcome, None
         self._on_progress = self._on_question = None
@@ -241,30 +242,30 @@ class WorkerHandle:
             on_outcome(outcome)
 
     def _clean_up(self, job_id: str) -> int | None:
-        exit_code = exit_code_of(self._death.pidfd, self._executor)
+        exit_code = exit_code_of(self._death.pidfd, self._process)
         try:
             processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=False)
         except OSError:
             _log.exception("what job %s has left running could not be ended", job_id)
         return exit_code
 
-    def _let_go_of_wires(self) -> None:
+    def _close_wires(self) -> None:
         self._reader.close()
         self._calls.close()
         self._control.close()
         self._death.close()
 
-    def _bury(self) -> None:
+    def _cleanup(self) -> None:
         try:
-            self._let_go_of_wires()
-            in_background(self._loop, self._threads, self._clear_away)
+            self._close_wires()
+            in_background(self._loop, self._threads, self._remove_leftovers)
         finally:
-            self._buried.set_result(None)
+            self._cleaned_up.set_result(None)
             self._on_gone(self)
 
-    def _clear_away(self) -> None:
-        if self._executor is not None:
-            self._executor.close()
+    def _remove_leftovers(self) -> None:
+        if self._process is not None:
+            self._process.close()
         if self.call is None:  # else its job has not taken its output yet
             shutil.rmtree(self.log_folder, ignore_errors=True)
 
@@ -320,7 +321,7 @@ class WorkerHandle:
         self.call = call
         self._outcome_came = False
         self._unreadable = None
-        self.broken = call.limits is not None and call.limits.spoil_a_worker
+        self.retired = call.limits is not None and call.limits.spoil_a_worker
         self._on_progress = on_progress
         self._on_outcome = on_outcome
         self._on_question = on_question
@@ -329,7 +330,7 @@ class WorkerHandle:
         if heavy:
             tell_main = partial(self._loop.call_soon_threadsafe, self.tell_main)
             dump = partial(dump_arguments, fields, self._main, tell_main, in_thread=True)
-            self._aside.run(dump, partial(self._send_heavy, call))
+            self._offload.run(dump, partial(self._send_heavy, call))
         else:
             self._send(self._calls, frame)
 
@@ -337,7 +338,7 @@ class WorkerHandle:
         if self.call is not call or self.gone:
             return
         if (error := dumped.exception()) is not None:
-            self._tell(Outcome(failure=outcomes.failure_of(error)))
+            self._deliver(Outcome(failure=outcomes.failure_of(error)))
             return
         frame = pack(Kind.CALL, dumped.result())
         self._call_bytes = len(frame)
@@ -346,7 +347,7 @@ class WorkerHandle:
     @property
     def sending(self) -> bool:
         """Whether a part of its call is not in the pipe yet."""
-        return not self.gone and (self._aside.busy or bool(self._calls.unsent))
+        return not self.gone and (self._offload.busy or bool(self._calls.unsent))
 
     def keep(self, sink: str, sink_args: Any) -> None:
         """Tell the worker to finish its call without a parent and to commit it through `sink`."""
@@ -370,15 +371,15 @@ class WorkerHandle:
         if self.call is not None and not self.gone:
             self._send(self._control, answer_frame(self.call.job_id, key, answer, trouble))
 
-    def _hear_of_main(self, trouble: str, *, died: bool = False) -> None:
+    def _on_main_loaded(self, trouble: str, *, died: bool = False) -> None:
         self._loads_main = False
         self.main_failed = died or bool(trouble)
         if self._main is not None:
-            self._main.hear(trouble, died=died)
+            self._main.on_loaded(trouble, died=died)
         if self.main_failed:
             self._on_main_failed(self)
 
-    def _hear_question(self, payload: bytes) -> None:
+    def _on_question_frame(self, payload: bytes) -> None:
         job_id, said = read_question(payload)
         if self._on_question is not None and self.call is not None and self.call.job_id == job_id:
             self._on_question(said)
@@ -393,22 +394,22 @@ class WorkerHandle:
         if kind == Kind.PROGRESS and self._on_progress is not None:
             self._on_progress(JobProgress(*pickle.loads(payload)))
         elif kind == Kind.QUESTION:
-            self._hear_question(payload)
+            self._on_question_frame(payload)
         elif kind == Kind.OUTCOME:
             self._used = self._outcome_came = True
             (self.cpu_seconds,) = struct.unpack_from("!d", payload)
-            self._hear_outcome(payload)
+            self._decode_outcome(payload)
         elif kind == Kind.MAIN:
-            self._hear_of_main(payload.decode())
+            self._on_main_loaded(payload.decode())
         elif kind == Kind.READY and not self._ready.done():
             _, self.cpu_seconds = pickle.loads(payload)
             self._ready.set_result(None)
 
-    def _hear_outcome(self, payload: bytes) -> None:
+    def _decode_outcome(self, payload: bytes) -> None:
         if len(payload) <= HEAVY_BYTES:
             self._take_outcome(outcomes.decode(payload[8:]))
         else:  # it is the last word on this call: nothing can overtake it
-            self._aside.run(
+            self._offload.run(
                 lambda: outcomes.decode(payload[8:], in_thread=True),
                 lambda read: self._take_outcome(read.result()),
             )
@@ -417,9 +418,9 @@ class WorkerHandle:
         """Pass it on; where its value cannot be rebuilt here, ask for its JSON form before."""
         failure = outcome.failure
         if failure is None or failure.kind != outcomes.UNREADABLE:
-            self._tell(outcome)
+            self._deliver(outcome)
         elif self.gone or self._unreadable is not None:
-            self._tell(_without_value(failure.message))
+            self._deliver(_outcome_without_value(failure.message))
         else:
             self._unreadable = failure.message
             self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
@@ -435,7 +436,7 @@ class WorkerHandle:
         """Hear what the worker has sent by now, for code that keeps the loop from reading."""
         if not self.gone:
             self._reader.drain()
-            self._aside.finish()
+            self._offload.finish()
 
     # ---- end
 
@@ -445,37 +446,37 @@ class WorkerHandle:
         Raises:
             OSError: There were no descriptors or no memory to do it with.
         """
-        self.broken = True
+        self.retired = True
         if not self.pid:
             return []
         survivors = await in_thread(self._loop, self._threads, self._end_processes)
         if self.pid not in survivors:
-            buried, _ = await asyncio.wait({self._buried}, timeout=_BURIAL_S)
-            survivors += [] if buried else [self.pid]
+            cleaned_up, _ = await asyncio.wait({self._cleaned_up}, timeout=_REAP_TIMEOUT_S)
+            survivors += [] if cleaned_up else [self.pid]
         return survivors
 
     def _end_processes(self) -> list[int]:
-        if self._executor is not None and not self._ready.done():
-            self._executor.end_unready()
+        if self._process is not None and not self._ready.done():
+            self._process.end_unready()
             return []
         job_id = self.call.job_id if self.call else None
         return processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone)
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Let go of the worker without a loop; for any thread."""
         self.gone = True
-        if self._executor is not None:
-            self._executor.release()
+        if self._process is not None:
+            self._process.orphan()
 
-    def set_free(self) -> None:
+    def orphan(self) -> None:
         """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""
         self.gone = True
         self._on_outcome = None
-        self._let_go_of_wires()
-        if self._executor is not None:
-            self._executor.release()
+        self._close_wires()
+        if self._process is not None:
+            self._process.orphan()
 
 
-def _without_value(reason: str) -> Outcome:
+def _outcome_without_value(reason: str) -> Outcome:
     """The outcome of a body that has returned what nobody can show any more."""
     return Outcome(touched=True, shown=(None, f"{reason}; its worker is gone, and with it what it holds"))

@@ -98,7 +98,7 @@ class MainModule:
             return self._survey
         return self._survey.file if self._survey.runs_guarded(vars(self._module)) else self._survey.unguarded
 
-    def hear(self, trouble: str, *, died: bool) -> None:
+    def on_loaded(self, trouble: str, *, died: bool) -> None:
         """A worker has tried to load it.
 
         Args:

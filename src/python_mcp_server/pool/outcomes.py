@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,9 @@ _END_OF_INPUT: Final = "EOF when reading a line"
 _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
 _LOOKUPS: Final = frozenset({"AttributeError", "ImportError", "_pickle.PicklingError"})
 """What is raised where a name leads nowhere."""
+
+NEVER_STARTED: Final = "never_started"
+"""The kind of failure of a call that no worker has read: it may be sent to another worker."""
 
 UNREADABLE: Final = "unreadable"
 """The kind of failure of a result that this process cannot rebuild: its worker is asked for its JSON form."""
@@ -46,6 +50,29 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
     cause = error.kind if isinstance(error, LimitExceeded) else "exception"
     failure = Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
     return replace(failure, error=ordinary) if stays else failure
+
+
+def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
+    """Return the failure of a call whose worker ended like this."""
+    if exit_code is None:
+        how = "ended without a word"
+    elif exit_code < 0:
+        how = f"was ended by signal {-exit_code}{_signal_name(-exit_code)}"
+    else:
+        how = f"exited with code {exit_code}"
+    return Failure(
+        "python_mcp_server.errors.WorkerDied",
+        f"the worker process {how} before the body returned",
+        kind=NEVER_STARTED if never_started else "worker_died",
+        exit_code=exit_code,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
 
 
 def explain_missing_input(error: BaseException) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copyreg
 import io
-from collections.abc import Callable, Iterable
+import pickle
+import sys
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from functools import cache
-from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, cast
+from types import CodeType, ModuleType
+from typing import Any, Final, cast
 
-if TYPE_CHECKING:
-    from types import ModuleType
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.pool.main_module import GO_BY_NAME, MAIN, MainFile, MainModule
 
 _NO_FILE: Final = "<dynamic-code>"
 """What cloudpickle says in the place of the file that code came from."""
@@ -101,3 +103,155 @@ def _has_lost_its_slots(obj: Any) -> bool:
     return not any(name in vars(kind) for name in names) and not any(
         getattr(kind, name) is not getattr(object, name) for name in own
     )
+
+
+# ---- the arguments of a call
+
+HEAVY_BYTES: Final = 1 << 18
+"""What takes longer to pickle than a loop should stand still for; measured: a millisecond at the worst."""
+
+_NODE_BYTES: Final = 64
+"""What a value counts at least, so that to look at all of them is quick too."""
+
+_ATOMS: Final = frozenset({int, float, bool, complex, type(None)})
+_TEXTS: Final = frozenset({str, bytes, bytearray})
+_CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
+
+
+def exceed_inline_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether these arguments are so large that they are not to be pickled on the loop, by a look at no more
+    of them than that takes. What hides its contents counts by what it says of its size."""
+    if not args and not kwargs:
+        return False
+    room_bytes = HEAVY_BYTES
+    queue: list[Any] = [*args, *kwargs.values()]
+    for value in queue:
+        inside, size = _contents(value)
+        room_bytes -= _NODE_BYTES + size + _NODE_BYTES * len(inside)
+        if room_bytes < 0:
+            return True
+        queue += inside
+    return False
+
+
+def _contents(value: Any) -> tuple[Collection[Any], int]:
+    """Return what is inside of a value, and the size of the rest."""
+    kind = cast("type[object]", type(value))
+    if kind in _ATOMS:
+        return (), 0
+    if kind in _TEXTS:
+        return (), len(value)
+    if kind in _CONTAINERS:
+        return value, 0
+    if kind is dict:
+        return value.values(), _NODE_BYTES * len(value)
+    return _contents_of_object(value)
+
+
+def _contents_of_object(value: Any) -> tuple[Collection[Any], int]:
+    inside: Any = getattr(value, "__dict__", None)
+    size: Any = getattr(value, "nbytes", 0)
+    values = cast("Collection[Any]", inside.values()) if type(inside) is dict else ()
+    return values, size if type(size) is int else 0
+
+
+class _Pickler(pickle.Pickler):
+    """Takes note of the modules that a worker will import; plain data costs it nothing more."""
+
+    main_names: frozenset[str] = frozenset()
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.modules: set[Any] = set()
+
+    def reducer_override(self, obj: Any, /) -> Any:
+        if issubclass(type(obj), GO_BY_NAME):
+            self.modules.add(obj.__module__)
+            if obj.__module__ == MAIN:
+                self.main_names |= {obj.__qualname__.partition(".")[0]}
+        return NotImplemented
+
+
+def dump_arguments(
+    fields: tuple[Any, ...],
+    main: MainModule | None = None,
+    on_main: Callable[[MainFile | str], object] = bool,
+    *,
+    in_thread: bool = False,
+) -> bytes:
+    """Pickle a call; by value where it has to be.
+
+    Args:
+        fields: Its facts.
+        main: The main module of this program, where workers may have it too.
+        on_main: Is called where the worker has to load that first, or must not, with the reason.
+        in_thread: Whether other threads are to have their turns meanwhile.
+
+    Raises:
+        InvalidInput: An argument cannot be sent to another process.
+    """
+    file = YieldingBytesIO() if in_thread else io.BytesIO()
+    pickler = _Pickler(file)
+    try:
+        pickler.dump(fields)
+        unknown = _unknown_to_workers(pickler.modules)
+        if pickler.main_names and main is not None and _finds_main(pickler.main_names, main, on_main):
+            unknown = [module for module in unknown if module.__name__ != MAIN]
+        if not unknown:
+            return file.getvalue()
+    except (Exception, SystemExit):  # noqa: BLE001  an argument may refuse in any way; cloudpickle takes more
+        unknown = _unknown_to_workers(pickler.modules)
+    try:
+        return dumps_by_value(fields, *(module for module in unknown if module.__name__ != MAIN))
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(
+            f"an argument of {fields[1]} cannot be sent to a worker: {error}; pass plain data"
+        ) from error
+
+
+def _finds_main(names: frozenset[str], main: MainModule, on_main: Callable[[MainFile | str], object]) -> bool:
+    """Whether the worker finds these names in its copy of the main module."""
+    file = main.file
+    found = isinstance(file, MainFile) and main.has(names)
+    if found or isinstance(file, str):
+        on_main(file)
+    return found
+
+
+def _unknown_to_workers(names: set[Any]) -> list[ModuleType]:
+    """Those that a worker would not find, or would take another file for."""
+    modules = {name: sys.modules.get(name) for name in names}
+    return [module for name, module in modules.items() if module is not None and not _known(name, module)]
+
+
+def _known(name: str, module: ModuleType) -> bool:
+    file: str | None = getattr(module, "__file__", None)
+    return name != MAIN and (file is None or _found(name, file))
+
+
+def forget_modules() -> None:
+    """`sys.path` has changed: look again which modules a worker finds."""
+    _found.cache_clear()
+
+
+@cache
+def _found(name: str, _file: str) -> bool:
+    """Looked up once: a search takes longer than the rest of a small call."""
+    return worker_finds(name, sys.modules[name])
+
+
+def worker_finds(module_name: str, module: ModuleType) -> bool:
+    """Whether importing this name elsewhere loads this file: servers that are started by the path
+    of their file carry names that nobody else can import."""
+    if module_name == "__main__":
+        return False
+    own_file: str | None = getattr(module, "__file__", None)
+    if own_file is None:
+        return False
+    parent = sys.modules.get(module_name.rpartition(".")[0])
+    search_path = getattr(parent, "__path__", None)
+    for finder in sys.meta_path:
+        found = finder.find_spec(module_name, search_path)
+        if found is not None:
+            return found.origin == own_file
+    return False

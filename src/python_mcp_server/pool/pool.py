@@ -1,11 +1,11 @@
-"""Who may have a lane now: so many calls that somebody waits for. Background jobs come with leave of
+"""Who may have a worker now: so many calls that somebody waits for. Background jobs come with leave of
 their own, which `jobs` gives for all servers of a home together.
 
 What a pool learns from workers that die before they do anything: to leave the spares alone for a
 while, and what they load ahead. A module that ends its process would else cost a worker at a time.
 
 
-The lanes of one event loop: warm spares, growth on demand, shrinking when idle, admission.
+The workers of one event loop: warm spares, growth on demand, shrinking when idle, admission.
 
                      ┌────────────────────────── front (one event loop) ─────────────────────────┐
     JobManager ──▶ acquire ──▶ Lane.dispatch ── calls ────────────────▶ worker: body ──▶ child
@@ -15,8 +15,8 @@ The lanes of one event loop: warm spares, growth on demand, shrinking when idle,
         │          spares, queue
         └── release, hand_over, retire            Sampler ◀─ psutil ─── the worker's tree
 
-The pool limits the lanes that somebody waits for (`max_lanes`). Those whose call was handed over are
-admitted by the manager, for all servers of a home together. A lane moves from the first to the second
+The pool limits the workers that somebody waits for (`max_lanes`). Those whose call was handed over are
+admitted by the manager, for all servers of a home together. A worker moves from the first to the second
 by `hand_over`, which never fails.
 """
 
@@ -46,31 +46,31 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A call that waits for a lane."""
+    """A call that waits for a worker."""
 
     background: bool
-    lane: asyncio.Future[WorkerHandle]
+    worker: asyncio.Future[WorkerHandle]
 
 
 class Admission:
-    """The limit of a pool, beside the lanes that count."""
+    """The limit of a pool, beside the workers that count."""
 
     def __init__(self, limit: int, busy: Collection[WorkerHandle]) -> None:
         self._limit = limit
         self._busy = busy
 
     def admits(self, *, background: bool) -> bool:
-        """Whether one more call of this sort may have a lane."""
+        """Whether one more call of this sort may have a worker."""
         return background or self._room > 0
 
     def refusal(self) -> str | None:
         """Return why a call that somebody waits for must wait, or None if it need not."""
         if self._room > 0:
             return None
-        return f"waiting for a free lane: {len(self._busy)} calls run, the limit is {self._limit}"
+        return f"waiting for a free worker: {len(self._busy)} calls run, the limit is {self._limit}"
 
     def count(self, waiting: Iterable[Waiter]) -> int:
-        """Return how many of those who wait may have a lane now."""
+        """Return how many of those who wait may have a worker now."""
         kinds = [waiter.background for waiter in waiting]
         return kinds.count(True) + min(kinds.count(False), max(0, self._room))
 
@@ -85,25 +85,25 @@ _LONGEST_S: Final = 5.0
 
 
 class StartBackoff:
-    """How long to wait before the next spare, and whether lanes still load modules ahead."""
+    """How long to wait before the next spare, and whether workers still load modules ahead."""
 
     def __init__(self) -> None:
         self._delay_s = 0.0
         self._until = 0.0
         self.preloading = True
 
-    def note(self, now: float) -> float:
+    def failed(self, now: float) -> float:
         """A worker died before its first call; return how long no spare is started now."""
         self.preloading = False
         self._delay_s = min(self._delay_s * 2 or _FIRST_S, _LONGEST_S)
         self._until = now + self._delay_s
         return self._delay_s
 
-    def resting(self, now: float) -> bool:
+    def active(self, now: float) -> bool:
         """Whether spares are not started now."""
         return now < self._until
 
-    def over(self) -> None:
+    def reset(self) -> None:
         """A worker has done something: the next death is a first one again."""
         self._delay_s = self._until = 0.0
 
@@ -135,8 +135,8 @@ class Pool:
 
         Args:
             settings: Limits and intervals.
-            lane_folder: Where the lane of a given name keeps its logs.
-            prefix: Of the lanes' names, so that several pools share a home.
+            lane_folder: Where the worker of a given name keeps its logs.
+            prefix: Of the workers' names, so that several pools share a home.
             main: The main module of this program.
         """
         self.main = main or MainModule()
@@ -155,12 +155,12 @@ class Pool:
         self._busy: set[WorkerHandle] = set()
         self._background: set[WorkerHandle] = set()
         self._admission = Admission(settings.max_lanes, self._busy)
-        self._broken: set[WorkerHandle] = set()
+        self._retired: set[WorkerHandle] = set()
         self._generation = 0
         self._starting = 0
         self._unready: set[WorkerHandle] = set()
-        self._setbacks = StartBackoff()
-        self._rest_timer: asyncio.TimerHandle | None = None
+        self._backoff = StartBackoff()
+        self._backoff_timer: asyncio.TimerHandle | None = None
         self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts: set[asyncio.Task[None]] = set()
@@ -168,68 +168,68 @@ class Pool:
         self._closed = False
 
     @property
-    def lanes(self) -> Iterable[WorkerHandle]:
-        """All lanes that have a process."""
-        return [*self._idle, *self._busy, *self._background, *self._broken]
+    def workers(self) -> Iterable[WorkerHandle]:
+        """All workers that have a process."""
+        return [*self._idle, *self._busy, *self._background, *self._retired]
 
     def preload(self, module: str) -> None:
-        """Let new lanes load this module in their idle time."""
+        """Let new workers load this module in their idle time."""
         if module not in self._modules:
             self._modules.append(module)
 
     def preload_main(self, main: MainFile) -> None:
-        """Let new lanes load the main module in their idle time."""
+        """Let new workers load the main module in their idle time."""
         self._main_file = main
 
     def renew(self) -> None:
-        """Give no call to the lanes there are: what they have loaded may be something else now."""
+        """Give no call to the workers there are: what they have loaded may be something else now."""
         self._generation += 1
         behind, self._idle = self._idle, []
-        for lane in behind:
-            self._spawn(self._end(lane), "lane-renewal")
+        for worker in behind:
+            self._spawn(self._end_worker(worker), "worker-renewal")
 
     def warm(self) -> None:
-        """Start what is missing: the spares, and a lane for each call that waits and is admitted."""
+        """Start what is missing: the spares, and a worker for each call that waits and is admitted."""
         if self._closed:
             return
-        spares = 0 if self._setbacks.resting(self._loop.time()) else self._settings.spare_lanes
+        spares = 0 if self._backoff.active(self._loop.time()) else self._settings.spare_lanes
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
             self._starting += 1
-            start = self._spawn(self._start_lane(), "lane-start")
+            start = self._spawn(self._start_worker(), "worker-start")
             self._starts.add(start)
             start.add_done_callback(self._starts.discard)
 
     def full(self) -> str | None:
-        """Return why a call that somebody waits for must wait for a lane, or None if it need not."""
+        """Return why a call that somebody waits for must wait for a worker, or None if it need not."""
         return self._admission.refusal()
 
     def take_idle(self, *, background: bool = False) -> WorkerHandle | None:
-        """Return an idle lane at once, or None; the spare is replaced behind the caller's back."""
+        """Return an idle worker at once, or None; the spare is replaced behind the caller's back."""
         if self._closed:
             raise PoolClosed("the pool is closed and takes no more calls")
         if not self._idle or self._waiting or not self._admission.admits(background=background):
             return None
-        lane = self._idle.pop()
-        (self._background if background else self._busy).add(lane)
+        worker = self._idle.pop()
+        (self._background if background else self._busy).add(worker)
         if len(self._idle) < self._settings.spare_lanes:
             self._loop.call_soon(self.warm)
-        return lane
+        return worker
 
     async def take(self, *, background: bool = False) -> WorkerHandle:
-        """Return a lane as soon as there is one, first come first served.
+        """Return a worker as soon as there is one, first come first served.
 
         Raises:
             PoolClosed: The pool was closed meanwhile.
             OSError, RuntimeError: The machine gives no process.
         """
-        if (lane := self.take_idle(background=background)) is not None:
-            return lane
+        if (worker := self.take_idle(background=background)) is not None:
+            return worker
         waiter = Waiter(background, self._loop.create_future())
         self._waiting.append(waiter)
         self.warm()
         try:
-            return await waiter.lane
+            return await waiter.worker
         except asyncio.CancelledError:
             self._withdraw(waiter)
             raise
@@ -237,31 +237,31 @@ class Pool:
     def _withdraw(self, waiter: Waiter) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-        elif waiter.lane.done() and not waiter.lane.cancelled() and waiter.lane.exception() is None:
-            self.release(waiter.lane.result())
+        elif waiter.worker.done() and not waiter.worker.cancelled() and waiter.worker.exception() is None:
+            self.release(waiter.worker.result())
 
-    def release(self, lane: WorkerHandle) -> None:
-        """Take a lane back whose call is settled."""
-        lane.finished()
-        self._busy.discard(lane)
-        self._background.discard(lane)
-        if self._closed or lane.gone:
+    def release(self, worker: WorkerHandle) -> None:
+        """Take a worker back whose call is settled."""
+        worker.finished()
+        self._busy.discard(worker)
+        self._background.discard(worker)
+        if self._closed or worker.gone:
             return
-        if lane.broken:  # it was to be killed and lives: it gets no call, but another try
-            self._broken.add(lane)
-            self._spawn(self._end(lane), "lane-end")
+        if worker.retired:  # it was to be killed and lives: it gets no call, but another try
+            self._retired.add(worker)
+            self._spawn(self._end_worker(worker), "worker-end")
             self._loop.call_soon(self.warm)
             return
-        self._setbacks.over()
-        self._take_in(lane)
+        self._backoff.reset()
+        self._take_in(worker)
 
-    def _take_in(self, lane: WorkerHandle) -> None:
-        """Let a lane wait for calls, or go if it is behind."""
-        if lane.generation != self._generation:
-            self._spawn(self._end(lane), "lane-renewal")
+    def _take_in(self, worker: WorkerHandle) -> None:
+        """Let a worker wait for calls, or go if it is behind."""
+        if worker.generation != self._generation:
+            self._spawn(self._end_worker(worker), "worker-renewal")
             self._loop.call_soon(self.warm)
             return
-        self._idle.append(lane)
+        self._idle.append(worker)
         if self._waiting:
             self._serve_waiting()
         self._arm_idle_timer()
@@ -270,62 +270,64 @@ class Pool:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_lanes:
             self._idle_timer = self._loop.call_later(self._settings.lane_idle_seconds, self._shrink)
 
-    def hand_over(self, lane: WorkerHandle) -> None:
-        """Count this lane as background from now on; its place is free for the next call."""
-        if lane in self._busy:
-            self._busy.discard(lane)
-            self._background.add(lane)
+    def hand_over(self, worker: WorkerHandle) -> None:
+        """Count this worker as background from now on; its place is free for the next call."""
+        if worker in self._busy:
+            self._busy.discard(worker)
+            self._background.add(worker)
             self._serve_waiting()
 
-    async def end_tree(self, lane: WorkerHandle) -> list[int]:
-        """End a lane with everything it started; return the pids that would not go. Release it after."""
-        if lane.gone:
+    async def end_tree(self, worker: WorkerHandle) -> list[int]:
+        """End a worker with everything it started; return the pids that would not go. Release it after."""
+        if worker.gone:
             return []
         try:
-            survivors = await lane.kill()
+            survivors = await worker.kill()
         except Exception:  # noqa: BLE001  the end of its job must be told all the same
-            _log.exception("lane %s could not be ended", lane.name)
-            return [lane.pid]
+            _log.exception("worker %s could not be ended", worker.name)
+            return [worker.pid]
         if survivors:
-            _log.warning("lane %s: these processes would not end: %s", lane.name, survivors)
+            _log.warning("worker %s: these processes would not end: %s", worker.name, survivors)
         return survivors
 
     async def all_sent(self) -> None:
         """Wait until the calls of kept jobs are in their pipes: a close would cut them off."""
         deadline = self._loop.time() + _SENDING_S
-        for lane in [lane for lane in self.lanes if lane.kept]:
-            while lane.kept and lane.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
+        for worker in [worker for worker in self.workers if worker.kept]:
+            while worker.kept and worker.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
                 await asyncio.sleep(_SENDING_POLL_S)
 
     async def close(self) -> None:
-        """End every lane whose job is not kept; let go of the others."""
+        """End every worker whose job is not kept; let go of the others."""
         self._closed = True
         for waiter in self._waiting:
-            if not waiter.lane.done():
-                waiter.lane.set_exception(PoolClosed("the pool was closed while the call waited for a lane"))
-        for timer in (self._idle_timer, self._rest_timer):
+            if not waiter.worker.done():
+                waiter.worker.set_exception(
+                    PoolClosed("the pool was closed while the call waited for a worker")
+                )
+        for timer in (self._idle_timer, self._backoff_timer):
             if timer is not None:
                 timer.cancel()
-        kept = [lane for lane in self.lanes if lane.kept and not lane.gone]
-        doomed = [lane for lane in self.lanes if not lane.kept and not lane.gone]
+        kept = [worker for worker in self.workers if worker.kept and not worker.gone]
+        doomed = [worker for worker in self.workers if not worker.kept and not worker.gone]
         for start in self._starts:
             start.cancel()  # a worker that is not ready is ended, not waited for
-        for lane in kept:
-            lane.set_free()
-        await asyncio.gather(*(lane.kill() for lane in doomed), *self._tasks, return_exceptions=True)
-        # what the lanes left is cleared away by these threads: the process may end right after this
+        for worker in kept:
+            worker.orphan()
+        await asyncio.gather(*(worker.kill() for worker in doomed), *self._tasks, return_exceptions=True)
+        # what the workers left is cleared away by these threads: the process may end right after this
         try:
             await asyncio.to_thread(self._threads.shutdown)
         except RuntimeError as error:  # the interpreter is ending: no thread is to be had
-            _log.info("what the lanes left is not waited for: %s", error)
+            _log.info("what the workers left is not waited for: %s", error)
         self._forget()
 
-    def let_go(self) -> None:
+    def abandon(self) -> None:
         """Do what can be done for a loop that was closed without us: kept jobs run on and are committed
         by their workers, other workers leave. For any thread."""
         self._closed = True
-        for lane in [*self.lanes, *self._unready]:
-            lane.let_go()
+        for worker in [*self.workers, *self._unready]:
+            worker.abandon()
         self._forget()
 
     def give_up(self) -> None:
@@ -336,7 +338,7 @@ class Pool:
         self._idle.clear()
         self._busy.clear()
         self._background.clear()
-        self._broken.clear()
+        self._retired.clear()
         self.sampler.close()
         self.limiter.close()
         self._threads.shutdown(wait=False)
@@ -350,25 +352,25 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _start_lane(self) -> None:
+    async def _start_worker(self) -> None:
         try:
-            lane = await self._started_lane()
+            worker = await self._started_worker()
         except Exception as error:  # noqa: BLE001  no process to be had, in whatever way: whoever waits is told
             _log.warning("no worker could be started: %s", error)
             self._fail_waiting(error)
             return
         finally:
             self._starting -= 1
-        if lane.gone:
+        if worker.gone:
             return
         if self._closed:
-            await self._end(lane)
+            await self._end_worker(worker)
         else:
-            self._take_in(lane)
+            self._take_in(worker)
 
-    async def _started_lane(self) -> WorkerHandle:
+    async def _started_worker(self) -> WorkerHandle:
         name = f"{self._prefix}-{next(self._numbers)}"
-        lane = WorkerHandle(
+        worker = WorkerHandle(
             name,
             self._lane_folder(name),
             self._threads,
@@ -378,38 +380,38 @@ class Pool:
             main=self.main,
             on_main_failed=self._on_main_failed,
         )
-        self._unready.add(lane)
+        self._unready.add(worker)
         try:
-            await lane.start(list(self._modules) if self._setbacks.preloading else [])
+            await worker.start(list(self._modules) if self._backoff.preloading else [])
         except GeneratorExit:
             raise  # the loop is gone, and with it every way to end it here
         except BaseException:
-            if not lane.gone:
-                await self._end(lane)
+            if not worker.gone:
+                await self._end_worker(worker)
             raise
         finally:
-            self._unready.discard(lane)
+            self._unready.discard(worker)
         if self._main_file is not None:
-            lane.tell_main(self._main_file)
-        return lane
+            worker.tell_main(self._main_file)
+        return worker
 
-    def _on_main_failed(self, lane: WorkerHandle) -> None:
+    def _on_main_failed(self, worker: WorkerHandle) -> None:
         """What the worker has done of the main module is unknown, so it goes."""
         if self.main.trouble is not None:
             self._main_file = None
-        if lane in self._idle:
-            self._idle.remove(lane)
-        if not lane.gone:
-            self._spawn(self._end(lane), "lane-end")
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if not worker.gone:
+            self._spawn(self._end_worker(worker), "worker-end")
 
     def _fail_waiting(self, error: Exception) -> None:
-        """Tell the first of those who may have a lane now; the others get their own try."""
+        """Tell the first of those who may have a worker now; the others get their own try."""
         for waiter in list(self._waiting):
-            if waiter.lane.done():
+            if waiter.worker.done():
                 self._waiting.remove(waiter)
             elif self._admission.admits(background=waiter.background):
                 self._waiting.remove(waiter)
-                waiter.lane.set_exception(error)
+                waiter.worker.set_exception(error)
                 break
         if self._admission.count(self._waiting):
             self._loop.call_soon(self.warm)
@@ -418,40 +420,40 @@ class Pool:
         for waiter in list(self._waiting):
             if not self._idle:
                 break
-            if waiter.lane.done():
+            if waiter.worker.done():
                 self._waiting.remove(waiter)
             elif self._admission.admits(background=waiter.background):
                 self._waiting.remove(waiter)
-                lane = self._idle.pop()
-                (self._background if waiter.background else self._busy).add(lane)
-                waiter.lane.set_result(lane)
+                worker = self._idle.pop()
+                (self._background if waiter.background else self._busy).add(worker)
+                waiter.worker.set_result(worker)
         self.warm()
 
-    def _on_gone(self, lane: WorkerHandle) -> None:
-        if lane in self._idle:
-            self._idle.remove(lane)
+    def _on_gone(self, worker: WorkerHandle) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
             if not self._closed:
-                _log.info("idle lane %s is gone, another takes its place", lane.name)
-        for lanes in (self._busy, self._background, self._broken):
-            lanes.discard(lane)
+                _log.info("idle worker %s is gone, another takes its place", worker.name)
+        for workers in (self._busy, self._background, self._retired):
+            workers.discard(worker)
         if self._closed:
             return
-        if lane.fruitless and not lane.broken:
-            self._rest()
+        if worker.died_unused and not worker.retired:
+            self._back_off()
         self._loop.call_soon(self.warm)
 
-    def _rest(self) -> None:
-        delay_s = self._setbacks.note(self._loop.time())
-        if self._rest_timer is not None:
-            self._rest_timer.cancel()
-        self._rest_timer = self._loop.call_later(delay_s, self.warm)
+    def _back_off(self) -> None:
+        delay_s = self._backoff.failed(self._loop.time())
+        if self._backoff_timer is not None:
+            self._backoff_timer.cancel()
+        self._backoff_timer = self._loop.call_later(delay_s, self.warm)
 
     def _shrink(self) -> None:
         self._idle_timer = None
         surplus = self._idle[self._settings.spare_lanes :]
         del self._idle[self._settings.spare_lanes :]
-        for lane in surplus:
-            self._spawn(self._end(lane), "lane-shrink")
+        for worker in surplus:
+            self._spawn(self._end_worker(worker), "worker-shrink")
 
-    async def _end(self, lane: WorkerHandle) -> None:
-        await self.end_tree(lane)
+    async def _end_worker(self, worker: WorkerHandle) -> None:
+        await self.end_tree(worker)

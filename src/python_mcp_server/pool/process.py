@@ -110,55 +110,56 @@ class DeathWatch:
 
 
 _REAP_POLL_S: Final = 0.002
+_REAP_WAIT_S: Final = 1.0
 
 
 class WorkerProcess:
     """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
 
-    def __init__(self, log_folder: Path, hears: Callable[[], bool] = bool) -> None:
+    def __init__(self, log_folder: Path, is_heard: Callable[[], bool] = bool) -> None:
         """Start the process. Blocks for some 20 ms.
 
         Args:
             log_folder: Where the worker's output goes.
-            hears: Whether what the worker says is still heard; asked at the end of the interpreter.
+            is_heard: Whether what the worker says is still heard; asked at the end of the interpreter.
 
         Raises:
             OSError: The machine gives no process, memory or descriptors, or the interpreter is gone.
             RuntimeError: The interpreter is ending.
         """
         self.lane_id = uuid.uuid4().hex
-        self._released = self._ready = False
-        self._hears = hears
+        self._parted = self._ready = False
+        self._is_heard = is_heard
         self._log_folder = log_folder
         self._context = WorkerContext()
         open_standard_descriptors()
         resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
-        self.front, worker_ends = open_channel(self._context)
-        wiring = main.WorkerConfig(worker_ends, str(log_folder), os.getpid())
+        self.server_pipes, worker_ends = open_channel(self._context)
+        config = main.WorkerConfig(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
             1,
             context=self._context,
             initializer=main.start,
-            initargs=(wiring,),
+            initargs=(config,),
             env={processes.LANE_VARIABLE: self.lane_id, **processes.worker_variables()},
         )
         self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         try:
             with _exit.starting(self):
-                self._loky.submit(main.serve).add_done_callback(_consume)
+                self._loky.submit(main.serve).add_done_callback(_consume_exception)
                 self._process: Any = next(iter(self._loky._processes.values()))
         except BaseException:
-            self._give_up()
+            self._abort_start()
             raise
         finally:
             worker_ends.control.close()
         self.pid: int = self._process.pid
 
-    def _give_up(self) -> None:
+    def _abort_start(self) -> None:
         """End a start that failed halfway: there may be a process, and no thread that looks after it."""
         for process in list(self._loky._processes.values()):
             _end(process)
-        self._released = True
+        self._parted = True
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
         self._close_wires()
@@ -213,33 +214,33 @@ class WorkerProcess:
         """Kill a process that is not ready: nothing has been run by it, so there is no tree to look for."""
         _end(self._process)
 
-    def release(self) -> None:
+    def orphan(self) -> None:
         """Let go of the process: nobody joins or kills it, and it hears that it is free. A kept job is
         then finished and committed by its worker; any other worker leaves. For any thread, once or
         more."""
-        if self._released:
+        if self._parted:
             return
-        self._released = True
+        self._parted = True
         self._detach()
-        self._say_free()
+        self._send_free()
         self._close_wires()
         if not _exit.ended:
             self._reap_later()
 
-    def release_at_exit(self) -> None:
-        """Do what `release` does; but a loop that other threads still turn keeps its wires until the
+    def orphan_at_exit(self) -> None:
+        """Do what `orphan` does; but a loop that other threads still turn keeps its wires until the
         process ends."""
-        if not self._hears():
-            self.release()
-        elif not self._released:
+        if not self._is_heard():
+            self.orphan()
+        elif not self._parted:
             self._detach()
 
-    def disown(self) -> None:
+    def leave_to_parent(self) -> None:
         """In a child that the program has forked: leave the worker to the parent.
 
         Nothing of this is released there: its end would wait for threads and locks of the parent.
         """
-        self._released = True
+        self._parted = True
         self._loky._shutdown_lock._at_fork_reinit()  # finalizers take it, and the parent may hold it
 
     def _detach(self) -> None:
@@ -252,14 +253,14 @@ class WorkerProcess:
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
 
-    def _say_free(self) -> None:
+    def _send_free(self) -> None:
         """Say so in words: a process that the program has forked holds copies of the wires, and while
         that one lives, closing them says nothing."""
         try:
             if WINDOWS:
-                self.front.control.send_bytes(Kind.FREE)
+                self.server_pipes.control.send_bytes(Kind.FREE)
             else:
-                os.write(self.front.control.fileno(), pack(Kind.FREE))
+                os.write(self.server_pipes.control.fileno(), pack(Kind.FREE))
         except OSError as error:
             _log.debug("worker %s does not hear that it is free: %s", self.pid, error)
 
@@ -271,13 +272,13 @@ class WorkerProcess:
             _log.warning("worker %s stays a zombie when it ends: %s", self.pid, error)
 
     def _close_wires(self) -> None:
-        close_ends(self.front)
+        close_ends(self.server_pipes)
         self._calls_in.close()
 
     def close(self) -> None:
         """Free what belongs to a worker that is gone."""
-        if not self._released:
-            self._released = True
+        if not self._parted:
+            self._parted = True
             self._loky.shutdown(wait=False, kill_workers=True)
             self._close_wires()
             if not self._ready:
@@ -291,7 +292,7 @@ def _end(process: Any) -> None:
     process.join()
 
 
-def _consume(future: Any) -> None:
+def _consume_exception(future: Any) -> None:
     """Take note of how `serve` ended: it never returns, so always by the end of its process."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.debug("a worker ended: %s", type(error).__name__)
@@ -326,7 +327,7 @@ class _Exit:
         inherited = [*self._alive, *([self._starting] if self._starting else [])]
         self._inherited = (inherited, self._inherited)  # else they would be finalized here
         for executor in inherited:
-            executor.disown()
+            executor.leave_to_parent()
         # also those of executors that are being closed: the end of the child would join them
         ours = [child for child in list(mp_process._children) if isinstance(child, WorkerSession)]
         mp_process._children.difference_update(ours)
@@ -354,20 +355,32 @@ class _Exit:
     def _register(self) -> None:
         if not self.ended:
             with contextlib.suppress(RuntimeError):
-                threading._register_atexit(self._release_all)
+                threading._register_atexit(self._orphan_all)
                 return
-            self._release_alive()  # the end began this instant: loky's hook runs perhaps, and waits for them
+            self._orphan_alive()  # the end began this instant: loky's hook runs perhaps, and waits for them
         raise RuntimeError("the interpreter is ending and starts no more workers")
 
-    def _release_all(self) -> None:
+    def _orphan_all(self) -> None:
         with self._lock:
-            self._release_alive()
+            self._orphan_alive()
 
-    def _release_alive(self) -> None:
+    def _orphan_alive(self) -> None:
         self.ended = True
         for executor in list(self._alive):
-            executor.release_at_exit()
+            executor.orphan_at_exit()
 
 
 _exit: Final = _Exit()
 """Of the process, as loky's own hook is."""
+
+
+def exit_code_of(pidfd: int, executor: WorkerProcess | None) -> int | None:
+    """Return the exit code, negative for a signal, without reaping: loky waits for its own children."""
+    if pidfd >= 0:
+        try:
+            status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:
+            status = None  # loky was quicker
+        if status is not None:
+            return status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+    return executor.exit_code(_REAP_WAIT_S) if executor else None

@@ -15,6 +15,7 @@ The front's ends are in `front_io`.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import struct
@@ -23,8 +24,10 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
+_log: Final = logging.getLogger(__name__)
 WINDOWS: Final = sys.platform == "win32"
 READ_SIZE: Final = 1 << 16
 """Measured: from 128 KiB on each read maps and unmaps its buffer, which costs more than the read."""
@@ -36,6 +39,9 @@ HEADER: Final = 4
 _LONG_HEADER: Final = 12
 PIPE_ATOM: Final = 512 if WINDOWS else select.PIPE_BUF
 """A write of at most this many bytes goes through whole or not at all."""
+
+
+_UNBEGUN: Final = "unbegun"
 
 
 class Kind:
@@ -175,3 +181,28 @@ class UpWriter:
                     data = data[os.write(fd, data) :]
                 except BlockingIOError:
                     select.select([], [fd], [])
+
+
+def mark_unbegun(folder: Path) -> None:
+    """Note in a job's folder that no worker has begun it, before its record names one.
+
+    Raises:
+        OSError: The note cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / _UNBEGUN).touch(mode=0o600)
+
+
+def mark_begun(folder: str) -> None:
+    """Remove that note; for the worker, before it does anything of the body."""
+    try:
+        os.unlink(f"{folder}/{_UNBEGUN}")
+    except FileNotFoundError:
+        return  # the home was removed
+    except OSError as error:
+        _log.warning("the note that a job has not begun cannot be removed: %s", error)
+
+
+def is_unbegun(folder: Path) -> bool:
+    """Whether the note is there: once the worker is dead, nobody will begin the job any more."""
+    return (folder / _UNBEGUN).exists()

@@ -24,7 +24,7 @@ from typing import Any, Final
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.main_module import MAIN, MainFile, MainModule, names_read
-from python_mcp_server.pool.pickling import dumps_by_value
+from python_mcp_server.pool.pickling import dumps_by_value, worker_finds
 
 _DIGEST: Final = "digest:"
 
@@ -157,23 +157,6 @@ def _importable_name(body: Callable[..., Any]) -> str | None:
     if module is None or "<" in qualname or not worker_finds(module_name, module):
         return None
     return f"{module_name}:{qualname}" if _lookup(module, qualname) is body else None
-
-
-def worker_finds(module_name: str, module: ModuleType) -> bool:
-    """Whether importing this name elsewhere loads this file: servers that are started by the path
-    of their file carry names that nobody else can import."""
-    if module_name == "__main__":
-        return False
-    own_file: str | None = getattr(module, "__file__", None)
-    if own_file is None:
-        return False
-    parent = sys.modules.get(module_name.rpartition(".")[0])
-    search_path = getattr(parent, "__path__", None)
-    for finder in sys.meta_path:
-        found = finder.find_spec(module_name, search_path)
-        if found is not None:
-            return found.origin == own_file
-    return False
 
 
 def _lookup(module: ModuleType, qualname: str, *, bare: bool = False) -> Any:

@@ -39,7 +39,7 @@ _PARENT_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ControlHandlers:
-    """What the guardian calls, in its own thread; `orphaned` comes last, and never returns."""
+    """What the control thread calls, in its own thread; `orphaned` comes last, and never returns."""
 
     keep: Callable[[bytes], None]
     record: Callable[[str, str], None]
@@ -51,10 +51,10 @@ class ControlHandlers:
 class ControlThread:
     """Watches the control pipe and the parent in a daemon thread."""
 
-    def __init__(self, connection: Any, parent_pid: int, duties: ControlHandlers) -> None:
+    def __init__(self, connection: Any, parent_pid: int, handlers: ControlHandlers) -> None:
         self._connection = connection
         self._parent_pid = parent_pid
-        self._duties = duties
+        self._handlers = handlers
         self._parser = FrameParser()
         self._cancelling: str | None = None
         self._free = False
@@ -62,7 +62,7 @@ class ControlThread:
     def start(self) -> None:
         """Start watching."""
         run = self._run_windows if WINDOWS else self._run
-        threading.Thread(target=run, name="guardian", daemon=True).start()
+        threading.Thread(target=run, name="control thread", daemon=True).start()
 
     def _run(self) -> None:
         poll, control = select.poll(), self._connection.fileno()
@@ -78,7 +78,7 @@ class ControlThread:
                 break
             self._cancel_again()
         self._read_rest(control)
-        self._duties.orphaned()
+        self._handlers.orphaned()
 
     def _read_rest(self, control: int) -> None:
         """Hear what the parent said before its end: `keep` may be the last of it."""
@@ -100,19 +100,19 @@ class ControlThread:
 
     def _take(self, kind: bytes, payload: bytes) -> None:
         if kind == Kind.KEEP:
-            self._duties.keep(payload)
+            self._handlers.keep(payload)
         elif kind == Kind.RECORD:
             job_id, _, folder = os.fsdecode(payload).partition("\0")
-            self._duties.record(job_id, folder)
+            self._handlers.record(job_id, folder)
         elif kind == Kind.CANCEL:
             self._cancelling = payload.decode()
         elif kind == Kind.ANSWER:
-            self._duties.answer(payload)
+            self._handlers.answer(payload)
         elif kind == Kind.FREE:
             self._free = True
 
     def _cancel_again(self) -> None:
-        if self._cancelling and not self._duties.cancel(self._cancelling):
+        if self._cancelling and not self._handlers.cancel(self._cancelling):
             self._cancelling = None
 
     def _run_windows(self) -> None:
@@ -125,7 +125,7 @@ class ControlThread:
                     threading.Event().wait(_AGAIN_MS / 1000)
         except (EOFError, OSError) as end:
             _log.debug("the parent is gone: %r", end)
-        self._duties.orphaned()
+        self._handlers.orphaned()
 
 
 def _open_pidfd(pid: int) -> int:

@@ -2,7 +2,7 @@
 
 The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
 The guardian thread hears keep and cancel, and notices when the parent is gone: a worker without a
-kept job then leaves at once; one with a kept job finishes it, commits it by itself, and leaves.
+detached job then leaves at once; one with a detached job finishes it, commits it by itself, and leaves.
 
 
 What binds one call inside its worker: priority, cores, the kernel's limits; and how it is undone.
@@ -30,7 +30,6 @@ from python_mcp_server.errors import InvalidInput, LimitExceeded
 from python_mcp_server.limits import Limits, jump_breach
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.deaths import mark_begun
 from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.pool.protocol import (
@@ -41,6 +40,7 @@ from python_mcp_server.pool.protocol import (
     Kind,
     UpWriter,
     WorkerPipes,
+    mark_begun,
     pack,
 )
 from python_mcp_server.pool.references import Bodies
@@ -90,51 +90,51 @@ class WorkerConfig:
     parent_pid: int
 
 
-class _Holder:
+class _State:
     """Carries the worker from loky's initializer, which alone can receive pipes, to `serve`."""
 
     worker: Worker | None = None
 
 
-def start(wiring: WorkerConfig) -> None:
+def start(config: WorkerConfig) -> None:
     """Make this process a worker. Runs as loky's initializer, before anything else."""
-    with silent_without(wiring.parent_pid):
-        _start(wiring)
+    with silent_without(config.parent_pid):
+        _start(config)
 
 
-def _start(wiring: WorkerConfig) -> None:
-    logs = LaneLogs(wiring.log_folder)
+def _start(config: WorkerConfig) -> None:
+    logs = LaneLogs(config.log_folder)
     libc = confine()
     keep_threads_to_cores()
     leave_trackers()
     stand_in_for_main()
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
-    _Holder.worker = Worker(wiring, logs, libc)
-    _Holder.worker.watch_parent()
+    _State.worker = Worker(config, logs, libc)
+    _State.worker.watch_parent()
 
 
 def serve() -> None:
     """Run calls until the parent is gone or says so: the one call that loky ever makes here."""
-    if _Holder.worker is None:
+    if _State.worker is None:
         raise RuntimeError("the worker was not started")
-    _Holder.worker.serve()
+    _State.worker.serve()
 
 
 class Worker:
     """One worker process."""
 
-    def __init__(self, wiring: WorkerConfig, logs: LaneLogs, libc: Any) -> None:
-        self._calls = wiring.ends.calls
-        self._up = UpWriter(wiring.ends.up)
-        self._log_folder = wiring.log_folder
+    def __init__(self, config: WorkerConfig, logs: LaneLogs, libc: Any) -> None:
+        self._calls = config.ends.calls
+        self._up = UpWriter(config.ends.up)
+        self._log_folder = config.log_folder
         self._logs = logs
         self._libc = libc
         self._pid = os.getpid()
         self._cancel_gate = CancelGate()
         self._termination = Termination(self._cancel_gate, self._grace_s)
-        self._as_found = ProcessState()
-        self._bodies = Bodies(self._as_found.note_variables)
+        self._process_state = ProcessState()
+        self._bodies = Bodies(self._process_state.note_variables)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
             self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
@@ -143,32 +143,32 @@ class Worker:
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
-        self._kept: DetachedJob | None = None
+        self._detached: DetachedJob | None = None
         self._durable: tuple[str, str] | None = None
         self._folder = ""
         self._orphaned = False
         self._orphan_ended = threading.Event()
-        self._nothing_unread = threading.Event()
+        self._call_read = threading.Event()
         self._reads_since: float | None = None
         self._cpu_s = self._cpu_base_s = 0.0
-        self._guard: LimitChecker | None = None
+        self._checker: LimitChecker | None = None
         self._no_main: str | None = None
-        duties = ControlHandlers(
+        handlers = ControlHandlers(
             self._on_keep,
             self._on_record,
             self._cancel_gate.request,
             self._questions.hear,
             self._on_orphaned,
         )
-        self._guardian = ControlThread(wiring.ends.control, wiring.parent_pid, duties)
-        wiring.ends.up._reader.close()  # else this process would never see that nobody reads
+        self._control = ControlThread(config.ends.control, config.parent_pid, handlers)
+        config.ends.up._reader.close()  # else this process would never see that nobody reads
 
     # ---- main thread
 
     def watch_parent(self) -> None:
         """Leave when the parent does, even if it is gone before it has asked for `serve`: loky's own
         worker would wait for that call for ever."""
-        self._guardian.start()
+        self._control.start()
 
     def serve(self) -> None:
         """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
@@ -179,7 +179,7 @@ class Worker:
         except BaseException:  # noqa: BLE001  loky would keep the process, and the call would never end
             _log.exception("the worker cannot go on")
             os._exit(1)
-        self._leave_to_guardian()
+        self._wait_for_exit()
 
     def _read_frames(self) -> None:
         parser = FrameParser()
@@ -187,18 +187,18 @@ class Worker:
             for kind, payload in parser.feed(data):
                 if kind == Kind.CALL:
                     self._run_call(payload)
-                    if not self._as_found.restore():
-                        self._leave_next_call()
+                    if not self._process_state.restore():
+                        self._leave_next_call_unread()
                 elif kind == Kind.SHOW:
                     self._show(payload.decode())
                 elif kind == Kind.MAIN:
                     self._load_main(pickle.loads(payload))
                 elif kind == Kind.STATE:
-                    self._as_found.follow(pickle.loads(payload))
+                    self._process_state.follow(pickle.loads(payload))
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
                     self._end_if_forked()
-                    self._as_found.note_variables()
+                    self._process_state.note_variables()
 
     def _show(self, reason: str) -> None:
         """The front cannot rebuild the last value: let it have its JSON form."""
@@ -207,14 +207,14 @@ class Worker:
         try:
             self._send(outcomes.shown(self._ended[1], reason))
         except BrokenPipeError:
-            self._leave_to_guardian()
+            self._wait_for_exit()
 
     def _load_main(self, main: MainFile | str) -> None:
         if isinstance(main, str):
             self._no_main = main
             return
         late = f"{main.path} is not loaded after {_LOAD_S:g} s"
-        alarm = threading.Timer(_LOAD_S, self._tell_of_main, (late,))
+        alarm = threading.Timer(_LOAD_S, self._report_main, (late,))
         alarm.daemon = True
         alarm.start()
         try:
@@ -223,15 +223,15 @@ class Worker:
             self._end_if_forked()
             _log.warning("%s cannot be loaded", main.path, exc_info=True)
             said = " ".join(outcomes.failure_of(error).sentence.partition("\n\n")[0].split())
-            self._tell_of_main(f"{main.path} cannot be loaded in a worker: {said}")
-            self._leave_to_guardian()
+            self._report_main(f"{main.path} cannot be loaded in a worker: {said}")
+            self._wait_for_exit()
         finally:
             alarm.cancel()
         self._end_if_forked()
-        self._as_found.note_all()
-        self._tell_of_main("")
+        self._process_state.note_all()
+        self._report_main("")
 
-    def _tell_of_main(self, trouble: str) -> None:
+    def _report_main(self, trouble: str) -> None:
         try:
             self._up.send(pack(Kind.MAIN, trouble.encode(errors="replace")))
         except BrokenPipeError:
@@ -258,15 +258,15 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
             self._send(Outcome(failure=self._failure_of(error)))
             return
-        self._as_found.begin(processes.JOB_VARIABLE, call.job_id)
+        self._process_state.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
-            self._leave_to_guardian()
+            self._wait_for_exit()
         if call.unbegun:
             mark_begun(call.folder)
         questions = self._questions.open(call.job_id)
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
-        outcome = self._run_body(call) if call.limits is None else self._run_fenced(call, call.limits)
+        outcome = self._run_body(call) if call.limits is None else self._run_limited(call, call.limits)
         self._end_if_forked()
         unsent = self._progress.close()
         self._questions.close()
@@ -284,7 +284,7 @@ class Worker:
     def _begin(self, job_id: str, folder: str) -> bool:
         """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
         with self._lock:
-            if self._orphaned and (self._kept is None or self._kept.job_id != job_id):
+            if self._orphaned and (self._detached is None or self._detached.job_id != job_id):
                 return False
             self._job_id, self._ended, self._folder = job_id, None, folder
             self._cpu_base_s = self._cpu_s
@@ -292,19 +292,19 @@ class Worker:
             if self._durable is not None and self._durable[0] == job_id:
                 try_link_logs(self._log_folder, self._durable[1])
             if self._orphaned:
-                self._nothing_unread.set()
+                self._call_read.set()
         return True
 
-    def _run_fenced(self, call: Call, limits: Limits) -> Outcome:
+    def _run_limited(self, call: Call, limits: Limits) -> Outcome:
         self._cpu_base_s = _cpu_seconds()
-        self._guard = self_checker(limits, self._cpu_base_s, time.monotonic())
+        self._checker = self_checker(limits, self._cpu_base_s, time.monotonic())
         try:
             with apply_limits(limits, self._libc):
                 return as_limit_failure(self._run_body(call), limits)
         except InvalidInput as error:
             return Outcome(failure=outcomes.failure_of(error))
         finally:
-            self._guard = None
+            self._checker = None
 
     def _run_body(self, call: Call) -> Outcome:
         gate = self._cancel_gate
@@ -335,21 +335,21 @@ class Worker:
         if orphaned:
             self._cancel_gate.finish()
             self._orphan_ended.set()
-            self._leave_to_guardian()
+            self._wait_for_exit()
         try:
             if unsent is not None:
                 self._up.send(_progress_frame(unsent))
             self._send(outcome)
         except BrokenPipeError:
-            self._leave_to_guardian()
+            self._wait_for_exit()
 
-    def _leave_to_guardian(self) -> NoReturn:
+    def _wait_for_exit(self) -> NoReturn:
         """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
-        self._nothing_unread.set()
+        self._call_read.set()
         while True:
             threading.Event().wait()
 
-    def _leave_next_call(self) -> NoReturn:
+    def _leave_next_call_unread(self) -> NoReturn:
         """A body has spoilt this process: the next call is left in its pipe, and so goes to another worker.
         Until it comes, this one may have to commit its last, for the parent may end before it does."""
         self._calls.poll(None)
@@ -369,7 +369,7 @@ class Worker:
 
     def _on_keep(self, payload: bytes) -> None:
         with self._lock:
-            self._kept = DetachedJob(*pickle.loads(payload))
+            self._detached = DetachedJob(*pickle.loads(payload))
 
     def _on_record(self, job_id: str, folder: str) -> None:
         """Give the job the logs; if its body has not started yet, as soon as it does."""
@@ -379,19 +379,19 @@ class Worker:
                 try_link_logs(self._log_folder, folder)
 
     def _on_orphaned(self) -> None:
-        """The parent is gone: leave now, or after the job that is kept. Never returns."""
+        """The parent is gone: leave now, or after the job that is detached. Never returns."""
         with self._lock:
             self._orphaned = True
-            kept, job_id = self._kept, self._latest()
+            detached, job_id = self._detached, self._latest()
             # an ended one may have got its record afterwards
             unrecorded = self._job_id is not None and (self._durable or ("",))[0] != job_id
-        if kept is not None and kept.job_id != job_id:  # its call may be in the pipe, still unread
+        if detached is not None and detached.job_id != job_id:  # its call may be in the pipe, still unread
             self._await_unread()
             with self._lock:
                 job_id = self._latest()
         try:
-            if kept is not None and kept.job_id == job_id:
-                Orphan(kept, self._body()).see_through()
+            if detached is not None and detached.job_id == job_id:
+                Orphan(detached, self._body()).run_to_completion()
             kill_leftovers(job_id, body_runs=self._job_id is not None)
             if unrecorded:
                 shutil.rmtree(self._folder, ignore_errors=True)
@@ -403,7 +403,7 @@ class Worker:
 
     def _await_unread(self) -> None:
         """Let the main thread come to the call, however long it imports what it was told to before."""
-        while not self._nothing_unread.wait(_UNREAD_S):
+        while not self._call_read.wait(_UNREAD_S):
             since = self._reads_since
             if since is not None and time.monotonic() - since > _UNREAD_S:
                 return
@@ -417,21 +417,21 @@ class Worker:
             progress=lambda: self._progress.last,
             await_end=self._await_end,
             cancel=self._cancel_gate.request,
-            hand_output=self._hand_output,
-            guard=self._guard,
-            inquiries=lambda: self._questions.present,
-            told_to_go=self._termination.wanted,
+            adopt_logs=self._adopt_logs,
+            checker=self._checker,
+            questions=lambda: self._questions.present,
+            terminated=self._termination.wanted,
         )
 
     def _grace_s(self) -> float:
-        return GRACE_S if self._kept is None else max(GRACE_S, self._kept.grace_s)
+        return GRACE_S if self._detached is None else max(GRACE_S, self._detached.grace_s)
 
     def _await_end(self, wait_s: float) -> Outcome | None:
         self._orphan_ended.wait(wait_s)
         with self._lock:
             return self._ended[1] if self._ended else None
 
-    def _hand_output(self) -> None:
+    def _adopt_logs(self) -> None:
         if self._durable is not None:
             adopt_logs(self._log_folder, self._durable[1])
 

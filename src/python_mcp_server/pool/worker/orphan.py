@@ -1,4 +1,4 @@
-"""A worker whose parent is gone while it has a kept job: it keeps the record fresh until the body ends,
+"""A worker whose parent is gone while it has a detached job: it keeps the record fresh until the body ends,
 writes the end, and leaves.
 
 All of it runs in the guardian's thread, which has nothing else to watch by then, so the body is never
@@ -39,7 +39,7 @@ _REFRESH_EVERY: Final = 2
 """Looks to a refresh of the record: once a second, as a server does."""
 
 _BREACH_S: Final = 0.02
-"""Between two looks whether a limit was gone over; guessed, as short as the guard's own pauses."""
+"""Between two looks whether a limit was gone over; guessed, as short as the checker's own pauses."""
 
 _RETRY_S: Final = 1.0
 GONE_S: Final = 5.0
@@ -74,7 +74,7 @@ class DetachedJob:
 
 
 class Record(QuestionRecord, Protocol):
-    """The record of a kept job. Whatever its methods raise is taken for trouble that may pass, but for
+    """The record of a detached job. Whatever its methods raise is taken for trouble that may pass, but for
     `JobNotFound`: the record was removed.
 
     Attributes:
@@ -117,92 +117,92 @@ class Body:
         progress: Returns its last report.
         await_end: Waits for this many seconds and returns its outcome, or None while it runs.
         cancel: Asks it to end, and returns whether to ask again.
-        hand_output: Lets the job have what it prints; as often as wanted.
-        guard: Looks after its limits; None where it has none.
-        inquiries: Returns what it asks; None where it has asked nothing.
-        told_to_go: Set once this process has got SIGTERM.
+        adopt_logs: Lets the job have what it prints; as often as wanted.
+        checker: Looks after its limits; None where it has none.
+        questions: Returns what it asks; None where it has asked nothing.
+        terminated: Set once this process has got SIGTERM.
     """
 
     cpu_base_s: float
     progress: Callable[[], JobProgress | None]
     await_end: Callable[[float], Outcome | None]
     cancel: Callable[[str], bool]
-    hand_output: Callable[[], None]
-    guard: LimitChecker | None = None
-    inquiries: Callable[[], OpenQuestions | None] = _asks_nothing
-    told_to_go: threading.Event = field(default_factory=threading.Event)
+    adopt_logs: Callable[[], None]
+    checker: LimitChecker | None = None
+    questions: Callable[[], OpenQuestions | None] = _asks_nothing
+    terminated: threading.Event = field(default_factory=threading.Event)
 
 
 class Orphan:
-    """Sees one kept job through."""
+    """Sees one detached job through."""
 
-    def __init__(self, kept: DetachedJob, body: Body) -> None:
+    def __init__(self, detached: DetachedJob, body: Body) -> None:
         from python_mcp_server.pool.monitor import Watch
 
-        self._kept = kept
+        self._detached = detached
         self._body = body
-        self._errand = OrphanQuestions(body.inquiries)
-        self._watch = Watch(os.getpid(), kept.job_id, body.cpu_base_s)
+        self._questions = OrphanQuestions(body.questions)
+        self._watch = Watch(os.getpid(), detached.job_id, body.cpu_base_s)
         self._record: Record | None = None
         self._breach: Breach | None = None
         self._troubles: set[str] = set()
 
-    def see_through(self) -> None:
+    def run_to_completion(self) -> None:
         """Return when the end is written, or when nothing is left to be written here."""
-        if self._body.guard is not None:  # in a thread of its own: a record may take its time
-            LimitMonitor(holds=False).watch(self._body.guard, self._hear)
-        self._hand_output()
-        outcome = self._accompany()
+        if self._body.checker is not None:  # in a thread of its own: a record may take its time
+            LimitMonitor(holds=False).watch(self._body.checker, self._on_breach)
+        self._adopt_logs()
+        outcome = self._loop()
         if outcome is not None:
             self._commit(outcome)
         if self._record is not None:
             self._record.close()
 
-    def _hear(self, breach: Breach) -> None:
+    def _on_breach(self, breach: Breach) -> None:
         self._breach = breach
 
-    def _accompany(self) -> Outcome | None:
+    def _loop(self) -> Outcome | None:
         """Wait for the end of the body; None where it was to end, and did not hear it."""
         outcome = self._body.await_end(0)
         looks = count()
         while outcome is None:
             if self._look(refresh=next(looks) % _REFRESH_EVERY == 0):
                 return self._cancel()
-            outcome = self._rest()
+            outcome = self._wait_for_look()
             if outcome is None and self._breach is not None:
-                return self._exceed(self._breach)
+                return self._end_at_limit(self._breach)
         return outcome
 
-    def _rest(self) -> Outcome | None:
+    def _wait_for_look(self) -> Outcome | None:
         """Wait until the next look at the record, the end, or the breach of a limit."""
-        if self._body.guard is None:
+        if self._body.checker is None:
             return self._body.await_end(_SAMPLE_S)
         over_at, outcome = time.monotonic() + _SAMPLE_S, None
         while outcome is None and self._breach is None and time.monotonic() < over_at:
             outcome = self._body.await_end(_BREACH_S)
         return outcome
 
-    def _exceed(self, breach: Breach) -> Outcome | None:
+    def _end_at_limit(self, breach: Breach) -> Outcome | None:
         """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
         try:
             self._open().doom(breach)
         except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
-            self._complain("state", f"cannot be written now: {error!r}")
+            self._log_once("state", f"cannot be written now: {error!r}")
         return None if breach.kind == MEMORY else self._cancel()
 
     def _look(self, *, refresh: bool) -> bool:
         """Sample, write, and return whether somebody wants the job's end."""
         try:
             self._sample()
-            self._errand.run(self._open)
+            self._questions.run(self._open)
             if not refresh:
                 return False
             doomed = self._open().refresh(self._progress(), self._watch.usage)
         except JobNotFound as error:
-            self._errand.give_up(str(error))
+            self._questions.give_up(str(error))
             return False  # the body goes on: what it does may matter without a record
         except Exception as error:  # noqa: BLE001  no trouble with the record is worth the job
-            self._complain("state", f"cannot be written now: {error!r}")
+            self._log_once("state", f"cannot be written now: {error!r}")
             return False
         self._troubles.clear()
         return doomed
@@ -218,16 +218,16 @@ class Orphan:
 
     def _open(self) -> Record:
         if self._record is None:
-            module, _, name = self._kept.sink.partition(":")
+            module, _, name = self._detached.sink.partition(":")
             sink: Callable[[str, Any], Record] = getattr(importlib.import_module(module), name)
-            self._record = sink(self._kept.job_id, self._kept.sink_args)
+            self._record = sink(self._detached.job_id, self._detached.sink_args)
         return self._record
 
     def _cancel(self) -> Outcome | None:
         deadline = time.monotonic() + self._open().grace_s
         asking, outcome = True, None
         while outcome is None and time.monotonic() < deadline:
-            asking = asking and self._body.cancel(self._kept.job_id)
+            asking = asking and self._body.cancel(self._detached.job_id)
             outcome = self._body.await_end(_CANCEL_AGAIN_S)
         return outcome
 
@@ -235,8 +235,8 @@ class Orphan:
 
     def _commit(self, outcome: Outcome) -> None:
         if outcome.cancelled:  # told so from outside: dead before it is written
-            kill_leftovers(self._kept.job_id, body_runs=False)
-        told, deadline = self._body.told_to_go, time.monotonic() + PATIENCE_S
+            kill_leftovers(self._detached.job_id, body_runs=False)
+        told, deadline = self._body.terminated, time.monotonic() + PATIENCE_S
         gone_at: float | None = None
         while True:
             last = told.is_set()
@@ -245,37 +245,37 @@ class Orphan:
             now = time.monotonic()
             gone_at = (gone_at or now) if self._open().gone() else None
             if last or now > deadline or (gone_at is not None and now > gone_at + GONE_S):
-                self._say("end", "is lost: its record could not be written")
+                self._log_trouble("end", "is lost: its record could not be written")
                 return
             told.wait(_RETRY_S)
 
     def _committed(self, outcome: Outcome) -> bool:
         try:
-            self._hand_output()
+            self._adopt_logs()
             self._sample()
             self._open().commit(outcome, self._progress(), self._watch.usage)
         except JobNotFound as error:
-            self._say("end", f"is not kept: {error}")
+            self._log_trouble("end", f"is not kept: {error}")
         except Exception as error:  # noqa: BLE001  the disk, the lock, descriptors, memory: it may pass
-            self._complain("end", f"will be written later: {error!r}")
+            self._log_once("end", f"will be written later: {error!r}")
             return False
         return True
 
-    def _hand_output(self) -> None:
+    def _adopt_logs(self) -> None:
         try:
-            self._body.hand_output()
+            self._body.adopt_logs()
         except OSError as error:  # the outcome matters more
-            self._complain("output", f"is not whole: {error!r}")
+            self._log_once("output", f"is not whole: {error!r}")
 
-    def _complain(self, what: str, trouble: str) -> None:
+    def _log_once(self, what: str, trouble: str) -> None:
         """Say what is wrong, once until it is right again: it goes into the job's own stderr."""
         if what not in self._troubles:
             self._troubles.add(what)
-            self._say(what, trouble)
+            self._log_trouble(what, trouble)
 
-    def _say(self, what: str, trouble: str) -> None:
+    def _log_trouble(self, what: str, trouble: str) -> None:
         with suppress(Exception):  # a body may have put anything in the place of sys.stderr
-            _log.warning("the %s of job %s %s", what, self._kept.job_id, trouble)
+            _log.warning("the %s of job %s %s", what, self._detached.job_id, trouble)
 
 
 def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
