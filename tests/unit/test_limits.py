@@ -24,14 +24,14 @@ from python_mcp_server.processes import host as machine
 from python_mcp_server.processes import host as memory
 from python_mcp_server.processes import usage as meter
 from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, folder_of, number_in
-from python_mcp_server.processes.usage import Reading
+from python_mcp_server.processes.usage import TreeUsage
 from python_mcp_server.runner import limits as guards
 from python_mcp_server.runner.limits import (
     LimitChecker,
-    backstops,
     check_here,
     keep_threads_to_cores,
     met_by_kernel,
+    rlimits,
     thread_variables,
 )
 from python_mcp_server.tools.commands import run_command
@@ -70,7 +70,7 @@ def test_a_value_without_meaning_is_named(name: str, value: Any, right: str):
     [("memory_limit_mb", 1e12, "MB"), ("cpu_time_limit_seconds", 1e9, "seconds")],
 )
 def test_a_limit_that_the_kernel_cannot_count_is_refused(name: str, most: Any, unit: str):
-    with backstops(Limits(**{name: most})):
+    with rlimits(Limits(**{name: most})):
         pass
     too_much: tuple[Any, ...] = (most * 1.01, 1e308, 10**400)
     for value in too_much:
@@ -115,7 +115,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
         check_here(Limits(nice=-5))
 
 
-def readings(monkeypatch: pytest.MonkeyPatch, *made: Reading) -> None:
+def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
     monkeypatch.setattr(guards, "measure", lambda _roots, _limit: left.pop(0))
 
@@ -125,7 +125,7 @@ def guard(limits: Limits, **options: Any) -> LimitChecker:
 
 
 def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(500 * MB, 0.0, 1), Reading(501 * MB, 0.0, 1))
+    readings(monkeypatch, TreeUsage(500 * MB, 0.0, 1), TreeUsage(501 * MB, 0.0, 1))
     over = guard(Limits(memory_limit_mb=500))
     assert over.look() is None
     breach = over.look()
@@ -135,7 +135,7 @@ def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyP
 
 
 def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, *(Reading(used * MB, 0.0, 1) for used in (10, 400, 499)))
+    readings(monkeypatch, *(TreeUsage(used * MB, 0.0, 1) for used in (10, 400, 499)))
     near = guard(Limits(memory_limit_mb=500))
     pauses = [near.pause_s for _ in range(3) if near.look() is None]
     assert pauses == sorted(pauses, reverse=True)
@@ -144,7 +144,7 @@ def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(0, 0.4, 2), Reading(0, 0.1, 1))
+    readings(monkeypatch, TreeUsage(0, 0.4, 2), TreeUsage(0, 0.1, 1))
     reaped = [0.0, 1.0]
     over = guard(Limits(cpu_time_limit_seconds=1), cpu_base_s=lambda: reaped.pop(0))
     assert over.look() is None
@@ -157,7 +157,7 @@ def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.Monk
 
 
 def test_a_guard_from_now_on_leaves_out_what_others_used(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(0, 50.0, 1), Reading(0, 50.9, 1), Reading(0, 51.1, 1))
+    readings(monkeypatch, TreeUsage(0, 50.0, 1), TreeUsage(0, 50.9, 1), TreeUsage(0, 51.1, 1))
     over = guard(Limits(cpu_time_limit_seconds=1), from_now=True)
     assert [over.look() is None for _ in range(3)] == [True, True, False]
 
@@ -186,7 +186,7 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
 
 @linux
 def test_a_process_that_is_gone_weighs_nothing():
-    assert meter.measure(lambda: (2**22 + 1,), 1) == Reading(0, 0.0, 1)
+    assert meter.measure(lambda: (2**22 + 1,), 1) == TreeUsage(0, 0.0, 1)
 
 
 @linux
@@ -226,7 +226,7 @@ def test_the_kernels_limits_are_as_before_after_a_call():
     import resource
 
     former = [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
-    with backstops(Limits(memory_limit_mb=1000, cpu_time_limit_seconds=3000)):
+    with rlimits(Limits(memory_limit_mb=1000, cpu_time_limit_seconds=3000)):
         assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 2 * 1000 * MB + (1 << 30)
         assert resource.getrlimit(resource.RLIMIT_CPU)[0] > 3000
     assert former == [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]

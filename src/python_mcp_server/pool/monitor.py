@@ -225,5 +225,5 @@ class LimitMonitor(Watcher[Watched]):
         watched.due_at = time.monotonic() + watched.guard.pause_s
         if breach is not None and self.unwatch(watched):  # else its body has just ended
             if breach.kind == MEMORY and self._holds:
-                watched.guard.hold()
+                watched.guard.freeze_memory()
             watched.on_breach(breach)

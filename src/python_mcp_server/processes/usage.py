@@ -22,7 +22,7 @@ _FIRST_TIME: Final = 11
 """Of user, system, and the same of children that were waited for, behind the name in /proc/<pid>/stat."""
 
 
-class Reading(NamedTuple):
+class TreeUsage(NamedTuple):
     """One look at a tree.
 
     Attributes:
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
     processes: int
 
 
-def measure(roots: Callable[[], Iterable[int]], limit_bytes: int | None) -> Reading:
+def measure(roots: Callable[[], Iterable[int]], limit_bytes: int | None) -> TreeUsage:
     """Look at the processes of these roots and whatever is below them.
 
     Args:
@@ -47,13 +47,13 @@ def measure(roots: Callable[[], Iterable[int]], limit_bytes: int | None) -> Read
     if not LINUX:
         from python_mcp_server.processes import portable
 
-        return Reading(*portable.measure(roots()))
+        return TreeUsage(*portable.measure(roots()))
     pids = family(roots())
     sizes = {pid: _sum_of(f"/proc/{pid}/status", _OWN_MEMORY) for pid in pids}
     total = sum(sizes.values())
     if limit_bytes is not None and total > limit_bytes and len(pids) > 1:
         total = min(total, _with_shared_once(sizes, limit_bytes))
-    return Reading(total, sum(_cpu_seconds(pid) for pid in pids), len(pids))
+    return TreeUsage(total, sum(_cpu_seconds(pid) for pid in pids), len(pids))
 
 
 def _with_shared_once(sizes: dict[int, int], limit_bytes: int) -> int:
