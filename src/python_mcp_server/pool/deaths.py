@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.model import Failure
+from python_mcp_server.processes import signal_name
 
 if TYPE_CHECKING:
     from python_mcp_server.pool.process import WorkerProcess
@@ -38,7 +38,8 @@ def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
     if exit_code is None:
         how = "ended without a word"
     elif exit_code < 0:
-        how = f"was ended by signal {-exit_code}{_signal_name(-exit_code)}"
+        name = signal_name(-exit_code)
+        how = f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
     else:
         how = f"exited with code {exit_code}"
     return Failure(
@@ -47,13 +48,6 @@ def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
         kind=NEVER_STARTED if never_started else "worker_died",
         exit_code=exit_code,
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f" ({signal.Signals(number).name})"
-    except ValueError:
-        return ""
 
 
 def mark_unbegun(folder: Path) -> None:

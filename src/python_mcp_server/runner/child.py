@@ -30,6 +30,7 @@ from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
+from python_mcp_server.processes.usage import children_of
 from python_mcp_server.runner.limits import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
@@ -360,13 +361,7 @@ def own_children() -> frozenset[int]:
     """
     if not (processes.LINUX and in_worker()):
         return frozenset()
-    pids: list[bytes] = []
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            pids += Path(f"/proc/self/task/{thread}/children").read_bytes().split()
-        except FileNotFoundError:
-            continue  # a thread that ended meanwhile
-    return frozenset(map(int, pids))
+    return frozenset(children_of("self"))
 
 
 def reaped_cpu_s() -> float:

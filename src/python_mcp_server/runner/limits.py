@@ -267,7 +267,7 @@ class LimitChecker:
         """Look now, and return what the tree has gone over, if anything."""
         began = time.monotonic()
         if self._limits.needs_monitoring:
-            reading = measure(self._roots, self._limits.memory_bytes)
+            reading = measure(self._roots(), self._limits.memory_bytes)
             self.peak_bytes = max(self.peak_bytes, reading.memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
