@@ -65,17 +65,17 @@ class Limits:
         return None if self.memory_limit_mb is None else int(self.memory_limit_mb * _MB)
 
     @property
-    def spoil_a_worker(self) -> bool:
+    def single_use_worker(self) -> bool:
         """Whether a worker that has run such a call cannot be made as new: priority and cores stay."""
         return self.nice is not None or self.cpus is not None
 
     @property
-    def watched(self) -> bool:
+    def needs_monitoring(self) -> bool:
         """Whether somebody must look at the memory or the CPU time while the call runs."""
         return self.memory_limit_mb is not None or self.cpu_time_limit_seconds is not None
 
     @property
-    def manners(self) -> Self:
+    def scheduling_only(self) -> Self:
         """What is no limit of its own: priority and cores."""
         return replace(self, memory_limit_mb=None, cpu_time_limit_seconds=None, timeout_seconds=None)
 

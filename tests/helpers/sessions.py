@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+_CAP_SYS_ADMIN: Final = 1 << 21
 STEP: Final = 5
 """How much less a worker's session weighs than the server's."""
 
@@ -23,3 +24,12 @@ def session_nice(pid: int | str = "self") -> int:
 def weighed(nice: int) -> int:
     """Return the niceness that a session then has on this kernel."""
     return nice if Path("/proc/self/autogroup").exists() else 0
+
+
+def changes_are_rationed() -> bool:
+    """Whether the kernel takes ten changes a second at most from this account, so that it may refuse one."""
+    file = Path("/proc/self/status")
+    if not (file.exists() and weighed(1)):
+        return False
+    line = next(line for line in file.read_text().splitlines() if line.startswith("CapEff:"))
+    return not int(line.split()[1], 16) & _CAP_SYS_ADMIN

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,17 @@ from python_mcp_server.jobs.takeover import from_spec, to_spec
 from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
-from python_mcp_server.processes import host as machine
-from python_mcp_server.processes import host as memory
+from python_mcp_server.processes import host
 from python_mcp_server.processes import usage as meter
-from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, folder_of, number_in
-from python_mcp_server.processes.usage import Reading
+from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, memory_group, number_in
+from python_mcp_server.processes.usage import TreeUsage
 from python_mcp_server.runner import limits as guards
 from python_mcp_server.runner.limits import (
     LimitChecker,
-    backstops,
     check_here,
     keep_threads_to_cores,
     met_by_kernel,
+    rlimits,
     thread_variables,
 )
 from python_mcp_server.tools.commands import run_command
@@ -70,7 +70,7 @@ def test_a_value_without_meaning_is_named(name: str, value: Any, right: str):
     [("memory_limit_mb", 1e12, "MB"), ("cpu_time_limit_seconds", 1e9, "seconds")],
 )
 def test_a_limit_that_the_kernel_cannot_count_is_refused(name: str, most: Any, unit: str):
-    with backstops(Limits(**{name: most})):
+    with rlimits(Limits(**{name: most})):
         pass
     too_much: tuple[Any, ...] = (most * 1.01, 1e308, 10**400)
     for value in too_much:
@@ -89,9 +89,9 @@ def test_limits_travel_and_come_back_from_a_record():
     assert Limits.given(memory_limit_mb=None, nice=None) is None
 
 
-@pytest.mark.skipif(machine.usable_cpus() is None, reason="this system binds no process to cores")
+@pytest.mark.skipif(host.usable_cpus() is None, reason="this system binds no process to cores")
 def test_cores_that_are_not_there_are_refused_with_those_that_are():
-    cpus = machine.usable_cpus() or []
+    cpus = host.usable_cpus() or []
     names = ", ".join(map(str, cpus))
     check_here(Limits(cpus=(cpus[0],)))
     with pytest.raises(InvalidInput, match=f"^cpus is 4096; there are {len(cpus)} to be used here: {names}$"):
@@ -115,7 +115,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
         check_here(Limits(nice=-5))
 
 
-def readings(monkeypatch: pytest.MonkeyPatch, *made: Reading) -> None:
+def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
     monkeypatch.setattr(guards, "measure", lambda _roots, _limit: left.pop(0))
 
@@ -125,7 +125,7 @@ def guard(limits: Limits, **options: Any) -> LimitChecker:
 
 
 def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(500 * MB, 0.0, 1), Reading(501 * MB, 0.0, 1))
+    readings(monkeypatch, TreeUsage(500 * MB, 0.0, 1), TreeUsage(501 * MB, 0.0, 1))
     over = guard(Limits(memory_limit_mb=500))
     assert over.look() is None
     breach = over.look()
@@ -135,7 +135,7 @@ def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyP
 
 
 def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, *(Reading(used * MB, 0.0, 1) for used in (10, 400, 499)))
+    readings(monkeypatch, *(TreeUsage(used * MB, 0.0, 1) for used in (10, 400, 499)))
     near = guard(Limits(memory_limit_mb=500))
     pauses = [near.pause_s for _ in range(3) if near.look() is None]
     assert pauses == sorted(pauses, reverse=True)
@@ -144,7 +144,7 @@ def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(0, 0.4, 2), Reading(0, 0.1, 1))
+    readings(monkeypatch, TreeUsage(0, 0.4, 2), TreeUsage(0, 0.1, 1))
     reaped = [0.0, 1.0]
     over = guard(Limits(cpu_time_limit_seconds=1), cpu_base_s=lambda: reaped.pop(0))
     assert over.look() is None
@@ -157,7 +157,7 @@ def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.Monk
 
 
 def test_a_guard_from_now_on_leaves_out_what_others_used(monkeypatch: pytest.MonkeyPatch):
-    readings(monkeypatch, Reading(0, 50.0, 1), Reading(0, 50.9, 1), Reading(0, 51.1, 1))
+    readings(monkeypatch, TreeUsage(0, 50.0, 1), TreeUsage(0, 50.9, 1), TreeUsage(0, 51.1, 1))
     over = guard(Limits(cpu_time_limit_seconds=1), from_now=True)
     assert [over.look() is None for _ in range(3)] == [True, True, False]
 
@@ -175,9 +175,9 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
     with python("-c", code) as parent:
         assert parent.stdout is not None
         assert [parent.stdout.readline() for _ in range(2)] == ["there\n"] * 2
-        twice = meter.measure(lambda: (parent.pid,), None)
-        once = meter.measure(lambda: (parent.pid,), 55 * MB)
-        surely = meter.measure(lambda: (parent.pid,), 30 * MB)
+        twice = meter.measure((parent.pid,), None)
+        once = meter.measure((parent.pid,), 55 * MB)
+        surely = meter.measure((parent.pid,), 30 * MB)
         parent.communicate("\n\n")
     assert twice.processes == once.processes == 2
     assert twice.memory_bytes > 60 * MB
@@ -186,14 +186,14 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
 
 @linux
 def test_a_process_that_is_gone_weighs_nothing():
-    assert meter.measure(lambda: (2**22 + 1,), 1) == Reading(0, 0.0, 1)
+    assert meter.measure((2**22 + 1,), 1) == TreeUsage(0, 0.0, 1)
 
 
 @linux
 def test_without_proc_psutil_tells_the_same(monkeypatch: pytest.MonkeyPatch):
-    there = meter.measure(lambda: (os.getpid(),), None)
+    there = meter.measure((os.getpid(),), None)
     monkeypatch.setattr(meter, "LINUX", False)
-    here = meter.measure(lambda: (os.getpid(), 2**22 + 1), None)
+    here = meter.measure((os.getpid(), 2**22 + 1), None)
     assert here.processes == there.processes
     assert here.memory_bytes >= there.memory_bytes  # with the pages of files
     assert here.cpu_s == pytest.approx(there.cpu_s, abs=1)
@@ -226,7 +226,7 @@ def test_the_kernels_limits_are_as_before_after_a_call():
     import resource
 
     former = [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
-    with backstops(Limits(memory_limit_mb=1000, cpu_time_limit_seconds=3000)):
+    with rlimits(Limits(memory_limit_mb=1000, cpu_time_limit_seconds=3000)):
         assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 2 * 1000 * MB + (1 << 30)
         assert resource.getrlimit(resource.RLIMIT_CPU)[0] > 3000
     assert former == [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
@@ -251,7 +251,7 @@ def test_libraries_start_as_many_threads_as_there_are_cores_unless_the_user_says
     monkeypatch.setattr(os, "environ", dict(os.environ))
     keep_threads_to_cores()
     assert os.environ["OMP_NUM_THREADS"] == "7"
-    assert os.environ["MKL_NUM_THREADS"] == str(machine.usable_cores())
+    assert os.environ["MKL_NUM_THREADS"] == str(host.usable_cores())
     assert thread_variables(None) == {}
     fewer = thread_variables(Limits(cpus=1))
     assert fewer["MKL_NUM_THREADS"] == "1"
@@ -272,38 +272,39 @@ def test_a_group_is_found_in_both_versions_and_in_a_container(tmp_path: Path):
     old = group(tmp_path, "memory/here", tasks="")
     new = group(tmp_path, "user/me", cgroup__controllers="memory")
     listing.write_text("4:cpu,memory:/elsewhere\n5:memory:/here\n0::/user/me\n")
-    assert folder_of("memory", tmp_path, listing) == old
+    assert memory_group(tmp_path, listing) == old
     listing.write_text("0::/user/me\n")
-    assert folder_of("memory", tmp_path, listing) == new
+    assert memory_group(tmp_path, listing) == new
     listing.write_text("0::/not/seen/from/here\n")
-    assert folder_of("memory", tmp_path, listing) is None
+    assert memory_group(tmp_path, listing) is None
     (tmp_path / "cgroup.controllers").write_text("memory")
-    assert folder_of("memory", tmp_path, listing) == tmp_path
-    assert folder_of("memory", tmp_path, tmp_path / "no listing") is None
+    assert memory_group(tmp_path, listing) == tmp_path
+    assert memory_group(tmp_path, tmp_path / "no listing") is None
 
 
 @linux
-def test_a_container_has_its_own_memory_and_its_share_of_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_container_has_its_own_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     new = group(
-        tmp_path, "new", memory__max="1000", memory__current="900", cpu__max="50000 100000",
+        tmp_path, "new", memory__max="1000", memory__current="900",
         memory__stat="anon 5\ninactive_file 300\n",
     )  # fmt: skip
-    for module in (machine, memory):
-        monkeypatch.setattr(module, "folder_of", lambda _controller: new)
-    assert memory.memory() == Memory(400, 1000)
-    assert machine.usable_cores() == 1
+    monkeypatch.setattr(host, "memory_group", lambda: new)
+    assert host.memory() == Memory(400, 1000)
     old = group(
         tmp_path, "old", memory__limit_in_bytes=f"{2**63 - 4096}", memory__usage_in_bytes="5",
-        cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000",
     )  # fmt: skip
-    for module in (machine, memory):
-        monkeypatch.setattr(module, "folder_of", lambda _controller: old)
-    assert memory.memory().total > 1000
-    assert machine.usable_cores() == len(machine.usable_cpus() or ())
+    monkeypatch.setattr(host, "memory_group", lambda: old)
+    assert host.memory().total > 1000
     assert number_in(old, "nothing") is None
     assert entry_in(old, "nothing", "key") is None
+
+
+@linux
+def test_a_process_that_is_bound_can_keep_as_many_cores_busy():
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    code += "from python_mcp_server.processes.host import usable_cores; print(usable_cores())"
+    with python("-c", code, stdout=subprocess.PIPE) as process:
+        assert process.communicate()[0] == "1\n"
 
 
 def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):

@@ -63,7 +63,7 @@ def check_limits(request: Request) -> None:
     if limits is None:
         return
     check_here(limits)
-    if request.isolation == "inline" and (limits.watched or limits.spoil_a_worker):
+    if request.isolation == "inline" and (limits.needs_monitoring or limits.single_use_worker):
         given = ", ".join(name for name in limits.to_json() if name != "timeout_seconds")
         raise InvalidInput(f"{given} cannot be kept with isolation='inline'; only timeout_seconds can")
 
@@ -93,7 +93,7 @@ class LimitWatch:
             return
         if limits.timeout_seconds is not None:
             self._timer = self._front.loop.call_later(limits.timeout_seconds, self._tell, time_breach(limits))
-        if limits.watched and isinstance(lane, WorkerHandle):
+        if limits.needs_monitoring and isinstance(lane, WorkerHandle):
             pid = lane.pid
             guard = LimitChecker(limits, lambda: (pid,), from_now=True)
             self._lane = lane

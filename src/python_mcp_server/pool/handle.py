@@ -321,7 +321,7 @@ class WorkerHandle:
         self.call = call
         self._outcome_came = False
         self._unreadable = None
-        self.retired = call.limits is not None and call.limits.spoil_a_worker
+        self.retired = call.limits is not None and call.limits.single_use_worker
         self._on_progress = on_progress
         self._on_outcome = on_outcome
         self._on_question = on_question

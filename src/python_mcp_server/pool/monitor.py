@@ -2,8 +2,8 @@
 
 Memory and CPU of busy workers and whatever they started, read by a thread of its own.
 
-psutil costs milliseconds: nothing here runs on the event loop. The numbers of a known process are
-read at each tick; who belongs to the tree is looked up less often, for that lists all processes.
+A look can cost milliseconds: nothing here runs on the event loop. The numbers of a known process are read
+at each tick; who belongs to the tree is looked up less often, because that lists all processes.
 
 
 Looks at the limits of busy workers in a thread of its own, each as often as its guard asks for.
@@ -18,16 +18,14 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
-
-import psutil
 
 from python_mcp_server import processes
 from python_mcp_server.limits import MEMORY, Breach
-from python_mcp_server.model import ProcessIdentity, Usage
+from python_mcp_server.model import Usage
+from python_mcp_server.processes.usage import resident_usage
 from python_mcp_server.runner.limits import LimitChecker
 
 T = TypeVar("T")
@@ -106,11 +104,8 @@ class Watch:
     cpu_base_s: float
     usage: Usage | None = None
     ticks: int = 0
-    root: psutil.Process | None = None
     tree: processes.TreeScan | None = None
-    children: dict[ProcessIdentity, psutil.Process] = field(
-        default_factory=dict[ProcessIdentity, psutil.Process]
-    )
+    children: tuple[int, ...] = ()
 
 
 class Sampler(Watcher[Watch]):
@@ -142,46 +137,20 @@ class Sampler(Watcher[Watch]):
 def sample(watch: Watch) -> Usage | None:
     """Read one watch now and return its usage; None when the worker is gone."""
     try:
-        watch.root = watch.root or psutil.Process(watch.pid)
         if watch.ticks % _TREE_EVERY == 0:
             watch.tree = watch.tree or processes.TreeScan(watch.pid, watch.job_id)
-            watch.children = dict(_handles(watch.tree.look().members, watch.children))
+            watch.children = tuple(member.pid for member in watch.tree.look().members)
         watch.ticks += 1
-        times = watch.root.cpu_times()
-        rss = watch.root.memory_info().rss
-    except (psutil.Error, OSError):  # OSError: out of descriptors; the next tick may do better
+        own, below = resident_usage((watch.pid,)), resident_usage(watch.children)
+    except OSError:  # out of descriptors; the next tick may do better
         return None
-    own = times.user + times.system + times.children_user + times.children_system
-    child_rss, child_cpu, alive = _sum(watch.children.values())
-    cpu = max(own + child_cpu - watch.cpu_base_s, watch.usage.cpu_seconds if watch.usage else 0.0)
-    peak = max(rss + child_rss, watch.usage.peak_rss_bytes if watch.usage else 0)
-    watch.usage = Usage(rss + child_rss, peak, cpu, None, alive + 1)
+    if not own.processes:
+        return None
+    rss = own.memory_bytes + below.memory_bytes
+    last = watch.usage or Usage(0, 0, 0.0, None, 0)
+    cpu_s = max(own.cpu_s + below.cpu_s - watch.cpu_base_s, last.cpu_seconds)
+    watch.usage = Usage(rss, max(rss, last.peak_rss_bytes), cpu_s, None, below.processes + 1)
     return watch.usage
-
-
-def _handles(
-    members: Iterable[ProcessIdentity], known: Mapping[ProcessIdentity, psutil.Process]
-) -> Iterator[tuple[ProcessIdentity, psutil.Process]]:
-    """Yield what reads each of these processes: what did so before, or a new one."""
-    for member in members:
-        with suppress(psutil.Error):  # ended since the look
-            handle = known.get(member) or psutil.Process(member.pid)
-            if member in known or processes.is_alive(member):
-                yield member, handle
-
-
-def _sum(children: Iterable[psutil.Process]) -> tuple[int, float, int]:
-    rss, cpu, alive = 0, 0.0, 0
-    for child in children:
-        try:
-            with child.oneshot():
-                times = child.cpu_times()
-                rss += child.memory_info().rss
-        except psutil.Error:
-            continue  # ended since the last look
-        cpu += times.user + times.system + times.children_user + times.children_system
-        alive += 1
-    return rss, cpu, alive
 
 
 @dataclass(slots=True, eq=False)
@@ -225,5 +194,5 @@ class LimitMonitor(Watcher[Watched]):
         watched.due_at = time.monotonic() + watched.guard.pause_s
         if breach is not None and self.unwatch(watched):  # else its body has just ended
             if breach.kind == MEMORY and self._holds:
-                watched.guard.hold()
+                watched.guard.freeze_memory()
             watched.on_breach(breach)

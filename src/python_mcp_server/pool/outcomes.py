@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
 from python_mcp_server.pool.main_module import COPY, MAIN, is_of_main
 from python_mcp_server.pool.pickling import YieldingBytesIO, dumps_by_value
+from python_mcp_server.processes import signal_name
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
@@ -57,7 +57,8 @@ def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
     if exit_code is None:
         how = "ended without a word"
     elif exit_code < 0:
-        how = f"was ended by signal {-exit_code}{_signal_name(-exit_code)}"
+        name = signal_name(-exit_code)
+        how = f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
     else:
         how = f"exited with code {exit_code}"
     return Failure(
@@ -66,13 +67,6 @@ def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
         kind=NEVER_STARTED if never_started else "worker_died",
         exit_code=exit_code,
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f" ({signal.Signals(number).name})"
-    except ValueError:
-        return ""
 
 
 def explain_missing_input(error: BaseException) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 from functools import cache
 from typing import Final, NamedTuple
 
 from python_mcp_server.model import ProcessIdentity
+from python_mcp_server.processes.usage import GONE, LINUX
 
 KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
 """What no process can refuse; on Windows SIGTERM is that."""
@@ -22,7 +22,6 @@ LANE_VARIABLE: Final = "PYTHON_MCP_LANE_ID"
 """A worker has it from its first instant on: what a body forks, and what starts no other program, shows
 the variables that the worker was started with, and no job's."""
 
-LINUX: Final = sys.platform == "linux"
 _STAT_BYTES: Final = 4096
 """More than any /proc/<pid>/stat has: 52 numbers and a name of 64 characters at most."""
 
@@ -44,8 +43,12 @@ _KERNEL_THREAD: Final = 0x0020_0000
 """PF_KTHREAD, among the flags in /proc/<pid>/stat."""
 
 
-GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
-"""What a look at a process raises that has ended, or is not ours."""
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as SIGKILL; nothing for a real-time one, which has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""
 
 
 @cache

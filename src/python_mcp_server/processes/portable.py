@@ -60,19 +60,33 @@ def environment_of(pid: int) -> list[bytes]:
         return []
 
 
-def measure(roots: Iterable[int]) -> tuple[int, float, int]:
-    """Return the memory in bytes, the CPU seconds and the number of these processes and all below them."""
-    rss, cpu_s, alive = 0, 0.0, 0
-    for process in _family(roots):
+def family(roots: Iterable[int]) -> list[int]:
+    """Return the living ones of these processes, each followed by all that are below it."""
+    found: dict[int, None] = {}
+    for pid in roots:
         try:
-            with process.oneshot():
-                times = process.cpu_times()
-                rss += process.memory_info().rss
+            root = psutil.Process(pid)
+            found.update(dict.fromkeys([pid, *(child.pid for child in root.children(recursive=True))]))
         except psutil.Error:
-            continue  # ended since the look
-        cpu_s += times.user + times.system + times.children_user + times.children_system
-        alive += 1
-    return rss, cpu_s, alive
+            continue
+    return list(found)
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 where it is gone."""
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the CPU seconds of a process, and of the children that it has waited for; 0 where it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0, 0.0
+    return times.user + times.system, times.children_user + times.children_system
 
 
 def usable_cpus() -> list[int] | None:
@@ -118,17 +132,6 @@ def _errors_of_os() -> Generator[None]:
         raise ProcessLookupError(str(error)) from error
     except psutil.AccessDenied as error:
         raise PermissionError(str(error)) from error
-
-
-def _family(roots: Iterable[int]) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
-    for pid in roots:
-        try:
-            root = psutil.Process(pid)
-            found += [root, *root.children(recursive=True)]
-        except psutil.Error:
-            continue
-    return found
 
 
 def _group(pid: int) -> int:

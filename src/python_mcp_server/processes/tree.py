@@ -20,7 +20,6 @@ from python_mcp_server.processes.identity import (
     FOREIGN,
     JOB_VARIABLE,
     LANE_VARIABLE,
-    LINUX,
     SHORTAGES,
     Stat,
     identify,
@@ -28,6 +27,7 @@ from python_mcp_server.processes.identity import (
     leads_threads,
     read_stat,
 )
+from python_mcp_server.processes.usage import LINUX
 
 
 def all_pids() -> list[int]:

@@ -1,33 +1,38 @@
-"""The memory and the CPU time of a tree, read so cheaply that it can be done a hundred times a second.
+"""Memory and CPU time of processes: the one reader, used by limits, the usage sampler and the benchmark.
 
-On Linux a process costs 0.1 ms: who belongs to the tree is read from the lists of children, and memory is
-what counts against a limit: its own and shared memory, and what of it was swapped out, but no pages of
-files, which the kernel takes back when it needs them. Elsewhere psutil tells, at some ms a look.
+On Linux /proc tells, in 0.1 ms for a process; elsewhere `processes.portable` asks psutil. This module imports
+only the standard library at its top, because `tools/benchmark/sampler.py` is a program that loads it by its
+path and runs without the package.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from python_mcp_server.processes.identity import GONE, LINUX
-
+LINUX: Final = sys.platform == "linux"
+GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Raised by a read of a process that has ended, or that belongs to another user."""
 _OWN_MEMORY: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 _SHARED_FAIRLY: Final = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
 _SURELY_OWN: Final = (b"Private_Dirty:",)
 _READ_BYTES: Final = 1 << 16
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _FIRST_TIME: Final = 11
 """Of user, system, and the same of children that were waited for, behind the name in /proc/<pid>/stat."""
 
 
-class Reading(NamedTuple):
-    """One look at a tree.
+class TreeUsage(NamedTuple):
+    """What the processes of a tree use.
 
     Attributes:
-        memory_bytes: Of all its processes together.
-        cpu_s: User and system time of those that live, and of those they have waited for.
+        memory_bytes: Of all of them together.
+        cpu_s: User and system time of the living processes, and of the children that they have waited for.
         processes: How many live.
     """
 
@@ -36,29 +41,37 @@ class Reading(NamedTuple):
     processes: int
 
 
-def measure(roots: Callable[[], Iterable[int]], limit_bytes: int | None) -> Reading:
-    """Look at the processes of these roots and whatever is below them.
+def resident_usage(pids: Iterable[int]) -> TreeUsage:
+    """Return the resident memory and the CPU time of these processes; one that is gone counts as nothing."""
+    sizes = {pid: rss_bytes(pid) for pid in pids}
+    living = [pid for pid, size in sizes.items() if size]
+    return TreeUsage(sum(sizes.values()), sum(map(_cpu_seconds, living)), len(living))
+
+
+def measure(roots: Iterable[int], limit_bytes: int | None) -> TreeUsage:
+    """Return what these processes and all below them use of what a limit counts.
+
+    That is their own and their shared memory, also where it was swapped out, but no pages of files, because
+    the kernel takes those back when it needs them. Elsewhere than on Linux it is the resident memory.
 
     Args:
-        roots: Asked for the pids of the roots, at each look.
-        limit_bytes: Where the sum is above this, pages that several processes share are counted once:
-            that costs so much that it is not done otherwise. None for no such look.
+        roots: The pids of the roots.
+        limit_bytes: Above this sum, pages that several processes share are counted once: that is slow, so it
+            is done only there. None for never.
     """
+    pids = family(roots)
     if not LINUX:
-        from python_mcp_server.processes import portable
-
-        return Reading(*portable.measure(roots()))
-    pids = family(roots())
+        return resident_usage(pids)
     sizes = {pid: _sum_of(f"/proc/{pid}/status", _OWN_MEMORY) for pid in pids}
     total = sum(sizes.values())
     if limit_bytes is not None and total > limit_bytes and len(pids) > 1:
         total = min(total, _with_shared_once(sizes, limit_bytes))
-    return Reading(total, sum(_cpu_seconds(pid) for pid in pids), len(pids))
+    return TreeUsage(total, sum(map(_cpu_seconds, pids)), len(pids))
 
 
 def _with_shared_once(sizes: dict[int, int], limit_bytes: int) -> int:
-    """Return the memory of these processes with shared pages counted once, or what is surely less than
-    that, where it is above the limit already: walking the pages of a large process takes 0.1 s."""
+    """Return the memory of these processes with shared pages counted once. Where a lower bound is above the
+    limit already, that bound is returned, because walking the pages of a large process takes 0.1 s."""
     largest = max(sizes, key=lambda pid: sizes[pid])
     least = sizes[largest]
     if least <= limit_bytes:
@@ -67,7 +80,15 @@ def _with_shared_once(sizes: dict[int, int], limit_bytes: int) -> int:
 
 
 def family(roots: Iterable[int]) -> list[int]:
-    """Return these processes and all below them, each once; on Linux only."""
+    """Return these processes and all below them, each once, parents first.
+
+    Raises:
+        OSError: There are no descriptors or no memory to look for them with.
+    """
+    if not LINUX:
+        from python_mcp_server.processes import portable
+
+        return portable.family(roots)
     found = dict.fromkeys(roots)
     queue = list(found)
     for pid in queue:  # grows while it is walked
@@ -77,15 +98,48 @@ def family(roots: Iterable[int]) -> list[int]:
     return queue
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the children of a process in 50 us, where psutil scans all processes; on Linux only."""
+def children_of(pid: int | str) -> list[int]:
+    """Return the children of a process, or of `"self"`, in 50 us. Linux only.
+
+    Raises:
+        OSError: As for `family`.
+    """
     pids: list[bytes] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            pids += _read(f"/proc/{pid}/task/{thread}/children").split()
+        threads = os.listdir(f"/proc/{pid}/task")
     except GONE:
         return []
+    for thread in threads:
+        with suppress(*GONE):  # a thread that ended meanwhile
+            pids += _read(f"/proc/{pid}/task/{thread}/children").split()
     return [int(child) for child in pids]
+
+
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 where it is gone."""
+    if not LINUX:
+        from python_mcp_server.processes import portable
+
+        return portable.rss_bytes(pid)
+    try:
+        return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+    except (*GONE, IndexError):
+        return 0
+
+
+def cpu_clock_ns(pid: int) -> int:
+    """Return the CPU time of a process and its threads, without its children; 0 where it is gone.
+
+    On Linux its own clock tells, because /proc counts in steps of 10 ms.
+    """
+    if not LINUX:
+        from python_mcp_server.processes import portable
+
+        return int(1e9 * portable.cpu_seconds(pid)[0])
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2)  # what clock_getcpuclockid makes of a pid
+    except OSError:
+        return 0
 
 
 def _fair_share(pid: int) -> int:
@@ -103,6 +157,11 @@ def _sum_of(path: str, names: tuple[bytes, ...]) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process and of the children that it has waited for."""
+    if not LINUX:
+        from python_mcp_server.processes import portable
+
+        return sum(portable.cpu_seconds(pid))
     try:
         facts = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except GONE:

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Final
 
 from python_mcp_server import processes
+from python_mcp_server.context import in_worker
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
-from python_mcp_server.runner import leftovers
+from python_mcp_server.processes.usage import children_of
 from python_mcp_server.runner.limits import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
@@ -53,7 +54,7 @@ def await_end(
     process: subprocess.Popen[bytes],
     deadline: float | None,
     guard: LimitChecker | None = None,
-    orphans: leftovers.Orphans | None = None,
+    orphans: Orphans | None = None,
 ) -> Reaped | Breach | None:
     """Wait for the end of a child.
 
@@ -79,7 +80,7 @@ def await_end(
             if _left(deadline) <= 0:
                 return None
             if (breach := _attend(guard, orphans)) is not None:
-                _halt(process)
+                _stop_group(process)
                 return breach
     finally:
         os.close(pidfd)
@@ -90,14 +91,14 @@ def _await_by_looking(
     process: subprocess.Popen[bytes],
     deadline: float | None,
     guard: LimitChecker | None,
-    orphans: leftovers.Orphans | None,
+    orphans: Orphans | None,
 ) -> Reaped | Breach | None:
     pause_s = 0.001
     look_at = time.monotonic()
     while (reaped := reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
         if time.monotonic() >= look_at:
             if (breach := _attend(guard, orphans)) is not None:
-                _halt(process)
+                _stop_group(process)
                 return breach
             look_at = time.monotonic() + _pause_s(guard, orphans)
         time.sleep(pause_s)
@@ -105,7 +106,7 @@ def _await_by_looking(
     return reaped
 
 
-def _attend(guard: LimitChecker | None, orphans: leftovers.Orphans | None) -> Breach | None:
+def _attend(guard: LimitChecker | None, orphans: Orphans | None) -> Breach | None:
     """Do what is to be done now and then while a child runs; return the limit that it has gone over."""
     try:
         if orphans is not None:
@@ -118,13 +119,13 @@ def _attend(guard: LimitChecker | None, orphans: leftovers.Orphans | None) -> Br
         return None  # that is no fault of the child, and may be over the next time
 
 
-def _pause_s(guard: LimitChecker | None, orphans: leftovers.Orphans | None) -> float:
+def _pause_s(guard: LimitChecker | None, orphans: Orphans | None) -> float:
     if guard is not None:
         return guard.pause_s
-    return _POLL_MAX_S if orphans is None else leftovers.REAP_EVERY_S
+    return _POLL_MAX_S if orphans is None else REAP_EVERY_S
 
 
-def _halt(process: subprocess.Popen[bytes]) -> None:
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
     """Stop the child's group: finding the rest of the tree takes longer than filling the memory."""
     stop: int | None = getattr(signal, "SIGSTOP", None)
     if stop is not None:
@@ -217,16 +218,16 @@ def run_child(
     """
     check_here(limits)
     started = time.monotonic()
-    before = leftovers.own_children()
+    before = own_children()
     process = _spawn(command, stdout, stderr, job_id)
     child = processes.identify(process.pid) or process.pid
     try:
         guard = _guard(process.pid, limits, before)
         with nullcontext() if watch is None else watch(process.pid):
-            orphans = leftovers.Orphans()
+            orphans = Orphans()
             ended = await_end(process, deadline, guard, orphans)
         reaped = ended if isinstance(ended, Reaped) else _killed(process, job_id)
-        orphans_cpu_s = orphans.cpu_s + leftovers.end_leftovers(child, job_id, before)
+        orphans_cpu_s = orphans.cpu_s + end_leftovers(child, job_id, before)
     except BaseException:
         _end_tree(process, child, job_id, before)
         raise
@@ -252,13 +253,13 @@ def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChec
     if limits is None:
         return None
     confine_child(pid, limits)
-    if not limits.watched:
+    if not limits.needs_monitoring:
         return None
-    base_s = leftovers.reaped_cpu_s()
+    base_s = reaped_cpu_s()
     return LimitChecker(
         limits,
-        lambda: {pid, *(leftovers.own_children() - before)},
-        cpu_base_s=lambda: leftovers.reaped_cpu_s() - base_s,
+        lambda: {pid, *(own_children() - before)},
+        cpu_base_s=lambda: reaped_cpu_s() - base_s,
     )
 
 
@@ -314,7 +315,7 @@ def _end_tree(
         processes.kill_tree(child, job_id=job_id, with_root=reaped is None)
         if reaped is None:
             reap(process)
-    leftovers.end_leftovers(child, job_id, before)
+    end_leftovers(child, job_id, before)
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
@@ -323,3 +324,95 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGTERM)  # not reaped yet, so the group is still this child's
     else:
         process.terminate()
+
+
+REAP_EVERY_S: Final = 0.25
+"""Guessed: that long a storm of new processes takes a tenth of all pids, and a look costs 0.1 ms."""
+
+
+class Orphans:
+    """Whoever this process inherits from now on, until they are all ended. Nobody else here may start and
+    wait for children meanwhile: those could not be told from what was inherited.
+
+    Attributes:
+        cpu_s: The CPU seconds of those that were reaped.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+        self._strangers = own_children()
+        self._reap_at = time.monotonic() + REAP_EVERY_S
+
+    def reap(self) -> None:
+        """Reap those that have ended, at most once in `REAP_EVERY_S`.
+
+        Raises:
+            OSError: There are no descriptors or no memory to look for them with.
+        """
+        if time.monotonic() >= self._reap_at:
+            self._reap_at = time.monotonic() + REAP_EVERY_S
+            self.cpu_s += _reap(own_children() - self._strangers)[0]
+
+
+def own_children() -> frozenset[int]:
+    """Return the pids of this process's children, on a worker that inherits orphans; else nothing.
+
+    Outside a worker the children are other people's business, and none is inherited.
+    """
+    if not (processes.LINUX and in_worker()):
+        return frozenset()
+    return frozenset(children_of("self"))
+
+
+def reaped_cpu_s() -> float:
+    """Return the CPU seconds of all children that this process has waited for, with those below them."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[int]) -> float:
+    """End what is left of the tree of a child that was reaped.
+
+    Args:
+        child: The child; its pid alone where it ended before it could be identified.
+        job_id: What its tree carries in its environment.
+        before: `own_children()` from before its start: those are not touched.
+
+    Returns:
+        The CPU seconds of the orphans that were reaped.
+    """
+    cpu_s, orphans = _reap(own_children() - before)
+    if not orphans and not _group_lives(child if isinstance(child, int) else child.pid):
+        return cpu_s
+    for orphan in orphans:
+        processes.kill_tree(orphan, job_id=job_id)
+    processes.kill_tree(child, job_id=job_id, with_root=False)
+    return cpu_s + _reap(own_children() - before)[0]
+
+
+def _reap(pids: frozenset[int]) -> tuple[float, list[int]]:
+    """Reap those that ended; return their CPU seconds, and who still runs."""
+    cpu_s = 0.0
+    running: list[int] = []
+    for pid in pids:
+        try:
+            reaped, _, usage = os.wait4(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue  # somebody else of this process reaped it
+        if reaped:
+            cpu_s += usage.ru_utime + usage.ru_stime
+        else:
+            running.append(pid)
+    return cpu_s, running
+
+
+def _group_lives(pid: int) -> bool:
+    if not hasattr(os, "killpg"):
+        return False
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

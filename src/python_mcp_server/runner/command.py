@@ -18,7 +18,7 @@ from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.inline import launcher_arguments
 from python_mcp_server.runner.python.environ import child_environment, scripts_folder
-from python_mcp_server.runner.python.environments import Environment, environment_for
+from python_mcp_server.runner.python.environments import Environment, HeaderPackages, environment_for
 from python_mcp_server.runner.python.interpreter import (
     check_request,
     find_python,
@@ -26,7 +26,6 @@ from python_mcp_server.runner.python.interpreter import (
     own_version,
     version_in,
 )
-from python_mcp_server.runner.python.packages import HeaderPackages
 from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.project import Project, find_project, serves, sync_project
 from python_mcp_server.runner.python.requirements import FilePackages

@@ -60,7 +60,7 @@ def confine_child(pid: int, limits: Limits) -> None:
     try:
         _bind(pid, limits.cpus)
         _weigh(pid, limits.nice)
-        _set_backstops(pid, limits, 0.0)
+        _set_rlimits(pid, limits, 0.0)
     except ProcessLookupError:
         return  # it has ended already
     except PermissionError as error:
@@ -101,7 +101,7 @@ def _weigh(pid: int, nice: int | None) -> None:
 
 
 @contextmanager
-def backstops(limits: Limits) -> Generator[None]:
+def rlimits(limits: Limits) -> Generator[None]:
     """Have the kernel limit this process, as far as it does, until the context ends."""
     if sys.platform != "linux":
         yield
@@ -110,7 +110,7 @@ def backstops(limits: Limits) -> Generator[None]:
 
     kinds = (resource.RLIMIT_DATA, resource.RLIMIT_CPU)
     former = [resource.getrlimit(kind) for kind in kinds]
-    _set_backstops(0, limits, sum(os.times()[:2]))
+    _set_rlimits(0, limits, sum(os.times()[:2]))
     try:
         yield
     finally:
@@ -159,7 +159,7 @@ def keep_threads_to_cores() -> None:
     os.environ[_OURS] = ",".join(variables)
 
 
-def _set_backstops(pid: int, limits: Limits, used_s: float) -> None:
+def _set_rlimits(pid: int, limits: Limits, used_s: float) -> None:
     """Let the kernel stop what nobody looks at: soft limits, so that they can be lifted again."""
     if sys.platform != "linux":
         return
@@ -266,8 +266,8 @@ class LimitChecker:
     def look(self) -> Breach | None:
         """Look now, and return what the tree has gone over, if anything."""
         began = time.monotonic()
-        if self._limits.watched:
-            reading = measure(self._roots, self._limits.memory_bytes)
+        if self._limits.needs_monitoring:
+            reading = measure(self._roots(), self._limits.memory_bytes)
             self.peak_bytes = max(self.peak_bytes, reading.memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
@@ -277,7 +277,7 @@ class LimitChecker:
             self.pause_s = _LONGEST_S
         return self._breach(began)
 
-    def hold(self) -> None:
+    def freeze_memory(self) -> None:
         """Let the tree get no more memory, until it is ended: the record comes first, and takes longer
         than filling the memory. Whoever asks for more meets a `MemoryError`, and that has its own words."""
         if sys.platform != "linux":

@@ -16,6 +16,7 @@ from python_mcp_server.context import JobContext, current_job, report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import new_job_id
+from python_mcp_server.processes import signal_name
 from python_mcp_server.runner.child import ChildExit, Command, Watch, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.inline import short_names, write_script
@@ -212,7 +213,7 @@ class ScriptCall:
         if ending.timed_out:
             result["timed_out"] = True
         elif ending.exit_code < 0:
-            result["ended_by_signal"] = _signal_name(-ending.exit_code)
+            result["ended_by_signal"] = signal_name(-ending.exit_code) or f"signal {-ending.exit_code}"
         if self.job is not None and any(stream.cut for stream in shown.values()):
             self.job.keep_record()
             result["job_id"] = self.job.id
@@ -288,10 +289,3 @@ def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, Chil
     with stderr.open("a", encoding="utf-8") as file:
         file.write(f"{late}\n")
     return Interpreter("", UV, str(late), install_s=None), ChildExit(_KILLED, 0.0, timed_out=True)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -62,9 +62,9 @@ from python_mcp_server.pool.worker.streams import (
 )
 from python_mcp_server.runner.limits import (
     LimitChecker,
-    backstops,
     confine_own_thread,
     keep_threads_to_cores,
+    rlimits,
     thread_variables,
 )
 
@@ -476,7 +476,7 @@ def apply_limits(limits: Limits | None, libc: Any) -> Generator[None]:
         libc.malloc_trim(0)
     os.environ.update(thread_variables(limits))
     confine_own_thread(limits)
-    with backstops(limits):
+    with rlimits(limits):
         yield
 
 

@@ -9,7 +9,6 @@ client, output survives every crash, and a flood costs disk instead of memory.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import io
 import logging
@@ -18,6 +17,8 @@ import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from python_mcp_server.processes.inherited import become_subreaper
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -74,7 +75,6 @@ def tell_loss(stream: TextIO) -> None:
 _log: Final = logging.getLogger(__name__)
 STREAMS: Final = ("stdout", "stderr")
 _PIECE_BYTES: Final = 1 << 20
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -91,17 +91,7 @@ def confine() -> Any:
     else:
         os.close(null)
     open_streams()
-    return _become_subreaper()
-
-
-def _become_subreaper() -> Any:
-    """Orphans below this process stay below it, so that a kill finds them (Linux)."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
-    return libc
+    return become_subreaper()
 
 
 def _open_log(fd: int, path: Path) -> tuple[int, int]:

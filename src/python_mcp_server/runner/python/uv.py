@@ -85,7 +85,7 @@ class Uv:
             stderr=err,
             job_id=session.job_id,
             deadline=session.deadline,
-            limits=session.limits and session.limits.manners,
+            limits=session.limits and session.limits.scheduling_only,
         )
         if ending.timed_out:
             raise LimitExceeded(

@@ -23,12 +23,12 @@ from typing import Any, Final
 from python_mcp_server.context import mark_worker
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
-from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.processes import JOB_VARIABLE, signal_name
+from python_mcp_server.processes.inherited import become_subreaper
 from python_mcp_server.runner.child import ChildExit, Command, run_child
 from python_mcp_server.runner.inline import short_names
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _SHOWN_ARGS: Final = 20
 _SHOWN_CHARS: Final = 200
 
@@ -116,7 +116,7 @@ class _Inbox:
 
 def main() -> None:
     """Run items until nobody wants any more."""
-    _inherit_orphans()
+    become_subreaper()
     mark_worker()
     inbox = _Inbox()
     with suppress(_Over, BrokenPipeError):
@@ -133,14 +133,6 @@ def shown_args(args: list[str]) -> list[str]:
     """Return an item's arguments as its result has them: not too many, and not too long."""
     short = [arg if len(arg) <= _SHOWN_CHARS else f"{arg[:_SHOWN_CHARS]}..." for arg in args[:_SHOWN_ARGS]]
     return short if len(args) <= _SHOWN_ARGS else [*short, f"... {len(args) - _SHOWN_ARGS} more"]
-
-
-def _inherit_orphans() -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
@@ -190,7 +182,4 @@ def _manner(ending: ChildExit) -> dict[str, Any]:
         return {"timed_out": True}
     if ending.exit_code >= 0:
         return {}
-    try:
-        return {"ended_by_signal": signal.Signals(-ending.exit_code).name}
-    except ValueError:
-        return {"ended_by_signal": f"signal {-ending.exit_code}"}
+    return {"ended_by_signal": signal_name(-ending.exit_code) or f"signal {-ending.exit_code}"}

@@ -27,7 +27,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner import leftovers
+from python_mcp_server.runner.child import end_leftovers, own_children
 from python_mcp_server.tools.batch.slot import Setup, shown_args
 
 _START: Final = """\
@@ -123,7 +123,7 @@ class SlotPool:
         self._items: Iterator[Item] = iter(())
         self._news: queue.SimpleQueue[Answer | _Lost | BaseException | None] = queue.SimpleQueue()
         self._lock, self._recording = threading.Lock(), threading.Lock()
-        self._before = leftovers.own_children()
+        self._before = own_children()
         self._running = 0
 
     @property
@@ -147,7 +147,7 @@ class SlotPool:
         for thread in self._threads:
             thread.join()
         if self._slots:
-            leftovers.end_leftovers(self._slots[0].identity, self._setup.job_id, self._before)
+            end_leftovers(self._slots[0].identity, self._setup.job_id, self._before)
 
     def run(self, items: Iterable[Item], at_once: int) -> Generator[Answer]:
         """Run items, so many at once, and yield their answers as they come.
