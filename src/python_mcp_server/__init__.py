@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.smart_async import smart_async
+from python_mcp_server.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from python_mcp_server.asking import request_input
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AnswerTimeout",

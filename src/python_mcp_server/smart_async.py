@@ -10,7 +10,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
@@ -32,7 +32,7 @@ from python_mcp_server.functions import (
 )
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S
-from python_mcp_server.terms import ADDED_PARAMETERS, ToolOptions, check_arguments, signature_of
+from python_mcp_server.tool_options import ADDED_PARAMETERS, ToolOptions
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -55,6 +55,7 @@ __all__ = [
     "smart_async",
 ]
 
+_USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
 _POLICIES: Final = ("auto", "cancel", "detach")
 _ISOLATIONS: Final = ("process", "inline")
 _TASKS: Final = ("auto", "required", "never")
@@ -128,7 +129,7 @@ def smart_async(
     """
     if callable(timeout_env):
         return smart_async()(timeout_env)
-    check_arguments(timeout_env, default_timeout)
+    _check_positional(timeout_env, default_timeout)
     _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
     _check_choice("isolation", isolation, _ISOLATIONS)
     _check_choice("task", task, _TASKS)
@@ -141,23 +142,19 @@ def smart_async(
     )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        own = frozenset(signature_of(function).parameters)
-        title: str = name or getattr(function, "__name__", type(function).__name__)
-        return _wrap(
-            ToolOptions(
-                body=function,
-                timeout_env=timeout_env,
-                default_timeout=default_timeout,
-                on_client_cancel=on_client_cancel,
-                isolation=isolation,
-                task=task,
-                manager=manager,
-                own=own,
-                name=title,
-                limits=limits,
-            ),
-            _sdk_face(function),
+        options = ToolOptions(
+            body=function,
+            timeout_env=timeout_env,
+            default_timeout=default_timeout,
+            on_client_cancel=on_client_cancel,
+            isolation=isolation,
+            task=task,
+            manager=manager,
+            body_parameters=frozenset(_signature_of(function).parameters),
+            name=name or getattr(function, "__name__", type(function).__name__),
+            limits=limits,
         )
+        return _wrap(options, _adapt(function))
 
     return decorate
 
@@ -167,49 +164,116 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InvalidInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
-def _sdk_face(function: Callable[..., Any]) -> ToolAdapter | None:
-    """The one upward step: where the SDK is loaded and this is no worker, it says how it sees us. It makes
-    no tools of what has no name of its own, such as a partial."""
+def _check_positional(first: object, default_timeout: object) -> None:
+    """Check the two arguments that the decorator takes by position.
+
+    Raises:
+        TypeError: One of them is of another kind; the decorator is told from what it decorates by these.
+    """
+    _refuse_descriptor(first)
+    if inspect.iscoroutine(first):
+        first.close()
+        raise TypeError(
+            f"smart_async got a call of {first.__qualname__}; pass the function without calling it"
+        )
+    if not isinstance(first, str) or _is_number(first):
+        raise TypeError(
+            f"smart_async got {first!r}, which is neither a function nor the name of a variable; {_USAGE}"
+        )
+    if isinstance(default_timeout, bool) or not isinstance(default_timeout, (int, float)):
+        raise TypeError(f"default_timeout is {default_timeout!r}; it must be a number of seconds")
+
+
+def _signature_of(function: object) -> inspect.Signature:
+    """Return the signature of what is decorated.
+
+    Raises:
+        TypeError: It is not a function that a worker can run to one result.
+    """
+    _refuse_descriptor(function)
+    if inspect.isclass(function) or not callable(function):
+        raise TypeError(f"smart_async got {function!r}, which is not a function; {_USAGE}")
+    for called in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(
+                f"smart_async got {function!r}, a generator, and a call has one result; return a list, and "
+                "tell of each step with report_progress"
+            )
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"smart_async got {function!r}, whose parameters Python does not know; call it in a function of "
+            "yours, and decorate that"
+        ) from error
+
+
+def _refuse_descriptor(function: object) -> None:
+    if isinstance(function, (classmethod, staticmethod)):
+        kind = type(cast("object", function)).__name__
+        raise TypeError(f"smart_async got a {kind}; put @{kind} above @smart_async")
+    if isinstance(function, property):
+        raise TypeError("smart_async got a property, which is not called; decorate a method")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _adapt(function: Callable[..., Any]) -> ToolAdapter | None:
+    """Return the SDK's view of a function, where the SDK is loaded and this is no worker.
+
+    What has no name of its own, such as a partial, is no tool and has none.
+    """
     if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
         return None
-    from python_mcp_server.server.sdk import adapter
+    from python_mcp_server.server.sdk.adapter import adapt
 
-    return adapter.adapt(function)
+    return adapt(function)
 
 
-def _wrap(terms: ToolOptions, face: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
-    body = terms.body
+def _wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+    body = options.body
 
     @functools.wraps(body)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         if in_worker():
-            value = body(*args, **terms.without_extras(kwargs))
+            value = body(*args, **options.body_arguments(kwargs))
             return await value if inspect.isawaitable(value) else value
         if (
-            face is not None
-            and face.context_name in kwargs
-            and not isinstance(kwargs[face.context_name], BodyContext)
+            adapter is not None
+            and adapter.context_name in kwargs
+            and not isinstance(kwargs[adapter.context_name], BodyContext)
         ):
-            return await face.answer_call(terms, kwargs)
-        return await _call(terms, args, kwargs)
+            return await _answer_sdk(options, adapter, kwargs)
+        return await _call(options, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
-    if face is not None:
-        tools = default_tools() if terms.manager is None else terms.manager.tools
-        if terms.manager is None:
-            from python_mcp_server.startup import take_over_at_start  # it loads asyncio, as the SDK did
-
-            take_over_at_start()
-        tools[terms.name] = face  # another process's jobs of this tool are answered by it too
-        wrapper.__signature__ = face.signature  # type: ignore[attr-defined]
-        wrapper.__annotations__ = face.annotations
+    if adapter is not None:
+        _register(options, adapter)
+        wrapper.__signature__ = adapter.signature  # type: ignore[attr-defined]
+        wrapper.__annotations__ = adapter.annotations
     else:
         signature = wrapper.__signature__ = _extended_signature(body)  # type: ignore[attr-defined]
-        added = {
-            name: signature.parameters[name].annotation for name in ADDED_PARAMETERS if name not in terms.own
-        }
-        wrapper.__annotations__ = added | wrapper.__annotations__
+        added = [name for name in ADDED_PARAMETERS if name not in options.body_parameters]
+        annotations = {name: signature.parameters[name].annotation for name in added}
+        wrapper.__annotations__ = annotations | wrapper.__annotations__
     return wrapper
+
+
+def _register(options: ToolOptions, adapter: ToolAdapter) -> None:
+    """Let the manager know the tool, so that it answers another process's jobs of this tool too."""
+    if options.manager is None:
+        from python_mcp_server.startup import take_over_at_start  # it loads asyncio, as the SDK did
+
+        take_over_at_start()
+        default_tools()[options.name] = adapter
+    else:
+        options.manager.tools[options.name] = adapter
 
 
 def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
@@ -226,14 +290,21 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
     return signature.replace(parameters=[*before, *added, *after])
 
 
-async def _call(terms: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def _answer_sdk(options: ToolOptions, adapter: ToolAdapter, kwargs: dict[str, Any]) -> Any:
+    """A call by the SDK: an answer with a schema."""
+    from python_mcp_server.server.sdk.calls import answer_call
+
+    return await answer_call(options, adapter, kwargs)
+
+
+async def _call(options: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A direct call: the value itself, or the handle as a dictionary."""
-    request = terms.request(args, kwargs)
-    if terms.wants_job(kwargs):
-        return await terms.submit(request)
-    result = await terms.run(
+    request = options.request(args, kwargs)
+    if options.wants_job(kwargs):
+        return await options.submit(request)
+    result = await options.run(
         request,
-        budget_s=terms.budget_s(),
-        on_caller_left=lambda: "detach" if terms.on_client_cancel == "detach" else "cancel",
+        budget_s=options.budget_s(),
+        on_caller_left=lambda: "detach" if options.on_client_cancel == "detach" else "cancel",
     )
     return result.handle() if result.handed_over else result.value

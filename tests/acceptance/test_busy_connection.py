@@ -18,7 +18,7 @@ CAPABLE = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: 
 BURNING, SLEEPING, OTHERS = 3, 37, 10
 SERVER = """
 import asyncio, os, sys
-from python_mcp_server.server.transports.stdio import claim_stdio
+from python_mcp_server.server.transports.lines import take_over_stdio
 
 def begin(path):
     with open(path + ".starts", "a") as file:
@@ -37,7 +37,7 @@ async def sleeps(path: str) -> str:
     return "slept"
 
 if __name__ == "__main__":
-    wire = claim_stdio()
+    wire = take_over_stdio()
     from mcp.server.mcpserver.tools import Tool
     from python_mcp_server import JobManager, create_server, smart_async
     from python_mcp_server.server.app import close_in_time, owner_of

@@ -19,8 +19,8 @@ from tests.helpers.marks import thorough
 PROGRAM = """
 import asyncio, ctypes, os, subprocess, sys
 print("printed before anything was started")
-from python_mcp_server.server.transports.stdio import claim_stdio
-wire = claim_stdio()
+from python_mcp_server.server.transports.lines import take_over_stdio
+wire = take_over_stdio()
 from mcp.server.mcpserver import MCPServer
 from python_mcp_server.server.transports.stdio import serve_stdio
 

@@ -13,7 +13,8 @@ from mcp.server.mcpserver import MCPServer
 from python_mcp_server import TasksExtension
 from python_mcp_server.functions import default_manager
 from python_mcp_server.server.app import owner_of
-from python_mcp_server.server.transports.http import Access, serve_http
+from python_mcp_server.server.transports.access import Access
+from python_mcp_server.server.transports.http import serve_http
 from tests.conformance.fixture_rest import (
     add_completion,
     add_handshake_methods,

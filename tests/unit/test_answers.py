@@ -15,8 +15,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.questions.forms import form_of
 from python_mcp_server.questions.model import InputAnswer, Question
-from python_mcp_server.server.sdk.elicitation import answers_of, requests_of
-from python_mcp_server.server.tasks.wire import detailed
+from python_mcp_server.server.tasks.wire import answers_of, detailed, requests_of
 from tests.unit.test_cli_show import printed
 
 ONE = form_of({"properties": {"n": {"type": "integer"}}, "required": ["n"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.server.transports.http import Access, grant, new_token
+from python_mcp_server.server.transports.access import Access, grant, new_token
 
 TOKEN = "a token of nobody else".replace(" ", "-")
 HERE = "10.0.0.7"

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from python_mcp_server.server.transports.lines import LineConnection, LineTooLong
-from python_mcp_server.server.transports.stdio import StdioPipes
+from python_mcp_server.server.transports.lines import LineConnection, LineTooLong, StdioPipes
 from tests.helpers import run
 
 
@@ -129,7 +128,7 @@ def test_one_socket_serves_both_ways():
         with theirs:
             wire = StdioPipes(ours.detach(), -1)
             wire = StdioPipes(wire.read_fd, os.dup(wire.read_fd))
-            assert wire.one_socket
+            assert wire.is_single_socket
             lines = LineConnection()
             await lines.open(wire)
             theirs.sendall(b"question\n")

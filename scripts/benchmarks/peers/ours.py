@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 
-from python_mcp_server.server.transports.stdio import claim_stdio
+from python_mcp_server.server.transports.lines import take_over_stdio
 
 
 async def echo(text: str) -> str:
@@ -16,7 +16,7 @@ async def echo(text: str) -> str:
 
 def main() -> int:
     """Serve over stdin and stdout."""
-    wire = claim_stdio()
+    wire = take_over_stdio()
     from functools import partial
 
     from mcp.server.mcpserver.tools import Tool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from python_mcp_server.server.transports.stdio import claim_stdio
+from python_mcp_server.server.transports.lines import take_over_stdio
 
 
 async def _nothing_to_end() -> None:
@@ -14,7 +14,7 @@ async def _nothing_to_end() -> None:
 
 def main() -> int:
     """Serve over stdin and stdout."""
-    wire = claim_stdio()
+    wire = take_over_stdio()
     from benchmarks.peers.bare import server
     from python_mcp_server.server.transports.stdio import serve_stdio
 

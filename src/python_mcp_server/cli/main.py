@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from python_mcp_server import __version__
 from python_mcp_server.cli.demo import demo
 from python_mcp_server.cli.doctor import doctor
 from python_mcp_server.cli.jobs import jobs
 from python_mcp_server.cli.run import run
 from python_mcp_server.cli.serve import serve
+from python_mcp_server.version import __version__
 
 
 @click.group(

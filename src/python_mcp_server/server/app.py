@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.mcpserver import MCPServer
 from mcp.server.request_state import RequestStateSecurity
 
-from python_mcp_server import __version__
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import AnswerTool, JobTools, resuming
@@ -23,6 +22,7 @@ from python_mcp_server.tools import saved, scripts
 from python_mcp_server.tools.batch import tool as mapping
 from python_mcp_server.tools.benchmark import tool as benchmark
 from python_mcp_server.tools.suite import tool as testing
+from python_mcp_server.version import __version__
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.processes import inherited
 from python_mcp_server.server.logs import configure_logging
-from python_mcp_server.server.transports.http import grant, is_loopback, listen, new_token, url_of
-from python_mcp_server.server.transports.stdio import claim_stdio
+from python_mcp_server.server.transports.access import grant, is_loopback, listen, new_token, url_of
+from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def run_stdio(settings: Settings | None = None) -> int:
         ends within a second.
     """
     inherited.put_right()
-    wire = claim_stdio()
+    pipes = take_over_stdio()
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.transports.stdio import serve_stdio
 
-    code = asyncio.run(serve_stdio(server, wire, lambda: close_in_time(manager)))
+    code = asyncio.run(serve_stdio(server, pipes, lambda: close_in_time(manager)))
     sys.stdout.flush()
     _leave_soon(code)
     return code

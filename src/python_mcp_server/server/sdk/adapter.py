@@ -1,4 +1,4 @@
-"""The SDK's face of a decorated function.
+"""What the SDK sees of a decorated function.
 
 `smart_async` takes from here, in a process that has `mcp` loaded, what the SDK shall see of a tool:
 its signature, and the conversion of its results. A tool must answer exactly as if it were not
@@ -30,17 +30,14 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Pydanti
 from pydantic_core import core_schema
 
 from python_mcp_server.server.sdk.arguments import read_as_meant
-from python_mcp_server.server.sdk.calls import answer_call
 from python_mcp_server.server.sdk.private import AnyContext
 from python_mcp_server.server.sdk.replies import SdkReplies, answer_of, error_result, failure
 from python_mcp_server.server.text import message_of, repair_unicode
 
 if TYPE_CHECKING:
-    from mcp_types import InputRequiredResult
     from pydantic_core import CoreSchema
 
     from python_mcp_server.server.sdk.replies import ServerReplies
-    from python_mcp_server.terms import ToolOptions
 
 __all__ = ["JobHandle", "ToolAdapter", "adapt"]
 
@@ -89,12 +86,6 @@ class ToolAdapter:
     _metadata: FuncMetadata
     _fn: Callable[..., Any]
     _made: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    async def answer_call(
-        self, terms: ToolOptions, kwargs: dict[str, Any]
-    ) -> CallToolResult | InputRequiredResult:
-        """Make a call by the SDK, see `calls.answer_call`."""
-        return await answer_call(terms, self, kwargs)
 
     def replies(self, style: str = "mcp") -> ServerReplies:
         """Return how the tool answers to callers of this kind of server, "mcp" or "fastmcp"."""

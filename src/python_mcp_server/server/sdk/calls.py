@@ -25,71 +25,71 @@ if TYPE_CHECKING:
 
     from python_mcp_server.server.sdk.adapter import ToolAdapter
     from python_mcp_server.server.sdk.private import AnyContext
-    from python_mcp_server.terms import ToolOptions
+    from python_mcp_server.tool_options import ToolOptions
 
 _CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_recorded", "user": "cancel"}
 
 
 async def answer_call(
-    terms: ToolOptions, face: ToolAdapter, kwargs: dict[str, Any]
+    options: ToolOptions, adapter: ToolAdapter, kwargs: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     """Make a call by the SDK, with progress on the way and errors as sentences.
 
     Args:
-        terms: What the decoration says.
-        face: What the SDK sees of the function.
+        options: What the decoration says.
+        adapter: What the SDK sees of the function.
         kwargs: The arguments, the SDK's context among them.
 
     Raises:
         MCPError, ToolError, ResourceError: The body raised one, or the client cannot take a task where
             only a task will do; the SDK itself knows what to answer.
     """
-    ctx = kwargs.pop(face.context_name)
-    if face.body_context is not None:
-        kwargs[face.body_context] = BodyContext()
+    ctx = kwargs.pop(adapter.context_name)
+    if adapter.body_context is not None:
+        kwargs[adapter.body_context] = BodyContext()
     try:
-        return await _answer(terms, face, ctx, kwargs)
+        return await _answer(options, adapter, ctx, kwargs)
     except JobCancelled as cancelled:
-        return face.error(InvalidInput(str(cancelled)))
+        return adapter.error(InvalidInput(str(cancelled)))
     except Exception as error:  # noqa: BLE001  the SDK would hide its text from the model
-        return face.error(error)
+        return adapter.error(error)
 
 
 async def _answer(
-    terms: ToolOptions, face: ToolAdapter, ctx: AnyContext, kwargs: dict[str, Any]
+    options: ToolOptions, adapter: ToolAdapter, ctx: AnyContext, kwargs: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     asked = request_of(ctx)
-    if terms.task == "required":
-        offers.require_task(terms.name, asked)
-    replies = face.replies_to(ctx)
-    request = replace(terms.request((), kwargs, current_principal()), replies=replies)
-    if terms.task == "required" or terms.wants_job(kwargs):
-        return _handed_over(terms, face, await terms.submit(request))
-    caller = Caller(asked, terms.body, may_be_task=terms.task != "never")
-    how: Any = {"budget_s": terms.budget_s(), "on_caller_left": lambda: _wish(terms, ctx)}
+    if options.task == "required":
+        offers.require_task(options.name, asked)
+    replies = adapter.replies_to(ctx)
+    request = replace(options.request((), kwargs, current_principal()), replies=replies)
+    if options.task == "required" or options.wants_job(kwargs):
+        return _handed_over(options, adapter, await options.submit(request))
+    caller = Caller(asked, options.body, may_be_task=options.task != "never")
+    how: Any = {"budget_s": options.budget_s(), "on_caller_left": lambda: _wish(options, ctx)}
     async with ProgressFeed(ctx) as listener:
         if (job_id := caller.job_id) is None:
-            result = await terms.run(request, listener=listener, ask=caller.ask, **how)
+            result = await options.run(request, listener=listener, ask=caller.ask, **how)
         else:
-            result = await caller.go_on(terms.the_manager(), job_id, face, listener=listener, **how)
+            result = await caller.go_on(options.resolve_manager(), job_id, adapter, listener=listener, **how)
     if not isinstance(result, JobResult):
         return result
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
         own = isinstance(value, InputRequiredResult)
-        return value if own else face.answer(value, replies, note=result.note)
-    return caller.round_of(result) or _handed_over(terms, face, result.handle())
+        return value if own else adapter.answer(value, replies, note=result.note)
+    return caller.round_of(result) or _handed_over(options, adapter, result.handle())
 
 
-def _handed_over(terms: ToolOptions, face: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
+def _handed_over(options: ToolOptions, adapter: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
     """The job handle, and a task in its place where the caller takes tasks."""
-    answer = face.handle(handle)
-    if terms.task != "never" and (offer := offers.current()) is not None:
-        offer.take(terms.the_manager(), handle["job_id"])
+    answer = adapter.handle(handle)
+    if options.task != "never" and (offer := offers.current()) is not None:
+        offer.take(options.resolve_manager(), handle["job_id"])
     return answer
 
 
-def _wish(terms: ToolOptions, ctx: AnyContext) -> str:
-    if terms.on_client_cancel != "auto":
-        return terms.on_client_cancel
+def _wish(options: ToolOptions, ctx: AnyContext) -> str:
+    if options.on_client_cancel != "auto":
+        return options.on_client_cancel
     return _CANCEL_WISHES[cancel_cause(ctx)]

@@ -10,18 +10,18 @@ handle   anybody else gets the job handle, and `py_answer_job`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver.resolve import find_resolved_parameters
 from mcp_types import CallToolResult, ElicitRequest, InputRequest, InputRequiredResult
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.questions.model import ACTIONS, InputAnswer
+from python_mcp_server.questions.model import InputAnswer
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.tasks import offers
-from python_mcp_server.server.tasks.wire import result_of
+from python_mcp_server.server.tasks.wire import answers_of, requests_of, result_of
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class Caller:
         return InputRequiredResult(input_requests=asked, request_state=_STATE + result.job_id)
 
     async def go_on(
-        self, manager: JobManager, job_id: str, face: ToolAdapter, **how: Any
+        self, manager: JobManager, job_id: str, adapter: ToolAdapter, **how: Any
     ) -> JobResult | CallToolResult:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.
 
         Args:
             manager: Whose job it is.
             job_id: The job.
-            face: How its tool answers.
+            adapter: How its tool answers.
             **how: As `JobManager.rejoin` takes it.
 
         Raises:
@@ -112,7 +112,7 @@ class Caller:
             return found
         if found.status is JobState.CANCELLED:
             raise InvalidInput(f"job {job_id} was cancelled")
-        return result_of(found, face)
+        return result_of(found, adapter)
 
 
 def can_elicit(request: ServerRequestContext[Any, Any]) -> bool:
@@ -120,36 +120,3 @@ def can_elicit(request: ServerRequestContext[Any, Any]) -> bool:
     capabilities = request.session.client_capabilities
     elicitation = capabilities.elicitation if capabilities else None
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
-
-
-def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
-    """Return questions as the protocol asks them: a mapping of key to request."""
-    return {
-        question.key: {
-            "method": "elicitation/create",
-            "params": repair_unicode(
-                {"mode": "form", "message": question.message, "requestedSchema": question.schema}
-            ),
-        }
-        for question in questions
-    }
-
-
-def answers_of(responses: Any, questions: Iterable[Question]) -> dict[str, InputAnswer]:
-    """Read `inputResponses`: what was answered to which of these questions. The rest is left out.
-
-    Raises:
-        InvalidInput: It is no such mapping.
-    """
-    if responses is not None and not isinstance(responses, Mapping):
-        raise InvalidInput(f"inputResponses is {responses!r}; it must be an object")
-    said = cast("Mapping[str, Any]", responses or {})
-    keys = {question.key for question in questions}
-    return {key: _answer(key, each) for key, each in said.items() if key in keys}
-
-
-def _answer(key: str, response: Any) -> InputAnswer:
-    said = cast("Mapping[str, Any]", response if isinstance(response, Mapping) else {})
-    if said.get("action") not in ACTIONS:
-        raise InvalidInput(f"the response to {key!r} must have an action: {', '.join(ACTIONS)}")
-    return InputAnswer(said["action"], said.get("content"))

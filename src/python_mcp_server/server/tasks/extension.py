@@ -1,6 +1,4 @@
-"""The jobs that one extension shows as tasks, to whoever makes the present request.
-
-The Tasks extension: a call that outlasts its budget becomes a task, for clients that take tasks.
+"""The Tasks extension: a call that outlasts its budget becomes a task, for clients that take tasks.
 
 A task is a job, and its id is the job's. What is a task here was durable before it was told of, and
 is answered from its record, by this server, its successor, or another one on the same home.
@@ -12,23 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.extension import Extension, MethodBinding
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, RequestParams
 
-from python_mcp_server import functions
-from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.server.principals import find_job
-from python_mcp_server.server.sdk.elicitation import answers_of, can_elicit, requests_of
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.server.sdk.elicitation import can_elicit
 from python_mcp_server.server.sdk.replies import add_pictures
 from python_mcp_server.server.tasks.offers import IDENTIFIER, VERSIONS, Offer, declared, offering, require
 from python_mcp_server.server.tasks.subscriptions import Listening
-from python_mcp_server.server.tasks.wire import COMPLETE, detailed, summary
+from python_mcp_server.server.tasks.wire import COMPLETE, TaskLookup, answers_of, summary
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
@@ -38,45 +33,6 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
     from python_mcp_server.server.fastmcp import FastMCPExtension
-    from python_mcp_server.server.sdk.adapter import ToolAdapter
-
-
-class TaskLookup:
-    """Finds jobs by their id and shows them as tasks."""
-
-    def __init__(self, manager: JobManager | None) -> None:
-        self._manager = manager
-
-    @property
-    def manager(self) -> JobManager:
-        """Whose jobs the tasks are; the default manager may change, so it is asked for each time."""
-        return self._manager or functions.default_manager()
-
-    def holds(self, manager: JobManager) -> bool:
-        """Whether the jobs of this manager are found here."""
-        return manager is self.manager or manager.store.home == self.manager.store.home
-
-    async def find(self, task_id: str) -> Job | None:
-        """Return the job, or None where there is none that this client may see."""
-        try:
-            return await find_job(self.manager, task_id)
-        except JobNotFound:
-            return None
-
-    def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
-        """Return the task as `tasks/get` shows it, less the type of the result.
-
-        Args:
-            job: The job.
-            asks: Whether its questions are shown: a client that cannot show a form gets none.
-        """
-        known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
-        face = cast("ToolAdapter | None", known.get(job.tool))
-        return detailed(job, face, requests_of(job.open_questions) if asks else None)
-
-    def runs_here(self, job: Job) -> bool:
-        """Whether this process has the job in hand, so that a look at it costs nothing."""
-        return job.owner is not None and job.owner.pid == os.getpid()
 
 
 _log: Final = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
     from python_mcp_server.model import Job
-    from python_mcp_server.server.tasks.extension import TaskLookup
+    from python_mcp_server.server.tasks.wire import TaskLookup
 
 
 INTERVAL_S: Final = 0.5

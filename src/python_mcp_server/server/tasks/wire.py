@@ -1,28 +1,32 @@
-"""What a finished job's call would have answered, from the job's record.
+"""Jobs as the protocol shows them: their result, their questions, and the job itself as a task.
 
-Records hold plain JSON and how it is answered, so any server on the same home answers as the call would
-have.
+Records hold plain JSON and how it is answered, so any server on the same home answers a call as the
+server that started the job would have.
 
-
-Jobs as the Tasks extension's wire shows them: dictionaries, for models would lose `ttlMs: null`.
-
+Tasks are dictionaries, because models would lose `ttlMs: null`.
 https://modelcontextprotocol.github.io/ext-tasks/specification/2026-07-28/tasks.html
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from python_mcp_server.errors import InvalidInput, RemoteError
+from python_mcp_server import functions
+from python_mcp_server.errors import InvalidInput, JobNotFound, RemoteError
 from python_mcp_server.model import Job, JobProgress, JobState, iso, utc_now
+from python_mcp_server.questions.model import ACTIONS, InputAnswer
+from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.sdk.replies import error_result, failure, recorded
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.questions.model import Question
     from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 
@@ -32,17 +36,17 @@ _TRACE: Final = re.compile(r"\n\n(?=\s*(?:Traceback \(most|\+ Exception Group|\.
 _TYPE: Final = re.compile(r"([\w.<>]+)(?:: )?")
 
 
-def result_of(job: Job, face: ToolAdapter | None) -> CallToolResult:
+def result_of(job: Job, adapter: ToolAdapter | None) -> CallToolResult:
     """Return what the call would have answered, had it waited for the end.
 
     Args:
         job: A job that completed or failed.
-        face: How its tool answers; None where this server does not know the tool.
+        adapter: How its tool answers; None where this server does not know the tool.
     """
     if job.status is not JobState.COMPLETED:
         return _failed(job)
     style = (job.reply or {}).get("style", "mcp")
-    return recorded(job, None if face is None else face.replies(style))
+    return recorded(job, None if adapter is None else adapter.replies(style))
 
 
 def protocol_error(job: Job) -> dict[str, Any] | None:
@@ -63,6 +67,39 @@ def _failed(job: Job) -> CallToolResult:
     if _SAYS_ITSELF.fullmatch(name):
         return error_result(f"Error executing tool {job.tool}: {message}")  # the SDK's words around it
     return failure(InvalidInput(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
+
+
+def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
+    """Return questions as the protocol asks them: a mapping of key to request."""
+    return {
+        question.key: {
+            "method": "elicitation/create",
+            "params": repair_unicode(
+                {"mode": "form", "message": question.message, "requestedSchema": question.schema}
+            ),
+        }
+        for question in questions
+    }
+
+
+def answers_of(responses: Any, questions: Iterable[Question]) -> dict[str, InputAnswer]:
+    """Read `inputResponses`: what was answered to which of these questions. The rest is left out.
+
+    Raises:
+        InvalidInput: It is no such mapping.
+    """
+    if responses is not None and not isinstance(responses, Mapping):
+        raise InvalidInput(f"inputResponses is {responses!r}; it must be an object")
+    said = cast("Mapping[str, Any]", responses or {})
+    keys = {question.key for question in questions}
+    return {key: _answer(key, each) for key, each in said.items() if key in keys}
+
+
+def _answer(key: str, response: Any) -> InputAnswer:
+    said = cast("Mapping[str, Any]", response if isinstance(response, Mapping) else {})
+    if said.get("action") not in ACTIONS:
+        raise InvalidInput(f"the response to {key!r} must have an action: {', '.join(ACTIONS)}")
+    return InputAnswer(said["action"], said.get("content"))
 
 
 COMPLETE: Final = {"resultType": "complete"}
@@ -99,13 +136,13 @@ def summary(job: Job) -> dict[str, Any]:
 
 
 def detailed(
-    job: Job, face: ToolAdapter | None = None, questions: Mapping[str, Any] | None = None
+    job: Job, adapter: ToolAdapter | None = None, questions: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return a task with what belongs to its status: the result, the error, or open questions.
 
     Args:
         job: The job.
-        face: How its tool answers; None where this server does not know the tool.
+        adapter: How its tool answers; None where this server does not know the tool.
         questions: What it waits for, as requests by key.
     """
     task = summary(job)
@@ -114,7 +151,7 @@ def detailed(
     elif task["status"] == "failed":
         task["error"] = protocol_error(job)
     elif task["status"] == "completed":
-        result = result_of(job, face)
+        result = result_of(job, adapter)
         task["result"] = result.model_dump(by_alias=True, mode="json", exclude_none=True)
     return task
 
@@ -149,3 +186,41 @@ def _progress_text(progress: JobProgress | None) -> str:
         return ""
     numbers = f"{progress.current:g}" + ("" if progress.total is None else f" of {progress.total:g}")
     return f"{progress.message} ({numbers})" if progress.message else numbers
+
+
+class TaskLookup:
+    """Finds jobs by their id and shows them as tasks."""
+
+    def __init__(self, manager: JobManager | None) -> None:
+        self._manager = manager
+
+    @property
+    def manager(self) -> JobManager:
+        """Whose jobs the tasks are; the default manager may change, so it is asked for each time."""
+        return self._manager or functions.default_manager()
+
+    def holds(self, manager: JobManager) -> bool:
+        """Whether the jobs of this manager are found here."""
+        return manager is self.manager or manager.store.home == self.manager.store.home
+
+    async def find(self, task_id: str) -> Job | None:
+        """Return the job, or None where there is none that this client may see."""
+        try:
+            return await find_job(self.manager, task_id)
+        except JobNotFound:
+            return None
+
+    def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
+        """Return the task as `tasks/get` shows it, less the type of the result.
+
+        Args:
+            job: The job.
+            asks: Whether its questions are shown: a client that cannot show a form gets none.
+        """
+        known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
+        adapter = cast("ToolAdapter | None", known.get(job.tool))
+        return detailed(job, adapter, requests_of(job.open_questions) if asks else None)
+
+    def runs_here(self, job: Job) -> bool:
+        """Whether this process has the job in hand, so that a look at it costs nothing."""
+        return job.owner is not None and job.owner.pid == os.getpid()

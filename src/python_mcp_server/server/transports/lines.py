@@ -1,8 +1,15 @@
-"""A client's lines: over pipes or a socket on the event loop itself, without a thread or a copy beyond the
-line; through threads where an event loop cannot wait.
+"""The client's pipes, and the lines that come and go on them.
 
-Knows no SDK. A `LineConnection` is the protocol of the one socket, or of the writing pipe; that of the
-reading pipe only passes on what comes, for its end is not the end of the way back.
+    take_over_stdio ──▶ StdioPipes ──▶ LineConnection (pipes, sockets) or LineFiles (terminals, files)
+
+`serve` takes the pipes over before it does anything else: whatever this process starts or loads
+afterwards finds the null device at fd 0 and stderr at fd 1, so only the server can read a request or
+write a byte to the client. This module imports nothing of the SDK, because importing that takes half a
+second, and the first worker is started before.
+
+A `LineConnection` reads and writes on the event loop, without a thread and without a copy beyond the
+line. It is the asyncio protocol of the single socket, or of the writing pipe; the reading pipe has a
+protocol of its own, because the end of the requests is not the end of the answers.
 """
 
 from __future__ import annotations
@@ -10,16 +17,81 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
+import sys
 from collections import deque
-from typing import TYPE_CHECKING, Final, Protocol
-
-from anyio import to_thread
-
-if TYPE_CHECKING:
-    from python_mcp_server.server.transports.stdio import StdioPipes
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 LINE_LIMIT_BYTES: Final = 64 * 1024 * 1024
-_QUEUE_BYTES: Final = 4 * 1024 * 1024  # of whole lines that nobody has taken yet; then reading pauses
+_QUEUE_BYTES: Final = 4 * 1024 * 1024  # of whole lines that are not read yet; then receiving pauses
+_ABOVE_STANDARD: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StdioPipes:
+    """The client's pipes, as close-on-exec descriptors that only the server knows.
+
+    Attributes:
+        read_fd: Where requests come from.
+        write_fd: Where answers go.
+    """
+
+    read_fd: int
+    write_fd: int
+
+    @property
+    def pollable(self) -> bool:
+        """Whether an event loop can wait for both: they are pipes or sockets."""
+        return sys.platform != "win32" and all(
+            _pollable(os.fstat(fd)) for fd in (self.read_fd, self.write_fd)
+        )
+
+    @property
+    def is_single_socket(self) -> bool:
+        """Whether both are the same socket, as some launchers do it."""
+        return _same(self.read_fd, self.write_fd) and stat.S_ISSOCK(os.fstat(self.read_fd).st_mode)
+
+
+def take_over_stdio() -> StdioPipes:
+    """Divert fd 0 to null and fd 1 to stderr, and return the client's pipes.
+
+    Text that was printed before and lies in Python's buffer goes to stderr too.
+    """
+    pipes = StdioPipes(_private(0), _private(1))
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
+    _divert_stdout()
+    sys.stdout.flush()
+    return pipes
+
+
+def _private(fd: int) -> int:
+    if sys.platform == "win32":
+        return os.dup(fd)
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD)
+
+
+def _divert_stdout() -> None:
+    """Point fd 1 at stderr, or at null where stderr is the client's pipe too (`2>&1`)."""
+    if not _same(1, 2):
+        os.dup2(2, 1)
+        return
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
+
+
+def _same(one: int, other: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(one), os.fstat(other))
+    except OSError:  # fd 2 is closed: then there is no stderr to divert to either
+        return True
+
+
+def _pollable(status: os.stat_result) -> bool:
+    return stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
 
 
 class LineTooLong(Exception):
@@ -46,13 +118,13 @@ class LineFiles:
     """Lines of a terminal or a file, which an event loop cannot wait for: threads read and write them.
 
     Args:
-        wire: Both ends; they stay open.
+        pipes: Both ends; they stay open.
         limit_bytes: The longest line that is kept.
     """
 
-    def __init__(self, wire: StdioPipes, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
-        self._source = os.fdopen(wire.read_fd, "rb", closefd=False)
-        self._sink = os.fdopen(wire.write_fd, "wb", buffering=0, closefd=False)
+    def __init__(self, pipes: StdioPipes, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+        self._source = os.fdopen(pipes.read_fd, "rb", closefd=False)
+        self._sink = os.fdopen(pipes.write_fd, "wb", buffering=0, closefd=False)
         self._limit_bytes = limit_bytes
         self._writing = asyncio.Lock()
         self._stopped = False
@@ -65,6 +137,8 @@ class LineFiles:
         """
         if self._stopped:
             return None
+        from anyio import to_thread  # late, because only terminals and files need it
+
         read = await to_thread.run_sync(self._read, abandon_on_cancel=True)
         if len(line := read.removesuffix(b"\n")) > self._limit_bytes:
             raise LineTooLong
@@ -82,6 +156,8 @@ class LineFiles:
         Raises:
             BrokenPipeError: The other side is gone.
         """
+        from anyio import to_thread
+
         async with self._writing:
             await to_thread.run_sync(self._write, data)
 
@@ -119,16 +195,16 @@ class LineConnection(asyncio.Protocol):
         self._reader: asyncio.ReadTransport | None = None
         self._writer: asyncio.WriteTransport | None = None
 
-    async def open(self, wire: StdioPipes) -> None:
-        """Take both ends of the wire; they are closed with this connection."""
+    async def open(self, pipes: StdioPipes) -> None:
+        """Take both ends of the pipes; they are closed with this connection."""
         loop = asyncio.get_running_loop()
-        if wire.one_socket:
-            os.close(wire.write_fd)
-            both, _ = await loop.connect_accepted_socket(lambda: self, socket.socket(fileno=wire.read_fd))
+        if pipes.is_single_socket:
+            os.close(pipes.write_fd)
+            both, _ = await loop.connect_accepted_socket(lambda: self, socket.socket(fileno=pipes.read_fd))
             self._reader = self._writer = both
             return
-        self._writer, _ = await loop.connect_write_pipe(lambda: self, os.fdopen(wire.write_fd, "wb", 0))
-        incoming = os.fdopen(wire.read_fd, "rb", 0)
+        self._writer, _ = await loop.connect_write_pipe(lambda: self, os.fdopen(pipes.write_fd, "wb", 0))
+        incoming = os.fdopen(pipes.read_fd, "rb", 0)
         self._reader, _ = await loop.connect_read_pipe(lambda: _Incoming(self), incoming)
 
     async def read_line(self) -> bytes | None:

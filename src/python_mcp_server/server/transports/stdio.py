@@ -1,11 +1,4 @@
-"""Takes the client's pipes before anything else can: the first thing that `serve` does.
-
-Whatever this process starts or loads afterwards finds the null device at fd 0 and stderr at fd 1, so
-nothing but the server can read a request or write a byte to the client. Imports nothing of the SDK:
-importing that takes half a second, and the first worker is started before.
-
-
-The stdio transport: JSON lines on the loop's own readers and writers.
+"""The stdio transport: JSON lines on the loop's own readers and writers.
 
 The SDK's transport makes three thread hops per message and shares its threads with every blocking
 tool; this one costs a third of the time and never waits for a thread, where both ends are pipes or
@@ -20,11 +13,9 @@ import json
 import logging
 import os
 import signal
-import stat
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -41,79 +32,11 @@ from python_mcp_server.server.transports.lines import (
     LineFiles,
     Lines,
     LineTooLong,
+    StdioPipes,
 )
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
-
-
-_ABOVE_STANDARD: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class StdioPipes:
-    """The client's pipes, as close-on-exec descriptors that only the server knows.
-
-    Attributes:
-        read_fd: Where requests come from.
-        write_fd: Where answers go.
-    """
-
-    read_fd: int
-    write_fd: int
-
-    @property
-    def pollable(self) -> bool:
-        """Whether an event loop can wait for both: they are pipes or sockets."""
-        return sys.platform != "win32" and all(
-            _pollable(os.fstat(fd)) for fd in (self.read_fd, self.write_fd)
-        )
-
-    @property
-    def one_socket(self) -> bool:
-        """Whether both are the same socket, as some launchers do it."""
-        return _same(self.read_fd, self.write_fd) and stat.S_ISSOCK(os.fstat(self.read_fd).st_mode)
-
-
-def claim_stdio() -> StdioPipes:
-    """Divert fd 0 to null and fd 1 to stderr, and return the client's pipes.
-
-    Text that was printed before and lies in Python's buffer goes to stderr too.
-    """
-    wire = StdioPipes(_private(0), _private(1))
-    with open(os.devnull, "rb") as null:
-        os.dup2(null.fileno(), 0)
-    _divert_stdout()
-    sys.stdout.flush()
-    return wire
-
-
-def _private(fd: int) -> int:
-    if sys.platform == "win32":
-        return os.dup(fd)
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD)
-
-
-def _divert_stdout() -> None:
-    """Point fd 1 at stderr, or at null where stderr is the client's pipe too (`2>&1`)."""
-    if not _same(1, 2):
-        os.dup2(2, 1)
-        return
-    with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 1)
-
-
-def _same(one: int, other: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(one), os.fstat(other))
-    except OSError:  # fd 2 is closed: then there is no stderr to divert to either
-        return True
-
-
-def _pollable(status: os.stat_result) -> bool:
-    return stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
 
 
 _LAST_ANSWERS_S: Final = 0.15
@@ -126,20 +49,20 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def serve_stdio(
-    server: MCPServer[Any], wire: StdioPipes, on_signal: Callable[[], Awaitable[None]]
+    server: MCPServer[Any], pipes: StdioPipes, on_signal: Callable[[], Awaitable[None]]
 ) -> int:
     """Serve one client until it leaves, or until SIGTERM or SIGINT.
 
     Args:
         server: The server; its lifespan is entered here.
-        wire: The client's pipes.
+        pipes: The client's pipes.
         on_signal: Awaited first when a signal asks to stop, while answers can still be sent.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal.
     """
     low = low_level(server)
-    async with _streams(wire) as (read, write, stop):
+    async with _streams(pipes) as (read, write, stop):
         serving = asyncio.create_task(low.run(read, write, low.create_initialization_options()), name="stdio")
         with _signals() as arrived:
             await asyncio.wait([serving, arrived], return_when=asyncio.FIRST_COMPLETED)
@@ -172,16 +95,16 @@ def _signals() -> Generator[asyncio.Future[int]]:
 
 
 @asynccontextmanager
-async def _streams(wire: StdioPipes) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
+async def _streams(pipes: StdioPipes) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
     """Yield what reads messages, what writes them, and what makes the reading end."""
     unanswered = PendingRequests()
-    if not wire.pollable:
-        files = LineFiles(wire)
+    if not pipes.pollable:
+        files = LineFiles(pipes)
         # The thread that reads cannot be woken.
         yield MessageReader(files, unanswered), MessageWriter(files, unanswered), _leave
         return
     lines = LineConnection()
-    await lines.open(wire)
+    await lines.open(pipes)
     try:
         yield MessageReader(lines, unanswered), MessageWriter(lines, unanswered), lambda _code: lines.stop()
     finally:

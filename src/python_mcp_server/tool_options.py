@@ -1,0 +1,107 @@
+"""What one decoration says, and the requests that its calls make.
+
+Apart from `smart_async`, because the SDK's side of a decorated function needs it, and `smart_async` loads
+that side where the SDK is loaded. Loaded with every module that holds a body, so by workers too: the manager
+is loaded when the first call is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.errors import RemoteError
+from python_mcp_server.functions import default_manager
+from python_mcp_server.limits import Limits
+from python_mcp_server.settings import budget
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.request import JobResult, Request
+
+ADDED_PARAMETERS: Final = ("async_mode", "job_label")
+"""The parameters that a decorated function takes beyond its body's, unless the body declares them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOptions:
+    """What one decoration says.
+
+    Attributes:
+        body: The undecorated function.
+        timeout_env: The variable that holds the budget.
+        default_timeout: The budget where that is not set, in seconds.
+        on_client_cancel: "auto", "cancel" or "detach".
+        isolation: "process" or "inline".
+        task: "auto", "required" or "never".
+        manager: The manager of these jobs; the default manager where None.
+        body_parameters: The names of the body's parameters.
+        name: What jobs call the tool.
+        limits: What the body may use; None for all there is.
+    """
+
+    body: Callable[..., Any]
+    timeout_env: str
+    default_timeout: float
+    on_client_cancel: str
+    isolation: str
+    task: str
+    manager: JobManager | None
+    body_parameters: frozenset[str]
+    name: str
+    limits: Limits | None
+
+    def resolve_manager(self) -> JobManager:
+        """Return the manager of these jobs."""
+        return self.manager or default_manager()
+
+    def budget_s(self) -> float:
+        """Return the present budget.
+
+        Raises:
+            InvalidInput: The variable holds none.
+        """
+        return budget(self.timeout_env, self.default_timeout)
+
+    def wants_job(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a call asks for a background job at once."""
+        return "async_mode" not in self.body_parameters and bool(kwargs.get("async_mode"))
+
+    def body_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return these keyword arguments without those that the decorator added."""
+        if not kwargs:
+            return kwargs
+        dropped = set(ADDED_PARAMETERS) - self.body_parameters
+        return {name: value for name, value in kwargs.items() if name not in dropped}
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any], principal: str | None = None) -> Request:
+        """Return the request of a call with these arguments."""
+        from python_mcp_server.jobs.request import Request
+
+        return Request(
+            self.body,
+            args,
+            self.body_arguments(kwargs),
+            kwargs.get("job_label"),
+            self.name,
+            self.isolation,
+            limits=self.limits,
+            principal=principal,
+        )
+
+    async def run(self, request: Request, **how: Any) -> JobResult:
+        """Run a request as `JobManager.run` does; a body's StopIteration becomes a `RemoteError`."""
+        try:
+            return await self.resolve_manager().run(request, **how)
+        except RuntimeError as error:
+            stop = error.__cause__
+            if not isinstance(stop, StopIteration) or str(error) != "coroutine raised StopIteration":
+                raise
+            notes = "\n".join(getattr(stop, "__notes__", ()))
+            raise RemoteError("StopIteration", str(stop), notes) from None
+
+    async def submit(self, request: Request) -> dict[str, Any]:
+        """Start a background job, and return its handle."""
+        job = await self.resolve_manager().submit(request)
+        return {"job_id": job.id, "status": job.status.value}
