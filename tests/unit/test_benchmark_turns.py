@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
+from python_mcp_server.errors import ToolchainError
 from python_mcp_server.runner.child import ChildExit
-from python_mcp_server.tools.benchmark.plot import Canvas, Series, picture, timeline, typical
+from python_mcp_server.tools.benchmark import report as module
 from python_mcp_server.tools.benchmark.process import Look, Run
-from python_mcp_server.tools.benchmark.report import report, sentence
+from python_mcp_server.tools.benchmark.report import draw, report, sentence
 from python_mcp_server.tools.benchmark.run import Benchmark, Contenders, Measured, Plan, Turns, seconds
-from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise
+from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise, timeline, typical
 from python_mcp_server.tools.results import DependencyResult
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
@@ -191,21 +192,22 @@ def test_a_quiet_machine_is_not_called_noisy_and_a_busy_one_is() -> None:
     ]
 
 
-@pytest.mark.parametrize("walls", [(1.0,), (0.02, 0.03, 0.021), (2e-6,)])
-def test_a_plot_is_a_picture_with_something_in_it(walls: tuple[float, ...]) -> None:
-    one = Series("script", [run_of(wall) for wall in walls])
-    for series in ([one], [one, Series("compare_with", [run_of(3 * wall) for wall in walls])]):
-        assert picture(series, "title").startswith(b"\x89PNG\r\n\x1a\n")
+def test_a_plot_is_a_picture_of_one_script_or_two(tmp_path: Path) -> None:
+    alone = Measured(script=[run_of(2e-6)])
+    compared = Measured(script=[run_of(1.0), run_of(2.0)], other=[run_of(0.02), run_of(0.03)])
+    for measured in (alone, compared):
+        data = draw(measured, "title", tmp_path)
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (960, 760)
 
 
-def test_what_is_drawn_stands_in_the_file() -> None:
-    canvas = Canvas(20, 12, ((255, 255, 255), (0, 0, 0)))
-    canvas.line([(0, 0), (19, 0)], 1, thickness=1)
-    canvas.text(1, 2, "I", 1)
-    canvas.dot(-50, 500, 1)
-    data = canvas.png()
-    begin = data.index(b"IDAT") + 4
-    rows = zlib.decompress(data[begin : data.index(b"IEND") - 8])
-    assert rows[:21] == b"\0" + b"\1" * 20
-    assert [canvas.colour_at(x, 5) for x in range(1, 6)] == [0, 0, 1, 0, 0], "the stem of the letter"
-    assert zlib.crc32(b"IEND").to_bytes(4) == data[-4:]
+def test_why_there_is_no_plot_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Measured(script=[run_of(1.0)])
+    program = tmp_path / "plot.py"
+    program.write_text("raise SystemExit('no font is there')")
+    monkeypatch.setattr(module, "_PLOT", program)
+    with pytest.raises(ToolchainError, match=r"^matplotlib failed: no font is there$"):
+        draw(measured, "title", tmp_path)
+    monkeypatch.setattr(module, "find_spec", {}.get)
+    with pytest.raises(ToolchainError, match=r"install python-mcp-server\[plots\]"):
+        draw(measured, "title", tmp_path)

@@ -1,22 +1,23 @@
-"""What a benchmark found, in sentences: the part of the result that is read first.
+"""From the runs of a benchmark to its result: the figures, the summary, the comparison, the files.
 
-Two scripts that ran in turns: which one is faster, how much, and how certain that is.
-
-The files of a benchmark, in its job's folder: the plot, and every run as JSON.
-
-From the runs of a benchmark to what is told of them."""
+The files lie in the folder of the job: every run as JSON, and the plot, which a process of its own draws
+after the runs.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.context import current_job
+from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
-from python_mcp_server.tools.benchmark.plot import Series, picture, timeline, typical
 from python_mcp_server.tools.benchmark.process import Run
 from python_mcp_server.tools.benchmark.results import (
     BenchmarkResult,
@@ -34,9 +35,15 @@ from python_mcp_server.tools.benchmark.statistics import (
     outliers,
     ratio_of_pairs,
     spread,
+    timeline,
+    typical,
 )
 from python_mcp_server.tools.results import DependencyResult, ShownPicture
 
+_PLOT: Final = Path(__file__).with_name("plot.py")
+_PLOT_STEPS: Final = 200
+_PLOT_S: Final = 60
+"""How long drawing may take; guessed: 30 times what it takes on a busy machine."""
 _FEW: Final = 6
 """Fewer runs give no interval with 95 %."""
 
@@ -177,18 +184,13 @@ KERNEL: Final = {
 
 
 def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
-    """Write the plot and every run into the job's folder, and let the result tell of them."""
+    """Write the plot and every run into the job's folder, and add both to the result."""
     job = current_job()
     if job is None:  # the folder of the call is gone by now
         return
     job.keep_record()
     measured = benchmark.measured
-    series = [Series("script", measured.script)]
-    if measured.other:
-        series.append(Series("compare_with", measured.other))
-    plot, data = job.folder / "benchmark.png", job.folder / "benchmark.json"
-    runs = "1 run" if result["runs"] == 1 else f"{result['runs']} runs"
-    _write(plot, picture(series, f"median {seconds(result['wall']['median'])}, {runs}"))
+    data = job.folder / "benchmark.json"
     everything = {
         "script": [_plain(run) for run in measured.script],
         "compare_with": [_plain(run) for run in measured.other],
@@ -196,8 +198,64 @@ def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
         "noise": benchmark.noise,
     }
     _write(data, json.dumps(everything, indent=1).encode())
-    _show_first(result, plot)
     result["data_path"] = str(data)
+    benchmark.report_phase("drawing the plot")
+    try:
+        title = f"median {seconds(result['wall']['median'])}, {result['runs']} run"
+        picture = draw(measured, title if result["runs"] == 1 else f"{title}s", job.folder)
+    except ToolchainError as error:
+        result["summary"] += f" There is no plot: {error}."
+        return
+    plot = job.folder / "benchmark.png"
+    _write(plot, picture)
+    _show_first(result, plot)
+
+
+def draw(measured: Measured, title: str, folder: Path) -> bytes:
+    """Return the plot as PNG; `folder` is where its process runs.
+
+    Raises:
+        ToolchainError: matplotlib is missing, or cannot draw it; the text says why.
+    """
+    if find_spec("matplotlib") is None:
+        raise ToolchainError("matplotlib is missing; install python-mcp-server[plots]")
+    series = [_series("script", measured.script)]
+    if measured.other:
+        series.append(_series("compare_with", measured.other))
+    facts = {"title": title, "series": series}
+    # Without the folder of the program in its path, because a module `statistics` lies there.
+    command = (sys.executable, "-P", str(_PLOT))
+    try:
+        drawn = subprocess.run(
+            command,
+            input=json.dumps(facts).encode(),
+            capture_output=True,
+            cwd=folder,  # matplotlib reads a file of settings in its working directory
+            timeout=_PLOT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f"matplotlib took longer than {_PLOT_S} s") from error
+    if drawn.returncode != 0:
+        lines = drawn.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"its process ended with exit code {drawn.returncode}"
+        raise ToolchainError(f"matplotlib failed: {why}")
+    return drawn.stdout
+
+
+def _series(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the plot shows of one script."""
+    moments = timeline(typical(runs), _PLOT_STEPS)
+    walls = [run.wall_s for run in runs]
+    found = spread(walls)
+    return {
+        "name": name,
+        "at_s": [moment.at_s for moment in moments],
+        "rss_mb": [moment.rss_bytes / MB for moment in moments],
+        "cpu_percent": [moment.cpu_percent for moment in moments],
+        "wall_s": walls,
+        "quartiles_s": [found.lower_quartile, found.median, found.upper_quartile],
+    }
 
 
 def _show_first(result: BenchmarkResult, plot: Path) -> None:

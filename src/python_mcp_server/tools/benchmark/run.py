@@ -361,7 +361,7 @@ class Benchmark:
                 None if rival is None else lambda: self._heard(output, rival.command),
                 lambda: output.run_aside(idle.command),
             )
-            self.measured = Turns(self._plan, contenders, self._tell).take()
+            self.measured = Turns(self._plan, contenders, self.report_phase).take()
         shutil.rmtree(folder)
         self.noise = assess_noise(before, Machine.now(), self.measured.script)
         return _ending(self.measured)
@@ -377,7 +377,8 @@ class Benchmark:
             self.rival_said = output.last_words()
         return run
 
-    def _tell(self, words: str) -> None:
+    def report_phase(self, words: str) -> None:
+        """Report the next step of the call as its progress."""
         report_progress(self._told, None, words)
         self._told += 1
 
