@@ -12,8 +12,8 @@ import pytest
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.tools.batch.journal import BatchJournal, Plan, folder_of, locked_idle, plan_in
 from python_mcp_server.tools.batch.plan import BatchRequest
-from python_mcp_server.tools.batch.results import ItemResult
 from python_mcp_server.tools.batch.tool import map_script
+from python_mcp_server.tools.results import ItemResult
 
 NOTHING = BatchRequest(None, None, None, None, None, None, None, None)
 PLAN = Plan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))

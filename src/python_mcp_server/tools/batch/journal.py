@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.runner.output import open_stream
-from python_mcp_server.tools.batch.results import ItemResult
+from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
 _ITEMS: Final = "items"

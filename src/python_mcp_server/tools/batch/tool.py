@@ -22,11 +22,11 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_of, locked_idle, plan_in
 from python_mcp_server.tools.batch.plan import BatchRequest
-from python_mcp_server.tools.batch.results import ItemResult, MapResult
 from python_mcp_server.tools.batch.slot import Setup
 from python_mcp_server.tools.batch.slots import Answer, Item, SlotPool
 from python_mcp_server.tools.call import Prepared, ScriptCall, place, script_call
 from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
+from python_mcp_server.tools.results import ItemResult, MapResult
 from python_mcp_server.tools.scripts import source_of
 
 _ITEM_CHARS: Final = 1000
