@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.figures import aligned
-from python_mcp_server.tools.benchmark.statistics import interval_of_ratio, median, ratio_of_pairs
+from python_mcp_server.tools.benchmark.statistics import interval_of_ratio, ratio_of_pairs
 
 ALLOWED: Final = 1.1
 """How many times slower a figure may be."""

@@ -6,11 +6,11 @@ import json
 import math
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded
 from python_mcp_server.tools.benchmark.tool import benchmark_script
@@ -120,13 +120,8 @@ def check_files(result: dict[str, Any], folder: Path) -> None:
     """The plot is a picture that decodes, and the data holds every run."""
     picture = Path(result["pictures"][0]["path"])
     assert picture.parent == folder
-    data = picture.read_bytes()
-    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
-    begin = data.index(b"IDAT") + 4
-    pixels = zlib.decompress(data[begin : data.index(b"IEND") - 8])
-    assert data.startswith(b"\x89PNG")
-    assert len(pixels) == height * (width + 1)
-    assert len(set(pixels)) > 5, "something is drawn"
+    with Image.open(picture) as image:
+        assert len(image.getcolors(image.width * image.height) or ()) > 5, "something is drawn"
     assert len(json.loads(Path(result["data_path"]).read_bytes())["compare_with"]) == 3
     assert {path.name for path in folder.iterdir()} >= {"stdout", "stderr", "benchmark.png"}
     assert not (folder / "benchmark").exists()

@@ -83,5 +83,5 @@ def test_a_ratio_of_turns_does_not_mind_a_machine_that_gets_slower() -> None:
 
 def test_outliers_are_named_by_their_place_and_by_how_far_they_are() -> None:
     found = outliers([1.0, 1.1, 1.2, 1.3, 1.7, 9.0, 1.1, 1.2, 0.2])
-    assert [(each.place, each.far) for each in found] == [(4, False), (5, True), (8, True)]
+    assert [(each.place, each.extreme) for each in found] == [(4, False), (5, True), (8, True)]
     assert outliers([1.0, 1.0, 1.0]) == []

@@ -1,8 +1,8 @@
-"""The books of a batch, in its job's folder: what is to be done, and a line for each item that has ended.
+"""The journal of a batch, in the folder of its job: the plan, and one line per item that has ended.
 
-plan.json      what was asked for, without the values of variables
-items          a line of JSON per item, appended as it ends: the stream `items` of `py_job_output`
-outputs/       what items wrote, where their line does not have all of it
+plan.json      the plan, without the values of variables
+items          a line of JSON per item, appended when the item ends: the stream `items` of `py_job_output`
+outputs/       the full output of items whose line has only a part of it
 batch.lock     held while the batch runs
 """
 
@@ -15,13 +15,13 @@ import shutil
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.runner.output import open_stream
-from python_mcp_server.tools.batch.results import ItemResult
+from python_mcp_server.tools.batch.plan import BatchPlan
+from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
 _ITEMS: Final = "items"
@@ -30,59 +30,23 @@ _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UNKNOWN: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a batch is to do.
-
-    Attributes:
-        directory: Where the script runs, absolute.
-        script_path: The script, absolute; None where it is `script_content`.
-        script_content: The script's text; None where it is a file.
-        args_list: The arguments of each item.
-        dependencies: Packages beside those of the script's header.
-        python_version: As the caller asked.
-        env_file: As the caller gave it.
-        variables: The names of the caller's `env_vars`; their values are not kept.
-    """
-
-    directory: str
-    script_path: str | None
-    script_content: str | None
-    args_list: tuple[tuple[str, ...], ...]
-    dependencies: tuple[str, ...] = ()
-    python_version: str | None = None
-    env_file: str | None = None
-    variables: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
-        """Return what `to_json` made plain."""
-        data = data | {name: tuple(data[name]) for name in ("dependencies", "variables")}
-        data["args_list"] = tuple([tuple(args) for args in cast("list[list[str]]", data["args_list"])])
-        return cls(**data)
-
-
 def failed(item: ItemResult) -> bool:
-    """Whether an item did not end with success."""
+    """Whether an item ended with anything but success."""
     return item["exit_code"] != 0 or "error" in item or "timed_out" in item
 
 
 class BatchJournal:
-    """The books of one batch.
+    """The journal of one batch.
 
     Attributes:
-        outputs: Where items write.
-        plan: What is to be done.
-        succeeded, failed: How many items have ended so far, and how.
+        outputs: The directory that items write to.
+        plan: The plan.
+        succeeded, failed: How many items have ended so far.
         cut: How many of them have more output than their line.
-        failures: The indexes of those that failed, as they came.
+        failures: The indexes of failed items, in the order of their ends.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: BatchPlan) -> None:
         self.outputs = folder / "outputs"
         self.plan = plan
         self.succeeded = self.failed = self.cut = 0
@@ -93,7 +57,7 @@ class BatchJournal:
 
     @contextmanager
     def open(self) -> Generator[None]:
-        """Write the plan and begin with empty books; nobody can resume the batch until the context ends."""
+        """Write the plan and an empty list of items; no other batch can resume this one in the context."""
         for path in (self._folder, self.outputs):
             path.mkdir(exist_ok=True, mode=0o700)
         with _locked(self._folder), open_stream(self._folder / _ITEMS) as descriptor:
@@ -104,7 +68,7 @@ class BatchJournal:
             yield
 
     def add(self, item: ItemResult) -> None:
-        """Write down how an item ended: the line is there when this returns."""
+        """Append the result of an item; its line is on disk when this returns."""
         line = json.dumps(item).encode() + b"\n"
         with open_stream(self._folder / _ITEMS) as descriptor:
             _write(descriptor, line)
@@ -122,7 +86,7 @@ class BatchJournal:
         return self._offsets[index] != _UNKNOWN
 
     def results(self, room_chars: int) -> list[ItemResult]:
-        """Return results by index: of those that failed, then of others, as far as there is room."""
+        """Return results by index: those of failed items, then others, up to `room_chars`."""
         taken: dict[int, ItemResult] = {}
         wanted = dict.fromkeys([*sorted(self.failures), *range(len(self._offsets))])
         with (self._folder / _ITEMS).open("rb") as file:
@@ -138,14 +102,14 @@ class BatchJournal:
         return [taken[index] for index in sorted(taken)]
 
     def take_over(self, other: Path, *, failures: bool) -> int:
-        """Take over what has ended in another batch, of items with the same number and arguments.
+        """Copy results of finished items from an earlier batch, where index and arguments match.
 
         Args:
-            other: Its folder.
-            failures: Whether those that failed are taken over too.
+            other: The folder of the earlier batch.
+            failures: Whether results of failed items are copied too.
 
         Returns:
-            How many there were.
+            The number of copied results.
         """
         count = 0
         theirs = plan_in(other).args_list
@@ -158,7 +122,7 @@ class BatchJournal:
         return count
 
     def _with_outputs(self, item: ItemResult) -> ItemResult:
-        """Return the result with its files among ours, for the other batch may be removed."""
+        """Return the result with its files in our folder, because the other batch may be removed."""
         facts = cast("dict[str, Any]", item)
         for name in ("stdout_path", "stderr_path"):
             if name in facts and os.path.exists(facts[name]):
@@ -172,12 +136,12 @@ def folder_of(root: Path, job_id: str) -> Path:
     """Return the folder of an earlier batch.
 
     Args:
-        root: What the folders of all jobs lie below, two levels down.
-        job_id: Its job.
+        root: The directory that has the folders of all jobs two levels down.
+        job_id: The job of the batch.
 
     Raises:
         JobNotFound: There is no such job.
-        InvalidInput: It is there, and no batch.
+        InvalidInput: The job is not a batch.
     """
     found = list(root.glob(f"*/{job_id}")) if _JOB_ID.fullmatch(job_id) else []
     if not found:
@@ -187,17 +151,17 @@ def folder_of(root: Path, job_id: str) -> Path:
     return found[0]
 
 
-def plan_in(folder: Path) -> Plan:
-    """Return what a batch was to do."""
-    return Plan.from_json(json.loads((folder / _PLAN).read_bytes()))
+def plan_in(folder: Path) -> BatchPlan:
+    """Return the plan of a batch."""
+    return BatchPlan.from_json(json.loads((folder / _PLAN).read_bytes()))
 
 
 @contextmanager
 def locked_idle(folder: Path, job_id: str) -> Generator[None]:
-    """Hold an earlier batch as it is.
+    """Keep an earlier batch from being changed until the context ends.
 
     Raises:
-        InvalidInput: It runs.
+        InvalidInput: The batch still runs.
     """
     from filelock import Timeout
 

@@ -1,18 +1,16 @@
-"""What the caller of a batch says, and what is to be done by it: read, checked, and filled up from the
-batch that is resumed."""
+"""What a batch is to do: the caller's parameters, checked, and completed from the batch that is resumed."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.command import check_arguments
 from python_mcp_server.runner.textfile import read_text, split_lines
-from python_mcp_server.tools.batch.journal import Plan
 from python_mcp_server.tools.scripts import existing_directory, existing_script, one_of
 
 _MOST_ITEMS: Final = 100_000
@@ -20,8 +18,44 @@ _BLANKS: Final = " \t"
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What a batch is to do.
+
+    Attributes:
+        directory: The working directory of the script, absolute.
+        script_path: The script, absolute; None where it is `script_content`.
+        script_content: The script's text; None where it is a file.
+        args_list: The arguments of each item.
+        dependencies: Packages beside those of the script's header.
+        python_version: As the caller asked.
+        env_file: As the caller gave it.
+        variables: The names of the caller's `env_vars`; the values are not stored.
+    """
+
+    directory: str
+    script_path: str | None
+    script_content: str | None
+    args_list: tuple[tuple[str, ...], ...]
+    dependencies: tuple[str, ...] = ()
+    python_version: str | None = None
+    env_file: str | None = None
+    variables: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> BatchPlan:
+        """Return the plan that `to_json` made plain."""
+        data = data | {name: tuple(data[name]) for name in ("dependencies", "variables")}
+        data["args_list"] = tuple([tuple(args) for args in cast("list[list[str]]", data["args_list"])])
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """What a caller says of a batch; None for what it does not say."""
+    """The parameters of a call that the plan is made of; None where the caller gave no value."""
 
     directory: str | None
     script_path: str | None
@@ -32,11 +66,13 @@ class BatchRequest:
     python_version: str | None
     env_file: str | None
 
-    def plan(self, before: Plan | None, env_vars: dict[str, str] | None, resume: str | None) -> Plan:
-        """Return what is to be done, with what an earlier batch did where nothing else is said.
+    def plan(
+        self, before: BatchPlan | None, env_vars: dict[str, str] | None, resume: str | None
+    ) -> BatchPlan:
+        """Return the plan; what the caller did not give comes from the plan of the resumed batch.
 
         Raises:
-            InvalidInput: Something is missing or wrong.
+            InvalidInput: A parameter is missing or wrong.
         """
         if self.directory is None and before is None:
             raise InvalidInput("directory is missing; it is needed unless resume is given")
@@ -48,7 +84,7 @@ class BatchRequest:
                 f"job {resume} had the variables {', '.join(lacking)} in env_vars, which are not kept; "
                 "give them again"
             )
-        return Plan(
+        return BatchPlan(
             str(folder),
             path,
             content,
@@ -59,14 +95,14 @@ class BatchRequest:
             variables,
         )
 
-    def _script(self, folder: Path, before: Plan | None) -> tuple[str | None, str | None]:
+    def _script(self, folder: Path, before: BatchPlan | None) -> tuple[str | None, str | None]:
         path, content = self.script_path, self.script_content
         if before is not None and path is None and content is None:
             path, content = before.script_path, before.script_content
         one_of(path, content)
         return None if path is None else str(existing_script(path, folder)), content
 
-    def _arguments(self, folder: Path, before: Plan | None) -> tuple[tuple[str, ...], ...]:
+    def _arguments(self, folder: Path, before: BatchPlan | None) -> tuple[tuple[str, ...], ...]:
         if self.args_list is not None and self.args_file is not None:
             raise InvalidInput("args_list and args_file are both given; give one of the two")
         if self.args_list is None and self.args_file is None:

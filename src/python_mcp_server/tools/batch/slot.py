@@ -1,8 +1,8 @@
-"""A process that runs the items of a batch, one after the other, for `tools.batch.slots`.
+"""A program that runs the items of a batch one after the other, started by `tools.batch.slots`.
 
-JSON lines: on stdin what to run and then the items, on stdout how each ended. It inherits the orphans of
-its items, and of no other slot's: so each item has its own tree, and its leftovers can be told apart. At
-the end of stdin it ends what it runs, and goes.
+It speaks JSON lines: on stdin the setup and then the items, on stdout the result of each. It inherits the
+orphans of its own items only: so each item has a process tree of its own, and what an item leaves behind is
+known. At the end of stdin it kills the item that runs, and exits.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Setup:
     """What all items of a batch have in common.
 
     Attributes:
-        command: What is started; the arguments of an item come behind.
-        job_id: The job; the processes of item 7 carry it with `.7` at its end.
-        outputs: The directory of the files that items write to.
-        timeout_s: How long an item may take; None for no limit.
-        limits: What an item may use.
-        chars: How much of each stream an item's result has.
+        command: The command; the arguments of an item follow it.
+        job_id: The job; the processes of item 7 carry its id with `.7` at the end.
+        outputs: The directory that items write to.
+        timeout_s: The time limit of an item; None for no limit.
+        limits: The other limits of an item.
+        chars: How many characters of each stream an item's result has.
     """
 
     command: Command
@@ -54,7 +54,7 @@ class Setup:
     chars: int
 
     def to_line(self) -> bytes:
-        """Return it as it travels."""
+        """Return the setup as one line of JSON."""
         command, limits = self.command, self.limits
         facts = {
             "argv": command.argv,
@@ -70,7 +70,7 @@ class Setup:
 
     @classmethod
     def from_line(cls, line: bytes) -> Setup:
-        """Return what `to_line` made a line of."""
+        """Return the setup that `to_line` wrote."""
         facts: dict[str, Any] = json.loads(line)
         command = Command(tuple(facts["argv"]), Path(facts["cwd"]), facts["env"])
         limits = Limits.given(**(facts["limits"] or {}))
@@ -78,26 +78,26 @@ class Setup:
         return cls(command, facts["job_id"], outputs, facts["timeout_s"], limits, facts["chars"])
 
 
-class _Over(BaseException):
-    """Nobody wants what runs here."""
+class _InputClosed(BaseException):
+    """Raised in the main thread when stdin closes: the current item is to be killed."""
 
 
 class _Inbox:
-    """The lines of stdin; their end reaches the main thread wherever it is."""
+    """The lines of stdin; the end of stdin interrupts the main thread by a signal."""
 
     def __init__(self) -> None:
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._busy = self._over = False
+        self._busy = self._closed = False
         self._signal = signal.SIGINT if sys.platform == "win32" else signal.SIGTERM
         signal.signal(self._signal, self._on_signal)
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
 
     def next(self) -> bytes:
-        """Return the next line; nothing at the end."""
+        """Return the next line; an empty one at the end of stdin."""
         self._busy = False
         line = self._lines.get()
         self._busy = True
-        return b"" if self._over else line
+        return b"" if self._closed else line
 
     def _read(self) -> None:
         while line := sys.stdin.buffer.readline():
@@ -109,17 +109,17 @@ class _Inbox:
             signal.pthread_kill(threading.main_thread().ident or 0, self._signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        first, self._over = not self._over, True
+        first, self._closed = not self._closed, True
         if first and self._busy:
-            raise _Over
+            raise _InputClosed
 
 
 def main() -> None:
-    """Run items until nobody wants any more."""
+    """Run items until stdin ends."""
     become_subreaper()
     mark_worker()
     inbox = _Inbox()
-    with suppress(_Over, BrokenPipeError):
+    with suppress(_InputClosed, BrokenPipeError):
         first = inbox.next()
         setup = Setup.from_line(first) if first else None
         while setup is not None and (line := inbox.next()):
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def shown_args(args: list[str]) -> list[str]:
-    """Return an item's arguments as its result has them: not too many, and not too long."""
+    """Return an item's arguments as its result shows them: cut where there are many or long ones."""
     short = [arg if len(arg) <= _SHOWN_CHARS else f"{arg[:_SHOWN_CHARS]}..." for arg in args[:_SHOWN_ARGS]]
     return short if len(args) <= _SHOWN_ARGS else [*short, f"... {len(args) - _SHOWN_ARGS} more"]
 
@@ -155,7 +155,7 @@ def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
             paths[f"{name}_path"] = str(path)
         else:
             path.unlink()
-    return answer | paths | _manner(ending)
+    return answer | paths | _end_fields(ending)
 
 
 def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) -> ChildExit:
@@ -163,7 +163,7 @@ def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) 
     command = setup.command
     for path in streams.values():
         if size_of(path):
-            path.unlink()  # of an attempt that was cut off
+            path.unlink()  # an earlier start of this item was cut off
     return run_child(
         replace(command, argv=(*command.argv, *args), env={**command.env, JOB_VARIABLE: mark}),
         stdout=streams["stdout"],
@@ -174,8 +174,8 @@ def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) 
     )
 
 
-def _manner(ending: ChildExit) -> dict[str, Any]:
-    """Return what is to be said of an end that was not the script's own."""
+def _end_fields(ending: ChildExit) -> dict[str, Any]:
+    """Return the fields of the result for an end that was not the script's own."""
     if ending.breach is not None:
         return {"error": ending.breach.sentence, "error_kind": ending.breach.kind}
     if ending.timed_out:

@@ -1,10 +1,10 @@
-"""Many runs of one command at once, each with a tree of its own: nobody's end touches another's children.
+"""The slots of a batch: processes that run its items at the same time, each item with its own process tree.
 
 worker ── a thread per slot ── item, answer (JSON lines) ──> slot ── run_child ──> script and its tree
    └─ main thread <── answers
 
-`run_child` tells what a child leaves behind by the children of its own process. So each slot is a
-process, which runs one item at a time.
+`run_child` finds what a child leaves behind among the children of its own process. So each slot is a
+process that runs one item at a time.
 """
 
 from __future__ import annotations
@@ -37,21 +37,16 @@ from python_mcp_server.tools.batch.slot import main
 main()
 """
 _SOURCES: Final = str(Path(__file__).resolve().parents[3])
-_LEAVE_S: Final = 1.2
-"""How long slots may take to end their items: what a child gets to react, and then its kill. The grace of
-a cancelled body is longer."""
+_CLOSE_TIMEOUT_S: Final = 1.2
+"""How long slots may take to end their items: the grace of a child and its kill. The grace of a cancelled
+body is longer."""
 
 Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One run.
-
-    Attributes:
-        index: Its number, from 0.
-        args: What stands behind the command.
-    """
+    """One run of the command, with its index from 0 and its arguments."""
 
     index: int
     args: tuple[str, ...]
@@ -59,31 +54,31 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A process that runs items, and what it is known by."""
+    """A process that runs items, and its identity for a kill."""
 
     process: subprocess.Popen[bytes]
     identity: ProcessIdentity | int
 
-    def begin(self, item: Item, setup: bytes = b"") -> None:
-        """Have an item run, the first with the setup."""
+    def send(self, item: Item, setup: bytes = b"") -> None:
+        """Start an item; the first one comes with the setup."""
         line = json.dumps({"index": item.index, "args": item.args}).encode() + b"\n"
-        with suppress(BrokenPipeError, ValueError):  # it is gone, or dismissed: that shows at its end
+        with suppress(BrokenPipeError, ValueError):  # a dead or closed slot: `receive` returns None
             self._input.write(setup + line)
             self._input.flush()
 
-    def end(self) -> Answer | None:
-        """Return how the item ended that was begun; None where the slot is gone. Blocks."""
+    def receive(self) -> Answer | None:
+        """Return the result of the item that was sent; None where the slot has died. Blocking."""
         try:
             return json.loads(self._output.readline() or "null")
         except ValueError:  # half a line
             return None
 
-    def dismiss(self) -> None:
-        """Let it end what it runs, and go."""
+    def close(self) -> None:
+        """Ask the slot to kill its item and to exit."""
         try:
             self._input.close()
         except BrokenPipeError:
-            return  # it is gone
+            return  # the slot has died
 
     @property
     def _input(self) -> IO[bytes]:
@@ -95,40 +90,40 @@ class _Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lost:
-    """A slot that went away while it ran an item; `at_once` where that was its first."""
+class _SlotLost:
+    """A slot that died while it ran an item; `first` if that was the slot's first item."""
 
     slot: _Slot
     item: Item
-    at_once: bool
+    first: bool
 
 
 class SlotPool:
-    """The slots of one batch. A context manager: at its end they and all that they ran are gone."""
+    """The slots of one batch. At the end of its context, the slots and all they started are dead."""
 
     def __init__(
         self, setup: Setup, record: Callable[[Answer], None], is_last: Callable[[Answer], bool]
     ) -> None:
-        """Remember what all items have in common.
+        """Prepare the pool.
 
         Args:
-            setup: That.
-            record: Called with each answer as it comes, by one thread at a time, and not by the main
-                one, where a cancel would cut it off.
-            is_last: Whether no item is to be started after this answer; those that run are seen through.
+            setup: What all items have in common.
+            record: Called with each answer when it comes, by one thread at a time, and never by the main
+                thread, where a cancel would interrupt it.
+            is_last: Whether no item may start after this answer; items that run go on to their ends.
         """
         self._setup, self._record, self._is_last = setup, record, is_last
         self._slots: list[_Slot] = []
         self._threads: list[threading.Thread] = []
         self._items: Iterator[Item] = iter(())
-        self._news: queue.SimpleQueue[Answer | _Lost | BaseException | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Answer | _SlotLost | BaseException | None] = queue.SimpleQueue()
         self._lock, self._recording = threading.Lock(), threading.Lock()
         self._before = own_children()
         self._running = 0
 
     @property
     def running(self) -> int:
-        """How many items run now."""
+        """The number of items that run now."""
         return self._running
 
     def __enter__(self) -> Self:
@@ -140,36 +135,36 @@ class SlotPool:
         with self._lock:
             self._items = iter(())
         for slot in self._slots:
-            slot.dismiss()
-        deadline = time.monotonic() + _LEAVE_S
+            slot.close()
+        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
         for slot in self._slots:
-            self._see_off(slot, deadline)
+            self._stop(slot, deadline)
         for thread in self._threads:
             thread.join()
         if self._slots:
             end_leftovers(self._slots[0].identity, self._setup.job_id, self._before)
 
     def run(self, items: Iterable[Item], at_once: int) -> Generator[Answer]:
-        """Run items, so many at once, and yield their answers as they come.
+        """Run items, `at_once` at the same time, and yield their answers as they come.
 
         Raises:
-            ToolchainError: The processes that run them cannot be started.
+            ToolchainError: A slot cannot be started.
         """
         self._items = iter(items)
         for _ in range(at_once):
             self._add_slot()
         busy = at_once
         while busy:
-            news = self._news.get()
-            if isinstance(news, BaseException):
-                raise news
-            if isinstance(news, _Lost):
-                self._mourn(news)
+            event = self._events.get()
+            if isinstance(event, BaseException):
+                raise event
+            if isinstance(event, _SlotLost):
+                self._on_slot_lost(event)
                 self._add_slot()
-            elif news is None:
+            elif event is None:
                 busy -= 1
             else:
-                yield news
+                yield event
 
     def _add_slot(self) -> None:
         slot = self._start()
@@ -191,33 +186,33 @@ class SlotPool:
                 start_new_session=True,
             )
         except BaseException:
-            # A cancel between fork and return: only the variable in its environment finds it.
+            # A cancel between fork and return: only the variable in its environment leads to the process.
             processes.kill_tree(-1, job_id=self._setup.job_id, with_root=False)
             raise
         processes.hand_on_priority(process.pid)
         return _Slot(process, processes.identify(process.pid) or process.pid)
 
     def _serve(self, slot: _Slot) -> None:
-        """Give one slot items until there are no more. The body of its thread."""
-        at_once = True
+        """Feed one slot with items until there are no more. The body of the slot's thread."""
+        first = True
         try:
             if (item := self._next()) is not None:
-                slot.begin(item, self._setup.to_line())
+                slot.send(item, self._setup.to_line())
             while item is not None:
-                answer = slot.end()
+                answer = slot.receive()
                 if answer is None:
-                    self._news.put(_Lost(slot, item, at_once=at_once))
+                    self._events.put(_SlotLost(slot, item, first=first))
                     return
-                at_once = False
+                first = False
                 if (item := self._next(answer)) is not None:
-                    slot.begin(item)  # it runs while the answer is written down
-                self._keep(answer)
-            self._news.put(None)
+                    slot.send(item)  # the next item runs while the answer is recorded
+                self._take(answer)
+            self._events.put(None)
         except BaseException as error:  # noqa: BLE001  the main thread raises it
-            self._news.put(error)
+            self._events.put(error)
 
     def _next(self, answer: Answer | None = None) -> Item | None:
-        """Return the next item to run, after this answer to another one."""
+        """Note the answer to an item, and return the next item."""
         with self._lock:
             if answer is not None:
                 self._note_end(answer)
@@ -230,17 +225,17 @@ class SlotPool:
         if self._is_last(answer):
             self._items = iter(())
 
-    def _keep(self, answer: Answer) -> None:
+    def _take(self, answer: Answer) -> None:
         with self._recording:
             self._record(answer)
-        self._news.put(answer)
+        self._events.put(answer)
 
-    def _mourn(self, lost: _Lost) -> None:
-        """Clear away what a slot left that was ended from outside, and answer for its item."""
+    def _on_slot_lost(self, lost: _SlotLost) -> None:
+        """Kill what a dead slot has left, and record an error as the answer to its item."""
         mark = f"{self._setup.job_id}.{lost.item.index}"
         processes.kill_tree(lost.slot.identity, job_id=mark)
         code = lost.slot.process.wait()
-        if lost.at_once and code > 0:
+        if lost.first and code > 0:
             raise ToolchainError(f"a process that runs items ended with {code}; the job's stderr says why")
         answer: Answer = {
             "index": lost.item.index,
@@ -253,9 +248,9 @@ class SlotPool:
         }
         with self._lock:
             self._note_end(answer)
-        self._keep(answer)
+        self._take(answer)
 
-    def _see_off(self, slot: _Slot, deadline: float) -> None:
+    def _stop(self, slot: _Slot, deadline: float) -> None:
         try:
             slot.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

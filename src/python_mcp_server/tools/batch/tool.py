@@ -22,11 +22,11 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_of, locked_idle, plan_in
 from python_mcp_server.tools.batch.plan import BatchRequest
-from python_mcp_server.tools.batch.results import ItemResult, MapResult
 from python_mcp_server.tools.batch.slot import Setup
 from python_mcp_server.tools.batch.slots import Answer, Item, SlotPool
 from python_mcp_server.tools.call import Prepared, ScriptCall, place, script_call
 from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
+from python_mcp_server.tools.results import ItemResult, MapResult
 from python_mcp_server.tools.scripts import source_of
 
 _ITEM_CHARS: Final = 1000
@@ -85,26 +85,26 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
     )
     _check_parallel(max_parallel)
-    wish = BatchRequest(
+    request = BatchRequest(
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
     )
     shown = _ITEM_CHARS if output_chars is None else output_chars
     with script_call(timeout_seconds, {}, limits, shown) as call:
         before = None if resume is None else folder_of(_folders(call), resume)
-        plan = wish.plan(None if before is None else plan_in(before), env_vars, resume)
-        terms = _Terms(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
-        batch = _Batch(call, BatchJournal(call.session.folder, plan), terms)
-        with batch.book.open():
+        plan = request.plan(None if before is None else plan_in(before), env_vars, resume)
+        options = _Options(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
+        batch = _Batch(call, BatchJournal(call.session.folder, plan), options)
+        with batch.journal.open():
             reused = 0
             if before is not None and resume is not None:
                 with locked_idle(before, resume):
-                    reused = batch.book.take_over(before, failures=not retry_failed)
+                    reused = batch.journal.take_over(before, failures=not retry_failed)
             return batch.run(reused)
 
 
 @dataclass(frozen=True, slots=True)
-class _Terms:
-    """How a batch is run."""
+class _Options:
+    """The parameters of a batch that are not part of its plan."""
 
     timeout_seconds: float
     max_parallel: int | None
@@ -115,35 +115,35 @@ class _Terms:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """One batch, within its call."""
+    """One batch in its call."""
 
     call: ScriptCall
-    book: BatchJournal
-    terms: _Terms
+    journal: BatchJournal
+    options: _Options
 
     def run(self, reused: int) -> MapResult:
-        """Run what has no result yet, and return all results."""
-        plan, count = self.book.plan, len(self.book.plan.args_list)
-        todo = [index for index in range(count) if not self.book.has(index)]
-        at_once = min(self.terms.max_parallel or cores_of(self.terms.limits), len(todo))
+        """Run the items that have no result yet, and return the results of all."""
+        plan, count = self.journal.plan, len(self.journal.plan.args_list)
+        todo = [index for index in range(count) if not self.journal.has(index)]
+        at_once = min(self.options.max_parallel or cores_of(self.options.limits), len(todo))
         prepared = self._prepare(at_once)
         started = time.monotonic()
         if todo:
-            with SlotPool(self._setup(prepared), self._record, self._is_last) as crew:
+            with SlotPool(self._setup(prepared), self._record, self._is_last) as pool:
                 items = (Item(index, plan.args_list[index]) for index in todo)
-                self._follow(crew, crew.run(items, at_once))
+                self._follow(pool, pool.run(items, at_once))
         return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
 
     def _prepare(self, at_once: int) -> Prepared:
         """Choose the interpreter, once for all items."""
-        plan, limits = self.book.plan, self.terms.limits
+        plan, limits = self.journal.plan, self.options.limits
         folder = Path(plan.directory)
         script = None if plan.script_path is None else Path(plan.script_path)
         header = parse_header(source_of(script, plan.script_content))
         if plan.dependencies:
             header = header or Header()
             header = replace(header, dependencies=merge(header.dependencies, plan.dependencies))
-        given = given_variables(self.terms.env_vars, plan.env_file, folder)
+        given = given_variables(self.options.env_vars, plan.env_file, folder)
         share = Limits(cpus=max(1, cores_of(limits) // max(1, at_once)))
         given = {**thread_variables(share), **given}
         session = replace(self.call.session, given=given, limits=limits)
@@ -155,45 +155,45 @@ class _Batch:
         )
 
     def _setup(self, prepared: Prepared) -> Setup:
-        limit_s = self.terms.timeout_seconds
+        limit_s = self.options.timeout_seconds
         return Setup(
             prepared.command,
             self.call.session.job_id,
-            self.book.outputs,
+            self.journal.outputs,
             limit_s if deadline_after(limit_s) is not None else None,
-            self.terms.limits,
+            self.options.limits,
             self.call.output_chars,
         )
 
     def _record(self, answer: Answer) -> None:
-        self.book.add(cast("ItemResult", answer))
+        self.journal.add(cast("ItemResult", answer))
 
     def _is_last(self, answer: Answer) -> bool:
-        return self.terms.stop_on_failure and failed(cast("ItemResult", answer))
+        return self.options.stop_on_failure and failed(cast("ItemResult", answer))
 
-    def _follow(self, crew: SlotPool, answers: Iterable[Answer]) -> None:
-        """Take the answers as they come, and tell of them."""
-        self._tell(0)
+    def _follow(self, pool: SlotPool, answers: Iterable[Answer]) -> None:
+        """Take the answers as they come, and report progress."""
+        self._report(0)
         for _ in answers:
-            self._tell(crew.running)
+            self._report(pool.running)
 
-    def _tell(self, running: int) -> None:
-        book = self.book
-        total, done = len(book.plan.args_list), book.succeeded + book.failed
-        report_progress(done, total, f"{done} of {total} done, {book.failed} failed, {running} running")
+    def _report(self, running: int) -> None:
+        journal = self.journal
+        total, done = len(journal.plan.args_list), journal.succeeded + journal.failed
+        report_progress(done, total, f"{done} of {total} done, {journal.failed} failed, {running} running")
 
     def _result(self, used: Interpreter, at_once: int, reused: int, elapsed_s: float) -> MapResult:
-        book, job = self.book, self.call.job
-        total = len(book.plan.args_list)
-        ended = book.succeeded + book.failed
-        items = book.results(2 * Settings.from_environ().output_chars)
+        journal, job = self.journal, self.call.job
+        total = len(journal.plan.args_list)
+        ended = journal.succeeded + journal.failed
+        items = journal.results(2 * Settings.from_environ().output_chars)
         result: MapResult = {
-            "summary": _summary(book, elapsed_s, at_once),
+            "summary": _summary(journal, elapsed_s, at_once),
             "total": total,
-            "succeeded": book.succeeded,
-            "failed": book.failed,
+            "succeeded": journal.succeeded,
+            "failed": journal.failed,
             "not_run": total - ended,
-            "failed_indexes": sorted(book.failures)[:_LISTED],
+            "failed_indexes": sorted(journal.failures)[:_LISTED],
             "items": items,
             "elapsed_seconds": round(elapsed_s, 6),
             "parallel": at_once,
@@ -206,16 +206,16 @@ class _Batch:
             result["reused"] = reused
         if len(items) < ended:
             result["items_left_out"] = ended - len(items)
-        if job is not None and (book.cut or book.failed or len(items) < total):
+        if job is not None and (journal.cut or journal.failed or len(items) < total):
             job.keep_record()
             result["job_id"] = job.id
-        if (hint := _hint(items, Path(book.plan.directory))) is not None:
+        if (hint := _hint(items, Path(journal.plan.directory))) is not None:
             result["hint"] = hint
         return result
 
 
 def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
-    """Return what would let the first of those that failed pass, for which that is known."""
+    """Return the hint for the first failed item that has one."""
     for item in filter(failed, items):
         if kind := item.get("error_kind"):
             hint = hint_at_limit(kind)
@@ -229,21 +229,21 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
     return None
 
 
-def _summary(book: BatchJournal, elapsed_s: float, at_once: int) -> str:
-    total = len(book.plan.args_list)
-    text = f"{book.succeeded} of {total} succeeded, {book.failed} failed"
-    if (left := total - book.succeeded - book.failed) > 0:
+def _summary(journal: BatchJournal, elapsed_s: float, at_once: int) -> str:
+    total = len(journal.plan.args_list)
+    text = f"{journal.succeeded} of {total} succeeded, {journal.failed} failed"
+    if (left := total - journal.succeeded - journal.failed) > 0:
         text += f", {left} were not run because one had failed"
     return f"{text}, in {elapsed_s:.1f} s, {at_once} at a time"
 
 
 def _folders(call: ScriptCall) -> Path:
-    """Return what the folders of all jobs lie below."""
+    """Return the directory that has the folders of all jobs two levels down."""
     return call.session.home / "output" if call.job is None else call.session.folder.parent.parent
 
 
 def _sharing(limits: Limits | None) -> Limits | None:
-    """Return the limits with the same cores for all items, where a number of them is given."""
+    """Return the limits with a choice of cores that all items share, where the caller gave a number."""
     check_here(limits)
     if limits is None or not isinstance(limits.cpus, int):
         return limits

@@ -1,8 +1,8 @@
-"""Starts one command, waits for it in the kernel, and writes down what the kernel says of it.
+"""Starts one command, waits for it, and writes the kernel's figures about it to a file.
 
-It is imported in the interpreter of the script that is measured, isolated and without `site`: so it is
-always smaller than the script, whose peak of memory would else be the size of its starter. It imports
-next to nothing for the same reason, and runs in any Python from 3.8 on.
+The launcher runs in the interpreter of the measured script, isolated and without `site`, and imports next to
+nothing: so it is always smaller than the script, whose memory peak would otherwise be the size of its parent.
+It runs in any Python from 3.8 on.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def main(target: str, command: list[str]) -> int:
     """Run the command and return 0, also where it failed.
 
     Args:
-        target: The file that gets a line of `name value` for each figure; where the command cannot be
-            started, `errno` alone.
-        command: Its absolute path and its arguments.
+        target: The file for the figures, a line of `name value` each; only `errno` where the command
+            cannot be started.
+        command: The absolute path of a program, and its arguments.
     """
     try:
         figures = _measure_simply(command) if sys.platform == "win32" else _measure(command)
@@ -44,7 +44,7 @@ def _measure(command: list[str]) -> dict[str, float]:
     if hasattr(posix, "waitid"):  # macOS has none before 3.13
         posix.waitid(posix.P_PID, pid, posix.WEXITED | posix.WNOWAIT)
     ended = time.perf_counter_ns()
-    transferred, waited = _transferred(pid), _waited(pid)  # told until the process is reaped
+    transferred, waited = _transferred(pid), _waited(pid)  # readable until the process is reaped
     _, status, usage = posix.wait4(pid, 0)
     ended = ended if hasattr(posix, "waitid") else time.perf_counter_ns()
     return {
@@ -64,10 +64,10 @@ def _measure(command: list[str]) -> dict[str, float]:
 
 
 def _leave_signals_to_the_command() -> list[int]:
-    """Ignore what asks the whole group to end: the command reacts, and its end must be waited for.
+    """Ignore the signals that end the whole group: the command reacts, and the launcher waits for its end.
 
     Returns:
-        What the command starts with as usual, with what Python itself ignores.
+        The signals that the command starts with at their defaults, those that Python ignores included.
     """
     signals: Any = __import__("_signal")  # `signal` would bring `enum`, and with it 0.5 MB
     for name in ("SIGINT", "SIGTERM"):
@@ -76,7 +76,7 @@ def _leave_signals_to_the_command() -> list[int]:
 
 
 def _transferred(pid: int) -> dict[str, float]:
-    """Return the bytes that an ended process and its children read and wrote, where Linux tells."""
+    """Return the bytes that an ended process and its children read and wrote; empty outside Linux."""
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as file:
             return {name.rstrip(":"): int(value) for name, value in map(str.split, file)}
@@ -85,7 +85,7 @@ def _transferred(pid: int) -> dict[str, float]:
 
 
 def _waited(pid: int) -> dict[str, float]:
-    """Return for how long the main thread was ready and had no core, where Linux tells."""
+    """Return how long the main thread was ready but had no core; empty outside Linux."""
     try:
         with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
             return {"waited_ns": int(file.read().split()[1])}
@@ -94,7 +94,7 @@ def _waited(pid: int) -> dict[str, float]:
 
 
 def _measure_simply(command: list[str]) -> dict[str, float]:
-    """Windows accounts for a process but not for its children; the sampler sees those."""
+    """Measure the times only: Windows accounts for a process without its children; the sampler sees those."""
     import subprocess
 
     started = time.perf_counter_ns()

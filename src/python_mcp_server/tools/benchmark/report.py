@@ -1,48 +1,56 @@
-"""What a benchmark found, in sentences: the part of the result that is read first.
+"""From the runs of a benchmark to its result: the figures, the summary, the comparison, the files.
 
-Two scripts that ran in turns: which one is faster, how much, and how certain that is.
-
-The files of a benchmark, in its job's folder: the plot, and every run as JSON.
-
-From the runs of a benchmark to what is told of them."""
+The files lie in the folder of the job: every run as JSON, and the plot, which a process of its own draws
+after the runs.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from python_mcp_server.context import current_job
+from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
-from python_mcp_server.tools.benchmark.plot import Series, picture, timeline, typical
-from python_mcp_server.tools.benchmark.process import Run
-from python_mcp_server.tools.benchmark.results import (
-    BenchmarkResult,
-    Comparison,
-    Course,
-    OutlyingRun,
-    SpreadOfRuns,
-)
-from python_mcp_server.tools.benchmark.run import Benchmark, Measured, seconds
+from python_mcp_server.tools.benchmark.plan import Benchmark, Measured, seconds
+from python_mcp_server.tools.benchmark.run import Run
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     interval_of_median,
     interval_of_ratio,
-    median,
     outliers,
     ratio_of_pairs,
     spread,
+    timeline,
+    typical,
 )
-from python_mcp_server.tools.results import DependencyResult, ShownPicture
+from python_mcp_server.tools.results import (
+    BenchmarkResult,
+    Comparison,
+    Course,
+    DependencyResult,
+    OutlyingRun,
+    ShownPicture,
+    SpreadOfRuns,
+)
 
+_PLOT: Final = Path(__file__).with_name("plot.py")
+_PLOT_STEPS: Final = 200
+_PLOT_S: Final = 60
+"""How long drawing may take; guessed: 30 times what it takes on a busy machine."""
 _FEW: Final = 6
-"""Fewer runs give no interval with 95 %."""
+"""Fewer runs give no 95 % interval."""
 
 
 def summary(result: BenchmarkResult, measured: Measured) -> str:
-    """Return the figures that matter, the comparison, and what speaks against trusting them."""
+    """Return the main figures, the comparison, and the reasons not to trust them, as sentences."""
     sentences = [_figures(result), *_ending(result, measured)]
     if "comparison" in result:
         sentences.append(f"Beside compare_with: {result['comparison']['sentence']}.")
@@ -76,14 +84,12 @@ def _ending(result: BenchmarkResult, measured: Measured) -> list[str]:
     return []
 
 
-def comparison(
-    measured: Measured, rival_said: str, told: Callable[[Sequence[float]], SpreadOfRuns]
-) -> Comparison:
-    """Return what the turns say of the script and the other."""
+def comparison(measured: Measured, target_stderr: str) -> Comparison:
+    """Return what the rounds say of the script and the other one."""
     if measured.other_failed is not None:
         failed = Comparison(sentence=_of_failure(measured.other_failed), runs=len(measured.other))
-        if rival_said:
-            failed["stderr"] = rival_said
+        if target_stderr:
+            failed["stderr"] = target_stderr
         return failed
     others, runs = measured.other, measured.script
     walls = _walls(others), _walls(runs)
@@ -92,9 +98,9 @@ def comparison(
         sentence=sentence(ratio, interval),
         ratio=round(ratio, 4),
         runs=len(others),
-        wall=told(walls[0]),
-        cpu=told([run.cpu_s for run in others]),
-        peak_mb=told([run.peak_bytes / MB for run in others]),
+        wall=spread_of(walls[0]),
+        cpu=spread_of([run.cpu_s for run in others]),
+        peak_mb=spread_of([run.peak_bytes / MB for run in others]),
         peak_ratio=round(_peak(others) / max(1.0, _peak(runs)), 4),
     )
     if interval is not None:
@@ -105,7 +111,7 @@ def comparison(
 
 
 def sentence(ratio: float, interval: Interval | None) -> str:
-    """Say which one is faster; the ratio is the other's time divided by the script's."""
+    """Return which one is faster; the ratio is the other's time divided by the script's."""
     if interval is None:
         return f"{_faster(ratio)} in a single turn, which says nothing of chance"
     if interval.low <= 1 <= interval.high:
@@ -114,7 +120,7 @@ def sentence(ratio: float, interval: Interval | None) -> str:
     low, high = interval.low, interval.high
     if ratio < 1:
         low, high = 1 / high, 1 / low
-    return f"{_faster(ratio)}, {_percent(interval)} interval {_times(low)} to {_times(high)}"
+    return f"{_faster(ratio)}, {_percent(interval)} interval {_factor(low)} to {_factor(high)}"
 
 
 def _percent(interval: Interval) -> str:
@@ -123,11 +129,11 @@ def _percent(interval: Interval) -> str:
 
 def _faster(ratio: float) -> str:
     if ratio >= 1:
-        return f"{_times(ratio)}x faster than compare_with"
-    return f"{_times(1 / ratio)}x slower than compare_with"
+        return f"{_factor(ratio)}x faster than compare_with"
+    return f"{_factor(1 / ratio)}x slower than compare_with"
 
 
-def _times(ratio: float) -> str:
+def _factor(ratio: float) -> str:
     if ratio >= 10:  # noqa: PLR2004  three digits say enough
         return f"{ratio:.3g}" if ratio < 1000 else f"{ratio:.0f}"  # noqa: PLR2004
     return f"{ratio:.2f}" if ratio >= 1.1 else f"{ratio:.3f}"  # noqa: PLR2004  1.01 needs a digit more
@@ -173,22 +179,17 @@ KERNEL: Final = {
     "write_bytes": ("disk_written_mb", 1e-6),
     "waited_ns": ("waited_seconds", 1e-9),
 }
-"""What the launcher writes down, how it is called in the result, and in which unit."""
+"""The launcher's name of a figure: its name in the result, and the factor to its unit there."""
 
 
 def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
-    """Write the plot and every run into the job's folder, and let the result tell of them."""
+    """Write the plot and every run into the job's folder, and add both to the result."""
     job = current_job()
     if job is None:  # the folder of the call is gone by now
         return
     job.keep_record()
     measured = benchmark.measured
-    series = [Series("script", measured.script)]
-    if measured.other:
-        series.append(Series("compare_with", measured.other))
-    plot, data = job.folder / "benchmark.png", job.folder / "benchmark.json"
-    runs = "1 run" if result["runs"] == 1 else f"{result['runs']} runs"
-    _write(plot, picture(series, f"median {seconds(result['wall']['median'])}, {runs}"))
+    data = job.folder / "benchmark.json"
     everything = {
         "script": [_plain(run) for run in measured.script],
         "compare_with": [_plain(run) for run in measured.other],
@@ -196,12 +197,68 @@ def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
         "noise": benchmark.noise,
     }
     _write(data, json.dumps(everything, indent=1).encode())
-    _show_first(result, plot)
     result["data_path"] = str(data)
+    benchmark.report_phase("drawing the plot")
+    try:
+        title = f"median {seconds(result['wall']['median'])}, {result['runs']} run"
+        picture = draw(measured, title if result["runs"] == 1 else f"{title}s", job.folder)
+    except ToolchainError as error:
+        result["summary"] += f" There is no plot: {error}."
+        return
+    plot = job.folder / "benchmark.png"
+    _write(plot, picture)
+    _show_first(result, plot)
+
+
+def draw(measured: Measured, title: str, folder: Path) -> bytes:
+    """Return the plot as PNG; `folder` is where its process runs.
+
+    Raises:
+        ToolchainError: matplotlib is missing, or cannot draw it; the text says why.
+    """
+    if find_spec("matplotlib") is None:
+        raise ToolchainError("matplotlib is missing; install python-mcp-server[plots]")
+    series = [_series("script", measured.script)]
+    if measured.other:
+        series.append(_series("compare_with", measured.other))
+    facts = {"title": title, "series": series}
+    # Without the folder of the program in its path, because a module `statistics` lies there.
+    command = (sys.executable, "-P", str(_PLOT))
+    try:
+        drawn = subprocess.run(
+            command,
+            input=json.dumps(facts).encode(),
+            capture_output=True,
+            cwd=folder,  # matplotlib reads a file of settings in its working directory
+            timeout=_PLOT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f"matplotlib took longer than {_PLOT_S} s") from error
+    if drawn.returncode != 0:
+        lines = drawn.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"its process ended with exit code {drawn.returncode}"
+        raise ToolchainError(f"matplotlib failed: {why}")
+    return drawn.stdout
+
+
+def _series(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the plot shows of one script."""
+    steps = timeline(typical(runs), _PLOT_STEPS)
+    walls = [run.wall_s for run in runs]
+    found = spread(walls)
+    return {
+        "name": name,
+        "at_s": [step.at_s for step in steps],
+        "rss_mb": [step.rss_bytes / MB for step in steps],
+        "cpu_percent": [step.cpu_percent for step in steps],
+        "wall_s": walls,
+        "quartiles_s": [found.lower_quartile, found.median, found.upper_quartile],
+    }
 
 
 def _show_first(result: BenchmarkResult, plot: Path) -> None:
-    """Put the plot before the pictures of the script, of which one less is sent where they are many."""
+    """Put the plot before the pictures of the script; the last one is not sent where there are too many."""
     settings = Settings.from_environ()
     size = plot.stat().st_size
     attached = settings.max_pictures > 0 and size <= settings.max_picture_bytes
@@ -223,7 +280,9 @@ def _plain(run: Run) -> dict[str, Any]:
             for name, (shown, factor) in KERNEL.items()
             if name in run.figures
         },
-        "course": [[look.at_s, look.rss_bytes / MB, look.cpu_s, look.processes] for look in run.looks],
+        "course": [
+            [sample.at_s, sample.rss_bytes / MB, sample.cpu_s, sample.processes] for sample in run.samples
+        ],
     }
 
 
@@ -237,7 +296,7 @@ _MOST_OUTLIERS: Final = 10
 
 
 def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
-    """Return the result of the tool; where there is a job, with files in its folder."""
+    """Return the result of the tool; in a job, with files in its folder."""
     measured = benchmark.measured
     runs = measured.script
     kernel_peak = all(run.peak_bytes == run.process_peak_bytes for run in runs)
@@ -259,14 +318,14 @@ def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
         course=_course(runs),
         noise=benchmark.noise,
     )
-    _add_what_there_is(result, benchmark)
+    _add_optional_fields(result, benchmark)
     result["summary"] = summary(result, measured)
     add_files(result, benchmark)
     return result
 
 
 def spread_of(values: Sequence[float]) -> SpreadOfRuns:
-    """Return how values are spread, as the result tells it."""
+    """Return how values are spread, in the form of the result."""
     found, interval = spread(values), interval_of_median(values)
     told = SpreadOfRuns(
         min=_rounded(found.minimum),
@@ -283,7 +342,7 @@ def spread_of(values: Sequence[float]) -> SpreadOfRuns:
     return told
 
 
-def _add_what_there_is(result: BenchmarkResult, benchmark: Benchmark) -> None:
+def _add_optional_fields(result: BenchmarkResult, benchmark: Benchmark) -> None:
     measured = benchmark.measured
     if benchmark.install_s:
         result["install_seconds"] = _rounded(result.get("install_seconds", 0.0) + benchmark.install_s)
@@ -297,7 +356,7 @@ def _add_what_there_is(result: BenchmarkResult, benchmark: Benchmark) -> None:
         result["startup_seconds"] = _rounded(start_s)
         result["own_seconds"] = _rounded(max(0.0, result["wall_time_seconds"] - start_s))
     if measured.other or measured.other_failed is not None:
-        result["comparison"] = comparison(measured, benchmark.rival_said, spread_of)
+        result["comparison"] = comparison(measured, benchmark.target_stderr)
 
 
 def _outliers(runs: Sequence[Run]) -> list[OutlyingRun]:
@@ -308,7 +367,7 @@ def _outliers(runs: Sequence[Run]) -> list[OutlyingRun]:
             run=each.place + 1,
             seconds=_rounded(each.value),
             kind="slow" if each.value > middle else "fast",
-            far=each.far,
+            far=each.extreme,
         )
         for each in outliers(walls)[:_MOST_OUTLIERS]
     ]
@@ -324,11 +383,11 @@ def _kernel(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def _course(runs: Sequence[Run]) -> Course:
-    moments = timeline(typical(runs), _STEPS)
+    steps = timeline(typical(runs), _STEPS)
     return Course(
-        seconds=[_rounded(moment.at_s) for moment in moments],
-        rss_mb=[round(moment.rss_bytes / MB, 2) for moment in moments],
-        cpu_percent=[round(moment.cpu_percent, 1) for moment in moments],
+        seconds=[_rounded(step.at_s) for step in steps],
+        rss_mb=[round(step.rss_bytes / MB, 2) for step in steps],
+        cpu_percent=[round(step.cpu_percent, 1) for step in steps],
     )
 
 

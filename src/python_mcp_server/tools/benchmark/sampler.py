@@ -1,9 +1,8 @@
-"""Looks at the processes below one, over and over: a program, so that neither the script pays nor we.
+"""Samples the memory and CPU time of a process tree: a program, so that the script and the worker do not pay.
 
-It reads a command a line from stdin: `start PID SECONDS`, where PID is the launcher whose children are
-looked at every so many SECONDS, and `stop`, which it answers with a line of JSON:
-`[[time_ns, rss_bytes, cpu_ns, processes], ...]`. An empty list before all others says that it is there.
-It leaves at the end of stdin, so with whoever started it.
+The program reads one command per line from stdin: `start PID SECONDS` samples the processes below the
+launcher PID at this interval; `stop` is answered with a line of JSON: `[[time_ns, rss_bytes, cpu_ns,
+processes], ...]`. The program writes an empty list when it is ready, and exits at the end of stdin.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ else:  # this program runs without the package, so that it starts in a few ms
     import usage
 
 FIRST_S = 0.005
-"""The first pause; it doubles up to the interval, so that a short script is seen more than once."""
-_WAITING_S = 0.002
-"""Between two looks for a script that has not started yet; measured: its launcher takes 10 ms."""
-_SHARE = 0.005 if sys.platform == "linux" else 0.05
-"""Of a core that looking may take, however many processes there are: the script may need all cores."""
-MOST_LOOKS = 400
-"""When there are so many, every second is dropped, and half as many are taken from then on."""
+"""The first pause. Pauses double up to the interval, so that a short script is sampled more than once."""
+_START_INTERVAL_S = 0.002
+"""The pause while the script has not started yet; measured: its launcher takes 10 ms."""
+_CPU_SHARE = 0.005 if sys.platform == "linux" else 0.05
+"""The share of a core that sampling may use for any number of processes: the script may need all cores."""
+MOST_SAMPLES = 400
+"""At this number, every second sample is dropped and the interval doubles."""
 
-Look = tuple[int, int, int, int]
+Sample = tuple[int, int, int, int]
 
 
 def main() -> int:
@@ -41,15 +40,15 @@ def main() -> int:
     _answer([])
     while (command := commands.get()) is not None:
         if command[0] == "start":
-            looks = _watch(int(command[1]), float(command[2]), commands)
-            if looks is None:
+            samples = _watch(int(command[1]), float(command[2]), commands)
+            if samples is None:
                 break
-            _answer(looks)
+            _answer(samples)
     return 0
 
 
-def _answer(looks: list[Look]) -> None:
-    sys.stdout.write(json.dumps(looks) + "\n")
+def _answer(samples: list[Sample]) -> None:
+    sys.stdout.write(json.dumps(samples) + "\n")
     sys.stdout.flush()
 
 
@@ -61,29 +60,29 @@ def _read(commands: queue.SimpleQueue[list[str] | None]) -> None:
 
 def _watch(
     launcher: int, interval_s: float, commands: queue.SimpleQueue[list[str] | None]
-) -> list[Look] | None:
-    """Look until the next command; None where that is the end."""
+) -> list[Sample] | None:
+    """Sample until the next command; return None at the end of stdin."""
     tree = _Tree(launcher)
-    looks: list[Look] = []
+    samples: list[Sample] = []
     pause_s = min(FIRST_S, interval_s)
     while True:
         used_s = -time.process_time()
-        look = tree.look()
+        sample = tree.sample()
         used_s += time.process_time()
-        if look is not None:
-            looks.append(look)
-        if len(looks) >= MOST_LOOKS:
-            looks, interval_s = _thinned(looks), 2 * interval_s
+        if sample is not None:
+            samples.append(sample)
+        if len(samples) >= MOST_SAMPLES:
+            samples, interval_s = _thinned(samples), 2 * interval_s
         try:
-            timeout_s = max(pause_s, used_s / _SHARE) if looks else _WAITING_S
-            return looks if commands.get(timeout=timeout_s) is not None else None
+            timeout_s = max(pause_s, used_s / _CPU_SHARE) if samples else _START_INTERVAL_S
+            return samples if commands.get(timeout=timeout_s) is not None else None
         except queue.Empty:
-            pause_s = min(2 * pause_s, interval_s) if len(looks) > 1 else pause_s
+            pause_s = min(2 * pause_s, interval_s) if len(samples) > 1 else pause_s
 
 
-def _thinned(looks: list[Look]) -> list[Look]:
-    """Make one of each two: the later one, with the larger memory of both."""
-    pairs = zip(looks[::2], looks[1::2], strict=False)
+def _thinned(samples: list[Sample]) -> list[Sample]:
+    """Merge each two samples into the later one, with the larger memory of both."""
+    pairs = zip(samples[::2], samples[1::2], strict=False)
     return [(later[0], max(earlier[1], later[1]), *later[2:]) for earlier, later in pairs]
 
 
@@ -94,8 +93,8 @@ class _Tree:
         self._launcher = launcher
         self._cpu_ns: dict[int, int] = {}
 
-    def look(self) -> Look | None:
-        """Return what is there now; None where there is nothing below the launcher."""
+    def sample(self) -> Sample | None:
+        """Return the present usage; None where no process is below the launcher."""
         try:
             pids = usage.family((self._launcher,))[1:]
         except OSError:  # out of descriptors; the next look may do better

@@ -1,25 +1,25 @@
-"""What several runs say together: spread, outliers, and intervals that need no assumed distribution.
+"""What several runs say together: spread, outliers, intervals, one run over time, and what disturbed them.
 
 Run times are skewed and have outliers, so means and t-intervals mislead. The interval of a median
-goes by ranks (sign test), that of a ratio by the ranks of what each turn says (Wilcoxon's signed
+goes by ranks (sign test), that of a ratio by the ranks of what each round says (Wilcoxon's signed
 rank test on logarithms): both hold for few runs too, and neither draws random numbers.
-
-
-Whether the machine let a benchmark be one: what others used, what the script had to wait for."""
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self
 
 import psutil
 
-from python_mcp_server.tools.benchmark.process import Run
-from python_mcp_server.tools.benchmark.results import Noise
+from python_mcp_server.tools.benchmark.run import Run
+from python_mcp_server.tools.results import Noise
 
 CONFIDENCE: Final = 0.95
 _Z: Final = 1.959964
@@ -27,7 +27,7 @@ _Z: Final = 1.959964
 _EXACT_RUNS: Final = 50
 """Up to so many runs the signed rank distribution is counted; beyond, the normal one is as good."""
 _FENCE: Final = 1.5
-_FAR_FENCE: Final = 3.0
+_OUTER_FENCE: Final = 3.0
 """Tukey's fences, in quartile distances."""
 
 
@@ -60,48 +60,43 @@ class Outlier:
     Attributes:
         place: Where it stands among the values, from 0.
         value: The value.
-        far: Whether it is outside the outer fence.
+        extreme: Whether it is outside the outer fence.
     """
 
     place: int
     value: float
-    far: bool
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return a quantile of sorted values, linear between neighbours."""
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median of at least one value."""
-    return quantile(sorted(values), 0.5)
+    extreme: bool
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Return how at least one value is spread."""
-    ordered = sorted(values)
-    mean = math.fsum(ordered) / len(ordered)
-    squares = math.fsum((value - mean) ** 2 for value in ordered)
-    stddev = math.sqrt(squares / (len(ordered) - 1)) if len(ordered) > 1 else 0.0
-    lower, middle, upper = (quantile(ordered, share) for share in (0.25, 0.5, 0.75))
-    return Spread(ordered[0], lower, middle, upper, ordered[-1], mean, stddev)
+    return Spread(
+        min(values),
+        *quartiles(values),
+        max(values),
+        statistics.fmean(values),
+        statistics.stdev(values) if len(values) > 1 else 0.0,
+    )
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the quartiles of at least one value, linear between neighbours."""
+    lower, middle, upper = statistics.quantiles(
+        values if len(values) > 1 else [*values] * 2, method="inclusive"
+    )
+    return lower, middle, upper
 
 
 def outliers(values: Sequence[float]) -> list[Outlier]:
     """Return the values outside Tukey's fences, in their own order."""
-    ordered = sorted(values)
-    lower, upper = quantile(ordered, 0.25), quantile(ordered, 0.75)
+    lower, _, upper = quartiles(values)
     distance = upper - lower
 
     def outside(value: float, fences: float) -> bool:
         return not lower - fences * distance <= value <= upper + fences * distance
 
     return [
-        Outlier(place, value, outside(value, _FAR_FENCE))
+        Outlier(place, value, outside(value, _OUTER_FENCE))
         for place, value in enumerate(values)
         if outside(value, _FENCE)
     ]
@@ -123,16 +118,16 @@ def interval_of_median(values: Sequence[float]) -> Interval | None:
 
 
 def ratio_of_pairs(above: Sequence[float], below: Sequence[float]) -> float:
-    """Return how much larger `above` is, turn by turn: the Hodges-Lehmann estimate of the ratio."""
-    return math.exp(median(_averages(above, below)))
+    """Return how much larger `above` is, round by round: the Hodges-Lehmann estimate of the ratio."""
+    return math.exp(statistics.median(_averages(above, below)))
 
 
 def interval_of_ratio(above: Sequence[float], below: Sequence[float]) -> Interval | None:
-    """Return where the ratio of two positive quantities lies that were measured in turns.
+    """Return where the ratio of two positive quantities lies that were measured in rounds.
 
     Args:
-        above: One value a turn.
-        below: The other's value of the same turns.
+        above: One value a round.
+        below: The other's value of the same rounds.
     """
     count = min(len(above), len(below))
     if count < 2:  # noqa: PLR2004
@@ -143,7 +138,7 @@ def interval_of_ratio(above: Sequence[float], below: Sequence[float]) -> Interva
 
 
 def _averages(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Return the means of all pairs of the turns' log ratios, each with itself too."""
+    """Return the means of all pairs of the rounds' log ratios, each with itself too."""
     logs = [math.log(a / b) for a, b in zip(above, below, strict=False)]
     return [(one + other) / 2 for place, one in enumerate(logs) for other in logs[place:]]
 
@@ -177,8 +172,7 @@ _FEW_RUNS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the machine has done so far, in CPU seconds of all cores; `own_s` is this process and what
-    it has waited for."""
+    """CPU seconds of all cores so far; `own_s` are those of this process and its reaped children."""
 
     at_s: float
     busy_s: float
@@ -188,7 +182,7 @@ class Machine:
 
     @classmethod
     def now(cls) -> Self:
-        """Read it."""
+        """Read the counters."""
         times = psutil.cpu_times()
         names = ("user", "nice", "system", "irq", "softirq")
         return cls(
@@ -201,7 +195,7 @@ class Machine:
 
 
 def assess_noise(before: Machine, after: Machine, runs: Sequence[Run]) -> Noise:
-    """Return what disturbed these runs between two moments."""
+    """Return what disturbed these runs between two readings of the machine."""
     cores = psutil.cpu_count() or 1
     capacity_s = max(1e-9, cores * (after.at_s - before.at_s))
     others_s = after.busy_s - before.busy_s - (after.own_s - before.own_s)
@@ -235,10 +229,56 @@ def _of_runs(runs: Sequence[Run]) -> list[str]:
         for run in runs
         if "waited_ns" in run.figures and run.wall_s
     ]
-    if waited and (share := median(waited)) > _WAITED_SHARE:
+    if waited and (share := statistics.median(waited)) > _WAITED_SHARE:
         reasons.append(f"the script waited {100 * share:.0f} % of its time for a free core")
     walls = spread([run.wall_s for run in runs])
     share = (walls.upper_quartile - walls.lower_quartile) / walls.median if walls.median else 0.0
     if len(runs) >= _FEW_RUNS and share > _SPREAD_SHARE:
         reasons.append(f"the middle half of the runs is spread over {100 * share:.0f} % of the median")
     return reasons
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineStep:
+    """What a run used in one of the equal steps of its time.
+
+    Attributes:
+        at_s: The end of the step, in seconds since the start of the run.
+        rss_bytes: The largest sampled memory of the step.
+        cpu_percent: The CPU time of the step, as a share of one core.
+    """
+
+    at_s: float
+    rss_bytes: int
+    cpu_percent: float
+
+
+def typical(runs: Sequence[Run]) -> Run:
+    """Return the run whose wall time is nearest to the median."""
+    middle = statistics.median([run.wall_s for run in runs])
+    return min(runs, key=lambda run: abs(run.wall_s - middle))
+
+
+def timeline(run: Run, most: int) -> list[TimelineStep]:
+    """Return a run in equal steps: at most `most`, and no more than there are samples."""
+    samples = [sample for sample in run.samples if sample.at_s < run.wall_s]
+    count = max(1, min(most, len(samples)))
+    ends = [run.wall_s * step / count for step in range(count + 1)]
+    used = [(sample.at_s, min(sample.cpu_s, run.cpu_s)) for sample in samples]
+    used = [(0.0, 0.0), *used, (run.wall_s, run.cpu_s)]
+    steps: list[TimelineStep] = []
+    rss = samples[0].rss_bytes if samples else run.peak_bytes
+    for begin, end in pairwise(ends):
+        within = [sample.rss_bytes for sample in samples if begin <= sample.at_s < end]
+        rss = max(within, default=rss)  # a step without a sample keeps the memory of the step before
+        cpu_s = _at(used, end) - _at(used, begin)
+        steps.append(TimelineStep(end, rss, 100 * max(0.0, cpu_s) / (end - begin) if end > begin else 0.0))
+    return steps
+
+
+def _at(points: Sequence[tuple[float, float]], at: float) -> float:
+    """Return the value at `at` of the line through these points."""
+    for (left, low), (right, high) in pairwise(points):
+        if left <= at <= right:
+            return low + (high - low) * (at - left) / (right - left) if right > left else high
+    return points[-1][1]

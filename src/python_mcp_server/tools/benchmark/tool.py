@@ -7,9 +7,9 @@ from typing import Annotated
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import positive
 from python_mcp_server.tools import parameters
+from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, RunPlan
 from python_mcp_server.tools.benchmark.report import report
-from python_mcp_server.tools.benchmark.results import BenchmarkResult
-from python_mcp_server.tools.benchmark.run import Benchmark, Candidate, Plan
+from python_mcp_server.tools.results import BenchmarkResult
 from python_mcp_server.tools.scripts import run_with_packages
 
 
@@ -49,9 +49,9 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
     )
-    rival = None if compare_with is None else Candidate.of(compare_with, python_version, dependencies)
-    plan = Plan(warmup, min_runs, max_runs, max_seconds)
-    benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), rival)
+    target = None if compare_with is None else ComparisonTarget.of(compare_with, python_version, dependencies)
+    plan = RunPlan(warmup, min_runs, max_runs, max_seconds)
+    benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), target)
     result, finished = run_with_packages(
         script_content=script_content,
         script_path=script_path,

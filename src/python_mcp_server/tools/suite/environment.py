@@ -1,6 +1,6 @@
-"""pytest in the environment of a directory: found there, or brought in by uv beside it.
+"""Prepares pytest in the environment of a directory: installed there, or brought in by uv beside it.
 
-directory ──> Interpreter ──probe──> what is there ──> overlays ──> a folder with launcher, plugin, run.json
+directory ──> Interpreter ──probe──> installed? ──> overlays ──> a folder with launcher, plugin, run.json
 
 An overlay is an environment of its own whose packages come last in the suite's `sys.path`, so it
 changes nothing in the directory, and never hides a package of the suite.
@@ -34,19 +34,19 @@ from importlib.util import find_spec
 print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
 """
 _NO_PYTEST: Final = "[tool.uv]\noverride-dependencies = [\"pytest ; python_version < '0'\"]\n"
-"""xdist and execnet alone: execnet puts their folder first in its workers, where a second pytest would
-hide the suite's own."""
+"""Leaves pytest out of the overlay of xdist: execnet puts that folder first in its workers, where a second
+pytest would hide the suite's own."""
 _NO_AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What is to be run.
+    """What pytest is to run.
 
     Attributes:
         args: Arguments of pytest.
-        workers: Processes of xdist; 0 for none, "auto" for one per core where xdist is there.
-        with_pytest: Whether uv brings pytest in where it is missing.
+        workers: Processes of xdist; 0 for none, "auto" for one per core where xdist is installed.
+        with_pytest: Whether uv brings pytest in if it is missing.
         with_xdist: The same for pytest-xdist.
         only: Ids of the tests to run; None for all.
     """
@@ -59,17 +59,17 @@ class Suite:
 
 
 def launcher(folder: Path) -> Script:
-    """Return what starts pytest, once `equip` has prepared this folder."""
+    """Return the script that starts pytest, in a folder that `prepare` has filled."""
     return Script(folder / "launch.py")
 
 
-def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folder: Path) -> Interpreter:
-    """Prepare a folder from which pytest is started, and return the interpreter as it then is.
+def prepare(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folder: Path) -> Interpreter:
+    """Fill the folder that pytest starts from, and return the interpreter with what uv brought in.
 
     Raises:
-        InvalidInput: pytest or pytest-xdist is missing, and was not asked for.
-        ToolchainError: The interpreter cannot be started, or uv cannot serve.
-        LimitExceeded: The call's time limit came first.
+        InvalidInput: pytest or pytest-xdist is missing, and the caller did not ask for it.
+        ToolchainError: The interpreter cannot start, or uv fails.
+        LimitExceeded: The call's time limit was reached.
     """
     there = _probe(uv.session, interpreter, directory)
     missing = _missing(suite, there, interpreter)
@@ -93,7 +93,7 @@ def equip(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, folde
 
 
 def _probe(session: Session, interpreter: Interpreter, directory: Path) -> frozenset[str]:
-    """Return which of pytest and xdist the environment has."""
+    """Return the installed ones of pytest and xdist."""
     out, err = session.folder / "probe.stdout", session.folder / "probe.stderr"
     env = child_environment(
         session.given, session.job_id, own=interpreter.python == sys.executable, venv=interpreter.venv
@@ -116,7 +116,7 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
 
 
 def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> list[str]:
-    """Return what uv is to bring in, xdist first."""
+    """Return the packages that uv is to bring in, xdist first."""
     where = interpreter.detail
     if "pytest" not in there and not suite.with_pytest:
         raise InvalidInput(
@@ -133,19 +133,19 @@ def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> l
 
 
 def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Environment:
-    """Return an environment that holds this package for this interpreter."""
+    """Return an environment with this package for this interpreter."""
     packages = HeaderPackages(Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else ""))
     return environment_for(uv, packages, None if interpreter.python == sys.executable else interpreter.python)
 
 
 def _loaded(session: Session) -> tuple[str, ...]:
-    """Return the arguments that load xdist where plugins do not load themselves."""
+    """Return the arguments that load xdist where pytest does not load plugins by itself."""
     off = session.given.get(_NO_AUTOLOAD, os.environ.get(_NO_AUTOLOAD))
     return ("-p", "xdist.plugin") if off else ()
 
 
 def _write(folder: Path, run: dict[str, object]) -> None:
-    """Fill the folder anew: what another attempt left there is not ours."""
+    """Fill the folder anew, without the files of an earlier run of the job."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)

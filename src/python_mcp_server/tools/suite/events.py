@@ -1,10 +1,8 @@
-"""Follows a test run by the file of its events: progress, and the stream of failures.
+"""Follows a test run by the file of its events: counts, progress, and the stream of failures.
 
-events.jsonl ──> Tally ──> progress
-                   └─────> the file `failures`, which `py_job_output` reads while the tests run
-
-
-What is known of a test run: its events, added up while they come."""
+events.jsonl ──> RunSummary ──> progress
+       └───────> the file `failures`, which `py_job_output` reads while the tests run
+"""
 
 from __future__ import annotations
 
@@ -22,27 +20,27 @@ from typing import Any, Final
 from python_mcp_server.context import create_progress_callback
 from python_mcp_server.runner.output import open_stream
 
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 _SAVE_S: Final = 1.0
 _PIECE_BYTES: Final = 1 << 20
 
 
-class Follower:
+class EventFollower:
     """Reads the events of one run as they come.
 
     Attributes:
-        tally: What they add up to.
+        summary: The state of the run by these events.
     """
 
     def __init__(self, events: Path, failures: Path, save: Callable[[RunSummary], None]) -> None:
-        """Remember where things are.
+        """Prepare to follow.
 
         Args:
-            events: The file that the plugin appends to; it need not be there yet.
+            events: The file that the plugin appends to; it may not exist yet.
             failures: The stream that failures are appended to.
             save: Called when tests have failed since the last call, at most once a second.
         """
-        self.tally = RunSummary()
+        self.summary = RunSummary()
         self._events, self._failures, self._save = events, failures, save
         self._offset, self._rest = 0, b""
         self._lines: deque[bytes] = deque()
@@ -52,7 +50,7 @@ class Follower:
 
     @contextmanager
     def watch(self, _pid: int) -> Generator[None]:
-        """Follow until the context ends; what was told until then has been read."""
+        """Follow until the context ends; all events written until then have been read."""
         thread = threading.Thread(target=self._run, name="follower of tests", daemon=True)
         thread.start()
         try:
@@ -60,30 +58,30 @@ class Follower:
         finally:
             self._over.set()
             thread.join()
-            self.look()
+            self.read_new()
 
-    def look(self) -> None:
-        """Take the events that are new, and tell of them."""
-        before = self.tally.done, self.tally.total, self.tally.failure_count
+    def read_new(self) -> None:
+        """Add the new events to the summary, and report progress."""
+        before = self.summary.done, self.summary.total, self.summary.failure_count
         while piece := self._read():
             *lines, self._rest = (self._rest + piece).split(b"\n")
             self._lines.extend(lines)
         while self._lines:
             self._take(self._lines[0])
-            self._lines.popleft()  # not before: what could not be taken is met again by the next look
-        if (self.tally.done, self.tally.total, self.tally.failure_count) != before:
-            self._report(self.tally.done, self.tally.total, self.tally.progress())
+            self._lines.popleft()  # only now: a line that raised an error is read again
+        if (self.summary.done, self.summary.total, self.summary.failure_count) != before:
+            self._report(self.summary.done, self.summary.total, self.summary.progress())
         if self._unsaved and time.monotonic() - self._saved_at > _SAVE_S:
             self._unsaved, self._saved_at = False, time.monotonic()
-            self._save(self.tally)
+            self._save(self.summary)
 
     def _run(self) -> None:
-        self._report(0, None, self.tally.progress())
+        self._report(0, None, self.summary.progress())
         try:
-            while not self._over.wait(_LOOK_S):
-                self.look()
+            while not self._over.wait(_POLL_S):
+                self.read_new()
         except OSError:
-            return  # the last look is that of the caller: it meets the same, and can raise it
+            return  # the caller's last read meets the same error, and can raise it
 
     def _read(self) -> bytes:
         try:
@@ -105,10 +103,10 @@ class Follower:
             with open_stream(self._failures) as descriptor, open(descriptor, "wb", closefd=False) as file:
                 file.write(_shown(failure).encode("utf-8", errors="replace"))
             self._unsaved = True
-        self.tally.add(event)
+        self.summary.add(event)
 
 
-def _shown(failure: Failure) -> str:
+def _shown(failure: FailureDetails) -> str:
     where = "" if failure.when == "call" else f" ({failure.when})"
     where = f" {failure.subtest}" if failure.subtest else where
     parts = [f"{failure.category.upper()} {failure.id}{where}\n{failure.text.rstrip()}\n"]
@@ -118,23 +116,23 @@ def _shown(failure: Failure) -> str:
 
 FAILURES: Final = ("failed", "error")
 KEPT: Final = 20
-"""Failures that a result can show; guessed: more is too much to read at once."""
+"""The number of failures that a result shows; guessed: more is too much to read at once."""
 _SLOWEST: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One failure, with all its texts.
+class FailureDetails:
+    """One failure of a test, with its texts.
 
     Attributes:
         id: The test.
         category: "failed" or "error".
         when: The phase.
-        message: What was raised.
-        location: Where, as `path:line`; empty where unknown.
+        message: The text of the exception.
+        location: The line that raised it, as `path:line`; empty if unknown.
         text: The traceback.
-        sections: What was printed and logged: name and text of each stream.
-        subtest: Which part of the test, in pytest's words; empty for the test itself.
+        sections: The captured output: name and text of each stream.
+        subtest: The subtest, in pytest's words; empty for the test itself.
     """
 
     id: str
@@ -152,28 +150,28 @@ class RunSummary:
 
     Attributes:
         counts: Category, as pytest names it, to number.
-        failures: The first of them.
-        failed: Ids of all that failed, in order.
-        finished: Ids of all tests that came to their end.
-        running: Ids of the tests that are under way.
-        total: How many are to run; None until that is known.
-        done: How many came to their end.
-        collection_errors: How many files could not be collected.
-        workers: Processes of xdist.
-        lost: How many of them ended before their time.
-        alone: Why xdist takes no part; empty where it does, or need not.
-        idle: The option for which pytest runs no test; empty where there is none.
+        failures: The first failures, with details.
+        failed: Ids of all failed tests, in order.
+        finished: Ids of all tests that have ended.
+        running: Ids of the tests that run now.
+        total: The number of tests to run; None until collected.
+        done: The number of tests that have ended.
+        collection_errors: The number of files that could not be collected.
+        workers: The number of xdist processes.
+        lost: How many of them died.
+        alone: Why xdist is not used; empty where it is used, or was not wanted.
+        idle: The option that keeps pytest from running tests; empty without one.
         pytest_version: Empty until the session started.
-        rootdir: What ids are relative to.
-        usage: Why pytest refused its arguments; empty where it did not.
-        stopped: Why the session ended early; empty where it did not.
-        internal: The error of pytest itself or of a plugin; empty where there was none.
-        ended: Whether the session came to its end.
+        rootdir: The directory that ids are relative to.
+        usage: Why pytest refused its arguments; empty if it did not.
+        stopped: Why the session ended early; empty if it did not.
+        internal: The error of pytest itself or of a plugin; empty without one.
+        ended: Whether the session has ended.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.failures: list[Failure] = []
+        self.failures: list[FailureDetails] = []
         self.failed: dict[str, None] = {}
         self.finished: set[str] = set()
         self.running: dict[str, None] = {}
@@ -188,28 +186,28 @@ class RunSummary:
 
     @property
     def deselected(self) -> int:
-        """How many tests were left out; every worker of xdist counts them all."""
+        """The number of deselected tests; every worker of xdist counts them all."""
         return max(self._deselected.values(), default=0)
 
     @property
     def collecting(self) -> list[str]:
-        """Files in which processes last looked for tests that did not come to the end of that."""
+        """Files whose collection began and did not end."""
         return sorted({nodeid for nodeid in self._collecting.values() if nodeid})
 
     @property
     def complete(self) -> bool:
-        """Whether every test had its turn, and every process came to its end."""
+        """Whether every test ran and every process ended as it should."""
         whole = self.total is not None and self.done >= self.total
         return whole and self.ended and not (self.stopped or self.internal or self.lost)
 
     @property
     def slowest(self) -> list[tuple[float, str]]:
-        """Seconds and ids of the tests that took longest."""
+        """Seconds and ids of the slowest tests."""
         return sorted(self._slowest, reverse=True)
 
     @property
     def failure_count(self) -> int:
-        """How many failures and errors there are."""
+        """The number of failures and errors."""
         return sum(self.counts[category] for category in FAILURES)
 
     def progress(self) -> str:
@@ -224,7 +222,7 @@ class RunSummary:
         return ", ".join(words)
 
     def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event; kinds that are not known here are left alone."""
+        """Add one event; unknown kinds are ignored."""
         take: Callable[[Mapping[str, Any]], None] | None = getattr(self, f"_on_{event['e']}", None)
         if take is not None:
             take(event)
@@ -289,11 +287,11 @@ class RunSummary:
         self.ended = True
 
 
-def failure_in(event: Mapping[str, Any]) -> Failure | None:
-    """Return the failure that an event tells of, if it does."""
+def failure_in(event: Mapping[str, Any]) -> FailureDetails | None:
+    """Return the failure that an event reports; None for other events."""
     if event["e"] != "report" or event["as"] not in FAILURES:
         return None
-    return Failure(
+    return FailureDetails(
         event["id"],
         event["as"],
         event["when"],

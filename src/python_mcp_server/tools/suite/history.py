@@ -1,5 +1,4 @@
-"""Which tests of a directory failed last, for `only_failed`. It is kept under the home, one file per
-directory, so that nothing is left in the directory, and an interrupted run loses nothing."""
+"""The failures of the last run in a directory, for `only_failed`: a file per directory, below the home."""
 
 from __future__ import annotations
 
@@ -10,60 +9,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from python_mcp_server.atomic import write_file
 from python_mcp_server.runner.session import make_private
 from python_mcp_server.tools.suite.events import RunSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """What failed.
+class LastFailures:
+    """The tests that failed last in a directory.
 
     Attributes:
-        rootdir: What the ids are relative to.
-        ids: Of tests, and of files that could not be collected.
+        rootdir: The directory that the ids are relative to.
+        ids: Ids of tests, and of files that could not be collected.
     """
 
     rootdir: Path
     ids: tuple[str, ...]
 
     def files(self) -> list[str]:
-        """Return the files of the tests, as far as they are still there."""
+        """Return the files of the tests that still exist."""
         named = dict.fromkeys(self.rootdir / nodeid.partition("::")[0] for nodeid in self.ids)
         return [str(path) for path in named if path.exists()]
 
 
 class SuiteRecord:
-    """The record of one directory."""
+    """The file of one directory."""
 
     def __init__(self, home: Path, directory: Path) -> None:
         key = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
         self._path = home / "suites" / f"{key}.json"
 
-    def load(self) -> Failed | None:
-        """Return what failed; None where no run is known."""
+    def load(self) -> LastFailures | None:
+        """Return the last failures; None where no run is known."""
         try:
             facts: dict[str, Any] = json.loads(self._path.read_bytes())
-            return Failed(Path(facts["rootdir"]), tuple(facts["failed"]))
+            return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def save(self, tally: RunSummary, *, complete: bool) -> None:
+    def save(self, summary: RunSummary, *, complete: bool) -> None:
         """Bring the record up to date.
 
         Args:
-            tally: What is known of the run by now.
-            complete: Whether every test had its turn: then what failed before and was not seen is
-                gone. Otherwise it stays until it has passed.
+            summary: The state of the run.
+            complete: Whether every test ran: then an earlier failure that did not run is forgotten.
+                Otherwise it stays until it has passed.
         """
-        if not tally.rootdir:
+        if not summary.rootdir:
             return
         before = self.load()
         kept = () if complete or before is None else before.ids
-        seen = tally.finished | {nodeid.partition("::")[0] for nodeid in tally.finished}
-        failed = dict.fromkeys([*(nodeid for nodeid in kept if nodeid not in seen), *tally.failed])
+        seen = summary.finished | {nodeid.partition("::")[0] for nodeid in summary.finished}
+        failed = dict.fromkeys([*(nodeid for nodeid in kept if nodeid not in seen), *summary.failed])
         make_private(self._path.parent)
-        partial = self._path.with_name(f"{self._path.stem}-{os.getpid()}.partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"rootdir": tally.rootdir, "failed": list(failed)}, file)
-        partial.replace(self._path)
+        data = json.dumps({"rootdir": summary.rootdir, "failed": list(failed)}).encode()
+        write_file(str(self._path), data, temporary_in=str(self._path.parent), fsync=False)

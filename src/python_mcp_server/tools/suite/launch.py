@@ -1,9 +1,8 @@
-"""Starts pytest in a suite's own environment as `python -m pytest` would, with our plugin beside it.
+"""Starts pytest in a suite's own environment as `python -m pytest` would, with our plugin.
 
-It is copied into the folder of a call and runs there, as a program, with any Python from 3.8 on. What
-it is to do stands in `run.json` beside it. The packages that were brought in come last in `sys.path`:
-the suite's own win. The name of this file is seen by tests that start processes with `spawn`, which
-import it again.
+This program is copied into the folder of a call and runs there with any Python from 3.8 on. `run.json` beside
+it has the arguments. The packages that uv brought in come last in `sys.path`, so that the suite's own win.
+Tests that start processes with `spawn` import this file again, and see its name.
 """
 
 from __future__ import annotations

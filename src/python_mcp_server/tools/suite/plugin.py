@@ -1,22 +1,22 @@
-"""What a test run tells of itself: a pytest plugin that writes one line of JSON for each event.
+"""A pytest plugin that writes one line of JSON for each event of a test run.
 
-It is copied into the folder of a call and runs there in the suite's own environment, so it imports
-nothing of ours, and works with Python from 3.8 and pytest from 7 on. Under pytest-xdist the
-controller tells of the tests; a worker tells only what never reaches the controller.
+The plugin is copied into the folder of a call and runs there in the suite's own environment, so it imports
+nothing of ours, and works with Python from 3.8 and pytest from 7 on. Under pytest-xdist the controller
+writes the events of tests; a worker writes only what never reaches the controller.
 
-The lines, by their `e`:
-    start       pytest, rootdir; idle: the option for which no test runs, or ""; alone: why pytest-xdist
-                takes no part, or "" where it does or need not
+The events, by their field `e`:
+    start       pytest, rootdir; idle: the option that keeps tests from running, or ""; alone: why
+                pytest-xdist is not used, or "" where it is used or was not wanted
     worker      a worker of xdist is ready
     lost        a worker of xdist ended before its time
-    collecting  id: a file whose tests are looked for; "" after the last one; by: the worker, or ""
+    collecting  id: a file that is being collected; "" after the last one; by: the worker, or ""
     collected   n: how many tests will run
     deselected  n, by: the worker, or ""
     usage       text: why pytest refuses its arguments
     began       id
-    report      id, as: the category that pytest counts it under; for failures also the details
-    done        id, s: seconds with its set-up and teardown
-    passed_by   id: it came to its end, but neither ran, failed nor was skipped
+    report      id, as: the category of pytest's counts; for failures also the details
+    done        id, s: seconds with set-up and teardown
+    passed_by   id: a test that ended, but neither ran, failed nor was skipped
     warning
     stopped     text: why the session ended early
     internal    text: an error of pytest itself
@@ -44,9 +44,9 @@ IDLE = {"collectonly": "--collect-only", "setupplan": "--setup-plan", "setuponly
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: Any, args: list[str]) -> None:
-    """Add the options that this suite knows: it may have switched plugins off, or use them its own way.
+    """Add options that this suite knows, because the suite may have switched plugins off.
 
-    They come after those of the suite's configuration and before those of the caller.
+    They stand after the options of the suite's configuration and before those of the caller.
     """
     known = early_config.known_args_namespace
     options = [*(["--color=no"] if hasattr(known, "color") else ()), *_parallel(early_config)]
@@ -55,8 +55,8 @@ def pytest_load_initial_conftests(early_config: Any, args: list[str]) -> None:
 
 
 def _parallel(config: Any) -> list[str]:
-    """Return the options for xdist; none where it takes no part, or the suite says how."""
-    run = _run()
+    """Return the options for xdist; none where it is not used, or where the suite configures it."""
+    run = _instructions()
     workers, few = run["workers"], len(run["only"] or ())
     why_not = without_xdist(config)
     if why_not:
@@ -71,7 +71,7 @@ def _parallel(config: Any) -> list[str]:
 
 
 def without_xdist(config: Any) -> str:
-    """Return why xdist takes no part, in words; empty where it can."""
+    """Return why xdist is not used, in words; empty where it can be."""
     if config.pluginmanager.is_blocked("xdist"):
         return "pytest-xdist is switched off (-p no:xdist)"
     if hasattr(config.known_args_namespace, "numprocesses"):
@@ -80,19 +80,19 @@ def without_xdist(config: Any) -> str:
     return f"pytest-xdist is {'not loaded, or too old' if there else 'not installed'}"
 
 
-def _run() -> Any:
+def _instructions() -> Any:
     with open(os.path.join(FOLDER, "run.json"), encoding="utf-8") as file:
         return json.load(file)
 
 
 def pytest_configure(config: Any) -> None:
-    """Take part, as the controller or as a worker of xdist."""
-    only = _run()["only"]
+    """Register the recorder of the controller, or that of a worker of xdist."""
+    only = _instructions()["only"]
     if only is not None:
         config.pluginmanager.register(Selection(only), "python-mcp-selection")
     worker = getattr(config, "workerinput", {}).get("workerid")
-    teller = Worker(config, worker) if worker else Recorder(config)
-    config.pluginmanager.register(teller, "python-mcp-recorder")
+    writer = EventWriter(config, worker) if worker else Recorder(config)
+    config.pluginmanager.register(writer, "python-mcp-recorder")
 
 
 class Selection:
@@ -114,10 +114,10 @@ class Selection:
 
 
 class EventWriter:
-    """Writes events, whatever the tests do to their process.
+    """Writes events in a worker of xdist: only those that the controller does not see.
 
-    They may replace functions, close descriptors, change the directory and fork: so all that is
-    needed is kept from before, each event opens the file anew, and a forked child says nothing.
+    Tests may replace functions, close descriptors, change the directory and fork: so this class keeps the
+    functions it needs, opens the file for each event, and writes nothing in a forked child.
     """
 
     def __init__(self, config: Any, name: str = "") -> None:
@@ -129,7 +129,7 @@ class EventWriter:
         self._dumps, self._getpid = json.dumps, os.getpid
         self._open, self._write, self._close = os.open, os.write, os.close
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def emit(self, event: str, **facts: Any) -> None:
         """Append one event."""
         if self._getpid() != self._pid:
             return
@@ -142,39 +142,35 @@ class EventWriter:
             self._close(descriptor)
 
     def pytest_deselected(self, items: list[Any]) -> None:
-        self.tell("deselected", n=len(items), by=self._name)
+        self.emit("deselected", n=len(items), by=self._name)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_collection(self) -> Generator[None, Any, None]:
-        """A wrong -m, -k or node id is found here; xdist would lose it."""
+        """Report a wrong -m, -k or node id, which xdist would lose."""
         outcome = yield
         error = (outcome.excinfo or (None, None))[1]
         if isinstance(error, pytest.UsageError):
-            self.tell("usage", text="; ".join(map(str, error.args)))
+            self.emit("usage", text="; ".join(map(str, error.args)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_make_collect_report(self, collector: Any) -> None:
-        """The file is imported next, which may end the process."""
+        """Report the file before its import, which may end the process."""
         if isinstance(collector, pytest.File):
-            self.tell("collecting", id=collector.nodeid, by=self._name)
+            self.emit("collecting", id=collector.nodeid, by=self._name)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self) -> None:
-        self.tell("collecting", id="", by=self._name)
+        self.emit("collecting", id="", by=self._name)
 
     def pytest_keyboard_interrupt(self, excinfo: Any) -> None:
-        self.tell("stopped", text=str(excinfo.value) or excinfo.typename)
+        self.emit("stopped", text=str(excinfo.value) or excinfo.typename)
 
     def pytest_internalerror(self, excrepr: Any) -> None:
-        self.tell("internal", text=_cut(str(excrepr)))
-
-
-class Worker(EventWriter):
-    """In a worker of xdist: only what the controller does not hear of."""
+        self.emit("internal", text=_cut(str(excrepr)))
 
 
 class Recorder(EventWriter):
-    """In the controller, or in the one process that there is."""
+    """Writes the events of tests, in the controller of xdist or in the only process."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -185,34 +181,34 @@ class Recorder(EventWriter):
     def pytest_sessionstart(self) -> None:
         config = self._config
         idle = next((option for name, option in IDLE.items() if config.getoption(name, False)), "")
-        alone = without_xdist(config) if _run()["workers"] == "auto" else ""
-        self.tell("start", pytest=pytest.__version__, rootdir=str(config.rootpath), idle=idle, alone=alone)
+        alone = without_xdist(config) if _instructions()["workers"] == "auto" else ""
+        self.emit("start", pytest=pytest.__version__, rootdir=str(config.rootpath), idle=idle, alone=alone)
 
     def pytest_collection_finish(self, session: Any) -> None:
-        self.tell("collected", n=len(session.items))
+        self.emit("collected", n=len(session.items))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         each = self._config.getoption("dist") == "each"  # every worker runs all of them
         self._collected = len(ids) + (self._collected if each else 0)
-        self.tell("collected", n=self._collected)
+        self.emit("collected", n=self._collected)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self) -> None:
-        self.tell("worker")
+        self.emit("worker")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, error: Any) -> None:
-        """Where all workers end at an import, so would those that replace them: xdist tries four for each."""
+        """Stop a run whose workers all die at an import: xdist would replace each of them four times."""
         if not error or error == "keyboard-interrupt":
             return
-        self.tell("lost")
+        self.emit("lost")
         self._lost += 1
         if not self._collected and self._lost >= max(2, len(self._config.getoption("tx"))):
             pytest.exit("every worker of pytest-xdist ended while tests were looked for")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.tell("began", id=nodeid)
+        self.emit("began", id=nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         seconds = getattr(report, "duration", 0.0)
@@ -221,20 +217,20 @@ class Recorder(EventWriter):
             self._judged.add(report.nodeid)
         category = self._category(report)
         if category:
-            self._tell_report(report, category, report.when)
-        if report.when == "???":  # a worker that crashed: nothing else will be heard of this test
+            self._emit_report(report, category, report.when)
+        if report.when == "???":  # a worker that crashed: no other event of this test follows
             self.pytest_runtest_logfinish(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         seconds = round(self._seconds.pop(nodeid, 0.0), 6)
         if nodeid in self._judged:
             self._judged.remove(nodeid)
-            self.tell("done", id=nodeid, s=seconds)
+            self.emit("done", id=nodeid, s=seconds)
         else:
-            self.tell("passed_by", id=nodeid)
+            self.emit("passed_by", id=nodeid)
 
     def _category(self, report: Any) -> str:
-        """Return what pytest counts a report under; without its terminal it does not count."""
+        """Return the category of a report in pytest's counts, also where its terminal plugin is off."""
         status = self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         if status:
             return str(status[0])
@@ -244,20 +240,20 @@ class Recorder(EventWriter):
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed or report.skipped:
-            self._tell_report(report, "error" if report.failed else "skipped", "collect")
+            self._emit_report(report, "error" if report.failed else "skipped", "collect")
 
-    def _tell_report(self, report: Any, category: str, when: str) -> None:
+    def _emit_report(self, report: Any, category: str, when: str) -> None:
         facts = _failure(report, when) if category in FAILURES else {}
-        self.tell("report", **{"id": report.nodeid, "as": category, **facts})
+        self.emit("report", **{"id": report.nodeid, "as": category, **facts})
 
     def pytest_warning_recorded(self) -> None:
-        self.tell("warning")
+        self.emit("warning")
 
     def pytest_sessionfinish(self, session: Any) -> None:
         reason = session.shouldfail or session.shouldstop
         if reason:
-            self.tell("stopped", text=str(reason))
-        self.tell("end")
+            self.emit("stopped", text=str(reason))
+        self.emit("end")
 
 
 def _failure(report: Any, when: str) -> dict[str, Any]:
@@ -276,7 +272,7 @@ def _failure(report: Any, when: str) -> dict[str, Any]:
 
 
 def _location(longrepr: Any, crash: Any) -> str:
-    """Return where it was raised; in the suite, where the traceback shows no more than that."""
+    """Return the file and line that raised, as the traceback shows them."""
     entries = getattr(getattr(longrepr, "reprtraceback", None), "reprentries", None)
     place = getattr(entries[-1], "reprfileloc", None) if entries else None
     place = place or crash
@@ -284,7 +280,7 @@ def _location(longrepr: Any, crash: Any) -> str:
 
 
 def _subtest(report: Any) -> str:
-    """Return which subtest it is, as pytest prints it; empty for a test."""
+    """Return the name of a subtest as pytest prints it; empty for a test."""
     context: Any = getattr(report, "context", None)  # of pytest 9, or of the plugin pytest-subtests
     if not hasattr(context, "kwargs"):
         return ""
@@ -297,7 +293,7 @@ def _subtest(report: Any) -> str:
 
 
 def _unquoted(value: str) -> str:
-    """Return the text of a value that came from a worker of xdist: there pytest quotes it twice."""
+    """Return the text of a value from a worker of xdist, which pytest quotes twice."""
     try:
         return str(literal_eval(value))
     except (SyntaxError, ValueError):
@@ -305,7 +301,7 @@ def _unquoted(value: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Keep the head and the tail: the end of a traceback says what happened."""
+    """Keep the head and the tail, because the end of a traceback says what happened."""
     if len(text) <= TEXT_CHARS:
         return text
     half = TEXT_CHARS // 2

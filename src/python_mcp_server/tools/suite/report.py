@@ -1,4 +1,4 @@
-"""From what is known of a test run to its result, or to the sentence that says why there was none."""
+"""From the summary of a test run to its result, or to the sentence that says why no test ran."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from python_mcp_server.context import JobContext
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult, SuiteFailure, SuiteResult, TimedTest
-from python_mcp_server.tools.suite.events import Failure, RunSummary, errors
+from python_mcp_server.tools.suite.events import FailureDetails, RunSummary, errors
 
 Outcome = Literal["passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"]
 
@@ -37,145 +37,145 @@ _SENTENCE_CHARS: Final = 700
 _PATHS: Final = 5
 
 
-def check_ran(result: ScriptResult, tally: RunSummary, wanted: str) -> None:
-    """Refuse a run in which pytest could not even look for tests, or found none.
+def check_ran(result: ScriptResult, summary: RunSummary, wanted: str) -> None:
+    """Refuse a run in which pytest could not collect tests, or found none.
 
     Args:
-        result: How its process ended.
-        tally: What it told.
-        wanted: What was asked for, in words.
+        result: How the process ended.
+        summary: The state of the run.
+        wanted: What the caller asked for, in words.
 
     Raises:
         InvalidInput: The text is pytest's own where it gave one.
     """
     if result.get("timed_out"):
         return
-    if tally.usage:
-        raise InvalidInput(f"pytest refused {wanted}: {_sentence(tally.usage)}")
+    if summary.usage:
+        raise InvalidInput(f"pytest refused {wanted}: {_sentence(summary.usage)}")
     if result["exit_code"] == _USAGE_ERROR:
         raise InvalidInput(f"pytest did not start for {wanted}: {_complaint(result['stderr'])}")
-    if result["exit_code"] == _NO_TESTS or (result["exit_code"] == 0 and tally.complete):
-        _check_found(tally, wanted)
+    if result["exit_code"] == _NO_TESTS or (result["exit_code"] == 0 and summary.complete):
+        _check_found(summary, wanted)
 
 
-def _check_found(tally: RunSummary, wanted: str) -> None:
-    """Refuse a run that found no tests, where pytest could look for them to the end."""
-    if tally.total or tally.lost or tally.failure_count or not tally.ended:
+def _check_found(summary: RunSummary, wanted: str) -> None:
+    """Refuse a run in which pytest collected to the end and found no tests."""
+    if summary.total or summary.lost or summary.failure_count or not summary.ended:
         return
-    left_out = f"; {tally.deselected} were deselected" if tally.deselected else ""
-    if skipped := tally.counts["skipped"]:
+    left_out = f"; {summary.deselected} were deselected" if summary.deselected else ""
+    if skipped := summary.counts["skipped"]:
         left_out += f"; {skipped} file{' was' if skipped == 1 else 's were'} skipped"
     raise InvalidInput(f"no tests were found for {wanted}{left_out}")
 
 
 def suite_result(
-    result: ScriptResult, tally: RunSummary, job: JobContext | None, limit_chars: int
+    result: ScriptResult, summary: RunSummary, job: JobContext | None, limit_chars: int
 ) -> SuiteResult:
-    """Return what a run came to.
+    """Return the result of a run.
 
     Args:
-        result: How its process ended.
-        tally: What it told.
-        job: Whose record is kept where something is left out; None outside of one.
-        limit_chars: How much all tracebacks together may take, roughly.
+        result: How the process ended.
+        summary: The state of the run.
+        job: The job, whose record is kept where something is left out; None outside of a job.
+        limit_chars: The space for all tracebacks together, roughly.
     """
-    outcome = _outcome(result, tally)
-    room = max(_LEAST_CHARS, limit_chars // max(1, len(tally.failures)))
+    outcome = _outcome(result, summary)
+    room = max(_LEAST_CHARS, limit_chars // max(1, len(summary.failures)))
     made = SuiteResult(
         **result,
         outcome=outcome,
-        summary=_summary(outcome, result, tally),
-        collected=tally.total or 0,
-        passed=tally.counts["passed"],
-        failed=tally.counts["failed"],
-        errors=tally.counts["error"],
-        skipped=tally.counts["skipped"],
-        xfailed=tally.counts["xfailed"],
-        xpassed=tally.counts["xpassed"],
-        deselected=tally.deselected,
-        warnings=tally.counts["warnings"],
-        collection_errors=tally.collection_errors,
-        failures=[_failure(failure, room) for failure in tally.failures],
-        slowest=[TimedTest(id=_clean(nodeid), seconds=seconds) for seconds, nodeid in tally.slowest],
-        workers=tally.workers,
+        summary=_summary(outcome, result, summary),
+        collected=summary.total or 0,
+        passed=summary.counts["passed"],
+        failed=summary.counts["failed"],
+        errors=summary.counts["error"],
+        skipped=summary.counts["skipped"],
+        xfailed=summary.counts["xfailed"],
+        xpassed=summary.counts["xpassed"],
+        deselected=summary.deselected,
+        warnings=summary.counts["warnings"],
+        collection_errors=summary.collection_errors,
+        failures=[_failure(failure, room) for failure in summary.failures],
+        slowest=[TimedTest(id=_clean(nodeid), seconds=seconds) for seconds, nodeid in summary.slowest],
+        workers=summary.workers,
     )
-    _add_what_applies(made, tally)
-    cut = any(len(failure.text) > room for failure in tally.failures)
+    _add_what_applies(made, summary)
+    cut = any(len(failure.text) > room for failure in summary.failures)
     if job is not None and (cut or "failures_left_out" in made):
         job.keep_record()
         made["job_id"] = job.id
     return made
 
 
-def _add_what_applies(made: SuiteResult, tally: RunSummary) -> None:
-    left_out = tally.failure_count - len(tally.failures)
+def _add_what_applies(made: SuiteResult, summary: RunSummary) -> None:
+    left_out = summary.failure_count - len(summary.failures)
     if left_out:
         made["failures_left_out"] = left_out
-    if others := {name: count for name, count in tally.counts.items() if name not in _NAMED}:
+    if others := {name: count for name, count in summary.counts.items() if name not in _NAMED}:
         made["other_counts"] = others
-    if unfinished := [*tally.running, *_crashed_in(made["outcome"], tally)]:
+    if unfinished := [*summary.running, *_crashed_in(made["outcome"], summary)]:
         made["unfinished"] = [_clean(nodeid) for nodeid in unfinished[:_UNFINISHED]]
-    if tally.alone:
-        made["one_process_because"] = tally.alone
-    if stopped := tally.stopped or tally.internal:
+    if summary.alone:
+        made["one_process_because"] = summary.alone
+    if stopped := summary.stopped or summary.internal:
         made["stopped_because"] = _sentence(stopped)
-    if tally.pytest_version:
-        made["pytest_version"] = tally.pytest_version
+    if summary.pytest_version:
+        made["pytest_version"] = summary.pytest_version
 
 
-def _outcome(result: ScriptResult, tally: RunSummary) -> Outcome:
-    """Return how a run ended; "passed" only where nothing speaks against it."""
+def _outcome(result: ScriptResult, summary: RunSummary) -> Outcome:
+    """Return how a run ended; "passed" only if every sign says so."""
     if result.get("timed_out"):
         return "timed_out"
     exit_code = result["exit_code"]
-    cut_off = not tally.ended and (exit_code != 0 or tally.pytest_version)
-    if cut_off or (tally.lost and tally.total is None):
+    cut_off = not summary.ended and (exit_code != 0 or summary.pytest_version)
+    if cut_off or (summary.lost and summary.total is None):
         return "crashed"
     if exit_code in {_INTERRUPTED, _INTERNAL_ERROR}:
-        return "internal_error" if exit_code == _INTERNAL_ERROR and not tally.stopped else "interrupted"
-    if tally.failure_count:
+        return "internal_error" if exit_code == _INTERNAL_ERROR and not summary.stopped else "interrupted"
+    if summary.failure_count:
         return "failed"
-    if tally.lost:
+    if summary.lost:
         return "crashed"
-    if exit_code not in {0, _NO_TESTS} and not tally.stopped:
+    if exit_code not in {0, _NO_TESTS} and not summary.stopped:
         return "failed"
-    if tally.stopped or (tally.done and not tally.complete):
+    if summary.stopped or (summary.done and not summary.complete):
         return "interrupted"
-    return "passed" if tally.counts.keys() - _NOT_RAN else "not_run"
+    return "passed" if summary.counts.keys() - _NOT_RAN else "not_run"
 
 
-def _summary(outcome: Outcome, result: ScriptResult, tally: RunSummary) -> str:
+def _summary(outcome: Outcome, result: ScriptResult, summary: RunSummary) -> str:
     seconds = f"in {result['elapsed_seconds']:.2f} s"
-    if not tally.pytest_version:
+    if not summary.pytest_version:
         return f"no test session was started, {seconds}; stdout and stderr say why"
-    counts = [(name, tally.counts[name]) for name in _NAMED[:5]]
+    counts = [(name, summary.counts[name]) for name in _NAMED[:5]]
     words = [f"{count} {name}" for name, count in counts if count]
-    if tally.deselected:
-        words.append(f"{tally.deselected} deselected")
-    if tally.counts["error"]:
-        words.append(errors(tally.counts["error"]))
-    if tally.total is not None and tally.done < tally.total:
-        words.append(f"{tally.total - tally.done} of {tally.total} not run to their end")
-    meaning = _meaning(outcome, result["exit_code"], tally)
-    ran = f"{tally.done} ran" if tally.done else "no test ran"
+    if summary.deselected:
+        words.append(f"{summary.deselected} deselected")
+    if summary.counts["error"]:
+        words.append(errors(summary.counts["error"]))
+    if summary.total is not None and summary.done < summary.total:
+        words.append(f"{summary.total - summary.done} of {summary.total} not run to their end")
+    meaning = _meaning(outcome, result["exit_code"], summary)
+    ran = f"{summary.done} ran" if summary.done else "no test ran"
     return f"{meaning}: {', '.join(words) or ran} {seconds}"
 
 
-def _meaning(outcome: Outcome, exit_code: int, tally: RunSummary) -> str:
+def _meaning(outcome: Outcome, exit_code: int, summary: RunSummary) -> str:
     """Return an outcome in words, with what is known of its reason."""
     meaning = _MEANINGS[outcome]
-    if outcome == "failed" and not tally.failure_count:
+    if outcome == "failed" and not summary.failure_count:
         return f"no test failed, but pytest ended with exit code {exit_code}; stdout says why"
-    if outcome == "passed" and (tally.counts["skipped"] or tally.counts["xfailed"]):
+    if outcome == "passed" and (summary.counts["skipped"] or summary.counts["xfailed"]):
         return "no test failed"
-    reason = tally.stopped or tally.internal
+    reason = summary.stopped or summary.internal
     if outcome == "interrupted" and not reason:
         return "not every test was run to its end"
-    if outcome == "not_run" and tally.idle:
-        reason = f"{tally.idle} was given"
+    if outcome == "not_run" and summary.idle:
+        reason = f"{summary.idle} was given"
     elif outcome == "crashed":
-        reason = _lost(tally.lost) if tally.lost else f"exit code {exit_code}"
-    if files := _crashed_in(outcome, tally):
+        reason = _lost(summary.lost) if summary.lost else f"exit code {exit_code}"
+    if files := _crashed_in(outcome, summary):
         reason += f" while tests were looked for in {files[0]}"
     return f"{meaning} ({_sentence(reason)})" if reason else meaning
 
@@ -184,12 +184,12 @@ def _lost(count: int) -> str:
     return "1 process of pytest-xdist" if count == 1 else f"{count} processes of pytest-xdist"
 
 
-def _crashed_in(outcome: Outcome, tally: RunSummary) -> list[str]:
+def _crashed_in(outcome: Outcome, summary: RunSummary) -> list[str]:
     """Return the files that were being collected when a process ended."""
-    return tally.collecting if outcome in {"crashed", "internal_error", "timed_out"} else []
+    return summary.collecting if outcome in {"crashed", "internal_error", "timed_out"} else []
 
 
-def _failure(failure: Failure, room: int) -> SuiteFailure:
+def _failure(failure: FailureDetails, room: int) -> SuiteFailure:
     made = SuiteFailure(
         id=_clean(failure.id),
         outcome="failed" if failure.category == "failed" else "error",

@@ -19,9 +19,9 @@ from python_mcp_server.tools.call import ScriptCall, script_call
 from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
 from python_mcp_server.tools.results import SuiteResult
 from python_mcp_server.tools.scripts import existing_directory
-from python_mcp_server.tools.suite.environment import EVENTS, Suite, Workers, equip, launcher
-from python_mcp_server.tools.suite.events import Follower, RunSummary
-from python_mcp_server.tools.suite.history import Failed, SuiteRecord
+from python_mcp_server.tools.suite.environment import EVENTS, Suite, Workers, launcher, prepare
+from python_mcp_server.tools.suite.events import EventFollower, RunSummary
+from python_mcp_server.tools.suite.history import LastFailures, SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result, words_of
 
 _FAILURES: Final = "failures"
@@ -119,10 +119,10 @@ class _Run:
     def __call__(self, choose: Callable[[Uv], Interpreter]) -> SuiteResult:
         session, job = self.call.session, self.call.job
         folder = session.folder / "pytest"
-        follower = Follower(folder / EVENTS, session.folder / _FAILURES, self._save)
+        follower = EventFollower(folder / EVENTS, session.folder / _FAILURES, self._save)
 
-        def prepare(uv: Uv) -> Interpreter:
-            return equip(uv, choose(uv), self.suite, self.directory, folder)
+        def with_pytest(uv: Uv) -> Interpreter:
+            return prepare(uv, choose(uv), self.suite, self.directory, folder)
 
         quieter = replace(self.call, output_chars=max(1, self.call.output_chars // _OUTPUT_SHARE))
         try:
@@ -130,27 +130,27 @@ class _Run:
                 launcher(folder),
                 self.directory,
                 None,
-                prepare,
+                with_pytest,
                 watch=follower.watch,
                 packages=lambda _used: IN_SUITE,
             )
-            follower.look()  # after a time-out: what came between the last look and the end
+            follower.read_new()  # after a time-out: events between the last read and the end
         finally:
-            self._save(follower.tally)
+            self._save(follower.summary)
             if folder.exists():
                 shutil.rmtree(folder)
-        check_ran(ended.result, follower.tally, self.wanted)
-        result = suite_result(ended.result, follower.tally, job, self.call.output_chars)
+        check_ran(ended.result, follower.summary, self.wanted)
+        result = suite_result(ended.result, follower.summary, job, self.call.output_chars)
         messages = (failure["message"] for failure in result["failures"])
         if "hint" not in result and (hint := hint_for_tests(messages, self.directory)) is not None:
             result["hint"] = hint
-        root = follower.tally.rootdir
+        root = follower.summary.rootdir
         if root and Path(root) != self.directory.resolve():
             result["rootdir"] = root
         return result
 
-    def _save(self, tally: RunSummary) -> None:
-        self.record.save(tally, complete=tally.complete and not self.narrowed)
+    def _save(self, summary: RunSummary) -> None:
+        self.record.save(summary, complete=summary.complete and not self.narrowed)
 
 
 def _check_numbers(workers: Any, max_failures: Any) -> None:
@@ -183,7 +183,7 @@ def _paths(paths: list[str] | None, folder: Path, extra_args: list[str] | None) 
     return list(paths or ())
 
 
-def _last_failures(record: SuiteRecord, folder: Path) -> Failed:
+def _last_failures(record: SuiteRecord, folder: Path) -> LastFailures:
     failed = record.load()
     if failed is None:
         raise InvalidInput(f"no run in {str(folder)!r} is known; run it once without only_failed")

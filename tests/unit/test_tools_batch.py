@@ -1,4 +1,4 @@
-"""What a caller of `map_script` may say, and the books of a batch: bounded, durable, taken over."""
+"""What a caller of `map_script` may say, and the journal of a batch: bounded, durable, taken over."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.tools.batch.journal import BatchJournal, Plan, folder_of, locked_idle, plan_in
-from python_mcp_server.tools.batch.plan import BatchRequest
-from python_mcp_server.tools.batch.results import ItemResult
+from python_mcp_server.tools.batch.journal import BatchJournal, folder_of, locked_idle, plan_in
+from python_mcp_server.tools.batch.plan import BatchPlan, BatchRequest
 from python_mcp_server.tools.batch.tool import map_script
+from python_mcp_server.tools.results import ItemResult
 
 NOTHING = BatchRequest(None, None, None, None, None, None, None, None)
-PLAN = Plan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))
+PLAN = BatchPlan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))
 
 
 def result(index: int, exit_code: int | None = 0, **facts: Any) -> ItemResult:
@@ -32,8 +32,8 @@ def result(index: int, exit_code: int | None = 0, **facts: Any) -> ItemResult:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Callable[..., BatchJournal]:
-    def make(name: str, plan: Plan = PLAN, *items: ItemResult) -> BatchJournal:
+def journal(tmp_path: Path) -> Callable[..., BatchJournal]:
+    def make(name: str, plan: BatchPlan = PLAN, *items: ItemResult) -> BatchJournal:
         made = BatchJournal(tmp_path / "output" / "0" / name, plan)
         (tmp_path / "output" / "0").mkdir(exist_ok=True, parents=True)
         with made.open():
@@ -70,11 +70,11 @@ def test_what_cannot_be_run_is_refused_in_one_sentence(
 
 def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_path: Path) -> None:
     (tmp_path / "items").write_text('["a", "b c"]\n\none argument\n', "utf-8")
-    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
-    assert wish.plan(None, None, None).args_list == (("a", "b c"), ("one argument",))
+    request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    assert request.plan(None, None, None).args_list == (("a", "b c"), ("one argument",))
     (tmp_path / "items").write_text('x\n["a", 1]\n', "utf-8")
     with pytest.raises(InvalidInput, match=r"args_file has .* in line 2; each must be a text"):
-        wish.plan(None, None, None)
+        request.plan(None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -94,22 +94,22 @@ def test_a_line_of_arguments_ends_where_a_line_ends(
     tmp_path: Path, data: bytes, lists: tuple[tuple[str, ...], ...]
 ) -> None:
     (tmp_path / "items").write_bytes(data)
-    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
-    assert wish.plan(None, None, None).args_list == lists
+    request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    assert request.plan(None, None, None).args_list == lists
 
 
 def test_a_file_of_arguments_that_is_no_text_is_refused_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "items").write_bytes(b"a\nb\nc\xff\n")
-    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
     with pytest.raises(InvalidInput, match="args_file 'items' cannot be read: line 3 is not UTF-8"):
-        wish.plan(None, None, None)
+        request.plan(None, None, None)
 
 
 @pytest.mark.parametrize("name", ["missing", "~no-such-user/x", "a\0b", "x" * 5000, "."])
 def test_a_file_of_arguments_that_is_none_is_refused_by_value(name: str, tmp_path: Path) -> None:
-    wish = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
+    request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
     with pytest.raises(InvalidInput) as refused:
-        wish.plan(None, None, None)
+        request.plan(None, None, None)
     assert str(refused.value).startswith(f"args_file {name!r} does not exist as a file (looked at ")
     assert "\n" not in str(refused.value)
 
@@ -123,13 +123,13 @@ def test_what_is_not_said_is_as_it_was_in_the_batch_that_is_resumed() -> None:
 
 
 def test_only_what_has_the_same_arguments_is_taken_over(
-    book: Callable[..., BatchJournal], tmp_path: Path
+    journal: Callable[..., BatchJournal], tmp_path: Path
 ) -> None:
-    other = book("other", PLAN, result(2), result(1, 7), result(0))
+    other = journal("other", PLAN, result(2), result(1, 7), result(0))
     folder = folder_of(tmp_path / "output", "other")
     assert plan_in(folder) == other.plan == PLAN
     changed = replace(PLAN, args_list=(("a",), ("b",), ("changed",), ("new",)))
-    mine = book("mine", changed)
+    mine = journal("mine", changed)
     assert mine.take_over(folder, failures=False) == 1
     assert [mine.has(index) for index in range(4)] == [True, False, False, False]
     assert mine.take_over(folder, failures=True) == 1
@@ -137,30 +137,30 @@ def test_only_what_has_the_same_arguments_is_taken_over(
 
 
 def test_files_that_are_taken_over_outlive_the_other_batch(
-    book: Callable[..., BatchJournal], tmp_path: Path
+    journal: Callable[..., BatchJournal], tmp_path: Path
 ) -> None:
-    other = book("other")
+    other = journal("other")
     whole = other.outputs / "0.stdout"
     whole.write_text("all of it")
     other.add(result(0, stdout_path=str(whole)))
-    mine = book("mine")
+    mine = journal("mine")
     mine.take_over(folder_of(tmp_path / "output", "other"), failures=True)
     whole.unlink()
     assert Path(mine.results(1000)[0].get("stdout_path", "")).read_text() == "all of it"
 
 
-def test_a_line_that_was_cut_off_is_no_result(book: Callable[..., BatchJournal], tmp_path: Path) -> None:
-    book("other", PLAN, result(0))
+def test_a_line_that_was_cut_off_is_no_result(journal: Callable[..., BatchJournal], tmp_path: Path) -> None:
+    journal("other", PLAN, result(0))
     folder = folder_of(tmp_path / "output", "other")
     with (folder / "items").open("a") as file:
         file.write('{"index": 1')
-    assert book("mine").take_over(folder, failures=True) == 1
+    assert journal("mine").take_over(folder, failures=True) == 1
 
 
 def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
-    book: Callable[..., BatchJournal], tmp_path: Path
+    journal: Callable[..., BatchJournal], tmp_path: Path
 ) -> None:
-    running = book("running")
+    running = journal("running")
     folder = folder_of(tmp_path / "output", "running")
     with (
         running.open(),
@@ -174,11 +174,11 @@ def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
 
 
 def test_of_many_results_those_that_failed_are_shown_first_and_all_in_order(
-    book: Callable[..., BatchJournal],
+    journal: Callable[..., BatchJournal],
 ) -> None:
     plan = replace(PLAN, args_list=(("x",),) * 10_000)
     ended = [result(index, int(index in {5000, 9000}), stdout="x" * 900) for index in range(9_999, -1, -5)]
-    made = book("many", plan, *ended, result(5000, 1), result(9000, 1))
+    made = journal("many", plan, *ended, result(5000, 1), result(9000, 1))
     shown = [item["index"] for item in made.results(10_000)]
     assert shown == [4, 9, 14, 19, 24, 29, 34, 39, 44, 5000, 9000]
     assert len(made.results(1)) == 1

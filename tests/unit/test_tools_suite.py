@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult
 from python_mcp_server.tools.suite import environment
-from python_mcp_server.tools.suite.events import KEPT, Follower, RunSummary
+from python_mcp_server.tools.suite.events import KEPT, EventFollower, RunSummary
 from python_mcp_server.tools.suite.history import SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result
 
@@ -31,7 +31,7 @@ def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
     } | facts
 
 
-def tally(*events: dict[str, Any], rootdir: Path | None = None) -> RunSummary:
+def summary_of(*events: dict[str, Any], rootdir: Path | None = None) -> RunSummary:
     made = RunSummary()
     if rootdir is not None:
         made.add({"e": "start", "pytest": "9.0", "rootdir": str(rootdir), "idle": "", "alone": ""})
@@ -67,7 +67,7 @@ def test_what_runs_in_the_suites_environment_is_old_python_and_imports_nothing_o
 
 
 def test_progress_tells_what_passed_and_what_did_not() -> None:
-    made = tally()
+    made = summary_of()
     assert made.progress() == "collecting tests"
     for event in [
         {"e": "collected", "n": 9},
@@ -82,17 +82,19 @@ def test_progress_tells_what_passed_and_what_did_not() -> None:
 
 
 def test_unknown_events_are_ignored_and_unknown_categories_counted() -> None:
-    made = tally({"e": "something new"}, report("a", "rerun"), rootdir=Path("/x"))
+    made = summary_of({"e": "something new"}, report("a", "rerun"), rootdir=Path("/x"))
     assert suite_result(ended(0), made, None, 20_000).get("other_counts") == {"rerun": 1}
 
 
 def test_each_worker_counts_the_same_deselected_tests() -> None:
-    made = tally(*({"e": "deselected", "n": n, "by": worker} for worker in ("gw0", "gw1") for n in (2, 3)))
+    made = summary_of(
+        *({"e": "deselected", "n": n, "by": worker} for worker in ("gw0", "gw1") for n in (2, 3))
+    )
     assert made.deselected == 5
 
 
 def test_only_the_slowest_are_kept() -> None:
-    made = tally(*({"e": "done", "id": f"t{n}", "s": n % 50} for n in range(200)))
+    made = summary_of(*({"e": "done", "id": f"t{n}", "s": n % 50} for n in range(200)))
     assert [seconds for seconds, _ in made.slowest] == [49] * 4 + [48] * 4 + [47] * 2
 
 
@@ -182,12 +184,12 @@ OUTCOMES: list[tuple[ScriptResult, list[dict[str, Any]], str, str]] = [
 def test_the_end_of_a_run_has_a_name_and_a_sentence(
     process: ScriptResult, events: list[dict[str, Any]], outcome: str, summary: str
 ) -> None:
-    result = suite_result(process, tally(*events, rootdir=Path("/x")), None, 20_000)
+    result = suite_result(process, summary_of(*events, rootdir=Path("/x")), None, 20_000)
     assert (result["outcome"], result["summary"]) == (outcome, summary)
 
 
 def test_a_process_without_a_session_says_so() -> None:
-    result = suite_result(ended(1, "Traceback"), tally(), None, 20_000)
+    result = suite_result(ended(1, "Traceback"), summary_of(), None, 20_000)
     assert (result["outcome"], result["collected"]) == ("crashed", 0)
     assert result["summary"].startswith("no test session was started")
 
@@ -215,13 +217,13 @@ COMPLAINTS = [
 @pytest.mark.parametrize(("stderr", "words"), COMPLAINTS)
 def test_why_pytest_did_not_start_is_one_line(stderr: str, words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        check_ran(ended(4, stderr), tally(), "directory '/x'")
+        check_ran(ended(4, stderr), summary_of(), "directory '/x'")
     assert str(caught.value) == f"pytest did not start for directory '/x': {words}"
 
 
 def test_a_usage_error_that_xdist_loses_is_told_from_the_events() -> None:
     with pytest.raises(InvalidInput, match="pytest refused directory '/x': Wrong expression"):
-        check_ran(ended(3), tally({"e": "usage", "text": "Wrong expression"}), "directory '/x'")
+        check_ran(ended(3), summary_of({"e": "usage", "text": "Wrong expression"}), "directory '/x'")
 
 
 def test_a_long_text_keeps_its_head_and_more_of_its_tail() -> None:
@@ -237,54 +239,56 @@ def test_a_long_text_keeps_its_head_and_more_of_its_tail() -> None:
 
 
 def test_failures_beyond_the_first_are_counted() -> None:
-    made = tally(*(report(f"t{n}", "failed", text="x" * 5000) for n in range(KEPT + 7)), rootdir=Path("/x"))
+    made = summary_of(
+        *(report(f"t{n}", "failed", text="x" * 5000) for n in range(KEPT + 7)), rootdir=Path("/x")
+    )
     result = suite_result(ended(1), made, None, 20_000)
     assert (len(result["failures"]), result.get("failures_left_out")) == (KEPT, 7)
     assert sum(len(failure["traceback"]) for failure in result["failures"]) < 22_000
 
 
 def test_ids_and_messages_that_utf8_cannot_carry_are_shown_all_the_same() -> None:
-    made = tally(report("t[\ud800]", "failed", message="\udfff", text="\udfff"), rootdir=Path("/x"))
+    made = summary_of(report("t[\ud800]", "failed", message="\udfff", text="\udfff"), rootdir=Path("/x"))
     json.dumps(suite_result(ended(1), made, None, 20_000), ensure_ascii=False).encode()
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     saved: list[int] = []
-    follower = Follower(tmp_path / "events", tmp_path / "failures", lambda made: saved.append(made.done))
-    follower.look()
+    follower = EventFollower(tmp_path / "events", tmp_path / "failures", lambda made: saved.append(made.done))
+    follower.read_new()
     line = json.dumps(report("a", "failed", sections=[["Captured stdout call", "said\n"]])) + "\n"
     (tmp_path / "events").write_text(line[:20], "utf-8")
-    follower.look()
-    assert follower.tally.failure_count == 0
+    follower.read_new()
+    assert follower.summary.failure_count == 0
     with (tmp_path / "events").open("a") as file:
         file.write(line[20:])
-    follower.look()
-    follower.look()
-    assert follower.tally.failure_count == 1
+    follower.read_new()
+    follower.read_new()
+    assert follower.summary.failure_count == 1
     assert (tmp_path / "failures").read_text() == "FAILED a\nE   no\n--- Captured stdout call\nsaid\n\n"
 
 
 def test_what_a_killed_process_left_half_written_costs_one_event(tmp_path: Path) -> None:
-    follower = Follower(tmp_path / "events", tmp_path / "failures", lambda _: None)
+    follower = EventFollower(tmp_path / "events", tmp_path / "failures", lambda _: None)
     lines = [json.dumps(event) for event in [*ran("a"), *ran("b")]]
     (tmp_path / "events").write_text("\n".join([*lines[:3], lines[3][:9] + lines[4], lines[5], ""]))
-    follower.look()
-    assert (follower.tally.done, follower.tally.counts["passed"]) == (2, 1)
+    follower.read_new()
+    assert (follower.summary.done, follower.summary.counts["passed"]) == (2, 1)
 
 
 def test_the_record_forgets_what_passed_and_keeps_what_had_no_turn(tmp_path: Path) -> None:
     record = SuiteRecord(tmp_path / "home", tmp_path)
     assert record.load() is None
     first = [*ran("a.py::x", "failed"), *ran("a.py::y", "failed"), report("b.py", "error")]
-    record.save(tally(*first, rootdir=tmp_path), complete=True)
-    record.save(tally(*ran("a.py::x"), *ran("b.py::z"), rootdir=tmp_path), complete=False)
+    record.save(summary_of(*first, rootdir=tmp_path), complete=True)
+    record.save(summary_of(*ran("a.py::x"), *ran("b.py::z"), rootdir=tmp_path), complete=False)
     found = record.load()
     assert found is not None
     assert (found.rootdir, found.ids) == (tmp_path, ("a.py::y",))
     assert found.files() == []
     (tmp_path / "a.py").touch()
     assert found.files() == [str(tmp_path / "a.py")]
-    record.save(tally(*ran("c.py::new", "failed"), rootdir=tmp_path), complete=True)
+    record.save(summary_of(*ran("c.py::new", "failed"), rootdir=tmp_path), complete=True)
     assert record.load() == type(found)(tmp_path, ("c.py::new",))
     [file] = (tmp_path / "home" / "suites").iterdir()
     assert file.stat().st_mode & 0o077 == 0
@@ -293,8 +297,8 @@ def test_the_record_forgets_what_passed_and_keeps_what_had_no_turn(tmp_path: Pat
 
 def test_a_run_that_never_started_leaves_the_record_alone(tmp_path: Path) -> None:
     record = SuiteRecord(tmp_path / "home", tmp_path)
-    record.save(tally(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
-    record.save(tally(), complete=False)
+    record.save(summary_of(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
+    record.save(summary_of(), complete=False)
     found = record.load()
     assert found is not None
     assert found.ids == ("a.py::x",)
@@ -303,7 +307,7 @@ def test_a_run_that_never_started_leaves_the_record_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"rootdir": 1}'])
 def test_a_damaged_record_is_none(tmp_path: Path, damage: str) -> None:
     record = SuiteRecord(tmp_path / "home", tmp_path)
-    record.save(tally(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
+    record.save(summary_of(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
     [file] = (tmp_path / "home" / "suites").iterdir()
     file.write_text(damage)
     assert record.load() is None

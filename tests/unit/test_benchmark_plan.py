@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
+from python_mcp_server.errors import ToolchainError
 from python_mcp_server.runner.child import ChildExit
-from python_mcp_server.tools.benchmark.plot import Canvas, Series, picture, timeline, typical
-from python_mcp_server.tools.benchmark.process import Look, Run
-from python_mcp_server.tools.benchmark.report import report, sentence
-from python_mcp_server.tools.benchmark.run import Benchmark, Contenders, Measured, Plan, Turns, seconds
-from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise
+from python_mcp_server.tools.benchmark import report as module
+from python_mcp_server.tools.benchmark.plan import Benchmark, Candidates, Measured, Rounds, RunPlan, seconds
+from python_mcp_server.tools.benchmark.report import draw, report, sentence
+from python_mcp_server.tools.benchmark.run import Run, UsageSample
+from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise, timeline, typical
 from python_mcp_server.tools.results import DependencyResult
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
@@ -21,32 +22,32 @@ NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
 
 def run_of(wall_s: float, *, exit_code: int = 0, timed_out: bool = False, waited_s: float = 0.0) -> Run:
     ending = ChildExit(exit_code, wall_s, timed_out=timed_out)
-    looks = tuple(Look(wall_s * n / 10, n * 1_000_000, 0.5 * wall_s * n / 10, 1) for n in range(10))
-    return Run(ending, wall_s / 2, 0.0, 10_000_000, looks, {"waited_ns": waited_s * 1e9}, accounted=True)
+    samples = tuple(UsageSample(wall_s * n / 10, n * 1_000_000, 0.5 * wall_s * n / 10, 1) for n in range(10))
+    return Run(ending, wall_s / 2, 0.0, 10_000_000, samples, {"waited_ns": waited_s * 1e9}, accounted=True)
 
 
 class Bench:
-    """Contenders whose runs are made up, and a clock that only they move."""
+    """Candidates whose runs are made up, and a clock that only they move."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.order: list[str] = []
         self.told: list[str] = []
 
-    def contender(self, name: str, runs: Iterator[Run]) -> Callable[[], Run]:
-        def contend() -> Run:
+    def candidate(self, name: str, runs: Iterator[Run]) -> Callable[[], Run]:
+        def run_next() -> Run:
             run = next(runs)
             self.order.append(name)
             self.now += run.wall_s
             return run
 
-        return contend
+        return run_next
 
     def steady(self, name: str, *walls: float) -> Callable[[], Run]:
-        return self.contender(name, (run_of(wall) for wall in cycle(walls)))
+        return self.candidate(name, (run_of(wall) for wall in cycle(walls)))
 
-    def take(self, plan: Plan, script: Callable[[], Run], *others: Callable[[], Run] | None) -> Measured:
-        return Turns(plan, Contenders(script, *others), self.told.append, lambda: self.now).take()
+    def take(self, plan: RunPlan, script: Callable[[], Run], *others: Callable[[], Run] | None) -> Measured:
+        return Rounds(plan, Candidates(script, *others), self.told.append, lambda: self.now).run()
 
 
 @pytest.fixture
@@ -55,33 +56,33 @@ def bench() -> Bench:
 
 
 def test_steady_runs_are_enough_at_the_first_look(bench: Bench) -> None:
-    measured = bench.take(Plan(min_runs=10, max_seconds=100), bench.steady("script", 0.100, 0.1001))
+    measured = bench.take(RunPlan(min_runs=10, max_seconds=100), bench.steady("script", 0.100, 0.1001))
     assert (len(measured.script), measured.warmups, measured.stopped) == (10, 1, "certain")
 
 
 def test_uncertain_runs_go_on_until_the_most_there_may_be(bench: Bench) -> None:
-    measured = bench.take(Plan(max_runs=30, max_seconds=100), bench.steady("script", *NOISY))
+    measured = bench.take(RunPlan(max_runs=30, max_seconds=100), bench.steady("script", *NOISY))
     assert (len(measured.script), measured.stopped) == (30, "max_runs")
     assert bench.told[0] == "warm-up 1 of 1"
     assert bench.told[-1].startswith("run 30 of at most 30: 1.00 s +- 10.0 %")
 
 
 def test_no_run_begins_after_the_time_is_spent(bench: Bench) -> None:
-    measured = bench.take(Plan(max_seconds=7), bench.steady("script", *NOISY))
+    measured = bench.take(RunPlan(max_seconds=7), bench.steady("script", *NOISY))
     assert measured.stopped == "max_seconds"
     assert 7 <= bench.now < 8.3
 
 
 def test_a_long_first_run_counts_where_nobody_asked_for_a_warm_up(bench: Bench) -> None:
-    measured = bench.take(Plan(max_seconds=10), bench.steady("script", 6.0))
+    measured = bench.take(RunPlan(max_seconds=10), bench.steady("script", 6.0))
     assert (len(measured.script), measured.warmups) == (2, 0)
     asked = Bench()
-    measured = asked.take(Plan(warmup=1, max_seconds=10), asked.steady("script", 6.0))
+    measured = asked.take(RunPlan(warmup=1, max_seconds=10), asked.steady("script", 6.0))
     assert (len(measured.script), measured.warmups) == (1, 1)
 
 
-@pytest.mark.parametrize("plan", [Plan(max_runs=1), Plan(warmup=0, max_runs=1)])
-def test_one_run_is_one_start(bench: Bench, plan: Plan) -> None:
+@pytest.mark.parametrize("plan", [RunPlan(max_runs=1), RunPlan(warmup=0, max_runs=1)])
+def test_one_run_is_one_start(bench: Bench, plan: RunPlan) -> None:
     measured = bench.take(plan, bench.steady("script", 0.1), None, bench.steady("start", 0.01))
     assert bench.order == ["script", "start"]
     assert (measured.stopped, measured.warmups) == ("max_runs", 0)
@@ -90,7 +91,7 @@ def test_one_run_is_one_start(bench: Bench, plan: Plan) -> None:
 def test_all_take_turns_and_the_first_one_moves_on(bench: Bench) -> None:
     names = ("script", "other", "start")
     script, *others = (bench.steady(name, *NOISY) for name in names)
-    measured = bench.take(Plan(warmup=0, max_runs=3), script, *others)
+    measured = bench.take(RunPlan(warmup=0, max_runs=3), script, *others)
     assert bench.order == [*names, "other", "start", "script", "start", "script", "other"]
     assert len(measured.script) == len(measured.other) == len(measured.start) == 3
 
@@ -99,14 +100,14 @@ def test_a_comparison_goes_on_until_the_ratio_is_certain(bench: Bench) -> None:
     """Both drift by more than a tenth, so neither median is certain, but their ratio is at once."""
     drift = [1 + 0.02 * n for n in range(10)]
     measured = bench.take(
-        Plan(warmup=0, max_seconds=1000), bench.steady("script", *drift), bench.steady("other", *drift)
+        RunPlan(warmup=0, max_seconds=1000), bench.steady("script", *drift), bench.steady("other", *drift)
     )
     assert (len(measured.script), measured.stopped) == (10, "certain")
 
 
 def test_a_failing_run_ends_it_and_does_not_count(bench: Bench) -> None:
     runs = iter([run_of(0.1), run_of(0.1), run_of(0.2, exit_code=3)])
-    measured = bench.take(Plan(), bench.contender("script", runs), bench.steady("other", 1.0))
+    measured = bench.take(RunPlan(), bench.candidate("script", runs), bench.steady("other", 1.0))
     assert measured.stopped == "failed"
     assert measured.failed
     assert measured.failed.ending.exit_code == 3
@@ -114,22 +115,22 @@ def test_a_failing_run_ends_it_and_does_not_count(bench: Bench) -> None:
 
 
 def test_the_other_one_is_not_run_again_after_it_failed(bench: Bench) -> None:
-    other = bench.contender("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
-    measured = bench.take(Plan(max_runs=5), bench.steady("script", 0.1), other)
+    other = bench.candidate("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
+    measured = bench.take(RunPlan(max_runs=5), bench.steady("script", 0.1), other)
     assert measured.other_failed
     assert len(measured.script) == 5
     assert bench.order.count("other") == 2
 
 
 def test_the_end_of_the_calls_time_in_the_other_one_ends_all(bench: Bench) -> None:
-    other = bench.contender("other", iter([run_of(0.1, exit_code=-9, timed_out=True)]))
-    measured = bench.take(Plan(), bench.steady("script", 0.1), other)
+    other = bench.candidate("other", iter([run_of(0.1, exit_code=-9, timed_out=True)]))
+    measured = bench.take(RunPlan(), bench.steady("script", 0.1), other)
     assert bench.order == ["script", "other"]
     assert (measured.stopped, measured.failed, len(measured.script)) == ("timed_out", None, 1)
 
 
 def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
-    benchmark = Benchmark(Plan(), 0.05, None)
+    benchmark = Benchmark(RunPlan(), 0.05, None)
     benchmark.never_started(ChildExit(-9, 0.0, timed_out=True))
     ended = DependencyResult(
         stdout="", stderr="the time limit came [TIMEOUT]", exit_code=-9, elapsed_seconds=0.0, timed_out=True,
@@ -191,21 +192,22 @@ def test_a_quiet_machine_is_not_called_noisy_and_a_busy_one_is() -> None:
     ]
 
 
-@pytest.mark.parametrize("walls", [(1.0,), (0.02, 0.03, 0.021), (2e-6,)])
-def test_a_plot_is_a_picture_with_something_in_it(walls: tuple[float, ...]) -> None:
-    one = Series("script", [run_of(wall) for wall in walls])
-    for series in ([one], [one, Series("compare_with", [run_of(3 * wall) for wall in walls])]):
-        assert picture(series, "title").startswith(b"\x89PNG\r\n\x1a\n")
+def test_a_plot_is_a_picture_of_one_script_or_two(tmp_path: Path) -> None:
+    alone = Measured(script=[run_of(2e-6)])
+    compared = Measured(script=[run_of(1.0), run_of(2.0)], other=[run_of(0.02), run_of(0.03)])
+    for measured in (alone, compared):
+        data = draw(measured, "title", tmp_path)
+        assert data.startswith(b"\x89PNG\r\n\x1a\n")
+        assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (960, 760)
 
 
-def test_what_is_drawn_stands_in_the_file() -> None:
-    canvas = Canvas(20, 12, ((255, 255, 255), (0, 0, 0)))
-    canvas.line([(0, 0), (19, 0)], 1, thickness=1)
-    canvas.text(1, 2, "I", 1)
-    canvas.dot(-50, 500, 1)
-    data = canvas.png()
-    begin = data.index(b"IDAT") + 4
-    rows = zlib.decompress(data[begin : data.index(b"IEND") - 8])
-    assert rows[:21] == b"\0" + b"\1" * 20
-    assert [canvas.colour_at(x, 5) for x in range(1, 6)] == [0, 0, 1, 0, 0], "the stem of the letter"
-    assert zlib.crc32(b"IEND").to_bytes(4) == data[-4:]
+def test_why_there_is_no_plot_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Measured(script=[run_of(1.0)])
+    program = tmp_path / "plot.py"
+    program.write_text("raise SystemExit('no font is there')")
+    monkeypatch.setattr(module, "_PLOT", program)
+    with pytest.raises(ToolchainError, match=r"^matplotlib failed: no font is there$"):
+        draw(measured, "title", tmp_path)
+    monkeypatch.setattr(module, "find_spec", {}.get)
+    with pytest.raises(ToolchainError, match=r"install python-mcp-server\[plots\]"):
+        draw(measured, "title", tmp_path)
