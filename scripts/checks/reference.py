@@ -12,12 +12,14 @@ import enum
 import inspect
 import re
 import sys
+import typing
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from typing_extensions import get_original_bases, is_typeddict
 
 import python_mcp_server
 from python_mcp_server import InMemoryJobStore, JobManager, errors, functions
@@ -33,8 +35,8 @@ _HEAD: Final = """\
 not this page. The guides explain more: [tools](tools.md), [decorator](decorator.md), [settings](settings.md),
 [errors](errors.md).
 
-
 - [Tools](#tools)
+- [Results of the tools](#results)
 - [Settings](#settings)
 - [Command line](#command-line)
 - [Python](#python)
@@ -42,9 +44,10 @@ not this page. The guides explain more: [tools](tools.md), [decorator](decorator
 - [Errors](#errors)
 """
 _SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")
-_ITEM: Final = re.compile(r"^(\*{0,2}\w+(?: / \w+)*): (.*)$")
+_ITEM: Final = re.compile(r"^(\*{0,2}\w+(?:, \w+)*): (.*)$")
 _QUOTED: Final = re.compile(r"(: |-> )'([^']*)'")  # an annotation that is a text
 _WIDTH: Final = 100
+_TOOLS: Final[set[str]] = set()  # the names of the functions behind the tools
 
 
 def main() -> int:
@@ -63,7 +66,7 @@ def main() -> int:
 
 def page() -> str:
     """Return the whole page."""
-    parts = (tools(), settings(), command_line(), api(), job_functions(), error_tree())
+    parts = (tools(), results(), settings(), command_line(), api(), job_functions(), error_tree())
     lines = [_HEAD, *(line for part in parts for line in part)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
@@ -79,7 +82,59 @@ def tools() -> Iterator[str]:
         for name, schema in tool.input_schema.get("properties", {}).items():
             default = "required" if name in required else _default(schema.get("default"))
             yield f"| `{name}` | {_type(schema)} | {default} | {_cell(schema.get('description', ''))} |"
+        if result := _returned_by(tool.name.removeprefix("py_")):
+            yield f"\nThe result is a [`{result.__name__}`](#{result.__name__.lower()}).\n"
+
+
+def results() -> Iterator[str]:
+    """The shapes that the tools answer, each once."""
+    yield "## Results\n\nA field that is not always there is marked with *.\n"
+    seen: dict[str, Any] = {}
+    for function in _tool_functions():
+        _collect(typing.get_type_hints(function, include_extras=True)["return"], seen)
+    for name, kind in sorted(seen.items()):
+        yield f"### {name}\n"
+        optional, told = kind.__optional_keys__, set[str]()
+        bases = [base for base in get_original_bases(kind) if base.__name__ in seen]
+        above = "".join(
+            f" With the fields of [`{base.__name__}`](#{base.__name__.lower()})." for base in bases
+        )
+        text = inspect.getdoc(kind) or ""
+        yield _cell(next(_sections(text))[1]) + above + "\n"
+        for field, meaning in _items(text, "Attributes"):
+            names = [f"`{each}`{'*' if each in optional else ''}" for each in field.split(", ")]
+            yield f"- {', '.join(names)}: {meaning}"
+            told.update(field.split(", "))
+        inherited = {each for base in bases for each in base.__annotations__}
+        if rest := [each for each in kind.__annotations__ if each not in told | inherited]:
+            yield "- " + ", ".join(f"`{each}`{'*' if each in optional else ''}" for each in rest)
         yield ""
+
+
+def _tool_functions() -> Iterator[Any]:
+    """The functions of all tools, wherever they are defined."""
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith("python_mcp_server."):
+            places = [module, *(each for each in vars(module).values() if isinstance(each, type))]
+            found = [getattr(place, each, None) for place in places for each in _TOOLS]
+            yield from (each for each in found if inspect.isfunction(each) and each.__module__ == name)
+
+
+def _returned_by(tool: str) -> Any:
+    """The class of a tool's result; None where it is not one of ours."""
+    _TOOLS.add(tool)
+    hints = [typing.get_type_hints(each) for each in _tool_functions() if each.__name__ == tool]
+    kinds = [each["return"] for each in hints if is_typeddict(each.get("return"))]
+    return kinds[0] if kinds else None
+
+
+def _collect(hint: Any, seen: dict[str, Any]) -> None:
+    if is_typeddict(hint) and hint.__name__ not in seen:
+        seen[hint.__name__] = hint
+        for each in (*get_original_bases(hint), *typing.get_type_hints(hint).values()):
+            _collect(each, seen)
+    for each in typing.get_args(hint):
+        _collect(each, seen)
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -121,7 +176,6 @@ def command_line() -> Iterator[str]:
     yield "## Command line\n"
     context = click.Context(program, info_name="python-mcp-server", terminal_width=_WIDTH)
     yield from _command(program, context)
-    yield inspect.cleandoc(python_mcp_server.cli.main.__doc__ or "").split("Args:")[0]
 
 
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
@@ -165,7 +219,8 @@ def _members(kind: type[Any]) -> Iterator[str]:
     for name, member in vars(kind).items():
         plain = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         documented = inspect.isfunction(plain) or isinstance(plain, property)
-        if name.startswith("_") or not documented or not plain.__doc__:
+        inherited = any(hasattr(base, name) for base in kind.__mro__[1:])  # the base explains it
+        if name.startswith("_") or not documented or not plain.__doc__ or inherited:
             continue
         shown = name if isinstance(plain, property) else _signature(name, plain)
         yield f"#### `{shown}`\n\n{_document(plain)}"
