@@ -53,9 +53,10 @@ def _imported(tree: ast.Module, modules: set[str]) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
-        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+        elif isinstance(node, ast.ImportFrom) and node.module:
             full = (f"{node.module}.{alias.name}" for alias in node.names)
-            yield from (each if each in modules else node.module for each in full)
+            named = {each if each in modules else node.module for each in full}
+            yield from named & modules
 
 
 def cycles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
