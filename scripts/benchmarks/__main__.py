@@ -76,7 +76,7 @@ def _parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures this project beside its peers, in one run, and prints a table. A missed aim\n"
-        'says "misses" and is no failure. docs/benchmarks.md says what each row means.',
+        'says "misses" and is no failure. The module of each row says how it is measured.',
         epilog=f"rows:\n{about}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -64,6 +64,7 @@ def _write_once(path: str, data: bytes, temporary_in: str, fsync: bool) -> None:
             _fill(descriptor, data, fsync)
         finally:
             os.close(descriptor)
+        # To swap the two names is faster under load, but a loss of power could leave an empty file.
         retry_on_windows_sharing(lambda: os.replace(temporary, path))
     except OSError:
         with suppress(OSError):  # the first error is the one to tell; the next to open cleans up

@@ -19,6 +19,17 @@
 `JobCancelled` stands apart in `cancelled.py`: it derives from `asyncio.CancelledError`, so that no
 `except Exception` in a body swallows it.
 
+Kinds of failed jobs, `Job.error_kind`:
+
+    exception     the body raised; `error` has the type, the text and the traceback
+    worker_died   the worker process ended; `error` has the exit code or the signal, where known
+    memory_limit  the job exceeded the memory limit of the call
+    cpu_limit     the job exceeded the CPU time limit of the call
+    time_limit    the job exceeded the time limit of the call
+    no_worker     the machine gave no worker process
+    server_died   the server ended before a worker that outlives it had the job
+    lost          nobody knows how the job ended, such as one of an older version
+
 Anyone may import this module; it imports nothing.
 """
 

@@ -34,28 +34,28 @@ class Settings:
     Each field's variable is its name in capitals after `PYTHON_MCP_`.
 
     Attributes:
-        home: Where jobs, output, saved scripts and logs lie.
-        max_lanes: Calls within their budget that run at once in this process.
-        max_background_jobs: Jobs in the background that run at once on this machine, over all servers
-            that share the home. Calls that are handed over may exceed it; new jobs wait for their turn.
-        min_free_memory_mb: What must be free for a background job to start beside others; on a small
-            machine a tenth of its memory, if that is less. 0 for no such look.
-        spare_lanes: Warm workers kept ready.
-        lane_idle_seconds: After this long without work a worker beyond the spares goes.
+        home: Where jobs, output, saved scripts, environments and logs are.
+        max_lanes: Calls within their budget that run at once. Default: 4 x cores, at least 8.
+        max_background_jobs: Background jobs that run at once, over all servers of a home. A call that is
+            handed over may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
+        min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
+            tenth of the machine's memory. 0 turns the check off.
+        spare_lanes: Warm workers that are kept ready. With 0 the first call waits for a process.
+        lane_idle_seconds: A worker beyond the spares ends after this long without work.
         record_after_seconds: A call that lasts longer gets a durable record.
-        cancel_grace_seconds: How long a cancelled body may clean up before the kill.
-        sample_seconds: How often memory and CPU of busy workers are read.
-        output_chars: How much of stdout, and of stderr, a result shows: head and tail together.
+        cancel_grace_seconds: How long a cancelled body may clean up before it is killed.
+        sample_seconds: How often memory and CPU of running jobs are read.
+        output_chars: Characters of stdout, and of stderr, that a result shows: head and tail together.
         max_pictures: How many pictures come with a result as images.
-        max_picture_bytes: How large they may be together.
-        scripts_dir: Where saved scripts lie; empty for `scripts` in the home.
-        lock_seconds: How long the store waits for a lock before it names the holder.
-        fsync: Whether writes survive a loss of power, not only of processes.
-        tools: The groups of tools that the server has; all where none is named.
-        on_exit: "keep" or "cancel": what becomes of handed-over jobs when the server exits.
-        http_token: What HTTP clients must show; never stored, logged or passed on.
-        http_allowed_hosts: Further names that HTTP clients may reach the server by.
-        debug: Detailed logs; the variable is `MCP_DEBUG`.
+        max_picture_bytes: How large these pictures may be together.
+        scripts_dir: Where saved scripts are. Default: `scripts` in the home.
+        lock_seconds: How long a call waits for a lock of the store; the error names the holder.
+        fsync: Whether records also survive a loss of power. Writes take longer then.
+        tools: The groups of tools that the server has, separated by commas. Default: all.
+        on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
+        http_token: The access token of HTTP clients, 16 characters or more; never stored or logged.
+        http_allowed_hosts: Further host names of the HTTP server, separated by commas.
+        debug: Detailed logs.
     """
 
     home: Path = Path("~/.python_mcp")

@@ -19,7 +19,7 @@ SHORT_GRACE = {"PYTHON_MCP_CANCEL_GRACE_SECONDS": "0.2"}  # two processes take a
 
 
 @pytest.mark.parametrize(("words", "number"), [([], signal.SIGINT), thorough(["serve"], signal.SIGTERM)])
-def test_through_a_pipe_it_serves_a_client_until_a_signal_ends_it_without_a_traceback(
+def test_serve_over_a_pipe_ends_at_a_signal_without_a_traceback(
     tmp_path: Path, words: list[str], number: signal.Signals
 ) -> None:
     with serving(tmp_path, *PROGRAM, *words) as server:

@@ -123,7 +123,7 @@ def has(shown: Shown, **facts: Any) -> None:
     assert shown.images == ()
 
 
-def test_every_tool_that_runs_something_is_read_in_time_as_a_job_and_as_an_error(desk: Desk):
+def test_every_client_reads_results_jobs_and_errors_of_each_tool(desk: Desk):
     in_time = {
         "py_run_script_in_dir": (desk.here | {"script_content": "print('hello')"}, {"stdout": "hello\n"}),
         "py_run_script_with_dependencies": ({"script_content": "print(1)"}, {"resolved_dependencies": []}),
@@ -255,7 +255,7 @@ def seen(shown: Shown, images: tuple[bytes, ...], *where: str) -> None:
     assert [Path(each["path"]).read_bytes() for each in listed] == list(images)
 
 
-def test_a_long_page_and_a_long_result_that_the_caller_asked_for_come_whole(desk: Desk):
+def test_long_pages_and_results_that_were_asked_for_come_whole(desk: Desk):
     wanted = desk.here | {"script_content": LONG, "output_chars": 400_000}
     answer = desk.shown("py_run_script_in_dir", **wanted).said
     assert answer["stdout"].endswith("line 29999\n")
@@ -265,7 +265,7 @@ def test_a_long_page_and_a_long_result_that_the_caller_asked_for_come_whole(desk
     assert (page["text"], page["eof"]) == (answer["stdout"], True)
 
 
-def test_a_list_of_jobs_with_long_results_is_read_and_says_what_it_leaves_out(desk: Desk):
+def test_a_list_of_jobs_says_which_long_results_it_leaves_out(desk: Desk):
     wanted = desk.here | {"script_content": LONG, "output_chars": 40_000}
     jobs = [desk.job("py_run_script_in_dir", **wanted) for _ in range(4)]
     for job in jobs:

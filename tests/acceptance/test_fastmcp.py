@@ -152,7 +152,7 @@ def said(result: CallToolResult) -> dict[str, Any]:
     return told | meta
 
 
-def test_a_decorated_tool_answers_as_the_undecorated_one_and_past_its_budget_with_a_task(
+def test_a_decorated_tool_answers_as_undecorated_or_with_a_task(
     author: Path, tmp_path: Path, env: dict[str, str]
 ):
     go, never = tmp_path / "go", tmp_path / "never"
@@ -202,9 +202,7 @@ def test_a_decorated_tool_answers_as_the_undecorated_one_and_past_its_budget_wit
 
 
 @pytest.mark.thorough
-def test_a_client_of_fastmcp_gets_results_refusals_and_the_handle_of_a_job_that_outlives_the_server(
-    author: Path, tmp_path: Path
-):
+def test_a_fastmcp_client_gets_results_errors_and_a_lasting_job_handle(author: Path, tmp_path: Path):
     import fastmcp
     from fastmcp.client.transports import StdioTransport
 

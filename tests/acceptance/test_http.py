@@ -73,7 +73,7 @@ def stop(server: Server, number: signal.Signals = signal.SIGTERM) -> None:
 
 
 @pytest.mark.parametrize(("host", "mode"), [thorough("127.0.0.1", "legacy"), ("localhost", MODERN)])
-def test_scripts_run_and_only_pages_and_names_of_this_server_are_served_until_ctrl_c(
+def test_http_serves_only_its_own_pages_and_names_until_ctrl_c(
     tmp_path: Path, home: Path, host: str, mode: Any
 ):
     async def main(port: int) -> None:

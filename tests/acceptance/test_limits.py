@@ -27,7 +27,7 @@ while not os.path.exists("go"):
 """
 
 
-def test_a_script_over_its_memory_is_an_error_and_its_job_can_be_read_and_a_flood_costs_none(tmp_path: Path):
+def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
     with serving(tmp_path) as server:
         server.open()
         script = {"directory": str(tmp_path), "script_content": GROW}
@@ -82,7 +82,7 @@ def flood(server: Server, folder: Path, megabytes: int) -> None:
 
 
 @pytest.mark.thorough
-def test_two_gigabytes_of_output_cost_no_memory_and_the_last_line_can_be_read_while_it_runs(tmp_path: Path):
+def test_two_gigabytes_of_output_cost_no_memory_and_can_be_read(tmp_path: Path):
     with serving(tmp_path) as server:
         flood(server.open(), tmp_path, 2000)
         assert server.leave() == 0

@@ -57,7 +57,7 @@ def test_a_batch_is_handed_over_and_its_results_are_read_while_it_runs(hasty: Sh
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the worker is not found by its server's end")
-def test_a_batch_outlives_its_server_and_what_its_worker_took_along_is_resumed(home: Path, tmp_path: Path):
+def test_a_batch_outlives_its_server_and_resumes_after_its_worker(home: Path, tmp_path: Path):
     (tmp_path / "it.py").write_text(f"import sys\nopen('starts', 'a').write(sys.argv[1] + ' ')\n{SCRIPT}")
     items = [[word] for word in ("works", "waits", "fails", "works", "works")]
     batch = {"directory": str(tmp_path), "script_path": "it.py", "args_list": items, "max_parallel": 1}

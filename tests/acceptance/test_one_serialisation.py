@@ -244,9 +244,7 @@ def test_a_call_answers_the_same_by_every_way(author: Path, tmp_path: Path):
     run(main(), deadline_s=170)
 
 
-def test_a_job_that_outlives_its_server_has_the_result_that_its_call_would_have_answered(
-    author: Path, home: Path, tmp_path: Path
-):
+def test_a_job_that_outlives_its_server_has_the_result_of_its_call(author: Path, home: Path, tmp_path: Path):
     go = tmp_path / "go"
 
     async def main() -> None:

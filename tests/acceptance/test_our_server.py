@@ -42,9 +42,7 @@ FOREVER = (
 
 
 @pytest.mark.parametrize("version", [LEGACY[0], *map(thorough, LEGACY[1:]), MODERN])
-def test_every_version_of_the_protocol_lists_all_tools_with_hints_and_calls_them(
-    tmp_path: Path, version: str
-):
+def test_every_protocol_version_lists_and_calls_all_tools(tmp_path: Path, version: str):
     with serving(tmp_path, env={"SMART_ASYNC_TIMEOUT_SECONDS": "soon"}) as server:
         tools = server.open(version).request("tools/list")["result"]["tools"]
         assert {tool["name"] for tool in tools} == TOOLS

@@ -144,9 +144,7 @@ def notified(server: Server, key: str) -> None:
         server.notifications.append(server.message())
 
 
-def test_a_client_of_tasks_finds_the_questions_in_its_task_and_one_that_can_nothing_answers_with_a_tool(
-    author: Path, tmp_path: Path
-):
+def test_questions_are_in_the_task_or_answered_with_a_tool(author: Path, tmp_path: Path):
     starts = tmp_path / "starts"
     with serving(tmp_path, author) as server:
         server.open()

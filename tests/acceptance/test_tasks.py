@@ -151,9 +151,7 @@ def told(server: Server, enough: Callable[[dict[str, Any]], bool]) -> list[dict[
     return heard
 
 
-def test_a_client_that_takes_tasks_waits_for_its_result_and_the_body_starts_once(
-    author: Path, tmp_path: Path
-):
+def test_a_task_gives_its_result_and_the_body_starts_once(author: Path, tmp_path: Path):
     path = tmp_path / "go"
     tasks = TaskClient(lambda _task: path.touch())
 
@@ -187,9 +185,7 @@ def test_a_client_that_takes_tasks_waits_for_its_result_and_the_body_starts_once
     run(main())
 
 
-def test_a_client_that_takes_no_tasks_gets_the_job_handle_and_no_tool_that_needs_tasks(
-    lasting: Lasting, tmp_path: Path
-):
+def test_a_client_without_tasks_gets_job_handles_only(lasting: Lasting, tmp_path: Path):
     takes_no_tasks(lasting.server, tmp_path / "go", MISSING_CAPABILITY)
 
 
@@ -214,7 +210,7 @@ def takes_no_tasks(server: Server, path: Path, expected: int, **wishes: Any) -> 
     eventually(Path(f"{path}.ends").exists)  # the folder goes with the test, and the body would wait for ever
 
 
-def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_would_have_been(
+def test_a_task_is_answered_alike_by_later_and_other_servers(
     author: Path, lasting: Lasting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PYTHON_MCP_HOME", str(lasting.home))
@@ -255,9 +251,7 @@ def test_a_task_is_answered_after_a_restart_and_by_another_server_as_its_call_wo
     assert Path(f"{never}.starts").read_text() == "x"
 
 
-def test_a_listener_hears_each_change_of_its_tasks_and_whoever_updates_or_cancels_is_acknowledged(
-    lasting: Lasting, tmp_path: Path
-):
+def test_listeners_get_each_change_and_requests_are_acknowledged(lasting: Lasting, tmp_path: Path):
     go, never = tmp_path / "go", tmp_path / "never"
     server = lasting.server
     mine, other = start(server, "waits", go), start(server, "waits", never)
@@ -305,7 +299,7 @@ def posted(port: int, task_id: str, **headers: str) -> tuple[int, dict[str, Any]
         connection.close()
 
 
-def test_over_http_our_own_tools_are_tasks_too_and_the_routing_header_must_fit(http: Served, tmp_path: Path):
+def test_over_http_tools_are_tasks_and_the_routing_header_must_fit(http: Served, tmp_path: Path):
     go = tmp_path / "go"
     code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\nprint('done')"
     script = {"directory": str(tmp_path), "script_content": code, "use_uv": False, "async_mode": True}

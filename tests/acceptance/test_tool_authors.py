@@ -268,7 +268,7 @@ def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
 
 
 @pytest.mark.parametrize("author", [BY_IMPORT], indirect=True, ids="-".join)
-def test_nothing_that_a_body_writes_reaches_the_client_and_it_reads_nothing(author: Shared, servers: Servers):
+def test_a_body_writes_nothing_to_the_client_and_reads_nothing(author: Shared, servers: Servers):
     async def main(client: Client):
         assert data(await client.call_tool("noise", {}))["result"] == "''"
         assert data(await client.call_tool("an_int", {"n": 4}))["result"] == 4
@@ -301,7 +301,7 @@ def test_the_bodys_context_reports_progress_to_the_caller(author: Shared):
 
 
 @by_path
-def test_a_body_that_fails_in_any_way_is_a_clear_answer_and_the_next_call_works(author: Shared):
+def test_a_failed_body_gets_a_clear_answer_and_the_next_call_works(author: Shared):
     async def main(client: Client):
         raised = refusal(await client.call_tool("raises", {}))
         assert raised.startswith("ValueError: the body said no")
@@ -352,7 +352,7 @@ def test_a_call_that_its_user_cancels_is_cancelled(author: Shared, another: JobM
 
 
 @both_ways
-def test_what_json_cannot_carry_neither_ends_the_server_nor_hides_the_reason(author: Shared):
+def test_a_value_without_json_does_not_end_the_server(author: Shared):
     async def hear(progress: float, total: float | None, message: str | None) -> None:
         await asyncio.sleep(0)
 

@@ -60,7 +60,7 @@ def test_no_text_is_so_long_that_a_client_cuts_it(ours: Shared):
     ours.run(main)
 
 
-def test_only_the_groups_that_are_named_are_there_and_no_text_of_theirs_names_another(tmp_path: Path):
+def test_only_named_groups_are_listed_and_none_mentions_another(tmp_path: Path):
     groups = {name: names for name, (names, _) in documented().items()}
     for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests"}):
         there = set().union(*(groups[name] for name in {*chosen, "jobs"}))

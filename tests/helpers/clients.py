@@ -1,6 +1,13 @@
 """Doubles of MCP clients: what each of them shows to its model of a tool's result, as far as is known.
 
-`docs/clients.md` says where each behaviour was seen.
+`docs/clients.md` says what was seen, and these are the sources:
+
+anthropics/claude-code#79944, #54737, #20605, #65643, #22542, #63379, #58687, #73503;
+anthropics/claude-ai-mcp#643, #115; vfarcic/dot-ai#708; CursorTouch/Windows-MCP#155; openai/codex#28234,
+#38287, #43497; anomalyco/opencode#32074, #32868; microsoft/vscode#274094, #311595;
+github/copilot-cli#172, #663, #4536; zed-industries/zed#45378; cline/cline#1865;
+modelcontextprotocol/modelcontextprotocol#2517; modelcontextprotocol/typescript-sdk#1393, #2250; the
+clients' own pages and sources.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def occupy(front: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("fate", [thorough(leave), kill, thorough(suspend), thorough(occupy)])
-def test_the_command_line_of_another_session_cancels_whatever_the_server_does(
+def test_another_session_cancels_whatever_the_server_does(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
     starts = tmp_path / "starts"
@@ -215,7 +215,7 @@ def test_a_job_with_a_process_that_cannot_be_ended_is_not_called_cancelled(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, who hides may escape")
-def test_an_idle_worker_that_is_told_to_go_takes_along_what_a_body_has_left(tmp_path: Path):
+def test_an_idle_worker_that_leaves_ends_what_a_body_left_behind(tmp_path: Path):
     async def main() -> None:
         async with manager(spare_lanes=0) as jobs:
             worker = await call(jobs, bodies.pid)
@@ -233,7 +233,7 @@ def test_an_idle_worker_that_is_told_to_go_takes_along_what_a_body_has_left(tmp_
 
 @pytest.mark.parametrize("body", ["hold_lock", "hold_lock_in_child"])
 @pytest.mark.parametrize("fate", [thorough(leave), kill])
-def test_a_stopped_process_of_the_job_that_holds_its_lock_is_ended_and_the_lock_taken(
+def test_a_stopped_process_of_the_job_loses_the_lock_that_it_holds(
     fate: Callable[[subprocess.Popen[str]], None], body: str, home: Path, tmp_path: Path
 ):
     starts = tmp_path / "starts"
@@ -290,7 +290,7 @@ def verdict_of_a_dead_canceller(home: Path, job_id: str) -> Job:
 
 
 @pytest.mark.parametrize("fate", [thorough(leave), kill])
-def test_the_verdict_of_a_canceller_that_was_killed_is_carried_out_by_whoever_is_left(
+def test_the_end_reason_of_a_killed_canceller_is_carried_out(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
     starts = tmp_path / "starts"
@@ -396,9 +396,7 @@ class Moody(FileJobStore):
         return super().update(job_id, change)
 
 
-def test_a_job_whose_end_could_not_be_written_is_cancelled_without_touching_the_next_one(
-    home: Path, tmp_path: Path
-):
+def test_cancelling_a_job_with_an_unwritten_end_spares_the_next_one(home: Path, tmp_path: Path):
     async def main() -> None:
         store = Moody(home)
         async with manager(store, spare_lanes=0) as jobs:

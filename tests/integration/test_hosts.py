@@ -100,13 +100,13 @@ asyncio.run(main(int(sys.argv[1])))
 """
 
 
-def test_workers_start_although_another_thread_of_the_program_forks_all_the_time():
+def test_workers_start_while_another_thread_forks_all_the_time():
     done = run_python(*WHO_FORKS, "-c", PRELUDE + BESIDE_FORKS, "3", deadline_s=120)
     assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 3)
 
 
 @pytest.mark.thorough
-def test_many_workers_start_although_another_thread_of_the_program_forks_all_the_time():
+def test_many_workers_start_while_another_thread_forks_all_the_time():
     done = run_python(*WHO_FORKS, "-c", PRELUDE + BESIDE_FORKS, "25", deadline_s=300)
     assert (done.returncode, done.stderr, len(done.stdout.split())) == (0, "", 25)
 
@@ -152,7 +152,7 @@ print(set(handed))
 """
 
 
-def test_children_that_the_program_forks_beside_its_loop_end_and_take_nothing_along():
+def test_children_forked_beside_the_loop_end_and_harm_nothing():
     """Each ends as a program does, hooks and finalizers and all, at any instant of starts and hand-offs."""
     done = run_python(*WHO_FORKS, "-c", PRELUDE + FORKS_BESIDE_ITS_LOOP, deadline_s=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'completed'}\n", "")
@@ -242,7 +242,7 @@ asyncio.run(main())
         "shutil.rmtree(os.environ['PYTHON_MCP_HOME'])",
     ],
 )
-def test_a_worker_whose_program_is_killed_in_its_start_leaves_without_a_word(first: str, home: Path):
+def test_a_worker_whose_program_dies_in_its_start_leaves_silently(first: str, home: Path):
     done = run_python("-c", KILLED_IN_A_START.format(first=first))
     assert done.returncode == -signal.SIGKILL
     said = done.stdout + done.stderr  # whole: the worker holds both until it has left

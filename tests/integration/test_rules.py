@@ -1,6 +1,6 @@
 """The rules that close known holes, and the instants at which other systems lose jobs, each by name.
 
-Here is what no test beside its room shows; `docs/reliability.md` says where each of the others is.
+Here is what no test beside its room shows; `tests/README.md` says where each of the others is.
 """
 
 from __future__ import annotations

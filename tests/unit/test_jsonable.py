@@ -60,7 +60,7 @@ def test_notes_name_the_first_places_and_count_the_others():
     assert (jsonable([math.nan] * 10).note or "").startswith("[0], [1], [2], 7 more: JSON has no NaN")
 
 
-def test_an_integer_of_more_digits_than_python_writes_keeps_a_text_of_itself():
+def test_an_integer_with_too_many_digits_becomes_a_text():
     value = 10**5000
     text, note = jsonable([value])
     assert text == [hex(value)]
@@ -95,7 +95,7 @@ def test_the_code_of_a_value_never_costs_the_outcome():
 
 
 @pytest.mark.parametrize("inside", [list[Any], dict[str, Any]])
-def test_a_value_that_no_client_could_read_for_its_depth_keeps_a_text_of_itself(inside: type):
+def test_a_value_that_nests_too_deeply_becomes_a_text(inside: type):
     def nested(depth: int) -> Any:
         value: Any = 1
         for _ in range(depth):
@@ -109,7 +109,7 @@ def test_a_value_that_no_client_could_read_for_its_depth_keeps_a_text_of_itself(
     assert "nested too deeply" in (note or "")
 
 
-def test_numbers_of_numpy_that_python_has_not_become_the_nearest_that_it_has():
+def test_numpy_numbers_become_the_nearest_python_numbers():
     long = np.longdouble(1) / 4
     value = [long, np.array([long, math.nan]), np.clongdouble(1 + 2j), {"a": np.array([1j], np.clongdouble)}]
     assert jsonable(value).value == [0.25, [0.25, None], "1+2j", {"a": ["1j"]}]

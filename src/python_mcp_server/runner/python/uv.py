@@ -62,6 +62,7 @@ class Uv:
         said = self._run(args, cwd, env or {})
         if said.failed and _says(_UNREACHABLE, said.err):
             report_progress(0, None, "the package index cannot be reached; looking in uv's cache")
+            # Second, not first: offline at once would pin what is stale.
             again = self._run(args, cwd, {**(env or {}), "UV_OFFLINE": "1"})
             if again.failed:
                 raise UvRefused(

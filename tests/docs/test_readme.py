@@ -1,4 +1,4 @@
-"""The tests that the page on reliability names are there."""
+"""The tests that the README of the tests names are there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from tests.helpers import ROOT
 
 
-def test_every_test_that_the_page_on_reliability_names_exists() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+def test_every_test_that_the_readme_names_exists() -> None:
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
     named = set(re.findall(r"`(test_\w+)`", page))
     sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     defined = {
