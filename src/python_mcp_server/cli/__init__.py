@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _guarded(arguments: Sequence[str] | None) -> int:
     import click
 
-    from python_mcp_server.cli.main import program
+    from python_mcp_server.cli.commands import program
 
     try:
         code = program.main(arguments, _PROGRAM, standalone_mode=False)
