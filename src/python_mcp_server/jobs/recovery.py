@@ -3,7 +3,7 @@
 owner lives, worker lives or none   left to the owner
 owner lives, worker dead            the owner's for 5 s from when somebody saw it first: it may be
                                     stopped, or hang; then whoever reads it settles it
-owner gone, queued                  with a recipe it waits for another server, else it has failed
+owner gone, queued                  with a spec it waits for another server, else it has failed
 owner and worker gone, not begun    the same: the server ended before its worker had read the call
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
                                     a verdict that somebody wrote is carried out; a job that was never
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
 _SILENCE: Final = timedelta(seconds=60)
-"""How long whoever cannot be looked at may take to say that it is there; guessed, 60 times what it takes."""
+"""Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
 
 _STALE: Final = timedelta(hours=1)
 """A question older than that is asked anew: the machine may have slept right after it."""
 
 _GRACE_S: Final = 2.0
-"""What a body gets to clean up whose verdict is carried out by a reader."""
+"""How long a body may clean up that a reader ends."""
 
 AGAIN: Final = {"status": JobState.PENDING, "started_at": None, "worker": None, "missed_at": None}
-"""What becomes of a job that is to be started once more."""
+"""What makes a job pending again."""
 
 _EXIT_CODE_FIELD: Final = 49
 """Of /proc/<pid>/stat, counted behind the name."""
@@ -55,7 +55,7 @@ def recovered(store: JobStore, job: Job) -> Job:
 
     Args:
         store: Where it lies. If the end cannot be written there now, the job is returned as it is.
-        job: A job that no attempt of the calling manager is at work on.
+        job: A job that the calling manager is not at work on.
     """
     try:
         return _recovered(store, job)
@@ -81,7 +81,7 @@ def _recovered(store: JobStore, job: Job) -> Job:
 
 
 def is_orphan(store: JobStore, job: Job) -> bool:
-    """Whether this is a job that nobody has begun, of a server that is gone, and another one may start it."""
+    """Whether the server of this job is gone, its body has not begun, and another server may start it."""
     if job.status.terminal or job.call is None or job.ending is not None:
         return False
     if job.owner is not None and not processes.is_gone(job.owner):
@@ -122,7 +122,7 @@ def _of_another_container(store: JobStore, job: Job) -> Job:
 
 
 def _is_same(found: Job, seen: Job) -> bool:
-    """Whether nobody has taken it on since it was looked at."""
+    """Whether no process has taken the job on since it was read."""
     facts = (found.status, found.owner, found.worker, found.missed_at)
     return facts == (seen.status, seen.owner, seen.worker, seen.missed_at)
 
