@@ -2,6 +2,7 @@
 
 manager     the public face: run, submit, rejoin, get, wait, list, answer, cancel, prune, output; any loop
 engine      what one event loop holds of the manager: its runs, and how they end with it
+bodies      how bodies travel to workers, and what workers load ahead
 services    what the parts of one engine share: loop, pool, store threads, tasks, refreshing of records
 run         one run of a job, as a state machine: queue, worker, hand-off, cancel, settle
 status      what others may see of a run: progress, usage, questions

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from python_mcp_server import model
 from python_mcp_server.errors import InvalidInput, JobNotFound, PoolClosed
+from python_mcp_server.jobs.bodies import BodyRegistry
 from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.engine import Engine
@@ -30,11 +31,7 @@ from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.run import RunState
 from python_mcp_server.model import Call, Job, JobState, utc_now
-from python_mcp_server.pool.arguments import forget_modules
-from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.pickling import forget_modules
-from python_mcp_server.pool.references import BodyReference, refer
-from python_mcp_server.pool.server_state import ServerState, present_state
+from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
@@ -82,13 +79,7 @@ class JobManager:
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
         )
-        self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._modules: list[str] = []
-        self._state = present_state()
-        self._main = MainModule()
-        self._main_file: MainFile | None = None
+        self._bodies = BodyRegistry(self._engines)
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
@@ -130,13 +121,9 @@ class JobManager:
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
                 self._run_of(job_id)  # those of a loop that was closed without us are abandoned
-            engine = self._engines[loop] = Engine(
-                self.store, self.settings, self._live, self._forget, self._main
-            )
-            if self._main_file is not None:
-                engine.pool.preload_main(self._main_file)
-            for module in self._modules:
-                engine.pool.preload(module)
+            main = self._bodies.main
+            engine = self._engines[loop] = Engine(self.store, self.settings, self._live, self._forget, main)
+            self._bodies.prepare(engine.pool)
             await engine.open(partial(self._adopt, engine))
         return engine
 
@@ -157,53 +144,9 @@ class JobManager:
     async def _in_store(self, work: Callable[[], T]) -> T:
         return await (await self._engine()).services.in_store(work)
 
-    # ---- bodies
-
     def preload(self, body: Callable[..., Any]) -> None:
         """Let new workers load this body's module in their idle time; its first call does so too."""
-        self._refer(body)
-
-    def _preload(self, reference: BodyReference) -> None:
-        if isinstance(reference.main, MainFile) and self._main_file is None:
-            self._main_file = reference.main
-            for engine in self._engines.values():
-                engine.pool.preload_main(reference.main)
-        module, separator, _ = reference.name.partition(":")
-        if separator and reference.code is None and reference.main is None and module not in self._modules:
-            self._modules.append(module)
-            for engine in self._engines.values():
-                engine.pool.preload(module)
-
-    def _follow(self, present: ServerState) -> ServerState:
-        """The server's state has changed. With another `sys.path` names may lead elsewhere."""
-        former, self._state = self._state, present
-        if present.path is not former.path:
-            self._references.clear()
-            forget_modules()
-            here = asyncio.get_running_loop()
-            for engine in list(self._engines.values()):
-                if engine.loop is here:
-                    engine.pool.renew()
-                elif not engine.loop.is_closed():
-                    engine.loop.call_soon_threadsafe(engine.pool.renew)
-        return present
-
-    def _refer(self, body: Callable[..., Any]) -> BodyReference:
-        try:
-            reference = self._references[body]
-        except (KeyError, TypeError):
-            reference = None
-        if reference is not None and (reference.main is None or self._main.trouble is None):
-            return reference
-        reference = refer(body, self._main)
-        self._preload(reference)
-        if reference.code is not None:
-            return reference  # by value: what it refers to may be different at the next call
-        try:
-            self._references[body] = reference
-        except TypeError:
-            return reference  # a callable that cannot be remembered, such as a builtin
-        return reference
+        self._bodies.refer(body)
 
     # ---- run
 
@@ -330,10 +273,8 @@ class JobManager:
     ) -> JobRun:
         request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
-        state = self._state
-        if (present := present_state(state)) is not state:
-            state = self._follow(present)
-        reference = _HERE if request.isolation == "inline" else self._refer(request.body)
+        state = self._bodies.server_state()
+        reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
         job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
@@ -593,7 +534,7 @@ class JobManager:
 
 
 def _whose(principal: str | None) -> dict[str, str]:
-    """Only where it matters: a store of somebody's own may not know of principals."""
+    """Name the principal only where there is one: an author's own store may not know of principals."""
     return {} if principal is None else {"principal": principal}
 
 
