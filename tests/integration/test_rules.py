@@ -233,7 +233,7 @@ def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
         if instant == "before":
             code = "import sys; from python_mcp_server.jobs import cancel; from pathlib import Path;"
             code += "from python_mcp_server.store.files import FileJobStore;"
-            code += "cancel._write_verdict(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
+            code += "cancel._request_end(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
             answers.append(run_python("-c", code, recording._look().id, home).stderr)
             return write_end(recording, outcome, tree_gone=tree_gone)
         job = write_end(recording, outcome, tree_gone=tree_gone)

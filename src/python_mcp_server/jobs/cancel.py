@@ -34,7 +34,7 @@ _CONTINUE: Final[int | None] = getattr(signal, "SIGCONT", None)
 
 
 def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Callable[[], bool] = bool) -> Job:
-    """Cancel a job that this call reaches only through its record; return what stands.
+    """Cancel a job that this call reaches only through its record; return the job as it then stands.
 
     Args:
         store: Where it lies.
@@ -45,8 +45,8 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     Raises:
         JobNotFound: There is no such job.
         JobCancelled: It is the job that this very process runs.
-        PythonMcpError: Some of its processes would not end, or cannot be reached from here: the verdict
-            stands, and the job ends when they do.
+        PythonMcpError: Some of its processes would not end, or cannot be reached from here: the
+            reason stays in the record, and the job ends when they do.
     """
     job = _request_end(store, job_id)
     if job.status.terminal:
@@ -61,14 +61,15 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     return job
 
 
-def finish_verdict(store: JobStore, job: Job, grace_s: float) -> Job:
-    """Carry out a verdict that stands though whoever wrote it may be gone, and nobody but its worker is
-    left to do so; return what stands. For readers; any other job is returned as it is.
+def carry_out_end(store: JobStore, job: Job, grace_s: float) -> Job:
+    """End a job whose record says that it is to end, where only its worker is left to do so, because the
+    process that wrote this may be gone; return the job as it then stands. For readers; any other job is
+    returned as it is.
 
     Args:
         store: Where it lies.
         job: A job as it was read.
-        grace_s: How long its body may clean up: counted anew, for nobody knows what it had.
+        grace_s: How long its body may clean up: counted anew, because the time that it had is not known.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -90,8 +91,8 @@ def _request_end(store: JobStore, job_id: str) -> Job:
 
 
 def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
-    """Write the verdict though a process holds the lock for too long, if it is of the tree that is to end
-    anyway, for it may be stopped."""
+    """Write the reason though a process holds the lock for too long, if that process is of the tree that is
+    to end anyway, because it may be stopped."""
     job = store.get(job_id)
     if job is None or job.worker is None or job.status.terminal:
         raise error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from python_mcp_server.jobs.inline import InlineLane
+    from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.limits import Breach, Limits
     from python_mcp_server.pool.monitor import LimitMonitor, Watched
@@ -93,7 +93,7 @@ class LimitWatch:
         self._watched: Watched | None = None
         self._worker: WorkerHandle | None = None
 
-    def start(self, worker: WorkerHandle | InlineLane) -> None:
+    def start(self, worker: WorkerHandle | InlineWorker) -> None:
         """Watch the body that was sent to this worker."""
         limits = self._limits
         if limits.timeout_seconds is not None:

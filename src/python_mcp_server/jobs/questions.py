@@ -1,8 +1,8 @@
-"""The questions of a job: put into its record before anybody is told, answered once by whoever comes first,
-taken out when the body has the answer.
+"""The questions of a job: put into its record before a caller is told, answered once by the first who
+answers, taken out when the body has the answer.
 
     body ──▶ worker ──▶ server (or the worker itself, once it is an orphan) ──▶ record ──▶ caller
-    body ◀── worker ◀── server (or the worker itself) ◀── record ◀── whoever answers: compare-and-set
+    body ◀── worker ◀── server (or the worker itself) ◀── record ◀── an answer: compare-and-set
 
 The functions block; `QuestionRelay` is the server's side, on its loop. A worker imports this module.
 """
@@ -30,7 +30,7 @@ from python_mcp_server.questions.model import (
 )
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.inline import InlineLane
+    from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.services import Services
     from python_mcp_server.jobs.status import RunStatus
     from python_mcp_server.pool.handle import WorkerHandle
@@ -146,12 +146,12 @@ def _fitted(question: Question, answer: InputAnswer, *, strict: bool) -> InputAn
 
 
 def answer_of(question: Question, response: Any, action: str = "accept") -> InputAnswer:
-    """Return what somebody said in the shape of an answer: the fields themselves, the value of the only
+    """Return a response in the shape of an answer: it may be the fields themselves, the value of the only
     field, or what MCP clients send, `{"action", "content"}`.
 
     Args:
         question: The question.
-        response: What was said.
+        response: The response.
         action: "accept", "decline" or "cancel".
     """
     if action != "accept":
@@ -190,7 +190,7 @@ _log: Final = logging.getLogger(__name__)
 
 class QuestionRelay:
     """The open questions of one running job: from the body into the record, and the answers from the record
-    to the body, whoever wrote them there. Everything belongs to the loop of its server.
+    to the body. Everything belongs to the loop of its server.
 
     Attributes:
         ask: How the caller can be asked while it waits; None where it cannot.
@@ -219,7 +219,7 @@ class QuestionRelay:
         self._ensure_durable = ensure_durable
         self._status = status
         self._on_question = on_question
-        self._worker: WorkerHandle | InlineLane | None = None
+        self._worker: WorkerHandle | InlineWorker | None = None
         self._asked: dict[str, Question] = {}
         self._expired: set[str] = set()
         self._answered: set[str] = set()
@@ -232,7 +232,7 @@ class QuestionRelay:
 
     # ---- from the body
 
-    def on_event(self, worker: WorkerHandle | InlineLane, event: QuestionEvent) -> None:
+    def on_event(self, worker: WorkerHandle | InlineWorker, event: QuestionEvent) -> None:
         """Take what the body says of a question."""
         if self._closed:
             return
@@ -288,7 +288,7 @@ class QuestionRelay:
             self._deliver(key, None, EXPIRED)
 
     def _refuse(self, error: Exception) -> None:
-        """Tell the body that its questions cannot be recorded: nobody would see them, or an answer."""
+        """Tell the body that its questions cannot be recorded: no caller would see them."""
         _log.warning("the questions of job %s cannot be recorded: %s", self._job_id, error)
         shown = {question.key for question in self._status.questions}
         for key in [key for key in self._asked if key not in shown]:

@@ -124,14 +124,14 @@ class RecordWriter:
             await asyncio.wait({self._task})
 
     async def refresh(self) -> Job | None:
-        """Bring the record up to date, and return what stands; None where that failed: it is logged,
-        for the next one may go through."""
+        """Bring the record up to date, and return the job as it then stands; None where that failed, which is
+        only logged, because the next refresh may go through."""
         return await self._change(self._refreshed)
 
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
         news = job.evolve(
-            missed_at=None,  # whoever missed us sees that we are there
+            missed_at=None,  # a process that missed this one sees that it is there
             message=now.message,
             progress=now.progress or job.progress,
             usage=now.usage or job.usage,
@@ -166,7 +166,7 @@ class RecordWriter:
 
     async def start(self, worker: ProcessIdentity | None) -> bool:
         """Go from pending to running, compare-and-set under the lock, before the body is sent: from
-        then on whoever cancels by the record finds the worker there.
+        then on a cancel by the record finds the worker there.
 
         Args:
             worker: Who is about to run the body; None where that is this process.
@@ -232,7 +232,7 @@ class RecordWriter:
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        """Write the end, and return what stands; see `settle`. Blocks.
+        """Write the end, and return the job as it then stands; see `settle`. Blocks.
 
         Raises:
             StoreError, JobNotFound: It cannot be written, or the record is gone.
@@ -286,7 +286,7 @@ WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
 
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
-    """Return the job in the terminal state that this outcome, or its verdict, gives it."""
+    """Return the job in the terminal state that its outcome gives it, or the reason why it was ended."""
     job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
@@ -312,7 +312,7 @@ def _failed(job: Job, failure: Failure) -> Job:
 
 
 def _memory(usage: Usage | None) -> str:
-    """What was seen of its memory last: the kernel may have ended it for want of that."""
+    """The memory that was seen last, because the kernel may have ended the process for want of it."""
     if usage is None or not usage.rss_bytes:
         return ""
     return (
@@ -352,7 +352,7 @@ def settle(
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
 ) -> Job:
-    """Write the terminal state of a job, unless it has one; return what stands.
+    """Write the terminal state of a job, unless it has one; return the job as it then stands.
 
     Args:
         store: Where it lies.
@@ -361,9 +361,9 @@ def settle(
         progress: The last progress, where it is known.
         usage: The last sample, where it is known.
         only_if: Asked of what then stands; where it says no, nothing is written.
-        tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
-            is not settled: the job is returned unfinished, and the tree must be ended first.
-        show: Makes of the value what the record has; without it nobody has the tool's model.
+        tree_gone: Whether its last process is gone. Where it may live, a job that is to be ended
+            is not settled: it is returned unfinished, and the tree must be ended first.
+        show: Makes of the value what the record has; without it the value is shown as plain JSON.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -395,7 +395,7 @@ class WorkerRecord:
     """
 
     def __init__(self, job_id: str, sink: dict[str, Any]) -> None:
-        """Take note of where it lies; nothing is opened yet.
+        """Make it; nothing is opened yet.
 
         Args:
             job_id: The job.
@@ -411,7 +411,7 @@ class WorkerRecord:
         """Write how far the job is.
 
         Returns:
-            Whether it must end: there is a verdict on it, or somebody has settled it.
+            Whether the body must end: its record says so, or is settled.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -423,7 +423,7 @@ class WorkerRecord:
             now = job.evolve(
                 background=True,
                 call=None,  # its body runs
-                missed_at=None,  # whoever missed us sees that we are there
+                missed_at=None,  # a process that missed this one sees that it is there
                 progress=progress or job.progress,
                 usage=_merged(job.usage, usage),
             )
@@ -457,8 +457,8 @@ class WorkerRecord:
         return {question.key: question.answer for question in job.questions}
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
-        """Settle it. A verdict is left unsettled: this process, the last of the job, still lives, and
-        whoever reads the job once it is gone settles that verdict.
+        """Settle it. A job that is to be ended is left unsettled, because this process, the last of the job,
+        still lives; the next reader of the job settles it.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -475,7 +475,7 @@ class WorkerRecord:
         return show_raw(value, self._sink.get("reply"))
 
     def gone(self) -> bool:
-        """Whether the home was removed, or the jobs in it; a disk that cannot be read is another matter."""
+        """Whether the home was removed, or the jobs in it; a disk that cannot be read does not count."""
         from python_mcp_server.store.layout import Layout
 
         try:

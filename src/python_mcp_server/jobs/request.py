@@ -168,7 +168,7 @@ def handle_of(job: Job, budget_s: float) -> JobResult:
 
 
 def _sentence_of(job_id: str, questions: Iterable[Question]) -> str:
-    """Say what a job asks, and how it is answered, to whoever reads its handle."""
+    """Say what a job asks, and how to answer, in the handle of the job."""
     asked = "; ".join(f"{question.key!r}: {question.message}" for question in questions)
     return f"The job asks and waits for the answer: {asked} (py_answer_job with job_id {job_id} and the key)"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.budget import BudgetTimer, within
-from python_mcp_server.jobs.inline import InlineLane
+from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.limits import EndReason, LimitWatch
 from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
@@ -49,22 +49,22 @@ BLOATED_BYTES: Final = 300_000_000
 class RunState(IntEnum):
     """Where a run is; it is over from ENDING on, whatever its worker still does."""
 
-    QUEUED = auto()  # waits for a worker; in the background for a slot before
-    STARTING = auto()  # has a worker that was not sent the call yet
-    RUNNING = auto()  # the worker has the call
-    ENDING = auto()  # a cancel or a limit ends the body
-    FINALISING = auto()  # the outcome is known; processes and record follow
-    DONE = auto()  # nothing more happens
+    QUEUED = 0  # waits for a worker; in the background for a slot before
+    STARTING = 1  # has a worker that was not sent the call yet
+    RUNNING = 2  # the worker has the call
+    ENDING = 3  # a cancel or a limit ends the body
+    FINALISING = 4  # the outcome is known; processes and record follow
+    DONE = 5  # nothing more happens
 
 
-_NEXT: Final = {
-    RunState.QUEUED: {RunState.STARTING, RunState.ENDING, RunState.FINALISING},
-    RunState.STARTING: {RunState.QUEUED, RunState.RUNNING, RunState.ENDING, RunState.FINALISING},
-    RunState.RUNNING: {RunState.STARTING, RunState.ENDING, RunState.FINALISING},
-    RunState.ENDING: {RunState.FINALISING},
-    RunState.FINALISING: {RunState.DONE},
-    RunState.DONE: set[RunState](),
-}
+_NEXT: Final[tuple[tuple[RunState, ...], ...]] = (  # by state; tuples, because hashing a state is slow
+    (RunState.STARTING, RunState.ENDING, RunState.FINALISING),
+    (RunState.RUNNING, RunState.QUEUED, RunState.ENDING, RunState.FINALISING),
+    (RunState.FINALISING, RunState.ENDING, RunState.STARTING),
+    (RunState.FINALISING,),
+    (RunState.DONE,),
+    (),
+)
 
 
 class CallerState(Enum):
@@ -126,7 +126,7 @@ class JobRun:
         self._request = request
         self._server_state = server_state
         self._on_done = on_done
-        self._worker: WorkerHandle | InlineLane | None = None
+        self._worker: WorkerHandle | InlineWorker | None = None
         self._limits: LimitWatch | None = None
         self._questions: QuestionRelay | None = None
         self._queueing: asyncio.Task[None] | None = None
@@ -179,7 +179,7 @@ class JobRun:
         """
         try:
             inline = self._request.isolation == "inline"
-            worker = InlineLane(self._request) if inline else self._services.pool.take_idle()
+            worker = InlineWorker(self._request) if inline else self._services.pool.take_idle()
             if worker is None:
                 self.queue()
             else:
@@ -242,7 +242,7 @@ class JobRun:
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._finalise(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
 
-    async def _acquire_worker(self, *, again: bool) -> WorkerHandle | InlineLane | None:
+    async def _acquire_worker(self, *, again: bool) -> WorkerHandle | InlineWorker | None:
         """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
         goes from pending to running before anything is sent."""
         if again:
@@ -265,11 +265,11 @@ class JobRun:
                 await self.record.withdraw()  # the worker died while the record was written
             self._advance(RunState.QUEUED)
 
-    async def _next_worker(self) -> WorkerHandle | InlineLane:
+    async def _next_worker(self) -> WorkerHandle | InlineWorker:
         if self.background:
             await self._slots.wait_for_slot(self.call.job_id, self.status.set_pending_reason)
         if self._request.isolation == "inline":
-            return InlineLane(self._request)
+            return InlineWorker(self._request)
         for _ in range(_STARTS - 1):
             try:
                 return await self._services.pool.take(background=self.background)
@@ -277,7 +277,7 @@ class JobRun:
                 _log.warning("a worker for job %s did not start: %s", self.call.job_id, error)
         return await self._services.pool.take(background=self.background)
 
-    async def _claim(self, worker: WorkerHandle | InlineLane) -> Claim:
+    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
         if self.background:
             return await self._slots.acquire(self.call.job_id, worker.identity)
         try:
@@ -287,13 +287,13 @@ class JobRun:
             return Claim.TAKEN
         return Claim.TAKEN if started else Claim.OVER
 
-    def _release(self, worker: WorkerHandle | InlineLane | None) -> None:
+    def _release(self, worker: WorkerHandle | InlineWorker | None) -> None:
         if isinstance(worker, WorkerHandle):
             self._services.pool.release(worker)
 
     # ---- starting
 
-    def _dispatch(self, worker: WorkerHandle | InlineLane) -> None:
+    def _dispatch(self, worker: WorkerHandle | InlineWorker) -> None:
         try:
             if isinstance(worker, WorkerHandle):
                 worker.follow(self._server_state)
@@ -307,7 +307,8 @@ class JobRun:
             self._worker = None
             self._release(worker)
             raise
-        self._advance(RunState.RUNNING)
+        if self.state is RunState.STARTING:
+            self._to(RunState.RUNNING)
         self.status.start(worker)
         if self.call.limits is not None:
             pool = self._services.pool
@@ -327,11 +328,11 @@ class JobRun:
             reference = refer(self._request.body, main)
             self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
 
-    def _announce(self, worker: WorkerHandle | InlineLane) -> None:
+    def _announce(self, worker: WorkerHandle | InlineWorker) -> None:
         self._worker = worker
         if self.record.begun:
             worker.record()
-        if self.background:
+        if self.caller is CallerState.DETACHED:
             self._keep()
 
     # ---- running
@@ -346,7 +347,7 @@ class JobRun:
                 self._questions.end()
         return self._questions
 
-    def _on_question(self, worker: WorkerHandle | InlineLane, event: QuestionEvent) -> None:
+    def _on_question(self, worker: WorkerHandle | InlineWorker, event: QuestionEvent) -> None:
         self.questions.on_event(worker, event)
 
     def _on_record_due(self) -> None:
@@ -372,7 +373,7 @@ class JobRun:
     def _on_body_end(self, outcome: Outcome) -> None:
         if self.state >= RunState.ENDING:
             if self._body_ended is not None:
-                self._body_ended.set()  # whoever ends the job kills what is left, and settles
+                self._body_ended.set()  # `_end` kills what is left, and settles
         elif outcome.failure is not None and outcome.failure.kind == NEVER_STARTED:
             self._start_again()
         else:
@@ -594,12 +595,13 @@ class JobRun:
         return self.record.settle(outcome, tree_gone=tree_gone)
 
     def _conclude(self) -> None:
-        """Free the worker, and wake whoever waits."""
+        """Free the worker, and wake all who wait."""
         if self._limits is not None:
             self._limits.stop()
         self._release(self._worker)
         self._to(RunState.DONE)
-        self._services.refresher.remove(self.call.job_id)
+        if self.status.public:
+            self._services.refresher.remove(self.call.job_id)
         self._on_done(self)
         if self._questions is not None:
             self._questions.end()

@@ -14,7 +14,7 @@ from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.worker.progress import bounded, finite
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.inline import InlineLane
+    from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.services import Services
     from python_mcp_server.pool.monitor import Watch
     from python_mcp_server.questions.model import Question
@@ -44,7 +44,7 @@ class RunStatus:
         self._progress: JobProgress | None = None
         self._created_s = time.time()
         self._started_s: float | None = None
-        self._worker: WorkerHandle | InlineLane | None = None
+        self._worker: WorkerHandle | InlineWorker | None = None
         self._watch: Watch | None = None
 
     @property
@@ -61,7 +61,7 @@ class RunStatus:
         """Set why the job is still pending."""
         self._reason = reason
 
-    def start(self, worker: WorkerHandle | InlineLane) -> None:
+    def start(self, worker: WorkerHandle | InlineWorker) -> None:
         """The call was sent to this worker."""
         self._worker = worker
         self._started_s = time.time()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.record import settle
-from python_mcp_server.jobs.recovery import AGAIN, is_orphan
+from python_mcp_server.jobs.recovery import PENDING_AGAIN, is_orphan
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import Outcome
@@ -63,7 +63,7 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
         nonlocal taken
         facts = (found.status, found.owner, found.worker, found.call, found.ending)
         taken = facts == (job.status, job.owner, job.worker, job.call, job.ending)
-        return found.evolve(**AGAIN, owner=owner, message=None) if taken else found
+        return found.evolve(**PENDING_AGAIN, owner=owner, message=None) if taken else found
 
     try:
         store.update(job.id, take)
