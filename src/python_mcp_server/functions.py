@@ -163,8 +163,7 @@ def answer_job(job_id: str, key: str, response: Any = None, action: str = "accep
         response: Mapping of the form's fields to values, or the bare value where it has one field.
         action: "accept", or "decline" or "cancel" without a response.
     """
-    from python_mcp_server.jobs.answering import answer_of
-    from python_mcp_server.jobs.questions import question_of
+    from python_mcp_server.jobs.questions import answer_of, question_of
 
     manager = default_manager()
     try:

@@ -18,7 +18,7 @@ import pytest
 from python_mcp_server import processes
 from python_mcp_server.errors import PythonMcpError, StoreError, StoreLocked
 from python_mcp_server.jobs import cancel as foreign
-from python_mcp_server.jobs.cancel import cancel_record, finish_verdict
+from python_mcp_server.jobs.cancel import cancel_record, carry_out_end
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -210,7 +210,7 @@ def test_a_job_with_a_process_that_cannot_be_ended_is_not_called_cancelled(
                 other_manager(home).cancel_blocking(job.id)
         standing = record(home, job.id)
         assert (standing.status, standing.ending) == (JobState.RUNNING, "cancelled")
-        assert finish_verdict(FileJobStore(home), standing, 0.1).status is JobState.CANCELLED
+        assert carry_out_end(FileJobStore(home), standing, 0.1).status is JobState.CANCELLED
         assert not processes.is_alive(daemon)
 
 
@@ -330,7 +330,7 @@ def test_a_verdict_on_a_job_whose_server_lives_is_left_to_the_server(home: Path)
             ending="cancelled",
         )
         FileJobStore(home).create(job)
-        assert finish_verdict(FileJobStore(home), job, 0.0) == job
+        assert carry_out_end(FileJobStore(home), job, 0.0) == job
         assert worker.poll() is None
         owner.kill()
         worker.kill()

@@ -162,7 +162,7 @@ def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
                 again, _ = await jobs.wait(job.id, LONG_S)
                 assert again.status is told.status
             assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
-            lanes = list((await jobs._front()).pool.workers)
+            lanes = list((await jobs._engine()).pool.lanes)
             assert len(lanes) == len(set(lanes))
 
     run(main())
@@ -255,7 +255,7 @@ def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_anothe
     async def main() -> None:
         async with manager(spare_lanes=1) as jobs:
             await call(jobs, bodies.pid)
-            pool = (await jobs._front()).pool
+            pool = (await jobs._engine()).pool
             await until(lambda: len(pool._idle) > 1)
             for lane in pool._idle:
                 os.kill(lane.pid, signal.SIGSTOP)  # so that it cannot read what comes
@@ -277,7 +277,7 @@ def test_a_lane_that_dies_between_the_grant_and_the_call_costs_nothing():
     async def main() -> None:
         async with manager() as jobs:
             job = await jobs.submit(Request(bodies.add, (1,)))
-            pool = (await jobs._front()).pool
+            pool = (await jobs._engine()).pool
             while not pool._background:
                 await asyncio.sleep(0)
             for lane in list(pool._background):

@@ -160,7 +160,7 @@ def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path)
 def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
     async def main() -> None:
         async with manager(max_lanes=2, lane_idle_seconds=0.1) as jobs:
-            pool = (await jobs._front()).pool
+            pool = (await jobs._engine()).pool
             answers = asyncio.gather(*(call(jobs, bodies.add, number) for number in range(40)))
             await asyncio.sleep(0)
             assert pool._starting <= 2 + 1
@@ -269,13 +269,13 @@ def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path:
 def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is_closed(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    set_free, settle, settling = RecordWriter.set_free, RecordWriter.settle, threading.Event()
+    orphan, settle, settling = RecordWriter.orphan, RecordWriter.settle, threading.Event()
     gate = tmp_path / "gate"
 
     async def end_first(record: RecordWriter) -> None:
         gate.touch()
         await asyncio.to_thread(settling.wait, LONG_S)
-        await set_free(record)
+        await orphan(record)
 
     def settle_slowly(record: RecordWriter, outcome: Outcome, *, tree_gone: bool) -> Job:
         settling.set()
@@ -288,7 +288,7 @@ def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is
             await asyncio.to_thread(eventually, (tmp_path / "starts").exists)
         return kept.job_id
 
-    monkeypatch.setattr(RecordWriter, "set_free", end_first)
+    monkeypatch.setattr(RecordWriter, "orphan", end_first)
     monkeypatch.setattr(RecordWriter, "settle", settle_slowly)
     job = FileJobStore(home).get(run(main()))
     assert job is not None

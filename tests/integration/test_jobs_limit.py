@@ -14,7 +14,7 @@ import pytest
 from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.slots import Claim, SlotRequest, claim, snapshot
+from python_mcp_server.jobs.slots import Claim, SlotRequest, acquire, snapshot
 from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
@@ -104,7 +104,7 @@ def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: 
     async def main() -> None:
         async with manager(max_background_jobs=1, spare_lanes=2) as jobs:
             await jobs.start()
-            pool = (await jobs._front()).pool
+            pool = (await jobs._engine()).pool
             while len(pool._idle) < 2:  # so that no budget ends before its body starts
                 await asyncio.sleep(0.01)
             gate = tmp_path / "gate"
@@ -162,11 +162,11 @@ def test_the_oldest_job_of_all_servers_goes_first(home: Path, own: ProcessIdenti
     older = queued(store, own)
     eventually(lambda: time.time_ns() // 1_000_000 > older.created_at.timestamp() * 1000)
     younger = queued(store, own)
-    assert snapshot(store).line == (older.id, younger.id)
-    assert claim(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert claim(store, SlotRequest(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
-    assert claim(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert claim(store, SlotRequest(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
+    assert snapshot(store).queue == (older.id, younger.id)
+    assert acquire(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert acquire(store, SlotRequest(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
+    assert acquire(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
+    assert acquire(store, SlotRequest(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
 
 
 def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: ProcessIdentity):
@@ -174,7 +174,7 @@ def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: 
     cancelled = queued(store, own, ending="cancelled")
     anothers = queued(store, ProcessIdentity(own.pid, own.start_ticks - 1))
     for job in (cancelled, anothers):
-        assert claim(store, SlotRequest(job.id, own, own), 1, in_turn=True) is Claim.OVER
+        assert acquire(store, SlotRequest(job.id, own, own), 1, in_turn=True) is Claim.OVER
         assert store.get(job.id) == job
 
 

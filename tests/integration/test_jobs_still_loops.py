@@ -41,19 +41,6 @@ def still(home: Path) -> Iterator[tuple[JobManager, Callable[[Coroutine[Any, Any
         runner.run(jobs.close())
 
 
-def test_a_job_that_ends_while_its_loop_stands_still_is_seen_to_end(still: Any, tmp_path: Path, home: Path):
-    jobs, run_for_a_while = still
-    gate = tmp_path / "gate"
-    job_id = run_for_a_while(under_way(jobs, bodies.count_and_wait, tmp_path / "starts", str(gate)))
-    assert jobs.get_blocking(job_id).status is JobState.RUNNING
-    gate.touch()
-    eventually(lambda: jobs.get_blocking(job_id).status.terminal)
-    stored = FileJobStore(home).get(job_id)
-    assert stored is not None
-    assert (stored.status, stored.result) == (JobState.COMPLETED, "done")
-    assert [found.status for found in jobs.list_blocking()[0]] == [JobState.COMPLETED]
-
-
 def test_who_was_told_cancelled_while_the_loop_stood_still_reads_it(still: Any, tmp_path: Path):
     jobs, run_for_a_while = still
     job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
@@ -96,11 +83,11 @@ def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_p
 
     async def begin() -> tuple[str, list[Coroutine[Any, Any, Any]]]:
         job_id = await under_way(jobs, bodies.count_and_wait, starts, str(gate))
-        front = await jobs._front()
+        engine = await jobs._engine()
         works: list[Coroutine[Any, Any, Any]] = [
-            front._refresh(),
-            front.places.turn("another", lambda _: None),
-            Takeover(front, lambda *_: None)._look(),
+            engine.services.refresher.run(),
+            engine.slots.wait_for_slot("another", lambda _: None),
+            Takeover(engine.services, lambda *_: None)._look(),
         ]
         for work in works:
             work.send(None)

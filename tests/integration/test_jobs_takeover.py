@@ -76,7 +76,7 @@ def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(hom
 
 DIES = """
 import os, signal
-from python_mcp_server.jobs.run import Attempt
+from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.pool.handle import WorkerHandle
 
 def die(*_):
@@ -89,7 +89,7 @@ keep = WorkerHandle.keep
 @pytest.mark.parametrize(
     "instant",
     [
-        "Attempt._dispatch = die",
+        "JobRun._dispatch = die",
         "WorkerHandle.dispatch = die",
         "WorkerHandle.keep = die",
         "WorkerHandle.keep = lambda *told: (keep(*told), die())",

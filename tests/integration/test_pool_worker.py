@@ -273,12 +273,12 @@ def test_a_thousand_calls_leave_nothing_behind():
     async def main() -> None:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
-            front = await jobs._front()
+            engine = await jobs._engine()
             for number in range(1_000):
                 assert await call(jobs, bodies.add, number) == number + 1
-            assert (jobs._live, front._recorded, front._tasks) == ({}, set(), set())
-            assert front.pool.sampler._watched == set()
-            assert len(list(front.pool.workers)) <= 2
+            assert (jobs._live, engine.services.refresher._running, engine.services.tasks) == ({}, {}, set())
+            assert engine.pool.sampler._watched == set()
+            assert len(list(engine.pool.lanes)) <= 2
 
     run(main())
     assert eventually(lambda: threading.active_count() < 30)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import JobNotFound, WorkerDied
-from python_mcp_server.jobs import finish
+from python_mcp_server.jobs import run as job_run
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.record import RecordWriter, settle
 from python_mcp_server.jobs.request import Request
@@ -154,7 +154,7 @@ def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_lane(tmp_path:
 
 
 def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(finish, "BLOATED_BYTES", 1)
+    monkeypatch.setattr(job_run, "BLOATED_BYTES", 1)
 
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:
@@ -233,7 +233,7 @@ def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
         if instant == "before":
             code = "import sys; from python_mcp_server.jobs import cancel; from pathlib import Path;"
             code += "from python_mcp_server.store.files import FileJobStore;"
-            code += "cancel._write_verdict(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
+            code += "cancel._request_end(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
             answers.append(run_python("-c", code, recording._look().id, home).stderr)
             return write_end(recording, outcome, tree_gone=tree_gone)
         job = write_end(recording, outcome, tree_gone=tree_gone)
@@ -297,9 +297,9 @@ def test_cancels_of_another_process_that_race_with_the_end_are_told_what_stays_t
 PAUSED = """
 import asyncio, sys, time
 from pathlib import Path
-from python_mcp_server.jobs.run import Attempt
+from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import Recording
+from python_mcp_server.jobs.record import RecordWriter
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.settings import Settings
@@ -320,11 +320,11 @@ def here():
     time.sleep(60)
 
 points = {
-    "pending": (Attempt, "queue"),
-    "handing over": (Attempt, "_keep"),
+    "pending": (JobRun, "queue"),
+    "handing over": (JobRun, "_keep"),
     "cancelling": (WorkerHandle, "cancel"),
-    "settling": (Recording, "settle"),
-    "settled": (Recording, "settle", True),
+    "settling": (RecordWriter, "settle"),
+    "settled": (RecordWriter, "settle", True),
 }
 
 async def main():

@@ -498,7 +498,7 @@ if in_worker():
 """
 PRELOADED = """
     jobs = JobManager()
-    (await jobs._front()).pool.preload("slow_module")
+    (await jobs._engine()).pool.preload("slow_module")
     async with jobs:
 """
 

@@ -10,8 +10,8 @@ import pytest
 from python_mcp_server.cli import main, show
 from python_mcp_server.cli.answering import typed_answer
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.questions import answer_of
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.questions.forms import form_of
 from python_mcp_server.questions.model import InputAnswer, Question

@@ -311,11 +311,11 @@ def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.
     monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 20_000 * MB))
     short = slots.memory_pressure(500 * MB)
     assert short == "80 MB are free, 500 MB must be"
-    assert SlotSnapshot(0, ("a", "b"), short).room(8) == 1
+    assert SlotSnapshot(0, ("a", "b"), short).free_slots(8) == 1
     assert SlotSnapshot(0, ("a",), short).reason(8) is None
-    assert SlotSnapshot(1, ("b",), short).room(8) == 0
+    assert SlotSnapshot(1, ("b",), short).free_slots(8) == 0
     assert SlotSnapshot(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
-    assert SlotSnapshot(8, ("b",), short).room(8) == 0
+    assert SlotSnapshot(8, ("b",), short).free_slots(8) == 0
     assert "the limit is 8" in (SlotSnapshot(8, ("b",), short).reason(8) or "")
     assert slots.memory_pressure(0) is None
     monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 500 * MB))

@@ -10,7 +10,7 @@ import pytest
 
 from python_mcp_server.errors import RemoteError, WorkerDied
 from python_mcp_server.jobs.record import settle
-from python_mcp_server.jobs.run import deliver, rebuild
+from python_mcp_server.jobs.request import deliver, rebuild
 from python_mcp_server.model import Failure, Job, JobState, Outcome, utc_now
 from python_mcp_server.pool import outcomes
 from python_mcp_server.store.memory import InMemoryJobStore

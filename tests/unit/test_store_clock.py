@@ -32,7 +32,7 @@ class Clock:
         fake = SimpleNamespace(**vars(time)) if knows_boots else time
         fake.time = lambda: time.time() + self.ahead.total_seconds()
         patch.setattr(clock, "time", fake)
-        for module in ("python_mcp_server.store.clock", "python_mcp_server.jobs.desk"):
+        for module in ("python_mcp_server.store.clock", "python_mcp_server.jobs.manager"):
             patch.setattr(f"{module}.utc_now", self.now)
 
     def now(self):

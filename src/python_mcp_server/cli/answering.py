@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.answering import answer_of
+from python_mcp_server.jobs.questions import answer_of
 from python_mcp_server.questions.forms import from_words
 
 if TYPE_CHECKING:

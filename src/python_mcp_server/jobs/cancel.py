@@ -1,7 +1,7 @@
-"""Ending a job by its record alone: from another process, or from plain code on the owner's own loop.
+"""Ends a job by its record alone: from another process, or from plain code on the owner's own loop.
 
-The verdict goes into the record first; then the worker hears a signal, has its grace, and is killed
-with its tree; the state is written when the last process is gone. Blocks.
+The reason goes into the record first; then the worker gets a signal, has its grace, and is killed with its
+tree; the state is written when the last process is gone. Blocks.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ OWNER_GRACE_S: Final = 5.0
 _POLL_S: Final = 0.005
 _AGAIN_S: Final = 0.02
 _TRIES: Final = 3
-"""To take a lock whose holder was ended: somebody else of the same tree may have waited for it too."""
+"""To take a lock whose holder was ended: another process of the same tree may have waited for it too."""
 
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
 _CONTINUE: Final[int | None] = getattr(signal, "SIGCONT", None)
 
 
 def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Callable[[], bool] = bool) -> Job:
-    """Cancel a job that this call reaches only through its record; return what stands.
+    """Cancel a job that this call reaches only through its record; return the job as it then stands.
 
     Args:
         store: Where it lies.
@@ -45,10 +45,10 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     Raises:
         JobNotFound: There is no such job.
         JobCancelled: It is the job that this very process runs.
-        PythonMcpError: Some of its processes would not end, or cannot be reached from here: the verdict
-            stands, and the job ends when they do.
+        PythonMcpError: Some of its processes would not end, or cannot be reached from here: the
+            reason stays in the record, and the job ends when they do.
     """
-    job = _write_verdict(store, job_id)
+    job = _request_end(store, job_id)
     if job.status.terminal:
         return job
     if job.worker is not None and job.worker == processes.identify(os.getpid()):
@@ -61,14 +61,15 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     return job
 
 
-def finish_verdict(store: JobStore, job: Job, grace_s: float) -> Job:
-    """Carry out a verdict that stands though whoever wrote it may be gone, and nobody but its worker is
-    left to do so; return what stands. For readers; any other job is returned as it is.
+def carry_out_end(store: JobStore, job: Job, grace_s: float) -> Job:
+    """End a job whose record says that it is to end, where only its worker is left to do so, because the
+    process that wrote this may be gone; return the job as it then stands. For readers; any other job is
+    returned as it is.
 
     Args:
         store: Where it lies.
         job: A job as it was read.
-        grace_s: How long its body may clean up: counted anew, for nobody knows what it had.
+        grace_s: How long its body may clean up: counted anew, because the time that it had is not known.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -82,28 +83,28 @@ def finish_verdict(store: JobStore, job: Job, grace_s: float) -> Job:
     return _carry_out(store, job, grace_s, bool)[0]
 
 
-def _write_verdict(store: JobStore, job_id: str) -> Job:
+def _request_end(store: JobStore, job_id: str) -> Job:
     try:
-        return store.update(job_id, _doomed)
+        return store.update(job_id, _with_reason)
     except StoreLocked as error:
         return _take_lock(store, job_id, error)
 
 
 def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
-    """Write the verdict though a process holds the lock for too long, if it is of the tree that is to end
-    anyway, for it may be stopped."""
+    """Write the reason though a process holds the lock for too long, if that process is of the tree that is
+    to end anyway, because it may be stopped."""
     job = store.get(job_id)
     if job is None or job.worker is None or job.status.terminal:
         raise error
     for _ in range(_TRIES):
         holder = _holder_in_tree(job.worker, job_id, error)
-        with _standing_still(job.worker):
+        with _stopped(job.worker):
             if holder == job.worker:  # while it is there to hold its orphans
                 processes.kill_tree(job.worker, job_id=job_id, with_root=False)
             if holder is not None:
                 processes.send_signal(holder, processes.KILL)
             try:
-                return store.update(job_id, _doomed)
+                return store.update(job_id, _with_reason)
             except StoreLocked as again:
                 error = again
     raise error
@@ -124,7 +125,7 @@ def _tree_pids(worker: ProcessIdentity, job_id: str) -> set[int]:
 
 
 @contextmanager
-def _standing_still(worker: ProcessIdentity) -> Generator[None]:
+def _stopped(worker: ProcessIdentity) -> Generator[None]:
     """Stop a worker, so that its body cannot answer the end of a child by an end of its own."""
     if _STOP is not None:
         processes.send_signal(worker, _STOP)
@@ -135,7 +136,7 @@ def _standing_still(worker: ProcessIdentity) -> Generator[None]:
             processes.send_signal(worker, _CONTINUE)
 
 
-def _doomed(job: Job) -> Job:
+def _with_reason(job: Job) -> Job:
     return job if job.ending else job.evolve(ending=JobState.CANCELLED.value)
 
 
@@ -148,7 +149,7 @@ def _leave_own_body() -> None:
 def _carry_out(
     store: JobStore, job: Job, grace_s: float, has_ended: Callable[[], bool]
 ) -> tuple[Job, str | None]:
-    """Do what the verdict says; return what stands, and what is in the way of the rest."""
+    """End the job; return it as it then stands, and why it has not ended where it has not."""
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         job = _await_owner(store, job.id, grace_s + 2 * OWNER_GRACE_S)
         return job, None if job.status.terminal else "it runs in another container, whose server is silent"

@@ -1,7 +1,9 @@
-"""A lane without a process, for async bodies that only wait: same budget, same hand-off, on the
-server's own loop. There is no hard kill and no survival: what blocks here blocks the server. Nothing is
-pickled: the body, its arguments, its value and its exception are the objects themselves, and the body sees
-the context variables of its caller."""
+"""Runs async bodies that only wait on the server's own loop, with the same budget and the same hand-off.
+
+There is no hard kill and no survival: a body that blocks here blocks the server. Nothing is pickled: the
+body, its arguments, its value and its exception are the objects themselves, and the body sees the context
+variables of its caller.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 _NOWHERE: Final = Path()
 
 
-class InlineLane:
-    """Runs one async body as a task of the present loop, with the face of a lane."""
+class InlineWorker:
+    """Runs one async body as a task of the running loop, with the interface of a `WorkerHandle`."""
 
     identity: ProcessIdentity | None = None
     pid = 0

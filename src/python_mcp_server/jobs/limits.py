@@ -1,4 +1,4 @@
-"""The limits of one attempt, as its front keeps them: a timer for its time, a guard for the rest."""
+"""The limits of one job, as its server keeps them: a timer for its time, the pool's monitor for the rest."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from python_mcp_server.jobs.engine import Engine
-    from python_mcp_server.jobs.inline import InlineLane
+    from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.limits import Breach, Limits
-    from python_mcp_server.pool.monitor import Watched
+    from python_mcp_server.pool.monitor import LimitMonitor, Watched
 
 _log: Final = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class EndReason:
         return self.ending != MEMORY
 
     def outcome(self) -> Outcome:
-        """Return how the attempt ends."""
+        """Return how the job ends."""
         if self.sentence is None:
             return Outcome(cancelled=True, touched=True)
         failure = failure_of(LimitExceeded(self.sentence, self.ending))
@@ -69,51 +68,56 @@ def check_limits(request: Request) -> None:
 
 
 class LimitWatch:
-    """Tells, once, when a running body has gone over a limit."""
+    """Says, once, that a running body has gone over one of its limits."""
 
-    def __init__(self, front: Engine, limits: Limits | None, exceed: Callable[[EndReason], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        monitor: LimitMonitor,
+        on_breach: Callable[[EndReason], None],
+    ) -> None:
         """Make it; nothing is looked at yet.
 
         Args:
-            front: Whose loop and pool look.
-            limits: The limits; None for none.
-            exceed: Called on the loop.
+            limits: The limits.
+            loop: Where `on_breach` is called.
+            monitor: Looks at memory and CPU time, in a thread.
+            on_breach: Gets the reason to end the body.
         """
-        self._front = front
         self._limits = limits
-        self._exceed = exceed
+        self._loop = loop
+        self._monitor = monitor
+        self._on_breach = on_breach
         self._timer: asyncio.TimerHandle | None = None
         self._watched: Watched | None = None
-        self._lane: WorkerHandle | None = None
+        self._worker: WorkerHandle | None = None
 
-    def begin(self, lane: WorkerHandle | InlineLane) -> None:
-        """The body was sent to this lane."""
+    def start(self, worker: WorkerHandle | InlineWorker) -> None:
+        """Watch the body that was sent to this worker."""
         limits = self._limits
-        if limits is None:
-            return
         if limits.timeout_seconds is not None:
-            self._timer = self._front.loop.call_later(limits.timeout_seconds, self._tell, time_breach(limits))
-        if limits.needs_monitoring and isinstance(lane, WorkerHandle):
-            pid = lane.pid
-            guard = LimitChecker(limits, lambda: (pid,), from_now=True)
-            self._lane = lane
-            self._watched = self._front.pool.limiter.watch(guard, self._hear)
+            self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))
+        if limits.watched and isinstance(worker, WorkerHandle):
+            pid = worker.pid
+            self._worker = worker
+            checker = LimitChecker(limits, lambda: (pid,), from_now=True)
+            self._watched = self._monitor.watch(checker, self._report_from_thread)
 
-    def end(self) -> None:
-        """The body has ended, or never began. Where it was over a limit this instant, its worker may be
-        held by the kernel, so it takes no further call."""
+    def stop(self) -> None:
+        """Watch no more. A worker that was over a limit this instant may be held by the kernel, so it
+        takes no further call."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._watched is not None and self._lane is not None:
-            self._lane.retired |= not self._front.pool.limiter.unwatch(self._watched)
+        if self._watched is not None and self._worker is not None:
+            self._worker.broken |= not self._monitor.unwatch(self._watched)
             self._watched = None
 
-    def _hear(self, breach: Breach) -> None:
-        """In the thread that looks."""
+    def _report_from_thread(self, breach: Breach) -> None:
         try:
-            self._front.loop.call_soon_threadsafe(self._tell, breach)
+            self._loop.call_soon_threadsafe(self._report, breach)
         except RuntimeError:
             _log.debug("the loop is closed: a kept worker looks after its limits by itself")
 
-    def _tell(self, breach: Breach) -> None:
-        self._exceed(EndReason(breach.kind, breach.sentence, breach.peak_bytes))
+    def _report(self, breach: Breach) -> None:
+        self._on_breach(EndReason(breach.kind, breach.sentence, breach.peak_bytes))

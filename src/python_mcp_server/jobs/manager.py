@@ -1,7 +1,7 @@
 """Jobs from submission to their end, for any number of event loops in one process.
 
-`run` is the main job of the product: wait for the budget, answer the value, or hand over. All public
-methods are async and never block the loop; `cancel_blocking` and the store serve plain code.
+`run` is the main job of the product: wait for the budget, answer the value, or hand over. Async methods never
+block the loop; those named `*_blocking` are for plain code in any thread.
 """
 
 from __future__ import annotations
@@ -10,37 +10,44 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from python_mcp_server import model
-from python_mcp_server.errors import PoolClosed
+from python_mcp_server.errors import InvalidInput, JobNotFound, PoolClosed
+from python_mcp_server.jobs.bodies import BodyRegistry
+from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.cancel import cancel_record
-from python_mcp_server.jobs.desk import JobQueries
 from python_mcp_server.jobs.engine import Engine
-from python_mcp_server.jobs.limits import check_limits
+from python_mcp_server.jobs.limits import EndReason, check_limits
+from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
+from python_mcp_server.jobs.questions import answer_record
+from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.reply import Adapter, replies_of
-from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request
-from python_mcp_server.jobs.run import JobRun, deliver, handle_of
-from python_mcp_server.model import Call, Job, JobState
-from python_mcp_server.pool.main_module import MainFile, MainModule
-from python_mcp_server.pool.pickling import forget_modules
-from python_mcp_server.pool.references import BodyReference, refer
-from python_mcp_server.pool.server_state import ServerState, present_state
+from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
+from python_mcp_server.jobs.run import RunState
+from python_mcp_server.model import Call, Job, JobState, utc_now
+from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.answering import Ask
-    from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.jobs.questions import Ask
+    from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.questions.model import InputAnswer
+    from python_mcp_server.store.contract import JobStore, Pruned
 
 T = TypeVar("T")
 _LOOP_POLL_S: Final = 0.2
 """Between two looks whether a loop still runs on which a cancel is under way."""
+
+_STORE_POLL_S: Final = 0.2
+"""Between two looks at a job of another process while somebody waits for it."""
 
 _HERE: Final = BodyReference("inline")
 """How an inline body travels: it does not."""
@@ -49,10 +56,11 @@ _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
 
 
-class JobManager(JobQueries):
+class JobManager:
     """Runs bodies in workers of their own and keeps their jobs.
 
     Attributes:
+        store: Where the jobs lie.
         settings: The settings.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
@@ -64,22 +72,14 @@ class JobManager(JobQueries):
             store: Where jobs lie; the file store at the settings' home where None.
             settings: Read from the environment where None.
         """
-        self.settings = settings or Settings.from_environ()
-        super().__init__(
-            store
-            or FileJobStore(self.settings.home, lock_s=self.settings.lock_seconds, fsync=self.settings.fsync)
-        )
+        self.settings = settings = settings or Settings.from_environ()
+        self.store = store or FileJobStore(settings.home, lock_s=settings.lock_seconds, fsync=settings.fsync)
         self.tools: dict[str, Adapter] = {}
-        self._fronts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
+        self._live: dict[str, JobRun] = {}
+        self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
         )
-        self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._modules: list[str] = []
-        self._state = present_state()
-        self._main = MainModule()
-        self._main_file: MainFile | None = None
+        self._bodies = BodyRegistry(self._engines)
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
@@ -88,9 +88,9 @@ class JobManager(JobQueries):
     # ---- life
 
     async def start(self) -> None:
-        """Start the first lane ahead of the first call; a closed manager opens again."""
+        """Start the first worker ahead of the first call; a closed manager opens again."""
         self._closed = False
-        (await self._front()).pool.warm()
+        (await self._engine()).pool.warm()
 
     async def close(self, *, at_most_s: float | None = None) -> None:
         """End what callers wait for; handed-over jobs go on, or end, as `on_exit` says.
@@ -102,15 +102,9 @@ class JobManager(JobQueries):
             TimeoutError: Not everything ended in this time; the rest leaves once it sees us gone.
         """
         self._closed = True
-        front = self._fronts.pop(asyncio.get_running_loop(), None)
-        if front is None:
-            return
-        try:
-            async with asyncio.timeout(at_most_s):
-                await front.close()
-        except TimeoutError:
-            front.give_up()
-            raise
+        engine = self._engines.pop(asyncio.get_running_loop(), None)
+        if engine is not None:
+            await engine.close(at_most_s)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -119,62 +113,40 @@ class JobManager(JobQueries):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _front(self) -> Engine:
+    async def _engine(self) -> Engine:
         loop = asyncio.get_running_loop()
-        front = self._fronts.get(loop)
-        if front is None:
+        engine = self._engines.get(loop)
+        if engine is None:
             if self._closed:
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
-                self._attempt_of(job_id)  # those of a loop that was closed without us are let go
-            front = self._fronts[loop] = Engine(
-                self.store, self.settings, self._live, self._forget, self._main
-            )
-            if self._main_file is not None:
-                front.pool.preload_main(self._main_file)
-            for module in self._modules:
-                front.pool.preload(module)
-            await front.open()
-            front.take_over(partial(self._adopt, front))
-        return front
+                self._run_of(job_id)  # those of a loop that was closed without us are abandoned
+            main = self._bodies.main
+            engine = self._engines[loop] = Engine(self.store, self.settings, self._live, self._forget, main)
+            self._bodies.prepare(engine.pool)
+            await engine.open(partial(self._adopt, engine))
+        return engine
 
-    def _forget(self, front: Engine) -> None:
-        """A front refers to its loop, and so would keep it for ever."""
-        if self._fronts.get(front.loop) is front:  # not one that was opened while this one was closed
-            del self._fronts[front.loop]
+    def _forget(self, engine: Engine) -> None:
+        """An engine refers to its loop, and so would keep it for ever."""
+        if self._engines.get(engine.loop) is engine:  # not one that was opened while this one was closed
+            del self._engines[engine.loop]
 
-    def _owes(self, job_id: str) -> bool:
-        return any(front.owes(job_id) for front in list(self._fronts.values()))
-
-    def disown(self) -> None:
+    def abandon(self) -> None:
         """Take the jobs that run here for those of another process; for a forked child.
 
         What they are made of stays referred to: its end would reach into the parent's event loop.
         """
-        self._inherited = (dict(self._live), dict(self._fronts), self._inherited)
+        self._inherited = (dict(self._live), dict(self._engines), self._inherited)
         self._live.clear()
-        self._fronts.clear()
+        self._engines.clear()
 
     async def _in_store(self, work: Callable[[], T]) -> T:
-        return await (await self._front()).in_store(work)
-
-    async def _in_search(self, work: Callable[[], T]) -> T:
-        return await (await self._front()).in_search(work)
+        return await (await self._engine()).services.in_store(work)
 
     def preload(self, body: Callable[..., Any]) -> None:
-        """Let new lanes load this body's module in their idle time; its first call does so too."""
-        self._refer(body)
-
-    def _preload(self, reference: BodyReference) -> None:
-        if isinstance(reference.main, MainFile) and self._main_file is None:
-            self._main_file = reference.main
-            for front in self._fronts.values():
-                front.pool.preload_main(reference.main)
-        module, separator, _ = reference.name.partition(":")
-        if separator and reference.code is None and reference.main is None and module not in self._modules:
-            self._modules.append(module)
-            for front in self._fronts.values():
-                front.pool.preload(module)
+        """Let new workers load this body's module in their idle time; its first call does so too."""
+        self._bodies.refer(body)
 
     # ---- run
 
@@ -208,25 +180,25 @@ class JobManager(JobQueries):
             RemoteError: The body raised a type that cannot travel.
             BaseException: Otherwise what the body raised.
         """
-        front = self._fronts.get(asyncio.get_running_loop()) or await self._front()
-        attempt = self._attempt(front, request, listener)
+        engine = self._engines.get(asyncio.get_running_loop()) or await self._engine()
+        run = self._new_run(engine, request, listener)
         if ask is not None:
-            attempt.questions.ask = ask
-        attempt.start()
-        attempt.patience.begin(budget_s, self.settings.record_after_seconds)
+            run.questions.ask = ask
+        run.start()
+        run.budget.start(budget_s)
         try:
-            await attempt.patience.over
-            if attempt.outcome is None and await attempt.hand_over():
-                return handle_of(attempt.seen.snapshot(), budget_s)
+            await run.budget.expired
+            if run.state is not RunState.DONE and await run.hand_over():
+                return handle_of(run.snapshot(), budget_s)
         except asyncio.CancelledError:
-            await self._caller_left(front, attempt, on_caller_left)
+            await self._caller_left(engine, run, on_caller_left)
             raise
         finally:
-            attempt.patience.stop()
-            attempt.seen.hush()
+            run.budget.cancel()
+            run.status.unsubscribe()
             if ask is not None:
-                attempt.questions.ask = None  # what it asks from now on, others answer
-        return deliver(attempt.call.job_id, None if attempt.cancelled else attempt.outcome)
+                run.questions.ask = None  # what it asks from now on, others answer
+        return deliver(run.call.job_id, run.outcome)
 
     async def rejoin(
         self,
@@ -247,25 +219,25 @@ class JobManager(JobQueries):
             BaseException: As `run`.
         """
         deadline = time.monotonic() + budget_s
-        attempt, front = self._attempt_of(job_id), await self._front()
-        if attempt is None or attempt.loop is not front.loop:
+        run, engine = self._run_of(job_id), await self._engine()
+        if run is None or run.loop is not engine.loop:
             job, _ = await self.wait(job_id, budget_s, or_question=True)
             return job if job.status.terminal else handle_of(job, budget_s)
-        attempt.seen.listen(listener)
+        run.status.subscribe(listener)
         try:
-            while attempt.outcome is None and (left_s := deadline - time.monotonic()) > 0:
-                if attempt.seen.questions:
+            while run.outcome is None and (left_s := deadline - time.monotonic()) > 0:
+                if run.status.questions:
                     break
-                await attempt.questions.news(left_s)
-            if attempt.outcome is None:
-                return handle_of(attempt.seen.snapshot(), budget_s)
-            await attempt.end()
+                await run.questions.wait_for_question(left_s)
+            if run.outcome is None:
+                return handle_of(run.snapshot(), budget_s)
+            await run.join()
         except asyncio.CancelledError:
-            await self._caller_left(front, attempt, on_caller_left)
+            await self._caller_left(engine, run, on_caller_left)
             raise
         finally:
-            attempt.seen.hush()
-        return deliver(job_id, None if attempt.cancelled else attempt.outcome)
+            run.status.unsubscribe()
+        return deliver(job_id, run.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
         """Start a job in the background; it is durable when this returns.
@@ -274,88 +246,54 @@ class JobManager(JobQueries):
             InvalidInput: The body or an argument cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        front = await self._front()
-        attempt = self._attempt(front, request, None)
+        engine = await self._engine()
+        run = self._new_run(engine, request, None)
         try:
-            await attempt.submit()
-            job = attempt.seen.snapshot()
-            attempt.queue()
+            await run.submit()
+            job = run.snapshot()
+            run.queue()
         except asyncio.CancelledError:
-            front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
+            engine.services.spawn(run.cancel(), f"cancel-{run.call.job_id}")
             raise
         except BaseException as error:
-            await attempt.refuse(error)
+            await run.refuse(error)
             raise
         return job
 
-    def _adopt(self, front: Engine, job: Job, request: Request) -> None:
+    def _adopt(self, engine: Engine, job: Job, request: Request) -> None:
         request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
-        self._attempt(front, request, None, job.id).adopt(job)
+        self._new_run(engine, request, None, job.id).adopt(job)
 
-    def _attempt(
+    def _new_run(
         self,
-        front: Engine,
+        engine: Engine,
         request: Request | CommandJob,
         listener: Listener | None,
         job_id: str | None = None,
     ) -> JobRun:
         request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
-        state = self._state
-        if (present := present_state(state)) is not state:
-            state = self._follow(present)
-        reference = _HERE if request.isolation == "inline" else self._refer(request.body)
+        state = self._bodies.server_state()
+        reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
         job_id = job_id or model.new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
-        attempt = self._live[job_id] = JobRun(front, call, request, listener, state)
-        return attempt
+        return engine.new_run(call, request, listener, state)
 
-    def _follow(self, present: ServerState) -> ServerState:
-        """The server's state has changed. With another `sys.path` names may lead elsewhere."""
-        former, self._state = self._state, present
-        if present.path is not former.path:
-            self._references.clear()
-            forget_modules()
-            here = asyncio.get_running_loop()
-            for front in list(self._fronts.values()):
-                if front.loop is here:
-                    front.pool.renew()
-                elif not front.loop.is_closed():
-                    front.loop.call_soon_threadsafe(front.pool.renew)
-        return present
-
-    def _refer(self, body: Callable[..., Any]) -> BodyReference:
-        try:
-            reference = self._references[body]
-        except (KeyError, TypeError):
-            reference = None
-        if reference is not None and (reference.main is None or self._main.trouble is None):
-            return reference
-        reference = refer(body, self._main)
-        self._preload(reference)
-        if reference.code is not None:
-            return reference  # by value: what it refers to may be different at the next call
-        try:
-            self._references[body] = reference
-        except TypeError:
-            return reference  # a callable that cannot be remembered, such as a builtin
-        return reference
-
-    async def _caller_left(self, front: Engine, attempt: JobRun, ask: Callable[[], str] | None) -> None:
-        if attempt.outcome is not None:
+    async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
+        if run.outcome is not None:
             return
         wish = ask() if ask is not None else "cancel"
-        if wish == "detach" or (wish == "detach_recorded" and attempt.record.written):
-            front.detach(attempt)
+        if wish == "detach" or (wish == "detach_recorded" and run.record.durable):
+            engine.detach(run)
             return
-        ending = front.spawn(attempt.cancel(), f"cancel-{attempt.call.job_id}")
+        ending = engine.services.spawn(run.cancel(), f"cancel-{run.call.job_id}")
         await asyncio.wait({ending}, timeout=_CANCEL_WAIT_S)
 
-    # ---- jobs
+    # ---- cancel
 
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone and its state is written.
@@ -365,56 +303,257 @@ class JobManager(JobQueries):
         Raises:
             JobNotFound: There is no such job.
         """
-        attempt = self._attempt_of(job_id)
-        front = await self._front()
-        if attempt is None or not attempt.loop.is_running():
+        run, engine = self._run_of(job_id), await self._engine()
+        if run is None or not run.loop.is_running():
             # for seconds, where the body is deaf: not in the threads that hand-offs need
-            work = partial(self._cancel_by_record, job_id, attempt, front.grace_s)
-            return await to_thread(front.loop, None, work)
-        if attempt.loop is front.loop:
-            await attempt.cancel()
+            return await to_thread(engine.loop, None, self._cancel_by_record, job_id, run)
+        if run.loop is engine.loop:
+            await run.cancel()
         else:
-            there = asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop)
-            await asyncio.wrap_future(there)
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run.cancel(), run.loop))
         return await self.get(job_id)
 
     def cancel_blocking(self, job_id: str) -> Job:
-        """Do what `cancel` does, for plain code in any thread, also that of the job's own loop."""
-        attempt = self._attempt_of(job_id)
-        grace_s = self.settings.cancel_grace_seconds
-        if attempt is not None and attempt.loop is _running_loop():
-            job = cancel_record(self.store, job_id, grace_s, attempt.look_if_ended)
-            attempt.cancelled = job.status is JobState.CANCELLED  # the loop will see its end later
-            attempt.cancel_inline()
-            return job
-        if attempt is None or not _cancelled_there(attempt):
-            return self._cancel_by_record(job_id, attempt, grace_s)
-        return self.get_blocking(job_id)
+        """Cancel a job from plain code in any thread, also that of the job's own loop."""
+        run = self._run_of(job_id)
+        if run is not None and run.loop is not _running_loop() and _cancelled_there(run):
+            return self.get_blocking(job_id)
+        return self._cancel_by_record(job_id, run)
 
-    def _cancel_by_record(self, job_id: str, attempt: JobRun | None, grace_s: float) -> Job:
-        self._known_here(attempt)  # it may have ended while its loop stood still
-        job = cancel_record(self.store, job_id, grace_s)
-        if attempt is not None and job.status is JobState.CANCELLED:
-            attempt.cancelled = True  # its loop, which stands still, will see its end later
+    def _cancel_by_record(self, job_id: str, run: JobRun | None) -> Job:
+        grace_s = self.settings.cancel_grace_seconds
+        own = run is not None and run.loop is _running_loop()
+        job = cancel_record(self.store, job_id, grace_s, run.has_body_ended if run and own else bool)
+        if run is not None and job.status is JobState.CANCELLED:
+            self._live.pop(job_id, None)  # its loop, which is blocked or stands still, sees the end later
+            if not run.loop.is_closed():
+                run.loop.call_soon_threadsafe(run.request_end, EndReason())
         return job
+
+    # ---- jobs
+
+    def _run_of(self, job_id: str) -> JobRun | None:
+        """The run of a job that is at work here; a loop that was closed without us is abandoned."""
+        run = self._live.get(job_id)
+        if run is None or not run.loop.is_closed():
+            return run
+        if (engine := self._engines.pop(run.loop, None)) is not None:
+            engine.abandon()
+        self._live.pop(job_id, None)
+        return None
+
+    def _live_snapshot(self, job_id: str) -> Job | None:
+        """What this process knows of a job beyond its record, or None."""
+        run = self._run_of(job_id)
+        return run.snapshot() if run is not None and run.live else None
+
+    def _recovered(self, job: Job) -> Job:
+        """The job as it stands where it is not at work here. Blocks."""
+        pending = any(
+            engine.services.refresher.has_pending_write(job.id) for engine in list(self._engines.values())
+        )
+        return job if pending else recovered(self.store, job)
+
+    def _from_store(self, job_id: str) -> Job:
+        if (job := self.store.get(job_id)) is None:
+            raise JobNotFound(job_id)
+        return self._recovered(job)
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job as it stands now, with live progress and usage where it runs here.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return self._live_snapshot(job_id) or await self._in_store(lambda: self._from_store(job_id))
+
+    def get_blocking(self, job_id: str) -> Job:
+        """Blocking variant of `get`."""
+        return self._live_snapshot(job_id) or self._from_store(job_id)
+
+    async def wait(self, job_id: str, timeout_s: float, *, or_question: bool = False) -> tuple[Job, bool]:
+        """Wait for the end of a job or of the time.
+
+        Args:
+            job_id: The job.
+            timeout_s: The longest wait.
+            or_question: Whether to return, too, as soon as the job asks something.
+
+        Returns:
+            The job as it then stands, and whether the time ran out first.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            run = self._run_of(job_id)
+            job = await self.get(job_id)
+            rest_s = deadline - time.monotonic()
+            if job.status.terminal or (or_question and job.open_questions):
+                return job, False
+            if rest_s <= 0:
+                return job, True
+            if run is not None and run.loop is asyncio.get_running_loop():
+                await (run.questions.wait_for_question(rest_s) if or_question else within(run.join(), rest_s))
+            else:
+                await asyncio.sleep(min(rest_s, _STORE_POLL_S))
+
+    async def list(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more.
+
+        Args:
+            status: Only jobs in this state.
+            limit: How many at most.
+            principal: Only jobs of this one; None for all.
+
+        Raises:
+            InvalidInput: The limit is not positive.
+        """
+        return await self._in_store(lambda: self.list_blocking(status, limit, principal))
+
+    def list_blocking(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
+        """Blocking variant of `list`."""
+        if limit < 1:
+            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        if status is not None and status.terminal:
+            for job in self.store.live():
+                self._fresh(job)  # those that have ended unseen are among them from now on
+        jobs, more = self._listed(status, limit, principal)
+        if status is not None and any(job.status is not status for job in jobs):
+            jobs, more = self._listed(status, limit, principal)
+            jobs = [job for job in jobs if job.status is status]
+        return jobs, more
+
+    def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
+        jobs, more = self.store.list(status, limit, **_whose(principal))
+        return [self._fresh(job) for job in jobs], more
+
+    def _fresh(self, job: Job) -> Job:
+        return job if job.status.terminal else self._live_snapshot(job.id) or self._recovered(job)
+
+    async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
+        """Answer questions of a job, all of them or none; return the job as it then stands.
+
+        Args:
+            job_id: The job.
+            answers: Mapping of a question's key to its answer.
+            lenient: Whether what the job does not ask is left out; else it is refused.
+
+        Raises:
+            JobNotFound: There is no such job.
+            QuestionNotOpen: It does not ask this, or not any more.
+            InvalidInput: An answer does not fit its question.
+        """
+        return await self._in_store(lambda: self.answer_blocking(job_id, answers, lenient=lenient))
+
+    def answer_blocking(
+        self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False
+    ) -> Job:
+        """Blocking variant of `answer`."""
+        job = answer_record(self.store, self._from_store(job_id), answers, lenient=lenient)
+        if (run := self._run_of(job_id)) is not None:  # elsewhere its owner reads the answers in the record
+            run.loop.call_soon_threadsafe(run.questions.apply, job)
+        return job
+
+    async def prune(
+        self,
+        *,
+        keep_completed: bool = True,
+        keep_failed: bool = True,
+        max_age_hours: float = 24.0,
+        principal: str | None = None,
+    ) -> Pruned:
+        """Remove finished jobs older than the age: cancelled ones, and those that are not kept.
+
+        Raises:
+            InvalidInput: The age is negative or not a number.
+        """
+        return await self._in_store(
+            lambda: self.prune_blocking(keep_completed, keep_failed, max_age_hours, principal)
+        )
+
+    def prune_blocking(
+        self, keep_completed: bool, keep_failed: bool, max_age_hours: float, principal: str | None = None
+    ) -> Pruned:
+        """Blocking variant of `prune`."""
+        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
+            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
+        age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
+        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+        going = [state for state in JobState if state.terminal and not kept.get(state, False)]
+
+        def should_go(job: Job) -> bool:
+            return job.status in going and utc_now() - (job.completed_at or job.created_at) >= age
+
+        return self.store.prune(should_go, among=going, **_whose(principal))
+
+    async def output(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
+
+        An offset below 0 counts from the end.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: The stream or the limit cannot be meant.
+        """
+        return await self._in_store(lambda: self.output_blocking(job_id, stream, offset, limit))
+
+    def output_blocking(
+        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
+    ) -> OutputPage:
+        """Blocking variant of `output`."""
+        check_page(stream, limit)
+        ended = self.get_blocking(job_id).status.terminal
+        return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+
+    async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
+        """Return whole lines of what a job wrote, as they stand on a screen.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: What is wanted cannot be meant, or its pattern comes to no end.
+        """
+        work = partial(self.lines_blocking, job_id, wanted)
+        # for seconds, where much must be read: not in the threads that hand-offs need
+        if wanted.pattern is not None:  # and for longer where it comes to no end: pages do not wait for that
+            return await (await self._engine()).services.in_search(work)
+        return await asyncio.to_thread(work)
+
+    def lines_blocking(self, job_id: str, wanted: Wanted) -> LinePage:
+        """Blocking variant of `lines`."""
+        wanted.check()
+        ended = self.get_blocking(job_id).status.terminal
+        return read_lines(self.store.folder(job_id) / wanted.stream, wanted, ended=ended)
+
+
+def _whose(principal: str | None) -> dict[str, str]:
+    """Name the principal only where there is one: an author's own store may not know of principals."""
+    return {} if principal is None else {"principal": principal}
 
 
 def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
     """In a forked child nothing of this runs: its jobs are those of another process there."""
     if (manager := reference()) is not None:
-        manager.disown()
+        manager.abandon()
 
 
-def _cancelled_there(attempt: JobRun) -> bool:
-    """Cancel on the attempt's own loop, from another thread; False where that loop runs no more."""
-    if not attempt.loop.is_running():
+def _cancelled_there(run: JobRun) -> bool:
+    """Cancel on the run's own loop, from another thread; False where that loop runs no more."""
+    if not run.loop.is_running():
         return False
-    ending = asyncio.run_coroutine_threadsafe(attempt.cancel(), attempt.loop)
+    ending = asyncio.run_coroutine_threadsafe(run.cancel(), run.loop)
     while True:
         try:
             ending.result(_LOOP_POLL_S)
         except (TimeoutError, CancelledError):  # the latter where that loop ends at this moment
-            if ending.cancelled() or not attempt.loop.is_running():
+            if ending.cancelled() or not run.loop.is_running():
                 return False
         else:
             return True

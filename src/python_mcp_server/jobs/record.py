@@ -1,9 +1,8 @@
-"""The durable record of one attempt, as its front writes it: made once, kept fresh, doomed, settled.
+"""The durable record of a job: created once, kept fresh, and settled, which is the one way to a terminal
+state for server, worker and recovery alike.
 
-The one way to a terminal state, for manager, worker and recovery alike.
-
-First writer wins, under the store's lock; a verdict that was written before a kill (`ending`) beats
-whatever the body still said.
+The first writer wins, under the store's lock; a reason to end the job that was written before the kill
+(`ending`) beats whatever the body still said.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.questions import exchange, standing
+from python_mcp_server.jobs.questions import exchange, with_questions
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.model import (
     MB,
@@ -34,8 +34,8 @@ from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.limits import EndReason
+    from python_mcp_server.jobs.services import Services
     from python_mcp_server.limits import Breach
     from python_mcp_server.questions.model import InputAnswer, Question
     from python_mcp_server.store.contract import JobStore
@@ -46,79 +46,92 @@ WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home s
 _log: Final = logging.getLogger(__name__)
 
 
+class RecordState(Enum):
+    """How far a job's record is: none -> writing -> durable; back to none where it cannot be written."""
+
+    NONE = auto()
+    WRITING = auto()
+    DURABLE = auto()  # others can read the job
+
+
 class RecordWriter:
-    """The record of one attempt.
+    """The record of one job in the hands of its server.
 
     Attributes:
         job_id: The job.
-        written: Whether others can read the job.
+        state: How far the record is.
     """
 
     def __init__(
         self,
-        front: Engine,
+        services: Services,
         job_id: str,
         look: Callable[[], Job],
-        on_written: Callable[[], None],
+        on_durable: Callable[[], None],
         show: Show | None = None,
     ) -> None:
-        self.written = False
-        self._front = front
         self.job_id = job_id
+        self.state = RecordState.NONE
+        self._services = services
         self._look = look
-        self._on_written = on_written
+        self._on_durable = on_durable
         self._show = show
         self._task: asyncio.Future[None] | None = None
 
     @property
     def begun(self) -> bool:
         """Whether a record is there or on its way."""
-        return self._task is not None
+        return self.state is not RecordState.NONE
 
-    def resume(self) -> None:
-        """The record is there already: it was taken over."""
-        self._task = self._front.loop.create_future()
-        self._task.set_result(None)
-        self.written = True
+    @property
+    def durable(self) -> bool:
+        """Whether others can read the job."""
+        return self.state is RecordState.DURABLE
 
-    def begin(self) -> None:
+    def adopt(self) -> None:
+        """Go on with the record of another server, which is there already."""
+        self.state = RecordState.DURABLE
+
+    def create_soon(self) -> None:
         """Write the record behind the caller's back."""
-        if self._task is None:
-            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
+        if self.state is RecordState.NONE:
+            self.state = RecordState.WRITING
+            self._task = self._services.spawn(self._create(), f"record-{self.job_id}")
 
-    async def ensure(self) -> None:
+    async def ensure_durable(self) -> None:
         """Return when the record is durable.
 
         Raises:
             StoreError: It cannot be written.
         """
-        if self._task is None or (self._task.done() and not self.written):
-            self._task = self._front.spawn(self._write(), f"record-{self.job_id}")
-        await asyncio.shield(self._task)
-
-    async def _write(self) -> None:
-        await self._front.in_store(self._front.store.create, self._look())
-        self.written = True
-        self._on_written()
-
-    async def rest(self) -> None:
-        """Wait until no record is on its way."""
+        self.create_soon()
         if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _create(self) -> None:
+        try:
+            await self._services.in_store(self._services.store.create, self._look())
+        except BaseException as error:
+            self.state = RecordState.NONE
+            _log.warning("job %s has no record: %s", self.job_id, error or type(error).__name__)
+            raise
+        self.state = RecordState.DURABLE
+        self._on_durable()
+
+    async def join(self) -> None:
+        """Wait until no record is on its way."""
+        if self.state is RecordState.WRITING and self._task is not None:
             await asyncio.wait({self._task})
-            if self._task.cancelled():
-                _log.warning("job %s may have no record: its event loop ended", self.job_id)
-            elif (error := self._task.exception()) is not None:
-                _log.warning("job %s has no record: %s", self.job_id, error)
 
     async def refresh(self) -> Job | None:
-        """Bring the record up to date, and return what stands; None where that failed: it is logged,
-        for the next one may go through."""
+        """Bring the record up to date, and return the job as it then stands; None where that failed, which is
+        only logged, because the next refresh may go through."""
         return await self._change(self._refreshed)
 
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
         news = job.evolve(
-            missed_at=None,  # whoever missed us sees that we are there
+            missed_at=None,  # a process that missed this one sees that it is there
             message=now.message,
             progress=now.progress or job.progress,
             usage=now.usage or job.usage,
@@ -129,31 +142,31 @@ class RecordWriter:
         elif now.status is JobState.PENDING:
             return job  # it has just become running, or must wait again: `start` and `withdraw` say so
         else:
-            news = standing(news, job.questions)  # others may have answered
-            if job.call is not None and not is_unbegun(self._front.store.folder(job.id)):
+            news = with_questions(news, job.questions)  # others may have answered
+            if job.call is not None and not is_unbegun(self._services.store.folder(job.id)):
                 news = news.evolve(call=None)
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
 
-    async def doom(self, verdict: EndReason) -> None:
-        """Write the verdict, before the kill."""
-        await self.rest()
+    async def request_end(self, reason: EndReason) -> None:
+        """Write why the job is ended, before the kill."""
+        await self.join()
         await self._change(
-            lambda job: job if job.ending else job.evolve(ending=verdict.ending, error=verdict.sentence)
+            lambda job: job if job.ending else job.evolve(ending=reason.ending, error=reason.sentence)
         )
 
     async def _change(self, change: Callable[[Job], Job]) -> Job | None:
-        if not self.written:
+        if not self.durable:
             return None
         try:
-            return await self._front.in_store(self._front.store.update, self.job_id, change)
+            return await self._services.in_store(self._services.store.update, self.job_id, change)
         except (StoreError, JobNotFound) as error:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
             return None
 
     async def start(self, worker: ProcessIdentity | None) -> bool:
         """Go from pending to running, compare-and-set under the lock, before the body is sent: from
-        then on whoever cancels by the record finds the worker there.
+        then on a cancel by the record finds the worker there.
 
         Args:
             worker: Who is about to run the body; None where that is this process.
@@ -164,11 +177,11 @@ class RecordWriter:
         Raises:
             StoreError, JobNotFound: The record cannot be written, or is gone.
         """
-        await self.rest()
-        if not self.written:
+        await self.join()
+        if not self.durable:
             return True
-        start = partial(start_record, self._front.store, self.job_id, self._front.identity, worker)
-        return await self._front.in_store(start)
+        start = partial(start_record, self._services.store, self.job_id, self._services.identity, worker)
+        return await self._services.in_store(start)
 
     async def withdraw(self) -> None:
         """Go from running back to pending: the worker was gone before it read the call.
@@ -176,12 +189,12 @@ class RecordWriter:
         Raises:
             StoreError, JobNotFound: As `start`.
         """
-        await self.rest()
-        if self.written:
-            await self._front.in_store(self._front.store.update, self.job_id, self._withdrawn)
+        await self.join()
+        if self.durable:
+            await self._services.in_store(self._services.store.update, self.job_id, self._withdrawn)
 
     def _withdrawn(self, job: Job) -> Job:
-        if job.ending or job.owner != self._front.identity:
+        if job.ending or job.owner != self._services.identity:
             return job
         now = self._look()
         return job.evolve(
@@ -193,18 +206,19 @@ class RecordWriter:
             message=now.message,
         )
 
-    async def release(self) -> None:
-        """Leave a queued job to another server; if that cannot be written, our end will say so."""
+    async def requeue(self) -> None:
+        """Leave a queued job to another server; where that cannot be written, the end of this process
+        says the same."""
         await self._change(self._released)
 
     def _released(self, job: Job) -> Job:
-        if job.ending or job.owner != self._front.identity:
+        if job.ending or job.owner != self._services.identity:
             return job
         return self._withdrawn(job).evolve(owner=None, message=WAITS_FOR_A_SERVER)
 
-    def leave(self) -> None:
-        """Do what `release` does, or say that nobody will start it; for plain code. Blocks."""
-        store = self._front.store
+    def abandon(self) -> None:
+        """Leave a queued job to another server, or fail it where none can start it. Blocks."""
+        store = self._services.store
         try:
             if self._look().call is not None:
                 store.update(self.job_id, self._released)
@@ -213,19 +227,19 @@ class RecordWriter:
         except (StoreError, JobNotFound) as error:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
 
-    async def set_free(self) -> None:
-        """Leave a running job to its worker: from now on its life is the job's."""
+    async def orphan(self) -> None:
+        """Leave a running job to its worker: from now on the job lives as long as the worker does."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        """Write the end, and return what stands; see `settle`. Blocks.
+        """Write the end, and return the job as it then stands; see `settle`. Blocks.
 
         Raises:
             StoreError, JobNotFound: It cannot be written, or the record is gone.
         """
         now = self._look()
         return settle(
-            self._front.store,
+            self._services.store,
             self.job_id,
             outcome,
             progress=now.progress,
@@ -240,8 +254,8 @@ def start_record(
 ) -> bool:
     """Let a queued job of this owner be running, and say whether it is. Blocks.
 
-    Its worker gets it only after that. Where this process ends in between, or before the worker has read
-    it, the note in its folder says so, and another server starts it by its recipe.
+    Its worker gets the call only after that. Where this process ends in between, or before the worker has
+    read the call, a note in the job's folder says so, and another server starts the job by its spec.
 
     Raises:
         StoreError, JobNotFound, OSError: It cannot be written, or the record is gone.
@@ -268,11 +282,11 @@ def start_record(
 
 
 WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
-"""How the worker of a kept job finds its record, without the pool knowing this module."""
+"""How the worker of a detached job finds its record, without the pool knowing this module."""
 
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
-    """Return the job in the terminal state that this outcome, or its verdict, gives it."""
+    """Return the job in the terminal state that its outcome gives it, or the reason why it was ended."""
     job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
@@ -298,7 +312,7 @@ def _failed(job: Job, failure: Failure) -> Job:
 
 
 def _memory(usage: Usage | None) -> str:
-    """What was seen of its memory last: the kernel may have ended it for want of that."""
+    """The memory that was seen last, because the kernel may have ended the process for want of it."""
     if usage is None or not usage.rss_bytes:
         return ""
     return (
@@ -338,7 +352,7 @@ def settle(
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
 ) -> Job:
-    """Write the terminal state of a job, unless it has one; return what stands.
+    """Write the terminal state of a job, unless it has one; return the job as it then stands.
 
     Args:
         store: Where it lies.
@@ -347,9 +361,9 @@ def settle(
         progress: The last progress, where it is known.
         usage: The last sample, where it is known.
         only_if: Asked of what then stands; where it says no, nothing is written.
-        tree_gone: Whether its last process is gone. Where it may live, a verdict that somebody wrote
-            is not settled: the job is returned unfinished, and the tree must be ended first.
-        show: Makes of the value what the record has; without it nobody has the tool's model.
+        tree_gone: Whether its last process is gone. Where it may live, a job that is to be ended
+            is not settled: it is returned unfinished, and the tree must be ended first.
+        show: Makes of the value what the record has; without it the value is shown as plain JSON.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -374,14 +388,14 @@ def never_started() -> Failure:
 
 
 class WorkerRecord:
-    """The record of a kept job in the hands of its worker, once the server is gone.
+    """The record of a detached job in the hands of its worker, once the server is gone.
 
     Attributes:
         grace_s: How long a cancelled body may clean up.
     """
 
     def __init__(self, job_id: str, sink: dict[str, Any]) -> None:
-        """Take note of where it lies; nothing is opened yet.
+        """Make it; nothing is opened yet.
 
         Args:
             job_id: The job.
@@ -397,7 +411,7 @@ class WorkerRecord:
         """Write how far the job is.
 
         Returns:
-            Whether it must end: there is a verdict on it, or somebody has settled it.
+            Whether the body must end: its record says so, or is settled.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -409,7 +423,7 @@ class WorkerRecord:
             now = job.evolve(
                 background=True,
                 call=None,  # its body runs
-                missed_at=None,  # whoever missed us sees that we are there
+                missed_at=None,  # a process that missed this one sees that it is there
                 progress=progress or job.progress,
                 usage=_merged(job.usage, usage),
             )
@@ -419,7 +433,7 @@ class WorkerRecord:
         return job.status.terminal or job.ending is not None
 
     def doom(self, breach: Breach) -> None:
-        """Write that it is ended at a limit, before the kill.
+        """Write that the job is ended at a limit, before the kill.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -443,8 +457,8 @@ class WorkerRecord:
         return {question.key: question.answer for question in job.questions}
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
-        """Settle it. A verdict is left unsettled: this process, the last of the job, still lives, and
-        whoever reads the job once it is gone settles that verdict.
+        """Settle it. A job that is to be ended is left unsettled, because this process, the last of the job,
+        still lives; the next reader of the job settles it.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -461,7 +475,7 @@ class WorkerRecord:
         return show_raw(value, self._sink.get("reply"))
 
     def gone(self) -> bool:
-        """Whether the home was removed, or the jobs in it; a disk that cannot be read is another matter."""
+        """Whether the home was removed, or the jobs in it; a disk that cannot be read does not count."""
         from python_mcp_server.store.layout import Layout
 
         try:

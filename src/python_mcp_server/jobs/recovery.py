@@ -1,15 +1,15 @@
-"""Jobs that nobody is left to settle: whoever reads one first settles it.
+"""Settles jobs whose processes are gone, when any process reads them.
 
 owner lives, worker lives or none   left to the owner
-owner lives, worker dead            the owner's for 5 s from when somebody saw it first: it may be
-                                    stopped, or hang; then whoever reads it settles it
-owner gone, queued                  with a recipe it waits for another server, else it has failed
+owner lives, worker dead            left to the owner for 5 s after a reader saw it first, because
+                                    it may be stopped, or hang; then the next reader settles it
+owner gone, queued                  with a spec it waits for another server, else it has failed
 owner and worker gone, not begun    the same: the server ended before its worker had read the call
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
-                                    a verdict that somebody wrote is carried out; a job that was never
-                                    handed over is ended with its worker, which may be too busy to leave
-owner or worker out of reach        of another container: it is asked whether it is there, in the
-                                    record, which it refreshes each second; silence is the end
+                                    a reason to end that is in the record is carried out; a job never
+                                    handed over ends with its worker, which may be too busy to leave
+owner or worker out of reach        of another container: the reader asks in the record, which the
+                                    owner refreshes each second; silence means that it is gone
 owner gone, worker dead or none     there will never be an outcome: failed, after what is left of
                                     its tree is killed
 """
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.cancel import OWNER_GRACE_S, finish_verdict
+from python_mcp_server.jobs.cancel import OWNER_GRACE_S, carry_out_end
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.outcomes import death
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
 _SILENCE: Final = timedelta(seconds=60)
-"""How long whoever cannot be looked at may take to say that it is there; guessed, 60 times what it takes."""
+"""Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
 
 _STALE: Final = timedelta(hours=1)
 """A question older than that is asked anew: the machine may have slept right after it."""
 
 _GRACE_S: Final = 2.0
-"""What a body gets to clean up whose verdict is carried out by a reader."""
+"""How long a body may clean up that a reader ends."""
 
-AGAIN: Final = {"status": JobState.PENDING, "started_at": None, "worker": None, "missed_at": None}
-"""What becomes of a job that is to be started once more."""
+PENDING_AGAIN: Final = {"status": JobState.PENDING, "started_at": None, "worker": None, "missed_at": None}
+"""What makes a job pending again."""
 
 _EXIT_CODE_FIELD: Final = 49
 """Of /proc/<pid>/stat, counted behind the name."""
@@ -55,7 +55,7 @@ def recovered(store: JobStore, job: Job) -> Job:
 
     Args:
         store: Where it lies. If the end cannot be written there now, the job is returned as it is.
-        job: A job that no attempt of the calling manager is at work on.
+        job: A job that the calling manager is not at work on.
     """
     try:
         return _recovered(store, job)
@@ -74,14 +74,14 @@ def _recovered(store: JobStore, job: Job) -> Job:
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
     if is_orphan(store, job):
-        return job.evolve(**AGAIN, message=WAITS_FOR_A_SERVER)
+        return job.evolve(**PENDING_AGAIN, message=WAITS_FOR_A_SERVER)
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
-        return finish_verdict(store, job, _GRACE_S)
+        return carry_out_end(store, job, _GRACE_S)
     return _settled(store, job)
 
 
 def is_orphan(store: JobStore, job: Job) -> bool:
-    """Whether this is a job that nobody has begun, of a server that is gone, and another one may start it."""
+    """Whether the server of this job is gone, its body has not begun, and another server may start it."""
     if job.status.terminal or job.call is None or job.ending is not None:
         return False
     if job.owner is not None and not processes.is_gone(job.owner):
@@ -122,7 +122,7 @@ def _of_another_container(store: JobStore, job: Job) -> Job:
 
 
 def _is_same(found: Job, seen: Job) -> bool:
-    """Whether nobody has taken it on since it was looked at."""
+    """Whether no process has taken the job on since it was read."""
     facts = (found.status, found.owner, found.worker, found.missed_at)
     return facts == (seen.status, seen.owner, seen.worker, seen.missed_at)
 

@@ -1,351 +1,201 @@
-"""What a caller gets of an outcome: the value, or the exception itself.
-
-One start of a body, as the front sees it: from the queue over the lane to the settled record.
-
-    queued ──▶ running ──▶ ended ──▶ settled
-       │          │ budget over: record, keep, reply; the run goes on
-       └──────────┴ cancel: verdict into the record, JobCancelled, grace, kill, settle
-
-A call that ends within its first second touches no file.
-"""
+"""One run of a job: from the queue over the worker to the settled record."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum, IntEnum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.cancelled import JobCancelled
-from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
-from python_mcp_server.jobs.answering import QuestionRelay
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.budget import BudgetTimer, within
-from python_mcp_server.jobs.finish import Finish
-from python_mcp_server.jobs.inline import InlineLane
+from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.limits import EndReason, LimitWatch
-from python_mcp_server.jobs.questions import sentence_of
-from python_mcp_server.jobs.queue import WorkerWait
+from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
-from python_mcp_server.jobs.request import JobResult, Listener, Request
+from python_mcp_server.jobs.slots import Claim
 from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.jobs.takeover import to_spec
-from python_mcp_server.model import Call, Failure, Job, JobState, Outcome
+from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile
 from python_mcp_server.pool.outcomes import NEVER_STARTED
 from python_mcp_server.pool.references import BodyReference, refer
-from python_mcp_server.pool.server_state import ServerState
+from python_mcp_server.pool.worker.streams import try_link_logs
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.request import Listener, Request
+    from python_mcp_server.jobs.services import Services
+    from python_mcp_server.jobs.slots import BackgroundSlots
+    from python_mcp_server.model import Call
+    from python_mcp_server.pool.server_state import ServerState
     from python_mcp_server.questions.model import QuestionEvent
 
-
 _log: Final = logging.getLogger(__name__)
-TRACE_HEADER: Final = "In the worker:\n"
-"""What the note with the worker's traceback begins with."""
-
-
-def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
-    """Return the value of an outcome, or raise what it stands for; None stands for a cancel. For a value that
-    cannot be sent stands its JSON form, as in the record.
-
-    Raises:
-        JobCancelled: The job was cancelled.
-        BaseException: What `rebuild` makes of its failure.
-    """
-    if outcome is None or outcome.cancelled:
-        raise JobCancelled(f"job {job_id} was cancelled")
-    if outcome.failure is not None:
-        raise rebuild(outcome.failure)
-    if outcome.shown is not None:
-        value, note = outcome.shown
-        _log.warning("job %s: %s", job_id, note)
-        return JobResult(job_id, JobState.COMPLETED, value, note=note)
-    return JobResult(job_id, JobState.COMPLETED, outcome.value)
-
-
-def handle_of(job: Job, budget_s: float) -> JobResult:
-    """Return what a caller gets in the place of a value: where the job stands, and why."""
-    asked = job.open_questions
-    if asked:
-        message = sentence_of(job.id, asked)
-    elif job.status is JobState.PENDING:
-        message = f"Task exceeded {budget_s}s time budget; {job.message or 'waiting to start'}"
-    else:
-        message = f"Task exceeded {budget_s}s time budget; running in background"
-    return JobResult(job.id, job.status, handed_over=True, message=message, questions=asked)
-
-
-def rebuild(failure: Failure) -> BaseException:
-    """Return the exception that a failure stands for, with the worker's traceback as a note."""
-    if failure.kind == "worker_died":
-        return WorkerDied(failure.message, exit_code=failure.exit_code)
-    error: BaseException | None = failure.error
-    if failure.pickled is not None:
-        try:
-            error = pickle.loads(failure.pickled)
-        except BaseException:  # noqa: BLE001  its class exists only in the worker, or any code of it runs here
-            error = None
-    if not isinstance(error, Exception):  # it may be anything else here, such as what ends the server
-        error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
-    if failure.traceback_text:
-        _annotate(error, TRACE_HEADER + failure.traceback_text.rstrip())
-    return error
-
-
-def _annotate(error: Exception, note: str) -> None:
-    try:
-        if note not in getattr(error, "__notes__", ()):
-            BaseException.add_note(error, note)  # its class may have another method of this name
-    except BaseException as refused:  # noqa: BLE001  its own code: it is raised without the note
-        _log.debug("an exception takes no note: %s", type(refused).__name__)
-
+_STARTS: Final = 3
+"""How many workers in a row may end before they are ready, until the job is told so."""
 
 _AFTER_REPLY_S: Final = 0.05
 """Sampling begins this long after a hand-off: its thread would compete with the reply."""
+
+BLOATED_BYTES: Final = 300_000_000
+"""A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
+
+
+class RunState(IntEnum):
+    """Where a run is; it is over from ENDING on, whatever its worker still does."""
+
+    QUEUED = 0  # waits for a worker; in the background for a slot before
+    STARTING = 1  # has a worker that was not sent the call yet
+    RUNNING = 2  # the worker has the call
+    ENDING = 3  # a cancel or a limit ends the body
+    FINALISING = 4  # the outcome is known; processes and record follow
+    DONE = 5  # nothing more happens
+
+
+_NEXT: Final[tuple[tuple[RunState, ...], ...]] = (  # by state; tuples, because hashing a state is slow
+    (RunState.STARTING, RunState.ENDING, RunState.FINALISING),
+    (RunState.RUNNING, RunState.QUEUED, RunState.ENDING, RunState.FINALISING),
+    (RunState.FINALISING, RunState.ENDING, RunState.STARTING),
+    (RunState.FINALISING,),
+    (RunState.DONE,),
+    (),
+)
+
+
+class CallerState(Enum):
+    """Whether somebody waits for the value."""
+
+    ATTACHED = auto()
+    DETACHING = auto()  # the record says that nobody waits, but may not be durable yet
+    DETACHED = auto()  # the job runs in the background
 
 
 class JobRun:
     """One start of a body.
 
+                   worker             sent             body ended
+        QUEUED ─────────▶ STARTING ─────────▶ RUNNING ──────────▶ FINALISING ──▶ DONE
+          ▲ │  no slot, │  │  ▲               │   │                  ▲  ▲
+          │ │  worker   │  │  └───────────────┘   │                  │  │
+          └─┼──gone─────┘  │    worker gone       │ cancel, limit    │  │
+            │              │    before it read    ▼                  │  │
+            │              └────────────────▶  ENDING ───────────────┘  │
+            └────────────────────────────────────▲  │                   │
+                 no worker, server closes: ─────────┴───────────────────┘
+
+    Beside it `caller` (attached -> detaching -> detached) and `record.state` (none -> writing -> durable). A
+    call that ends within its first second touches no file. A body is ended in this order: the reason in the
+    record, `JobCancelled`, the grace, the kill, the settled record.
+
     Attributes:
         call: What is sent to the worker.
-        seen: What others may see of it.
-        patience: The waiting of its caller.
-        record: Its durable record.
-        outcome: How the body ended, once it did.
-        background: Whether it was handed over.
-        cancelled: Whether its verdict is "cancelled".
-        concluded: Whether nothing more will happen.
+        state: Where the run is.
+        caller: Whether somebody waits for the value.
+        outcome: How the run ended, once it did; None where another server goes on with the job.
+        status: What others may see.
+        budget: How long the caller waits.
+        record: The durable record.
     """
 
     def __init__(
         self,
-        front: Engine,
+        services: Services,
+        slots: BackgroundSlots,
         call: Call,
         request: Request,
+        *,
         listener: Listener | None,
-        state: ServerState,
+        server_state: ServerState,
+        on_done: Callable[[JobRun], object],
     ) -> None:
         self.call = call
-        self._state = state
-        self.seen = RunStatus(front, call, request, listener)
-        self.patience = BudgetTimer(front, self.observe_and_record)
-        replies = request.replies
-        show = None if replies is None else replies.show
-        self.record = RecordWriter(front, call.job_id, self.seen.snapshot, self._on_recorded, show)
-        self._questions: QuestionRelay | None = None
-        self._ending = Finish(front, call, self.record, self.seen)
-        self._fence = LimitWatch(front, call.limits, self._exceed)
+        self.state = RunState.QUEUED
+        self.caller = CallerState.ATTACHED
         self.outcome: Outcome | None = None
-        self.background = False
-        self.cancelled = False
-        self._front = front
+        self.status = RunStatus(services, call, request, listener)
+        self.budget = BudgetTimer(services.record_timer, self._on_record_due)
+        show = None if request.replies is None else request.replies.show
+        self.record = RecordWriter(services, call.job_id, self.snapshot, self._on_durable, show)
+        self._services = services
+        self._slots = slots
         self._request = request
-        self._lane: WorkerHandle | InlineLane | None = None
-        self._body_ended = False
-        self._said: Outcome | None = None
-        self._heard: asyncio.Event | None = None
-        self.concluded = False
-        self._leaving = False
-        self._settled: asyncio.Event | None = None
+        self._server_state = server_state
+        self._on_done = on_done
+        self._worker: WorkerHandle | InlineWorker | None = None
+        self._limits: LimitWatch | None = None
+        self._questions: QuestionRelay | None = None
         self._queueing: asyncio.Task[None] | None = None
-        self._turn: WorkerWait | None = None
-        self._cancelling: asyncio.Task[None] | None = None
+        self._body_ended: asyncio.Event | None = None
+        self._done: asyncio.Event | None = None
+
+    def _to(self, state: RunState) -> None:
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"job {self.call.job_id} cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+    def _advance(self, state: RunState) -> None:
+        """Go there, unless the body is being ended meanwhile."""
+        if self.state is not RunState.ENDING:
+            self._to(state)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop it belongs to."""
-        return self._front.loop
+        return self._services.loop
 
     @property
     def live(self) -> bool:
-        """Whether others can read the job, it is not about to end, and what its worker says is heard:
-        `snapshot` is the truth."""
-        ended = self._body_ended or self.outcome is not None or self.cancelled
-        return self.record.written and not ended and self._front.hears
+        """Whether `snapshot` is the truth: others can read the job, it is not about to end, and what its
+        worker says is heard."""
+        return self.record.durable and self.state < RunState.ENDING and self.loop.is_running()
+
+    @property
+    def background(self) -> bool:
+        """Whether the job goes on without a caller."""
+        return self.caller is CallerState.DETACHED
 
     @property
     def survives(self) -> bool:
-        """Whether its body runs in a worker and was handed over: it goes on without this process."""
-        runs = isinstance(self._lane, WorkerHandle) and not self._body_ended
-        return self.background and runs and self._cancelling is None
+        """Whether the job goes on without this process."""
+        return self.background and self.state is RunState.RUNNING and isinstance(self._worker, WorkerHandle)
 
-    # ---- start
+    def snapshot(self) -> Job:
+        """Return the job as it stands now."""
+        return self.status.snapshot(background=self.caller is not CallerState.ATTACHED)
+
+    # ---- queued
 
     def start(self) -> None:
-        """Take a lane now, or queue for one.
+        """Send the call to an idle worker now, or queue for one.
 
         Raises:
             InvalidInput: An argument cannot be sent to a worker; nothing was started.
             PoolClosed: No more work is taken.
         """
         try:
-            if self._request.isolation == "inline":
-                self._dispatch(InlineLane(self._request))
-            elif (lane := self._front.pool.take_idle()) is not None:
-                self._dispatch(lane)
-            else:
+            inline = self._request.isolation == "inline"
+            worker = InlineWorker(self._request) if inline else self._services.pool.take_idle()
+            if worker is None:
                 self.queue()
+            else:
+                self._to(RunState.STARTING)
+                self._dispatch(worker)
         except BaseException:
-            self._front.forget(self)
+            self._drop()
             raise
-
-    def queue(self, *, again: bool = False) -> None:
-        """Wait in a task of its own: for a lane, and in the background for a place before.
-
-        Args:
-            again: Whether its record says that it runs, on a worker that was gone before it read the call.
-        """
-        if self._leaving:
-            return  # it was submitted this instant
-        turn = WorkerWait(self._front, self._request, self.record, self.seen, background=self.background)
-        self._turn = turn
-        self._queueing = self._front.spawn(
-            self._wait_for_lane(turn, again=again), f"queue-{self.call.job_id}"
-        )
 
     def adopt(self, job: Job) -> None:
         """Queue as the job of another server, whose record has been taken over."""
-        self.background = True
-        self.seen.adopt(job)
-        self.record.resume()
-        self._on_recorded()
+        self.caller = CallerState.DETACHED
+        self.status.adopt(job)
+        self.record.adopt()
+        self._on_durable()
         self.queue()
-
-    async def _wait_for_lane(self, turn: WorkerWait, *, again: bool) -> None:
-        try:
-            lane = await turn.lane(again=again)
-            if lane is None:
-                self.cancelled = True
-                await self._end(Outcome(cancelled=True))
-            else:
-                self._dispatch(lane)
-        except Exception as error:  # noqa: BLE001  no process, no record, a closed pool, a bad argument
-            kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
-            await self._end(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
-
-    def _release(self, lane: WorkerHandle | InlineLane | None) -> None:
-        if isinstance(lane, WorkerHandle):
-            self._front.pool.release(lane)
-
-    def _dispatch(self, lane: WorkerHandle | InlineLane) -> None:
-        try:
-            if isinstance(lane, WorkerHandle):
-                lane.follow(self._state)
-                if self.seen.recipe is not None:
-                    self.call = replace(self.call, unbegun=True)
-                if self.call.main is not None:
-                    self._do_without_main()
-            announce, question = partial(self._announce, lane), partial(self._hear_question, lane)
-            lane.dispatch(self.call, self.seen.hear, self._on_body_end, announce, question)
-        except BaseException:
-            self._release(lane)
-            raise
-        self.seen.start(lane)
-        self._fence.begin(lane)
-        if self.record.begun:
-            self.seen.sample()
-
-    def _do_without_main(self) -> None:
-        """Where a worker could not load the main module meanwhile, let the body go without.
-
-        Raises:
-            InvalidInput: It cannot.
-        """
-        main = self._front.pool.main
-        if main.trouble is not None and isinstance(self.call.main, MainFile):
-            reference = refer(self._request.body, main)
-            self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
-
-    def _announce(self, lane: WorkerHandle | InlineLane) -> None:
-        self._lane = lane
-        if self.record.begun:
-            lane.record()
-        if self.background:
-            self._keep()
-
-    # ---- what the worker says
-
-    def look_if_ended(self) -> bool:
-        """Whether the body has ended, by what its worker has sent so far: for plain code that runs on
-        the loop itself, and so keeps it from reading."""
-        if isinstance(self._lane, WorkerHandle) and not self._body_ended:
-            self._lane.drain()
-        return self._body_ended
-
-    def look_while_still(self) -> None:
-        """Hear the worker while the loop stands still between two runs; for plain code of its thread."""
-        if not self.loop.is_running() and self._front.hears:
-            self.look_if_ended()
-
-    def settle_while_still(self) -> None:
-        """Write the end of a body that was heard by `look_while_still`: the loop will do so again, when
-        it runs the next time. Blocks."""
-        if self._said is not None and self.outcome is None and not self.loop.is_running():
-            self._ending.write_now(self._lane, self._said)
-
-    def leave(self) -> None:
-        """Its loop was closed without us: leave it to another server if it was queued. Blocks."""
-        if self._queueing is not None and not self.seen.started and self.record.written:
-            self.record.leave()
-
-    @property
-    def questions(self) -> QuestionRelay:
-        """What its body asks; nearly every call ends without."""
-        if self._questions is None:
-            self._questions = QuestionRelay(
-                self._front, self.call.job_id, self.record, self.seen, self.patience.end
-            )
-            if self.concluded:
-                self._questions.end()
-        return self._questions
-
-    def _hear_question(self, lane: WorkerHandle | InlineLane, said: QuestionEvent) -> None:
-        self.questions.hear(lane, said)
-
-    def _on_body_end(self, outcome: Outcome) -> None:
-        self._body_ended = True
-        self._said = outcome
-        if self._heard is not None:
-            self._heard.set()
-        if self._cancelling is not None:
-            return  # the cancel waits for it, kills what is left, and settles
-        if outcome.failure is not None and outcome.failure.kind == NEVER_STARTED:
-            self._start_again()
-        elif self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
-            self._front.spawn(self._end(outcome), f"settle-{self.call.job_id}")
-        else:
-            self.outcome = outcome
-            self.seen.ended = True
-            self._conclude()
-
-    def _start_again(self) -> None:
-        """The worker was gone before it read the call: nothing has started, so another may start it."""
-        self._release(self._lane)
-        self._lane = None
-        self._fence.end()
-        self.seen.restart()
-        self._body_ended, self._said = False, None
-        self.queue(again=True)
-
-    # ---- what others see
-
-    def observe_and_record(self) -> None:
-        """The call lasts: sample it from now on, and make it durable."""
-        if self.outcome is None:
-            self.seen.sample()
-            self.record.begin()
-
-    def _let_others_start_it(self) -> None:
-        if self._front.sink is not None:
-            self.seen.recipe = to_spec(
-                self._request, BodyReference(self.call.body, self.call.code, self.call.main)
-            )
 
     async def submit(self) -> None:
         """Make it a durable job in the background, to be queued next.
@@ -353,28 +203,207 @@ class JobRun:
         Raises:
             StoreError: The job cannot be recorded; nothing was started.
         """
-        self.background = self.seen.background = True
+        self.caller = CallerState.DETACHED
         self._let_others_start_it()
-        await self.record.ensure()
+        await self.record.ensure_durable()
 
     async def refuse(self, error: BaseException) -> None:
-        """Its caller is told this error: let no record of it be left that would be started later."""
-        if self.record.written:
-            await self._end(Outcome(failure=outcomes.failure_of(error)))
+        """End a submitted job whose caller is told this error, so that no record of it is started later."""
+        if self.record.durable:
+            await self._finalise(Outcome(failure=outcomes.failure_of(error)))
         else:
-            self._front.forget(self)
+            self._drop()
 
-    def _on_recorded(self) -> None:
-        self.seen.public = True
-        self._front.recorded(self)
-        if self._lane is not None:
-            self._lane.record()
-        self.seen.notify()
+    def _drop(self) -> None:
+        self._to(RunState.FINALISING)
+        self._conclude()
+
+    def queue(self, *, again: bool = False) -> None:
+        """Wait in a task of its own: for a worker, and in the background for a slot before.
+
+        Args:
+            again: Whether the record says that it runs, on a worker that was gone before it read the call.
+        """
+        if self.state >= RunState.ENDING:
+            return  # it was submitted this instant
+        if not self.background:
+            self.status.set_pending_reason(self._services.pool.full())
+        work = self._run_queued(again=again)
+        self._queueing = self._services.spawn(work, f"queue-{self.call.job_id}")
+
+    async def _run_queued(self, *, again: bool) -> None:
+        try:
+            worker = await self._acquire_worker(again=again)
+            if worker is None:
+                await self._finalise(Outcome(cancelled=True))
+            else:
+                self._dispatch(worker)
+        except Exception as error:  # noqa: BLE001  no process, no record, a closed pool, a bad argument
+            kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
+            await self._finalise(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
+
+    async def _acquire_worker(self, *, again: bool) -> WorkerHandle | InlineWorker | None:
+        """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
+        goes from pending to running before anything is sent."""
+        if again:
+            await self.record.withdraw()
+            self._advance(RunState.QUEUED)
+        while True:
+            worker = await self._next_worker()
+            try:
+                self._advance(RunState.STARTING)
+                claim = await self._claim(worker)
+            except BaseException:  # also when this is cancelled: the worker must not stay taken
+                self._release(worker)
+                raise
+            if claim is Claim.TAKEN and not worker.gone:
+                return worker
+            self._release(worker)
+            if claim is Claim.OVER:
+                return None
+            if claim is Claim.TAKEN:
+                await self.record.withdraw()  # the worker died while the record was written
+            self._advance(RunState.QUEUED)
+
+    async def _next_worker(self) -> WorkerHandle | InlineWorker:
+        if self.background:
+            await self._slots.wait_for_slot(self.call.job_id, self.status.set_pending_reason)
+        if self._request.isolation == "inline":
+            return InlineWorker(self._request)
+        for _ in range(_STARTS - 1):
+            try:
+                return await self._services.pool.take(background=self.background)
+            except (OSError, RuntimeError) as error:  # it may have been killed, and nothing has started
+                _log.warning("a worker for job %s did not start: %s", self.call.job_id, error)
+        return await self._services.pool.take(background=self.background)
+
+    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
+        if self.background:
+            return await self._slots.acquire(self.call.job_id, worker.identity)
+        try:
+            started = not self.record.begun or await self.record.start(worker.identity)
+        except StoreError as error:  # the caller waits for the value, and needs no record for that
+            _log.warning("the record of job %s does not say that it runs: %s", self.call.job_id, error)
+            return Claim.TAKEN
+        return Claim.TAKEN if started else Claim.OVER
+
+    def _release(self, worker: WorkerHandle | InlineWorker | None) -> None:
+        if isinstance(worker, WorkerHandle):
+            self._services.pool.release(worker)
+
+    # ---- starting
+
+    def _dispatch(self, worker: WorkerHandle | InlineWorker) -> None:
+        try:
+            if isinstance(worker, WorkerHandle):
+                worker.follow(self._server_state)
+                if self.status.spec is not None:
+                    self.call = replace(self.call, unbegun=True)
+                if self.call.main is not None:
+                    self._do_without_main()
+            announce, on_question = partial(self._announce, worker), partial(self._on_question, worker)
+            worker.dispatch(self.call, self.status.on_progress, self._on_body_end, announce, on_question)
+        except BaseException:
+            self._worker = None
+            self._release(worker)
+            raise
+        if self.state is RunState.STARTING:
+            self._to(RunState.RUNNING)
+        self.status.start(worker)
+        if self.call.limits is not None:
+            pool = self._services.pool
+            self._limits = LimitWatch(self.call.limits, self.loop, pool.limiter, self.request_end)
+            self._limits.start(worker)
+        if self.record.begun:
+            self.status.sample()
+
+    def _do_without_main(self) -> None:
+        """Where a worker could not load the main module meanwhile, let the body go without.
+
+        Raises:
+            InvalidInput: It cannot.
+        """
+        main = self._services.pool.main
+        if main.trouble is not None and isinstance(self.call.main, MainFile):
+            reference = refer(self._request.body, main)
+            self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
+
+    def _announce(self, worker: WorkerHandle | InlineWorker) -> None:
+        self._worker = worker
+        if self.record.begun:
+            worker.record()
+        if self.caller is CallerState.DETACHED:
+            self._keep()
+
+    # ---- running
+
+    @property
+    def questions(self) -> QuestionRelay:
+        """What the body asks; nearly every call ends without."""
+        if self._questions is None:
+            ensure, wake = self.record.ensure_durable, self.budget.wake
+            self._questions = QuestionRelay(self._services, self.call.job_id, ensure, self.status, wake)
+            if self.state is RunState.DONE:
+                self._questions.end()
+        return self._questions
+
+    def _on_question(self, worker: WorkerHandle | InlineWorker, event: QuestionEvent) -> None:
+        self.questions.on_event(worker, event)
+
+    def _on_record_due(self) -> None:
+        if self.state < RunState.FINALISING:
+            self.status.sample()
+            self.record.create_soon()
+
+    def _on_durable(self) -> None:
+        self.status.public = True
+        self._services.refresher.add(self.call.job_id, self.refresh)
+        if self._worker is not None:
+            self._worker.record()
+        self.status.publish()
+
+    async def refresh(self) -> None:
+        """Bring the record up to date, and end the job where another process has asked for that there."""
+        if self.live:
+            self.status.publish()
+            job = await self.record.refresh()
+            if job is not None and job.ending == JobState.CANCELLED:
+                self.request_end(EndReason())
+
+    def _on_body_end(self, outcome: Outcome) -> None:
+        if self.state >= RunState.ENDING:
+            if self._body_ended is not None:
+                self._body_ended.set()  # `_end` kills what is left, and settles
+        elif outcome.failure is not None and outcome.failure.kind == NEVER_STARTED:
+            self._start_again()
+        else:
+            self._begin_finalising(outcome)
+            if self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
+                self._services.spawn(self._finish(outcome), f"settle-{self.call.job_id}")
+            else:
+                self._conclude()
+
+    def _start_again(self) -> None:
+        """Let another worker start the body: this one was gone before it read the call."""
+        self._to(RunState.STARTING)
+        self._release(self._worker)
+        self._worker = None
+        if self._limits is not None:
+            self._limits.stop()
+        self.status.restart()
+        self.queue(again=True)
+
+    def has_body_ended(self) -> bool:
+        """Whether the body has ended, by what the worker has sent so far: for plain code that runs on the
+        loop itself, and so keeps it from reading."""
+        if isinstance(self._worker, WorkerHandle) and self.state is RunState.RUNNING:
+            self._worker.drain()
+        return self.state >= RunState.FINALISING
 
     # ---- hand-off
 
     async def hand_over(self) -> bool:
-        """Durable record, `keep` to the worker; then the caller may be told.
+        """Make the record durable and tell the worker to keep the job; then the caller may be told.
 
         Returns:
             Whether the job goes on in the background; False when it ended meanwhile, or when it
@@ -382,131 +411,200 @@ class JobRun:
         """
         if self.background:
             return True
-        if self.outcome is not None:
-            await self.end()
+        fresh = not self.record.begun
+        if self.state >= RunState.ENDING or not await self._say_that_nobody_waits():
+            await self.join()
             return False
-        self.seen.background = fresh = not self.record.begun
-        if not self.seen.started:
-            self._let_others_start_it()
-        try:
-            await self.record.ensure()
-        except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
-            _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
-            self.seen.background = self.background
-            await self.end()
-            return False
-        if self.outcome is not None or self._cancelling is not None:
-            await self.end()
-            return False
-        self.background = self.seen.background = True
         self._keep()
         if not fresh:
             await self.record.refresh()
-        self._change_lines()
-        self._front.loop.call_later(_AFTER_REPLY_S, self.seen.sample)
+        if self.state is RunState.QUEUED and self._queueing is not None:
+            self._queueing.cancel()  # it waits among the callers, and from now on for a slot
+            self.queue()
+        self.loop.call_later(_AFTER_REPLY_S, self._sample)
         return True
 
-    def _change_lines(self) -> None:
-        """Go from the line of the callers to that of the background jobs."""
-        if self._queueing is not None and self._turn is not None and self._turn.in_line:
-            self._queueing.cancel()
-            self.queue()
+    async def _say_that_nobody_waits(self) -> bool:
+        self.caller = CallerState.DETACHING
+        if not self.status.started:
+            self._let_others_start_it()
+        try:
+            await self.record.ensure_durable()
+        except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
+            _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
+            self.caller = CallerState.ATTACHED
+            return False
+        self.caller = CallerState.DETACHED if self.state < RunState.ENDING else CallerState.ATTACHED
+        return self.background
+
+    def _sample(self) -> None:
+        if self.state < RunState.FINALISING:
+            self.status.sample()
+
+    def _let_others_start_it(self) -> None:
+        if self._services.record_locator is not None:
+            reference = BodyReference(self.call.body, self.call.code, self.call.main)
+            self.status.spec = to_spec(self._request, reference)
 
     def _keep(self) -> None:
-        if isinstance(self._lane, WorkerHandle) and self.outcome is None:
-            self._front.pool.hand_over(self._lane)
-            if self._front.sink is not None:
+        if isinstance(self._worker, WorkerHandle):
+            self._services.pool.hand_over(self._worker)
+            if (locator := self._services.record_locator) is not None:
                 reply = None if self._request.replies is None else dict(self._request.replies.form)
-                self._lane.keep(WORKER_RECORD, self._front.sink | {"reply": reply})
+                self._worker.keep(WORKER_RECORD, locator | {"reply": reply})
 
-    # ---- cancel
+    # ---- ending
 
     async def cancel(self) -> None:
-        """Cancel and return when the last process is gone; a job that ended is left as it is."""
-        if self._cancelling is None:
-            if self.outcome is not None or self._body_ended:
-                await self.end()
-                return
-            self._cancelling = self._front.spawn(self._carry_out(EndReason()), f"cancel-{self.call.job_id}")
-        await asyncio.shield(self._cancelling)
+        """Cancel, and return when the last process is gone; a job that has ended is left as it is."""
+        self.request_end(EndReason())
+        await self.join()
 
-    def _exceed(self, verdict: EndReason) -> None:
-        if self._cancelling is None and self.outcome is None and not self._body_ended:
-            self._cancelling = self._front.spawn(self._carry_out(verdict), f"limit-{self.call.job_id}")
+    def request_end(self, reason: EndReason) -> None:
+        """End the body for this reason, unless it has ended or is being ended."""
+        if self.state < RunState.ENDING:
+            self._to(RunState.ENDING)
+            self._body_ended = asyncio.Event()
+            self._services.spawn(self._end(reason, self._body_ended), f"end-{self.call.job_id}")
 
-    async def _carry_out(self, verdict: EndReason) -> None:
-        self.seen.note_peak(verdict.peak_bytes)
-        await self.record.doom(verdict)
-        outcome = verdict.outcome()
-        self.cancelled = outcome.cancelled
-        if self._queueing is not None:
+    async def _end(self, reason: EndReason, body_ended: asyncio.Event) -> None:
+        try:
+            await self._end_body(reason, body_ended)
+        except Exception:  # noqa: BLE001  whatever it is, somebody may wait for the end
+            _log.exception("the body of job %s could not be ended well", self.call.job_id)
+        await self._finalise(reason.outcome())
+
+    async def _end_body(self, reason: EndReason, body_ended: asyncio.Event) -> None:
+        self.status.note_peak(reason.peak_bytes)
+        await self.record.request_end(reason)
+        if self._queueing is not None and self.state is RunState.ENDING:
             self._queueing.cancel()
-        if verdict.patient and self._lane is not None and not self._body_ended:
-            self._heard = asyncio.Event()
-            self._lane.cancel()
-            await within(self._heard.wait(), self._front.grace_s)
-        if isinstance(self._lane, WorkerHandle) and not outcome.cancelled:
-            await self._front.pool.end_tree(self._lane)
-        await self._end(outcome)
+        if reason.patient and self._worker is not None and not body_ended.is_set():
+            self._worker.cancel()
+            await within(body_ended.wait(), self._services.grace_s)
+        if reason.sentence is not None:
+            await self._end_tree()
 
-    async def lose(self) -> None:
-        """The server leaves before the body of this queued job was started: leave it to another server,
-        or settle it as failed."""
-        if self.seen.started or self._lane is not None or self._cancelling is not None:
+    async def requeue_or_fail(self) -> None:
+        """Leave a queued job to another server, for this one closes, or fail it where none can start it.
+        One that was sent to a worker is cancelled."""
+        if self.state >= RunState.RUNNING:
             await self.cancel()
             return
-        self._leaving = True
         if self._queueing is not None:
             self._queueing.cancel()
-        if self.seen.recipe is not None:
-            await self.record.rest()
-            await self.record.release()
-            self._conclude()
-        else:
-            await self._end(Outcome(failure=never_started()))
-
-    def cancel_inline(self) -> None:
-        """Cancel a body that runs on this very loop, where only its task can be reached."""
-        if isinstance(self._lane, InlineLane):
-            self._lane.cancel()
-
-    # ---- end
-
-    def let_go(self) -> None:
-        """The loop was closed without us: let go of all its workers, and of this attempt's caller."""
-        self._front.pool.abandon()
-
-    async def _end(self, outcome: Outcome) -> None:
-        """Settle, once; then lane, files and callers."""
-        if self.outcome is not None:
-            await self.end()
+        if self.status.spec is None:
+            await self._finalise(Outcome(failure=never_started()))
             return
+        self._to(RunState.FINALISING)
+        await self.record.join()
+        await self.record.requeue()
+        self._conclude()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether something of its end is still to happen here."""
+        return RunState.ENDING <= self.state < RunState.DONE
+
+    async def orphan(self) -> None:
+        """Leave the job to its worker, for this server closes."""
+        await self.questions.close()
+        await self.record.orphan()
+
+    def abandon(self) -> None:
+        """Leave a queued job to another server, for the loop was closed without its manager. Blocks."""
+        if self.state < RunState.RUNNING and self.record.durable:
+            self.record.abandon()
+
+    # ---- finalising
+
+    async def join(self) -> None:
+        """Wait until nothing more happens."""
+        if self.state is not RunState.DONE:
+            self._done = self._done or asyncio.Event()
+            await self._done.wait()
+
+    async def _finalise(self, outcome: Outcome) -> None:
+        """End with this outcome; where the run has ended already, wait until that is settled."""
+        if self.state >= RunState.FINALISING:
+            await self.join()
+        else:
+            self._begin_finalising(outcome)
+            await self._finish(outcome)
+
+    def _begin_finalising(self, outcome: Outcome) -> None:
+        self._to(RunState.FINALISING)
         self.outcome = outcome
-        self.seen.ended = True
+        self.status.end()
+
+    async def _finish(self, outcome: Outcome) -> None:
         if self._questions is not None:
             await self._questions.close()
         try:
-            status = await self._ending.settle(self._lane, outcome)
-            self.cancelled = self.cancelled or status is JobState.CANCELLED  # perhaps by another process
+            if await self._settle(outcome) is JobState.CANCELLED and not outcome.cancelled:
+                self.outcome = Outcome(cancelled=True)  # by another process
         finally:
-            if not self.loop.is_closed():  # else we are let go of with it, and so are all who wait
+            if not self.loop.is_closed():  # else this run is abandoned with it, and so are all who wait
                 self._conclude()
 
+    async def _settle(self, outcome: Outcome) -> JobState | None:
+        """End what must go, and write the end where there is a record: processes first, then the record,
+        then what is left. Return the status that was written, or None."""
+        job_id = self.call.job_id
+        try:
+            if outcome.cancelled or self._bloated():
+                await self._end_tree()  # after a cancel the worker always goes
+            await self.record.join()
+            if outcome.keep:
+                await self.record.ensure_durable()
+            return await self._write_end(outcome) if self.record.durable else None
+        except JobNotFound:
+            _log.warning("the record of job %s was removed while it ran", job_id)
+        except Exception as error:  # noqa: BLE001  whatever it is, the outcome must not be lost
+            unforeseen = None if isinstance(error, StoreError) else error
+            _log.warning("the end of job %s will be written later: %s", job_id, error, exc_info=unforeseen)
+            # its record still names the worker: who cancels by that would end the worker's next call
+            await self._end_tree()
+            # not the logs: they go with the worker
+            write = partial(self.record.settle, outcome, tree_gone=True)
+            self._services.refresher.retry_write(job_id, write)
+        finally:
+            if not self.record.durable and outcome.touched:
+                self._services.in_background(self._services.store.discard_folder, job_id)
+        return None
+
+    def _bloated(self) -> bool:
+        return (usage := self.status.usage) is not None and usage.rss_bytes > BLOATED_BYTES
+
+    async def _end_tree(self) -> None:
+        if isinstance(self._worker, WorkerHandle):
+            await self._services.pool.end_tree(self._worker)
+
+    async def _write_end(self, outcome: Outcome) -> JobState:
+        """Write the end; the reason that another process wrote meanwhile goes first, with its kill."""
+        gone = outcome.cancelled or not isinstance(self._worker, WorkerHandle) or self._worker.gone
+        job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=gone))
+        if not job.status.terminal:
+            await self._end_tree()
+            job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=True))
+        return job.status
+
+    def _write_record(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+        if isinstance(self._worker, WorkerHandle):
+            try_link_logs(self._worker.log_folder, self.call.folder)
+        return self.record.settle(outcome, tree_gone=tree_gone)
+
     def _conclude(self) -> None:
-        """Nothing more will happen: the lane is free, and whoever waits is told."""
-        self._fence.end()
-        self.seen.stop_sampling()
-        self._release(self._lane)
-        self._front.forget(self)
-        self.concluded = True
+        """Free the worker, and wake all who wait."""
+        if self._limits is not None:
+            self._limits.stop()
+        self._release(self._worker)
+        self._to(RunState.DONE)
+        if self.status.public:
+            self._services.refresher.remove(self.call.job_id)
+        self._on_done(self)
         if self._questions is not None:
             self._questions.end()
-        if self._settled is not None:
-            self._settled.set()
-        self.patience.end()
-
-    async def end(self) -> None:
-        """Wait until nothing more will happen."""
-        if not self.concluded:
-            self._settled = self._settled or asyncio.Event()
-            await self._settled.wait()
+        if self._done is not None:
+            self._done.set()
+        self.budget.wake()

@@ -1,13 +1,10 @@
-"""Whose turn it is among the background jobs of all servers that share a home.
+"""Slots for background jobs, shared by all servers of one home.
 
-A job has a place while its record says that it runs and the process behind it lives: so a crash frees
-its place, and there is no count that could be wrong. It takes one by going from pending to running under
-a short lock. Handed-over calls run already: they are counted, and never refused.
-
-The pool counts the calls that somebody waits for; the background jobs are counted here only.
-
-
-Whether the machine has memory for one more background job."""
+A job holds a slot while its record says that it runs and the process behind it lives: so a crash frees the
+slot, and there is no count that could be wrong. It takes one by going from pending to running under a short
+lock. Handed-over calls run already: they are counted, and never refused. The pool counts the calls that
+somebody waits for; only the background jobs are counted here.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from python_mcp_server.model import MB, JobState, ProcessIdentity
 from python_mcp_server.processes.host import memory
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.services import Services
     from python_mcp_server.store.contract import JobStore
 
 
@@ -37,13 +34,13 @@ _LOCK: Final = "places"
 _LOOK_S: Final = 0.5
 """Between two looks while jobs of this process wait: those of others end unseen."""
 
-_COURTESY_S: Final = 2.0
-"""How long an older job of another server goes first though it does not take the free place: its server
-may be stopped. Guessed: starting a worker takes 0.1 s, on a busy machine ten times as long."""
+HEAD_OF_LINE_GRACE_S: Final = 2.0
+"""How long an older job of another server goes first though it does not take the free slot, because its
+server may be stopped. Guessed: starting a worker takes 0.1 s, on a busy machine ten times as long."""
 
 
 class Claim(Enum):
-    """What became of a try to take a place."""
+    """What came of trying to acquire a slot."""
 
     TAKEN = auto()  # the record says that the job runs
     FULL = auto()  # others were quicker, or the record cannot be written now
@@ -55,19 +52,19 @@ class SlotSnapshot:
     """The background jobs of a home at one instant.
 
     Attributes:
-        running: How many have a place.
-        line: The ids of those that wait for one and whose server lives, oldest first.
+        running: How many hold a slot.
+        queue: The ids of those that wait for one and whose server lives, oldest first.
         memory_pressure: How far memory has run out, or None where there is enough.
     """
 
     running: int
-    line: tuple[str, ...]
+    queue: tuple[str, ...]
     memory_pressure: str | None = None
 
-    def room(self, limit: int) -> int:
-        """Return how many more may start; without memory one at a time, for it may be others who use it."""
-        room = limit - self.running
-        return room if self.memory_pressure is None else min(room, 0 if self.running else 1)
+    def free_slots(self, limit: int) -> int:
+        """Return how many more may start; without memory one at a time, because other programs may use it."""
+        free = limit - self.running
+        return free if self.memory_pressure is None else min(free, 0 if self.running else 1)
 
     def reason(self, limit: int) -> str | None:
         """Return why the next job must wait, or None if it need not."""
@@ -82,7 +79,7 @@ class SlotSnapshot:
 
 
 def snapshot(store: JobStore, least_bytes: float = 0) -> SlotSnapshot:
-    """Return how the background jobs of this home stand. Blocks.
+    """Return the background jobs of this home. Blocks.
 
     Processes of another container cannot be seen from here: their jobs are not counted.
 
@@ -96,10 +93,10 @@ def snapshot(store: JobStore, least_bytes: float = 0) -> SlotSnapshot:
     alive = cache(processes.is_alive)
     background = [job for job in store.live() if job.background]
     running = [job for job in background if job.status is not JobState.PENDING]
-    line = [job for job in background if job.status is JobState.PENDING and not job.ending]
+    queue = [job for job in background if job.status is JobState.PENDING and not job.ending]
     return SlotSnapshot(
         sum(_lives(job.worker or job.owner, alive) for job in running),
-        tuple(job.id for job in line if _lives(job.owner, alive)),
+        tuple(job.id for job in queue if _lives(job.owner, alive)),
         memory_pressure(least_bytes),
     )
 
@@ -117,13 +114,13 @@ class SlotRequest:
     worker: ProcessIdentity | None
 
 
-def claim(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, least_bytes: float = 0) -> Claim:
-    """Let a queued job have a place, if there is one. Blocks.
+def acquire(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, least_bytes: float = 0) -> Claim:
+    """Try to take a slot for a queued job. Blocks.
 
     Args:
         store: Where it lies.
         job: The job.
-        limit: How many may have a place.
+        limit: How many slots there are.
         in_turn: Whether older jobs go first.
         least_bytes: The memory that must be free for it to start beside others.
 
@@ -131,18 +128,18 @@ def claim(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, least
         StoreError, JobNotFound: The record cannot be read or written, or is gone.
     """
     with store.exclusive(_LOCK):
-        standing = snapshot(store, least_bytes)
-        room = standing.room(limit)
-        if room < 1 or (in_turn and job.id in standing.line[room:]):
+        slots = snapshot(store, least_bytes)
+        free = slots.free_slots(limit)
+        if free < 1 or (in_turn and job.id in slots.queue[free:]):
             return Claim.FULL
         return Claim.TAKEN if start_record(store, job.id, job.owner, job.worker) else Claim.OVER
 
 
 class BackgroundSlots:
-    """The line of one front's background jobs. Everything belongs to its loop."""
+    """The queue of one engine's background jobs. Everything belongs to its loop."""
 
-    def __init__(self, front: Engine, limit: int, least_bytes: float = 0) -> None:
-        self._front = front
+    def __init__(self, services: Services, limit: int, least_bytes: float = 0) -> None:
+        self._services = services
         self._least_bytes = least_bytes
         self._limit = max(1, limit)
         self._waiting: dict[str, _Waiter] = {}
@@ -152,14 +149,14 @@ class BackgroundSlots:
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def turn(self, job_id: str, tell: Callable[[str | None], None]) -> None:
-        """Return when this job may take a lane; `tell` hears why it must wait."""
+    async def wait_for_slot(self, job_id: str, set_reason: Callable[[str | None], None]) -> None:
+        """Return when this job may take a worker; `set_reason` gets why it must wait."""
         if not self._waiting and not self._called:
             self._passed_over_since = None
-        waiter = self._waiting[job_id] = _Waiter(self._front.loop.create_future(), tell)
+        waiter = self._waiting[job_id] = _Waiter(self._services.loop.create_future(), set_reason)
         self._changed.set()
         if not self._closed and (self._looking is None or self._looking.done()):
-            self._looking = self._front.spawn(self._look(), "places")
+            self._looking = self._services.spawn(self._look(), "slots")
         try:
             await waiter.called
         except BaseException:
@@ -169,28 +166,28 @@ class BackgroundSlots:
             raise
 
     def wake(self) -> None:
-        """A job of this process has ended, or left the line: look now."""
-        if not self._front.loop.is_closed():  # else whoever calls is let go of with it
+        """Look now, because a job of this process has ended or left the queue."""
+        if not self._services.loop.is_closed():  # else the caller is abandoned with it
             self._changed.set()
 
     async def close(self) -> None:
-        """Look no more; nobody of this process starts a job from now on."""
+        """Stop looking: this process starts no background job from now on."""
         self._closed = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait({self._looking})
 
-    async def claim(self, job_id: str, worker: ProcessIdentity | None) -> Claim:
-        """Let a job whose turn it is have a place, if there still is one.
+    async def acquire(self, job_id: str, worker: ProcessIdentity | None) -> Claim:
+        """Take a slot for a job whose turn it is, if there still is one.
 
         Raises:
             JobNotFound: Its record is gone.
         """
-        job = SlotRequest(job_id, self._front.identity, worker)
+        job = SlotRequest(job_id, self._services.identity, worker)
         in_turn, least = not self._passed_over, self._least_bytes
-        work = partial(claim, self._front.store, job, self._limit, in_turn=in_turn, least_bytes=least)
+        work = partial(acquire, self._services.store, job, self._limit, in_turn=in_turn, least_bytes=least)
         try:
-            return await self._front.in_store(work)
+            return await self._services.in_store(work)
         except (StoreError, OSError) as error:  # also of descriptors, to look at processes with
             _log.warning("job %s cannot be started now, it waits on: %s", job_id, error)
             await asyncio.sleep(_LOOK_S)
@@ -201,51 +198,51 @@ class BackgroundSlots:
     @property
     def _passed_over(self) -> bool:
         since = self._passed_over_since
-        return since is not None and time.monotonic() - since > _COURTESY_S
+        return since is not None and time.monotonic() - since > HEAD_OF_LINE_GRACE_S
 
     async def _look(self) -> None:
         while self._waiting:
             self._changed.clear()
             try:
-                standing = await self._front.in_store(snapshot, self._front.store, self._least_bytes)
-                self._call(standing)
+                slots = await self._services.in_store(snapshot, self._services.store, self._least_bytes)
+                self._call(slots)
             except (StoreError, OSError) as error:
                 self._tell(f"waiting for its turn: {error}")
             if self._waiting:
                 await within(self._changed.wait(), _LOOK_S)
 
-    def _call(self, standing: SlotSnapshot) -> None:
-        """Call those whose turn it is, and tell the others why they wait."""
-        self._called.intersection_update(standing.line)
-        own = [job_id for job_id in standing.line if job_id in self._waiting or job_id in self._called]
-        room = max(0, standing.room(self._limit))
-        chosen = {*standing.line[:room]}.intersection(own)
-        if chosen or not own or (room == 0 and not self._passed_over):
+    def _call(self, slots: SlotSnapshot) -> None:
+        """Wake the jobs whose turn it is, and tell the others why they wait."""
+        self._called.intersection_update(slots.queue)
+        own = [job_id for job_id in slots.queue if job_id in self._waiting or job_id in self._called]
+        free = max(0, slots.free_slots(self._limit))
+        chosen = {*slots.queue[:free]}.intersection(own)
+        if chosen or not own or (free == 0 and not self._passed_over):
             self._passed_over_since = None
         elif self._passed_over_since is None:
             self._passed_over_since = time.monotonic()
         if self._passed_over:
-            chosen = {*own[:room]}
+            chosen = {*own[:free]}
         for job_id in chosen & self._waiting.keys():
             waiter = self._waiting.pop(job_id)
             if not waiter.called.done():  # else it was cancelled this instant
                 self._called.add(job_id)
                 waiter.called.set_result(None)
-        self._tell(standing.reason(self._limit))
+        self._tell(slots.reason(self._limit))
 
     def _tell(self, reason: str | None) -> None:
         for waiter in self._waiting.values():
-            waiter.tell(reason)
+            waiter.set_reason(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
     called: asyncio.Future[None]
-    tell: Callable[[str | None], None]
+    set_reason: Callable[[str | None], None]
 
 
 _SHARE: Final = 0.1
-"""Of all memory: on a small machine no more than this is kept free; guessed."""
+"""The most that is kept free, as a share of all memory; guessed, for small machines."""
 
 
 def memory_pressure(least_bytes: float) -> str | None:

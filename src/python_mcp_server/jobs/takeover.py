@@ -1,19 +1,12 @@
-"""Jobs that nobody has begun, of servers that are gone: every front looks for them, and starts them.
+"""Starts the queued jobs of servers that are gone: every engine looks for them.
 
-Exactly one takes a job: its owner is replaced, compare-and-set, under the lock of its record. Whoever
-dies between that and the start leaves it as it was found.
+Exactly one server takes a job: its owner is replaced, compare-and-set, under the lock of its record. A server
+that dies between that and the start leaves the job as it was found.
 
-
-What another server needs to start a queued job, as JSON in its record; and the way back.
-
-Only a body that can be named, with arguments that are plain JSON of bounded size and hold nothing that
-sounds like a secret. The record loses it once the body has begun, or the job ends.
-
-
-What sounds like a secret, and so may not be written into a record.
-
-Guessed from names, for nobody tells: rather a job too many that cannot be taken over than a password
-on disk. Used by `recipe` only.
+What another server needs to start a job is a spec in its record: only a body that can be named, with
+arguments that are plain JSON of bounded size and hold nothing that looks like a secret. That is guessed from
+names: rather a job too many that cannot be taken over than a password on disk. The record loses the spec once
+the body has begun, or the job ends.
 """
 
 from __future__ import annotations
@@ -30,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.record import settle
-from python_mcp_server.jobs.recovery import AGAIN, is_orphan
+from python_mcp_server.jobs.recovery import PENDING_AGAIN, is_orphan
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import Outcome
@@ -40,7 +33,7 @@ from python_mcp_server.pool.references import Bodies, refer
 if TYPE_CHECKING:
     import asyncio
 
-    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.services import Services
     from python_mcp_server.model import Job, ProcessIdentity
     from python_mcp_server.pool.references import BodyReference
     from python_mcp_server.store.contract import JobStore
@@ -70,7 +63,7 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
         nonlocal taken
         facts = (found.status, found.owner, found.worker, found.call, found.ending)
         taken = facts == (job.status, job.owner, job.worker, job.call, job.ending)
-        return found.evolve(**AGAIN, owner=owner, message=None) if taken else found
+        return found.evolve(**PENDING_AGAIN, owner=owner, message=None) if taken else found
 
     try:
         store.update(job.id, take)
@@ -81,30 +74,30 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
 
 
 class Takeover:
-    """The looks of one front."""
+    """Looks for queued jobs of dead servers, for one engine."""
 
-    def __init__(self, front: Engine, adopt: Callable[[Job, Request], None]) -> None:
-        self._front = front
+    def __init__(self, services: Services, adopt: Callable[[Job, Request], None]) -> None:
+        self._services = services
         self._adopt = adopt
         self._task: asyncio.Task[None] | None = None
         # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
-        self._timer: asyncio.TimerHandle | None = front.loop.call_later(_FIRST_LOOK_S, self._begin)
+        self._timer: asyncio.TimerHandle | None = services.loop.call_later(_FIRST_LOOK_S, self._begin)
 
     def _begin(self) -> None:
-        self._task = self._front.spawn(self._look(), "take-over")
+        self._task = self._services.spawn(self._look(), "take-over")
 
     async def _look(self) -> None:
         try:
-            for job, request in await self._front.in_store(
-                take_orphans, self._front.store, self._front.identity
+            for job, request in await self._services.in_store(
+                take_orphans, self._services.store, self._services.identity
             ):
                 _log.info("job %s of a dead server is started here", job.id)
                 await self._take(job, request)
         except (StoreError, OSError) as error:
             _log.debug("queued jobs of dead servers cannot be looked for now: %s", error)
         finally:
-            if self._timer is not None and not self._front.loop.is_closed():  # else we go with it
-                self._timer = self._front.loop.call_later(_LOOK_S, self._begin)
+            if self._timer is not None and not self._services.loop.is_closed():  # else we go with it
+                self._timer = self._services.loop.call_later(_LOOK_S, self._begin)
 
     async def _take(self, job: Job, request: Request) -> None:
         try:
@@ -112,10 +105,10 @@ class Takeover:
         except Exception as error:  # noqa: BLE001  it is ours now: else it would stay pending as long as we live
             _log.warning("job %s of a dead server cannot be started: %s", job.id, error)
             failed = Outcome(failure=outcomes.failure_of(error))
-            await self._front.in_store(settle, self._front.store, job.id, failed)
+            await self._services.in_store(settle, self._services.store, job.id, failed)
 
     async def close(self) -> None:
-        """Look no more. What was taken by then is queued here."""
+        """Stop looking. Jobs that were taken by then are queued here."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -124,16 +117,16 @@ class Takeover:
 
 
 LIMIT_BYTES: Final = 256 * 1024
-"""Guessed: a script is far shorter, and every look at the queued jobs reads it."""
+"""Guessed: a script is far shorter, and each look at the queued jobs reads this much."""
 
 _NOWHERE: Final = ""
 _OWN: Final = "python_mcp_server."
 _PATHS: Final = ("directory", "cwd", "script_path")
-"""Parameters of our own bodies that are paths. The first that is given anchors the others."""
+"""Parameters of our own bodies that are paths. The others are relative to the first one given."""
 
 
-class _NotPlain(Exception):
-    """A value may not, or cannot, be written into a record; the text says why."""
+class _NotReplayable(Exception):
+    """Raised for a value that may not, or cannot, be written into a record; the text says why."""
 
 
 def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None:
@@ -151,21 +144,21 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
         _check(dict(named), LIMIT_BYTES)
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
-    except (_NotPlain, TypeError, ValueError, RecursionError):
+    except (_NotReplayable, TypeError, ValueError, RecursionError):
         return None
     own = reference.name.startswith(_OWN)
     limits = None if request.limits is None else request.limits.to_json()
-    recipe = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
-    recipe["limits"] = limits
+    spec = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
+    spec["limits"] = limits
     if not own:
-        recipe["file"] = _file_of(reference.name)
+        spec["file"] = _file_of(reference.name)
     if not own or not _anchored(named):
-        recipe["cwd"] = _working_directory()
-    return None if recipe["cwd"] == _NOWHERE else recipe
+        spec["cwd"] = _working_directory()
+    return None if spec["cwd"] == _NOWHERE else spec
 
 
 def _check(value: Any, room: int) -> int:
-    """Return how much room is left after a value of nothing but JSON's own types and no secrets."""
+    """Return the room that is left after a value of JSON's own types that holds no secret."""
     kind = cast("type[object]", type(value))
     if kind is dict:
         room = _check_named(value, room)
@@ -175,30 +168,30 @@ def _check(value: Any, room: int) -> int:
     elif kind is str:
         room -= len(value)
         if room >= 0 and value_looks_secret(value):
-            raise _NotPlain("it sounds like a secret")
+            raise _NotReplayable("it looks like a secret")
     elif kind is int:
         room -= value.bit_length() // 3
     elif kind not in (float, bool, type(None)):
-        raise _NotPlain(f"a {kind.__qualname__} is no JSON")
+        raise _NotReplayable(f"a {kind.__qualname__} is not JSON")
     if room < 1:
-        raise _NotPlain("it is too large")
+        raise _NotReplayable("it is too large")
     return room - 1
 
 
 def _check_named(values: dict[Any, Any], room: int) -> int:
     for name, value in values.items():
         if value and name_looks_secret(name):
-            raise _NotPlain("it sounds like a secret")
+            raise _NotReplayable("it looks like a secret")
         room = _check(value, _check(name, room))
     return room
 
 
 def _as_json(value: Any) -> Any:
-    """Return the value as it comes back from its record, where that is the very same."""
+    """Return the value as it is read from its record, if that is the same value."""
     text = json.dumps(value, allow_nan=False)
     back = json.loads(text)
     if len(text) > LIMIT_BYTES or back != value:
-        raise _NotPlain("it comes back as something else, or is too large")
+        raise _NotReplayable("it comes back as something else, or is too large")
     return back
 
 
@@ -207,7 +200,7 @@ def _file_of(name: str) -> str | None:
 
 
 def _anchored(named: Mapping[str, Any]) -> bool:
-    """Whether the arguments of a body of ours mean the same in every working directory."""
+    """Whether the arguments of our own body mean the same in every working directory."""
     first = next((named[name] for name in _PATHS if named.get(name) is not None), None)
     return first is None or Path(first).is_absolute()
 
@@ -218,13 +211,13 @@ def from_spec(job: Job) -> Request | None:
 
     Blocks: it may import a module of our own.
     """
-    recipe = job.call
+    spec = job.call
     try:
-        if recipe is None or recipe["cwd"] not in (None, _working_directory()):
+        if spec is None or spec["cwd"] not in (None, _working_directory()):
             return None
-        body = _body(recipe["body"], recipe["file"])
-        args, kwargs = tuple(recipe["args"]), dict(recipe["kwargs"])
-        limits = Limits.given(**(recipe.get("limits") or {}))
+        body = _body(spec["body"], spec["file"])
+        args, kwargs = tuple(spec["args"]), dict(spec["kwargs"])
+        limits = Limits.given(**(spec.get("limits") or {}))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.info("job %s cannot be started here: %s", job.id, error)
         return None
@@ -235,7 +228,7 @@ def _working_directory() -> str:
     try:
         return os.getcwd()
     except OSError:
-        return _NOWHERE  # removed under our feet
+        return _NOWHERE  # it was removed
 
 
 def _body(name: str, file: str | None) -> Callable[..., Any] | None:
@@ -261,6 +254,6 @@ def name_looks_secret(name: str) -> bool:
 
 
 def value_looks_secret(text: str) -> bool:
-    """Whether a text is an option that sounds like a secret (`--token=x`), or a URL with a password."""
+    """Whether a text is an option that names a secret (`--token=x`), or a URL with a password."""
     option = text.startswith("-") and name_looks_secret(text.partition("=")[0])
     return option or _WITH_PASSWORD.search(text) is not None

@@ -23,10 +23,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.jobs.answering import answer_of
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import STREAMS, Wanted
-from python_mcp_server.jobs.questions import question_of
+from python_mcp_server.jobs.questions import answer_of, question_of
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now

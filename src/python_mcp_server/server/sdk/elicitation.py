@@ -27,8 +27,8 @@ from python_mcp_server.server.text import repair_unicode
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
-    from python_mcp_server.jobs.answering import Ask
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.request import JobResult
     from python_mcp_server.questions.model import Question
     from python_mcp_server.server.sdk.adapter import ToolAdapter

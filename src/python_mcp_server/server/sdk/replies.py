@@ -35,7 +35,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer
 
 from python_mcp_server.errors import PythonMcpError, RemoteError
 from python_mcp_server.jobs.reply import Replies, Shown, content_beside
-from python_mcp_server.jobs.run import TRACE_HEADER
+from python_mcp_server.jobs.request import TRACE_HEADER
 from python_mcp_server.jsonable import Form, jsonable, unspent
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.runner.pictures import content_of, kind_of

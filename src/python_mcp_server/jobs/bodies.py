@@ -1,0 +1,94 @@
+"""How bodies travel to workers: their references, the modules that workers load ahead, the server's state."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from python_mcp_server.pool.arguments import forget_modules
+from python_mcp_server.pool.main_module import MainFile, MainModule
+from python_mcp_server.pool.references import BodyReference, refer
+from python_mcp_server.pool.server_state import ServerState, present_state
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.pool.pool import Pool
+
+
+class BodyRegistry:
+    """What one manager knows of its bodies, for the pools of all its engines.
+
+    Attributes:
+        main: The main module of this program.
+    """
+
+    def __init__(self, engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> None:
+        self.main = MainModule()
+        self._engines = engines
+        self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._modules: list[str] = []
+        self._main_file: MainFile | None = None
+        self._state = present_state()
+
+    def prepare(self, pool: Pool) -> None:
+        """Let the workers of a new pool load what those of the others do."""
+        if self._main_file is not None:
+            pool.preload_main(self._main_file)
+        for module in self._modules:
+            pool.preload(module)
+
+    def server_state(self) -> ServerState:
+        """Return the state of the server that the next call sees. With another `sys.path` names may lead
+        elsewhere, so no worker that has loaded modules is used again."""
+        former = self._state
+        present = present_state(former)
+        if present is former:
+            return former
+        self._state = present
+        if present.path is not former.path:
+            self._references.clear()
+            forget_modules()
+            here = asyncio.get_running_loop()
+            for engine in list(self._engines.values()):
+                if engine.loop is here:
+                    engine.pool.renew()
+                elif not engine.loop.is_closed():
+                    engine.loop.call_soon_threadsafe(engine.pool.renew)
+        return present
+
+    def refer(self, body: Callable[..., Any]) -> BodyReference:
+        """Return how a body travels; new workers load its module in their idle time from then on.
+
+        Raises:
+            InvalidInput: It cannot be sent to a worker.
+        """
+        try:
+            reference = self._references[body]
+        except (KeyError, TypeError):
+            reference = None
+        if reference is not None and (reference.main is None or self.main.trouble is None):
+            return reference
+        reference = refer(body, self.main)
+        self._preload(reference)
+        if reference.code is not None:
+            return reference  # by value: what it refers to may be different at the next call
+        try:
+            self._references[body] = reference
+        except TypeError:
+            return reference  # a callable that cannot be remembered, such as a builtin
+        return reference
+
+    def _preload(self, reference: BodyReference) -> None:
+        if isinstance(reference.main, MainFile) and self._main_file is None:
+            self._main_file = reference.main
+            for engine in self._engines.values():
+                engine.pool.preload_main(reference.main)
+        module, separator, _ = reference.name.partition(":")
+        if separator and reference.code is None and reference.main is None and module not in self._modules:
+            self._modules.append(module)
+            for engine in self._engines.values():
+                engine.pool.preload(module)

@@ -1,0 +1,185 @@
+"""What the parts of one engine share: its loop, its pool, the store with threads for it, its tasks.
+
+Every part of an engine may import this module; it imports none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+
+from python_mcp_server import processes
+from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.jobs.budget import RecordTimer
+from python_mcp_server.pool.pool import Pool
+from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
+from python_mcp_server.store.files import FileJobStore
+
+if TYPE_CHECKING:
+    from python_mcp_server.pool.main_module import MainModule
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.contract import JobStore
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+_log: Final = logging.getLogger(__name__)
+_REFRESH_S: Final = 1.0
+"""Between two writes of a running job's progress and usage, as other processes see them."""
+
+_STORE_THREADS: Final = 4
+_SEARCHES: Final = 2
+"""How many patterns are tried at once: one that comes to no end keeps a core busy for seconds."""
+
+
+class Services:
+    """What the parts of one engine share. Everything belongs to its loop.
+
+    Attributes:
+        loop: The event loop.
+        store: Where the jobs lie.
+        pool: The workers.
+        settings: The settings.
+        identity: This process.
+        grace_s: How long a cancelled body may clean up.
+        record_locator: Where a worker finds the store, or None where only this process can write to it.
+        record_timer: Says when a call has lasted long enough for a record.
+        refresher: Keeps the records of running jobs fresh.
+        tasks: What runs beside the callers; the engine awaits it at its close.
+    """
+
+    def __init__(self, store: JobStore, settings: Settings, main: MainModule) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.store = store
+        self.settings = settings
+        self.identity = processes.identify(os.getpid())
+        self.grace_s = settings.cancel_grace_seconds
+        self.record_locator: dict[str, Any] | None = None
+        if isinstance(store, FileJobStore):
+            self.record_locator = {
+                "home": str(store.home),
+                "lock_s": settings.lock_seconds,
+                "fsync": settings.fsync,
+                "grace_s": settings.cancel_grace_seconds,
+            }
+        self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
+        self.record_timer = RecordTimer(self.loop, settings.record_after_seconds)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.refresher = RecordRefresher(self)
+        self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
+        self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
+
+    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run something beside; its failure is logged, its end awaited at the close."""
+        task = steady_task(self.loop, work, name)
+        self.tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StoreError)
+        ):
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a blocking call to the store in a thread; it goes through even if the caller is cancelled."""
+        return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
+
+    async def in_search(self, work: Callable[[], T]) -> T:
+        """Search in a thread, a few at once; a search that has not begun is dropped with its caller."""
+        return await in_thread(self.loop, self._searches, work)
+
+    def in_background(self, work: Callable[..., object], *args: Any) -> None:
+        """Run a blocking call to the store whose end nobody waits for."""
+        in_background(self.loop, self._threads, work, *args)
+
+    def abandon_tasks(self) -> None:
+        """Leave what is unfinished: the process ends, and the loop with it."""
+        let_lie(self.tasks)
+
+    def shutdown(self) -> None:
+        """Take no more calls to the store; those under way go through."""
+        self._threads.shutdown(wait=False)
+        self._searches.shutdown(wait=False, cancel_futures=True)
+
+
+class RecordRefresher:
+    """Brings the records of running jobs up to date each second, and retries writes that failed."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._running: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._pending_writes: dict[str, Callable[[], object]] = {}
+        # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def add(self, job_id: str, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Call `refresh` each second from now on."""
+        self._running[job_id] = refresh
+        self._schedule()
+
+    def remove(self, job_id: str) -> None:
+        """The job has ended."""
+        self._running.pop(job_id, None)
+
+    def retry_write(self, job_id: str, write: Callable[[], object]) -> None:
+        """Write the end of a job later: the store fails now, but the outcome must not be lost."""
+        self._pending_writes[job_id] = write
+        self._schedule()
+
+    def has_pending_write(self, job_id: str) -> bool:
+        """Whether the end of this job is known here and waits to be written."""
+        return job_id in self._pending_writes
+
+    def _schedule(self) -> None:
+        if self._timer is None and not self._closed and not self._services.loop.is_closed():
+            self._timer = self._services.loop.call_later(_REFRESH_S, self._start)
+
+    def _start(self) -> None:
+        self._task = self._services.spawn(self.run(), "record-refresh")
+
+    async def run(self) -> None:
+        """Do one round."""
+        try:
+            await self._flush_pending_writes()
+            for job_id, refresh in list(self._running.items()):
+                try:
+                    await refresh()
+                except Exception:  # noqa: BLE001  one job must not keep the others from being refreshed
+                    _log.exception("job %s could not be refreshed", job_id)
+        finally:
+            self._timer = None
+            if self._running or self._pending_writes:
+                self._schedule()
+
+    async def _flush_pending_writes(self) -> None:
+        for job_id, write in list(self._pending_writes.items()):
+            try:
+                await self._services.in_store(write)
+            except JobNotFound:
+                _log.warning("the record of job %s is gone", job_id)
+            except Exception as error:  # noqa: BLE001  one job must not keep the others from being written
+                _log.warning("the end of job %s still cannot be written: %s", job_id, error)
+                continue
+            del self._pending_writes[job_id]
+
+    def stop(self) -> None:
+        """Begin no more rounds."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """Let the round under way end, and write what can be written."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        await self._flush_pending_writes()
