@@ -1,13 +1,10 @@
-"""What stands on a terminal's screen after text was written that moves the cursor: nested progress bars,
-tables that are drawn anew, a screen that is cleared.
+"""The output of a child: files that it appends to, bounded excerpts of them, and their lines.
 
-A row is never wrapped and a row that scrolled away is kept, because the reader has no window. All else is
-as a terminal does it. https://www.ecma-international.org/publications-and-standards/standards/ecma-48/
+An excerpt never reads a long file whole: it takes the head and the tail, and counts the lines between.
 
-
-A child's output: files that it appends to, and a bounded view of them for a reader.
-
-The view never reads a long file whole: it takes the head and the tail, and counts the lines between.
+Text that moves the cursor (nested progress bars, tables that are drawn anew, a screen that is cleared) is
+shown as a terminal leaves it on its screen. A row is never wrapped, and a row that scrolled away is kept,
+because the reader has no window. https://www.ecma-international.org/publications-and-standards/standards/ecma-48/
 """
 
 from __future__ import annotations
