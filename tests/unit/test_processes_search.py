@@ -125,19 +125,19 @@ def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.Mon
         assert kill_tree(root.process.pid, with_root=False, wait_s=30) == []
         search = TreeScan(root.process.pid)
         search.look()
-        glance = search.glance()
+        new = search.look_at_new()
         assert threads
-        assert glance is None or glance.members == []
+        assert new is None or new.members == []
         assert root.process.poll() is None
 
 
-def test_a_child_whose_parent_a_glance_did_not_reach_is_found_by_the_next_look():
+def test_a_child_whose_parent_a_look_at_new_ones_missed_is_found_by_the_next_look():
     with program(FAR_YOUNGER) as root:
         root.line()
         search = TreeScan(root.process.pid, "a job that nobody carries")
         search.look()
         family = root.go_and_tell()
-        search.glance()
+        search.look_at_new()
         assert sorted(member.pid for member in search.look().members) == sorted(family)
 
 
@@ -168,8 +168,8 @@ def test_a_number_that_was_given_again_leads_to_nobody(monkeypatch: pytest.Monke
         root.line()
         search = TreeScan(root.process.pid, "a job that nobody carries")
         search.look()
-        begun = vars(search)["_begun"]
+        begun = vars(search)["_newest_at_begin"]
         monkeypatch.setattr(tree, "newest_pid", lambda: begun - 1)  # once around, to just before
-        vars(search)["_seats"] = frozenset({os.getpid()})
+        vars(search)["_dead_session_leaders"] = frozenset({os.getpid()})
         search.look()
-        assert vars(search)["_seats"] == frozenset()
+        assert vars(search)["_dead_session_leaders"] == frozenset()

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.runner import search as line_search
-from python_mcp_server.runner.output import on_screen, whole_characters
-from python_mcp_server.runner.search import LineIndex, lines_of
+from python_mcp_server.runner.output import LineReader, on_screen, open_lines, whole_characters
 
 STREAMS: Final = ("stdout", "stderr", "failures", "items")
 """Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `py_map_script`."""
@@ -169,7 +168,7 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
         ToolchainError: The search cannot be run.
     """
     try:
-        with lines_of(path) as index:
+        with open_lines(path) as index:
             start = _start(index, wanted)
             if start is None:
                 count = index.lines_before(index.size) + (index.read(index.size - 1, index.size) != b"\n")
@@ -182,7 +181,7 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
         return LinePage("", 0, 0, ended)
 
 
-def _start(index: LineIndex, wanted: Wanted) -> int | None:
+def _start(index: LineReader, wanted: Wanted) -> int | None:
     """Return the byte to start at; None where there is no such line."""
     if wanted.line is not None:
         if index.size == 0:
@@ -200,7 +199,7 @@ def _start(index: LineIndex, wanted: Wanted) -> int | None:
     return start + line_start
 
 
-def _page(index: LineIndex, start: int, number: int | None, wanted: Wanted, *, ended: bool) -> LinePage:
+def _page(index: LineReader, start: int, number: int | None, wanted: Wanted, *, ended: bool) -> LinePage:
     data = index.read(start, min(index.size, start + wanted.limit))
     at_end = start + len(data) >= index.size
     used = len(data) if at_end and ended else data.rfind(b"\n") + 1
@@ -223,7 +222,7 @@ def _as_written(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _matching(path: Path, index: LineIndex, start: int, wanted: Wanted, *, ended: bool) -> LinePage:
+def _matching(path: Path, index: LineReader, start: int, wanted: Wanted, *, ended: bool) -> LinePage:
     first = index.lines_before(start) + 1
     wish = {
         "path": str(path),

@@ -1,7 +1,15 @@
-"""Process identity, process trees, and their end. Used by the runner, the pool and the jobs alike.
+"""Processes of the system: their identity, their trees, their end, what they use.
 
-`identity` tells one process from every other, `table` reads the system's list of them, `scan` finds the
-members of a tree, `kill` ends it, `priority` says what a session of ours weighs.
+Used by the runner, the pool, the jobs and the tools; knows none of them.
+
+* `identity`: a process as pid, start time, boot and PID namespace; signals that reach no other process.
+* `tree`: the members of a process tree (`TreeScan`), by parents, sessions and environment variables.
+* `kill`: the kill of a whole tree (`kill_tree`).
+* `usage`: memory and CPU time of processes, and the walk over children. Loaded by path by the benchmark's
+  sampler program, so it imports only the standard library.
+* `host`: cores and memory of the machine or container, and the weight of a session beside others.
+* `inherited`: the repair of inherited signals, descriptors, umask and directory; subreapers.
+* `portable`: the same facts through psutil, where there is no /proc.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One process, told from every other one that had or will have its pid."""
+"""The identity of a process, which tells it from every other that had or will have its pid."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.usage import GONE, LINUX
 
 KILL: Final[int] = getattr(signal, "SIGKILL", signal.SIGTERM)
-"""What no process can refuse; on Windows SIGTERM is that."""
+"""The signal that no process can refuse; on Windows that is SIGTERM."""
 
 SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Of descriptors or memory: they say nothing about a process, and may be over in a moment."""
+"""Descriptors or memory are short: that says nothing about the process, and may pass in a moment."""
 
 JOB_VARIABLE: Final = "PYTHON_MCP_JOB_ID"
 LANE_VARIABLE: Final = "PYTHON_MCP_LANE_ID"
-"""A worker has it from its first instant on: what a body forks, and what starts no other program, shows
-the variables that the worker was started with, and no job's."""
+"""A worker has it from its first instant on: a process that a body forks, and that starts no other program,
+shows the variables that the worker was started with, and no job's."""
 
 _STAT_BYTES: Final = 4096
 """More than any /proc/<pid>/stat has: 52 numbers and a name of 64 characters at most."""
 
 
 class Stat(NamedTuple):
-    """What one read of /proc/<pid>/stat tells."""
+    """The fields of /proc/<pid>/stat that are used here."""
 
     parent: int
     session: int
@@ -36,9 +36,9 @@ class Stat(NamedTuple):
     group: int = 0
 
 
-FOREIGN: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
-"""Of a process that we may not look at: a stranger, for whatever we start shows its own. Also of a thread of
-the kernel, which has no environment and would be asked for it again at each look."""
+UNREADABLE: Final = Stat(parent=0, session=0, start_ticks=0, alive=False)
+"""Stands for a process that we may not read, which is none of ours, because we may read all that we start.
+Also for a thread of the kernel, which has no environment and would be asked for it again at each look."""
 _KERNEL_THREAD: Final = 0x0020_0000
 """PF_KTHREAD, among the flags in /proc/<pid>/stat."""
 
@@ -53,7 +53,7 @@ def signal_name(number: int) -> str:
 
 @cache
 def boot_id() -> str:
-    """Return what tells this boot of the machine from any other."""
+    """Return the id of this boot of the machine."""
     if LINUX:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -68,7 +68,7 @@ def _pid_namespace() -> str:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Return the identity of a living process, or None where there is none (a zombie is none)."""
+    """Return the identity of a living process; None where there is none, or only a zombie."""
     if LINUX:
         stat = read_stat(pid)
         ticks = stat.start_ticks if stat and stat.alive else None
@@ -80,22 +80,22 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def identity_of(pid: int, start_ticks: int) -> ProcessIdentity:
-    """Return the identity of a process of this boot and namespace."""
+    """Return the identity of a process of this boot and PID namespace."""
     return ProcessIdentity(pid, start_ticks, boot_id(), _pid_namespace())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether this very process runs. One of another boot or namespace counts as gone."""
+    """Whether this very process runs. One of another boot or namespace counts as not running."""
     return identify(identity.pid) == identity
 
 
 def is_out_of_reach(identity: ProcessIdentity) -> bool:
-    """Whether it is of another pid namespace of this boot: if it still lives, nobody here can know."""
+    """Whether the process is in another PID namespace of this boot, so that it cannot be looked at here."""
     return identity.boot_id == boot_id() and identity.pid_namespace != _pid_namespace()
 
 
 def is_gone(identity: ProcessIdentity) -> bool:
-    """Whether this process surely runs no more."""
+    """Whether this process has surely ended."""
     return not is_out_of_reach(identity) and not is_alive(identity)
 
 
@@ -105,35 +105,35 @@ def read_stat(pid: int) -> Stat | None:
     A process whose first thread has ended shows as a zombie, but lives while it has other threads.
 
     Raises:
-        OSError: Of `SHORTAGES`: nothing is known about the process.
+        OSError: One of `SHORTAGES`: nothing is known about the process.
     """
     try:
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
         return None
     except PermissionError:
-        return FOREIGN
+        return UNREADABLE
     try:
         # The name stands in parentheses and may itself hold blanks and parentheses.
         facts = os.read(descriptor, _STAT_BYTES).rpartition(b")")[2].split()
     except ProcessLookupError:
         return None
     except PermissionError:
-        return FOREIGN
+        return UNREADABLE
     finally:
         os.close(descriptor)
     if int(facts[6]) & _KERNEL_THREAD:
-        return FOREIGN
+        return UNREADABLE
     alive = facts[0] not in b"ZXx" or int(facts[17]) > 1
     return Stat(int(facts[1]), int(facts[3]), int(facts[19]), alive, int(facts[2]))
 
 
 def leads_threads(pid: int) -> bool:
-    """Whether this number is that of a process, and not of a thread of one: /proc shows both to whoever asks,
-    but lists processes only. Linux only.
+    """Whether this number is that of a process and not of a thread: /proc has an entry for both, but lists
+    processes only. Linux only.
 
     Raises:
-        OSError: Of `SHORTAGES`.
+        OSError: One of `SHORTAGES`.
     """
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
@@ -143,13 +143,13 @@ def leads_threads(pid: int) -> bool:
 
 
 def send_signal(identity: ProcessIdentity, number: int) -> bool:
-    """Signal a process if it is still the one that is meant: its pidfd is opened before the check.
+    """Signal a process if it still has this identity: its pidfd is opened before the check.
 
     Returns:
-        Whether it was there to be signalled.
+        Whether it was signalled.
 
     Raises:
-        PermissionError: It belongs to somebody else.
+        PermissionError: It belongs to another user.
     """
     try:
         if hasattr(os, "pidfd_open"):

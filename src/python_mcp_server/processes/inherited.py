@@ -1,9 +1,9 @@
-"""What a process inherits from the program that started it, and what would make its work untrue.
+"""Repairs the state that a server or a worker inherits from the program that started it.
 
 A shell that ignores SIGCHLD takes every exit code away, `nohup` and `&` leave signals ignored, a launcher may
 close the standard descriptors, mask the owner's own permissions, or start us in a directory that is gone.
-A server and a worker put these right at their start, and what a worker starts inherits that. A program that
-only uses the library keeps what it has: it is not ours.
+A server and a worker repair these at their start, and what a worker starts inherits the repaired state. A
+program that only uses the library keeps what it has.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from python_mcp_server.processes.identity import signal_name
 
 _OWNER: Final = 0o700
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_WANTED: Final = frozenset({"SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
+_LEFT_TO_SERVER: Final = frozenset({"SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
 """A person starts a server with these ignored on purpose, by `nohup` or `&`."""
 
 _LEFT_IGNORED: Final = frozenset({"SIGPIPE", "SIGXFSZ", "SIGXFZ"})
 """Python ignores these itself, and gives them back to what it starts."""
 
 
-def put_right() -> None:
-    """Put right what a server has inherited."""
+def repair_inherited_state() -> None:
+    """Repair all that a server has inherited."""
     open_standard_descriptors()
     if threading.current_thread() is threading.main_thread():  # signals are set there only
-        reset_signals(keep=_WANTED)
+        reset_signals(keep=_LEFT_TO_SERVER)
     allow_owner()
     enter_some_directory()
 
 
 def open_standard_descriptors() -> None:
-    """Let fd 0 to 2 lead to the null device where they are closed.
+    """Open fd 0 to 2 on the null device where they are closed.
 
     A pipe that gets one of these numbers would be lost in a worker, which points them at its logs.
     """
@@ -48,10 +48,10 @@ def open_standard_descriptors() -> None:
 
 
 def reset_signals(discard: Iterable[int] = (), keep: Container[str] = ()) -> None:
-    """Hear every signal: none is ignored or blocked any more.
+    """Give every signal its default action, and unblock all.
 
     Args:
-        discard: Signals that may have come while they were blocked, and were not meant for this process.
+        discard: Signals that may be pending since they were blocked, and were not meant for this process.
         keep: Names of those that stay ignored where they are.
     """
     for number in discard:
@@ -66,14 +66,14 @@ def reset_signals(discard: Iterable[int] = (), keep: Container[str] = ()) -> Non
 
 
 def allow_owner() -> None:
-    """Let this user read what this process writes: a umask that forbids it would lock us out of our files."""
+    """Clear the owner's bits of the umask, which would lock us out of our own files."""
     if os.name == "posix":
         mask = os.umask(0o077)
         os.umask(mask & ~_OWNER)
 
 
 def enter_some_directory() -> None:
-    """Leave a working directory that is gone for the root."""
+    """Change to the root where the working directory is gone."""
     try:
         os.getcwd()
     except OSError:

@@ -1,12 +1,12 @@
 """The end of a process tree.
 
-    look, stop the root and whoever is new ──▶ nobody new ──▶ kill them ──▶ look: all gone ──▶ kill the root
-           ▲      │                                               │
-           └──────┴─────────────── somebody new ──────────────────┴─▶ kill whoever is found on sight
+    scan, stop the root and new members ──▶ no new ones ──▶ kill them ──▶ scan: all gone ──▶ kill the root
+           ▲      │                                             │
+           └──────┴────────────── new members ──────────────────┴─▶ kill members as they are found
 
-Nobody is killed before all are stopped, so nobody can answer the death of another: with a new process, or
-with the next step of a script. The root goes last, for its orphans are found below it. One that is alone
-is not stopped: should we be killed ourselves in that instant, nobody would wake it up again.
+No member is killed before all are stopped, so none can react to the death of another, with a new process or
+with the next step of a script. The root is killed last, because its orphans are found below it. A root that
+is alone is not stopped: were this process killed in that instant, the root would stay stopped for ever.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from python_mcp_server.processes.tree import TreeScan, TreeSnapshot
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _POLL_S: Final = 0.002
-"""Between two looks at dying processes; measured: SIGKILL takes effect in 1 to 3 ms."""
-_EMPTY_LOOKS: Final = 100
-"""So many looks without a member are the end even if strangers ended during each of them. Measured:
-a look after the first takes 0.2 ms, and a process that forks and leaves is met within a few."""
-_GLANCES: Final = 50
-"""So many glances at the youngest before the next look at all; guessed, about 5 ms where many begin."""
-_STOPPING_LOOKS: Final = 300
-"""Whoever still has new members after so many looks is killed on sight; guessed, about 0.1 s."""
+"""Between two scans of dying processes; measured: SIGKILL takes effect in 1 to 3 ms."""
+_EMPTY_SCANS: Final = 100
+"""After so many scans without a new member the tree counts as whole, even if outsiders ended during each of
+them. Measured: a scan after the first takes 0.2 ms, and a process that forks and exits is met in a few."""
+_QUICK_LOOKS: Final = 50
+"""So many looks at new processes come before the next full scan; guessed, about 5 ms where many begin."""
+_STOPPING_SCANS: Final = 300
+"""After so many scans with new members, members are killed as they are found; guessed, about 0.1 s."""
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
 
 
@@ -55,9 +55,9 @@ def kill_tree(
     Args:
         root: The root: a worker, or a script's first process. Its identity where it may be gone
             already; a pid only where it cannot have been reused, such as one's own child.
-        job_id: Also whoever carries this id in its environment.
-        with_root: Whether the root itself goes.
-        wait_s: How long to wait for the last one.
+        job_id: Processes that carry this id in their environment are members too.
+        with_root: Whether the root itself is killed.
+        wait_s: How long to wait for the end of the last one.
 
     Returns:
         The pids that could not be ended in that time (uninterruptible in the kernel, or not ours).
@@ -69,12 +69,12 @@ def kill_tree(
         return []  # of another boot or namespace: its pid belongs to somebody else here
     deadline = time.monotonic() + wait_s
     identity = retry_on_shortage(deadline, identify, root) if isinstance(root, int) else root
-    hunt = _Hunt(root if identity is None else identity, job_id, with_root=with_root, deadline=deadline)
-    return hunt.end()
+    kill = _TreeKill(root if identity is None else identity, job_id, with_root=with_root, deadline=deadline)
+    return kill.run()
 
 
 def retry_on_shortage(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Do this, again while there is a shortage: a tree is ended whole, or whoever asked is told."""
+    """Call `work`, again while descriptors or memory are short, until the deadline."""
     while True:
         try:
             return work(*args)
@@ -84,102 +84,106 @@ def retry_on_shortage(deadline: float, work: Callable[[*Ts], T], *args: *Ts) -> 
         time.sleep(_POLL_S)
 
 
-class _Hunt:
-    """One tree, while it is ended."""
+class _TreeKill:
+    """The kill of one tree."""
 
     def __init__(
         self, root: ProcessIdentity | int, job_id: str | None, *, with_root: bool, deadline: float
     ) -> None:
-        self._search = TreeScan(root, job_id)
+        self._scan = TreeScan(root, job_id)
         self._deadline = deadline
-        self._doomed = [root] if with_root and isinstance(root, ProcessIdentity) else []
-        self._spared = _groups_to_spare(root if isinstance(root, int) else root.pid, with_root=with_root)
-        self._caught: dict[ProcessIdentity, None] = {}  # a set that keeps the order
+        self._root = [root] if with_root and isinstance(root, ProcessIdentity) else []
+        self._spared_groups = _groups_of_others(
+            root if isinstance(root, int) else root.pid, with_root=with_root
+        )
+        self._signalled: dict[ProcessIdentity, None] = {}  # a set that keeps the order
         self._members: list[ProcessIdentity] = []
         self._groups: frozenset[int] = frozenset()
-        self._over = False
-        self._empty_looks = 0
+        self._complete = False
+        self._empty_scans = 0
 
-    def end(self) -> list[int]:
+    def run(self) -> list[int]:
         """Stop all, kill all, and return the pids that are left at the deadline."""
         try:
             try:
                 self._stop_all()
-            finally:  # whatever fails: nobody may stay stopped
-                self._send(KILL, reversed(self._caught))
-            self._kill_on_sight()
-            self._send(KILL, self._doomed)
-            self._kill_on_sight()  # what it began in the last instant
+            finally:  # whatever fails: no process may stay stopped
+                self._send(KILL, reversed(self._signalled))
+            self._kill_as_found()
+            self._send(KILL, self._root)
+            self._kill_as_found()  # what it began in the last instant
         finally:
-            self._send(KILL, self._doomed)
-        return self._await_gone([*self._caught, *self._doomed])
+            self._send(KILL, self._root)
+        return self._await_gone([*self._signalled, *self._root])
 
     def _stop_all(self) -> None:
-        """Stop every member, until a look finds nobody new."""
-        for _ in range(_STOPPING_LOOKS if _STOP is not None else 0):
-            outrun = bool(self._caught)
+        """Stop every member, until a scan finds no new one."""
+        for _ in range(_STOPPING_SCANS if _STOP is not None else 0):
+            outrun = bool(self._signalled)
             fresh = self._look()
-            if (not fresh and self._over) or time.monotonic() > self._deadline:
+            if (not fresh and self._complete) or time.monotonic() > self._deadline:
                 return
             if fresh:
-                self._send(_STOP, self._doomed)
+                self._send(_STOP, self._root)
                 if outrun:
                     self._signal_groups(_STOP)
                 self._send(_STOP, fresh)
 
-    def _kill_on_sight(self) -> None:
-        """Kill whoever is found until nobody is."""
-        self._empty_looks = 0
+    def _kill_as_found(self) -> None:
+        """Kill members as they are found, until a scan finds none."""
+        self._empty_scans = 0
         while True:
             if fresh := self._look():
-                self._send(_STOP, self._doomed)
+                self._send(_STOP, self._root)
                 self._signal_groups(KILL)
                 self._send(KILL, reversed(fresh))  # the youngest may be gone in a moment
-            if time.monotonic() > self._deadline or (not fresh and self._over and not self._members):
+            if time.monotonic() > self._deadline or (not fresh and self._complete and not self._members):
                 return
             if not fresh and self._members:
                 time.sleep(_POLL_S)  # they are dying
 
     def _look(self) -> list[ProcessIdentity]:
-        """Look once; return whoever was not seen before. The youngest come first: one that forks and leaves
-        is gone by the end of a look at all."""
-        for _ in range(_GLANCES):
-            glance = retry_on_shortage(self._deadline, self._search.glance)
-            if glance is None:
+        """Scan once and return the members that were not seen before. New processes come first, because one
+        that forks and exits is gone by the end of a full scan."""
+        for _ in range(_QUICK_LOOKS):
+            quick = retry_on_shortage(self._deadline, self._scan.look_at_new)
+            if quick is None:
                 break
-            if fresh := self._note(glance):
+            if fresh := self._add(quick):
                 return fresh
-        look = retry_on_shortage(self._deadline, self._search.look)
-        fresh = self._note(look)
-        self._empty_looks = 0 if fresh else self._empty_looks + 1
-        self._members, self._over = look.members, look.complete or self._empty_looks >= _EMPTY_LOOKS
+        look = retry_on_shortage(self._deadline, self._scan.look)
+        fresh = self._add(look)
+        self._empty_scans = 0 if fresh else self._empty_scans + 1
+        self._members, self._complete = look.members, look.complete or self._empty_scans >= _EMPTY_SCANS
         return fresh
 
-    def _note(self, look: TreeSnapshot) -> list[ProcessIdentity]:
-        self._groups = look.groups - self._spared
-        fresh = [one for one in look.members if one not in self._caught]
-        self._caught.update(dict.fromkeys(fresh))
+    def _add(self, look: TreeSnapshot) -> list[ProcessIdentity]:
+        self._groups = look.groups - self._spared_groups
+        fresh = [one for one in look.members if one not in self._signalled]
+        self._signalled.update(dict.fromkeys(fresh))
         return fresh
 
     def _signal_groups(self, number: int | None) -> None:
-        """One signal to a whole group cannot be outrun by forking. A group other than the root's was made
-        within the tree, for only a process itself or its parent moves it to another. A member was in it
-        a moment ago, so its number is not given to anybody else."""
+        """Signal the groups of the tree, because a signal to a whole group cannot be outrun by forking.
+
+        A group other than the root's was made within the tree, because only a process itself or its parent
+        moves it to another. A member was in it a moment ago, so its number has not been reused.
+        """
         for group in self._groups if number is not None else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number or KILL)
 
     def _send(self, number: int | None, identities: Iterable[ProcessIdentity]) -> None:
-        trouble: OSError | None = None
+        failure: OSError | None = None
         for identity in identities if number is not None else ():
             try:
                 retry_on_shortage(self._deadline, send_signal, identity, number or KILL)
             except PermissionError:
-                continue  # not ours: it is named among the survivors
+                continue  # another user's: it is named among the survivors
             except OSError as error:
-                trouble = error  # told once all the others have theirs
-        if trouble is not None:
-            raise trouble
+                failure = error  # raised when all the others have their signal
+        if failure is not None:
+            raise failure
 
     def _await_gone(self, identities: list[ProcessIdentity]) -> list[int]:
         waiting = [
@@ -191,8 +195,8 @@ class _Hunt:
         return [identity.pid for identity in waiting]
 
 
-def _groups_to_spare(root_pid: int, *, with_root: bool) -> frozenset[int]:
-    """The process groups that hold others than the tree: our own, and the root's if it stays."""
+def _groups_of_others(root_pid: int, *, with_root: bool) -> frozenset[int]:
+    """Return the groups that hold processes outside of the tree: our own, and the root's if it stays."""
     own = _group_of(os.getpid())
     return frozenset({0, 1, own} if with_root else {0, 1, own, _group_of(root_pid)})
 

@@ -1,7 +1,6 @@
-"""What psutil tells of processes where there is no /proc, and does where `os` cannot.
+"""Processes through psutil, where there is no /proc, and where `os` lacks a function.
 
-Nothing of it is needed on Linux, where loading psutil would be a fifth of the start of a process that looks
-after the items of a batch.
+This module is not imported on Linux, where loading psutil would take a fifth of the start of a batch's slot.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import Final
 import psutil
 
 _IDLE_NICE: Final = 10
-"""From here on Windows runs a process only when nothing else wants the core; guessed."""
+"""From this niceness on, Windows runs a process only when no other wants the core; guessed."""
 
 
 def boot_time() -> str:
-    """Return when the machine began, in seconds."""
+    """Return when the machine started, in seconds since the epoch."""
     return f"{psutil.boot_time():.0f}"
 
 
@@ -29,7 +28,7 @@ def all_pids() -> list[int]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when a living process began, in hundredths of a second; None where there is none."""
+    """Return the start of a living process, in hundredths of a second; None where there is none."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
@@ -49,7 +48,7 @@ def stat(pid: int) -> tuple[int, int, int, bool, int] | None:
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at.
+    """Return `NAME=value` of each variable; nothing where the process is gone or another user's.
 
     Raises:
         OSError: The system refuses for a reason of its own.
@@ -95,20 +94,22 @@ def usable_cpus() -> list[int] | None:
 
 
 def bind(pid: int, cpus: Sequence[int]) -> None:
-    """Let a process run on these cores only; 0 is this one.
+    """Bind a process, 0 for this one, to these cores.
 
     Raises:
-        ProcessLookupError, PermissionError: It is gone; this account may not.
+        ProcessLookupError: The process is gone.
+        PermissionError: This account may not do that.
     """
     with _errors_of_os():
         psutil.Process(pid or None).cpu_affinity(list(cpus))
 
 
 def set_class(pid: int, nice: int) -> None:
-    """Give a process the priority class of Windows that comes nearest to a niceness; 0 is this one.
+    """Give a process, 0 for this one, the priority class of Windows that comes nearest to a niceness.
 
     Raises:
-        ProcessLookupError, PermissionError: It is gone; this account may not.
+        ProcessLookupError: The process is gone.
+        PermissionError: This account may not do that.
     """
     with _errors_of_os():
         psutil.Process(pid or None).nice(_class(nice))

@@ -1,10 +1,8 @@
-"""The table of processes: who there is, and what it says of one. /proc on Linux, psutil portable.
-
-Who belongs to a process tree.
+"""The members of a process tree, found in the system's table of processes: /proc on Linux, psutil elsewhere.
 
 A tree is more than psutil's children. A process belongs to the tree of a root when it descends from
 it, or is in a session that the root (or one of its descendants) leads, or carries the job's id or the
-lane's in its environment: so double forks, `setsid` and `nohup` are found too. A worker is a subreaper
+worker's in its environment: so double forks, `setsid` and `nohup` are found too. A worker is a subreaper
 on Linux, so orphans below it stay below it while it lives.
 """
 
@@ -17,10 +15,10 @@ from typing import Final, NamedTuple
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
-    FOREIGN,
     JOB_VARIABLE,
     LANE_VARIABLE,
     SHORTAGES,
+    UNREADABLE,
     Stat,
     identify,
     identity_of,
@@ -40,7 +38,7 @@ def all_pids() -> list[int]:
 
 
 def newest_pid() -> int | None:
-    """Return the last pid that was given in our namespace, where the system tells it."""
+    """Return the last pid that was assigned in our namespace, where the system tells it."""
     if not LINUX:
         return None
     try:
@@ -54,7 +52,7 @@ def stat_of(pid: int) -> Stat | None:
     """Return what the table says of one process; None where there is none.
 
     Raises:
-        OSError: Of `SHORTAGES`, on Linux: nothing is known about it.
+        OSError: One of `SHORTAGES`, on Linux: nothing is known about it.
     """
     if LINUX:
         return read_stat(pid)
@@ -65,10 +63,10 @@ def stat_of(pid: int) -> Stat | None:
 
 
 def environment_of(pid: int) -> list[bytes]:
-    """Return `NAME=value` of each variable; nothing where it is gone, or not ours to look at.
+    """Return `NAME=value` of each variable; nothing where the process is gone or another user's.
 
     Raises:
-        OSError: Of `SHORTAGES`.
+        OSError: One of `SHORTAGES`.
     """
     try:
         if LINUX:
@@ -79,21 +77,21 @@ def environment_of(pid: int) -> list[bytes]:
         return portable.environment_of(pid)
     except OSError as error:
         if error.errno in SHORTAGES:
-            raise  # whoever is not looked at would outlive its tree
+            raise  # a member that is not read would outlive its tree
         return []
 
 
-_GLANCE: Final = 32
-"""So many pids at most in one glance: of a long series most are gone."""
+_NEWEST: Final = 32
+"""`look_at_new` reads so many pids at most: of a long series most are gone."""
 
 
 class TreeSnapshot(NamedTuple):
-    """One look at all processes.
+    """What one scan found.
 
     Attributes:
         members: The living processes of the tree without its root, leaves last.
-        complete: Whether nobody ended since the look before, or under the looker's eyes. One who did may
-            have left a child behind that is too young to be in this look.
+        complete: Whether no process ended since the scan before, or during this one. One that did may have
+            left a child behind that began too late for this scan.
         groups: The process groups of the members, also of those that died meanwhile.
     """
 
@@ -109,68 +107,71 @@ def find_tree(root: ProcessIdentity | int, job_id: str | None = None) -> list[Pr
 
     Args:
         root: The root's identity, or its pid where it is certain to be the one that is meant.
-        job_id: Also whoever carries this id in its environment.
+        job_id: Processes that carry this id in their environment are members too.
     """
     return TreeScan(root, job_id).look().members
 
 
 class TreeScan:
-    """A series of looks for one tree; see `tree` for the arguments.
+    """A series of scans for one tree; see `find_tree` for the arguments.
 
-    Whoever needs no second look gets none, so that the looks after the first are fast enough to catch a
-    process that lives for a millisecond, also where init keeps thousands of dead ones.
+    A process that is known to be an outsider is not read again, so that the scans after the first are fast
+    enough to catch a process that lives for a millisecond, also where init keeps thousands of dead ones.
     """
 
     def __init__(self, root: ProcessIdentity | int, job_id: str | None = None) -> None:
         self._root = root
         self._root_pid = root if isinstance(root, int) else root.pid
         self._marks = _marks(root, job_id), _part_mark(job_id)
-        self._strangers: frozenset[int] = frozenset()  # not of the tree, or dead
+        self._known_outsiders: frozenset[int] = frozenset()  # not of the tree, or dead
         self._living: frozenset[int] = frozenset()  # members
-        self._seats: frozenset[int] = frozenset()  # of dead members that led a session
-        self._ended: frozenset[int] = frozenset()  # in the look before
-        self._begun: int | None = None  # the last pid that was given when the last look began
-        self._over: int | None = None  # and when it was over
+        self._dead_session_leaders: frozenset[int] = frozenset()
+        self._ended: frozenset[int] = frozenset()  # in the scan before
+        self._newest_at_begin: int | None = None  # the newest pid when the last look began
+        self._newest_at_end: int | None = None  # and when it ended
 
     def look(self) -> TreeSnapshot:
-        """Look once at all processes."""
-        self._begun = newest_pid()
+        """Scan all processes once."""
+        self._newest_at_begin = newest_pid()
         running = {process for process in all_pids() if process != os.getpid()}
-        self._strangers &= running
-        self._seats = self._still(self._seats & running, self._begun)
-        stats = self._read(running - (self._strangers - {self._root_pid}))
+        self._known_outsiders &= running
+        self._dead_session_leaders = self._not_reused(
+            self._dead_session_leaders & running, self._newest_at_begin
+        )
+        stats = self._read(running - (self._known_outsiders - {self._root_pid}))
         ended = frozenset(pid for pid, stat in stats.items() if _has_ended(stat))
-        family = self._family(stats, self._seats)
-        self._strangers |= family.strangers(self._strangers | {os.getpid(), self._root_pid})
-        self._seats |= family.seats()
+        family = self._family(stats, self._dead_session_leaders)
+        self._known_outsiders |= family.outsiders(self._known_outsiders | {os.getpid(), self._root_pid})
+        self._dead_session_leaders |= family.dead_session_leaders()
         members = family.living()
         self._living = frozenset(member.pid for member in members)
         complete, self._ended = ended <= self._ended, ended
-        self._over = newest_pid()
+        self._newest_at_end = newest_pid()
         return TreeSnapshot(members, complete, family.groups())
 
-    def glance(self) -> TreeSnapshot | None:
-        """Look at those only that began since the last look: pids are given in order. It takes some 0.1 ms,
-        and is never complete.
+    def look_at_new(self) -> TreeSnapshot | None:
+        """Read only the processes that began since the last look, because pids are assigned in order.
+
+        It takes some 0.1 ms, and is never complete.
 
         Returns:
-            None where nobody began, or nobody can say so.
+            None where no process began, or the system does not tell.
         """
-        before, newest = self._begun, newest_pid()
+        before, newest = self._newest_at_begin, newest_pid()
         if before is None or newest is None or newest <= before:
             return None
-        youngest = range(max(before, newest - _GLANCE) + 1, newest + 1)
+        youngest = range(max(before, newest - _NEWEST) + 1, newest + 1)
         stats = self._read({self._root_pid, *youngest} - {os.getpid()})
-        family = self._family(stats, self._still(self._seats | self._living, newest))
+        family = self._family(stats, self._not_reused(self._dead_session_leaders | self._living, newest))
         family.keep(leads_threads)
-        self._begun = self._over = newest
+        self._newest_at_begin = self._newest_at_end = newest
         members = family.living()
         self._living |= {member.pid for member in members}
         return TreeSnapshot(members, complete=False, groups=family.groups())
 
-    def _still(self, pids: frozenset[int], newest: int | None) -> frozenset[int]:
-        """Return those whose number was not given again since."""
-        before = self._over
+    def _not_reused(self, pids: frozenset[int], newest: int | None) -> frozenset[int]:
+        """Return those of these pids that were not assigned again since the last look."""
+        before = self._newest_at_end
         if before is None or newest is None:
             return pids
         if before <= newest:
@@ -178,38 +179,38 @@ class TreeScan:
         return frozenset(pid for pid in pids if newest < pid <= before)
 
     def _read(self, pids: set[int]) -> dict[int, Stat | None]:
-        # The youngest first: they are those who may be gone in a moment.
+        # The youngest first, because they may be gone in a moment.
         return {pid: stat_of(pid) for pid in sorted(pids, reverse=True)}
 
-    def _family(self, stats: dict[int, Stat | None], elders: frozenset[int]) -> _Family:
+    def _family(self, stats: dict[int, Stat | None], ancestors: frozenset[int]) -> _Family:
         there = {pid: stat for pid, stat in stats.items() if stat is not None}
-        family = _Family(self._root, self._root_pid, there, elders)
+        family = _Family(self._root, self._root_pid, there, ancestors)
         if self._marks[0]:
             family.adopt_carriers(*self._marks)
         return family
 
 
 def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
-    """Return what a member's environment holds, each as it stands there."""
+    """Return the variables by which a member is known, each as it stands in an environment."""
     lane = root.lane if isinstance(root, ProcessIdentity) else ""
     marks = {JOB_VARIABLE: job_id, LANE_VARIABLE: lane}
     return {f"{name}={value}".encode() for name, value in marks.items() if value}
 
 
 def _part_mark(job_id: str | None) -> bytes:
-    """Return how the mark of a part of the job begins: an item of a batch carries `<job id>.<number>`."""
+    """Return how the variable of an item of a batch begins, which carries `<job id>.<number>`."""
     return f"{JOB_VARIABLE}={job_id}.".encode() if job_id else b"\0"  # which no variable can hold
 
 
 class _Family:
-    """The closure of parents and sessions over one look at all processes."""
+    """The closure of parents and sessions over the processes of one look."""
 
     def __init__(
         self,
         root: ProcessIdentity | int,
         root_pid: int,
         stats: dict[int, Stat],
-        elders: frozenset[int],
+        ancestors: frozenset[int],
     ) -> None:
         self._root_stat = stats.pop(root_pid, None)
         self._stats = stats
@@ -220,23 +221,23 @@ class _Family:
             self._next_to[stat.parent].append(pid)
             if stat.session != stat.parent:
                 self._next_to[stat.session].append(pid)
-        for elder in elders:
-            self._adopt(elder)
+        for ancestor in ancestors:
+            self._adopt(ancestor)
         if _reused(root):
             self._root_stat = None
         else:
             self._adopt(root_pid)
 
     def adopt_carriers(self, wanted: set[bytes], part: bytes) -> None:
-        """Take in whoever carries one of these marks, or one that begins with `part`, and did not start
-        before the root."""
+        """Add the processes that carry one of these variables, or one that begins with `part`, and did not
+        start before the root."""
         since = self._root_stat.start_ticks if self._root_stat else 0
         for pid, stat in self._stats.items():
             # A zombie shows no environment, and init may leave it there for a while.
             if pid not in self._members and stat.alive and stat.start_ticks >= since:
                 environment = environment_of(pid)
                 if not environment:
-                    self._undecided.add(pid)  # about to become another program, or not ours to read
+                    self._undecided.add(pid)  # about to exec, or another user's
                 elif not wanted.isdisjoint(environment) or any(one.startswith(part) for one in environment):
                     self._members[pid] = stat
                     self._adopt(pid)
@@ -248,40 +249,44 @@ class _Family:
         return frozenset(stat.group for stat in self._members.values() if stat.group > 1)
 
     def keep(self, wanted: Callable[[int], bool]) -> None:
-        """Let go of the members that are not wanted."""
+        """Remove the members for which `wanted` returns False."""
         self._members = {pid: stat for pid, stat in self._members.items() if wanted(pid)}
 
-    def strangers(self, known: frozenset[int]) -> frozenset[int]:
-        """Whoever needs no second look: the dead, and those that are not of the tree. That is certain only
-        where the same is certain of their parents, as `known` or in this look: the child of one that is gone
-        by now may be the child of a member at the next look."""
+    def outsiders(self, known: frozenset[int]) -> frozenset[int]:
+        """Return the processes that need not be read again: the dead, and those that are not of the tree.
+
+        A process is surely not of the tree only where its parent is known not to be, from `known` or from
+        this look: a child whose parent is gone by now may be the child of a member in the next look.
+        """
         certain = known | self._stats.keys() | {0, 1}
-        open_ones = [pid for pid, stat in self._stats.items() if stat.alive and stat.parent not in certain]
-        unsettled = set(open_ones) | self._undecided
-        for pid in open_ones:  # grows while it is walked
+        unsettled_parents = [
+            pid for pid, stat in self._stats.items() if stat.alive and stat.parent not in certain
+        ]
+        unsettled = set(unsettled_parents) | self._undecided
+        for pid in unsettled_parents:  # grows while it is walked
             fresh = [child for child in self._next_to.get(pid, ()) if child not in unsettled]
             unsettled.update(fresh)
-            open_ones += fresh
+            unsettled_parents += fresh
         living = {pid for pid, stat in self._members.items() if stat.alive}
         dead = {pid for pid, stat in self._stats.items() if not stat.alive}
         return frozenset(self._stats.keys() - living - (unsettled - dead))
 
-    def seats(self) -> frozenset[int]:
-        """The dead members whose sessions may hold others: nothing else leads from them to anybody."""
+    def dead_session_leaders(self) -> frozenset[int]:
+        """Return the dead session leaders: their session id is the only link to surviving members."""
         dead = (pid for pid, stat in self._members.items() if not stat.alive and stat.session == pid)
         return frozenset(dead)
 
     def _adopt(self, pid: int) -> None:
         queue = [pid]
-        for elder in queue:
-            for younger in self._next_to.get(elder, ()):
-                if younger not in self._members:
-                    self._members[younger] = self._stats[younger]
-                    queue.append(younger)
+        for ancestor in queue:
+            for child in self._next_to.get(ancestor, ()):
+                if child not in self._members:
+                    self._members[child] = self._stats[child]
+                    queue.append(child)
 
 
 def _reused(root: ProcessIdentity | int) -> bool:
-    """Whether somebody else has the root's pid now, perhaps this very process."""
+    """Whether another process has the root's pid now, perhaps this very one."""
     if isinstance(root, int):
         return False
     now = identify(root.pid)
@@ -289,4 +294,4 @@ def _reused(root: ProcessIdentity | int) -> bool:
 
 
 def _has_ended(stat: Stat | None) -> bool:
-    return stat is None or not (stat.alive or stat is FOREIGN)
+    return stat is None or not (stat.alive or stat is UNREADABLE)

@@ -1,5 +1,16 @@
 """Runs one script in a child process. Knows no job records and no MCP.
 
-given variables, source ──> plan (which interpreter, which packages) ──> Command ──> child
-└─ uv, in a phase of its own                    └─> files, Ending
+    given variables, source ──> interpreter, packages ──> Command ──> child
+                                └─ uv, in a phase of its own         └─> files, ChildExit
+
+* `session`: what the phases of one call share: folder, deadline, job id, the caller's variables.
+* `command`: the choice of an interpreter, and the command that is started.
+* `child`: the start of a child, the wait for its end, the kill of its tree, its usage.
+* `limits`: what binds a call to its limits, and the checker of its tree.
+* `inline`: code without a file of its own, run as if it lay in a directory.
+* `output`: the output files of a child, bounded excerpts of them, their lines, a terminal's screen.
+* `search`: readable text of a line, and the program that searches lines for a pattern.
+* `pictures`: pictures that a script shows or saves; `matplotlib_backend` is the backend that shows them.
+* `textfile`: text files that others wrote, with any line end, byte order mark or size.
+* `python`: interpreters, environments and packages for a script.
 """

@@ -1,11 +1,16 @@
-"""The wait for the end of a child: in the kernel, so that a signal handler that raises in the main thread
-(a cancel) ends it at once. Now and then it is left for a look at the child's limits and its orphans.
+"""The child process of a call: output to files, its limits, the end of its tree, its exact usage.
 
+    run_child ── _spawn ── _apply_limits ── await_end ──▶ kill_tree if late ──▶ end_leftovers ──▶ ChildExit
 
-The child process of a call: output to files, its time limit, the end of its tree, its exact usage.
+Runs in the main thread of a worker. Whatever exception passes through, such as a cancel, the child's tree is
+killed first. The wait for the child's end is in the kernel, so that a signal handler that raises in the main
+thread ends the wait at once; now and then it is left for a look at the child's limits and orphans.
 
-Runs in the main thread of a worker. Whatever exception passes through, such as a cancel, the child's tree
-goes first.
+A child may leave background processes in its group, and daemons that this process inherits as a subreaper.
+Looking for them costs two system calls, not a scan; only where some are found the whole tree is searched and
+killed. An inherited process that has ended keeps its pid until this process reaps it. A test suite may leave
+ten thousands of those within minutes, and then nothing on the machine can start any more: so they are reaped
+while the child runs.
 """
 
 from __future__ import annotations
@@ -36,131 +41,18 @@ from python_mcp_server.runner.output import open_stream
 
 _log: Final = logging.getLogger(__name__)
 _UNKNOWN_EXIT: Final = 255
-"""Of a child that was reaped by somebody else, or by ourselves in the instant of a cancel."""
+"""Exit code of a child that other code has reaped, or this module in the instant of a cancel."""
 _POLL_MAX_S: Final = 86_400.0
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """What the kernel says of a child that has ended; see `runner.child.Ending`."""
-
-    exit_code: int
-    cpu_s: float = 0.0
-    max_rss_bytes: int = 0
-
-
-def await_end(
-    process: subprocess.Popen[bytes],
-    deadline: float | None,
-    guard: LimitChecker | None = None,
-    orphans: Orphans | None = None,
-) -> Reaped | Breach | None:
-    """Wait for the end of a child.
-
-    Args:
-        process: The child.
-        deadline: How long to wait, on the monotonic clock; None for as long as it takes.
-        guard: Looks after its limits.
-        orphans: What it leaves to this process meanwhile.
-
-    Returns:
-        What it was; None where the deadline came first, the breach where a limit was met.
-    """
-    if not hasattr(os, "pidfd_open"):
-        return _await_by_looking(process, deadline, guard, orphans)
-    try:
-        pidfd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return reap(process)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        while not poll.poll(1000 * min(_left(deadline), _pause_s(guard, orphans))):
-            if _left(deadline) <= 0:
-                return None
-            if (breach := _attend(guard, orphans)) is not None:
-                _stop_group(process)
-                return breach
-    finally:
-        os.close(pidfd)
-    return reap(process)
-
-
-def _await_by_looking(
-    process: subprocess.Popen[bytes],
-    deadline: float | None,
-    guard: LimitChecker | None,
-    orphans: Orphans | None,
-) -> Reaped | Breach | None:
-    pause_s = 0.001
-    look_at = time.monotonic()
-    while (reaped := reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
-        if time.monotonic() >= look_at:
-            if (breach := _attend(guard, orphans)) is not None:
-                _stop_group(process)
-                return breach
-            look_at = time.monotonic() + _pause_s(guard, orphans)
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 0.02)
-    return reaped
-
-
-def _attend(guard: LimitChecker | None, orphans: Orphans | None) -> Breach | None:
-    """Do what is to be done now and then while a child runs; return the limit that it has gone over."""
-    try:
-        if orphans is not None:
-            orphans.reap()
-        return None if guard is None else guard.look()
-    except OSError as error:
-        if error.errno not in SHORTAGES:
-            raise
-        _log.debug("a child could not be looked at now: %s", error)
-        return None  # that is no fault of the child, and may be over the next time
-
-
-def _pause_s(guard: LimitChecker | None, orphans: Orphans | None) -> float:
-    if guard is not None:
-        return guard.pause_s
-    return _POLL_MAX_S if orphans is None else REAP_EVERY_S
-
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Stop the child's group: finding the rest of the tree takes longer than filling the memory."""
-    stop: int | None = getattr(signal, "SIGSTOP", None)
-    if stop is not None:
-        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
-            os.killpg(process.pid, stop)  # not reaped yet, so the group is still this child's
-
-
-def _left(deadline: float | None) -> float:
-    return _POLL_MAX_S if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def reap(process: subprocess.Popen[bytes], options: int = 0) -> Reaped | None:
-    """Take the exit status and the kernel's accounting; None where the child still runs."""
-    if not hasattr(os, "wait4"):
-        code = process.poll() if options else process.wait()
-        return None if code is None else Reaped(code)
-    try:
-        pid, status, usage = os.wait4(process.pid, options)
-    except ChildProcessError:
-        return Reaped(_UNKNOWN_EXIT)
-    if pid == 0:
-        return None
-    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a pid of others
-    return Reaped(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT)
-
-
 TERM_GRACE_S: Final = 0.5
-"""How long a child of a cancelled call may react to SIGTERM; guessed, a quarter of a body's grace."""
+"""Grace of a child of a cancelled call after SIGTERM; guessed, a quarter of a body's grace."""
 
 Watch = Callable[[int], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to start. Its variables hold secrets, so they do not show in its text."""
+    """A command to start. Its variables hold secrets, so its repr leaves them out."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -172,14 +64,14 @@ class ChildExit:
     """How a child ended.
 
     Attributes:
-        exit_code: Negative for the number of the signal that ended it.
+        exit_code: A negative one is the number of the signal that ended it.
         elapsed_s: From before its start until it was reaped, by the monotonic clock.
         cpu_s: User and system time of the child and of everything below it that was waited for.
         max_rss_bytes: The kernel's peak of the largest process. It is too high where this process
             is larger than the child: the peak from before `exec` is counted too. 0 where unknown.
         timed_out: Whether the time limit ended it.
         breach: The limit of memory or CPU time that ended it, if one did.
-        orphans_cpu_s: The part of `cpu_s` of those that nobody of the tree waited for.
+        orphans_cpu_s: The part of `cpu_s` that belongs to processes which no parent in the tree waited for.
     """
 
     exit_code: int
@@ -201,16 +93,16 @@ def run_child(
     watch: Watch | None = None,
     limits: Limits | None = None,
 ) -> ChildExit:
-    """Run a command to its end and return how it ended; nothing of its tree is left then.
+    """Run a command to its end and return how it ended; its whole tree is gone then.
 
     Args:
         command: What to run.
         stdout: File that its output is appended to.
         stderr: The same for its errors.
-        job_id: What its tree carries in its environment.
+        job_id: The id that its tree carries in its environment.
         deadline: When it is killed, on the monotonic clock; None for never.
         watch: Called with the child's pid; the context that it returns is open while the child runs.
-        limits: What its tree may use; its time limit is the deadline.
+        limits: The limits of its tree; its time limit is the deadline.
 
     Raises:
         InvalidInput: The command cannot be started with these arguments or limits.
@@ -222,11 +114,11 @@ def run_child(
     process = _spawn(command, stdout, stderr, job_id)
     child = processes.identify(process.pid) or process.pid
     try:
-        guard = _guard(process.pid, limits, before)
+        checker = _apply_limits(process.pid, limits, before)
         with nullcontext() if watch is None else watch(process.pid):
             orphans = Orphans()
-            ended = await_end(process, deadline, guard, orphans)
-        reaped = ended if isinstance(ended, Reaped) else _killed(process, job_id)
+            ended = await_end(process, deadline, checker, orphans)
+        reaped = ended if isinstance(ended, Reaped) else _kill(process, job_id)
         orphans_cpu_s = orphans.cpu_s + end_leftovers(child, job_id, before)
     except BaseException:
         _end_tree(process, child, job_id, before)
@@ -247,8 +139,8 @@ def _breach(
     return ended
 
 
-def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChecker | None:
-    """Bind a child to its limits, and return who looks after them, if somebody must."""
+def _apply_limits(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChecker | None:
+    """Apply its limits to a child, and return their checker, where one is needed."""
     processes.hand_on_priority(pid, limits and limits.nice)
     if limits is None:
         return None
@@ -263,7 +155,7 @@ def _guard(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChec
     )
 
 
-def _killed(process: subprocess.Popen[bytes], job_id: str) -> Reaped:
+def _kill(process: subprocess.Popen[bytes], job_id: str) -> Reaped:
     processes.kill_tree(process.pid, job_id=job_id)
     return reap(process) or Reaped(-signal.SIGTERM)
 
@@ -308,7 +200,7 @@ def _start_error(command: Command, error: OSError) -> Exception:
 def _end_tree(
     process: subprocess.Popen[bytes], child: ProcessIdentity | int, job_id: str, before: frozenset[int]
 ) -> None:
-    """End everything of a call that is given up: politely, then for good."""
+    """End the tree of a cancelled call: by SIGTERM, then by SIGKILL."""
     if process.returncode is None:
         _terminate(process)
         reaped = await_end(process, time.monotonic() + TERM_GRACE_S)
@@ -326,38 +218,151 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
         process.terminate()
 
 
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The kernel's account of a child that has ended; see `ChildExit`."""
+
+    exit_code: int
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+
+
+def await_end(
+    process: subprocess.Popen[bytes],
+    deadline: float | None,
+    checker: LimitChecker | None = None,
+    orphans: Orphans | None = None,
+) -> Reaped | Breach | None:
+    """Wait for the end of a child.
+
+    Args:
+        process: The child.
+        deadline: How long to wait, on the monotonic clock; None for as long as it takes.
+        checker: Checks its limits.
+        orphans: Reaps what this process inherits from it meanwhile.
+
+    Returns:
+        The account of its end; None where the deadline came first, the breach where it exceeded a limit.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return _await_by_polling(process, deadline, checker, orphans)
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return reap(process)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while not poll.poll(1000 * min(_left(deadline), _pause_s(checker, orphans))):
+            if _left(deadline) <= 0:
+                return None
+            if (breach := _check_meanwhile(checker, orphans)) is not None:
+                _stop_group(process)
+                return breach
+    finally:
+        os.close(pidfd)
+    return reap(process)
+
+
+def _await_by_polling(
+    process: subprocess.Popen[bytes],
+    deadline: float | None,
+    checker: LimitChecker | None,
+    orphans: Orphans | None,
+) -> Reaped | Breach | None:
+    pause_s = 0.001
+    look_at = time.monotonic()
+    while (reaped := reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
+        if time.monotonic() >= look_at:
+            if (breach := _check_meanwhile(checker, orphans)) is not None:
+                _stop_group(process)
+                return breach
+            look_at = time.monotonic() + _pause_s(checker, orphans)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.02)
+    return reaped
+
+
+def _check_meanwhile(checker: LimitChecker | None, orphans: Orphans | None) -> Breach | None:
+    """Reap orphans and check the limits of a running child; return the limit that it has exceeded."""
+    try:
+        if orphans is not None:
+            orphans.reap()
+        return None if checker is None else checker.look()
+    except OSError as error:
+        if error.errno not in SHORTAGES:
+            raise
+        _log.debug("a child could not be looked at now: %s", error)
+        return None  # not the child's fault, and it may pass
+
+
+def _pause_s(checker: LimitChecker | None, orphans: Orphans | None) -> float:
+    if checker is not None:
+        return checker.pause_s
+    return _POLL_MAX_S if orphans is None else REAP_EVERY_S
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
+    """Stop the child's group, because finding the rest of its tree takes longer than filling the memory."""
+    stop: int | None = getattr(signal, "SIGSTOP", None)
+    if stop is not None:
+        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
+            os.killpg(process.pid, stop)  # not reaped yet, so the group is still this child's
+
+
+def _left(deadline: float | None) -> float:
+    return _POLL_MAX_S if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def reap(process: subprocess.Popen[bytes], options: int = 0) -> Reaped | None:
+    """Reap a child and return the kernel's account of it; None where it still runs."""
+    if not hasattr(os, "wait4"):
+        code = process.poll() if options else process.wait()
+        return None if code is None else Reaped(code)
+    try:
+        pid, status, usage = os.wait4(process.pid, options)
+    except ChildProcessError:
+        return Reaped(_UNKNOWN_EXIT)
+    if pid == 0:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a reused pid
+    return Reaped(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT)
+
+
 REAP_EVERY_S: Final = 0.25
-"""Guessed: that long a storm of new processes takes a tenth of all pids, and a look costs 0.1 ms."""
+"""Guessed: within that time a storm of new processes takes a tenth of all pids; a look costs 0.1 ms."""
 
 
 class Orphans:
-    """Whoever this process inherits from now on, until they are all ended. Nobody else here may start and
-    wait for children meanwhile: those could not be told from what was inherited.
+    """Reaps the processes that this process inherits from now on.
+
+    No other code of this process may start and wait for children meanwhile, because those could not be told
+    from inherited ones.
 
     Attributes:
-        cpu_s: The CPU seconds of those that were reaped.
+        cpu_s: The CPU seconds of the processes that were reaped.
     """
 
     def __init__(self) -> None:
         self.cpu_s = 0.0
-        self._strangers = own_children()
+        self._others = own_children()
         self._reap_at = time.monotonic() + REAP_EVERY_S
 
     def reap(self) -> None:
-        """Reap those that have ended, at most once in `REAP_EVERY_S`.
+        """Reap inherited processes that have ended, at most once in `REAP_EVERY_S`.
 
         Raises:
             OSError: There are no descriptors or no memory to look for them with.
         """
         if time.monotonic() >= self._reap_at:
             self._reap_at = time.monotonic() + REAP_EVERY_S
-            self.cpu_s += _reap(own_children() - self._strangers)[0]
+            self.cpu_s += _reap(own_children() - self._others)[0]
 
 
 def own_children() -> frozenset[int]:
-    """Return the pids of this process's children, on a worker that inherits orphans; else nothing.
+    """Return the pids of this process's children, in a worker that inherits orphans; else nothing.
 
-    Outside a worker the children are other people's business, and none is inherited.
+    Outside a worker the children belong to the program, and none is inherited.
     """
     if not (processes.LINUX and in_worker()):
         return frozenset()
@@ -371,12 +376,12 @@ def reaped_cpu_s() -> float:
 
 
 def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[int]) -> float:
-    """End what is left of the tree of a child that was reaped.
+    """Kill what is left of the tree of a child that was reaped.
 
     Args:
         child: The child; its pid alone where it ended before it could be identified.
-        job_id: What its tree carries in its environment.
-        before: `own_children()` from before its start: those are not touched.
+        job_id: The id that its tree carries in its environment.
+        before: `own_children()` from before its start, which are not touched.
 
     Returns:
         The CPU seconds of the orphans that were reaped.
@@ -391,14 +396,14 @@ def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[i
 
 
 def _reap(pids: frozenset[int]) -> tuple[float, list[int]]:
-    """Reap those that ended; return their CPU seconds, and who still runs."""
+    """Reap those of these processes that ended; return their CPU seconds, and the pids that still run."""
     cpu_s = 0.0
     running: list[int] = []
     for pid in pids:
         try:
             reaped, _, usage = os.wait4(pid, os.WNOHANG)
         except ChildProcessError:
-            continue  # somebody else of this process reaped it
+            continue  # other code of this process reaped it
         if reaped:
             cpu_s += usage.ru_utime + usage.ru_stime
         else:

@@ -36,7 +36,7 @@ def run_stdio(settings: Settings | None = None) -> int:
         The exit code. The caller should exit with it at once: a thread sees to it that the process
         ends within a second.
     """
-    inherited.put_right()
+    inherited.repair_inherited_state()
     pipes = take_over_stdio()
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
@@ -58,7 +58,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     Raises:
         InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
     """
-    inherited.put_right()
+    inherited.repair_inherited_state()
     settings = settings or Settings.from_environ()
     grant(host, settings.http_allowed_hosts, settings.http_token)
     listener = listen(host, port)
