@@ -93,7 +93,9 @@ def _own_words(log: bytes) -> bytes:
 def _let_time_pass(home: Path) -> None:
     """Let what killed processes left look old: what may belong to somebody else is kept for a while."""
     long_ago = time.time() - _LONG_AGO_S
-    for path in [path for place in ("jobs/tmp/*", "lanes/*", "output/*/*") for path in home.glob(place)]:
+    for path in [
+        path for place in ("jobs/tmp/*", "jobs/swept", "lanes/*", "output/*/*") for path in home.glob(place)
+    ]:
         os.utime(path, (long_ago, long_ago))
 
 

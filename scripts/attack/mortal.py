@@ -18,9 +18,12 @@ from typing import Any, Final
 
 STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
 DEATHS_VARIABLE: Final = "PYTHON_MCP_CHAOS_DEATHS"
-_MODULES: Final = ("atomic", "locks", "records", "layout", "sweep", "opening")
+_MODULES: Final = (
+    "atomic",
+    *(f"store.{name}" for name in ("counts", "locks", "records", "layout", "maintenance")),
+)
 _STEPS: Final = frozenset(
-    {"open", "write", "fchmod", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "chmod"}
+    {"open", "write", "fchmod", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "chmod", "utime"}
 )
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 _WORKER_STEPS: Final = 16
@@ -68,7 +71,7 @@ def arm(*, worker: bool = False) -> None:
     if step:
         stand_in = _Mortal(os, step % _WORKER_STEPS + 1 if worker else step, os.environ[DEATHS_VARIABLE])
         for name in _MODULES:
-            vars(import_module(f"python_mcp_server.store.{name}"))["os"] = stand_in
+            vars(import_module(f"python_mcp_server.{name}"))["os"] = stand_in
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from python_mcp_server.model import (
     JobState,
     ProcessIdentity,
     Usage,
-    base32,
     new_job_id,
     utc_now,
 )
@@ -101,8 +100,9 @@ class Contender(ABC):
         """Let go of it."""
 
     def create(self) -> None:
-        """Create one more."""
-        job = Job(new_job_id(), "created", JobState.PENDING, utc_now(), tool="bench")
+        """Create one more, as two days ago."""
+        when = utc_now() - _OLD
+        job = Job(new_job_id(when), "created", JobState.PENDING, when, tool="bench")
         self._create(job)
         self._made.append(job.id)
 
@@ -157,6 +157,8 @@ class Files(Contender):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
             os.write(descriptor, template.replace(b"?" * _ID_CHARS, job.id.encode()))
             os.close(descriptor)
+            when = job.created_at.timestamp()
+            os.utime(os.path.dirname(directory), (when, when))  # as it would be by now
 
     def _all_ids(self) -> list[tuple[str, bool]]:
         jobs = self._place / "jobs"
@@ -183,12 +185,7 @@ class Files(Contender):
 
     def prune(self) -> None:
         """Remove the cancelled jobs that ended more than a day ago, as the manager does."""
-        oldest = utc_now() - _AGE
-
-        def should_go(job: Job) -> bool:
-            return job.status is JobState.CANCELLED and (job.completed_at or job.created_at) <= oldest
-
-        self._store.prune(should_go, among=[JobState.CANCELLED])
+        self._store.prune(among=[JobState.CANCELLED], ended_before=utc_now() - _AGE)
 
     def close(self) -> None:
         """Close the store."""
@@ -290,17 +287,13 @@ def _jobs(size: int) -> Iterator[tuple[Job, bytes]]:
         apart_s = 10 * left if left <= _SPARSE else 10 * _SPARSE + (left - _SPARSE) / 10
         when = now - timedelta(seconds=apart_s)
         state = _state(number) if number < ended else JobState.RUNNING
-        yield _job(_id_at(when), state, when), templates[state]
+        yield _job(new_job_id(when), state, when), templates[state]
 
 
 def _state(number: int) -> JobState:
     """Of a hundred that ended, 90 were completed, 8 failed, 2 cancelled."""
     rest = number % 100
     return JobState.CANCELLED if rest < 2 else JobState.FAILED if rest < 10 else JobState.COMPLETED  # noqa: PLR2004
-
-
-def _id_at(when: datetime) -> str:
-    return base32(int(when.timestamp() * 1000) << 125 | int.from_bytes(os.urandom(16), "big") >> 3, _ID_CHARS)
 
 
 def _job(job_id: str, state: JobState, when: datetime) -> Job:

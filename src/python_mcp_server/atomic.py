@@ -1,6 +1,6 @@
 """Files that are whole or not there: private, replaced atomically, and errors that are sentences.
 
-Used by the file store only. Paths are text here: on the way of every read and write, `Path` would
+Everyone may import this module. Paths are text here: on the way of every read and write, `Path` would
 cost more than the system calls.
 """
 
@@ -30,19 +30,21 @@ write whose directory is taken away each time."""
 Value = TypeVar("Value")
 
 
-def write_file(path: str, data: bytes, *, temporary_in: str, fsync: bool) -> None:
+def write_file(path: str, data: bytes, *, temporary_in: str = "", fsync: bool = False) -> None:
     """Put `data` at `path`, atomically; directories that are missing on the way are made.
 
     Args:
         path: The file; it is replaced where it exists.
         data: All of its contents.
-        temporary_in: Where it is written first, on the same file system. One directory for all
-            records: what a killed writer leaves is found there without a walk.
+        temporary_in: Where it is written first, on the same file system; beside the file where
+            empty. The store has one directory for all records, so that what a killed writer leaves is
+            found there without a walk.
         fsync: Whether it must survive a loss of power.
 
     Raises:
         OSError: It could not be written; what was there before is untouched.
     """
+    temporary_in = temporary_in or os.path.dirname(path)
     for attempt in range(_TRIES):
         try:
             if attempt:
@@ -184,7 +186,7 @@ def sync_directory(path: str) -> None:
 
 
 @contextmanager
-def explained(home: str, doing: str) -> Generator[None]:
+def translate_os_errors(home: str, doing: str) -> Generator[None]:
     """Turn an `OSError` of the block into a `StoreError` of one sentence.
 
     Raises:

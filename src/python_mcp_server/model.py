@@ -352,10 +352,16 @@ class Outcome:
     shown: tuple[Any, str | None] | None = None
 
 
-def new_job_id() -> str:
-    """Return a new id: 9 characters of time in ms, then 125 random bits in 25 characters."""
-    random_bits = int.from_bytes(os.urandom(16), "big") >> 3
-    return base32(time.time_ns() // 1_000_000 << 125 | random_bits, 34)
+def new_job_id(created_at: datetime | None = None) -> str:
+    """Return a new id: 9 characters of time in ms, then 125 random bits in 25 characters.
+
+    Args:
+        created_at: The time in the id; now where None.
+    """
+    time_ms = (
+        time.time_ns() // 1_000_000 if created_at is None else max(0, int(created_at.timestamp() * 1000))
+    )
+    return base32(time_ms << 125 | int.from_bytes(os.urandom(16), "big") >> 3, 34)
 
 
 def utc_now() -> datetime:

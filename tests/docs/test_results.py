@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.reply import show_raw
-from python_mcp_server.model import Job, JobState, Outcome, utc_now
+from python_mcp_server.model import Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.wire import result_of
 from python_mcp_server.store.memory import InMemoryJobStore
@@ -76,8 +76,9 @@ def test_a_row_holds_in_time_and_later_with_the_tool_and_without(
     answer = seen.answer(value)
     for show in (replies.show, lambda value: show_raw(value, replies.form)):
         store = InMemoryJobStore()
-        store.create(Job("j-1", "", JobState.RUNNING, utc_now(), reply=dict(replies.form)))
-        job = settle(store, "j-1", Outcome(value), show=show)
+        job_id = new_job_id()
+        store.create(Job(job_id, "", JobState.RUNNING, utc_now(), reply=dict(replies.form)))
+        job = settle(store, job_id, Outcome(value), show=show)
         assert job.status is JobState.COMPLETED
         assert repr(job.result) == repr(json.loads(expected))
         assert (job.result_note is not None) == ("with a note" in remark)

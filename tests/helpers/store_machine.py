@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
-from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.clock import Reading
+from python_mcp_server.model import JobState, base32
 from python_mcp_server.store.files import FileJobStore
-from python_mcp_server.store.layout import key_of
 from tests.helpers.store_process import DIED, Child
 
 STATUSES = st.sampled_from([state.value for state in JobState])
 ENDS = [state.value for state in JobState if state.terminal]
-ODD = st.sampled_from(["a", "b", "job-1", "A-b.c"])
+GIVEN = st.sampled_from([base32(number << 130, 34) for number in range(4)])
 SIZES = st.sampled_from([0, 10, 70_000])
 HOURS = st.sampled_from([0, 0, 2, 30])
 WHICH = st.integers(0, 5)
@@ -52,7 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
         for server in self.servers:
             server.ask("open", self.home)
 
-    @rule(target=ids, which=WHICH, job_id=ODD | st.none(), status=STATUSES, size=SIZES)
+    @rule(target=ids, which=WHICH, job_id=GIVEN | st.none(), status=STATUSES, size=SIZES)
     def create(self, which: int, job_id: str | None, status: str, size: int):
         made = self.server(which).ask("create", job_id, status, size)
         assert (made is None) == (job_id in self.model)
@@ -94,7 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(which=WHICH, status=STATUSES | st.none(), limit=st.sampled_from([1, 3, 1000]))
     def list(self, which: int, status: str | None, limit: int):
         fitting = [record for record in self.model.values() if status in (None, record["status"])]
-        fitting.sort(key=_key, reverse=True)
+        fitting.sort(key=lambda record: record["id"], reverse=True)
         listed, more = self.server(which).ask("list", status, limit)
         assert listed == [record["id"] for record in fitting[:limit]]
         assert more == (len(fitting) > limit)
@@ -122,14 +120,13 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 class StoreMachineOfProcesses(StoreMachine):
-    """The same over several processes, which race, are killed, and see the clock set."""
+    """The same over several processes, which race and are killed."""
 
     ids = StoreMachine.ids
 
     def __init__(self, children: Sequence[Child]):
         super().__init__(children)
         self.children = children
-        self.ahead_s = 0.0
 
     @rule(job_id=ids, ends=st.permutations(ENDS))
     def settle_at_once(self, job_id: str, ends: Sequence[str]):
@@ -141,7 +138,7 @@ class StoreMachineOfProcesses(StoreMachine):
         if told[0] is not None:
             self.must_be_updated(job_id, told[0], told[0]["status"], 1, 0)
 
-    @rule(target=ids, job_id=ODD)
+    @rule(target=ids, job_id=GIVEN)
     def create_at_once(self, job_id: str):
         """All processes create a job with one id: one of them does."""
         for child in self.children:
@@ -152,13 +149,6 @@ class StoreMachineOfProcesses(StoreMachine):
             self.model[job_id], self.ages_h[job_id] = made[0], 0
         return job_id
 
-    @precondition(lambda _: Reading.now() is not None)
-    @rule(hours=st.sampled_from([-1000, -1, 0, 1, 1000]))
-    def set_the_clock(self, hours: float):
-        self.ahead_s = hours * 3600
-        for child in self.children:
-            child.ask("clock", self.ahead_s)
-
     @rule(which=WHICH, step=st.integers(1, 30), job_id=ids, status=STATUSES, size=SIZES)
     def die_in_an_update(self, which: int, step: int, job_id: str, status: str, size: int):
         if self.dies(which, step, "update", job_id, status, 7, 0, size):
@@ -168,7 +158,7 @@ class StoreMachineOfProcesses(StoreMachine):
         else:
             self.must_be_updated(job_id, self.answer, status, 7, 0)
 
-    @rule(target=ids, which=WHICH, step=st.integers(1, 30), job_id=ODD)
+    @rule(target=ids, which=WHICH, step=st.integers(1, 30), job_id=GIVEN)
     def die_in_a_create(self, which: int, step: int, job_id: str):
         old = self.model.get(job_id)
         died = self.dies(which, step, "create", job_id, "running", 0)
@@ -196,11 +186,5 @@ class StoreMachineOfProcesses(StoreMachine):
         self.answer = child.ask("dying", step, command, *arguments)
         if self.answer != DIED:
             return False
-        child.ask("clock", self.ahead_s)
         child.ask("open", self.home)
         return True
-
-
-def _key(record: dict[str, Any]) -> str:
-    job = Job.from_record(record)
-    return key_of(job.id, job.created_at)

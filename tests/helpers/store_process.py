@@ -10,22 +10,19 @@ import json
 import os
 import subprocess
 import sys
-import time
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import filelock  # noqa: F401  loaded before anything is forked
 
-from python_mcp_server import model
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.model import Job, JobProgress, JobState
+from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.programs import python
 from tests.helpers.store_kills import die_at
 
 DIED: Final = "died"
-_TIME: Final = (time.time, time.time_ns)
 
 
 class Server:
@@ -55,8 +52,8 @@ class Server:
 
     def do_create(self, job_id: str | None, status: str, result_bytes: int) -> dict[str, Any] | None:
         """Create a job with a file; None where the id was taken."""
-        new_id = job_id or model.new_job_id()
-        job = Job(new_id, "label", JobState(status), model.utc_now())
+        long_ago = utc_now() - timedelta(hours=40)
+        job = Job(job_id or new_job_id(long_ago), "label", JobState(status), utc_now())
         if job.status is JobState.COMPLETED:
             job = job.evolve(result="x" * result_bytes)
         try:
@@ -76,7 +73,7 @@ class Server:
         def change(job: Job) -> Job:
             job = job.evolve(status=JobState(status), progress=JobProgress(number))
             if job.status.terminal:
-                ended = model.utc_now() - timedelta(hours=hours)
+                ended = utc_now() - timedelta(hours=hours)
                 job = job.evolve(completed_at=ended, result="x" * result_bytes or None)
             return job
 
@@ -88,10 +85,8 @@ class Server:
     def do_prune(self, statuses: list[str], hours: float) -> tuple[int, int]:
         """Remove the jobs in these states that ended at least so many hours ago."""
 
-        def should_go(job: Job) -> bool:
-            return model.utc_now() - (job.completed_at or job.created_at) >= timedelta(hours=hours)
-
-        pruned = self.store.prune(should_go, among=[JobState(status) for status in statuses])
+        ended_before = utc_now() - timedelta(hours=hours)
+        pruned = self.store.prune(among=[JobState(status) for status in statuses], ended_before=ended_before)
         return pruned.removed, pruned.remaining
 
     def do_get(self, job_id: str) -> dict[str, Any] | None:
@@ -102,28 +97,12 @@ class Server:
         jobs, more = self.store.list(JobState(status) if status else None, limit)
         return [job.id for job in jobs], more
 
-    def do_clock(self, ahead_s: float) -> None:
-        """Let this process see a wall clock that is so much ahead; time since boot goes on."""
-        now, now_ns = _TIME
-        time.time = lambda: now() + ahead_s
-        time.time_ns = lambda: now_ns() + int(ahead_s * 1e9)
-        model.datetime = _clock(ahead_s)  # type: ignore[misc,assignment]
-
     def do_dying(self, step: int, command: str, *arguments: Any) -> Any:
         """Do it, and die at that step of those that change the disk, if there are so many."""
         call_off = die_at(step)
         answer = self.ask(command, *arguments)
         call_off()
         return answer
-
-
-def _clock(ahead_s: float) -> type[datetime]:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return cast("Self", datetime.now(tz) + timedelta(seconds=ahead_s))
-
-    return Clock
 
 
 class Child:

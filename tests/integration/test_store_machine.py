@@ -1,4 +1,4 @@
-"""Three processes hold one store, race, are killed in the middle and see the clock set: it holds what
+"""Three processes hold one store, race, and are killed in the middle: it holds what
 a dictionary would hold."""
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from python_mcp_server.cli.answering import typed_answer
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.questions import answer_of
-from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.questions.forms import form_of
 from python_mcp_server.questions.model import InputAnswer, Question
 from python_mcp_server.server.tasks.wire import answers_of, detailed, requests_of
 from tests.unit.test_cli_show import printed
 
+JOB_ID = new_job_id()
 ONE = form_of({"properties": {"n": {"type": "integer"}}, "required": ["n"]})
 TEXT = form_of({"properties": {"s": {"type": "string"}}})
 TWO = form_of({"properties": {"a": {"type": "string"}, "b": {"type": "boolean"}}, "required": ["a"]})
@@ -28,7 +29,7 @@ def asks(form: dict[str, Any], key: str = "q") -> Question:
 
 
 def a_job(*questions: Question) -> Job:
-    return Job("j-1", "asks", JobState.INPUT_REQUIRED, utc_now(), started_at=utc_now(), questions=questions)
+    return Job(JOB_ID, "asks", JobState.INPUT_REQUIRED, utc_now(), started_at=utc_now(), questions=questions)
 
 
 @pytest.mark.parametrize(
@@ -86,22 +87,22 @@ def test_the_command_line_shows_what_a_job_asks_and_answers_it(capsys: pytest.Ca
             main(("jobs", *words))
         return int(left.value.code or 0)
 
-    assert call("show", "j-1") == 0
+    assert call("show", JOB_ID) == 0
     shown = capsys.readouterr().out
     assert "asks q" in shown
     assert "n (integer)" in shown
     assert "b (boolean, may be left out)" in shown
-    assert call("answer", "j-1", "q", "seven") == 2
+    assert call("answer", JOB_ID, "q", "seven") == 2
     assert "'n' of the answer is 'seven'; it must be an integer" in capsys.readouterr().err
-    assert call("answer", "j-1", "q", "31415") == 0
-    assert "q of j-1 is answered; the job is input_required" in capsys.readouterr().out
-    assert call("answer", "j-1", "q", "8") == 1
+    assert call("answer", JOB_ID, "q", "31415") == 0
+    assert f"q of {JOB_ID} is answered; the job is input_required" in capsys.readouterr().out
+    assert call("answer", JOB_ID, "q", "8") == 1
     assert "no open question 'q'" in capsys.readouterr().err
-    assert call("answer", "j-1", "r", "--decline", "--json") == 0
+    assert call("answer", JOB_ID, "r", "--decline", "--json") == 0
     job = json.loads(capsys.readouterr().out)["job"]
     assert job["status"] == "running"
     assert "questions" not in job
-    stored = JobManager().store.get("j-1")
+    stored = JobManager().store.get(JOB_ID)
     assert stored is not None
     assert [each.answer for each in stored.questions] == [
         InputAnswer("accept", {"n": 31415}),

@@ -9,10 +9,10 @@ from python_mcp_server.cli.follow import Copy, copy_output
 from python_mcp_server.cli.ids import find_job, wait_for_job
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.questions.model import Question
 
-ONE, OTHER = "sameone1", "sametwo2"
+ONE, OTHER = f"samea{0:025}1ne1", f"sameb{0:025}tw22"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def manager() -> JobManager:
     return made
 
 
-@pytest.mark.parametrize("typed", [ONE, "sameo", "one1"])
+@pytest.mark.parametrize("typed", [ONE, "samea", "1ne1"])
 def test_a_job_is_found_by_its_id_or_by_an_end_of_it(manager: JobManager, typed: str) -> None:
     assert find_job(manager, typed).id == ONE
 
@@ -33,7 +33,7 @@ def test_an_end_that_fits_two_jobs_is_refused(manager: JobManager) -> None:
         find_job(manager, "same")
 
 
-@pytest.mark.parametrize("typed", ["nobody", "one", "", "../../etc"])
+@pytest.mark.parametrize("typed", ["nobody", "1ne", "", "../../etc"])
 def test_an_end_that_is_too_short_or_fits_none_finds_nothing(manager: JobManager, typed: str) -> None:
     with pytest.raises(JobNotFound):
         find_job(manager, typed)
@@ -45,9 +45,10 @@ def never(_job: Job, question: Question) -> None:
 
 def test_who_waits_is_told_once_of_each_question(manager: JobManager) -> None:
     questions = tuple(Question(key, f"{key}?", {"properties": {}}, "2026-01-01T00:00:00Z") for key in "ab")
-    manager.store.create(Job("asking", "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
+    job_id = new_job_id()
+    manager.store.create(Job(job_id, "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
     told: list[str] = []
-    wait_for_job(manager, "asking", 0.5, lambda _, question: told.append(question.message))
+    wait_for_job(manager, job_id, 0.5, lambda _, question: told.append(question.message))
     assert told == ["a?", "b?"]
 
 

@@ -7,29 +7,30 @@ from typing import Any
 import pytest
 
 from python_mcp_server.jobs.record import start_record
-from python_mcp_server.model import Job, JobState, ProcessIdentity, utc_now
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.memory import InMemoryJobStore
 
 OWNER = ProcessIdentity(101, 1)
 RIVAL = ProcessIdentity(102, 1)
+QUEUED = new_job_id()
 WORKER = ProcessIdentity(103, 1)
 
 
 def store_of(**facts: Any) -> tuple[InMemoryJobStore, Job]:
     store = InMemoryJobStore()
-    job = Job("queued", "queued", JobState.PENDING, utc_now(), owner=OWNER, background=True)
+    job = Job(QUEUED, "queued", JobState.PENDING, utc_now(), owner=OWNER, background=True)
     store.create(job.evolve(**facts))
     return store, job.evolve(**facts)
 
 
 def test_a_queued_job_is_started_once_by_its_owner():
     store, _ = store_of()
-    assert start_record(store, "queued", OWNER, WORKER)
-    started = store.get("queued")
+    assert start_record(store, QUEUED, OWNER, WORKER)
+    started = store.get(QUEUED)
     assert started is not None
     assert (started.status, started.worker) == (JobState.RUNNING, WORKER)
-    assert not start_record(store, "queued", OWNER, RIVAL)
-    assert store.get("queued") == started
+    assert not start_record(store, QUEUED, OWNER, RIVAL)
+    assert store.get(QUEUED) == started
 
 
 @pytest.mark.parametrize(
@@ -45,5 +46,5 @@ def test_a_queued_job_is_started_once_by_its_owner():
 )
 def test_a_job_that_changed_while_its_owner_took_a_worker_is_not_started(facts: dict[str, Any]):
     store, job = store_of(**facts)
-    assert not start_record(store, "queued", OWNER, WORKER)
-    assert store.get("queued") == job
+    assert not start_record(store, QUEUED, OWNER, WORKER)
+    assert store.get(QUEUED) == job

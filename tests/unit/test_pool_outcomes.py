@@ -11,7 +11,7 @@ import pytest
 from python_mcp_server.errors import RemoteError, WorkerDied
 from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.request import deliver, rebuild
-from python_mcp_server.model import Failure, Job, JobState, Outcome, utc_now
+from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.pool import outcomes
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import bodies
@@ -57,10 +57,11 @@ def test_an_exception_without_a_text_says_so():
 @pytest.mark.parametrize("background", [True, False])
 def test_a_value_that_cannot_travel_fails_no_finished_work(background: bool):
     store = InMemoryJobStore()
-    store.create(Job("x", "x", JobState.RUNNING, utc_now(), background=background))
+    job_id = new_job_id()
+    store.create(Job(job_id, "x", JobState.RUNNING, utc_now(), background=background))
     value = {"lock": threading.Lock()}
     outcome = outcomes.decode(outcomes.encode(Outcome(value)))
-    job = settle(store, "x", outcome)
+    job = settle(store, job_id, outcome)
     assert (job.status, job.result) == (JobState.COMPLETED, {"lock": str(value["lock"])})
     assert "lock has no form in JSON" in (job.result_note or "")
     assert deliver("x", outcome).value == {"lock": str(value["lock"])}

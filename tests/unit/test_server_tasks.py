@@ -17,7 +17,7 @@ from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.request import rebuild
 from python_mcp_server.jsonable import jsonable
-from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, utc_now
+from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.sdk.adapter import adapt
@@ -33,18 +33,19 @@ from tests.helpers.managers import manager
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ENDED = BEGAN + timedelta(seconds=9)
+JOB_ID = new_job_id()
 RECENT = "io.modelcontextprotocol/tasks"
 
 
 def a_job(status: JobState = JobState.RUNNING, **facts: Any) -> Job:
-    return Job("j-1", "sums", status, BEGAN, tool="sums", started_at=BEGAN, **facts)
+    return Job(JOB_ID, "sums", status, BEGAN, tool="sums", started_at=BEGAN, **facts)
 
 
 def ended(outcome: Outcome) -> Job:
     """The job as its record says it ended."""
     store = InMemoryJobStore()
     store.create(a_job())
-    return settle(store, "j-1", outcome)
+    return settle(store, JOB_ID, outcome)
 
 
 class Report(BaseModel):

@@ -48,7 +48,7 @@ def test_everything_is_private_whatever_the_umask(home: Path):
     before = os.umask(0)
     try:
         store = FileJobStore(home)
-        live, done = a_job(), a_job(job_id="odd")
+        live, done = a_job(), a_job()
         store.create(live)
         store.create(done)
         store.update(done.id, lambda job: end(job).evolve(result="x" * 100_000))
@@ -277,11 +277,11 @@ def test_a_lock_that_stays_taken_names_its_holder(store: FileJobStore, home: Pat
 
 def test_the_public_list_has_the_live_and_the_recent_jobs_in_the_shape_of_tools(home: Path):
     store = FileJobStore(home)
-    live = a_job(job_id="first").evolve(created_at=utc_now() - timedelta(days=1))
+    live = a_job(job_id=new_job_id(utc_now() - timedelta(days=1)))
     store.create(live)
     for _ in range(101):
         store.create(a_job(JobState.COMPLETED))
-    big = end(a_job(job_id="last")).evolve(created_at=utc_now() + timedelta(days=1), result="x" * 10_000)
+    big = end(a_job(job_id=new_job_id(utc_now() + timedelta(days=1)))).evolve(result="x" * 10_000)
     store.create(big)
     store.close()
     listed = json.loads((home / "meta" / "jobs.json").read_text())
@@ -327,6 +327,95 @@ def test_a_prune_removes_what_calls_left_that_were_killed_before_they_had_a_reco
     assert store.prune(lambda _: False) == Pruned(0, 2)
     kept = [job for job in (young, old, live, ended, spoilt) if store.folder(job.id).exists()]
     assert kept == [young, live, ended, spoilt]
+
+
+def test_the_folders_of_output_are_looked_at_once_a_day(store: FileJobStore, home: Path):
+    store.prune()
+    left = store.folder(new_job_id())
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    store.prune()
+    assert left.exists()
+    os.utime(home / "jobs" / "swept", (0, 0))
+    store.prune()
+    assert not left.exists()
+
+
+def counted(store: FileJobStore) -> int:
+    return store.prune(among=[]).remaining
+
+
+def settle(home: Path) -> None:
+    """Let all that was written be old enough for its count to be remembered."""
+    for directory in (home / "jobs").glob("*/???/??"):
+        os.utime(directory, (1e9, 1e9))
+
+
+def test_a_count_is_right_after_every_kind_of_change(store: FileJobStore, home: Path):
+    other = FileJobStore(home)
+    done, running, damaged = a_job(JobState.FAILED), a_job(), a_job(JobState.FAILED)
+    for job in (done, running, damaged):
+        store.create(job)
+    settle(home)
+    assert (counted(store), counted(other)) == (3, 3)
+    other.update(running.id, end)
+    assert counted(store) == 3
+    settle(home)
+    assert counted(store) == 3
+    store.create(a_job(JobState.FAILED, new_job_id(done.created_at)))
+    assert counted(store) == 4
+    settle(home)
+    assert counted(store) == 4
+    replace(record_of(home, damaged), b"{")
+    assert other.get(damaged.id) is None
+    assert counted(store) == 3
+    settle(home)
+    assert (other.prune(lambda job: job.id == done.id), counted(store)) == (Pruned(1, 2), 2)
+    other.close()
+
+
+def test_a_prune_lists_and_reads_only_what_it_may_remove(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = utc_now()
+    for hours in range(1, 100):
+        store.create(end(a_job(JobState.RUNNING, new_job_id(now - timedelta(hours=hours)))))
+    old = end(a_job(JobState.RUNNING, new_job_id(now - timedelta(days=100)))).evolve(
+        completed_at=now - timedelta(days=90)
+    )
+    store.create(old)
+    store.close()
+    settle(home)
+    counted(store)
+    read, listed = store._records.read, os.listdir
+    seen: list[str] = []
+
+    def note(job_id: str, tree: str, *, locked: bool = False):
+        if threading.current_thread() is threading.main_thread():
+            seen.append(job_id)
+        return read(job_id, tree, locked=locked)
+
+    def note_listing(path: str) -> list[str]:
+        if f"{home}/jobs/completed/" in str(path) and path.count("/") == str(home).count("/") + 5:
+            seen.append(path)
+        return listed(path)
+
+    monkeypatch.setattr(store._records, "read", note)
+    monkeypatch.setattr(os, "listdir", note_listing)
+    assert store.prune(ended_before=now - timedelta(days=80)) == Pruned(1, 99)
+    assert {path.rpartition("/")[0] for path in seen if "/" in path} <= {
+        f"{home}/jobs/completed/{old.id[:3]}/{old.id[3:5]}"
+    }
+    assert {job_id for job_id in seen if "/" not in job_id} == {old.id}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"a": 1}', b'{"completed/0/0": ["x", "y"]}', b"[" * 100_000]
+)
+def test_a_damaged_file_of_counts_costs_nothing(store: FileJobStore, home: Path, content: bytes):
+    store.create(a_job(JobState.FAILED))
+    (home / "jobs" / "counts.json").write_bytes(content)
+    assert counted(store) == 1
 
 
 def test_a_record_is_written_though_a_prune_removes_its_directories_while_they_are_made(

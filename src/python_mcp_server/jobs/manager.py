@@ -487,10 +487,7 @@ class JobManager:
         kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
         going = [state for state in JobState if state.terminal and not kept.get(state, False)]
 
-        def should_go(job: Job) -> bool:
-            return job.status in going and utc_now() - (job.completed_at or job.created_at) >= age
-
-        return self.store.prune(should_go, among=going, **_whose(principal))
+        return self.store.prune(principal=principal, among=going, ended_before=utc_now() - age)
 
     async def output(
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536

@@ -1,5 +1,4 @@
-"""What every store of jobs promises. Knows no processes and no MCP; imported by `jobs` and by users
-who bring a store of their own."""
+"""What every store of jobs promises. Imported by `jobs` and by users who bring a store of their own."""
 
 from __future__ import annotations
 
@@ -8,13 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
-from python_mcp_server.model import JobState
-
-if TYPE_CHECKING:
-    from python_mcp_server.model import Job
+from python_mcp_server.model import Job, JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +20,31 @@ class Pruned:
 
     removed: int
     remaining: int
+
+
+class PruneRule:
+    """The conditions of one prune; the parameters are those of `JobStore.prune`."""
+
+    def __init__(
+        self,
+        should_go: Callable[[Job], bool] | None,
+        principal: str | None,
+        among: Collection[JobState] | None,
+        ended_before: datetime | None,
+    ) -> None:
+        self.states: Final = [s for s in JobState if s.terminal and (among is None or s in among)]
+        self._should_go = should_go
+        self._principal = principal
+        self._ended_before = ended_before
+
+    def names(self, job: Job) -> bool:
+        """Whether this job is to be removed."""
+        return (
+            job.status in self.states
+            and job.belongs_to(self._principal)
+            and (self._ended_before is None or (job.completed_at or job.created_at) <= self._ended_before)
+            and (self._should_go is None or self._should_go(job))
+        )
 
 
 class JobStore(ABC):
@@ -43,8 +65,7 @@ class JobStore(ABC):
         """Write a new job. When this returns, every process that shares the store can read it.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id cannot name a file: it is
-                not 1 to 100 of `A-Z a-z 0-9 . _ -`, or has a dot at an end.
+            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
         """
 
     @abstractmethod
@@ -84,17 +105,18 @@ class JobStore(ABC):
     @abstractmethod
     def prune(
         self,
-        should_go: Callable[[Job], bool],
+        should_go: Callable[[Job], bool] | None = None,
         principal: str | None = None,
         among: Collection[JobState] | None = None,
+        ended_before: datetime | None = None,
     ) -> Pruned:
-        """Remove the terminal jobs for which `should_go` says so, with their files.
+        """Remove the terminal jobs that every given condition names, with their files.
 
         Args:
-            should_go: Asked about each job. Where the wall clock was set since a job ended, it gets
-                `completed_at` as the clock of now would have told it, never one in the future.
+            should_go: Asked about each job that the other conditions name.
             principal: With one, the jobs of others are neither removed nor counted.
             among: The states to look at; all where None. Those left out cost next to nothing.
+            ended_before: Only jobs that ended by then. Jobs that were created later cost next to nothing.
         """
 
     @abstractmethod

@@ -13,13 +13,23 @@ import weakref
 from collections.abc import Callable, Collection, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from python_mcp_server.atomic import explained, remove_tree
+from python_mcp_server.atomic import remove_tree, translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.contract import JobStore, Pruned
-from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_plain, tree_of
+from python_mcp_server.store.contract import JobStore, Pruned, PruneRule
+from python_mcp_server.store.layout import (
+    LIVE,
+    TERMINAL,
+    Layout,
+    check_job_id,
+    check_name,
+    created_before,
+    is_job_id,
+    tree_of,
+)
 from python_mcp_server.store.listing import PublicList
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.maintenance import open_home, sweep_output
@@ -71,14 +81,11 @@ class FileJobStore(JobStore):
         """Write a new job. When this returns, every process that shares the store can read it.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id cannot name a file.
+            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
         """
-        if not is_plain(job.id):
-            raise InvalidInput(
-                f"The job id {job.id!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one"
-            )
+        check_job_id(job.id)
         doing = f"create job {job.id}"
-        with self._hold(job.id), explained(self._layout.home, doing):
+        with self._hold(job.id), translate_os_errors(self._layout.home, doing):
             if self._find(job.id, locked=True) is not None:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
             try:
@@ -90,7 +97,7 @@ class FileJobStore(JobStore):
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None. An id of any shape is safe to ask for."""
-        with explained(self._layout.home, f"read job {job_id!r}"):
+        with translate_os_errors(self._layout.home, f"read job {job_id!r}"):
             stored = self._find(job_id)
             return None if stored is None else self._records.whole(stored)
 
@@ -103,10 +110,8 @@ class FileJobStore(JobStore):
             JobNotFound: There is no such job.
             InvalidInput: `change` returned another job, or something that is no JSON.
         """
-        if not is_plain(job_id):
-            raise JobNotFound(job_id)
         with self._hold(job_id):
-            job = self._standing(job_id)
+            job = self._current(job_id)
             if job.status.terminal:
                 return job
             changed = change(job)
@@ -116,13 +121,13 @@ class FileJobStore(JobStore):
         self._public.touch()
         return changed
 
-    def _standing(self, job_id: str) -> Job:
-        with explained(self._layout.home, f"read job {job_id}"):
+    def _current(self, job_id: str) -> Job:
+        with translate_os_errors(self._layout.home, f"read job {job_id}"):
             stored = self._find(job_id, locked=True)
             if stored is None:
                 raise JobNotFound(job_id)
-            if stored.job.status.terminal and (key := self._records.key(job_id)):
-                self._records.drop_live(key)
+            if stored.job.status.terminal:
+                self._records.drop_live(job_id)
             return self._records.whole(stored)
 
     def _replace(self, job: Job, changed: Job) -> None:
@@ -130,11 +135,10 @@ class FileJobStore(JobStore):
             raise InvalidInput(
                 f"A change of job {job.id} returned job {changed.id!r}; evolve the one it was given"
             )
-        with explained(self._layout.home, f"write job {job.id}"):
-            key = self._records.key(job.id)
-            self._records.write(changed, key)
-            if key is not None and changed.status.terminal:
-                self._records.drop_live(key)
+        with translate_os_errors(self._layout.home, f"write job {job.id}"):
+            self._records.write(changed)
+            if changed.status.terminal:
+                self._records.drop_live(job.id)
 
     def list(
         self, status: JobState | None = None, limit: int = 50, principal: str | None = None
@@ -142,7 +146,7 @@ class FileJobStore(JobStore):
         """Return up to `limit` jobs, newest first, and whether there are more."""
         trees = (LIVE, *TERMINAL) if status is None else (tree_of(status),)
         jobs: list[Job] = []
-        with explained(self._layout.home, "list jobs"):
+        with translate_os_errors(self._layout.home, "list jobs"):
             for stored in self._records.newest_first(*trees):
                 if status not in (None, stored.job.status) or not stored.job.belongs_to(principal):
                     continue
@@ -153,40 +157,42 @@ class FileJobStore(JobStore):
 
     def live(self) -> tuple[Job, ...]:
         """Return the jobs that are not terminal, oldest first."""
-        with explained(self._layout.home, "look at the live jobs"):
+        with translate_os_errors(self._layout.home, "look at the live jobs"):
             found = [stored.job for stored in self._records.live()]
         return tuple(job for job in reversed(found) if not job.status.terminal)
 
     def prune(
         self,
-        should_go: Callable[[Job], bool],
+        should_go: Callable[[Job], bool] | None = None,
         principal: str | None = None,
         among: Collection[JobState] | None = None,
+        ended_before: datetime | None = None,
     ) -> Pruned:
-        """Remove the terminal jobs for which `should_go` says so, with their files.
+        """Remove the terminal jobs that every given condition names, with their files.
 
         A lock is held for each removal alone, so a prune of any size holds nobody up.
         """
-        states = [state for state in JobState if state.terminal and (among is None or state in among)]
+        rule = PruneRule(should_go, principal, among, ended_before)
+        wanted = None if ended_before is None else created_before(ended_before)
         removed = 0
-        with explained(self._layout.home, "prune jobs"):
-            for key, stored in self._records.entries(*map(tree_of, states)):
-                job = stored.job
-                if job.status in states and job.belongs_to(principal) and should_go(stored.dated):
+        with translate_os_errors(self._layout.home, "prune jobs"):
+            for stored in self._records.newest_first(*map(tree_of, rule.states), wanted=wanted):
+                job = stored.listed
+                if rule.names(job):
                     with self._hold(job.id):
-                        removed += self._records.remove(key, tree_of(job.status))
-            remaining = self._ids(principal)
-        if principal is None:
-            sweep_output(self._layout, self._locks, self._records, remaining)
+                        removed += self._records.remove(job.id, tree_of(job.status))
+            if principal is None:
+                sweep_output(self._layout, self._locks, self._records)
+            remaining = self._count(principal)
         if removed:
             self._public.touch()
-        return Pruned(removed, len(remaining))
+        return Pruned(removed, remaining)
 
-    def _ids(self, principal: str | None) -> set[str]:
+    def _count(self, principal: str | None) -> int:
         if principal is None:
-            return self._records.ids()
+            return self._records.counts.total()
         found = (stored.job for stored in self._records.newest_first(LIVE, *TERMINAL))
-        return {job.id for job in found if job.belongs_to(principal)}
+        return sum(job.belongs_to(principal) for job in found)
 
     def folder(self, job_id: str) -> Path:
         """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
@@ -198,16 +204,18 @@ class FileJobStore(JobStore):
 
     def discard_folder(self, job_id: str) -> None:
         """Remove the files of a job that has no record. A folder that is not there is no error."""
-        with explained(self._layout.home, f"remove the files of job {job_id!r}"):
+        with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
             remove_tree(self._layout.folder(job_id))
 
     def lane_folder(self, name: str) -> Path:
         """Return where a lane keeps its logs; it may not exist yet."""
-        return Path(self._layout.lanes, _checked(name))
+        check_name(name)
+        return Path(self._layout.lanes, name)
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""
-        return self._locks.hold(f"own-{_checked(name)}")
+        check_name(name)
+        return self._locks.hold(f"own-{name}")
 
     def flush(self) -> None:
         """Bring the list for people up to date, and end the thread that writes it."""
@@ -219,27 +227,20 @@ class FileJobStore(JobStore):
 
     def damaged(self) -> list[Path]:
         """Return the files that were set aside because they were no records."""
-        with explained(self._layout.home, "look for damaged files"):
+        with translate_os_errors(self._layout.home, "look for damaged files"):
             directory = self._layout.damaged
             return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
 
     def survey(self) -> Survey:
         """Read every record, and say what cannot be read. It costs some 0.1 ms for each job."""
-        with explained(self._layout.home, "read all records"):
+        with translate_os_errors(self._layout.home, "read all records"):
             readable, left = self._records.survey()
         return Survey(readable, left, self.damaged())
 
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
-        key = self._records.key(job_id)
-        return None if key is None else self._records.find(key, locked=locked)
+        return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None
 
     @contextmanager
     def _hold(self, job_id: str) -> Generator[None]:
         with self._locks.hold(self._layout.stripe(job_id)):
             yield
-
-
-def _checked(name: str) -> str:
-    if not is_plain(name):
-        raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
-    return name

@@ -16,7 +16,7 @@ from typing import Final
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job
-from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, key_of
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
 from python_mcp_server.store.maintenance import mark
 from python_mcp_server.store.records import Records, to_json
 
@@ -136,8 +136,8 @@ def _publish(layout: Layout, records: Records) -> None:
     if not os.path.exists(layout.format):  # the home was removed and made anew: the list is our own
         mark(layout, records)
     recent = [*records.newest_first(LIVE), *islice(records.newest_first(*TERMINAL), _RECENT_JOBS)]
-    jobs = {key_of(stored.job.id, stored.job.created_at): stored.listed for stored in recent}
-    lines = b",\n".join(_lines(jobs[key] for key in sorted(jobs, reverse=True)))
+    jobs = {stored.job.id: stored.listed for stored in recent}
+    lines = b",\n".join(_lines(jobs[job_id] for job_id in sorted(jobs, reverse=True)))
     records.put(layout.public, b"[\n" + lines + b"\n]\n")
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from python_mcp_server.atomic import explained, make_directory
+from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreLocked
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -66,7 +66,7 @@ class Locks:
             StoreLocked: Somebody else held it for longer than the wait; the text says who.
             StoreError: The lock file cannot be opened or written.
         """
-        with explained(self._home, "take a lock"):
+        with translate_os_errors(self._home, "take a lock"):
             descriptor = self._acquire(
                 f"{self._directory}/{name}", self._wait_s if wait_s is None else wait_s
             )

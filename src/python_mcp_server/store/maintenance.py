@@ -1,19 +1,9 @@
-"""What processes that were killed left behind. Used by the file store only.
+"""Makes a home ready when a store opens it, and removes what killed processes left. Used by the file
+store only.
 
-`sweep`, when a store is opened, costs a look at the live, half written and half removed files, never one at
-the finished jobs. `sweep_output` looks at the folders of all jobs, as a prune does.
-
-
-The list of jobs that an older version left in `meta/jobs.json`, read into jobs.
-
-Used by the file store only, once, in a home that has no store yet. Known are a list of objects and a
-mapping of id to object, also below a key "jobs".
-
-
-Making a home ready: its directories, the mark of its format, the list of an older version, and
-what killed processes left. Used by the file store only.
-
-It costs a look at the live, half written and half removed files, never one at the finished jobs.
+`open_home` makes the directories and the mark of the format, imports the list of an older version once, and
+costs a look at the live, half written and half removed files, never one at the finished jobs. `sweep_output`
+looks at the folders of all jobs, at most once a day.
 """
 
 from __future__ import annotations
@@ -22,14 +12,12 @@ import json
 import logging
 import os
 import time
-from collections.abc import Container, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from python_mcp_server.atomic import explained, make_directory, read_file, remove_file, remove_tree
+from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, translate_os_errors
 from python_mcp_server.errors import StoreError
-from python_mcp_server.model import Job, JobProgress, JobState, moment
-from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, id_of, is_key, is_own, is_plain, key_of
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.records import FORMAT, Records, to_json
 
@@ -43,35 +31,46 @@ _FOLDER_STALE_S: Final = 86_400.0
 """Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
 
 
-def sweep(layout: Layout, locks: Locks, records: Records) -> None:
+def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove what is of no use any more. What cannot be removed now stays for the next time."""
     try:
-        _sweep_temporary(layout.tmp)
-        _sweep_lanes(layout.lanes)
-        for key in _keys(layout.trash):
-            with locks.hold(layout.stripe(id_of(key)), wait_s=0):
-                records.finish_removal(key)
-        for key in _keys(f"{layout.jobs}/{LIVE}"):
-            if any(os.path.exists(layout.record(tree, key)) for tree in TERMINAL):
-                with locks.hold(layout.stripe(id_of(key)), wait_s=0):
-                    _drop_leftover(records, key)
+        _clean_temporary(layout.tmp)
+        _clean_lanes(layout.lanes)
+        for job_id in _ids(layout.trash):
+            with locks.hold(layout.stripe(job_id), wait_s=0):
+                records.finish_removal(job_id)
+        for job_id in _ids(f"{layout.jobs}/{LIVE}"):
+            if any(map(os.path.exists, layout.records(job_id)[1:])):
+                with locks.hold(layout.stripe(job_id), wait_s=0):
+                    _drop_leftover(records, job_id)
     except (OSError, StoreError) as error:
         _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
 
 
-def sweep_output(layout: Layout, locks: Locks, records: Records, known: Container[str]) -> None:
+def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove the folders of calls that were killed with their server before they had a record.
+
+    Such a folder must be a day old, so all processes of a home together look once a day.
 
     Args:
         layout: The paths of the home.
         locks: Against those who write a record now.
         records: Asked again under the lock.
-        known: The ids of all jobs that had a record a moment ago.
     """
     try:
+        if (
+            os.path.exists(layout.swept)
+            and 0 <= time.time() - os.stat(layout.swept).st_mtime < _FOLDER_STALE_S
+        ):
+            return
+        records.put(layout.swept, b"")
         for shard in os.scandir(layout.output):
             for entry in os.scandir(shard.path):
-                if entry.name not in known and is_own(entry.name) and _age_s(entry) > _FOLDER_STALE_S:
+                if (
+                    is_job_id(entry.name)
+                    and _age_s(entry) > _FOLDER_STALE_S
+                    and not records.known(entry.name)
+                ):
                     with locks.hold(layout.stripe(entry.name), wait_s=0):
                         if not records.known(entry.name):
                             remove_tree(entry.path)
@@ -79,24 +78,24 @@ def sweep_output(layout: Layout, locks: Locks, records: Records, known: Containe
         _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
 
 
-def _drop_leftover(records: Records, key: str) -> None:
-    stored = records.find(key, locked=True)
+def _drop_leftover(records: Records, job_id: str) -> None:
+    stored = records.find(job_id, locked=True)
     if stored is not None and stored.job.status.terminal:
-        records.drop_live(key)
+        records.drop_live(job_id)
 
 
-def _keys(directory: str) -> list[str]:
+def _ids(directory: str) -> list[str]:
     names = [name.removesuffix(".json") for name in os.listdir(directory)]
-    return [name for name in names if is_key(name)]
+    return [name for name in names if is_job_id(name)]
 
 
-def _sweep_temporary(directory: str) -> None:
+def _clean_temporary(directory: str) -> None:
     for entry in os.scandir(directory):
         if entry.name.endswith(".tmp") and _is_stale(entry):
             remove_file(entry.path)
 
 
-def _sweep_lanes(directory: str) -> None:
+def _clean_lanes(directory: str) -> None:
     """Remove the logs of lanes whose server was killed long ago; what a job has taken is its own."""
     if not os.path.isdir(directory):
         return
@@ -128,100 +127,45 @@ def _may_live(pid: str) -> bool:
     return True
 
 
-_STATES: Final = {
-    "completed": JobState.COMPLETED, "success": JobState.COMPLETED, "succeeded": JobState.COMPLETED,
-    "done": JobState.COMPLETED, "finished": JobState.COMPLETED,
-    "failed": JobState.FAILED, "error": JobState.FAILED, "timeout": JobState.FAILED,
-    "timed_out": JobState.FAILED,
-    "cancelled": JobState.CANCELLED, "canceled": JobState.CANCELLED, "killed": JobState.CANCELLED,
-}  # fmt: skip
-_LIVE: Final = frozenset({"pending", "queued", "running", "input_required"})
-_MILLISECONDS_FROM: Final = 1e11
-"""Seconds since the epoch reach this in the year 5138, milliseconds reached it in 1973."""
-
-
 def read_old_list(data: bytes, path: str) -> list[Job]:
-    """Return the jobs of an old list; each that cannot be read costs a warning and only itself.
+    """Return the jobs of an old list, in the shape of `meta/jobs.json`, under new ids.
+
+    The old id is in `extra`, as `old_id`. An entry that cannot be read costs a warning and only itself.
 
     Args:
         data: The file.
         path: Its name, for the warnings.
     """
     try:
-        content = json.loads(data)
+        content: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
-        _log.warning("The old list of jobs %s was not imported: it is no JSON (%s)", path, error)
+        content = error
+    if not isinstance(content, list):
+        _log.warning(
+            "The old list of jobs %s was not imported, because it is not a JSON list: %s", path, content
+        )
         return []
-    jobs: dict[str, Job] = {}
-    for key, entry in _entries(content):
+    jobs: list[Job] = []
+    for number, entry in enumerate(cast("list[Any]", content)):
         try:
-            job = _job(key, entry)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError) as error:
-            _log.warning("Entry %s of the old list of jobs %s was not imported: %r", key, path, error)
-        else:
-            jobs.setdefault(job.id, job)
-    return list(jobs.values())
+            jobs.append(_imported(Job.from_record(entry)))
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            _log.warning("Entry %s of the old list of jobs %s was not imported: %r", number, path, error)
+    return jobs
 
 
-def _entries(content: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, dict):
-        mapping = cast("dict[str, Any]", content)
-        if isinstance(mapping.get("jobs"), dict | list):
-            yield from _entries(mapping["jobs"])
-        else:
-            yield from mapping.items()
-    elif isinstance(content, list):
-        for number, entry in enumerate(cast("list[Any]", content)):
-            yield f"number {number}", entry
-
-
-def _job(key: str, entry: Any) -> Job:
-    job_id = entry.get("id") or entry.get("job_id") or key
-    if not (isinstance(job_id, str) and is_plain(job_id)):
-        raise ValueError(f"{job_id!r} is no id")
-    started_at, ended_at = _time(entry, "started_at"), _time(entry, "completed_at")
-    created_at = _time(entry, "created_at") or started_at or ended_at
-    if created_at is None:
-        raise ValueError("it has no time")
-    status, error, kind = _ending(entry)
-    return Job(
-        id=job_id,
-        label=str(entry.get("label") or entry.get("tool") or job_id),
-        status=status,
-        created_at=created_at,
-        tool=str(entry.get("tool") or ""),
-        started_at=started_at,
-        completed_at=ended_at or (datetime.now(UTC) if kind == "lost" else started_at or created_at),
-        error=error,
-        error_kind=kind,
-        result=entry.get("result"),
-        progress=_progress(entry.get("progress")),
+def _imported(old: Job) -> Job:
+    job = old.evolve(
+        id=new_job_id(old.created_at),
+        completed_at=old.completed_at or old.started_at or old.created_at,
         background=True,
+        questions=(),
+        extra={**old.extra, "old_id": old.id},
     )
-
-
-def _ending(entry: dict[str, Any]) -> tuple[JobState, str | None, str | None]:
-    word = str(entry.get("status") or entry.get("state") or "").lower().rpartition(".")[2]
-    error = entry.get("error")
-    if word in _LIVE:
-        return JobState.FAILED, f"It was {word} under an older version, and nobody knows how it ended", "lost"
-    if word not in _STATES:
-        raise ValueError(f"its status is {word!r}")
-    text = None if error is None else str(error)
-    kind = entry.get("error_kind") or ("exception" if _STATES[word] is JobState.FAILED else None)
-    return _STATES[word], text, kind if isinstance(kind, str) else None
-
-
-def _progress(value: Any) -> JobProgress | None:
-    return JobProgress.from_json(cast("dict[str, Any]", value)) if isinstance(value, dict) else None
-
-
-def _time(entry: dict[str, Any], name: str) -> datetime | None:
-    value: Any = entry.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS_FROM else value, UTC)
-    when = moment(cast("str | None", value))
-    return None if when is None else when.astimezone(UTC)
+    if old.status.terminal:
+        return job
+    error = f"It was {old.status} under an older version, and how it ended is not known"
+    return job.evolve(status=JobState.FAILED, completed_at=utc_now(), error=error, error_kind="lost")
 
 
 def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) -> None:
@@ -230,7 +174,7 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
     Raises:
         StoreError: It cannot be used, or a newer version made it.
     """
-    with explained(layout.home, "open the store"):
+    with translate_os_errors(layout.home, "open the store"):
         for directory in layout.directories():
             make_directory(directory, fsync=fsync)
         marker = read_file(layout.format)
@@ -238,7 +182,7 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
             _begin(layout, locks, records)
         else:
             _check(marker, layout.home)
-    sweep(layout, locks, records)
+    clean_up(layout, locks, records)
 
 
 def _begin(layout: Layout, locks: Locks, records: Records) -> None:
@@ -270,8 +214,8 @@ def _import_old_list(layout: Layout, records: Records) -> None:
     data = read_file(layout.public)
     if data is None:
         return
-
+    known = {stored.job.extra.get("old_id") for stored in records.newest_first(*TERMINAL)}
     for job in read_old_list(data, layout.public):
-        if records.find(key_of(job.id, job.created_at)) is None:
+        if job.extra["old_id"] not in known:  # else an import that was killed half way wrote it
             records.write(job)
     records.put(layout.imported, data)

@@ -13,14 +13,14 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.clock import Reading, on_present_clock
-from python_mcp_server.store.contract import JobStore, Pruned
-from python_mcp_server.store.layout import Layout, is_plain, key_of
+from python_mcp_server.store.contract import JobStore, Pruned, PruneRule
+from python_mcp_server.store.layout import Layout, check_job_id, check_name
 from python_mcp_server.store.records import Stored, encode
 
 
@@ -52,12 +52,9 @@ class InMemoryJobStore(JobStore):
         """Keep a new job.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id cannot name a file.
+            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
         """
-        if not is_plain(job.id):
-            raise InvalidInput(
-                f"The job id {job.id!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one"
-            )
+        check_job_id(job.id)
         stored = _stored(job)
         with self._guard:
             if job.id in self._jobs:
@@ -95,7 +92,7 @@ class InMemoryJobStore(JobStore):
         """Return up to `limit` jobs, newest first, and whether there are more."""
         with self._guard:
             fitting = [s for s in self._of(principal) if status in (None, s.job.status)]
-        fitting.sort(key=_key, reverse=True)
+        fitting.sort(key=lambda stored: stored.job.id, reverse=True)
         shown = fitting[: max(0, limit)]
         return [_listed(stored) for stored in shown], len(fitting) > len(shown)
 
@@ -104,21 +101,21 @@ class InMemoryJobStore(JobStore):
 
     def prune(
         self,
-        should_go: Callable[[Job], bool],
+        should_go: Callable[[Job], bool] | None = None,
         principal: str | None = None,
         among: Collection[JobState] | None = None,
+        ended_before: datetime | None = None,
     ) -> Pruned:
-        """Remove the terminal jobs for which `should_go` says so, with their files."""
+        """Remove the terminal jobs that every given condition names, with their files."""
+        rule = PruneRule(should_go, principal, among, ended_before)
         with self._guard:
             own = self._of(principal)
-            asked = [s for s in own if s.job.status.terminal and (among is None or s.job.status in among)]
-            going = [s.job.id for s in asked if should_go(on_present_clock(_listed(s), s.clock))]
+            going = [stored.job.id for stored in own if rule.names(_listed(stored))]
             for job_id in going:
                 del self._jobs[job_id]
-            remaining = len(own) - len(going)
         for job_id in going:
             self.discard_folder(job_id)
-        return Pruned(len(going), remaining)
+        return Pruned(len(going), len(own) - len(going))
 
     def folder(self, job_id: str) -> Path:
         """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
@@ -130,8 +127,7 @@ class InMemoryJobStore(JobStore):
 
     def lane_folder(self, name: str) -> Path:
         """Return where a lane keeps its logs; it may not exist yet."""
-        if not is_plain(name):
-            raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
+        check_name(name)
         return Path(self._layout.lanes, name)
 
     @contextmanager
@@ -159,14 +155,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_all_locks)
 
 
-def _key(stored: Stored) -> str:
-    return key_of(stored.job.id, stored.job.created_at)
-
-
 def _stored(job: Job) -> Stored:
     """Note the size of a large result, so that listings leave it out as those of files do."""
     result = encode(job)[1]
-    return Stored(job, len(result) if result else 0, Reading.now() if job.status.terminal else None)
+    return Stored(job, len(result) if result else 0)
 
 
 def _listed(stored: Stored) -> Job:

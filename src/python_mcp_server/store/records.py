@@ -1,13 +1,9 @@
-"""A job as the bytes of its record, and back. Used by the stores only.
+"""The records of one home: encoded, read without a lock, written under one, set aside where they are damaged.
 
 A record is one JSON object: the job's own fields, the version of this format, and where the result
-is too large for a listing, its size instead of it. That of a job that has ended says, too, where
-the clocks of the machine stood.
+is too large for a listing, its size instead of it.
 
-
-The records of one home: read without a lock, written under one, set aside where they are damaged.
-
-Used by the file store only. Reading needs no lock because files are replaced whole. A job lies in
+Used by the stores only. Reading needs no lock because files are replaced whole. A job lies in
 the live tree until it is terminal; then its record is written into the tree of its state, and the
 live one is removed. Killed in between, both are there: the terminal one counts.
 """
@@ -18,33 +14,27 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
-from python_mcp_server.store.clock import Reading, on_present_clock
-from python_mcp_server.store.layout import (
-    LIVE,
-    TERMINAL,
-    TIME_CHARS,
-    Layout,
-    id_of,
-    is_key,
-    is_own,
-    is_plain,
-    key_of,
-    tree_of,
-)
+from python_mcp_server.store.counts import RecordCounts
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, Wanted, tree_of
 from python_mcp_server.store.locks import Locks
 
+_log: Final = logging.getLogger(__name__)
 FORMAT: Final = 1
 LARGE_BYTES: Final = 64 * 1024
 """A result above this lies in a file of its own."""
 _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
 _CLOCK_KEY: Final = "clock"
+"""Records of earlier versions have it."""
+_ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
+"""Terminal records count first; those that a job moved to while this was read are found behind."""
 
 
 class Unreadable(Exception):
@@ -58,12 +48,10 @@ class Stored:
     Attributes:
         job: The job; without its result where that lies apart.
         result_bytes: The size of a result that lies apart; 0 where none does.
-        clock: Where the clocks stood when its end was written.
     """
 
     job: Job
     result_bytes: int = 0
-    clock: Reading | None = None
 
     @property
     def listed(self) -> Job:
@@ -75,11 +63,6 @@ class Stored:
             result_note=f"{self.job.result_note}; {note}" if self.job.result_note else note
         )
 
-    @property
-    def dated(self) -> Job:
-        """The job as listings show it, its end told by the wall clock of now."""
-        return on_present_clock(self.listed, self.clock)
-
 
 def encode(job: Job) -> tuple[bytes, bytes | None]:
     """Return the record, and the result where it must lie apart.
@@ -88,8 +71,6 @@ def encode(job: Job) -> tuple[bytes, bytes | None]:
         InvalidInput: The job holds something that is no JSON.
     """
     record = {_FORMAT_KEY: FORMAT} | job.to_record()
-    if job.status.terminal and (clock := Reading.now()):
-        record[_CLOCK_KEY] = clock.to_json()
     whole = to_json(record, job.id)
     if len(whole) <= LARGE_BYTES or job.result is None:
         return whole, None
@@ -113,12 +94,12 @@ def to_json(value: object, job_id: str) -> bytes:
         ) from error
 
 
-def decode(data: bytes, key: str, tree: str) -> Stored:
+def decode(data: bytes, job_id: str, tree: str) -> Stored:
     """Read what `encode` wrote.
 
     Args:
         data: The bytes of the file.
-        key: The key that the file is named by.
+        job_id: The id that the file is named by.
         tree: The directory that it was found in.
 
     Raises:
@@ -132,19 +113,19 @@ def decode(data: bytes, key: str, tree: str) -> Stored:
     version = record.pop(_FORMAT_KEY, None)
     if isinstance(version, int) and version > FORMAT:
         raise StoreError(
-            f"The record {key} has format {version}, and this version reads up to {FORMAT}: "
+            f"The record {job_id} has format {version}, and this version reads up to {FORMAT}: "
             "upgrade python-mcp-server"
         )
     result_bytes = record.pop(_APART_KEY, 0)
-    clock = Reading.from_json(record.pop(_CLOCK_KEY, None))
+    record.pop(_CLOCK_KEY, None)
     try:
         job = Job.from_record(record)
-        fits = tree_of(job.status) == tree and job.id == id_of(key)
+        fits = tree_of(job.status) == tree and job.id == job_id
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise Unreadable(f"it is no record of a job ({error!r})") from error
     if version != FORMAT or not fits or not isinstance(result_bytes, int):
         raise Unreadable("it is not the record that belongs in its place")
-    return Stored(job, result_bytes, clock)
+    return Stored(job, result_bytes)
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -153,10 +134,7 @@ def _object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-_log: Final = logging.getLogger(__name__)
 _BAD: Final = (Unreadable, PermissionError, IsADirectoryError)
-_ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
-"""Terminal records count first; those that a job moved to while this was read are found behind."""
 
 
 class Records:
@@ -172,37 +150,14 @@ class Records:
         self._layout = layout
         self._locks = locks
         self._fsync = fsync
+        self.counts: Final = RecordCounts(layout)
         self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
-    def key(self, job_id: str) -> str | None:
-        """Return the key of an id, or None where no job can have it."""
-        if is_own(job_id):
-            return job_id
-        if not is_plain(job_id):
-            return None
-        front = read_file(self._layout.pointer(job_id))
-        if front is None:
-            return None
-        key = f"{front.decode('ascii', 'replace')}~{job_id}"
-        return key if is_key(key) else self._pointed_anew(job_id)
-
-    def _pointed_anew(self, job_id: str) -> str | None:
-        """Find the key that a damaged pointer led to, at the price of a look at all names."""
-        names = self._layout.newest_first(LIVE, *TERMINAL)
-        key = next((key for key, _ in names if is_key(key) and id_of(key) == job_id), None)
-        _log.warning("The pointer to job %s was damaged; the job is %s", job_id, key or "gone")
-        if key is not None:
-            try:
-                self._point(job_id, key)
-            except OSError as error:
-                _log.warning("The pointer to job %s stays damaged: %s", job_id, error)
-        return key
-
-    def find(self, key: str, *, locked: bool = False) -> Stored | None:
-        """Return what stands under this key, or None.
+    def find(self, job_id: str, *, locked: bool = False) -> Stored | None:
+        """Return the record of this job, or None.
 
         Args:
-            key: The key.
+            job_id: The id.
             locked: Whether the caller holds the lock of this job.
 
         Raises:
@@ -210,33 +165,35 @@ class Records:
             OSError: The disk cannot be read.
         """
         for tree in _ORDER[: len(TERMINAL) + 1] if locked else _ORDER:
-            stored = self.read(key, tree, locked=locked)
+            stored = self.read(job_id, tree, locked=locked)
             if stored is not None:
                 return stored
         return None
 
-    def read(self, key: str, tree: str, *, locked: bool = False) -> Stored | None:
-        """Return the record of this key in this tree, or None; one that is damaged is set aside."""
+    def read(self, job_id: str, tree: str, *, locked: bool = False) -> Stored | None:
+        """Return the record of this job in this tree, or None; one that is damaged is set aside."""
         try:
-            return self._read(key, tree)
+            return self._read(job_id, tree)
         except _BAD as reason:
-            return self._set_aside(key, tree, reason, locked=locked)
+            return self._set_aside(job_id, tree, reason, locked=locked)
 
-    def _read(self, key: str, tree: str) -> Stored | None:
-        data = read_file(self._layout.record(tree, key))
-        return None if data is None else decode(data, key, tree)
+    def _read(self, job_id: str, tree: str) -> Stored | None:
+        data = read_file(self._layout.record(tree, job_id))
+        return None if data is None else decode(data, job_id, tree)
 
-    def _set_aside(self, key: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
+    def _set_aside(self, job_id: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
         if locked:
-            self._move_away(self._layout.record(tree, key), reason)
+            record = self._layout.record(tree, job_id)
+            with nullcontext() if tree == LIVE else self.counts.changing(record):
+                self._move_away(record, reason)
             return None
         try:
-            with self._locks.hold(self._layout.stripe(id_of(key))):
-                return self.read(key, tree, locked=True)  # somebody may have written the true one by now
+            with self._locks.hold(self._layout.stripe(job_id)):
+                return self.read(job_id, tree, locked=True)  # somebody may have written the true one by now
         except (OSError, StoreError) as error:
             if isinstance(reason, OSError):
                 raise reason from error
-            _log.warning("Left the damaged record %s where it is: %s", key, error)
+            _log.warning("Left the damaged record %s where it is: %s", job_id, error)
             return None
 
     def _move_away(self, path: str, reason: Exception) -> None:
@@ -263,140 +220,116 @@ class Records:
             loss = f"unreadable ({error.strerror})"
         return stored.job.evolve(result_note=f"result of {stored.result_bytes} bytes is {loss}")
 
-    def write(self, job: Job, key: str | None = None) -> None:
-        """Write a job where it belongs. The caller holds its lock.
-
-        Args:
-            job: The job.
-            key: The key it already has; None for a new job.
-        """
+    def write(self, job: Job) -> None:
+        """Write a job where it belongs. The caller holds its lock."""
         record, result = encode(job)
         if result is not None:
             self.put(self._layout.result(job.id), result)
-        if key is None:
-            key = key_of(job.id, job.created_at)
-            self._point(job.id, key)
-        self.put(self._layout.record(tree_of(job.status), key), record)
+        path = self._layout.record(tree_of(job.status), job.id)
+        with self.counts.changing(path) if job.status.terminal else nullcontext():
+            self.put(path, record)
 
     def retract(self, job: Job) -> None:
         """Remove what a failed `write` of a new job has left. The caller holds its lock."""
-        key = key_of(job.id, job.created_at)
-        paths = [self._layout.record(tree_of(job.status), key), self._layout.result(job.id)]
-        if key != job.id:
-            paths.append(self._layout.pointer(job.id))
-        for path in paths:
+        record = self._layout.record(tree_of(job.status), job.id)
+        for path in (record, self._layout.result(job.id)):
             try:
-                remove_file(path)
+                with self.counts.changing(record) if job.status.terminal else nullcontext():
+                    remove_file(path)
             except OSError as error:
                 _log.warning("%s, of a job that could not be written, stays: %s", path, error)
-
-    def _point(self, job_id: str, key: str) -> None:
-        if key != job_id:
-            self.put(self._layout.pointer(job_id), key[:TIME_CHARS].encode())
 
     def put(self, path: str, data: bytes) -> None:
         """Write any file of this home."""
         write_file(path, data, temporary_in=self._layout.tmp, fsync=self._fsync)
 
-    def drop_live(self, key: str) -> None:
+    def drop_live(self, job_id: str) -> None:
         """Remove the live record of a job whose terminal one is written. The caller holds its lock."""
         try:
-            remove_file(self._layout.record(LIVE, key))
+            remove_file(self._layout.record(LIVE, job_id))
         except OSError as error:
-            _log.warning("The live record %s stays beside the final one, which counts: %s", key, error)
+            _log.warning("The live record %s stays beside the final one, which counts: %s", job_id, error)
 
-    def remove(self, key: str, tree: str) -> bool:
+    def remove(self, job_id: str, tree: str) -> bool:
         """Remove a terminal job and its files, and say whether it was there. The caller holds its lock.
 
         The record goes to the trash first: then the job is gone for all, and until its files are
         gone too, the record says that they must go.
         """
-        record = self._layout.record(tree, key)
-        remove_file(self._layout.record(LIVE, key))  # first, or the job would be back as a running one
+        record = self._layout.record(tree, job_id)
+        remove_file(self._layout.record(LIVE, job_id))  # first, or the job would be back as a running one
         make_directory(self._layout.trash)
-        try:
-            os.replace(record, self._trashed(key))
-        except FileNotFoundError:
-            return False
-        self._layout.tidy(record)
-        self.finish_removal(key)
+        with self.counts.changing(record):
+            try:
+                os.replace(record, self._layout.trashed(job_id))
+            except FileNotFoundError:
+                return False
+            self._layout.tidy(record)
+        self.finish_removal(job_id)
         return True
 
-    def finish_removal(self, key: str) -> None:
+    def finish_removal(self, job_id: str) -> None:
         """Remove the files of a job whose record is in the trash. The caller holds its lock."""
-        job_id = id_of(key)
-        if self.find(key, locked=True) is None and self.key(job_id) in (None, key):
+        if self.find(job_id, locked=True) is None:
             remove_tree(self._layout.folder(job_id))
-            if key != job_id:
-                remove_file(self._layout.pointer(job_id))
-        remove_file(self._trashed(key))
+        remove_file(self._layout.trashed(job_id))
 
-    def _trashed(self, key: str) -> str:
-        return f"{self._layout.trash}/{key}.json"
-
-    def newest_first(self, *trees: str) -> Iterator[Stored]:
+    def newest_first(self, *trees: str, wanted: Wanted | None = None) -> Iterator[Stored]:
         """Yield what stands in these trees, newest first, each job once; what cannot be read is left out."""
-        return (stored for _, stored in self.entries(*trees))
-
-    def entries(self, *trees: str) -> Iterator[tuple[str, Stored]]:
-        """Yield what `newest_first` yields, each with its key."""
-        for key, tree in self._names(*trees):
-            if (stored := self._listed(key, tree)) is not None:
-                yield key, stored
+        for job_id, tree in self._names(*trees, wanted=wanted):
+            if (stored := self._listed(job_id, tree)) is not None:
+                yield stored
 
     def live(self) -> Iterator[Stored]:
         """Yield what stands in the live tree, newest first. Whoever waits in a line looks again and
         again: a record that is the same as at the last look is not decoded again."""
         seen, before = dict[str, tuple[bytes, Stored]](), self._seen_live
-        for key, tree in self._names(LIVE):
-            entry = None if self._ended(key) else self._live_one(key, before.get(key))
+        for job_id, tree in self._names(LIVE):
+            entry = None if self._ended(job_id) else self._live_one(job_id, before.get(job_id))
             if entry is not None:
-                seen[key] = entry
-            stored = entry[1] if entry is not None else self._listed(key, tree)
+                seen[job_id] = entry
+            stored = entry[1] if entry is not None else self._listed(job_id, tree)
             if stored is not None:
                 yield stored
         self._seen_live = seen
 
-    def _live_one(self, key: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
+    def _live_one(self, job_id: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
         """Return a record as it lies in the live tree; None where it must be looked at with care."""
         try:
-            data = read_file(self._layout.record(LIVE, key))
+            data = read_file(self._layout.record(LIVE, job_id))
             if data is None or (known is not None and known[0] == data):
                 return None if data is None else known
-            return data, decode(data, key, LIVE)
+            return data, decode(data, job_id, LIVE)
         except (Unreadable, StoreError, OSError):
             return None
 
-    def _ended(self, key: str) -> bool:
-        return any(os.path.lexists(self._layout.record(tree, key)) for tree in TERMINAL)
+    def _ended(self, job_id: str) -> bool:
+        return any(map(os.path.lexists, self._layout.records(job_id)[1:]))
 
-    def _names(self, *trees: str) -> Iterator[tuple[str, str]]:
+    def _names(self, *trees: str, wanted: Wanted | None = None) -> Iterator[tuple[str, str]]:
         last = ""
-        for key, tree in self._layout.newest_first(*trees):
-            if key != last:
-                yield key, tree
-            last = key
+        for job_id, tree in self._layout.newest_first(*trees, wanted=wanted):
+            if job_id != last:
+                yield job_id, tree
+            last = job_id
 
-    def ids(self) -> set[str]:
-        """Return the ids of all records that are there, by their names alone."""
-        return {id_of(key) for key, _ in self._names(LIVE, *TERMINAL)}
-
-    def known(self, key: str) -> bool:
-        """Whether there is a record of this key, or was one that is set aside now."""
-        if any(os.path.lexists(self._layout.record(tree, key)) for tree in (LIVE, *TERMINAL)):
+    def known(self, job_id: str) -> bool:
+        """Whether there is a record of this job, or was one that is set aside now."""
+        if any(map(os.path.lexists, self._layout.records(job_id))):
             return True
         return os.path.isdir(self._layout.damaged) and any(
-            name.startswith(key) for name in os.listdir(self._layout.damaged)
+            name.startswith(job_id) for name in os.listdir(self._layout.damaged)
         )
 
     def survey(self) -> tuple[int, list[str]]:
         """Read all records; return how many are whole, and the paths of those that stay unreadable,
-        of single ones and of whole directories."""
+        of single ones and of whole directories. The next count counts anew."""
+        self.counts.forget()
         readable, left = 0, list[str]()
-        for key, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
-            path = self._layout.record(tree, key)
+        for job_id, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
+            path = self._layout.record(tree, job_id)
             try:
-                whole = self.read(key, tree) is not None
+                whole = self.read(job_id, tree) is not None
             except (StoreError, OSError):
                 whole = False
             readable += whole
@@ -404,10 +337,10 @@ class Records:
                 left.append(path)
         return readable, left
 
-    def _listed(self, key: str, tree: str) -> Stored | None:
+    def _listed(self, job_id: str, tree: str) -> Stored | None:
         try:
-            stored = None if tree == LIVE else self.read(key, tree)
-            return stored or self.find(key)
+            stored = None if tree == LIVE else self.read(job_id, tree)
+            return stored or self.find(job_id)
         except (StoreError, OSError) as error:
-            _log.warning("Left %s out of a listing: %s", key, error)
+            _log.warning("Left %s out of a listing: %s", job_id, error)
             return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from python_mcp_server.atomic import write_file
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
 from python_mcp_server.runner.python.environ import scripts_folder
@@ -103,11 +104,8 @@ def _make(uv: Uv, venv: Path, packages: Packages, python_request: str | None) ->
     if _installed(uv, made, packages):
         frozen = uv("pip", "freeze", "--python", made.python)
         made = replace(made, resolved=tuple(frozen.split("\n")[:-1]))
-    partial = venv / "ready.json.partial"
-    partial.write_text(
-        json.dumps({"resolved": made.resolved, "python_version": made.python_version}), "utf-8"
-    )
-    partial.replace(venv / "ready.json")
+    ready = {"resolved": made.resolved, "python_version": made.python_version}
+    write_file(str(venv / "ready.json"), json.dumps(ready).encode())
     return made
 
 

@@ -1,0 +1,112 @@
+"""How many records lie in a home, without a look at all of them. Used by the file store only.
+
+A terminal record lies in a directory of one second, and that in one of 17 minutes. Whoever adds or removes a
+terminal record touches the directory of 17 minutes before and after. `counts.json` holds the number of
+records of each such directory beside its modification time, so a count lists only those that were touched
+since, and stays right whoever was killed where: the file is a cache, and is never needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from python_mcp_server.atomic import read_file, write_file
+from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
+
+_SETTLED_S: Final = 10.0
+"""Guessed: a writer that has touched a directory has also written its record this much later. One that was
+stopped for longer touches the directory again."""
+
+Counts = dict[str, list[int]]
+"""Mapping of a directory, below `jobs`, to its modification time in ns and its number of records."""
+
+
+class RecordCounts:
+    """Counts the records of one home.
+
+    Args:
+        layout: The paths of the home.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    @contextmanager
+    def changing(self, record: str) -> Generator[None]:
+        """Note that the block adds or removes this terminal record. The caller holds the job's lock."""
+        directory = os.path.dirname(os.path.dirname(record))
+        _touch(directory)
+        try:
+            yield
+        finally:
+            _touch(directory)
+
+    def total(self) -> int:
+        """Return the number of jobs that have a record.
+
+        Jobs that end while this counts may count twice, or not at all.
+        """
+        live = self._live()
+        before, now = self._load(), Counts()
+        for directory in self._directories():
+            with suppress(OSError):  # removed meanwhile, or forbidden: then whoever lists its jobs warns
+                now[directory] = self._count(directory, before.get(directory))
+        self._save(before, now)
+        return live + sum(count for _, count in now.values())
+
+    def forget(self) -> None:
+        """Let the next count look at everything, as after changes that other programs made."""
+        with suppress(OSError):
+            os.unlink(self._layout.counts)
+
+    def _live(self) -> int:
+        """Count the live jobs; a live record beside a terminal one was left by a killed process."""
+        names = [name.removesuffix(".json") for name in _records(f"{self._layout.jobs}/{LIVE}")]
+        return sum(not any(map(os.path.lexists, self._layout.records(job_id)[1:])) for job_id in names)
+
+    def _directories(self) -> list[str]:
+        tops = [f"{tree}/{top}" for tree in TERMINAL for top in _listed(f"{self._layout.jobs}/{tree}")]
+        return [f"{top}/{name}" for top in tops for name in _listed(f"{self._layout.jobs}/{top}")]
+
+    def _count(self, directory: str, before: list[int] | None) -> list[int]:
+        path = f"{self._layout.jobs}/{directory}"
+        changed_ns = os.stat(path).st_mtime_ns
+        if before is not None and before[0] == changed_ns:
+            return before
+        return [changed_ns, sum(len(_records(f"{path}/{second}")) for second in os.listdir(path))]
+
+    def _load(self) -> Counts:
+        try:
+            found: Any = json.loads(read_file(self._layout.counts) or b"{}")
+            return {str(name): [int(changed_ns), int(count)] for name, (changed_ns, count) in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def _save(self, before: Counts, now: Counts) -> None:
+        settled_ns = time.time_ns() - int(_SETTLED_S * 1e9)
+        kept = {name: entry for name, entry in now.items() if entry[0] < settled_ns}
+        if kept != before:
+            data = json.dumps(kept, separators=(",", ":")).encode()
+            with suppress(OSError):  # a full or read-only disk costs the next count some time
+                write_file(self._layout.counts, data, temporary_in=self._layout.tmp)
+
+
+def _touch(directory: str) -> None:
+    with suppress(OSError):  # it is not there yet, or not any more, which changes its time as well
+        os.utime(directory)
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _records(directory: str) -> list[str]:
+    return [name for name in _listed(directory) if name.endswith(".json")]
