@@ -154,7 +154,7 @@ def smart_async(
             name=name or getattr(function, "__name__", type(function).__name__),
             limits=limits,
         )
-        return _wrap(options, _adapt(function))
+        return wrap(options, _adapt(function))
 
     return decorate
 
@@ -236,7 +236,13 @@ def _adapt(function: Callable[..., Any]) -> ToolAdapter | None:
     return adapt(function)
 
 
-def _wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return the decorated function.
+
+    Args:
+        options: What the decoration says.
+        adapter: What the SDK sees of the function; None where no SDK calls it.
+    """
     body = options.body
 
     @functools.wraps(body)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.errors import RemoteError
 from python_mcp_server.functions import default_manager
 from python_mcp_server.limits import Limits
-from python_mcp_server.settings import budget
+from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -42,15 +42,15 @@ class ToolOptions:
     """
 
     body: Callable[..., Any]
-    timeout_env: str
-    default_timeout: float
-    on_client_cancel: str
-    isolation: str
-    task: str
-    manager: JobManager | None
-    body_parameters: frozenset[str]
     name: str
-    limits: Limits | None
+    body_parameters: frozenset[str]
+    manager: JobManager | None = None
+    timeout_env: str = BUDGET_VARIABLE
+    default_timeout: float = DEFAULT_BUDGET_S
+    on_client_cancel: str = "auto"
+    isolation: str = "process"
+    task: str = "auto"
+    limits: Limits | None = None
 
     def resolve_manager(self) -> JobManager:
         """Return the manager of these jobs."""

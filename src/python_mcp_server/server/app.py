@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.mcpserver import MCPServer
@@ -13,15 +15,13 @@ from mcp.server.request_state import RequestStateSecurity
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import AnswerTool, JobTools, resuming
-from python_mcp_server.server.registry import SentenceTool, make_tool
+from python_mcp_server.server.registry import SentenceTool, defer_tool
 from python_mcp_server.server.resources import JobResources
+from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.settings import Settings, variable
-from python_mcp_server.smart_async import smart_async
-from python_mcp_server.tools import saved, scripts
-from python_mcp_server.tools.batch import tool as mapping
-from python_mcp_server.tools.benchmark import tool as benchmark
-from python_mcp_server.tools.suite import tool as testing
+from python_mcp_server.smart_async import wrap
+from python_mcp_server.tool_options import ToolOptions
 from python_mcp_server.version import __version__
 
 if TYPE_CHECKING:
@@ -45,22 +45,24 @@ _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_h
 _RUN_LARGE: Final = _RUN | {"large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
-_GROUPS: Final[dict[str, tuple[tuple[Callable[..., Any], str, dict[str, bool]], ...]]] = {
+_GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
-        (scripts.run_script_in_dir, "Run Python in a directory", _RUN_LARGE),
-        (scripts.run_script_with_dependencies, "Run Python with packages", _RUN_LARGE),
+        ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
+        ("scripts:run_script_with_dependencies", "Run Python with packages", _RUN_LARGE),
     ),
-    "batch": ((mapping.map_script, "Run a Python script over many arguments", _RUN_LARGE),),
-    "tests": ((testing.run_tests, "Run a test suite", _RUN),),
-    "benchmark": ((benchmark.benchmark_script, "Measure a Python script", _RUN),),
+    "batch": (("batch.tool:map_script", "Run a Python script over many arguments", _RUN_LARGE),),
+    "tests": (("suite.tool:run_tests", "Run a test suite", _RUN),),
+    "benchmark": (("benchmark.tool:benchmark_script", "Measure a Python script", _RUN),),
     "saved": (
-        (saved.save_script, "Save a Python script", _SAVE),
-        (saved.run_saved_script, "Run a saved script", _RUN_LARGE),
-        (saved.list_scripts, "List saved scripts", _READ),
+        ("saved:save_script", "Save a Python script", _SAVE),
+        ("saved:run_saved_script", "Run a saved script", _RUN_LARGE),
+        ("saved:list_scripts", "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job
 }
-"""The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs."""
+"""The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
+_RESUMES: Final = "map_script"
+"""The tool that takes up an earlier job."""
 _USES: Final = {
     "scripts": "py_run_script_in_dir for code that works in a directory, "
     "py_run_script_with_dependencies for code that needs packages",
@@ -141,11 +143,15 @@ def _script_tools(manager: JobManager, groups: Sequence[str]) -> list[Tool]:
     return [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
 
 
-def _script_tool(manager: JobManager, body: Callable[..., Any], title: str, hints: dict[str, bool]) -> Tool:
-    name = f"py_{body.__name__}"
+def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, bool]) -> Tool:
+    """Return a tool whose calls run in workers, without a schema of its results."""
+    module, _, function = place.partition(":")
+    body: Callable[..., Any] = getattr(import_module(f"python_mcp_server.tools.{module}"), function)
     manager.preload(body)
-    kind = resuming(manager) if body is mapping.map_script else SentenceTool
-    return make_tool(smart_async(name=name, manager=manager)(body), name, title, kind, **hints)
+    name = f"py_{function}"
+    options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
+    kind = resuming(manager) if function == _RESUMES else SentenceTool
+    return defer_tool(wrap(options, adapt(body, declares_output=False)), name, title, kind, **hints)
 
 
 def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[JobManager]]:

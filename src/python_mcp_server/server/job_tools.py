@@ -1,13 +1,7 @@
-"""The shapes of what the job tools answer: their output schemas.
+"""The tools for jobs: watch, wait for, read, list, cancel and prune them, and answer what they ask.
 
-From `typing_extensions`, for below Python 3.12 pydantic takes no nested `typing.TypedDict`.
-
-
-The tool that answers what a job asks. A model reads the docstring.
-
-The tool that resumes a job: over HTTP only one of the caller's own.
-
-The tools that watch, wait for, read, list, cancel and prune jobs. A model reads the docstrings."""
+A model reads the docstrings of the tools. Over HTTP a caller finds only jobs of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +10,10 @@ import json
 import math
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
 from pydantic import Field
-from typing_extensions import TypedDict
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
@@ -31,48 +24,13 @@ from python_mcp_server.jobs.views import cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job
-from python_mcp_server.server.registry import DeclaredTool, SentenceTool, make_tool
+from python_mcp_server.server.registry import DeclaredTool, SentenceTool, defer_tool
 from python_mcp_server.server.sdk.private import ProgressFeed
 from python_mcp_server.server.sdk.replies import failure
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
-
-
-class JobView(TypedDict):
-    """A job: its state, its progress, what it asks, and its result or error once it has ended."""
-
-    id: str
-    label: str
-    tool: NotRequired[str]
-    status: str
-    created_at: str
-    started_at: str | None
-    completed_at: str | None
-    message: NotRequired[str | None]
-    error: str | None
-    error_kind: str | None
-    result: Any
-    result_note: NotRequired[str | None]
-    progress: dict[str, Any] | None
-    usage: dict[str, Any] | None
-    questions: NotRequired[list[dict[str, Any]]]
-
-
-class JobStatus(TypedDict):
-    """Answer of py_job_status."""
-
-    job: JobView
-    new_stdout: NotRequired[str]
-    new_stderr: NotRequired[str]
-
-
-class WaitedJob(TypedDict):
-    """Answer of py_wait_job."""
-
-    job: JobView
-    timed_out: bool
 
 
 class JobOutput(TypedDict):
@@ -86,37 +44,6 @@ class JobOutput(TypedDict):
     total_lines: NotRequired[int]
     matches: NotRequired[int]
     unfinished: NotRequired[str]
-
-
-class JobList(TypedDict):
-    """Answer of py_list_jobs."""
-
-    jobs: list[JobView]
-    total: int
-    more: bool
-
-
-class CancelledJob(TypedDict):
-    """Answer of py_cancel_job."""
-
-    job_id: str
-    status: str
-    message: str
-
-
-class AnsweredJob(TypedDict):
-    """Answer of py_answer_job: where the job stands now, and what it still asks."""
-
-    job_id: str
-    status: str
-    questions: NotRequired[list[dict[str, Any]]]
-
-
-class PrunedJobs(TypedDict):
-    """Answer of py_prune_jobs."""
-
-    removed: int
-    remaining: int
 
 
 Response = Annotated[
@@ -138,7 +65,7 @@ class AnswerTool:
     def tool(self) -> Tool:
         """Return it, ready to register."""
         hints = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
-        return make_tool(self.answer_job, "py_answer_job", "Answer a job's question", **hints)
+        return defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **hints)
 
     async def answer_job(
         self,
@@ -146,7 +73,7 @@ class AnswerTool:
         key: Annotated[str, "The key of the question."],
         response: Response = None,
         action: Action = "accept",
-    ) -> AnsweredJob:
+    ) -> dict[str, Any]:
         """Answer a question that a job asks: one whose status is input_required.
 
         The job lists its questions (py_job_status), each with a key, a message and a schema. They are for
@@ -156,7 +83,7 @@ class AnswerTool:
         job = await find_job(self._manager, job_id)
         answer = answer_of(question_of(job, key), response, action)
         job = await self._manager.answer(job_id, {key: answer})
-        told: AnsweredJob = {"job_id": job.id, "status": job.status.value}
+        told: dict[str, Any] = {"job_id": job.id, "status": job.status.value}
         if rest := job.open_questions:
             told["questions"] = repair_unicode([question.to_json() for question in rest])
         return told
@@ -219,25 +146,25 @@ class JobTools:
         page = read | {"large": True}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
         return [
-            make_tool(self.job_status, "py_job_status", "Job status", **page),
-            make_tool(self.wait_job, "py_wait_job", "Wait for a job", **page),
-            make_tool(self.job_output, "py_job_output", "Read a job's output", DeclaredTool, **page),
-            make_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
-            make_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
-            make_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
+            defer_tool(self.job_status, "py_job_status", "Job status", **page),
+            defer_tool(self.wait_job, "py_wait_job", "Wait for a job", **page),
+            defer_tool(self.job_output, "py_job_output", "Read a job's output", DeclaredTool, **page),
+            defer_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
+            defer_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
+            defer_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
         ]
 
     async def job_status(
         self,
         job_id: JobId,
         incremental: Annotated[bool, "Also what it printed since you last asked."] = False,
-    ) -> JobStatus:
+    ) -> dict[str, Any]:
         """Look once at a job: its state, progress, memory and CPU; its result once it has completed; why it
         failed (`error`, `error_kind`); what it asks (`questions`).
 
         For the result of a job that still runs, py_wait_job is better than asking again and again.
         """
-        answer: JobStatus = {"job": _view(await find_job(self._manager, job_id))}
+        answer: dict[str, Any] = {"job": _view(await find_job(self._manager, job_id))}
         if incremental:
             answer["new_stdout"] = await self._news(job_id, "stdout")
             answer["new_stderr"] = await self._news(job_id, "stderr")
@@ -254,7 +181,7 @@ class JobTools:
         job_id: JobId,
         timeout_seconds: Annotated[float, "The longest wait; below your client's own time-out."] = 20.0,
         ctx: Context[Any, Any] | None = None,
-    ) -> WaitedJob:
+    ) -> dict[str, Any]:
         """Wait until a background job ends, asks something, or the time is over, and return the job.
 
         This is the way to the result of a call that answered with a job_id: it is in `job.result`, its
@@ -306,7 +233,7 @@ class JobTools:
 
     async def list_jobs(
         self, status_filter: StateName = None, limit: Annotated[int, "The most jobs to return."] = 50
-    ) -> JobList:
+    ) -> dict[str, Any]:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
         Use it to find a job whose id you lost, or to see what is running. `more` says whether there are
@@ -315,23 +242,23 @@ class JobTools:
         found = await self._manager.list(state_named(status_filter), limit, current_principal())
         told = listing(*found)
         _leave_out_long_results(told["jobs"])
-        return cast("JobList", repair_unicode(told))
+        return repair_unicode(told)
 
-    async def cancel_job(self, job_id: JobId) -> CancelledJob:
+    async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
 
         A job that has ended already is not changed: the status says how it ended.
         """
         before = await find_job(self._manager, job_id)
         job = before if before.status.terminal else await self._manager.cancel(job_id)
-        return cast("CancelledJob", cancellation(job, ended_before=before.status.terminal))
+        return cancellation(job, ended_before=before.status.terminal)
 
     async def prune_jobs(
         self,
         keep_completed: Annotated[bool, "False: remove these, too."] = True,
         keep_failed: Annotated[bool, "False: remove these, too."] = True,
         max_age_hours: Annotated[float, "Only jobs that ended longer ago than this."] = 24.0,
-    ) -> PrunedJobs:
+    ) -> dict[str, Any]:
         """Remove old jobs that have ended, with their output. Running and waiting jobs are never removed.
 
         Cancelled jobs older than the age always go; completed and failed ones where they are not kept.
@@ -356,8 +283,8 @@ def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:
             left -= chars
 
 
-def _view(job: Job) -> JobView:
-    return cast("JobView", repair_unicode(job.to_json()))
+def _view(job: Job) -> dict[str, Any]:
+    return repair_unicode(job.to_json())
 
 
 def _waiting_time(seconds: float, name: str = "timeout_seconds") -> float:

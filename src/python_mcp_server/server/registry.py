@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ToolAnnotations
 from pydantic import ValidationError
 
+from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.server.sdk.arguments import reading_as_meant
 from python_mcp_server.server.sdk.replies import failure, with_pictures
@@ -38,10 +39,12 @@ _TRUTH: Final = "{} is {}; true and false are no numbers"
 class SentenceTool(Tool):
     """A tool whose refusals are one line each, without the SDK's words around them.
 
-    Its results have structured content, but no client is told a schema of it. One for all that a script or
-    a job may come to is the longest part of a tool list and tells a model nothing; and it would oblige the
-    tool to structured content, beside which some clients drop images.
+    Its results have structured content, but no client is told a schema of it, and no model of it is built.
+    A schema for all that a script or a job may come to is the longest part of a tool list and tells a model
+    nothing; and it would oblige the tool to structured content, beside which some clients drop images.
     """
+
+    results: ClassVar[Any] = dict[str, Any]
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
@@ -84,6 +87,35 @@ class DeclaredTool(SentenceTool):
     """A tool whose output schema clients are told: programs call it again and again, by its last answer."""
 
     output_schema = Tool.output_schema
+    results = inspect.Signature.empty  # as the function declares them
+
+
+class DeferredTool:
+    """Stands for a tool that is built when a client first lists or calls tools.
+
+    The models of all arguments take a tenth of the server's start. The SDK keeps a tool under its name and
+    asks nothing else of it before.
+
+    Args:
+        name: The tool's name.
+        build: Builds the tool.
+    """
+
+    def __init__(self, name: str, build: Callable[[], Tool]) -> None:
+        self.name = name
+        self._build = build
+
+    @cached_property
+    def _tool(self) -> Tool:
+        return self._build()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tool, name)
+
+
+def defer_tool(fn: Callable[..., Any], name: str, *how: Any, **hints: bool) -> Tool:
+    """Return the tool that `make_tool` makes of these arguments, built when it is first used."""
+    return cast("Tool", DeferredTool(name, lambda: make_tool(fn, name, *how, **hints)))
 
 
 def make_tool(
@@ -110,7 +142,7 @@ def make_tool(
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
     text = description_of(fn.__doc__ or "")
     made = kind.from_function(
-        reading_as_meant(fn),
+        reading_as_meant(fn, CallToolResult if hasattr(fn, BODY_ATTRIBUTE) else kind.results),
         name=name,
         description=text,
         annotations=annotations,

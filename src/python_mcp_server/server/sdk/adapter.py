@@ -83,7 +83,7 @@ class ToolAdapter:
     annotations: dict[str, Any]
     context_name: str
     body_context: str | None
-    _metadata: FuncMetadata
+    _metadata: FuncMetadata | None
     _fn: Callable[..., Any]
     _made: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -92,7 +92,7 @@ class ToolAdapter:
         if style not in self._made:
             fastmcp = _fastmcp() if style == "fastmcp" else None
             made = None if fastmcp is None else fastmcp.replies_of(self._fn)
-            self._made[style] = made or SdkReplies(self._metadata)
+            self._made[style] = made or SdkReplies(self._metadata or _metadata(self._fn))
         return self._made[style]
 
     def replies_to(self, ctx: Any) -> ServerReplies:
@@ -138,14 +138,20 @@ class ToolAdapter:
         return failure(exc) if sentence is None else error_result(sentence)
 
 
-def adapt(fn: Callable[..., Any]) -> ToolAdapter:
-    """Return what the SDK shall see of `fn`. Called when it is decorated."""
+def adapt(fn: Callable[..., Any], *, declares_output: bool = True) -> ToolAdapter:
+    """Return what the SDK sees of `fn`. Called when it is decorated.
+
+    Args:
+        fn: The undecorated function.
+        declares_output: Whether clients are told a schema of its results; without one, the model of the
+            results is built with the first result.
+    """
     original = _resolved_signature(fn)
     fastmcp = _fastmcp()
     default = None if fastmcp is None else fastmcp.context_default()
     body_context = find_context_parameter(fn)
     filled = body_context or (None if fastmcp is None else fastmcp.context_parameter(fn))
-    metadata = _metadata(fn)
+    metadata = _metadata(fn) if declares_output else None
     kept = {name: p for name, p in original.parameters.items() if p.kind not in _VARIADIC}
     added = [_keyword(name, *what) for name, what in _EXTRAS.items() if name not in kept]
     context_name = filled or _free_name("mcp_context", set(kept))
@@ -192,8 +198,12 @@ def _free_name(name: str, taken: set[str]) -> str:
     return name
 
 
-def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata) -> Any:
-    if metadata.output_model is None or (_fastmcp() is None and not _has_objects(metadata)):
+def _return_annotation(fn: Callable[..., Any], metadata: FuncMetadata | None) -> Any:
+    if (
+        metadata is None
+        or metadata.output_model is None
+        or (_fastmcp() is None and not _has_objects(metadata))
+    ):
         return CallToolResult
     union: Any = Union[_pydantic_readable_typeddict(metadata.output_model), JobHandle]  # noqa: UP007
     config = ConfigDict(title=f"{fn.__name__}Output", json_schema_extra={"type": "object"})

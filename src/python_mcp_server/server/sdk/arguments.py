@@ -67,8 +67,13 @@ class Read:
             raise
 
 
-def reading_as_meant(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an async function of a tool with parameters that are read as `read_as_meant` says."""
+def reading_as_meant(fn: Callable[..., Any], returns: Any = _EMPTY) -> Callable[..., Any]:
+    """Return an async function of a tool with parameters that are read as `read_as_meant` says.
+
+    Args:
+        fn: The function.
+        returns: What the SDK is told of its results; the function's own annotation where it is left out.
+    """
     signature = inspect.signature(fn, eval_str=True)
     context = find_context_parameter(fn)
 
@@ -77,9 +82,9 @@ def reading_as_meant(fn: Callable[..., Any]) -> Callable[..., Any]:
         return await fn(**arguments)
 
     given = [each if name == context else read_as_meant(each) for name, each in signature.parameters.items()]
-    wrapper.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {each.name: each.annotation for each in given}
-    wrapper.__annotations__["return"] = signature.return_annotation
+    told = signature.return_annotation if returns is _EMPTY else returns
+    wrapper.__signature__ = signature.replace(parameters=given, return_annotation=told)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {each.name: each.annotation for each in given} | {"return": told}
     return wrapper
 
 
