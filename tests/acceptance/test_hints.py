@@ -57,7 +57,7 @@ def test_each_tool_names_its_own_way_to_a_package(ours: Shared, tmp_path: Path):
     ours.run(main)
 
 
-def test_a_directory_with_an_environment_of_its_own_is_told_to_change_that(ours: Shared, tmp_path: Path):
+def test_the_hint_for_a_directory_with_an_environment_names_that(ours: Shared, tmp_path: Path):
     (tmp_path / "requirements.txt").write_text("# nothing\n")
 
     async def main(client: Client):

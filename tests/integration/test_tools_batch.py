@@ -112,9 +112,7 @@ def test_each_item_has_its_own_end_and_none_touches_another(folder: Path, tmp_pa
     assert mended == [f"mended {ways[index]}\n" for index in result["failed_indexes"]]
 
 
-def test_after_a_failure_such_as_a_time_out_nothing_else_is_started_if_so_asked(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_stop_on_failure_starts_nothing_after_a_time_out(folder: Path, tmp_path: Path) -> None:
     answer = in_a_worker(
         tmp_path / "output" / "0" / "one",
         directory=str(folder),

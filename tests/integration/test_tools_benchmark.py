@@ -58,7 +58,7 @@ def test_memory_and_time_are_those_of_the_script() -> None:
 
 
 @linux
-def test_what_the_kernel_counts_is_that_of_the_script_and_not_of_its_starter() -> None:
+def test_kernel_figures_are_those_of_the_script_without_its_launcher() -> None:
     ballast = bytearray(b"x") * 150_000_000
     code = """
 import resource, sys

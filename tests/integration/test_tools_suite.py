@@ -166,7 +166,7 @@ def test_it_stops_after_as_many_failures_as_asked_for(suite: Callable[..., Path]
     assert "3 of 5 not run to their end" in result["summary"]
 
 
-def test_long_tracebacks_are_cut_in_the_middle_and_are_whole_in_the_stream(
+def test_long_tracebacks_are_cut_in_the_result_and_whole_in_the_stream(
     suite: Callable[..., Path], tmp_path: Path
 ) -> None:
     code = "import pytest\n@pytest.mark.parametrize('n', range(30))\ndef test(n):\n"
@@ -201,7 +201,7 @@ def in_a_worker(tmp_path: Path, **kwargs: Any) -> Any:
 
 
 @linux
-def test_a_failure_is_readable_while_the_rest_runs_and_a_cancel_leaves_no_worker(
+def test_failures_are_readable_during_the_run_and_a_cancel_leaves_no_worker(
     suite: Callable[..., Path],
 ) -> None:
     folder = suite(LIVE)

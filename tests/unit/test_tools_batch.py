@@ -173,7 +173,7 @@ def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
         folder_of(tmp_path / "output", "script")
 
 
-def test_of_many_results_those_that_failed_are_shown_first_and_all_in_order(
+def test_failed_results_are_shown_first_and_all_in_order(
     journal: Callable[..., BatchJournal],
 ) -> None:
     plan = replace(PLAN, args_list=(("x",),) * 10_000)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from python_mcp_server.tools.saved import list_scripts, save_script
-from python_mcp_server.tools.scripts import arguments_of, description_of
+from python_mcp_server.tools.saved import arguments_of, description_of, list_scripts, save_script
 
 SOURCE = """
 import argparse, sys

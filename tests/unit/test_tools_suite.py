@@ -56,7 +56,7 @@ def ended(exit_code: int, stderr: str = "", **facts: Any) -> ScriptResult:
 
 
 @pytest.mark.parametrize("name", ["plugin.py", "launch.py"])
-def test_what_runs_in_the_suites_environment_is_old_python_and_imports_nothing_of_ours(name: str) -> None:
+def test_programs_for_other_environments_are_old_python_without_our_imports(name: str) -> None:
     tree = ast.parse((RUNNER / name).read_text("utf-8"), feature_version=(3, 8))
     imported = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name

@@ -1,4 +1,4 @@
-"""What the script tools share: a call's folder and time limit, its phases, its result."""
+"""One call of a script tool: its folder and time limit, the run of the script, and the result."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from python_mcp_server.tools.pictures import add_pictures
 from python_mcp_server.tools.results import CommandResult, ScriptResult
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-_LAST_WORDS_CHARS = 4000
-"""What the error of a run that was ended at a limit shows of each stream; guessed: a screen."""
+_TAIL_CHARS = 4000
+"""Characters of each stream in the error of a run that met a limit; guessed: a screen."""
 
-_MOST_CHARS = 1_000_000
+_MOST_OUTPUT_CHARS = 1_000_000
 _KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A call that ended, with what its result is made of."""
+    """A call that has ended, with the interpreter and the exit that its result is made of."""
 
     result: ScriptResult
     interpreter: Interpreter
@@ -49,7 +49,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A script with all that it needs to be run, once or often."""
+    """A script ready to run, once or many times."""
 
     session: Session
     interpreter: Interpreter
@@ -60,7 +60,7 @@ class Prepared:
 
     @property
     def command(self) -> Command:
-        """What to start."""
+        """The command that runs the script."""
         command = command_for(self.interpreter, self.script, self.args, self.cwd, self.session)
         if self.figures is None:
             return command
@@ -72,13 +72,13 @@ Start = Callable[[Prepared], ChildExit]
 
 @dataclass(frozen=True, slots=True)
 class ScriptCall:
-    """One call of a script tool, within its folder.
+    """One call of a script tool.
 
     Attributes:
-        session: Its folder, limit and variables.
-        job: The job that it is; None when it is called outside of one.
-        output_chars: How much of each stream the result shows.
-        with_pictures: Whether it tells of the pictures that the script makes.
+        session: The folder, time limit and variables of the call.
+        job: The job of the call; None outside of a job.
+        output_chars: How many characters of each stream the result shows.
+        with_pictures: Whether the result lists the pictures that the script makes.
     """
 
     session: Session
@@ -97,11 +97,16 @@ class ScriptCall:
         watch: Watch | None = None,
         packages: Callable[[Interpreter], str] | None = None,
     ) -> Finished:
-        """Prepare the interpreter, run the script with it, and return how that ended.
+        """Prepare the interpreter, run the script with it, and return how the run ended.
 
-        `start` does the running where it is more than once; its output goes where that of one run goes.
-        `watch` is that of `run_child`, for one run. `packages` says, in words of `hints`, how the script
-        gets a package; without it there is no hint.
+        Args:
+            script: The script.
+            cwd: The working directory of the script.
+            args: The arguments of the script.
+            choose: Returns the interpreter.
+            start: Runs the script in place of `run_child`, for a script that runs many times.
+            watch: The `watch` of `run_child`, for a single run.
+            packages: Returns how the script gets a package, a text of `hints`; None for no hint.
         """
         check_arguments(args)
         starts = {name: size_of(path) for name, path in self._streams.items()}
@@ -136,21 +141,21 @@ class ScriptCall:
         return Prepared(self.session, interpreter, script, tuple(args or ()), cwd, figures)
 
     def run_command(self, command: Command) -> CommandResult:
-        """Run a command that needs no interpreter of ours, and return how that ended."""
+        """Run a command without preparing an interpreter, and return how it ended."""
         starts = {name: size_of(path) for name, path in self._streams.items()}
         return self._result(starts, self._run(lambda: self._child(command)))
 
     def _ended(self, ending: ChildExit, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
-        """Return what a hint goes by; None where the run went well and said something."""
+        """Return the facts for a hint; None where the run succeeded and wrote something."""
         silent = not any(size_of(path) > starts[name] for name, path in self._streams.items())
         if ending.exit_code == 0 and not silent:
             return None
         stderr = self._streams["stderr"]
-        words = excerpt(stderr, start=starts["stderr"], limit_chars=_LAST_WORDS_CHARS, job_id=None).text
+        words = excerpt(stderr, start=starts["stderr"], limit_chars=_TAIL_CHARS, job_id=None).text
         return Ended(ending.exit_code, words, silent, ending.timed_out, script.path, cwd)
 
     def _add_pictures(self, result: ScriptResult, cwd: Path, since_ns: int) -> None:
-        """Let the result tell of pictures; figures outside of a job go with their folder."""
+        """Add pictures to the result; outside of a job, figures are removed with their folder."""
         shown = [] if self.job is None else shown_in(self.session.folder / "pictures")
         if shown and self.job is not None:
             self.job.keep_record()
@@ -173,7 +178,7 @@ class ScriptCall:
         )
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
-        """Do it, and raise where that ended at a limit."""
+        """Run the child, and raise `LimitExceeded` if it met a limit."""
         starts = {name: size_of(path) for name, path in self._streams.items()}
         ending = work()
         if ending.breach is not None:
@@ -181,7 +186,7 @@ class ScriptCall:
         return ending
 
     def _at_limit(self, breach: Breach, starts: dict[str, int]) -> LimitExceeded:
-        """Return the error of a run that was ended at a limit, with the last of its output."""
+        """Return the error of a run that met a limit, with the end of its output."""
         job_id = None
         if self.job is not None:
             self.job.keep_record()
@@ -190,7 +195,7 @@ class ScriptCall:
         if (hint := hint_at_limit(breach.kind)) is not None:
             text += f". {hint}"
         for name, path in self._streams.items():
-            shown = excerpt(path, start=starts[name], limit_chars=_LAST_WORDS_CHARS, job_id=job_id).text
+            shown = excerpt(path, start=starts[name], limit_chars=_TAIL_CHARS, job_id=job_id).text
             shown = short_names(shown, self.session.folder)
             if shown.strip():
                 text += f"\n\nIts {name} until then:\n{shown.rstrip()}"
@@ -229,19 +234,19 @@ def script_call(
     *,
     with_pictures: bool = False,
 ) -> Generator[ScriptCall]:
-    """Open a call in its job's folder; outside a job, in a private directory that goes with it.
+    """Open a call in the folder of its job; outside a job, in a private directory that is removed at the end.
 
     Raises:
-        InvalidInput: The time limit is none, or this machine cannot give what the limits say, or
-            `output_chars` is out of bounds.
+        InvalidInput: The time limit or `output_chars` is out of bounds, or this machine cannot enforce the
+            limits.
         StoreError: A file of the call cannot be written.
     """
     deadline = deadline_after(timeout_seconds)
     check_here(limits)
     settings = Settings.from_environ()
     chars = settings.output_chars if output_chars is None else output_chars
-    if not 0 <= chars <= _MOST_CHARS:
-        raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_CHARS}")
+    if not 0 <= chars <= _MOST_OUTPUT_CHARS:
+        raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_OUTPUT_CHARS}")
     job = current_job()
     if job is not None:
         session = Session(job.folder, settings.home, job.id, given, deadline, limits)
@@ -261,10 +266,10 @@ def script_call(
 
 @contextmanager
 def stored(*folders: Path) -> Generator[None]:
-    """Tell of a full or locked disk below these folders in one sentence.
+    """Translate the error of a full or locked disk below these folders into one sentence.
 
     Raises:
-        StoreError: It names the path.
+        StoreError: A file below the folders cannot be written; the text names it.
     """
     try:
         yield
@@ -278,8 +283,8 @@ def stored(*folders: Path) -> Generator[None]:
         ) from error
 
 
-def place(call: ScriptCall, script: Path | None, content: str | None, home: Path) -> Script:
-    """Return what to run: the file where it lies, or the content as if it lay in `home`."""
+def script_of(call: ScriptCall, script: Path | None, content: str | None, home: Path) -> Script:
+    """Return the script to run: the file, or the content, which runs as if it were a file in `home`."""
     if script is not None:
         return Script(script)
     return Script(write_script(call.session.folder, content or ""), home)

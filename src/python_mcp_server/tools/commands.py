@@ -1,4 +1,4 @@
-"""The body of a `CommandJob`: any program as a job, without an interpreter of ours."""
+"""The body of a `CommandJob`, which runs any program as a job."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def run_command(
     """Run a program to its end and return its output and exit code.
 
     Args:
-        argv: The program and its arguments; no shell is involved.
-        cwd: Its working directory; it must exist.
-        timeout_seconds: After this long it and everything it started are killed. 0 means no limit.
+        argv: The program and its arguments, without a shell.
+        cwd: The working directory; it must exist.
+        timeout_seconds: The time limit of the program and everything it starts; 0 for none.
         env_vars: Environment variables on top of the present ones. They are not stored.
-        limits: The fields of `Limits` by name: what it may use besides.
+        limits: Other limits, by the names of the fields of `Limits`.
 
     Raises:
-        InvalidInput: There is no program, or no such directory.
+        InvalidInput: `argv` is empty, or the directory does not exist.
         ToolchainError: The program cannot be started.
     """
     if not argv:

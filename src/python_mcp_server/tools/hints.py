@@ -1,7 +1,7 @@
-"""One sentence that helps a reader on: what would have let a run pass.
+"""Hints: one sentence that says what would have let a run pass.
 
-A hint is there only where what happened is beyond doubt: it goes by the last line of stderr, by the names of
-packages that are known, and by the limits of the call. It quotes nothing else of what the script wrote.
+A hint is given only where the cause is certain: by the last line of stderr, the names of known packages, and
+the limits of the call. A hint quotes nothing else that the script wrote.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ IN_SCRIPT: Final = (
     "{module} is not installed here. Name {package} in a PEP 723 header of the script, or call "
     "py_run_script_with_dependencies."
 )
-"""How a script gets a package that has a header, or lies where nothing has packages."""
+"""How a script gets a package if it has a header, or if its directory has no environment."""
 IN_PROJECT: Final = (
     "{module} is not in this directory's environment. Add {package} to its pyproject.toml, requirements.txt "
     "or .venv, or call py_run_script_with_dependencies."
 )
-"""The same where the directory has an environment, which a header would take the place of."""
+"""The same if the directory has an environment, which a header would replace."""
 BY_TOOL: Final = (
     "{module} is not installed here. py_run_script_with_dependencies brings it: dependencies=[{package}]."
 )
-"""The same where headers are not read."""
+"""The same if headers are not read."""
 BY_PARAMETER: Final = "{module} is not installed. Add {package} to dependencies, a parameter of this tool."
-"""How a tool with that parameter brings a package."""
+"""How a script gets a package from a tool with this parameter."""
 BY_SAVING: Final = (
     "{module} is not installed. Save the script again by py_save_script with dependencies=[{package}] "
     "and overwrite=true."
@@ -102,7 +102,7 @@ _OTHER_NAMES: Final = {
     "sklearn": "scikit-learn", "slugify": "python-slugify", "telegram": "python-telegram-bot",
     "usb": "pyusb", "yaml": "PyYAML", "zmq": "pyzmq",
 }  # fmt: skip
-"""Modules that come in a package of another name."""
+"""Modules, and the packages of other names that contain them."""
 _SAME_NAMES: Final = frozenset((
     "aiofiles", "aiohttp", "alembic", "altair", "anthropic", "anyio", "arrow", "asyncpg", "bokeh",
     "boto3", "botocore", "cachetools", "celery", "certifi", "chardet", "click", "cloudpickle", "colorama",
@@ -123,20 +123,20 @@ _SAME_NAMES: Final = frozenset((
     "trio", "typer", "ujson", "unidecode", "uvicorn", "uvloop", "websockets", "wordcloud", "xarray",
     "xgboost", "xlrd", "xlsxwriter", "xmltodict", "zarr", "zstandard",
 ))  # fmt: skip
-"""Modules that come in a package of their own name."""
+"""Modules whose package has the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run of a script ended, as far as a hint goes by it.
+    """How a run of a script ended: the facts that a hint is chosen by.
 
     Attributes:
         exit_code: Negative for the number of a signal.
-        stderr: The end of what it wrote there.
+        stderr: The end of its stderr.
         silent: Whether it wrote nothing at all.
         timed_out: Whether its time limit ended it.
-        script: Its file.
-        folder: Where it ran.
+        script: The file of the script.
+        folder: Its working directory.
     """
 
     exit_code: int
@@ -148,11 +148,11 @@ class Ended:
 
 
 def hint_for(ended: Ended, packages: str) -> str | None:
-    """Return what would have let a run pass; None where that is not known.
+    """Return what would have let a run pass; None if that is not known.
 
     Args:
-        ended: How it ended.
-        packages: How this tool brings a package: one of the texts above.
+        ended: How the run ended.
+        packages: How this tool provides a package: one of the texts above.
     """
     if ended.timed_out:
         return _TIME
@@ -168,12 +168,12 @@ def hint_for(ended: Ended, packages: str) -> str | None:
 
 
 def hint_at_limit(kind: str) -> str | None:
-    """Return what would have let a run pass that was ended at its limit of memory or CPU time."""
+    """Return what would have let a run pass that met its limit of memory or CPU time."""
     return _LARGER.get(kind)
 
 
 def hint_for_tests(messages: Iterable[str], folder: Path) -> str | None:
-    """Return what would let tests pass that failed with these messages; None where none is known."""
+    """Return what would let tests pass that failed with these messages; None if that is not known."""
     for message in messages:
         last = message.strip().split("\n")[-1]
         if hint := _of_missing(last, IN_SUITE, folder):
@@ -202,14 +202,14 @@ def _of_missing(line: str, packages: str, folder: Path | None) -> str | None:
 
 
 def package_of(module: str) -> str | None:
-    """Return the package that brings a module; None where that is not known for sure."""
+    """Return the package that contains a module; None if that is not certain."""
     if (other := _OTHER_NAMES.get(module)) is not None:
         return other
     return module.replace("_", "-") if module in _SAME_NAMES else None
 
 
 def _lies_in(folder: Path, module: str) -> bool:
-    """Whether a module of this name is in a folder or in one right below it: then the script means that."""
+    """Whether a module of this name is in a folder or right below it: then the script means that one."""
     try:
         with os.scandir(folder) as entries:
             near = [folder, *(Path(each.path) for each in itertools.islice(entries, _NEAR) if each.is_dir())]
@@ -233,7 +233,7 @@ def _waits_for_input(script: Path) -> bool:
             source = file.read(_LARGEST_SOURCE)
         if b"stdin" not in source:
             return False
-        with warnings.catch_warnings(action="ignore"):  # else the parser's own go to the job's stderr
+        with warnings.catch_warnings(action="ignore"):  # the parser's warnings would go to the job's stderr
             tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False

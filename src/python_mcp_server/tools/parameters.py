@@ -1,12 +1,14 @@
-"""The parameters that several tools take: the type of each, and what a model reads of it.
+"""The parameters that several tools have: the type of each, and the text that a model reads.
 
-A text stands in the tool list once for each tool that has the parameter, so it is short; `docs/tools.md`
-says more. `server.registry` reads the texts, and a worker pays nothing for them.
+The tool list repeats a text for each tool with the parameter, so texts are short; `docs/tools.md` says more.
+`server.registry` reads the texts; a worker process does not use them.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
+
+from python_mcp_server.limits import Limits
 
 Directory = Annotated[str, "Working directory, absolute."]
 ScriptPath = Annotated[str | None, "Script file, absolute or relative to `directory`."]
@@ -37,3 +39,15 @@ Cpus = Annotated[int | list[int] | None, "How many cores to use, or their number
 OutputChars = Annotated[
     int | None, "How much of stdout, and of stderr, to show: head and tail. Default: 20000."
 ]
+
+
+def limits(
+    memory_limit_mb: float | None,
+    cpu_time_limit_seconds: float | None,
+    nice: int | None,
+    cpus: int | list[int] | None,
+) -> Limits | None:
+    """Return the limits that these parameters ask for; None if all of them are None."""
+    return Limits.given(
+        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+    )

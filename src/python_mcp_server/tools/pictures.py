@@ -1,6 +1,6 @@
-"""Pictures in the results of tools: all of them by their paths, the first few to be sent as images.
+"""Pictures in the results of tools: all are listed by path, and the first few are sent as images.
 
-The worker decides which are sent; whoever answers the client reads the files.
+The worker decides which pictures are sent; the process that answers the client reads the files.
 """
 
 from __future__ import annotations
@@ -15,19 +15,17 @@ from python_mcp_server.tools.results import ScriptResult, ShownPicture
 
 _LISTED: Final = 20
 _MOST_PIXELS: Final = 8_000
-"""On a side; the API of Claude refuses a conversation that holds a larger image, and all that follows."""
+"""The longest side of a sent image: the API of Claude refuses a conversation with a larger one."""
 _SENDABLE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 
 def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Settings) -> None:
-    """Let a result tell of these pictures, where there are any.
-
-    One that was found twice with the same bytes is listed once.
+    """Add pictures to a result. Two attached pictures with the same bytes are listed once.
 
     Args:
         result: The result.
         found: The pictures, the most important first.
-        settings: How many are sent, and how much.
+        settings: The limits on pictures that are sent.
     """
     left, left_bytes = settings.max_pictures, settings.max_picture_bytes
     seen: set[bytes] = set()
@@ -58,7 +56,7 @@ def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Setti
 
 
 def _content(picture: Picture, told: ShownPicture, most: int) -> bytes:
-    """Return what is to be sent, if anything; of a large figure the smaller copy, which is named then."""
+    """Return the bytes to send, if any: of a large figure those of the smaller copy, whose path is added."""
     if picture.mime_type not in _SENDABLE or not _is_unicode(told["path"]):
         return b""
     if picture.preview is not None and (data := content_of(picture.preview, most)):
@@ -69,5 +67,5 @@ def _content(picture: Picture, told: ShownPicture, most: int) -> bytes:
 
 
 def _is_unicode(path: str) -> bool:
-    """Tell whether a path comes through JSON as it is, so that whoever answers finds the file."""
+    """Whether JSON can carry the path, so that the process that answers finds the file."""
     return path.encode("utf-8", errors="ignore").decode() == path

@@ -1,4 +1,4 @@
-"""The shapes of what the script tools return; the server derives their output schemas from them.
+"""The shapes of the results of the script tools; the server derives the output schemas from them.
 
 Before Python 3.12 a schema can only be derived from the `TypedDict` of typing_extensions. The
 annotations are evaluated: as strings they would hide which keys are optional.
@@ -17,15 +17,15 @@ class CommandResult(TypedDict):
     """How a child process ended.
 
     Attributes:
-        stdout: What it wrote; long output is shown as head and tail, with a line between them that
-            counts what is left out and says how to read it.
+        stdout: The output; long output is shown as head and tail, with a line between them that counts
+            what is left out and says how to read it.
         stderr: The same; ends with `[TIMEOUT]` where the time limit ended it.
         exit_code: 0 for success; negative for the number of the signal that ended it.
         elapsed_seconds: From its start to its end, without preparing its environment.
         timed_out: True where the time limit ended it.
         ended_by_signal: The name of the signal that ended it, such as "SIGSEGV".
         job_id: Whose output `py_job_output` reads, where something is left out here.
-        hint: What would have let it pass, where that is known for sure.
+        hint: What would have let it pass, if that is certain.
     """
 
     stdout: str
@@ -62,14 +62,14 @@ class ScriptResult(CommandResult):
     Attributes:
         execution_strategy: "uv-run" where uv (or the directory's environment) gave it its packages,
             "system-python" where an installed interpreter ran it as it is.
-        strategy_detail: Which interpreter that was; where uv cares for its packages, it ends with
+        strategy_detail: The interpreter; where uv manages its packages, the text ends with
             "installed now" or "installed before".
-        install_seconds: How long preparing its environment took; not there where it was there before.
-            Of a project it always is, for uv looks whether it is up to date.
-        working_directory: Where its files lie, where it left any in a directory made for this call.
+        install_seconds: The time to prepare the environment; missing where it existed before. For a
+            project it is always there, because uv checks whether the environment is up to date.
+        working_directory: The directory made for this call, if the script left files in it.
         pictures: The matplotlib figures that it showed or left open, then the image files that it saved
             in its working directory.
-        pictures_left_out: How many more there are, at least: the look for them is bounded.
+        pictures_left_out: How many more there are, at least, because the search for them is bounded.
     """
 
     execution_strategy: Literal["uv-run", "system-python"]
@@ -93,13 +93,13 @@ class DependencyResult(ScriptResult):
 
 
 class SaveResult(TypedDict):
-    """What became of a script that was to be saved.
+    """Whether a script was saved.
 
     Attributes:
         written: Whether it was written.
         path: Its file.
-        message: A sentence on what was done, or why not.
-        version: The number of the version that it is now; `py_run_saved_script` runs earlier ones too.
+        message: What was done, or why not, as a sentence.
+        version: The number of the new version; `py_run_saved_script` runs earlier ones too.
     """
 
     written: bool
@@ -140,7 +140,7 @@ class SavedScript(TypedDict):
             where it says nothing.
         header: Its PEP 723 header, `{"requires-python", "dependencies"}`; null where it has none.
         arguments: What its argparse parser takes, where it has one.
-        version: Which of its versions it is; not there where it was edited by hand.
+        version: The present version; missing if the script was edited by hand.
         versions: The numbers of those that can be run, oldest first.
         problem: What is wrong with it, where it cannot be read or understood.
     """
@@ -301,8 +301,8 @@ class Noise(TypedDict):
     """What disturbed the runs.
 
     Attributes:
-        noisy: Whether anything did so much that the figures should not be trusted.
-        reasons: What, in sentences.
+        noisy: Whether the figures should not be trusted.
+        reasons: Why not, in sentences.
         other_cpu_percent: CPU time of other processes while it was measured, as a share of all cores.
         load_average: Of the last minute before, where the system tells.
         cores: How many there are.
@@ -435,7 +435,7 @@ class MapResult(TypedDict):
     """How a batch ended.
 
     Attributes:
-        summary: What became of the items, in a sentence.
+        summary: How the items ended, in a sentence.
         total: How many items there are.
         succeeded: How many ended with exit code 0.
         failed: How many ended otherwise.
@@ -451,13 +451,13 @@ class MapResult(TypedDict):
         parallel: How many ran at once.
         execution_strategy: "uv-run" where uv (or the directory's environment) gave the script its
             packages, "system-python" where an installed interpreter ran it as it is.
-        strategy_detail: Which interpreter that was; where uv cares for its packages, it ends with
+        strategy_detail: The interpreter; where uv manages its packages, the text ends with
             "installed now" or "installed before".
-        install_seconds: How long preparing its environment took; not there where it was there before.
-            Of a project it always is, for uv looks whether it is up to date.
+        install_seconds: The time to prepare the environment; missing where it existed before. For a
+            project it is always there, because uv checks whether the environment is up to date.
         job_id: The job, where something is left out here, failed or was not run: for `py_job_output`,
             and for `resume`.
-        hint: What would have let the first of those that failed pass, where that is known for sure.
+        hint: What would have let the first failed item pass, if that is certain.
     """
 
     summary: str

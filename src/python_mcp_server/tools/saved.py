@@ -1,13 +1,11 @@
-"""Where saved scripts lie, and how they are written: at once or not at all, with a history of versions.
+"""The library of saved scripts, and the bodies of `py_save_script`, `py_run_saved_script`, `py_list_scripts`.
 
-scripts/report.py                 what runs; it may be edited by hand
-scripts/.versions/report/3.py     what was saved, by number; the newest is what runs, unless it was edited
+scripts/report.py                 the script that runs; a user may edit it
+scripts/.versions/report/3.py     what was saved, by number; the newest is the script, unless it was edited
 
-No lock is needed: a version takes its number by being the first to have it, and what a save replaces is
-a version already. So nothing that was saved is lost to another who saves in the same instant.
-
-
-The bodies of `py_save_script`, `py_run_saved_script` and `py_list_scripts`."""
+Scripts are written without a lock: a version takes the first free number, and a script that is replaced is a
+version already. So two saves at the same time lose nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +16,9 @@ import re
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
 from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.python.environ import given_variables
@@ -32,25 +29,28 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import script_call, stored
 from python_mcp_server.tools.hints import BY_SAVING
-from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptList, ScriptResult
-from python_mcp_server.tools.scripts import arguments_of, description_of, existing_directory, source_of
+from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptArgument, ScriptList, ScriptResult
+from python_mcp_server.tools.scripts import existing_directory, source_of
 
+_SHOWN_KEYWORDS: Final = ("help", "type", "default", "choices", "nargs", "required", "action", "metavar")
+_MOST_ARGUMENTS: Final = 50
+_TEXT_CHARS: Final = 300
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
 _NAME_BYTES: Final = 200
 _HISTORY: Final = ".versions"
 _KEPT: Final = 20
-"""Versions of one script; guessed: more than anybody goes back."""
+"""The number of versions that are kept of one script; guessed: more than a user goes back."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Library:
     """A directory of saved scripts.
 
     Attributes:
-        folder: Where they lie.
-        directory: Where they run.
-        private: Whether only this user may read them; a project's scripts are as its other files.
+        folder: The directory that holds the scripts.
+        directory: The directory that the scripts run in.
+        private: Whether only this user may read the scripts; those of a project have its usual modes.
     """
 
     folder: Path
@@ -58,10 +58,10 @@ class Place:
     private: bool
 
     def file(self, script_name: str) -> Path:
-        """Return the file of a name that cannot leave the folder.
+        """Return the file of a script, which is always in the folder.
 
         Raises:
-            InvalidInput: The name is no plain file name.
+            InvalidInput: The name is not a plain file name.
         """
         stem = script_name.removesuffix(".py")
         wrong = (
@@ -86,11 +86,11 @@ class Place:
         return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
     def save(self, path: Path, text: str, *, overwrite: bool) -> int | None:
-        """Write a script and return the number of its version; None where there is one that must stay.
+        """Write a script and return its version; None where a script exists and `overwrite` is not set.
 
         Raises:
-            InvalidInput: The text is no Unicode.
-            StoreError: It cannot be written; nothing has changed then.
+            InvalidInput: The text is not valid Unicode.
+            StoreError: The script cannot be written; nothing has changed then.
         """
         data = _encoded(text)
         with stored(self.folder):
@@ -99,7 +99,7 @@ class Place:
                 return self._keep(path, data)
             if not overwrite:
                 return None
-            self._keep(path, path.read_bytes())  # it was edited by hand, or saved before there was a history
+            self._keep(path, path.read_bytes())  # it may be edited by hand, and be no version yet
             number = self._keep(path, data)
             self._write(path, data, replace=True)
             for old in versions(path)[:-_KEPT]:
@@ -108,7 +108,7 @@ class Place:
             return number
 
     def _keep(self, path: Path, data: bytes) -> int:
-        """Return the number of the version with this text; a new one unless there is one."""
+        """Return the number of the version with this text, which is made if it does not exist."""
         present = present_version(path, data)
         if present is not None:
             return present
@@ -125,7 +125,7 @@ class Place:
         )
 
     def _write(self, path: Path, data: bytes, *, replace: bool = False) -> bool:
-        """Write a file at once or not at all; return False where there is one that must stay."""
+        """Write a file atomically; return False where it exists and `replace` is not set."""
         partial = path.with_name(f".{os.getpid()}-{os.urandom(8).hex()}.partial")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(partial, flags, 0o600 if self.private else 0o666)
@@ -135,7 +135,7 @@ class Place:
             if replace:
                 partial.replace(path)
             else:
-                _place(partial, path, data)
+                _publish(partial, path, data)
         except FileExistsError:
             return False
         finally:
@@ -143,17 +143,17 @@ class Place:
         return True
 
 
-def place_of(directory: str | None) -> Place:
-    """Return where scripts are saved: of a project in its `scripts`, else where the setting says.
+def library_of(directory: str | None) -> Library:
+    """Return the library of a project, in its `scripts`, or else that of the user.
 
     Raises:
-        InvalidInput: There is no such directory.
+        InvalidInput: The directory does not exist.
     """
     if directory is not None:
         project = existing_directory(directory)
-        return Place(project / "scripts", project, private=False)
+        return Library(project / "scripts", project, private=False)
     folder = Settings.from_environ().scripts
-    return Place(folder, folder, private=True)
+    return Library(folder, folder, private=True)
 
 
 def versions(path: Path) -> list[int]:
@@ -168,23 +168,23 @@ def version_file(path: Path, number: int) -> Path:
 
 
 def present_version(path: Path, data: bytes) -> int | None:
-    """Return the number of the version that a script is; None where it was edited by hand."""
+    """Return the version with these bytes; None if the script was edited by hand."""
     for number in reversed(versions(path)):
         try:
             if version_file(path, number).read_bytes() == data:
                 return number
         except FileNotFoundError:
-            continue  # it was too old, and another has just saved
+            continue  # another process has just removed this old version
     return None
 
 
-def _place(partial: Path, path: Path, data: bytes) -> None:
-    """Give a file its name, unless there is one of that name, even one that came this instant."""
+def _publish(partial: Path, path: Path, data: bytes) -> None:
+    """Give a file its name; raise `FileExistsError` if the name is taken, also at this very moment."""
     try:
         os.link(partial, path)
     except FileExistsError:
         raise
-    except OSError:  # this file system has no links
+    except OSError:  # a file system without links
         with path.open("xb") as file:
             file.write(data)
 
@@ -224,12 +224,12 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
     script itself, as a PEP 723 header. It runs in the directory of the saved scripts, so name other
     files by absolute paths. What it replaces is kept as an earlier version.
     """
-    place = place_of(directory)
-    path = place.file(script_name)
+    library = library_of(directory)
+    path = library.file(script_name)
     text = with_header(as_utf8(source), dependencies, requires_python)
     if path.is_dir():
         raise InvalidInput(f"script_name is {script_name!r}, but {path} is a directory; choose another name")
-    version = place.save(path, text, overwrite=overwrite)
+    version = library.save(path, text, overwrite=overwrite)
     if version is None:
         message = (
             f"a script named {path.stem!r} exists already; choose another name, or set overwrite to true"
@@ -264,19 +264,17 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     saved scripts, so they can import each other. A script that exits with an error is a normal result:
     read `exit_code` and `stderr`. Figures and saved images come back as images.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
-    place = place_of(directory)
-    script = _script(place, script_name, version)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    library = library_of(directory)
+    script = _script(library, script_name, version)
     header = parse_header(source_of(script.path, None))
-    given = given_variables(env_vars, env_file, place.directory, fallback=place.directory / ".env")
+    given = given_variables(env_vars, env_file, library.directory, fallback=library.directory / ".env")
 
     def choose(uv: Uv) -> Interpreter:
-        return interpreter_in_directory(uv, place.directory, header, use_uv=True, python_version=None)
+        return interpreter_in_directory(uv, library.directory, header, use_uv=True, python_version=None)
 
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
-        return call.run(script, place.directory, args, choose, packages=lambda _used: BY_SAVING).result
+        return call.run(script, library.directory, args, choose, packages=lambda _used: BY_SAVING).result
 
 
 def list_scripts(
@@ -286,21 +284,21 @@ def list_scripts(
 
     Use this before py_run_saved_script, or to see whether code was saved before.
     """
-    return ScriptList(scripts=[_describe(path) for path in place_of(directory).files()])
+    return ScriptList(scripts=[_describe(path) for path in library_of(directory).files()])
 
 
-def _script(place: Place, script_name: str, version: int | None) -> Script:
-    """Return a saved script, or a version of it, which runs as if it were the script."""
-    path = place.file(script_name)
+def _script(library: Library, script_name: str, version: int | None) -> Script:
+    """Return a saved script, or a version of it, which runs in the place of the script."""
+    path = library.file(script_name)
     if version is None:
         if not path.is_file():
-            raise InvalidInput(f"no script named {script_name!r} is saved; {_known(place)}")
+            raise InvalidInput(f"no script named {script_name!r} is saved; {_known(library)}")
         return Script(path)
     known = versions(path)
     if version not in known:
         there = f"there are {', '.join(map(str, known))}" if known else "it has none"
         raise InvalidInput(f"script {script_name!r} has no version {version}; {there}")
-    return Script(version_file(path, version), place.folder)
+    return Script(version_file(path, version), library.folder)
 
 
 def _warning(source: str) -> str:
@@ -311,8 +309,8 @@ def _warning(source: str) -> str:
     return ""
 
 
-def _known(place: Place) -> str:
-    names = [path.stem for path in place.files()]
+def _known(library: Library) -> str:
+    names = [path.stem for path in library.files()]
     return f"there are {', '.join(names[:20])}" if names else "none is saved yet"
 
 
@@ -351,3 +349,66 @@ def _add_text(described: SavedScript, source: str) -> None:
 def _add_header(described: SavedScript, source: str) -> None:
     header = parse_header(source)
     described["header"] = header.to_json() if header else None
+
+
+def arguments_of(tree: ast.Module) -> list[ScriptArgument]:
+    """Return the arguments that a script adds to its argparse parsers, without running the script.
+
+    `add_argument` is found by its name, because a parser may have any name.
+    """
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls.sort(key=lambda call: (call.lineno, call.col_offset))
+    commands = _commands(tree)
+    found = [argument for call in calls if (argument := _argument(call, commands)) is not None]
+    return found[:_MOST_ARGUMENTS]
+
+
+def description_of(tree: ast.Module) -> str:
+    """Return the description of a script's parser; empty without one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node.func) == "ArgumentParser":
+            for keyword in node.keywords:
+                if keyword.arg == "description" and (text := _text(keyword.value)) is not None:
+                    return " ".join(text.split())
+    return ""
+
+
+def _argument(call: ast.Call, commands: dict[str, str]) -> ScriptArgument | None:
+    names = [text for arg in call.args if (text := _text(arg)) is not None]
+    if _name(call.func) != "add_argument" or not names:
+        return None
+    told = {keyword.arg: _shown(keyword.value) for keyword in call.keywords if keyword.arg in _SHOWN_KEYWORDS}
+    argument = cast("ScriptArgument", {"names": names, **told})
+    parser = call.func.value if isinstance(call.func, ast.Attribute) else None
+    if isinstance(parser, ast.Name) and parser.id in commands:
+        argument["command"] = commands[parser.id]
+    return argument
+
+
+def _commands(tree: ast.Module) -> dict[str, str]:
+    """Return the subcommands by the variables that hold their parsers."""
+    return {
+        target.id: name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        if _name(node.value.func) == "add_parser" and node.value.args
+        if (name := _text(node.value.args[0])) is not None
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _shown(node: ast.expr) -> str:
+    """Return the text of a string constant, and the source of anything else."""
+    text = _text(node)
+    return (ast.unparse(node) if text is None else " ".join(text.split()))[:_TEXT_CHARS]

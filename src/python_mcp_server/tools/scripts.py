@@ -1,20 +1,13 @@
-"""What a script says of its command line, read from its text: nothing of it is run.
+"""The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`, and the checks of a script.
 
-`add_argument` is looked for by its name, whatever it is called on: that is how argparse is used.
-
-
-Where a script comes from: what a caller says of its file, its text and its directory, checked.
-
-The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`. Their docstrings are
-what a model reads when it chooses a tool."""
+The docstrings of the bodies are the texts that a model reads when it chooses a tool.
+"""
 
 from __future__ import annotations
 
-import ast
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
@@ -25,77 +18,13 @@ from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.textfile import read_bytes
 from python_mcp_server.tools import parameters
-from python_mcp_server.tools.call import Finished, ScriptCall, Start, place, script_call
+from python_mcp_server.tools.call import Finished, ScriptCall, Start, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
-from python_mcp_server.tools.results import DependencyResult, ScriptArgument, ScriptResult
-
-_TOLD: Final = ("help", "type", "default", "choices", "nargs", "required", "action", "metavar")
-_MOST: Final = 50
-_TEXT_CHARS: Final = 300
-
-
-def arguments_of(tree: ast.Module) -> list[ScriptArgument]:
-    """Return the arguments that a script adds to its parsers, in the order of its text."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    calls.sort(key=lambda call: (call.lineno, call.col_offset))
-    commands = _commands(tree)
-    found = [argument for call in calls if (argument := _argument(call, commands)) is not None]
-    return found[:_MOST]
-
-
-def description_of(tree: ast.Module) -> str:
-    """Return what a script's parser says it does; empty where it says nothing."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) == "ArgumentParser":
-            for keyword in node.keywords:
-                if keyword.arg == "description" and (text := _text(keyword.value)) is not None:
-                    return " ".join(text.split())
-    return ""
-
-
-def _argument(call: ast.Call, commands: dict[str, str]) -> ScriptArgument | None:
-    names = [text for arg in call.args if (text := _text(arg)) is not None]
-    if _name(call.func) != "add_argument" or not names:
-        return None
-    told = {keyword.arg: _shown(keyword.value) for keyword in call.keywords if keyword.arg in _TOLD}
-    argument = cast("ScriptArgument", {"names": names, **told})
-    parser = call.func.value if isinstance(call.func, ast.Attribute) else None
-    if isinstance(parser, ast.Name) and parser.id in commands:
-        argument["command"] = commands[parser.id]
-    return argument
-
-
-def _commands(tree: ast.Module) -> dict[str, str]:
-    """Return the subcommands by the names of their parsers."""
-    return {
-        target.id: name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-        if _name(node.value.func) == "add_parser" and node.value.args
-        if (name := _text(node.value.args[0])) is not None
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-
-
-def _name(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
-
-
-def _text(node: ast.expr) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def _shown(node: ast.expr) -> str:
-    """Return a value as its text, anything else as it is written."""
-    text = _text(node)
-    return (ast.unparse(node) if text is None else " ".join(text.split()))[:_TEXT_CHARS]
+from python_mcp_server.tools.results import DependencyResult, ScriptResult
 
 
 def one_of(script_path: str | None, script_content: str | None) -> None:
-    """Refuse both or neither of path and content."""
+    """Raise `InvalidInput` unless exactly one of path and content is given."""
     if (script_path is None) == (script_content is None):
         given = (
             "neither was given" if script_path is None else f"both were given (script_path {script_path!r})"
@@ -106,7 +35,7 @@ def one_of(script_path: str | None, script_content: str | None) -> None:
 def existing_script(script_path: str, base: Path) -> Path:
     """Return the file of a script; a relative path starts at `base`."""
     path = base / os.path.expanduser(script_path)
-    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
+    if not os.path.isfile(path):  # unlike a Path, this returns False for a name that is too long
         raise InvalidInput(f"script_path {script_path!r} is no file (looked at {path})")
     return path
 
@@ -154,9 +83,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
     needed) and images saved in the directory come back as images; `pictures` has their paths.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
@@ -168,7 +95,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
 
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         return call.run(
-            place(call, script, script_content, folder),
+            script_of(call, script, script_content, folder),
             folder,
             args,
             choose,
@@ -199,9 +126,7 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
     `stderr`. stdin is empty. Figures shown with matplotlib (no screen is needed) and saved images come back
     as images; `pictures` has their paths.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     return run_with_packages(
         script_content=script_content,
         script_path=script_path,
@@ -230,7 +155,7 @@ def run_with_packages(
     output_chars: int | None = None,
     start: Start | None = None,
 ) -> tuple[DependencyResult, Finished]:
-    """Run a script in an environment of its own; return the result and what it was made of."""
+    """Run a script in an environment of its own; return the result, and how the call ended."""
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
     header = parse_header(source_of(script, script_content)) or Header()
@@ -239,7 +164,7 @@ def run_with_packages(
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         cwd = _working_directory(call) if script is None else script.parent
         finished = call.run(
-            place(call, script, script_content, cwd),
+            script_of(call, script, script_content, cwd),
             cwd,
             args,
             lambda uv: interpreter_with(uv, header, python_version),

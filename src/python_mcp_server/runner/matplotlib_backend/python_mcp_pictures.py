@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false, reportAssignmentType=false
+# pyright: reportArgumentType=false
 """A backend of matplotlib without a screen: figures that a script shows or leaves open become files.
 
 It is loaded by matplotlib itself, in the interpreter of the script, so it knows nothing of ours and

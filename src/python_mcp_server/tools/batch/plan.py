@@ -121,7 +121,7 @@ class BatchRequest:
 
 def _read_arguments(folder: Path, args_file: str) -> list[Any]:
     path = folder / os.path.expanduser(args_file)
-    if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long or has a NUL
+    if not os.path.isfile(path):  # unlike a Path, this returns False for a bad name
         raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
     lines = split_lines(read_text(path, f"args_file {args_file!r}"))
     return [_arguments_in(line, number) for number, line in enumerate(lines, 1) if line.strip(_BLANKS)]

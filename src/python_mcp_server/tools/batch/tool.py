@@ -24,7 +24,7 @@ from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_o
 from python_mcp_server.tools.batch.plan import BatchRequest
 from python_mcp_server.tools.batch.slot import Setup
 from python_mcp_server.tools.batch.slots import Answer, Item, SlotPool
-from python_mcp_server.tools.call import Prepared, ScriptCall, place, script_call
+from python_mcp_server.tools.call import Prepared, ScriptCall, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.results import ItemResult, MapResult
 from python_mcp_server.tools.scripts import source_of
@@ -81,9 +81,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     `failed_indexes` and `items`. While the job runs, py_job_output with stream="items" shows the results so
     far. After a cancel, a crash or failures, `resume` with the job's id goes on with what has no result yet.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     _check_parallel(max_parallel)
     request = BatchRequest(
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
@@ -151,7 +149,7 @@ class _Batch:
             Uv(session), folder, header, use_uv=True, python_version=plan.python_version
         )
         return Prepared(
-            session, interpreter, place(self.call, script, plan.script_content, folder), (), folder
+            session, interpreter, script_of(self.call, script, plan.script_content, folder), (), folder
         )
 
     def _setup(self, prepared: Prepared) -> Setup:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from python_mcp_server.limits import Limits
 from python_mcp_server.settings import positive
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, RunPlan
@@ -46,9 +45,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     all runs, output is that of the first. A run that fails ends it. Limits hold for each run,
     `timeout_seconds` for all. A plot comes as an image.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     target = None if compare_with is None else ComparisonTarget.of(compare_with, python_version, dependencies)
     plan = RunPlan(warmup, min_runs, max_runs, max_seconds)
     benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), target)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.limits import Limits
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.uv import Uv
@@ -66,9 +65,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     py_job_status shows how far it is, and py_job_output with stream="failures" the failures so far. After a
     change, only_failed=true runs again what failed last.
     """
-    limits = Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
-    )
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     folder = existing_directory(directory)
     _check_numbers(workers, max_failures)
     check_arguments(extra_args)
