@@ -79,9 +79,7 @@ for number in range(102):
     assert (len(result["pictures"]), result["pictures_left_out"]) == (20, 80)
 
 
-def test_a_script_without_pictures_says_nothing_of_them_and_needs_no_record(
-    folder: Path, job: JobContext
-) -> None:
+def test_a_script_without_pictures_needs_no_record(folder: Path, job: JobContext) -> None:
     result = run(folder, "import sys; print('matplotlib' in sys.modules)")
     assert result["stdout"] == "False\n"
     assert "pictures" not in result

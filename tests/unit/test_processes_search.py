@@ -131,7 +131,7 @@ def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.Mon
         assert root.process.poll() is None
 
 
-def test_a_child_whose_parent_a_glance_did_not_reach_is_found_by_the_next_look():
+def test_a_child_of_a_parent_that_was_not_seen_is_found_next():
     with program(FAR_YOUNGER) as root:
         root.line()
         search = TreeScan(root.process.pid, "a job that nobody carries")
@@ -141,7 +141,7 @@ def test_a_child_whose_parent_a_glance_did_not_reach_is_found_by_the_next_look()
         assert sorted(member.pid for member in search.look().members) == sorted(family)
 
 
-def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
+def test_a_child_of_a_parent_that_ends_meanwhile_is_found_next(
     monkeypatch: pytest.MonkeyPatch,
 ):
     with program(ORPHANED) as root:

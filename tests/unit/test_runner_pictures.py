@@ -28,7 +28,7 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-def test_pictures_that_were_written_since_are_found_two_levels_deep_oldest_first(
+def test_new_pictures_are_found_two_levels_deep_oldest_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "_LOOK_S", 60.0)
@@ -117,7 +117,7 @@ def test_what_a_picture_is_its_first_bytes_say(head: bytes, kind: str | None) ->
     assert kind_of(head) == kind
 
 
-def test_the_backend_stands_behind_the_callers_own_path_and_gives_way_to_a_backend_that_is_given(
+def test_the_backend_gives_way_to_the_callers_path_and_backend(
     tmp_path: Path,
 ) -> None:
     env = with_backend({"PYTHONPATH": "mine", "MPLBACKEND": "Qt5Agg"}, {}, tmp_path, tmp_path)

@@ -110,7 +110,7 @@ def test_a_figure_that_was_shown_and_saved_is_listed_once(tmp_path: Path) -> Non
     assert len(told([first, Picture(again, "image/png", 30)])["pictures"]) == 1
 
 
-def test_what_is_gone_or_was_never_whole_or_cannot_be_named_is_listed_and_not_sent(tmp_path: Path) -> None:
+def test_missing_and_broken_pictures_are_listed_and_not_sent(tmp_path: Path) -> None:
     gone, half = picture(tmp_path, "gone"), picture(tmp_path, "half")
     gone.path.unlink()
     os.truncate(half.path, 20)

@@ -130,7 +130,7 @@ def test_a_script_with_a_wrong_dependency_is_not_saved(home: Path) -> None:
     assert not home.exists()
 
 
-def test_a_script_that_cannot_be_compiled_is_saved_with_a_warning_and_listed_with_it() -> None:
+def test_a_script_that_does_not_compile_is_saved_with_a_warning() -> None:
     assert "invalid syntax" in save_script("a", "x = = 1\n")["message"]
     assert "invalid syntax" in list_scripts()["scripts"][0].get("problem", "")
 
@@ -162,7 +162,7 @@ def test_a_path_that_no_file_can_have_is_refused_as_one_that_is_missing(tmp_path
             existing_script(path, tmp_path)
 
 
-def test_a_source_with_a_byte_order_mark_or_another_encoding_is_saved_as_the_text_that_it_is(
+def test_a_source_is_saved_as_text_whatever_its_encoding(
     home: Path,
 ) -> None:
     saved = save_script("a", "\ufeff# coding: latin-1\nprint('\u00e9')\n")
@@ -188,14 +188,14 @@ def test_what_is_replaced_stays_as_a_version_also_what_was_edited_by_hand(home: 
     assert modes == {0o600}
 
 
-def test_a_script_from_before_there_was_a_history_becomes_its_first_version(home: Path) -> None:
+def test_a_script_without_history_becomes_its_first_version(home: Path) -> None:
     save_script("a", "x = 1\n")
     shutil.rmtree(home / "scripts" / ".versions")
     assert save_script("a", "x = 2\n", overwrite=True).get("version") == 2
     assert texts(home / "scripts" / ".versions" / "a") == ["x = 1\n", "x = 2\n"]
 
 
-def test_saving_what_is_there_makes_no_version_and_going_back_is_no_new_one() -> None:
+def test_saving_the_same_text_makes_no_version() -> None:
     for source, version in (("x = 1\n", 1), ("x = 2\n", 2), ("x = 2\n", 2), ("x = 1\n", 1)):
         assert save_script("a", source, overwrite=True).get("version") == version
     assert list_scripts()["scripts"][0].get("versions") == [1, 2]
