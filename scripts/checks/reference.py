@@ -216,14 +216,26 @@ def _members(kind: type[Any]) -> Iterator[str]:
     if issubclass(kind, enum.Enum):
         yield "Values: " + ", ".join(f"`{each.value}`" for each in kind) + ".\n"
         return
-    for name, member in vars(kind).items():
+    for name, member in _own(kind).items():
         plain = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-        documented = inspect.isfunction(plain) or isinstance(plain, property)
-        inherited = any(hasattr(base, name) for base in kind.__mro__[1:])  # the base explains it
-        if name.startswith("_") or not documented or not plain.__doc__ or inherited:
+        if not (inspect.isfunction(plain) or isinstance(plain, property)) or not plain.__doc__:
             continue
         shown = name if isinstance(plain, property) else _signature(name, plain)
-        yield f"#### `{shown}`\n\n{_document(plain)}"
+        yield f"#### {name}\n\n```text\n{shown}\n```\n\n{_document(plain)}"
+
+
+def _own(kind: type[Any]) -> dict[str, Any]:
+    """The public members of a class, but for those that a public base explains."""
+    bases = [base for base in kind.__mro__[1:] if base.__name__ in python_mcp_server.__all__]
+    private = [base for base in kind.__mro__[1:] if base.__module__.startswith("python_mcp_server")]
+    members: dict[str, Any] = {}
+    for each in [kind, *(base for base in private if base not in bases)]:
+        members = vars(each) | members
+    return {
+        name: member
+        for name, member in members.items()
+        if not name.startswith("_") and not any(hasattr(base, name) for base in bases)
+    }
 
 
 def _signature(name: str, value: Any) -> str:
@@ -232,11 +244,25 @@ def _signature(name: str, value: Any) -> str:
     word = "class " if isinstance(value, type) else "async " if inspect.iscoroutinefunction(value) else ""
     signature = _QUOTED.sub(r"\1\2", str(inspect.signature(value)))
     signature = signature.replace("(self, ", "(").replace("(self)", "()").replace("(cls, ", "(")
-    return (
-        f"{word}{name}{signature}".removesuffix(" -> None")
-        if word == "class "
-        else f"{word}{name}{signature}"
-    )
+    shown = f"{word}{name}{signature}"
+    return _wrapped(shown.removesuffix(" -> None") if word == "class " else shown)
+
+
+def _wrapped(signature: str) -> str:
+    """A long signature with a line for each parameter."""
+    if len(signature) <= _WIDTH:
+        return signature
+    head, _, rest = signature.partition("(")
+    parts, depth = [""], 0
+    for at, character in enumerate(rest):
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return f"{head}(\n" + "".join(f"    {part.strip()},\n" for part in parts) + rest[at:]
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return signature
 
 
 def _document(value: Any) -> str:

@@ -31,9 +31,7 @@ def environments(home: Path) -> int:
     return len(list((home / "environments").glob("*/ready.json")))
 
 
-def test_the_packages_of_a_requirements_file_are_there_until_it_says_otherwise(
-    tmp_path: Path, home: Path
-) -> None:
+def test_packages_of_a_requirements_file_stay_until_it_changes(tmp_path: Path, home: Path) -> None:
     (tmp_path / "repository" / "sub").mkdir(parents=True)
     repository = tmp_path / "repository"
     (repository / ".git").mkdir()
@@ -54,7 +52,7 @@ def test_the_packages_of_a_requirements_file_are_there_until_it_says_otherwise(
     assert environments(home) == 2
 
 
-def test_a_package_that_lies_beside_the_file_is_built_again_when_it_changes(tmp_path: Path) -> None:
+def test_a_local_package_is_built_again_when_it_changes(tmp_path: Path) -> None:
     module = source_tree(tmp_path / "lib", "sample_a")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "requirements.txt").write_text("../lib\n", "utf-8")

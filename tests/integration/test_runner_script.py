@@ -42,7 +42,7 @@ def run(folder: Path, content: str | None = None, **more: Any) -> Any:
     return run_script_in_dir(str(folder), script_content=content, **more)
 
 
-def test_inline_code_behaves_as_a_script_of_the_directory_and_leaves_nothing_there(folder: Path) -> None:
+def test_inline_code_runs_as_a_script_of_its_directory(folder: Path) -> None:
     (folder / "data.txt").write_text("data", "utf-8")
     before = set(folder.iterdir())
     code = """

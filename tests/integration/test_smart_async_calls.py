@@ -87,7 +87,7 @@ def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
     run(main())
 
 
-def test_past_the_budget_the_answer_is_a_handle_and_the_functions_follow_the_job(tmp_path: Path, home: Path):
+def test_past_the_budget_the_answer_is_a_job_handle(tmp_path: Path, home: Path):
     async def main() -> str:
         await bodies.decorated(1)
         answer = await bodies.slow(str(tmp_path / "starts"), 2.0, env_vars={"TOKEN": "hunter2hunter2"})

@@ -62,7 +62,7 @@ def only_breach(history: History, evidence: Evidence) -> str:
     return line
 
 
-def test_a_job_that_was_told_seen_and_left_as_it_should_be_breaks_no_promise():
+def test_a_job_that_is_as_it_should_be_breaks_no_promise():
     assert breaches(told(), left()) == []
 
 
@@ -105,7 +105,7 @@ def test_a_prune_excuses_no_job_that_lived_too_shortly_before_it_was_gone():
     assert "is lost" in only_breach(history, nothing())
 
 
-def test_a_prune_that_was_over_before_the_job_was_asked_for_excuses_nothing():
+def test_a_prune_before_the_job_existed_excuses_nothing():
     history = History()
     history.pruning(age_s=0, keep_completed=False, keep_failed=False, pid=7)
     history.prunes_over(7)
@@ -185,7 +185,7 @@ def test_a_wrong_result_is_a_breach(label: str, result: Any):
     assert f"({label}): " in only_breach(told(), left(record(label=label, result=result)))
 
 
-def test_a_script_that_we_killed_may_say_so_and_may_have_had_no_time_to_start():
+def test_a_script_that_was_killed_may_not_have_started():
     history = told()
     history.hurt.add(JOB)
     killed = record(result={"exit_code": -9, "stdout": ""})
@@ -193,7 +193,7 @@ def test_a_script_that_we_killed_may_say_so_and_may_have_had_no_time_to_start():
 
 
 @pytest.mark.parametrize("part", ["worker", "owner"])
-def test_a_worker_that_died_though_nobody_touched_it_or_its_server_is_a_breach(part: str):
+def test_a_worker_that_died_by_itself_is_a_breach(part: str):
     failed = lost_worker(**{part: identify(os.getpid())})
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
     assert "nobody killed that or its server" in only_breach(history, left(failed))

@@ -17,7 +17,7 @@ def test_a_local_file_system_is_none(kind: str) -> None:
     assert not checks.is_network(kind)
 
 
-def test_the_kind_of_a_directory_that_is_not_there_is_that_of_the_one_above(tmp_path: Path) -> None:
+def test_a_missing_directory_has_the_kind_of_the_one_above(tmp_path: Path) -> None:
     assert checks.file_system(tmp_path / "not" / "there") == checks.file_system(tmp_path) != ""
 
 

@@ -78,7 +78,7 @@ def test_a_thread_without_context_sees_the_job_of_the_whole_process() -> None:
     assert in_thread() is None
 
 
-def test_a_thread_without_context_sees_no_job_that_is_not_the_whole_process() -> None:
+def test_a_thread_without_context_sees_only_the_job_of_the_process() -> None:
     job, _ = make("a")
     with inside(job):
         assert in_thread() is None
@@ -122,7 +122,7 @@ def test_what_bodies_import_does_not_load_asyncio() -> None:
     assert run_python("-c", code).stdout == "False\n"
 
 
-def test_a_number_that_no_reader_could_show_is_dropped_and_the_body_goes_on() -> None:
+def test_a_number_that_cannot_be_shown_is_dropped() -> None:
     job, reports = make("a")
     with inside(job):
         context.report_progress(1, 2**2000)

@@ -66,7 +66,7 @@ def test_every_error_is_public() -> None:
     assert defined <= HOMES.keys()
 
 
-def test_the_decorator_is_no_module_even_when_its_module_was_imported_first() -> None:
+def test_the_decorator_stays_when_its_module_was_imported_first() -> None:
     code = "import python_mcp_server.smart_async; print(callable(python_mcp_server.smart_async))"
     assert run_python("-c", code).stdout == "True\n"
 

@@ -112,7 +112,7 @@ def test_a_process_that_carries_the_lane_of_a_dead_root_is_of_its_tree() -> None
         assert child.wait(30) == -signal.SIGKILL
 
 
-def test_without_a_job_id_descent_and_sessions_still_lead_to_all_but_the_daemon() -> None:
+def test_without_a_job_id_all_but_a_daemon_are_found() -> None:
     with family(*KINDS) as found:
         members = {process.pid for process in find_tree(found.root.pid)}
         daemon = found.identities["daemon"].pid
@@ -245,7 +245,7 @@ def test_a_neighbour_with_another_job_is_not_touched() -> None:
         assert all(is_alive(one) for one in neighbour.identities.values())
 
 
-def test_whoever_got_the_pid_of_a_dead_root_keeps_its_life_and_its_children() -> None:
+def test_a_process_with_the_pid_of_a_dead_root_is_not_touched() -> None:
     with family("plain", "session") as found:
         former = replace(found.identities["root"], start_ticks=1)
         assert kill_tree(former, wait_s=30) == []
@@ -262,7 +262,7 @@ def test_a_process_of_another_boot_or_namespace_is_nobody_here(change: dict[str,
         assert is_alive(found.identities["plain"])
 
 
-def test_whoever_looks_and_has_the_pid_of_a_dead_root_keeps_its_own_children() -> None:
+def test_a_killer_with_the_pid_of_a_dead_root_keeps_its_children() -> None:
     me = identify(os.getpid())
     assert me is not None
     with family("plain") as found:
@@ -327,7 +327,7 @@ LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 @linux_only
 @pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="only root says which pid comes next")
-def test_a_pid_that_is_given_away_between_the_look_and_the_signal_saves_its_new_owner(
+def test_a_pid_reused_between_look_and_signal_is_not_signalled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ExitStack() as stack:
@@ -395,7 +395,7 @@ ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)
 
 @linux_only
 @pytest.mark.skipif(platform.machine() not in EXIT_CALLS, reason="the number of the call is not known")
-def test_a_process_whose_first_thread_has_ended_is_still_alive_and_can_be_killed() -> None:
+def test_a_process_without_its_first_thread_can_be_killed() -> None:
     with python("-c", WITHOUT_FIRST_THREAD, str(EXIT_CALLS[platform.machine()])) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "first thread is gone\n"
@@ -405,7 +405,7 @@ def test_a_process_whose_first_thread_has_ended_is_still_alive_and_can_be_killed
 
 
 @linux_only
-def test_a_shortage_of_descriptors_delays_the_end_of_a_tree_and_spares_nobody(
+def test_a_shortage_of_descriptors_only_delays_the_end_of_a_tree(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refused = 0

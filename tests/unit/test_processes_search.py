@@ -141,7 +141,7 @@ def test_a_child_whose_parent_a_look_at_new_ones_missed_is_found_by_the_next_loo
         assert sorted(member.pid for member in search.look().members) == sorted(family)
 
 
-def test_a_child_whose_parent_ends_while_a_look_reads_it_is_found_by_the_next(
+def test_a_child_of_a_parent_that_ends_meanwhile_is_found_next(
     monkeypatch: pytest.MonkeyPatch,
 ):
     with program(ORPHANED) as root:

@@ -149,7 +149,7 @@ def test_the_nearest_folder_that_speaks_of_python_decides(tmp_path: Path) -> Non
     assert find_project(tmp_path) == Project(tmp_path, managed=True)
 
 
-def test_requirements_come_after_what_uv_manages_and_the_environment_that_is_there(tmp_path: Path) -> None:
+def test_requirements_come_after_projects_and_environments(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").touch()
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "pyvenv.cfg").write_text("version = 3.1.0\n", "utf-8")
@@ -190,9 +190,7 @@ BROKEN: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("data", "why"), BROKEN, ids=[why for _, why in BROKEN])
-def test_a_broken_project_is_refused_by_file_and_line_and_is_none_without_uv(
-    tmp_path: Path, data: bytes, why: str
-) -> None:
+def test_a_broken_project_is_refused_and_ignored_without_uv(tmp_path: Path, data: bytes, why: str) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "sub").mkdir()
     (tmp_path / "pyproject.toml").write_bytes(data)

@@ -63,7 +63,7 @@ def test_an_env_file_that_is_damaged_is_refused_by_its_line(tmp_path: Path, data
     assert str(refused.value) == f"env_file {str(tmp_path / 'a.env')!r} cannot be read: {why}"
 
 
-def test_a_nul_character_in_an_env_file_is_refused_by_its_name_without_its_value(tmp_path: Path) -> None:
+def test_a_nul_in_an_env_file_is_refused_without_its_value(tmp_path: Path) -> None:
     (tmp_path / "my.env").write_bytes(b"TOKEN=123\x0045\n")
     with pytest.raises(InvalidInput, match="NUL character, at 'TOKEN'") as refused:
         given_variables(None, "my.env", tmp_path)

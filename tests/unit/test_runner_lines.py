@@ -37,7 +37,7 @@ def test_text_reads_as_it_stands_on_a_screen(written: bytes, seen: str) -> None:
 
 @settings(max_examples=100)
 @given(st.binary(max_size=200))
-def test_whatever_was_written_is_shown_in_as_many_lines_and_steers_no_terminal(data: bytes) -> None:
+def test_shown_text_keeps_its_lines_and_steers_no_terminal(data: bytes) -> None:
     text = readable(data)
     assert text.count("\n") == data.count(b"\n")
     assert not any(ord(char) < 32 and char not in "\0\t\n" for char in text)

@@ -123,7 +123,7 @@ def test_of_a_flood_of_bars_below_each_other_head_and_tail_are_short(stream: Pat
     assert left_out[0] > 2_000_000
 
 
-def test_the_end_of_a_traceback_is_whole_and_a_huge_last_line_keeps_its_beginning(stream: Path) -> None:
+def test_the_end_of_a_traceback_is_shown_whole(stream: Path) -> None:
     frames = b"".join(b'  File "x.py", line %d, in f\n    f()\n' % n for n in range(2000))
     last = b"ValueError: " + b"v" * 20_000 + b"END\n"
     data = b"Traceback (most recent call last):\n" + frames + last
@@ -139,7 +139,7 @@ def test_the_end_of_a_traceback_is_whole_and_a_huge_last_line_keeps_its_beginnin
     assert len(shown.text) <= 4000
 
 
-def test_where_only_a_part_of_the_last_line_is_left_out_the_note_stands_there(stream: Path) -> None:
+def test_the_note_stands_where_a_part_of_the_last_line_is_left_out(stream: Path) -> None:
     data = b"".join(b"frame %d\n" % n for n in range(120)) + b"ValueError: " + b"v" * 9_000 + b"\n"
     head, left_out, tail = _parts(show(stream, data, limit=2500))
     assert head.endswith(b"ValueError: " + b"v" * 188)

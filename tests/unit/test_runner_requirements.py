@@ -79,7 +79,7 @@ def test_a_package_on_this_machine_is_told_from_others(
     assert local_path(requirement, tmp_path) == (None if path is None else tmp_path / path)
 
 
-def test_directories_are_told_to_uv_once_more_unless_they_are_used_where_they_lie(tmp_path: Path) -> None:
+def test_directories_are_installed_again_unless_they_are_editable(tmp_path: Path) -> None:
     for name in ("lib", "live", "limit"):
         (tmp_path / name).mkdir()
     (tmp_path / "limits.txt").write_text("limit @ ./limit\n", "utf-8")

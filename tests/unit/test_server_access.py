@@ -45,7 +45,7 @@ def test_any_other_name_is_refused(host: str):
     assert status(grant("127.0.0.1", (), ""), reached="127.0.0.1", host=host) == 421
 
 
-def test_a_server_at_all_addresses_is_reached_by_the_one_that_was_connected_to():
+def test_a_server_at_all_addresses_is_reached_by_each_of_them():
     access = grant("0.0.0.0", (), TOKEN)
     assert status(access, host=HERE, authorization=f"Bearer {TOKEN}") == 200
     assert status(access, host="10.0.0.8", authorization=f"Bearer {TOKEN}") == 421

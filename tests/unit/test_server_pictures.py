@@ -39,7 +39,7 @@ def png(tmp_path: Path) -> Path:
     return path
 
 
-def test_only_what_the_result_marks_is_read_and_only_for_tools_that_make_pictures(png: Path) -> None:
+def test_only_marked_pictures_are_read_for_tools_that_make_them(png: Path) -> None:
     assert sent(listed(png), listed(png, attached=False)) == [WHOLE]
     assert sent(listed(png), tool="somebody_elses") == []
 

@@ -56,7 +56,7 @@ def test_the_last_progress_goes_out_before_the_answer():
     run(main())
 
 
-def test_what_is_being_sent_when_the_answer_is_ready_still_goes_out_and_once():
+def test_a_notification_that_is_being_sent_goes_out_once():
     async def main():
         heard: list[float] = []
         begun, free = asyncio.Event(), asyncio.Event()

@@ -239,14 +239,14 @@ def test_a_function_that_cannot_be_a_tool_can_still_be_decorated():
     assert "async_mode" in adapt(body).signature.parameters
 
 
-def test_a_function_whose_result_no_schema_can_describe_can_still_be_decorated():
+def test_a_function_without_a_possible_schema_can_be_decorated():
     def lock() -> tuple[threading.Lock, int]:
         return threading.Lock(), 1
 
     assert adapt(lock).signature.return_annotation is CallToolResult
 
 
-def test_an_error_is_a_sentence_with_the_workers_traceback_cut_in_its_middle():
+def test_an_error_has_the_workers_traceback_cut_in_its_middle():
     error = ValueError("no such number")
     trace = "Traceback (most recent call last):\n" + "line\n" * 5_000 + "the last line"
     error.add_note(f"In the worker:\n{trace}")
@@ -359,7 +359,7 @@ class Mute(Exception):
         raise ValueError("not today")
 
 
-def test_a_value_that_came_as_json_only_is_answered_with_the_reason_as_its_record_is():
+def test_a_value_that_came_as_json_is_answered_with_the_reason():
     def fn() -> list[int]: ...
 
     view, note = adapt(fn), "the result, a generator, cannot be sent back"
