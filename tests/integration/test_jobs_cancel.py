@@ -162,7 +162,7 @@ def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
                 again, _ = await jobs.wait(job.id, LONG_S)
                 assert again.status is told.status
             assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
-            lanes = list((await jobs._engine()).pool.lanes)
+            lanes = list((await jobs._engine()).pool.workers)
             assert len(lanes) == len(set(lanes))
 
     run(main())

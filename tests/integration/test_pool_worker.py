@@ -278,7 +278,7 @@ def test_a_thousand_calls_leave_nothing_behind():
                 assert await call(jobs, bodies.add, number) == number + 1
             assert (jobs._live, engine.services.refresher._running, engine.services.tasks) == ({}, {}, set())
             assert engine.pool.sampler._watched == set()
-            assert len(list(engine.pool.lanes)) <= 2
+            assert len(list(engine.pool.workers)) <= 2
 
     run(main())
     assert eventually(lambda: threading.active_count() < 30)

@@ -188,7 +188,7 @@ class Engine:
     def abandon(self) -> None:
         """Let go of a loop that was closed without its manager: kept jobs run on and are committed by their
         workers, queued ones are left to another server. For any thread."""
-        self.pool.let_go()
+        self.pool.abandon()
         left = self._own_runs()
         for run in left:
             self._runs.pop(run.call.job_id, None)

@@ -98,7 +98,7 @@ class LimitWatch:
         limits = self._limits
         if limits.timeout_seconds is not None:
             self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))
-        if limits.watched and isinstance(worker, WorkerHandle):
+        if limits.needs_monitoring and isinstance(worker, WorkerHandle):
             pid = worker.pid
             self._worker = worker
             checker = LimitChecker(limits, lambda: (pid,), from_now=True)
@@ -110,7 +110,7 @@ class LimitWatch:
         if self._timer is not None:
             self._timer.cancel()
         if self._watched is not None and self._worker is not None:
-            self._worker.broken |= not self._monitor.unwatch(self._watched)
+            self._worker.retired |= not self._monitor.unwatch(self._watched)
             self._watched = None
 
     def _report_from_thread(self, breach: Breach) -> None:
