@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from python_mcp_server.pool.pickling import forget_modules
 from python_mcp_server.pool.main_module import MainFile, MainModule
+from python_mcp_server.pool.pickling import forget_modules
 from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState, present_state
 
