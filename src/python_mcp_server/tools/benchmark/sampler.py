@@ -87,7 +87,7 @@ def _thinned(samples: list[Sample]) -> list[Sample]:
 
 
 class _Tree:
-    """The processes below one. On Linux a look takes 50 us for each of them."""
+    """The processes below the launcher. On Linux a sample takes 50 us for each of them."""
 
     def __init__(self, launcher: int) -> None:
         self._launcher = launcher
@@ -97,7 +97,7 @@ class _Tree:
         """Return the present usage; None where no process is below the launcher."""
         try:
             pids = usage.family((self._launcher,))[1:]
-        except OSError:  # out of descriptors; the next look may do better
+        except OSError:  # out of descriptors; the next sample may succeed
             return None
         rss = sum(map(usage.rss_bytes, pids))
         for pid in pids:
