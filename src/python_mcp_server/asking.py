@@ -1,7 +1,7 @@
 """`request_input`: how a body asks its user, and waits.
 
-Apart from `context`, for what waits here is the body's own code, into which a cancel may be raised;
-and because only bodies that ask pay for its imports.
+It is apart from `context` because only bodies that ask pay for its imports, and because the code that waits
+here is the body's own, so a cancel may be raised in it.
 """
 
 from __future__ import annotations
@@ -101,4 +101,4 @@ async def _awaited(inquiries: OpenQuestions, what: tuple[Any, ...]) -> InputAnsw
         inquiries.expire_if_due(waiting)
         return await answer
     finally:
-        inquiries.done_with(waiting)
+        inquiries.withdraw(waiting)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: private, replaced atomically, and errors that are sentences.
+"""Writes, reads and removes private files: a file is replaced as a whole, and errors are sentences.
 
 Everyone may import this module. Paths are text here: on the way of every read and write, `Path` would
 cost more than the system calls.

@@ -4,8 +4,8 @@
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
     ├── JobNotFound (LookupError)      no job has this id
     ├── QuestionNotOpen (LookupError)  the job does not ask this, or not any more
-    ├── NotInJob (RuntimeError)        what only a job's body may do was done outside of one
-    ├── AnswerTimeout (TimeoutError)   nobody answered the body's question in time
+    ├── NotInJob (RuntimeError)        an in-job function was called outside a running job
+    ├── AnswerTimeout (TimeoutError)   the body's question got no answer in time
     ├── RemoteError                    a body raised a type that cannot travel to this process
     ├── JobFailed                      the work ended without a result, by no fault of the body
     │   ├── WorkerDied                 the process of the body went away
@@ -64,11 +64,11 @@ class QuestionNotOpen(PythonMcpError, LookupError):
 
 
 class NotInJob(PythonMcpError, RuntimeError):
-    """What only the body of a job may do was done where there is no job."""
+    """Raised when an in-job function is called outside a running job."""
 
 
 class AnswerTimeout(PythonMcpError, TimeoutError):
-    """Nobody answered a question of the body within its `timeout_seconds`.
+    """A question of the body got no answer within its `timeout_seconds`.
 
     Attributes:
         key: The question.

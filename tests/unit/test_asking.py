@@ -39,7 +39,7 @@ class Front:
         if (said.question is not None or said.expired) and self._answers:
             answer = self._answers.pop(0)
             given = (None, answer) if isinstance(answer, str) else (answer, None)
-            self.inquiries.hear(said.key, *given)
+            self.inquiries.resolve(said.key, *given)
 
     @contextmanager
     def job(self) -> Iterator[None]:
@@ -122,7 +122,7 @@ def _later(front: Front, answer: InputAnswer | str, when: Any) -> None:
     def reply() -> None:
         said = eventually(lambda: [each for each in front.heard[begin:] if when(each)])[0]
         given = (None, answer) if isinstance(answer, str) else (answer, None)
-        front.inquiries.hear(said.key, *given)
+        front.inquiries.resolve(said.key, *given)
 
     threading.Thread(target=reply, daemon=True).start()
 
@@ -158,13 +158,13 @@ def test_on_a_loop_the_answer_is_awaited_and_several_are_open_at_once():
             both = asyncio.gather(request_input("One?", key="one"), request_input("Two?", key="two"))
             while len(front.inquiries.state()[0]) < 2:
                 await asyncio.sleep(0)
-            front.inquiries.hear("two", InputAnswer("cancel"))
-            front.inquiries.hear("one", YES)
+            front.inquiries.resolve("two", InputAnswer("cancel"))
+            front.inquiries.resolve("one", YES)
             assert await both == [YES, InputAnswer("cancel")]
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(request_input("Three?", key="three"), 0.01)
             assert front.heard[-1] == QuestionEvent("three")
-            front.inquiries.hear("three", YES)  # too late, and no harm
+            front.inquiries.resolve("three", YES)  # too late, and no harm
 
     run(main())
 

@@ -90,7 +90,7 @@ class InlineWorker:
     def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
         """Tell the body what was answered, or why nothing was."""
         if self._inquiries is not None:
-            self._inquiries.hear(key, answer, trouble)
+            self._inquiries.resolve(key, answer, trouble)
 
     def cancel(self) -> None:
         """Cancel the task."""

@@ -14,7 +14,7 @@ ACTIONS: Final = ("accept", "decline", "cancel")
 """What a user may do with a question: answer it, say no, or put it away without a choice."""
 
 EXPIRED: Final = "expired"
-"""What a body hears in the place of an answer where its time for the question is over."""
+"""Stands for the answer of a question whose time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Question:
 
     @property
     def open(self) -> bool:
-        """Whether nobody has answered it."""
+        """Whether it has no answer yet."""
         return self.answer is None
 
     def to_json(self) -> dict[str, Any]:
@@ -114,5 +114,5 @@ class QuestionEvent:
 
 
 def still_open(questions: Iterable[Question]) -> tuple[Question, ...]:
-    """Return those that nobody has answered."""
+    """Return those that have no answer yet."""
     return tuple(question for question in questions if question.open)

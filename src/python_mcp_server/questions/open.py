@@ -27,7 +27,7 @@ _SLICE_S: Final = 0.2
 
 @dataclass(slots=True)
 class Waiting:
-    """One question and whoever waits for its answer.
+    """One question, and the future of its answer.
 
     Attributes:
         question: The question.
@@ -50,10 +50,10 @@ class Waiting:
 
 
 def check_process(body_pid: int) -> None:
-    """Refuse a process that the body has forked: nobody hears what is asked there.
+    """Refuse a process that the body has forked, because its questions reach no one.
 
     Raises:
-        InvalidInput: This is one.
+        InvalidInput: This process was forked by the body.
     """
     if os.getpid() != body_pid:
         raise InvalidInput("a process that the body has forked cannot ask; ask in the body's own process")
@@ -123,7 +123,7 @@ class OpenQuestions:
                 self.expire_if_due(waiting)
             return waiting.answer.result()
         finally:
-            self.done_with(waiting)
+            self.withdraw(waiting)
 
     def _check(self) -> None:
         if self._cancelled():
@@ -134,14 +134,14 @@ class OpenQuestions:
             raise NotInJob("the job has ended, and with it all that it asks")
 
     def expire_if_due(self, waiting: Waiting) -> None:
-        """Say that the time is over, once; then whoever keeps the record decides whether an answer came
-        first, so that nobody is told that their answer was taken when it was not."""
+        """Report once that the time is over. The keeper of the record decides whether an answer came first,
+        so that no user is told that an answer was taken when it was not."""
         if waiting.rest_s == 0 and not waiting.answer.done():
             waiting.expired = True
             self._tell(QuestionEvent(waiting.question.key, expired=True))
 
-    def done_with(self, waiting: Waiting) -> None:
-        """The body has its answer, or waits no more."""
+    def withdraw(self, waiting: Waiting) -> None:
+        """Take the question back, because the body has its answer or has stopped waiting."""
         with self._lock:
             self._waiting.pop(waiting.question.key, None)
         if not self._over:
@@ -149,8 +149,8 @@ class OpenQuestions:
 
     # ---- other threads
 
-    def hear(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
-        """Take an answer, or why there is none: `EXPIRED`, or a sentence."""
+    def resolve(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
+        """Give the body its answer, or the reason why there is none: `EXPIRED`, or a sentence."""
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None or waiting.answer.done():
@@ -170,5 +170,5 @@ class OpenQuestions:
         return tuple(each.question for each in waiting), expired
 
     def close(self) -> None:
-        """The body has ended: threads that it left behind ask nothing more."""
+        """End the questions of a body that has ended: threads that it left behind cannot ask."""
         self._over = True

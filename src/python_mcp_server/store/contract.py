@@ -48,7 +48,7 @@ class PruneRule:
 
 
 class JobStore(ABC):
-    """Where jobs lie. Every method blocks and may be called from any thread of any process.
+    """Keeps jobs. Every method blocks and may be called from any thread of any process.
 
     Raises, from every method:
         StoreError: The state cannot be read or written (disk full, no permission, ...).
@@ -146,9 +146,9 @@ class JobStore(ABC):
         reentrant, and apart from the locks of jobs: under it every other method may be called."""
 
     def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
-        """Bring what is shown beside the jobs up to date, and end the threads that do so. The store goes
-        on to work."""
+        """Bring what is shown beside the jobs up to date, and end the threads that do so. The store can
+        still be used."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of what is beside the jobs, such as threads and temporary files. May be called twice."""
+        """Release what is beside the jobs, such as threads and temporary files. May be called twice."""

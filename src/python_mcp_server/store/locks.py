@@ -20,7 +20,7 @@ from python_mcp_server.errors import StoreLocked
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FIRST_NAP_S: Final = 0.0002
 _LONGEST_NAP_S: Final = 0.005
-"""Guessed: short beside a person's patience, long beside the 0.5 ms that a lock is usually held."""
+"""Guessed: a user does not notice it, and a lock is usually held for 0.5 ms."""
 _NOTE_AT: Final = 1
 """Where the holder's note starts: Windows lets nobody read byte 0, the locked one."""
 _NOTE_CHARS: Final = 48

@@ -95,7 +95,7 @@ class BodyQuestions:
         """Take what came down."""
         job_id, key, answer, trouble = pickle.loads(payload)
         if self.present is not None and job_id == self._job_id:
-            self.present.hear(key, answer, trouble)
+            self.present.resolve(key, answer, trouble)
 
 
 class QuestionRecord(Protocol):
@@ -131,12 +131,12 @@ class OrphanQuestions:
         self._told = state
         for key, answer in there.items():
             if answer is not None:
-                inquiries.hear(key, answer)
+                inquiries.resolve(key, answer)
         for key in expired - there.keys():
-            inquiries.hear(key, None, EXPIRED)
+            inquiries.resolve(key, None, EXPIRED)
 
     def give_up(self, reason: str) -> None:
         """The record is gone: nobody will ever answer."""
         if (inquiries := self._present()) is not None:
             for question in inquiries.state()[0]:
-                inquiries.hear(question.key, None, reason)
+                inquiries.resolve(question.key, None, reason)
