@@ -1,10 +1,10 @@
-"""Limits of a call: what binds it as it starts, and the checker that looks whether its tree stays within.
+"""Limits of a call: what is set when it starts, and the checker that compares its tree with them.
 
-The kernel stands behind the `LimitChecker` between its looks: `RLIMIT_CPU`, and `RLIMIT_DATA` at a distance,
-because libraries reserve more than they use. Python raises `MemoryError` where a process meets the latter.
+Between two checks the kernel enforces `RLIMIT_CPU`, and `RLIMIT_DATA` well above the limit, because libraries
+reserve more than they use. Python raises `MemoryError` where a process meets the latter.
 
-A `LimitChecker` looks and tells. The owner of the tree ends it: the worker ends the child of a script, the
-server ends a body, and the worker ends its own body once its server is gone.
+A `LimitChecker` only reports. The owner of the tree kills it: the worker kills the child of a script, the
+server kills a body, and the worker kills its own body once its server is gone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REFUSED_MEMORY: Final = (b"MemoryError", b"numpy._core._exceptions._ArrayMemory
 
 
 def check_here(limits: Limits | None) -> None:
-    """Refuse what this machine or this account cannot give.
+    """Refuse limits that this machine or this account cannot set.
 
     Raises:
         InvalidInput: The text names the value.
@@ -52,7 +52,7 @@ def check_here(limits: Limits | None) -> None:
 
 
 def confine_child(pid: int, limits: Limits) -> None:
-    """Bind a child that has just been started; what it starts inherits all of it.
+    """Set the limits of a child that has just been started; what it starts inherits them.
 
     Raises:
         InvalidInput: This account may not do that.
@@ -62,13 +62,13 @@ def confine_child(pid: int, limits: Limits) -> None:
         _weigh(pid, limits.nice)
         _set_rlimits(pid, limits, 0.0)
     except ProcessLookupError:
-        return  # it has ended already
+        return  # the child has ended already
     except PermissionError as error:
         raise InvalidInput(f"the limits {limits.to_json()} cannot be set by this account: {error}") from error
 
 
 def confine_own_thread(limits: Limits) -> None:
-    """Bind the calling thread, and whatever it starts from now on; on Windows the whole process."""
+    """Set cores and priority of the calling thread, and what it starts later; on Windows of the process."""
     _bind(0, limits.cpus)
     if limits.nice is not None:
         change_priority(limits.nice)
@@ -76,7 +76,7 @@ def confine_own_thread(limits: Limits) -> None:
 
 
 def _bind(pid: int, wanted: int | tuple[int, ...] | None) -> None:
-    """Let a process, 0 for this thread, run on these cores only."""
+    """Bind a process, 0 for this thread, to these cores."""
     if wanted is None:
         return
     cpus = _chosen_cpus(wanted)
@@ -89,7 +89,7 @@ def _bind(pid: int, wanted: int | tuple[int, ...] | None) -> None:
 
 
 def _weigh(pid: int, nice: int | None) -> None:
-    """Give a process, 0 for this thread, its niceness."""
+    """Set the niceness of a process, 0 for this thread."""
     if nice is None:
         return
     if hasattr(os, "setpriority"):
@@ -102,7 +102,7 @@ def _weigh(pid: int, nice: int | None) -> None:
 
 @contextmanager
 def rlimits(limits: Limits) -> Generator[None]:
-    """Have the kernel limit this process, as far as it does, until the context ends."""
+    """Set the kernel's limits of this process until the context ends."""
     if sys.platform != "linux":
         yield
         return
@@ -119,7 +119,7 @@ def rlimits(limits: Limits) -> Generator[None]:
 
 
 def met_by_kernel(exit_code: int, cpu_s: float, stderr: Path, limits: Limits) -> Breach | None:
-    """Return the limit that the kernel ended a child at, by how it ended and what it said last."""
+    """Return the limit at which the kernel ended a child, told by its exit and its last words."""
     if limits.cpu_time_limit_seconds is not None and exit_code == -getattr(signal, "SIGXCPU", 0):
         return cpu_breach(cpu_s, limits)
     if limits.memory_bytes is not None and exit_code != 0 and _was_refused_memory(stderr):
@@ -143,8 +143,8 @@ def cores_of(limits: Limits | None) -> int:
 
 
 def thread_variables(limits: Limits | None) -> dict[str, str]:
-    """Return the variables that keep numerical libraries to the cores of a call, but for those that
-    somebody else has set, and those that say so already."""
+    """Return the variables that keep numerical libraries to the cores of a call, without those that the user
+    has set, and those that are right already."""
     ours = os.environ.get(_OURS)
     if ours is not None and (limits is None or limits.cpus is None):
         return {}
@@ -153,14 +153,14 @@ def thread_variables(limits: Limits | None) -> dict[str, str]:
 
 
 def keep_threads_to_cores() -> None:
-    """Set these variables for this process, before any library reads them."""
+    """Set the thread variables of this process, before any library reads them."""
     variables = thread_variables(None)
     os.environ.update(variables)
     os.environ[_OURS] = ",".join(variables)
 
 
 def _set_rlimits(pid: int, limits: Limits, used_s: float) -> None:
-    """Let the kernel stop what nobody looks at: soft limits, so that they can be lifted again."""
+    """Set the kernel's limits of a process: soft ones, so that they can be lifted again."""
     if sys.platform != "linux":
         return
     import resource
@@ -223,15 +223,15 @@ _GROWTH_BYTES_S: Final = 2e9
 """How fast a process can fill memory; measured on fast machines: zeroing new pages is what takes long."""
 
 _LOOKS_SHARE: Final = 0.1
-"""Of a core that looking may take, however large the tree is."""
+"""The share of a core that checking may take, however large the tree is."""
 
 
 class LimitChecker:
-    """Looks at one tree against its limits.
+    """Checks one tree against its limits.
 
     Attributes:
         peak_bytes: The most memory that was seen.
-        pause_s: After how long to look again: the nearer the limit, the sooner.
+        pause_s: When to check again: the nearer the limit, the sooner.
     """
 
     def __init__(
@@ -248,8 +248,8 @@ class LimitChecker:
         Args:
             limits: The limits; the time limit counts where `started_s` is given.
             roots: Returns the pids of the tree's roots.
-            cpu_base_s: Returns what is to be added to the CPU time of the living processes: that of
-                those who have ended, less what was used before.
+            cpu_base_s: Returns what is added to the CPU time of the living processes: that of the ended
+                ones, less what was used before.
             started_s: When the call began, on the monotonic clock.
             from_now: Whether the CPU time up to the first look belongs to others.
         """
@@ -264,7 +264,7 @@ class LimitChecker:
         self._started_s = started_s or 0.0
 
     def look(self) -> Breach | None:
-        """Look now, and return what the tree has gone over, if anything."""
+        """Check now, and return the limit that the tree has exceeded, if any."""
         began = time.monotonic()
         if self._limits.needs_monitoring:
             reading = measure(self._roots(), self._limits.memory_bytes)
@@ -278,16 +278,14 @@ class LimitChecker:
         return self._breach(began)
 
     def freeze_memory(self) -> None:
-        """Let the tree get no more memory, until it is ended: the record comes first, and takes longer
-        than filling the memory. Whoever asks for more meets a `MemoryError`, and that has its own words."""
+        """Let the tree get no more memory until it is killed, because its record is written first and takes
+        longer than filling the memory. A process that asks for more gets a `MemoryError`."""
         if sys.platform != "linux":
             return
         import resource
 
         for pid in family(self._roots()):
-            with suppress(
-                ProcessLookupError, PermissionError
-            ):  # it ended this instant, or is no one's of ours
+            with suppress(ProcessLookupError, PermissionError):  # it has just ended, or is another user's
                 hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
                 resource.prlimit(pid, resource.RLIMIT_DATA, (0, hard))
 

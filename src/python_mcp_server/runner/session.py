@@ -1,4 +1,4 @@
-"""What the phases of one call share: its folder, its time limit, its job, the caller's variables."""
+"""The session of one call, which its phases share: folder, deadline, job id, the caller's variables."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Session:
     Attributes:
         folder: A private directory for its files.
         home: The home of the product, for what calls share.
-        job_id: What its processes carry in their environment.
+        job_id: The id that its processes carry in their environment.
         given: The variables that the caller set; they hold secrets.
         deadline: When all its processes are ended, on the monotonic clock; None for never.
-        limits: What the script may use; installing for it has the same priority and cores.
+        limits: The limits of the script; installing for it has the same priority and cores.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ def make_private(folder: Path) -> None:
 
 
 def deadline_after(timeout_seconds: float) -> float | None:
-    """Return when a call that starts now is over; None for a limit of 0, which is none.
+    """Return the deadline of a call that starts now; None for 0, which means no limit.
 
     Raises:
         InvalidInput: The limit is negative or no number.

@@ -59,7 +59,7 @@ def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> E
         python_request: A checked version or specifier; None for this interpreter's version.
 
     Raises:
-        InvalidInput: A requirement is none, or cannot be met; the text is the resolver's sentence.
+        InvalidInput: A requirement is not valid or cannot be met; the text is the resolver's sentence.
         ToolchainError: uv is missing or the machine cannot serve.
         LimitExceeded: The call's time limit came first.
     """
@@ -124,30 +124,30 @@ def _digest(packages: Packages, python_request: str | None) -> str:
 
 
 class Packages(Protocol):
-    """What an environment is to hold."""
+    """The contract of the packages of an environment, of a header or a file."""
 
     @property
     def facts(self) -> Sequence[str]:
-        """What is another environment when it changes."""
+        """The texts that name the environment: another one is made where any of them changes."""
         ...
 
     @property
     def name(self) -> str:
-        """What is installed, for the sentence that says that it cannot be."""
+        """The packages, as the error names them."""
         ...
 
     @property
     def way_out(self) -> str:
-        """What that sentence says of what to do; empty where the resolver's words are all."""
+        """The end of that error, which says what to do; may be empty."""
         ...
 
     @property
     def task(self) -> str:
-        """What is done, for progress."""
+        """The message of the progress while they are installed."""
         ...
 
     def check(self) -> None:
-        """Refuse what is wrong before anything is started.
+        """Refuse wrong requirements before uv is started.
 
         Raises:
             InvalidInput: The text names it.
@@ -181,7 +181,7 @@ class HeaderPackages:
 
     @property
     def way_out(self) -> str:
-        """The resolver names the requirement."""
+        """Nothing, because the resolver names the requirement."""
         return ""
 
     @property
@@ -194,7 +194,7 @@ class HeaderPackages:
         return f"installing {what}: {', '.join(self._wanted)}"
 
     def check(self) -> None:
-        """Refuse what is no requirement."""
+        """Refuse a text that is not a requirement."""
         check_requirements(self._wanted)
 
     def install(self, uv: Uv, python: str) -> bool:

@@ -1,8 +1,7 @@
-"""Packages that lie on this machine: where they are, and what changes when they do.
+"""The packages of a `requirements.txt`, with the files that it includes and the packages on this machine.
 
-The packages of a `requirements.txt`, with the files that it includes.
-
-uv reads the files; they are read here only to know when an environment is no longer what they say.
+uv reads the files; they are read here only to know when an environment no longer matches them. Then another
+one is made, because a running script may still use the former.
 https://pip.pypa.io/en/stable/reference/requirements-file-format/
 """
 
@@ -150,7 +149,7 @@ class FilePackages:
         return f"installing the packages of {self.file.name}"
 
     def check(self) -> None:
-        """Refuse nothing: uv says what is wrong with a file, and where."""
+        """Refuse nothing, because uv says what is wrong with a file, and where."""
 
     def install(self, uv: Uv, python: str) -> bool:
         """Install them; directories are named once more, for uv builds those anew that it is told here.
