@@ -53,7 +53,7 @@ def _lane_figures(sizes: Sizes) -> Iterable[Figure]:
         what = f"warm lane, {name}"
         yield Figure("memory", what, lane, "MB", _count(sizes), "bare loky worker", bare, aim, limit)
     what = "resource trackers of loky and multiprocessing, unique"
-    yield Figure("memory", what, median(sizes["trackers uss"]), "MB", _count(sizes))
+    yield Figure("memory", what, median(sizes.get("trackers uss", [0.0])), "MB", _count(sizes))
 
 
 def _count(sizes: Sizes) -> int:

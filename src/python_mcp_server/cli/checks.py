@@ -195,7 +195,6 @@ def checkup() -> Generator[Finding]:
     yield _python()
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     yield from _home(settings.home)
-    yield from _semaphores()
     try:
         probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(settings.home))
     except OSError as error:
@@ -281,14 +280,6 @@ def _file_system(home: Path) -> Finding:
         advice = "Locks may not hold between machines; set PYTHON_MCP_HOME to a local directory."
         return Finding("file system", "warning", f"{kind}, a network file system", advice)
     return Finding("file system", "ok", kind or "of unknown kind")
-
-
-def _semaphores() -> Iterator[Finding]:
-    from python_mcp_server.pool import start as semaphores
-
-    if removed := semaphores.sweep():
-        gone = "that a killed program had left, and removed"
-        yield Finding("semaphores", "ok", f"found {removed} {gone}")
 
 
 def _records(home: Path) -> Iterator[Finding]:

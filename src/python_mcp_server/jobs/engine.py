@@ -15,7 +15,6 @@ from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB
-from python_mcp_server.pool import start
 from python_mcp_server.pool.steady import let_lie
 
 if TYPE_CHECKING:
@@ -85,7 +84,6 @@ class Engine:
         servers that are gone: `adopt` queues one here."""
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
-        self.services.in_background(start.sweep)
         if self.services.record_locator is not None:
             self._takeover = Takeover(self.services, adopt)
 

@@ -162,7 +162,7 @@ class WorkerHandle:
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
         identity = processes.identify(self.pid)
         self.identity = identity and replace(identity, lane=spawning.result().lane_id)
-        in_background(self._loop, self._threads, spawning.result().forget_semaphores)
+        spawning.result().ready = True
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
 
@@ -173,7 +173,7 @@ class WorkerHandle:
         self._calls = LoopWriter(self._loop, pipes.calls)
         self._control = LoopWriter(self._loop, pipes.control)
         reader = ThreadReader if WINDOWS else LoopReader
-        source = pipes.up._reader if WINDOWS else pipes.up._reader.fileno()
+        source = pipes.up.reader if WINDOWS else pipes.up.reader.fileno()
         self._reader = reader(self._loop, source, self._on_frame)
         self._death = DeathWatch(self._loop, self.pid, self._on_death)
         self._death.start()

@@ -16,7 +16,6 @@ import dis
 import importlib.util
 import io
 import logging
-import multiprocessing
 import os
 import sys
 import threading
@@ -27,6 +26,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NewType, cast
 
 from python_mcp_server.context import LOADED_AT
+from python_mcp_server.pool.start import refused_processes
 
 MAIN: Final = "__main__"
 COPY: Final = "__mp_main__"
@@ -270,14 +270,12 @@ def load_main(main: MainFile) -> None:
     module.__file__, module.__package__ = main.path, main.package
     module.__spec__ = importlib.util.find_spec(main.module) if main.module else None
     sys.modules[MAIN] = sys.modules[COPY] = module
-    process: Any = multiprocessing.current_process()
-    process._inheriting = True  # noqa: SLF001  what multiprocessing and loky ask before they start a process
     path = list(sys.path)  # the server's, which has done to it what the file does
     try:
-        exec(code, vars(module))  # noqa: S102  the user's own program
+        with refused_processes():
+            exec(code, vars(module))  # noqa: S102  the user's own program
     finally:
         sys.path[:] = path
-        del process._inheriting  # noqa: SLF001
     _call_main(module.__dict__)
     module.__name__ = MAIN
 

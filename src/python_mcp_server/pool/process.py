@@ -1,11 +1,12 @@
-"""Notices the end of a worker: through a pidfd on the loop, or by polling where there is none.
+"""One worker process: how it is started through loky, how its end is noticed, how the program parts with it.
 
-One worker process as a loky executor of its own. With `spawning` the only module that touches private
-parts of loky and of multiprocessing.
+loky breaks a whole executor when one of its workers dies, and cannot cancel what runs. So each worker is the
+one process of an executor of its own, and a death or a kill touches no other. loky makes exactly one call
+here, the worker's `serve`; everything else goes through the channel.
 
-loky breaks a whole executor when one of its workers dies, and cannot cancel what runs. With one
-worker to an executor a death or a kill touches nobody else. loky makes exactly one call here, the
-worker's `serve`; everything else goes through the channel.
+With `start` this is the only module that uses names which are private to other projects. They are
+`_processes` (loky's executor), `_threads_wakeups` (loky's module) and `_register_atexit` (threading);
+`tests/unit/test_pool_privates.py` says what breaks without each.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -24,19 +25,16 @@ import uuid
 import weakref
 from array import array
 from collections.abc import Callable, Generator
-from multiprocessing import process as mp_process
-from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import loky
 from loky import process_executor
-from loky.backend import resource_tracker
 
 from python_mcp_server import processes
 from python_mcp_server.pool.protocol import WINDOWS, Kind, close_ends, open_channel, pack
-from python_mcp_server.pool.start import WorkerContext, WorkerSession
-from python_mcp_server.pool.trackers import forget_trackers
+from python_mcp_server.pool.start import WorkerContext
+from python_mcp_server.pool.steady import never_free
 from python_mcp_server.pool.worker import main
 from python_mcp_server.pool.worker.streams import remove_logs
 from python_mcp_server.processes.inherited import open_standard_descriptors
@@ -114,7 +112,14 @@ _REAP_WAIT_S: Final = 1.0
 
 
 class WorkerProcess:
-    """A one-worker loky executor, and what loky does not offer: to forget names and processes."""
+    """A loky executor with one worker, and what loky does not offer: to part with its process.
+
+    Attributes:
+        lane_id: What the process carries in its environment.
+        pid: Of the process.
+        server_pipes: The program's ends of the wires.
+        ready: Whether the worker has said that it takes calls.
+    """
 
     def __init__(self, log_folder: Path, is_heard: Callable[[], bool] = bool) -> None:
         """Start the process. Blocks for some 20 ms.
@@ -128,12 +133,11 @@ class WorkerProcess:
             RuntimeError: The interpreter is ending.
         """
         self.lane_id = uuid.uuid4().hex
-        self._parted = self._ready = False
+        self._parted = self.ready = False
         self._is_heard = is_heard
         self._log_folder = log_folder
         self._context = WorkerContext()
         open_standard_descriptors()
-        resource_tracker.ensure_running()  # loky would do so between the first semaphore and its entry
         self.server_pipes, worker_ends = open_channel(self._context)
         config = main.WorkerConfig(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
@@ -147,49 +151,27 @@ class WorkerProcess:
         try:
             with _exit.starting(self):
                 self._loky.submit(main.serve).add_done_callback(_consume_exception)
-                self._process: Any = next(iter(self._loky._processes.values()))
         except BaseException:
             self._abort_start()
             raise
         finally:
             worker_ends.control.close()
+        self._process: Any = self._context.worker
         self.pid: int = self._process.pid
 
     def _abort_start(self) -> None:
         """End a start that failed halfway: there may be a process, and no thread that looks after it."""
-        for process in list(self._loky._processes.values()):
-            _end(process)
+        worker = self._context.worker
+        if worker is not None and worker.pid is not None:
+            _end(worker)
         self._parted = True
+        self._shut_down()
+        self._close_wires()
+
+    def _shut_down(self) -> None:
+        """Let loky's threads end, without a process to kill or to join."""
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
-        self._close_wires()
-        self.forget_semaphores()
-
-    def forget_semaphores(self) -> None:
-        """Unlink the names once both sides have opened them: then not even SIGKILL of the whole
-        group leaves anything behind, and the resource tracker has nothing to complain about."""
-        self._ready = True
-        if sys.platform == "win32":
-            return
-        from _multiprocessing import sem_unlink
-
-        for name in self._names_of_nobody_else():
-            with contextlib.suppress(FileNotFoundError):
-                sem_unlink(name)
-            resource_tracker.unregister(name, "semlock")
-
-    def _names_of_nobody_else(self) -> list[str]:
-        """Take the names from their finalizers, each of which runs in this very instant perhaps, for the
-        worker may have died: whoever takes a finalizer off the list first tells the tracker, once."""
-        names = set(self._context.names)
-        return [
-            finalizer._args[0]
-            for key, finalizer in util._finalizer_registry.copy().items()  # a list would collect garbage
-            if finalizer._args
-            and isinstance(finalizer._args[0], str)
-            and finalizer._args[0] in names
-            and util._finalizer_registry.pop(key, None) is not None
-        ]
 
     def unread(self) -> int:
         """How many bytes of calls no worker has read; 0 where that cannot be known."""
@@ -236,22 +218,18 @@ class WorkerProcess:
             self._detach()
 
     def leave_to_parent(self) -> None:
-        """In a child that the program has forked: leave the worker to the parent.
-
-        Nothing of this is released there: its end would wait for threads and locks of the parent.
-        """
+        """In a child that the program has forked: leave the worker to the parent. The end of this object
+        would wait for threads and locks of the parent."""
         self._parted = True
-        self._loky._shutdown_lock._at_fork_reinit()  # finalizers take it, and the parent may hold it
+        never_free(self)
 
     def _detach(self) -> None:
-        """Let nobody join or kill the process."""
-        if not self._ready:  # it has nothing to finish, and would complain about what it does not find
+        """Let nothing here join or kill the process."""
+        if not self.ready:  # it has nothing to finish
             _end(self._process)
-            self.forget_semaphores()
             remove_logs(str(self._log_folder))
-        mp_process._children.discard(self._process)
-        self._loky._processes.clear()
-        self._loky.shutdown(wait=False, kill_workers=True)
+        self._process.parted = True
+        self._shut_down()
 
     def _send_free(self) -> None:
         """Say so in words: a process that the program has forked holds copies of the wires, and while
@@ -267,7 +245,7 @@ class WorkerProcess:
     def _reap_later(self) -> None:
         """Take note of its end, for it is our child still and would stay a zombie."""
         try:
-            threading.Thread(target=self._process.join, name=f"reap-{self.pid}", daemon=True).start()
+            threading.Thread(target=self._process.reap, name=f"reap-{self.pid}", daemon=True).start()
         except RuntimeError as error:
             _log.warning("worker %s stays a zombie when it ends: %s", self.pid, error)
 
@@ -281,8 +259,6 @@ class WorkerProcess:
             self._parted = True
             self._loky.shutdown(wait=False, kill_workers=True)
             self._close_wires()
-            if not self._ready:
-                self.forget_semaphores()
 
 
 def _end(process: Any) -> None:
@@ -293,7 +269,7 @@ def _end(process: Any) -> None:
 
 
 def _consume_exception(future: Any) -> None:
-    """Take note of how `serve` ended: it never returns, so always by the end of its process."""
+    """Consume the exception of `serve`. It never returns; its future fails when the process exits."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.debug("a worker ended: %s", type(error).__name__)
 
@@ -313,7 +289,6 @@ class _Exit:
 
     def __init__(self) -> None:
         self._start_over()
-        self._inherited: Any = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
@@ -324,15 +299,9 @@ class _Exit:
         self.ended = False
 
     def _forget(self) -> None:
-        inherited = [*self._alive, *([self._starting] if self._starting else [])]
-        self._inherited = (inherited, self._inherited)  # else they would be finalized here
-        for executor in inherited:
-            executor.leave_to_parent()
-        # also those of executors that are being closed: the end of the child would join them
-        ours = [child for child in list(mp_process._children) if isinstance(child, WorkerSession)]
-        mp_process._children.difference_update(ours)
+        for worker in [*self._alive, *([self._starting] if self._starting else [])]:
+            worker.leave_to_parent()
         process_executor._threads_wakeups.clear()  # as loky does itself after a fork by multiprocessing
-        forget_trackers()
         self._start_over()
 
     @contextlib.contextmanager

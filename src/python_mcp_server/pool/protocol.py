@@ -141,7 +141,7 @@ class UpWriter:
     """The worker's end of the queue. Any of its threads may write; a forked child may not."""
 
     def __init__(self, queue: Any) -> None:
-        self._connection: Connection = queue._writer  # the queue's own put would pickle and may block
+        self._connection: Connection = queue.writer
         self._lock = threading.Lock()
         self._pid = os.getpid()
         if not WINDOWS:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from python_mcp_server import processes
+from python_mcp_server.pool.start import variables_of
 
 _OF_THE_WORKER: Final = frozenset({processes.JOB_VARIABLE, processes.LANE_VARIABLE})
 
@@ -70,18 +71,6 @@ def present_state(former: ServerState | None = None) -> ServerState:
     if same_path and former.directory == directory and former.variables == variables:
         return former
     return ServerState(dict(variables), former.path if same_path else list(sys.path), directory)
-
-
-def variables_of(environ: Any) -> dict[Any, Any]:
-    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable.
-
-    Where a program, or a test of it, has put another mapping in its place, it is made of that one.
-    """
-    try:
-        return environ._data  # noqa: SLF001
-    except AttributeError:
-        encode = os.fsencode if os.supports_bytes_environ else str
-        return {encode(name): encode(value) for name, value in environ.items()}
 
 
 def present_directory() -> str | None:

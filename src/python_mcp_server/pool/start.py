@@ -1,9 +1,9 @@
-"""How a worker process is started: by loky, for programs that lack what loky takes for granted.
+"""How loky starts a worker process, adapted to programs that lack what loky takes for granted.
 
-loky flushes `sys.stdout`, asks for the working directory, leaves a worker in the session of the program, and
-starts it before there is anything for it to read. The classes here are loky's own with these four changed;
-nothing of loky is patched. It waits on no pipe for
-the exec, so a process that another thread of the program forks meanwhile holds nothing up.
+loky flushes `sys.stdout`, asks for the working directory, starts resource trackers, leaves a worker in the
+session of the program, and starts it before there is anything for it to read. The classes here are loky's own
+with these changed; nothing of loky is patched. A start waits on no pipe for the exec, so a process that
+another thread of the program forks meanwhile holds nothing up.
 
     program                                       worker
     WorkerProcess.start ── pickled process ──┐    (a pipe)
@@ -11,15 +11,13 @@ the exec, so a process that another thread of the program forks meanwhile holds 
                                              └──▶ `_arrive`: a session of its own, signals, priority
                                                   `worker.start`, which loky calls its initializer
 
-Between exec and `_arrive` lie 60 ms in which a signal to the group of the program reaches the worker too. It
-has every signal blocked until it arrives, and nothing to lose: no call is sent to a worker that is not ready.
+Between exec and `_arrive` lie 60 ms in which a signal to the group of the program reaches the worker too. The
+worker has every signal blocked until it arrives, and nothing to lose: no call is sent to a worker that is not
+ready.
 
-
-Names of the semaphores that connect a program with its workers, and the removal of those that were left.
-
-A name outlives its processes. The resource tracker removes it when the program is killed, and SIGKILL of the
-whole process group ends the tracker too. So a name says which process made it: the next program that starts
-workers, and `doctor`, remove the names of processes that are gone.
+With `process` this is the only module that uses names which are private to other projects. They are `_Popen`,
+`_inheriting` (multiprocessing's process), `_reader`, `_writer` (its queue), `_data` (`os.environ`) and the
+module `_signal`; `tests/unit/test_pool_privates.py` says what breaks without each.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportAttributeAccessIssue=false
@@ -29,27 +27,31 @@ workers, and `doctor`, remove the names of processes that are gone.
 
 from __future__ import annotations
 
-import logging
+import importlib
+import multiprocessing
 import os
 import pickle
-import re
 import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from multiprocessing import resource_tracker, util
+from multiprocessing import process as mp_process
+from multiprocessing import synchronize, util
+from multiprocessing.connection import Connection
 from multiprocessing.context import set_spawning_popen
 from typing import Any, Final, cast
 
-from loky.backend import reduction, spawn
+from loky.backend import reduction
 from loky.backend.context import LokyContext
 from loky.backend.process import LokyProcess
-from loky.backend.synchronize import SEM_VALUE_MAX, SEMAPHORE, BoundedSemaphore, Lock, Semaphore, SemLock
+from loky.backend.queues import SimpleQueue
 
 from python_mcp_server import processes
-from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import inherited
+
+RAW: Final[Any] = importlib.import_module("_signal")
+"""Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
 
 _FAULTS: Final = {
     "SIGSEGV",
@@ -65,7 +67,26 @@ _FAULTS: Final = {
 
 
 class WorkerSession(LokyProcess):
-    """A process of loky that leaves the session of the program before it does anything else."""
+    """A process of loky that leaves the session of the program before it does anything else.
+
+    Attributes:
+        parted: Whether the program has let go of it: the program's end does not wait for it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parted = False
+        self._starter = os.getpid()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end; multiprocessing does so for every child at the end of a program. A forked child
+        of the program has copies of its objects and waits for none."""
+        if not self.parted and os.getpid() == self._starter:
+            super().join(timeout)
+
+    def reap(self) -> None:
+        """Wait for the end, although the program has let go of it."""
+        super().join()
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = BytesIO()
@@ -88,12 +109,17 @@ if sys.platform != "win32":
 
         def __init__(self, process: Any) -> None:
             self.returncode = None
-            self._fds: list[int] = []
-            with _blocked_signals(), _entered_directory():
-                self._launch(process)
+            self._passed: list[int] = []
+            with _blocked_signals():
+                self._start(process)
 
-        def _launch(self, process_obj: Any) -> None:
-            data = memoryview(self._pickled(process_obj))
+        def duplicate_for_child(self, fd: int) -> int:
+            """Let the worker inherit this descriptor, under its number."""
+            self._passed.append(fd)
+            return fd
+
+        def _start(self, process: Any) -> None:
+            data = memoryview(self._pickled(process))
             self.sentinel, alive = os.pipe()
             util.Finalize(self, os.close, (self.sentinel,))
             with os.fdopen(alive, "wb"):
@@ -102,9 +128,9 @@ if sys.platform != "win32":
                     with os.fdopen(source, "rb"):
                         # there before the worker: else it would complain where this process dies now
                         data = data[_write_what_fits(sink, data) :]
-                        self._fds += [source, alive]
+                        self._passed += [source, alive]
                         self.pid = fork_exec(
-                            self._command(process_obj.name, source), self._fds, env=process_obj.env
+                            self._command(process.name, source), self._passed, env=process.env
                         )
                     with suppress(BrokenPipeError):  # it has died, which is noticed elsewhere
                         while data:
@@ -114,9 +140,7 @@ if sys.platform != "win32":
             buffer = BytesIO()
             set_spawning_popen(cast("Any", self))
             try:
-                facts = spawn.get_preparation_data(process.name, process.init_main_module)
-                self._fds += [facts["tracker_fd"], facts["mp_tracker_fd"]]
-                reduction.dump(facts, buffer)
+                reduction.dump(_facts(process.name), buffer)
                 reduction.dump(process, buffer)
             finally:
                 set_spawning_popen(None)
@@ -124,6 +148,40 @@ if sys.platform != "win32":
 
         def _command(self, name: str, source: int) -> list[str]:
             return [sys.executable, "-m", Popen.__module__, "--process-name", name, "--pipe", str(source)]
+
+
+def _facts(name: str) -> dict[str, Any]:
+    """Return what loky's `spawn.prepare` gives to a worker. Its `get_preparation_data` would start two
+    resource trackers, which are processes, and would fail where the working directory is gone.
+
+    Raises:
+        RuntimeError: This process loads a main module, which would start a worker at each level.
+    """
+    current: Any = mp_process.current_process()
+    if getattr(current, "_inheriting", False):
+        raise RuntimeError(
+            "an attempt was made to start a new process before the main module is loaded; "
+            "put what starts it under `if __name__ == '__main__':`"
+        )
+    first: str = mp_process.ORIGINAL_DIR or ""
+    return {
+        "name": name,
+        "authkey": bytes(current.authkey),
+        "sys_argv": sys.argv,
+        "sys_path": [path or first for path in sys.path],
+        "orig_dir": mp_process.ORIGINAL_DIR,
+        "dir": _directory(),
+    }
+
+
+def _directory() -> str:
+    """Return where a worker begins: the root where the working directory was removed or may not be
+    entered."""
+    try:
+        directory = os.getcwd()
+    except OSError:
+        return os.sep
+    return directory if os.access(directory, os.X_OK) else os.sep
 
 
 def _write_what_fits(sink: int, data: memoryview) -> int:
@@ -168,7 +226,6 @@ def _arrive(program: int, state: bytes) -> WorkerSession:
 @contextmanager
 def _blocked_signals() -> Generator[None]:
     """Block all signals in this thread: what it starts inherits that, and is not ended halfway."""
-    resource_tracker.ensure_running()  # its start would unblock SIGINT and SIGTERM here
     faults = {number for number in signal.valid_signals() if _name(number) in _FAULTS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
     try:
@@ -184,108 +241,102 @@ def _name(number: int) -> str:
         return ""  # a real-time signal
 
 
-@contextmanager
-def _entered_directory() -> Generator[None]:
-    """Stand at the root where the working directory was removed, or may not be entered.
+class LocalLock(synchronize.Lock):
+    """A lock of which each process has its own.
 
-    loky tells a worker to go where the program stands. A path relative to such a directory leads nowhere, so
-    other threads of the program lose nothing meanwhile.
+    loky's locks keep several workers apart, and each of our executors has one: a queue is written by the
+    threads of one process and read by the threads of the other. So no lock has to be shared, none needs a
+    name that outlives its processes, and no resource tracker has to look after names.
     """
-    if _can_be_entered():
-        yield
-        return
-    gone = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
-    try:
-        os.chdir(os.sep)
-        yield
-        if os.getcwd() == os.sep:  # else another thread has chosen a directory meanwhile
-            os.fchdir(gone)
-    finally:
-        os.close(gone)
+
+    def __init__(self) -> None:
+        super().__init__(ctx=_unnamed())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalLock, ()
 
 
-def _can_be_entered() -> bool:
-    try:
-        return os.access(os.getcwd(), os.X_OK)
-    except OSError:
-        return False
+class LocalSemaphore(synchronize.Semaphore):
+    """A semaphore of which each process has its own. The server counts what it puts into loky's call queue,
+    which is one call; what the worker takes out of it is counted by nobody."""
+
+    def __init__(self, value: int = 1) -> None:
+        super().__init__(value, ctx=_unnamed())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LocalSemaphore, ()
+
+
+def _unnamed() -> Any:
+    """Return a context of multiprocessing whose semaphores have no names, only handles."""
+    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
+
+
+class UpQueue(SimpleQueue):
+    """The queue from a worker to its program. Its own `put` and `get` would pickle, and may block."""
+
+    @property
+    def reader(self) -> Connection:
+        """The program's end."""
+        return self._reader
+
+    @property
+    def writer(self) -> Connection:
+        """The worker's end."""
+        return self._writer
 
 
 class WorkerContext(LokyContext):
-    """loky's context, whose semaphores have names that say who made them; it remembers the names.
+    """loky's context for an executor with one worker.
 
     Attributes:
-        names: Of the semaphores.
+        worker: The process that loky has made, if it has.
     """
 
-    Process = WorkerSession
+    worker: WorkerSession | None = None
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-        self._prefix = prefix(processes.identify(os.getpid()))
+    def Process(self, *args: Any, **kwargs: Any) -> WorkerSession:  # noqa: N802  multiprocessing's name
+        """Return a process that is not started, and remember it."""
+        self.worker = WorkerSession(*args, **kwargs)
+        return self.worker
 
-    def Lock(self) -> Any:  # noqa: N802  multiprocessing's name
+    def Lock(self) -> Any:  # noqa: N802
         """Return a lock."""
-        return self._named(Lock, 1, 1)
+        return LocalLock()
 
     def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
-        """Return a semaphore without a bound."""
-        return self._named(Semaphore, value, SEM_VALUE_MAX)
+        """Return a semaphore."""
+        return LocalSemaphore(value)
 
     def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
-        """Return a semaphore that never exceeds its first value."""
-        return self._named(BoundedSemaphore, value, value)
+        """Return a semaphore without a bound: the worker gives back what only the program has taken."""
+        return LocalSemaphore(value)
 
-    def _named(self, kind: Any, value: int, most: int) -> Any:
-        made = kind.__new__(kind)
-        name = self._prefix and f"{self._prefix}-{os.urandom(8).hex()}"
-        SemLock.__init__(made, SEMAPHORE, value, most, name=name)
-        self.names.append(made._semlock.name)
-        return made
+    def SimpleQueue(self, reducers: Any = None) -> UpQueue:  # noqa: N802
+        """Return a queue with one lock on each side."""
+        return UpQueue(reducers, ctx=self.get_context())
 
 
-_log: Final = logging.getLogger(__name__)
-_FOLDER: Final = "/dev/shm"  # noqa: S108  where Linux keeps semaphores; nothing is written there
-_FILE: Final = re.compile(
-    r"sem\.(?P<name>python-mcp-(?P<pid>\d+)-(?P<ticks>\d+)-(?P<namespace>\d+)-[0-9a-f]+)"
-)
-_NAMESPACE: Final = re.compile(r"pid:\[(\d+)\]")
+@contextmanager
+def refused_processes() -> Generator[None]:
+    """Let multiprocessing and loky refuse to start a process in this block, as they do while a child of
+    theirs loads the main module: the process would load that module too, and so on."""
+    process: Any = multiprocessing.current_process()
+    process._inheriting = True
+    try:
+        yield
+    finally:
+        del process._inheriting
 
 
-def prefix(maker: ProcessIdentity | None) -> str | None:
-    """Return how the names of this process begin; None where a name cannot say it, as loky's own do not.
+def variables_of(environ: Any) -> dict[Any, Any]:
+    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable.
 
-    Elsewhere than on Linux a name has 30 characters at most, and nothing lists those that are left.
+    Where a program, or a test of it, has put another mapping in the place of `os.environ`, this makes one of
+    it.
     """
-    known = maker and _NAMESPACE.fullmatch(maker.pid_namespace or "")
-    if maker is None or not known or not processes.LINUX:
-        return None
-    return f"/python-mcp-{maker.pid}-{maker.start_ticks}-{known[1]}"
-
-
-def sweep() -> int:
-    """Remove the semaphores of processes that are gone, and return how many there were. Blocks.
-
-    Those of another PID namespace stay: nobody here can tell whether their process lives.
-    """
-    if not processes.LINUX or not os.path.isdir(_FOLDER):
-        return 0
-    from _multiprocessing import sem_unlink  # pyright: ignore[reportUnknownVariableType]
-
-    removed = 0
-    for file in os.listdir(_FOLDER):
-        found = _FILE.fullmatch(file)
-        if found is None or not processes.is_gone(_maker(found)):
-            continue
-        try:
-            sem_unlink("/" + found["name"])
-            removed += 1
-        except OSError as error:  # another process was quicker, or it belongs to another user
-            _log.debug("semaphore %s stays: %s", file, error)
-    return removed
-
-
-def _maker(found: re.Match[str]) -> ProcessIdentity:
-    pid, ticks = int(found["pid"]), int(found["ticks"])
-    return ProcessIdentity(pid, ticks, processes.boot_id(), f"pid:[{found['namespace']}]")
+    try:
+        return environ._data
+    except AttributeError:
+        encode = os.fsencode if os.supports_bytes_environ else str
+        return {encode(name): encode(value) for name, value in environ.items()}

@@ -9,6 +9,7 @@ so such tasks are taken off the list, and whoever makes one awaits it at its own
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable
@@ -22,14 +23,19 @@ _log: Final = logging.getLogger(__name__)
 def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     """Return a task that only its owner cancels."""
     task = loop.create_task(work, name=name)
-    asyncio.tasks._unregister_task(task)  # noqa: SLF001  meant for makers of tasks, and so kept stable
+    asyncio.tasks._unregister_task(task)  # noqa: SLF001  documented in "Extending"
     return task
 
 
 def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Say that these may be left unfinished: the process ends, and their loop with it."""
+    """Let these tasks end unfinished with the process: asyncio complains of each that is destroyed before."""
     for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio's own gather does
+        never_free(task)
+
+
+def never_free(thing: object) -> None:
+    """Keep an object until the process ends, also from the interpreter's last collection."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class _Once(Generic[T]):

@@ -8,7 +8,6 @@ halves of a write changes nothing, and the control thread sends it again.
 from __future__ import annotations
 
 import _thread
-import importlib
 import os
 import signal
 import sys
@@ -16,13 +15,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from python_mcp_server import processes
+from python_mcp_server.pool.start import RAW
 
 SIGNAL: Final = int(signal.SIGINT if sys.platform == "win32" else signal.SIGTERM)
-RAW: Final[Any] = importlib.import_module("_signal")
-"""Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
 _set_handler: Final = RAW.signal
 _handler: Final = RAW.getsignal
 

@@ -45,7 +45,6 @@ from python_mcp_server.pool.protocol import (
 )
 from python_mcp_server.pool.references import Bodies
 from python_mcp_server.pool.start import silent_without
-from python_mcp_server.pool.trackers import leave_trackers
 from python_mcp_server.pool.worker.cancel import CancelGate
 from python_mcp_server.pool.worker.control import GRACE_S, ControlHandlers, ControlThread, Termination
 from python_mcp_server.pool.worker.orphan import Body, DetachedJob, Orphan, kill_leftovers
@@ -106,7 +105,6 @@ def _start(config: WorkerConfig) -> None:
     logs = LaneLogs(config.log_folder)
     libc = confine()
     keep_threads_to_cores()
-    leave_trackers()
     stand_in_for_main()
     multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
     context.mark_worker()
@@ -133,7 +131,7 @@ class Worker:
         self._pid = os.getpid()
         self._cancel_gate = CancelGate()
         self._termination = Termination(self._cancel_gate, self._grace_s)
-        self._process_state = ProcessState()
+        self._process_state = ProcessState(libc)
         self._bodies = Bodies(self._process_state.note_variables)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
@@ -161,7 +159,7 @@ class Worker:
             self._on_orphaned,
         )
         self._control = ControlThread(config.ends.control, config.parent_pid, handlers)
-        config.ends.up._reader.close()  # else this process would never see that nobody reads
+        config.ends.up.reader.close()  # else this process would never see that nobody reads
 
     # ---- main thread
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +20,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+import psutil
+
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
 from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import JobProgress, Outcome, Usage
 from python_mcp_server.pool.monitor import LimitMonitor
-from python_mcp_server.pool.trackers import leave_trackers, tracker_pids
 from python_mcp_server.pool.worker.progress import bounded, finite
 from python_mcp_server.pool.worker.questions import OrphanQuestions, QuestionRecord
 from python_mcp_server.runner.limits import LimitChecker
@@ -51,6 +54,7 @@ PATIENCE_S: Final = 3600.0
 by then, and a process that waits for longer is in the way."""
 
 _CANCEL_AGAIN_S: Final = 0.02
+_TRACKER: Final = re.compile(r"from ((?:multiprocessing|loky\.backend)\.resource_tracker) import main")
 _TRACKERS_S: Final = 1.0
 """What trackers get to clean up; guessed: they need some ms, and do not end while a stranger holds
 their pipe."""
@@ -286,17 +290,30 @@ def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
         job_id: Also whoever carries this id in its environment.
         body_runs: Whether the body may start more of them: then there is no time for that.
     """
-    pid, trackers = os.getpid(), tracker_pids()
+    pid = os.getpid()
     left = [] if body_runs else processes.find_tree(pid, job_id)
+    trackers = {process.pid: module for process in left if (module := _tracker_module(process.pid))}
     for process in left:
         if process.pid not in trackers:
             with suppress(OSError):
                 processes.send_signal(process, processes.KILL)
-    if not body_runs and trackers:
-        leave_trackers()
-        _await_gone(trackers)
+    if trackers:
+        for module in {*trackers.values()}:
+            os.close(module.getfd())
+        _await_gone(set(trackers))
     if body_runs or left:
         processes.kill_tree(pid, job_id=job_id, with_root=False)
+
+
+def _tracker_module(pid: int) -> Any:
+    """Return the module whose resource tracker this process is; None where it is another process, or the
+    tracker of another one."""
+    try:
+        process = psutil.Process(pid)
+        found = process.ppid() == os.getpid() and _TRACKER.search(" ".join(process.cmdline()))
+    except psutil.Error:
+        return None  # it has ended
+    return sys.modules.get(found[1]) if found else None
 
 
 def _await_gone(pids: set[int]) -> None:

@@ -9,6 +9,7 @@ called a function of Python's that changes them: these functions take note of it
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
 import os
@@ -18,8 +19,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from python_mcp_server.pool.server_state import StateChange, present_directory, variables_of
-from python_mcp_server.pool.worker.cancel import RAW, SIGNAL
+from python_mcp_server.pool.server_state import StateChange, present_directory
+from python_mcp_server.pool.start import RAW, variables_of
+from python_mcp_server.pool.worker.cancel import SIGNAL
 
 _log: Final = logging.getLogger(__name__)
 _LONG_S: Final = 0.001
@@ -44,10 +46,37 @@ class _Fact(NamedTuple):
     write: Callable[[Any], object]
 
 
-class ProcessState:
-    """What this process was like, and the way back to it."""
+class _Entry:
+    """One variable in the C library's environment, in memory of our own.
 
-    def __init__(self) -> None:
+    glibc keeps every value that `setenv` was ever given. A job's id is another one for each call, so a worker
+    would grow by some hundred bytes a call for ever.
+    """
+
+    def __init__(self, libc: Any) -> None:
+        self._libc = libc
+        self._text = self._former = ctypes.create_string_buffer(0)
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Let the variable have this value."""
+        text = b"%b=%b" % (key, value)
+        if len(text) < len(self._text):
+            self._text.value = text
+        else:
+            self._former = self._text  # the environment leads there until `putenv` is done
+            self._text = ctypes.create_string_buffer(text)
+        self._libc.putenv(self._text)  # again each time: a body may have set the variable itself
+
+
+class ProcessState:
+    """What this process was like, and the way back to it.
+
+    Args:
+        libc: The C library; None where it cannot be reached, or keeps no old values.
+    """
+
+    def __init__(self, libc: Any = None) -> None:
+        self._entry = None if libc is None else _Entry(libc)
         self._facts = list(_facts())
         self._before = self._present()
         self._handlers = _handlers()
@@ -94,9 +123,13 @@ class ProcessState:
 
     def begin(self, name: str, value: str) -> None:
         """A call begins: set this variable, which is to stay."""
-        self._environ[name] = value
-        key = self._environ.encodekey(name)
-        self._variables[key] = variables_of(self._environ)[key]
+        key, encoded = self._environ.encodekey(name), self._environ.encodevalue(value)
+        if self._entry is None:
+            self._environ[name] = value
+        else:
+            self._entry.set(key, encoded)
+            variables_of(self._environ)[key] = encoded
+        self._variables[key] = encoded
         self._began_at = time.monotonic()
 
     def restore(self) -> bool:
