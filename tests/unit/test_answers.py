@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.cli import main, show
-from python_mcp_server.cli.answering import typed_answer
+from python_mcp_server.cli.jobs import typed_answer
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.questions import answer_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli.follow import Copy, copy_output
-from python_mcp_server.cli.ids import find_job, wait_for_job
+from python_mcp_server.cli.jobs import find_job, wait_for_job
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now

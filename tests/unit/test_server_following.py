@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.server.tasks.subscriptions import Sight, follow
+from python_mcp_server.server.tasks.subscriptions import Snapshot, follow
 from tests.helpers import run
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ AT_ONCE_S = 0.0
 class Scene:
     """What is looked at: one sight or error after the other; counts who is told of what."""
 
-    def __init__(self, *sights: Sight | Exception) -> None:
+    def __init__(self, *sights: Snapshot | Exception) -> None:
         self.sights = list(sights)
         self.told = 0
 
-    async def look(self) -> Sight:
+    async def look(self) -> Snapshot:
         sight = self.sights.pop(0)
         if isinstance(sight, Exception):
             raise sight
@@ -41,12 +41,12 @@ class Scene:
         return self.told
 
 
-def going(mark: object) -> Sight:
-    return Sight(str(mark), over=False)
+def going(mark: object) -> Snapshot:
+    return Snapshot(str(mark), over=False)
 
 
-def over(mark: object) -> Sight:
-    return Sight(str(mark), over=True)
+def over(mark: object) -> Snapshot:
+    return Snapshot(str(mark), over=True)
 
 
 def test_each_change_is_told_and_the_end_too():
@@ -82,7 +82,7 @@ def test_a_listener_that_is_slow_hears_less_often():
         heard: list[int] = []
         free, done = asyncio.Event(), asyncio.Event()
 
-        async def look() -> Sight:
+        async def look() -> Snapshot:
             return going(next(marks))
 
         async def tell() -> None:

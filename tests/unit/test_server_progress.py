@@ -10,7 +10,7 @@ import pytest
 
 from python_mcp_server.jobs.request import Notice
 from python_mcp_server.model import JobProgress, Usage
-from python_mcp_server.server.sdk.progress import Feed
+from python_mcp_server.server.sdk.progress import ProgressForwarder
 from tests.helpers import run
 
 LONG_S = 3_600.0
@@ -36,7 +36,7 @@ class Caller:
 def test_without_a_token_nothing_is_started():
     async def main():
         before = asyncio.all_tasks()
-        async with Feed(None) as tell:
+        async with ProgressForwarder(None) as tell:
             tell(Notice("j", JobProgress(1)))
             assert asyncio.all_tasks() == before
 
@@ -46,7 +46,7 @@ def test_without_a_token_nothing_is_started():
 def test_the_last_progress_goes_out_before_the_answer():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, interval_s=LONG_S, naming_s=LONG_S) as tell:
+        async with ProgressForwarder(caller.send, interval_s=LONG_S, naming_s=LONG_S) as tell:
             tell(Notice(None, JobProgress(1, 3, "a")))
             await caller.wait(1)
             tell(Notice(None, JobProgress(2, 3, "b")))
@@ -66,7 +66,7 @@ def test_a_notification_that_is_being_sent_goes_out_once():
             await free.wait()
             heard.append(value)
 
-        async with Feed(send, interval_s=LONG_S, naming_s=LONG_S) as tell:
+        async with ProgressForwarder(send, interval_s=LONG_S, naming_s=LONG_S) as tell:
             tell(Notice(None, JobProgress(3)))
             await begun.wait()
             asyncio.get_running_loop().call_soon(free.set)
@@ -78,7 +78,7 @@ def test_a_notification_that_is_being_sent_goes_out_once():
 def test_a_message_that_is_no_unicode_is_sent_with_a_replacement():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, interval_s=LONG_S, naming_s=LONG_S) as tell:
+        async with ProgressForwarder(caller.send, interval_s=LONG_S, naming_s=LONG_S) as tell:
             tell(Notice(None, JobProgress(1, 3, "caf\udce9")))
         assert caller.heard == [(1, 3, "caf\ufffd")]
 
@@ -88,7 +88,7 @@ def test_a_message_that_is_no_unicode_is_sent_with_a_replacement():
 def test_many_reports_become_few_notifications():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, interval_s=0.01, naming_s=LONG_S) as tell:
+        async with ProgressForwarder(caller.send, interval_s=0.01, naming_s=LONG_S) as tell:
             for step in range(1, 5_001):
                 tell(Notice(None, JobProgress(step)))
                 if step % 500 == 0:
@@ -102,7 +102,7 @@ def test_many_reports_become_few_notifications():
 def test_values_rise_strictly_though_the_body_falls_back():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, interval_s=0, naming_s=LONG_S) as tell:
+        async with ProgressForwarder(caller.send, interval_s=0, naming_s=LONG_S) as tell:
             for count, current in enumerate([5, 5, 1, -3, 2e12, 2e12, 7], start=1):
                 tell(Notice(None, JobProgress(current, message=str(count))))
                 await caller.wait(count)
@@ -117,7 +117,7 @@ def test_values_rise_strictly_though_the_body_falls_back():
 def test_the_job_is_named_as_soon_as_it_has_a_record():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, naming_s=LONG_S, age_s=12.2) as tell:
+        async with ProgressForwarder(caller.send, naming_s=LONG_S, age_s=12.2) as tell:
             tell(Notice("job-1", None, Usage(rss_bytes=35_000_000)))
             await caller.wait(1)
         assert caller.heard == [(0.0, None, "job job-1 running for 12 s, 35 MB")]
@@ -128,7 +128,7 @@ def test_the_job_is_named_as_soon_as_it_has_a_record():
 def test_a_silent_body_is_kept_alive_and_named_beside_its_own_words():
     async def main():
         caller = Caller()
-        async with Feed(caller.send, interval_s=0.001, naming_s=0.02) as tell:
+        async with ProgressForwarder(caller.send, interval_s=0.001, naming_s=0.02) as tell:
             tell(Notice("job-1", JobProgress(1, 4, "sieving")))
             await caller.wait(4)
         assert all(
@@ -147,7 +147,7 @@ def test_a_caller_that_does_not_read_never_holds_the_call():
             entered.set()
             await asyncio.Event().wait()
 
-        async with Feed(stuck, interval_s=0) as tell:
+        async with ProgressForwarder(stuck, interval_s=0) as tell:
             tell(Notice(None, JobProgress(1)))
             await entered.wait()
             tell(Notice(None, JobProgress(2)))
@@ -163,7 +163,7 @@ def test_a_send_that_fails_is_logged_and_the_call_goes_on(caplog: pytest.LogCapt
             failed.set()
             raise ConnectionError("nobody there")
 
-        async with Feed(broken, interval_s=0) as tell:
+        async with ProgressForwarder(broken, interval_s=0) as tell:
             tell(Notice(None, JobProgress(1)))
             await failed.wait()
             await asyncio.sleep(0)
@@ -172,7 +172,7 @@ def test_a_send_that_fails_is_logged_and_the_call_goes_on(caplog: pytest.LogCapt
     assert "nobody there" in caplog.text
 
 
-async def fail_after_progress(feed: Feed) -> None:
+async def fail_after_progress(feed: ProgressForwarder) -> None:
     async with feed as tell:
         tell(Notice(None, JobProgress(1)))
         raise ValueError("body")
@@ -182,7 +182,7 @@ def test_nothing_is_sent_after_the_call_failed():
     async def main():
         caller = Caller()
         with pytest.raises(ValueError, match="body"):
-            await fail_after_progress(Feed(caller.send, interval_s=LONG_S))
+            await fail_after_progress(ProgressForwarder(caller.send, interval_s=LONG_S))
         assert caller.heard == []
 
     run(main())

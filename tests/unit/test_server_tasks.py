@@ -23,7 +23,7 @@ from python_mcp_server.server.app import create_server
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.sdk.private import low_level
 from python_mcp_server.server.tasks.extension import TasksExtension
-from python_mcp_server.server.tasks.offers import Offer, offering, require_task
+from python_mcp_server.server.tasks.negotiation import Offer, offering, require_tasks_for
 from python_mcp_server.server.tasks.subscriptions import Listening
 from python_mcp_server.server.tasks.wire import detailed, poll_interval_ms, result_of, summary
 from python_mcp_server.smart_async import smart_async
@@ -275,9 +275,9 @@ def test_a_task_that_has_no_extension_on_its_server_is_refused_with_the_cure():
 
     asking: Any = Everything()
     with pytest.raises(InvalidInput, match="extensions=\\[TasksExtension\\(\\)\\]"):
-        require_task("sums", asking)
+        require_tasks_for("sums", asking)
     with offering(Offer(None)):
-        require_task("sums", asking)
+        require_tasks_for("sums", asking)
 
 
 def test_the_jobs_of_another_home_are_no_tasks_here():
@@ -285,9 +285,9 @@ def test_the_jobs_of_another_home_are_no_tasks_here():
         elsewhere = manager(InMemoryJobStore())
         async with manager() as ours, elsewhere as theirs:
             offer = Offer(lambda asked: asked is ours)
-            offer.take(theirs, "j-1")
+            offer.accept(theirs, "j-1")
             assert offer.job_id == ""
-            offer.take(ours, "j-2")
+            offer.accept(ours, "j-2")
             assert offer.job_id == "j-2"
 
     run(main())
@@ -296,14 +296,14 @@ def test_the_jobs_of_another_home_are_no_tasks_here():
 def test_a_call_becomes_a_task_by_the_job_that_its_answer_names():
     offer = Offer(lambda _manager: True)
     handle = CallToolResult(content=[], structured_content={"job_id": "j-1", "status": "running"})
-    assert not offer.taken_by(handle)
+    assert not offer.accepted_in(handle)
     any_manager: Any = None
-    offer.take(any_manager, "j-1")
-    assert offer.taken_by(handle)
-    assert offer.taken_by(handle.model_copy())
-    assert not offer.taken_by(CallToolResult(content=[], structured_content={"job_id": "j-2"}))
-    assert not offer.taken_by(CallToolResult(content=[]))
-    assert not offer.taken_by([])
+    offer.accept(any_manager, "j-1")
+    assert offer.accepted_in(handle)
+    assert offer.accepted_in(handle.model_copy())
+    assert not offer.accepted_in(CallToolResult(content=[], structured_content={"job_id": "j-2"}))
+    assert not offer.accepted_in(CallToolResult(content=[]))
+    assert not offer.accepted_in([])
 
 
 def test_a_server_has_one_such_extension_theirs_where_they_bring_one():

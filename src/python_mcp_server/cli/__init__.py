@@ -1,7 +1,17 @@
 """The command line, `python-mcp-server`: serve, run, jobs, doctor, demo.
 
+main           the tree of commands, and what a call without any means
+serve          the server itself
+run            a script as a job; `follow` shows its output and progress
+jobs           list, show, wait for, read, cancel, answer and prune jobs
+doctor         whether all is there that jobs need; `checks` has the checks
+demo           the product on a real connection; `demonstration` has the steps
+show           tables, and words for times and sizes
+client         the SDK's client against a server of ours, for doctor and demo
+options        options, and ways to print, that several commands share
+
 The modules of the commands import nothing heavy at their head, so that `--help` and the start of a
-server wait for nothing they do not need.
+server wait for nothing that they do not need.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from python_mcp_server import errors, processes
-from python_mcp_server.cli.ids import error_sentence
+from python_mcp_server.cli.options import error_sentence
 from python_mcp_server.cli.show import console, elapsed_s, plain, progress_words, span, usage_words
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager

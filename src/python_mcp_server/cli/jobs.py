@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from typing import TYPE_CHECKING, Final
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import error_sentence, home_option, json_option, print_json
+from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.model import Job
-    from python_mcp_server.questions.model import Question
+    from python_mcp_server.questions.model import InputAnswer, Question
 
 _PAGE_BYTES: Final = 65536
 _TIMED_OUT: Final = 124
+_SHORTEST_CHARS: Final = 4
+_RECENT_JOBS: Final = 1000
+_POLL_S: Final = 0.1
 
 
 @click.group()
@@ -63,8 +71,6 @@ def list_(status: str | None, limit: int, *, as_json: bool) -> None:
 @home_option
 def show(job_id: str, *, as_json: bool) -> None:
     """Show one job: its state, times, memory and CPU, its result or error."""
-    from python_mcp_server.cli.ids import find_job
-
     job = find_job(_manager(), job_id)
     if as_json:
         print_json({"job": job.to_json()})
@@ -84,8 +90,6 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
 
     The exit code is 0 when it completed, 1 when it failed or was cancelled, 124 when the time ran out.
     """
-    from python_mcp_server.cli.ids import error_sentence, wait_for_job
-
     job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
@@ -114,7 +118,6 @@ def output(job_id: str, stream: str, offset: int, limit: int | None, *, follow: 
     The bytes come as they are; as JSON they come in a page of text, with the offset of the next one.
     """
     from python_mcp_server.cli.follow import copy_output
-    from python_mcp_server.cli.ids import find_job
 
     if as_json and follow:
         raise click.UsageError("--follow and --json exclude each other; page with --offset instead")
@@ -143,7 +146,6 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 
     The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
     """
-    from python_mcp_server.cli.ids import find_job
     from python_mcp_server.jobs.views import cancellation
 
     manager = _manager()
@@ -179,8 +181,6 @@ def answer(
 
     Where the question has one field, its value alone will do.
     """
-    from python_mcp_server.cli.answering import typed_answer
-    from python_mcp_server.cli.ids import find_job
     from python_mcp_server.jobs.questions import question_of
 
     manager = _manager()
@@ -206,3 +206,99 @@ def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_j
         print_json({"removed": pruned.removed, "remaining": pruned.remaining})
     else:
         click.echo(f"{pruned.removed} removed, {pruned.remaining} remaining")
+
+
+def find_job(manager: JobManager, typed: str) -> Job:
+    """Return the job with this id, or with this beginning or end of one among the most recent.
+
+    Raises:
+        JobNotFound: There is none.
+        InvalidInput: There are several.
+    """
+    job = manager.store.get(typed)
+    if job is not None:
+        return job
+    if len(typed) < _SHORTEST_CHARS:
+        raise JobNotFound(typed)
+    recent, _ = manager.list_blocking(None, _RECENT_JOBS)
+    found = [job.id for job in recent if job.id.startswith(typed) or job.id.endswith(typed)]
+    if not found:
+        raise JobNotFound(typed)
+    if len(found) > 1:
+        raise InvalidInput(f"ID is {typed!r}, which fits {len(found)} jobs; give more of it")
+    return manager.get_blocking(found[0])
+
+
+def wait_for_job(
+    manager: JobManager, typed: str, timeout_s: float | None, on_question: Callable[[Job, Question], None]
+) -> tuple[Job, bool]:
+    """Wait for the end of a job or of the time; return the job and whether the time ran out.
+
+    Args:
+        manager: Where the job is.
+        typed: Its id, or the beginning of it.
+        timeout_s: The longest wait; None for ever.
+        on_question: Hears each question that the job waits with, once.
+
+    Raises:
+        InvalidInput: The time is negative or no number.
+    """
+    if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
+        raise InvalidInput(f"--timeout is {timeout_s:g}; it must be a number of seconds, 0 or more")
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    job, told = find_job(manager, typed), set[str]()
+    while not job.status.terminal:
+        for question in job.open_questions:
+            if question.key not in told:
+                on_question(job, question)
+            told.add(question.key)
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return job, True
+        time.sleep(min(left_s, _POLL_S))
+        job = manager.get_blocking(job.id)
+    return job, False
+
+
+def typed_answer(question: Question, words: tuple[str, ...], action: str, as_json: str | None) -> InputAnswer:
+    """Return the answer that the words of a command line stand for.
+
+    Args:
+        question: The question.
+        words: `FIELD=VALUE` each, or one bare value where the question has one field.
+        action: "accept", "decline" or "cancel".
+        as_json: The answer as a JSON object instead.
+
+    Raises:
+        InvalidInput: They cannot be meant.
+    """
+    from python_mcp_server.jobs.questions import answer_of
+    from python_mcp_server.questions.forms import from_words
+
+    if (words or as_json is not None) and action != "accept":
+        raise InvalidInput(f"--{action} is an answer by itself; leave the values out")
+    if as_json is not None:
+        return answer_of(question, _object(as_json, words))
+    fields: dict[str, Any] = question.schema["properties"]
+    if len(words) == 1 and len(fields) == 1 and not words[0].startswith(f"{next(iter(fields))}="):
+        given = {next(iter(fields)): words[0]}
+    else:
+        given = dict(_pair(word, fields) for word in words)
+    return answer_of(question, from_words(question.schema, given), action)
+
+
+def _object(text: str, words: tuple[str, ...]) -> Any:
+    if words:
+        raise InvalidInput("--json-answer and FIELD=VALUE exclude each other")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"--json-answer is {text!r}; it must be JSON: {error}") from None
+
+
+def _pair(word: str, fields: dict[str, Any]) -> tuple[str, str]:
+    name, separator, value = word.partition("=")
+    if not separator:
+        known = " ".join(f"{field}=..." for field in fields) or "nothing, for it has no fields"
+        raise InvalidInput(f"VALUE is {word!r}; this question wants {known}")
+    return name, value

@@ -1,14 +1,17 @@
-"""Options that several commands share."""
+"""Options, and ways to print, that several commands share."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from python_mcp_server.settings import given_text, variable
+
+if TYPE_CHECKING:
+    from python_mcp_server.model import Job
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -37,3 +40,8 @@ def print_json(data: object) -> None:
     import json
 
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def error_sentence(job: Job) -> str:
+    """Return a job's error without the traceback that follows it in the record."""
+    return (job.error or "").partition("\n\n")[0]

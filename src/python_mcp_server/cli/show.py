@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from python_mcp_server.cli.ids import error_sentence
+from python_mcp_server.cli.options import error_sentence
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question

@@ -25,7 +25,7 @@ from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import DeclaredTool, SentenceTool, defer_tool
-from python_mcp_server.server.sdk.private import ProgressFeed
+from python_mcp_server.server.sdk.private import RequestProgress
 from python_mcp_server.server.sdk.replies import failure
 from python_mcp_server.server.text import repair_unicode
 
@@ -192,7 +192,7 @@ class JobTools:
         deadline = time.monotonic() + _waiting_time(timeout_seconds)
         job = await find_job(self._manager, job_id)
         age_s = (utc_now() - job.started_at).total_seconds() if job.started_at else 0.0
-        async with ProgressFeed(ctx, age_s=age_s) as tell:
+        async with RequestProgress(ctx, age_s=age_s) as tell:
             while True:
                 left_s = max(0.0, deadline - time.monotonic())
                 job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S), or_question=True)

@@ -24,7 +24,7 @@ from python_mcp_server.errors import JobNotFound, PythonMcpError
 from python_mcp_server.runner.output import excerpt
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.sdk.private import connection_of, low_level
-from python_mcp_server.server.tasks.subscriptions import Sight, follow
+from python_mcp_server.server.tasks.subscriptions import Snapshot, follow
 from python_mcp_server.server.text import repair_unicode, without_infinities
 
 if TYPE_CHECKING:
@@ -152,10 +152,10 @@ class JobResources:
             for task in following:
                 task.cancel()
 
-    async def _honoured(self, uris: list[Any]) -> tuple[list[Any], dict[str, tuple[Address, Sight]]]:
+    async def _honoured(self, uris: list[Any]) -> tuple[list[Any], dict[str, tuple[Address, Snapshot]]]:
         """Leave out jobs that are not there for this client; what is not ours stays."""
         honoured: list[Any] = []
-        ours: dict[str, tuple[Address, Sight]] = {}
+        ours: dict[str, tuple[Address, Snapshot]] = {}
         for uri in uris:
             if Address.of(uri) is None:
                 honoured.append(uri)
@@ -164,7 +164,7 @@ class JobResources:
                 honoured.append(uri)
         return honoured, ours
 
-    async def _found(self, uri: str) -> tuple[Address, Sight] | None:
+    async def _found(self, uri: str) -> tuple[Address, Snapshot] | None:
         """Return what a URI names, and a first look at it; None where this client has no such job."""
         address = Address.of(uri)
         if address is None:
@@ -176,11 +176,11 @@ class JobResources:
             return None
 
     def _follow(
-        self, uri: str, address: Address, seen: Sight, tell: Callable[[], Awaitable[None]]
+        self, uri: str, address: Address, seen: Snapshot, tell: Callable[[], Awaitable[None]]
     ) -> asyncio.Task[None]:
         return asyncio.create_task(follow(seen, lambda: self._look(address), tell), name=f"follow-{uri}")
 
-    async def _look(self, address: Address) -> Sight:
+    async def _look(self, address: Address) -> Snapshot:
         """Look at what a client would read; memory and CPU alone are no change.
 
         Raises:
@@ -189,9 +189,9 @@ class JobResources:
         if address.stream is None:
             job = await self._manager.get(address.job_id)
             asked = tuple(question.key for question in job.open_questions)
-            return Sight((job.status, job.message, job.progress, asked), over=job.status.terminal)
+            return Snapshot((job.status, job.message, job.progress, asked), over=job.status.terminal)
         page = await self._manager.output(address.job_id, address.stream, sys.maxsize, 1)
-        return Sight((page.total_bytes, page.eof), over=page.eof)
+        return Snapshot((page.total_bytes, page.eof), over=page.eof)
 
 
 def _teller(ctx: Context, uri: str) -> Callable[[], Awaitable[None]]:

@@ -16,9 +16,9 @@ from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.request import JobResult
 from python_mcp_server.server.principals import current_principal
-from python_mcp_server.server.sdk.elicitation import Caller
-from python_mcp_server.server.sdk.private import ProgressFeed, cancel_cause, request_of
-from python_mcp_server.server.tasks import offers
+from python_mcp_server.server.sdk.elicitation import QuestionChannel
+from python_mcp_server.server.sdk.private import RequestProgress, cancel_cause, request_of
+from python_mcp_server.server.tasks import negotiation
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -60,32 +60,34 @@ async def _answer(
 ) -> CallToolResult | InputRequiredResult:
     asked = request_of(ctx)
     if options.task == "required":
-        offers.require_task(options.name, asked)
+        negotiation.require_tasks_for(options.name, asked)
     replies = adapter.replies_to(ctx)
     request = replace(options.request((), kwargs, current_principal()), replies=replies)
     if options.task == "required" or options.wants_job(kwargs):
         return _handed_over(options, adapter, await options.submit(request))
-    caller = Caller(asked, options.body, may_be_task=options.task != "never")
+    channel = QuestionChannel(asked, options.body, may_be_task=options.task != "never")
     how: Any = {"budget_s": options.budget_s(), "on_caller_left": lambda: _wish(options, ctx)}
-    async with ProgressFeed(ctx) as listener:
-        if (job_id := caller.job_id) is None:
-            result = await options.run(request, listener=listener, ask=caller.ask, **how)
+    async with RequestProgress(ctx) as listener:
+        if (job_id := channel.job_id) is None:
+            result = await options.run(request, listener=listener, ask=channel.ask, **how)
         else:
-            result = await caller.go_on(options.resolve_manager(), job_id, adapter, listener=listener, **how)
+            result = await channel.resume(
+                options.resolve_manager(), job_id, adapter, listener=listener, **how
+            )
     if not isinstance(result, JobResult):
         return result
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
         own = isinstance(value, InputRequiredResult)
         return value if own else adapter.answer(value, replies, note=result.note)
-    return caller.round_of(result) or _handed_over(options, adapter, result.handle())
+    return channel.input_required_result(result) or _handed_over(options, adapter, result.handle())
 
 
 def _handed_over(options: ToolOptions, adapter: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
-    """The job handle, and a task in its place where the caller takes tasks."""
+    """The job handle, and a task in its place where the client takes tasks."""
     answer = adapter.handle(handle)
-    if options.task != "never" and (offer := offers.current()) is not None:
-        offer.take(options.resolve_manager(), handle["job_id"])
+    if options.task != "never" and (offer := negotiation.current_offer()) is not None:
+        offer.accept(options.resolve_manager(), handle["job_id"])
     return answer
 
 

@@ -20,7 +20,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.questions.model import InputAnswer
 from python_mcp_server.server.principals import find_job
-from python_mcp_server.server.tasks import offers
+from python_mcp_server.server.tasks import negotiation
 from python_mcp_server.server.tasks.wire import answers_of, requests_of, result_of
 from python_mcp_server.server.text import repair_unicode
 
@@ -37,7 +37,7 @@ _STATE: Final = "python-mcp-job:"
 """What our `requestState` begins with; it goes to the client and back sealed."""
 
 
-class Caller:
+class QuestionChannel:
     """Who made one call of a decorated tool, and how they can be asked.
 
     Args:
@@ -58,8 +58,8 @@ class Caller:
     ) -> None:
         self._request = request
         self._body = body
-        takes_tasks = may_be_task and (offer := offers.current()) is not None and offer.wanted
-        modern = request is not None and request.protocol_version in offers.VERSIONS
+        takes_tasks = may_be_task and (offer := negotiation.current_offer()) is not None and offer.wanted
+        modern = request is not None and request.protocol_version in negotiation.VERSIONS
         self._params = (request.params if request is not None and modern else None) or {}
         asks = request is not None and not takes_tasks and can_elicit(request)
         self._by_rounds = asks and modern
@@ -79,7 +79,7 @@ class Caller:
         said = await request.session.elicit_form(shown["message"], shown["schema"], request.request_id)
         return InputAnswer(said.action, None if said.content is None else dict(said.content))
 
-    def round_of(self, result: JobResult) -> InputRequiredResult | None:
+    def input_required_result(self, result: JobResult) -> InputRequiredResult | None:
         """Return the questions of a job that was handed over, for a client that makes the call again;
         None where it gets the handle, such as where the SDK asks for the tool's own parameters."""
         if not (result.questions and self._by_rounds) or find_resolved_parameters(self._body):
@@ -89,7 +89,7 @@ class Caller:
         }
         return InputRequiredResult(input_requests=asked, request_state=_STATE + result.job_id)
 
-    async def go_on(
+    async def resume(
         self, manager: JobManager, job_id: str, adapter: ToolAdapter, **how: Any
     ) -> JobResult | CallToolResult:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.

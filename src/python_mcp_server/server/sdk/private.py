@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.dispatcher import as_request_id, coerce_request_id
 
-from python_mcp_server.server.sdk.progress import Feed, Send
+from python_mcp_server.server.sdk.progress import ProgressForwarder, Send
 
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
@@ -30,7 +30,7 @@ AnyContext = Context[Any, Any]
 _TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
 
 
-class ProgressFeed(Feed):
+class RequestProgress(ProgressForwarder):
     """Sends a job's progress to the caller of one request.
 
     Args:

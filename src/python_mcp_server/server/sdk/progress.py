@@ -28,7 +28,7 @@ _LAST_WORD_S: Final = 0.5  # the answer itself waits for nothing longer
 _STEP: Final = 1e-6  # the protocol wants rising values, also where the body's do not rise
 
 
-class Feed:
+class ProgressForwarder:
     """Sends what a listener hears to one caller, while its call is in flight.
 
     At most ten notifications a second, the latest wins, and the last one goes out before the

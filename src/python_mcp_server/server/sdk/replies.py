@@ -308,7 +308,7 @@ def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
     return CallToolResult.model_validate(made)
 
 
-def recorded(job: Job, replies: ServerReplies | None) -> CallToolResult:
+def result_from_record(job: Job, replies: ServerReplies | None) -> CallToolResult:
     """Return what the call of a completed job would have answered.
 
     Args:

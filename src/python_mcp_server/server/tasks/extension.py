@@ -21,7 +21,14 @@ from mcp_types import HEADER_MISMATCH, INVALID_PARAMS, RequestParams
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.server.sdk.elicitation import can_elicit
 from python_mcp_server.server.sdk.replies import add_pictures
-from python_mcp_server.server.tasks.offers import IDENTIFIER, VERSIONS, Offer, declared, offering, require
+from python_mcp_server.server.tasks.negotiation import (
+    IDENTIFIER,
+    VERSIONS,
+    Offer,
+    offering,
+    require_tasks,
+    supports_tasks,
+)
 from python_mcp_server.server.tasks.subscriptions import Listening
 from python_mcp_server.server.tasks.wire import COMPLETE, TaskLookup, answers_of, summary
 from python_mcp_server.server.text import repair_unicode
@@ -107,10 +114,10 @@ class TasksExtension(Extension):
         call_next: CallNext,
     ) -> HandlerResult:
         """Run the call, and answer with a task where it was handed over and the client takes tasks."""
-        offer = Offer(self._book.holds if declared(ctx) else None)
+        offer = Offer(self._book.holds if supports_tasks(ctx) else None)
         with offering(offer):
             result = await call_next(ctx)
-        if not offer.taken_by(result):
+        if not offer.accepted_in(result):
             return result
         job = await self._book.find(offer.job_id)
         return result if job is None else {"resultType": "task"} | summary(job)
@@ -146,7 +153,7 @@ class TasksExtension(Extension):
 
     async def _job(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Job:
         """Return the job of a request, after all that the specification wants checked."""
-        require(ctx)
+        require_tasks(ctx)
         headers = getattr(ctx.request, "headers", None)
         if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != task_id:
             raise MCPError(HEADER_MISMATCH, f"the header Mcp-Name must be the taskId, {task_id!r}")

@@ -22,7 +22,7 @@ from mcp_types import INVALID_PARAMS, Notification, SubscriptionsAcknowledgedNot
 
 from python_mcp_server.errors import JobNotFound, PoolClosed, StoreError
 from python_mcp_server.server.sdk.elicitation import can_elicit
-from python_mcp_server.server.tasks.offers import VERSIONS, require
+from python_mcp_server.server.tasks.negotiation import VERSIONS, require_tasks
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -37,7 +37,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """What was seen.
 
     Attributes:
@@ -50,8 +50,8 @@ class Sight:
 
 
 async def follow(
-    seen: Sight,
-    look: Callable[[], Awaitable[Sight]],
+    seen: Snapshot,
+    look: Callable[[], Awaitable[Snapshot]],
     tell: Callable[[], Awaitable[None]],
     interval_s: float = INTERVAL_S,
 ) -> None:
@@ -76,12 +76,12 @@ async def follow(
 
 
 async def _again(
-    look: Callable[[], Awaitable[Sight]], tell: Callable[[], Awaitable[None]], seen: Sight
-) -> Sight:
+    look: Callable[[], Awaitable[Snapshot]], tell: Callable[[], Awaitable[None]], seen: Snapshot
+) -> Snapshot:
     try:
         now = await look()
     except JobNotFound:  # it was pruned
-        now = Sight(None, over=True)
+        now = Snapshot(None, over=True)
     except StoreError as error:
         _log.warning("a job could not be looked at, and is looked at again: %s", error)
         return seen
@@ -122,7 +122,7 @@ class Listening:
         wanted = _wanted(ctx)
         if wanted is None:
             return await call_next(ctx)
-        require(ctx)
+        require_tasks(ctx)
         jobs = [job for task_id in wanted[:_MOST] if (job := await self._book.find(task_id)) is not None]
         session = _Session(ctx.session, [job.id for job in jobs])
         stream = _Stream(self._book, session, ctx.request_id, asks=can_elicit(ctx))

@@ -19,7 +19,7 @@ from python_mcp_server.errors import InvalidInput, JobNotFound, RemoteError
 from python_mcp_server.model import Job, JobProgress, JobState, iso, utc_now
 from python_mcp_server.questions.model import ACTIONS, InputAnswer
 from python_mcp_server.server.principals import find_job
-from python_mcp_server.server.sdk.replies import error_result, failure, recorded
+from python_mcp_server.server.sdk.replies import error_result, failure, result_from_record
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def result_of(job: Job, adapter: ToolAdapter | None) -> CallToolResult:
     if job.status is not JobState.COMPLETED:
         return _failed(job)
     style = (job.reply or {}).get("style", "mcp")
-    return recorded(job, None if adapter is None else adapter.replies(style))
+    return result_from_record(job, None if adapter is None else adapter.replies(style))
 
 
 def protocol_error(job: Job) -> dict[str, Any] | None:

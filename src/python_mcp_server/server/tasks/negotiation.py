@@ -1,7 +1,7 @@
 """Whether the request at hand may become a task, from the extension down to the decorator.
 
 The extension opens an offer around the call of a tool, and a decorated function that hands its run
-over takes it. A context variable carries it, for the SDK's own code stands between the two.
+over accepts it. A context variable carries the offer, because the SDK's own code stands between the two.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Offer:
         """Whether the client takes tasks."""
         return self._finds is not None
 
-    def take(self, manager: JobManager, job_id: str) -> None:
+    def accept(self, manager: JobManager, job_id: str) -> None:
         """Let the call become this job's task, where that can be."""
         if self._finds is not None and self._finds(manager):
             self.job_id = job_id
 
-    def taken_by(self, result: object) -> bool:
+    def accepted_in(self, result: object) -> bool:
         """Whether this result of the call is the handle of the job.
 
         It may be a copy of what the tool answered, as a FastMCP server makes it, or something else, where a
@@ -74,32 +74,32 @@ def offering(offer: Offer) -> Generator[None]:
         _CURRENT.reset(token)
 
 
-def current() -> Offer | None:
+def current_offer() -> Offer | None:
     """Return the offer for the call at hand; None on a server without the extension."""
     return _CURRENT.get()
 
 
-def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
+def supports_tasks(ctx: ServerRequestContext[Any, Any]) -> bool:
     """Whether the client takes tasks at this very request: it says so, in a version that has them."""
     capabilities = ctx.session.client_capabilities
     extensions = capabilities.extensions if capabilities else None
     return ctx.protocol_version in VERSIONS and IDENTIFIER in (extensions or ())
 
 
-def require(ctx: ServerRequestContext[Any, Any]) -> None:
+def require_tasks(ctx: ServerRequestContext[Any, Any]) -> None:
     """Refuse a request whose client did not declare the extension.
 
     Raises:
         MCPError: It did not; the code is -32021, as the specification wants it.
     """
-    if not declared(ctx):
+    if not supports_tasks(ctx):
         needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {IDENTIFIER: {}}}}
         raise MCPError(
             MISSING_REQUIRED_CLIENT_CAPABILITY, f"the client must declare the extension {IDENTIFIER}", needed
         )
 
 
-def require_task(tool: str, ctx: ServerRequestContext[Any, Any] | None) -> None:
+def require_tasks_for(tool: str, ctx: ServerRequestContext[Any, Any] | None) -> None:
     """Refuse a call whose tool answers with nothing but a task, where there can be none.
 
     Raises:
@@ -107,8 +107,8 @@ def require_task(tool: str, ctx: ServerRequestContext[Any, Any] | None) -> None:
         InvalidInput: The server does not have it.
     """
     if ctx is not None:
-        require(ctx)
-    if current() is None:
+        require_tasks(ctx)
+    if current_offer() is None:
         raise InvalidInput(
             f"{tool} answers with a task, and this server makes none; "
             "it needs MCPServer(..., extensions=[TasksExtension()])"
