@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from python_mcp_server.pool.protocol import PIPE_ATOM, FrameParser, Kind, UpWriter, pack
+from python_mcp_server.pool.start import WorkerContext
 from python_mcp_server.pool.transport import LoopReader, LoopWriter
 from tests.helpers import run
 
@@ -111,7 +112,7 @@ def test_a_reader_on_the_loop_takes_huge_frames_and_notices_the_end():
 
 
 def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
-    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
+    queue: Any = WorkerContext().SimpleQueue()
     up = UpWriter(queue)
     frame = pack(Kind.PROGRESS, bytes(PIPE_ATOM - 5))
     sent = 0
@@ -122,7 +123,7 @@ def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
     sender.start()
     parser, seen = FrameParser(), []
     while len(seen) <= sent:
-        seen += parser.feed(os.read(queue._reader.fileno(), 1 << 16))
+        seen += parser.feed(os.read(queue.reader.fileno(), 1 << 16))
     sender.join()
     queue.close()
     assert [kind for kind, _ in seen] == [Kind.PROGRESS] * sent + [Kind.OUTCOME]
@@ -130,17 +131,17 @@ def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
 
 
 def test_the_front_being_gone_is_told_to_the_last_word_and_costs_progress_nothing():
-    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
+    queue: Any = WorkerContext().SimpleQueue()
     up = UpWriter(queue)
-    queue._reader.close()
+    queue.reader.close()
     assert not up.offer(pack(Kind.PROGRESS))
     with pytest.raises(BrokenPipeError):
         up.send(pack(Kind.OUTCOME))
-    queue._writer.close()
+    queue.writer.close()
 
 
 def test_a_forked_child_may_not_write_into_the_stream():
-    queue: Any = multiprocessing.get_context("spawn").SimpleQueue()  # its ends have no public names
+    queue: Any = WorkerContext().SimpleQueue()
     up = UpWriter(queue)
     up._pid = os.getpid() + 1
     assert not up.offer(pack(Kind.PROGRESS))
