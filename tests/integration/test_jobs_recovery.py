@@ -17,7 +17,7 @@ import pytest
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.recovery import is_orphan, recovered
+from python_mcp_server.jobs.recovery import can_be_started, recovered
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
@@ -130,7 +130,7 @@ def test_a_queued_job_of_a_silent_container_is_left_to_another_server(home: Path
     facts = {"status": JobState.PENDING, "call": {"body": "x"}, "background": True}
     there = replace(own, pid_namespace="pid:[1]")
     asked = running(store, there, None, **facts, missed_at=utc_now() - timedelta(seconds=90))
-    assert is_orphan(store, recovered(store, asked))
+    assert can_be_started(store, recovered(store, asked))
 
 
 def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):

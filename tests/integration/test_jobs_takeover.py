@@ -17,7 +17,7 @@ from python_mcp_server import CommandJob
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.takeover import take_orphans
+from python_mcp_server.jobs.takeover import take_startable
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.pool.protocol import mark_unbegun
 from python_mcp_server.store.files import FileJobStore
@@ -118,7 +118,7 @@ def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     for job in (begun, unbegun):
         store.update(job.id, lambda found: found.evolve(status=RUNNING, worker=gone))
     mark_unbegun(store.folder(unbegun.id))
-    assert [job.id for job, _ in take_orphans(store, own)] == [unbegun.id]
+    assert [job.id for job, _ in take_startable(store, own)] == [unbegun.id]
     assert JobManager().get_blocking(begun.id).error_kind == "worker_died"
 
 
@@ -211,7 +211,7 @@ def test_of_many_who_look_at_once_one_takes_the_job(home: Path, own: ProcessIden
 
     def look(store: FileJobStore) -> None:
         together.wait(60)
-        taken.extend(job.id for job, _ in take_orphans(store, own))
+        taken.extend(job.id for job, _ in take_startable(store, own))
 
     threads = [threading.Thread(target=look, args=(store,)) for store in stores]
     for thread in threads:
@@ -232,9 +232,9 @@ def test_a_job_is_left_to_those_who_can_start_it(
     orphan(store, gone, body="tests.helpers.bodies:no_such_body")
     orphan(store, gone, body="python_mcp_server.no_such_module:body", file=None)
     orphan(store, own)
-    assert take_orphans(store, own) == []
+    assert take_startable(store, own) == []
     (mine,) = [orphan(store, gone, cwd=None)]
-    ((taken, request),) = take_orphans(store, own)
+    ((taken, request),) = take_startable(store, own)
     assert (taken.id, request.body, request.args) == (mine.id, bodies.add, (1, 2))
 
 
@@ -254,7 +254,7 @@ def test_a_taker_that_is_killed_before_the_start_leaves_the_job_to_the_next(
     store = FileJobStore(home)
     job = orphan(store, gone)
     also_gone = replace(own, start_ticks=own.start_ticks - 2)
-    assert len(take_orphans(store, also_gone)) == 1
+    assert len(take_startable(store, also_gone)) == 1
 
     async def main() -> None:
         async with manager() as jobs:

@@ -67,20 +67,20 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 
 def _recovered(store: JobStore, job: Job) -> Job:
-    if job.status.terminal or (job.owner is None and job.worker is None and not is_orphan(store, job)):
+    if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         return _of_another_container(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
-    if is_orphan(store, job):
+    if can_be_started(store, job):
         return job.evolve(**PENDING_AGAIN, message=WAITS_FOR_A_SERVER)
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
         return carry_out_end(store, job, _GRACE_S)
     return _settled(store, job)
 
 
-def is_orphan(store: JobStore, job: Job) -> bool:
+def can_be_started(store: JobStore, job: Job) -> bool:
     """Whether the server of this job is gone, its body has not begun, and another server may start it."""
     if job.status.terminal or job.call is None or job.ending is not None:
         return False

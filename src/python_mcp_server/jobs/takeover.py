@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.record import settle
-from python_mcp_server.jobs.recovery import PENDING_AGAIN, is_orphan
+from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import Outcome
@@ -46,13 +46,13 @@ _FIRST_LOOK_S: Final = 0.2
 _LOOK_S: Final = 2.0
 
 
-def take_orphans(store: JobStore, owner: ProcessIdentity | None) -> list[tuple[Job, Request]]:
+def take_startable(store: JobStore, owner: ProcessIdentity | None) -> list[tuple[Job, Request]]:
     """Make this process the owner of the queued jobs of dead servers that it can start. Blocks.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    orphans = [(job, from_spec(job)) for job in store.live() if is_orphan(store, job)]
+    orphans = [(job, from_spec(job)) for job in store.live() if can_be_started(store, job)]
     return [(job, request) for job, request in orphans if request and _take(store, job, owner)]
 
 
@@ -89,7 +89,7 @@ class Takeover:
     async def _look(self) -> None:
         try:
             for job, request in await self._services.in_store(
-                take_orphans, self._services.store, self._services.identity
+                take_startable, self._services.store, self._services.identity
             ):
                 _log.info("job %s of a dead server is started here", job.id)
                 await self._take(job, request)
