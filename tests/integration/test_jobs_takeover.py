@@ -110,6 +110,22 @@ def test_a_job_that_its_server_has_claimed_and_not_sent_is_started_by_the_next_o
     assert lines(starts) == ["started"]
 
 
+def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1) as jobs:
+            first = await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(tmp_path / "gate"))))
+            await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
+            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate"))))
+            (jobs.store.folder(second.id) / "unbegun" / "in the way").mkdir(parents=True)
+            (tmp_path / "gate").touch()
+            assert (await jobs.wait(first.id, LONG_S))[0].status is DONE
+            failed = (await jobs.wait(second.id, LONG_S))[0]
+            assert "cannot begin" in (failed.error or "")
+            assert lines(tmp_path / "second") == []
+
+    run(main())
+
+
 def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):

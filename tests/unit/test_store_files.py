@@ -410,7 +410,16 @@ def test_a_prune_lists_and_reads_only_what_it_may_remove(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"a": 1}', b'{"completed/0/0": ["x", "y"]}', b"[" * 100_000]
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"completed/0/0": [0, 1e999]}',
+        b'{"a": 1}',
+        b'{"completed/0/0": ["x", "y"]}',
+        b"[" * 100_000,
+    ],
 )
 def test_a_damaged_file_of_counts_costs_nothing(store: FileJobStore, home: Path, content: bytes):
     store.create(a_job(JobState.FAILED))

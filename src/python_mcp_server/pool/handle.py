@@ -150,19 +150,22 @@ class WorkerHandle:
         spawning = to_thread(self._loop, self._threads, self._spawn)
         try:
             await asyncio.shield(spawning)
+            process = spawning.result()
         except asyncio.CancelledError:  # the process must be ours before `kill` can end it
             self.retired = True
             await asyncio.wait({spawning})
             if spawning.exception() is None:
                 self._connect(spawning.result())
             raise
-        self._connect(spawning.result())
+        finally:
+            del spawning  # with the error of a failed start it would be a cycle that holds descriptors
+        self._connect(process)
         await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
         identity = processes.identify(self.pid)
-        self.identity = identity and replace(identity, lane=spawning.result().lane_id)
-        spawning.result().ready = True
+        self.identity = identity and replace(identity, lane=process.lane_id)
+        process.ready = True
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
 

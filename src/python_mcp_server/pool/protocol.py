@@ -15,7 +15,6 @@ The front's ends are in `front_io`.
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import struct
@@ -27,7 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-_log: Final = logging.getLogger(__name__)
+from python_mcp_server.atomic import make_directory, remove_file
+
 WINDOWS: Final = sys.platform == "win32"
 READ_SIZE: Final = 1 << 16
 """Measured: from 128 KiB on each read maps and unmaps its buffer, which costs more than the read."""
@@ -189,18 +189,17 @@ def mark_unbegun(folder: Path) -> None:
     Raises:
         OSError: The note cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(str(folder))
     (folder / _UNBEGUN).touch(mode=0o600)
 
 
 def mark_begun(folder: str) -> None:
-    """Remove that note; for the worker, before it does anything of the body."""
-    try:
-        os.unlink(f"{folder}/{_UNBEGUN}")
-    except FileNotFoundError:
-        return  # the home was removed
-    except OSError as error:
-        _log.warning("the note that a job has not begun cannot be removed: %s", error)
+    """Remove that note; for the worker, before it does anything of the body.
+
+    Raises:
+        OSError: The note stays, so the body must not run: another server would start it again.
+    """
+    remove_file(f"{folder}/{_UNBEGUN}")
 
 
 def is_unbegun(folder: Path) -> bool:

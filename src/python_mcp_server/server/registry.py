@@ -104,13 +104,17 @@ class DeferredTool:
     def __init__(self, name: str, build: Callable[[], Tool]) -> None:
         self.name = name
         self._build = build
-
-    @cached_property
-    def _tool(self) -> Tool:
-        return self._build()
+        self._tool: Tool | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
+        if name.startswith("_"):  # a copy asks before there is anything to build with
+            raise AttributeError(name)
+        return getattr(self._built(), name)
+
+    def _built(self) -> Tool:
+        if self._tool is None:
+            self._tool = self._build()
+        return self._tool
 
 
 def defer_tool(fn: Callable[..., Any], name: str, *how: Any, **hints: bool) -> Tool:

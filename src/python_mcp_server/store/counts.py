@@ -84,7 +84,7 @@ class RecordCounts:
         try:
             found: Any = json.loads(read_file(self._layout.counts) or b"{}")
             return {str(name): [int(changed_ns), int(count)] for name, (changed_ns, count) in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             return {}
 
     def _save(self, before: Counts, now: Counts) -> None:

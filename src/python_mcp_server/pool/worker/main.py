@@ -259,8 +259,9 @@ class Worker:
         self._process_state.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
             self._wait_for_exit()
-        if call.unbegun:
-            mark_begun(call.folder)
+        if call.unbegun and (failure := self._note_begin(call.folder)) is not None:
+            self._finish(call.job_id, Outcome(failure=failure), None)
+            return
         questions = self._questions.open(call.job_id)
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
@@ -273,6 +274,15 @@ class Worker:
         if job.keep or job.touched:
             outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
         self._finish(call.job_id, outcome, unsent)
+
+    def _note_begin(self, folder: str) -> Failure | None:
+        """Say in the job's folder that the body begins; return why that cannot be said."""
+        try:
+            mark_begun(folder)
+        except OSError as error:
+            sentence = f"The job cannot begin: its folder cannot be written ({error}); start it again"
+            return self._failure_of(InvalidInput(sentence))
+        return None
 
     def _end_if_forked(self) -> None:
         """End a process that somebody's code has forked, and that came out of it: it is not the worker."""
