@@ -17,9 +17,10 @@ import pytest
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.recovery import can_be_started, recovered
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, python
@@ -131,6 +132,16 @@ def test_a_queued_job_of_a_silent_container_is_left_to_another_server(home: Path
     there = replace(own, pid_namespace="pid:[1]")
     asked = running(store, there, None, **facts, missed_at=utc_now() - timedelta(seconds=90))
     assert can_be_started(store, recovered(store, asked))
+
+
+def test_a_reader_that_was_stopped_ends_no_worker_that_has_another_job(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    gone = replace(own, start_ticks=own.start_ticks - 1)
+    with python("-c", "input()", stdin=subprocess.PIPE) as worker:
+        as_it_was_read = running(store, gone, identify(worker.pid))
+        settle(store, as_it_was_read.id, Outcome(1))
+        assert recovered(store, as_it_was_read).status is JobState.COMPLETED
+        assert worker.poll() is None
 
 
 def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):

@@ -73,6 +73,11 @@ def _recovered(store: JobStore, job: Job) -> Job:
         return _of_another_container(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
+    # This process may have been stopped since it read the job, and the worker may have another one by now.
+    fresh = store.get(job.id)
+    if fresh is None or fresh.status.terminal or fresh.owner != job.owner:
+        return fresh or job
+    job = fresh
     if can_be_started(store, job):
         return job.evolve(**PENDING_AGAIN, message=WAITS_FOR_A_SERVER)
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
