@@ -109,7 +109,7 @@ def retry_on_windows_sharing(action: Callable[[], Value]) -> Value:
 
 
 def read_file(path: str) -> bytes | None:
-    """Return what the file holds, or None where there is none.
+    """Return the content of the file, or None if the file does not exist.
 
     Raises:
         OSError: It is there and cannot be read.

@@ -7,7 +7,7 @@ from asyncio import CancelledError
 
 
 class JobCancelled(CancelledError):
-    """Raised inside a body whose job was cancelled, and to whoever awaits such a job.
+    """Raised inside a body whose job was cancelled, and in code that awaits such a job.
 
     A body may catch it to clean up; it has the grace time (2 s unless set) before the kill.
     """

@@ -84,7 +84,7 @@ class Screen:
         return self._console.is_terminal
 
     def pump(self, *, everything: bool = False) -> None:
-        """Copy what is new; blocks while nobody reads what was copied."""
+        """Copy what is new. This blocks while the copy is not read."""
         for copy in self._copies:
             pieces = 0
             while (data := copy.read()) and (everything or pieces < _PIECES_AT_ONCE):
@@ -119,7 +119,7 @@ class Screen:
             self._shown = ""
 
     def say(self, sentence: str) -> None:
-        """Write a line for whoever looks, and for nobody else."""
+        """Write a line to the terminal, if there is one."""
         if self.watched:
             self.clear()
             start = "" if self._at_line_start else "\n"
@@ -199,7 +199,7 @@ class Follower:
         self._work.add(asyncio.create_task(work))
 
     def exit_code(self, job: Job) -> int:
-        """Return the code to exit with; whoever looks is told how it ended.
+        """Return the code to exit with, and show on the terminal how the job ended.
 
         Raises:
             PythonMcpError: The script could not be run.

@@ -1,16 +1,16 @@
-"""The wires of a lane: one multiprocessing queue up, two pipes down, and frames on them.
+"""The pipes of a worker: one multiprocessing queue up, two pipes down, and frames on them.
 
 A frame is one kind byte and a payload, in the framing of `multiprocessing.Connection`, so that both
 ends may also be read with `recv_bytes` where a loop cannot watch them. The queue is written by one
-process only, so its lock is never waited for; a dead worker leaves at most half a frame, which
-nobody waits for either.
+process only, so its lock is never waited for; a dead worker leaves at most half a frame, and
+no reader waits for the rest.
 
-    front                                          worker
+    server                                         worker
     LoopWriter  ── calls    (pipe) ──────────────▶ main thread, blocking
     LoopWriter  ── control  (pipe) ──────────────▶ control thread, blocking
     LoopReader  ◀─ progress, questions, outcome ── UpWriter (queue), one lock, never blocks on progress
 
-The front's ends are in `front_io`.
+The server's ends are in `transport`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPipes:
-    """What a worker gets: it travels once, while the process is being started."""
+    """The ends that a worker gets, once, while its process is started."""
 
     calls: Any
     control: Any
@@ -74,7 +74,7 @@ class WorkerPipes:
 
 @dataclass(frozen=True, slots=True)
 class ServerPipes:
-    """What the front keeps."""
+    """The ends that the server keeps."""
 
     calls: Any
     control: Any
@@ -82,7 +82,7 @@ class ServerPipes:
 
 
 def open_channel(context: Any) -> tuple[ServerPipes, WorkerPipes]:
-    """Make the wires of one lane from a multiprocessing context."""
+    """Make the pipes of one worker from a multiprocessing context."""
     calls_in, calls_out = context.Pipe(duplex=False)
     control_in, control_out = context.Pipe(duplex=False)
     up = context.SimpleQueue()
@@ -151,7 +151,7 @@ class UpWriter:
         """Send a frame of at most `PIPE_ATOM` bytes if the pipe has room for it now.
 
         Returns:
-            Whether it was sent; False also for half the world being gone.
+            Whether it was sent; False also where the server is gone.
         """
         if os.getpid() != self._pid:
             return False
@@ -169,7 +169,7 @@ class UpWriter:
         """Send a frame of any size and wait until it is through.
 
         Raises:
-            BrokenPipeError: The front is gone.
+            BrokenPipeError: The server is gone.
         """
         with self._lock:
             if WINDOWS:
@@ -203,5 +203,5 @@ def mark_begun(folder: str) -> None:
 
 
 def is_unbegun(folder: Path) -> bool:
-    """Whether the note is there: once the worker is dead, nobody will begin the job any more."""
+    """Whether the note is there. Once the worker is dead, it means that the body has never begun."""
     return (folder / _UNBEGUN).exists()
