@@ -69,9 +69,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share the tests out so that few servers are started; another `--dist` is left alone."""
     if config.getvalue("dist") != "load":
         return None
-    from tests.helpers.together import Together  # only who has xdist comes here
+    from tests.helpers.xdist_scheduler import SharingScheduler  # only who has xdist comes here
 
-    return Together(config, log)
+    return SharingScheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

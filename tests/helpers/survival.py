@@ -19,7 +19,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import asking, bodies
+from tests.helpers import bodies, question_bodies
 from tests.helpers.programs import environment, python
 from tests.helpers.waiting import eventually
 
@@ -116,7 +116,7 @@ async def _serve(calls: tuple[list[str], ...]) -> None:
 
 
 def _body(name: str) -> Any:
-    return globals().get(name) or getattr(asking, name, None) or getattr(bodies, name)
+    return globals().get(name) or getattr(question_bodies, name, None) or getattr(bodies, name)
 
 
 class Server:

@@ -13,7 +13,7 @@ from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import identify
 
 if TYPE_CHECKING:
-    from tests.helpers.warm import Warm
+    from tests.helpers.warm_manager import WarmManager
 
 
 @pytest.fixture
@@ -31,17 +31,17 @@ def gone(own: ProcessIdentity) -> ProcessIdentity:
 
 
 @pytest.fixture(scope="session")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    from tests.helpers.warm import warm_manager
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmManager]:
+    from tests.helpers.warm_manager import warm_manager
 
     with warm_manager(tmp_path_factory.mktemp("warm") / "home") as made:
         yield made
 
 
 @pytest.fixture
-def warm(lasting: Warm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warm]:
+def warm(lasting: WarmManager, monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmManager]:
     """A manager without any job; the tests of a file use it one after the other."""
-    from tests.helpers.warm import clear
+    from tests.helpers.warm_manager import clear
 
     for name, value in lasting.env.items():
         monkeypatch.setenv(name, value)

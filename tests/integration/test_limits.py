@@ -22,7 +22,7 @@ from python_mcp_server.processes.host import Memory
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.scripts import run_script_in_dir
-from tests.helpers import bodies, environment, eventually, limited, python, run
+from tests.helpers import bodies, environment, eventually, limits_bodies, python, run
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.marks import thorough
 from tests.helpers.sessions import STEP, changes_are_rationed, session_nice, weighed
@@ -85,7 +85,7 @@ def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: Path):
             ]
             while len(lines(starts)) < 4:
                 await asyncio.sleep(0.01)
-            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), limited.grow)
+            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), limits_bodies.grow)
             gate.touch()
             assert error.kind == MEMORY
             assert await asyncio.gather(*others) == ["done"] * 4
@@ -94,7 +94,9 @@ def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: Path):
     run(main())
 
 
-@pytest.mark.parametrize("body", [limited.grow_deaf, limited.jump, thorough(limited.grow_in_children)])
+@pytest.mark.parametrize(
+    "body", [limits_bodies.grow_deaf, limits_bodies.jump, thorough(limits_bodies.grow_in_children)]
+)
 def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
     async def main():
         async with manager() as made:
@@ -108,7 +110,7 @@ def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
 def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
     async def main():
         async with manager() as made:
-            job = await made.submit(Request(limited.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
+            job = await made.submit(Request(limits_bodies.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
             job = (await made.wait(job.id, 60))[0]
             assert (job.status, job.error_kind) == (JobState.FAILED, MEMORY)
             assert job.error is not None
@@ -166,7 +168,7 @@ def test_a_fork_bomb_ends_at_its_time_limit_and_leaves_nothing_behind(tmp_path: 
 def test_cpu_time_counts_all_processes_and_ends_the_body():
     async def main():
         async with manager() as made:
-            error = await error_within(made, Limits(cpu_time_limit_seconds=0.3), limited.burn)
+            error = await error_within(made, Limits(cpu_time_limit_seconds=0.3), limits_bodies.burn)
             assert error.kind == CPU
             assert str(error).endswith("the limit is 0.3 s")
             job = CommandJob(
@@ -183,15 +185,17 @@ def test_a_body_at_its_time_limit_may_clean_up_and_is_ended(tmp_path: Path):
     async def main():
         notes = str(tmp_path / "notes")
         async with manager() as made:
-            await run_within(made, Limits(timeout_seconds=60), limited.whereabouts)  # its module is loaded
-            error = await error_within(made, Limits(timeout_seconds=0.5), limited.doze, notes)
+            await run_within(
+                made, Limits(timeout_seconds=60), limits_bodies.whereabouts
+            )  # its module is loaded
+            error = await error_within(made, Limits(timeout_seconds=0.5), limits_bodies.doze, notes)
             assert (error.kind, str(error)) == (TIME, "ended at its time limit of 0.5 s")
             assert lines(notes) == ["cleaned up"]
-            inline = Request(limited.doze_async, isolation="inline", limits=Limits(timeout_seconds=0.2))
+            inline = Request(limits_bodies.doze_async, isolation="inline", limits=Limits(timeout_seconds=0.2))
             with pytest.raises(LimitExceeded, match=r"time limit of 0\.2 s"):
                 await made.run(inline, budget_s=LONG_S)
             for limits in (Limits(memory_limit_mb=5), Limits(nice=5)):
-                wrong = Request(limited.doze_async, isolation="inline", limits=limits)
+                wrong = Request(limits_bodies.doze_async, isolation="inline", limits=limits)
                 with pytest.raises(InvalidInput, match="cannot be kept with isolation='inline'"):
                     await made.run(wrong, budget_s=LONG_S)
 
@@ -210,16 +214,16 @@ def test_priority_and_cores_bind_one_call_and_no_other():
     async def main():
         async with manager() as made:
             free = await run_within(
-                made, Limits(memory_limit_mb=500, timeout_seconds=60), limited.whereabouts
+                made, Limits(memory_limit_mb=500, timeout_seconds=60), limits_bodies.whereabouts
             )
             assert free["data"] == 2 * 500 * MB + (1 << 30)
             assert free["session_nice"] == weighed(session_nice() + STEP)
             nice = free["nice"] + 3
-            bound = await run_within(made, Limits(nice=nice, cpus=1), limited.whereabouts)
+            bound = await run_within(made, Limits(nice=nice, cpus=1), limits_bodies.whereabouts)
             weight = weighed(session_nice() + 3)
             own = {"nice": nice, "session_nice": weight, "cpus": 1, "threads": "1", "data": -1}
             assert bound == free | own
-            after = (await made.run(Request(limited.whereabouts), budget_s=LONG_S)).value
+            after = (await made.run(Request(limits_bodies.whereabouts), budget_s=LONG_S)).value
             assert after == free | {"pid": after["pid"], "data": -1}
             assert after["pid"] != free["pid"], "who was bound is not used again"
 
@@ -257,10 +261,10 @@ def test_a_script_weighs_what_its_worker_does_and_one_that_is_measured_as_much_a
 def test_the_decorator_limits_each_call_and_refuses_what_has_no_meaning():
     async def main():
         async with manager() as made:
-            decorated = smart_async(manager=made, memory_limit_mb=TIGHT_MB)(limited.grow)
+            decorated = smart_async(manager=made, memory_limit_mb=TIGHT_MB)(limits_bodies.grow)
             with pytest.raises(LimitExceeded, match=f"the limit is {TIGHT_MB} MB"):
                 await decorated()
-            assert await decorated(steps=1) == limited.STEP_BYTES
+            assert await decorated(steps=1) == limits_bodies.STEP_BYTES
 
     run(main())
     with pytest.raises(InvalidInput, match=r"cpu_time_limit_seconds is -1; "):
@@ -305,7 +309,7 @@ def test_a_background_job_waits_until_there_is_memory_and_says_so(
 def test_an_orphan_keeps_its_limits(
     home: Path, tmp_path: Path, body: str, limits: dict[str, float], kind: str
 ):
-    code = "import sys; from tests.helpers import limited; limited.serve(*sys.argv[1:])"
+    code = "import sys; from tests.helpers import limits_bodies; limits_bodies.serve(*sys.argv[1:])"
     gate = tmp_path / "gate"
     with python("-c", code, body, json.dumps(limits), str(gate), stderr=None) as process:
         server = Server(process)

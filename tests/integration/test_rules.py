@@ -28,9 +28,9 @@ from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
-from tests.helpers import bodies, doomed, eventually, python, run, run_python
+from tests.helpers import bodies, cancel_bodies, eventually, python, run, run_python
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager, started_pids
-from tests.helpers.warm import Warm
+from tests.helpers.warm_manager import WarmManager
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
@@ -68,7 +68,7 @@ def test_once_a_verdict_stands_nothing_else_is_settled_and_only_when_the_tree_is
 
 
 def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
-    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm: WarmManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     order: list[str] = []
     keep = WorkerHandle.keep
@@ -95,7 +95,7 @@ def test_a_cancel_is_raised_once_in_its_body_and_then_the_worker_goes(tmp_path: 
     async def main() -> None:
         async with manager(cancel_grace_seconds=0.3) as jobs:
             starts = tmp_path / "starts"
-            result = await handed_over(jobs, doomed.count_cancels, str(starts))
+            result = await handed_over(jobs, cancel_bodies.count_cancels, str(starts))
             (worker,) = await asyncio.to_thread(started_pids, starts)
             assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
             assert lines(starts)[1:] == ["heard"]
@@ -121,7 +121,7 @@ def test_what_a_killed_worker_has_left_is_ended_before_its_job_is_settled(
         async with manager() as jobs:
             starts = tmp_path / "starts"
             kinds = ("session", "orphan", "daemon", "deaf", "stopped")
-            result = await handed_over(jobs, doomed.with_family, str(starts), *kinds)
+            result = await handed_over(jobs, cancel_bodies.with_family, str(starts), *kinds)
             worker, _ = await asyncio.to_thread(started_pids, starts)
             family.extend(int(line.split()[1]) for line in lines(starts))
             os.kill(worker, signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_lane(tmp_path:
             assert peaks[0][1] > 120_000_000 > peaks[1][1] + 20_000_000
 
     async def peak_of(jobs: JobManager, size: int, gate: Path) -> tuple[int, int]:
-        result = await handed_over(jobs, doomed.grow, size, str(gate))
+        result = await handed_over(jobs, cancel_bodies.grow, size, str(gate))
         while (usage := (await jobs.get(result.job_id)).usage) is None or usage.peak_rss_bytes < size:
             await asyncio.sleep(0.01)
         gate.touch()
@@ -159,7 +159,7 @@ def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, mon
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:
             gate = tmp_path / "gate"
-            result = await handed_over(jobs, doomed.grow, 1000, str(gate))
+            result = await handed_over(jobs, cancel_bodies.grow, 1000, str(gate))
             while (await jobs.get(result.job_id)).usage is None:
                 await asyncio.sleep(0.01)
             gate.touch()
@@ -171,9 +171,9 @@ def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, mon
     run(main())
 
 
-def test_async_bodies_of_one_worker_share_its_loop(warm: Warm):
+def test_async_bodies_of_one_worker_share_its_loop(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        loops = {await call(jobs, doomed.loop_of_this_worker) for _ in range(5)}
+        loops = {await call(jobs, cancel_bodies.loop_of_this_worker) for _ in range(5)}
         assert len(loops) == len({pid for pid, _ in loops})
 
     warm.run(main)
@@ -495,7 +495,7 @@ def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
 # ---- a child that is killed, a home that is deleted
 
 
-def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(warm: Warm, tmp_path: Path):
+def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(warm: WarmManager, tmp_path: Path):
     code = "import os, time\nprint(os.getpid(), file=open('pid', 'w'), flush=True)\ntime.sleep(60)"
 
     async def main(jobs: JobManager) -> None:

@@ -6,7 +6,7 @@ here, the worker's `serve`; everything else goes through the channel.
 
 With `start` this is the only module that uses names which are private to other projects. They are
 `_processes` (loky's executor), `_threads_wakeups` (loky's module) and `_register_atexit` (threading);
-`tests/unit/test_pool_privates.py` says what breaks without each.
+`tests/unit/pool/test_privates.py` says what breaks without each.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false

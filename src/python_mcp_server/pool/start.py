@@ -17,7 +17,7 @@ ready.
 
 With `process` this is the only module that uses names which are private to other projects. They are `_Popen`,
 `_inheriting` (multiprocessing's process), `_reader`, `_writer` (its queue), `_data` (`os.environ`) and the
-module `_signal`; `tests/unit/test_pool_privates.py` says what breaks without each.
+module `_signal`; `tests/unit/pool/test_privates.py` says what breaks without each.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportAttributeAccessIssue=false

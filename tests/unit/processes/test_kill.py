@@ -34,7 +34,7 @@ from python_mcp_server.processes.tree import TreeScan
 from tests.helpers import environment, eventually, python, run_python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the families are forked")
-FAMILY = Path(__file__).parents[1] / "helpers" / "family.py"
+FAMILY = Path(__file__).parents[2] / "helpers" / "family.py"
 KINDS = ["plain", "session", "orphan", "daemon", "deaf", "stopped"]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="Linux says more about a process")
 

@@ -15,7 +15,7 @@ from python_mcp_server.pool.pool import Pool
 from python_mcp_server.settings import Settings
 from tests.helpers import eventually, run
 from tests.helpers.managers import call, manager
-from tests.helpers.warm import Warm
+from tests.helpers.warm_manager import WarmManager
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the lanes are those of POSIX")
 
@@ -115,7 +115,7 @@ def test_surplus_lanes_that_nobody_took_go_when_their_time_is_over(tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_a_body_may_start_processes_of_its_own_by_every_method(warm: Warm, method: str):
+def test_a_body_may_start_processes_of_its_own_by_every_method(warm: WarmManager, method: str):
     def spread(method: str) -> list[int]:
         import multiprocessing
 

@@ -19,7 +19,7 @@ from tests.helpers.marks import thorough
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 KINDS = ["plain", "session", "orphan", "daemon", "deaf", "stopped"]
-FAMILY = Path(__file__).parents[1] / "helpers" / "family.py"
+FAMILY = Path(__file__).parents[2] / "helpers" / "family.py"
 RUN = "python_mcp_server.tools.scripts:run_script_in_dir"
 ORPHANS = """
 import os, subprocess, sys

@@ -15,12 +15,12 @@ from python_mcp_server.jobs.request import Notice, Request
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers.managers import LONG_S, call, handed_over, manager
-from tests.helpers.warm import Warm
+from tests.helpers.warm_manager import WarmManager
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
 
 
-def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds(warm: Warm):
+def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert await call(jobs, bodies.add, 2) == 3
         assert await call(jobs, bodies.add, 2, right=5) == 7
@@ -30,7 +30,7 @@ def test_a_body_may_be_plain_or_async_and_takes_arguments_of_both_kinds(warm: Wa
     warm.run(main)
 
 
-def test_a_closure_and_a_lambda_run_by_value_again_and_again(warm: Warm):
+def test_a_closure_and_a_lambda_run_by_value_again_and_again(warm: WarmManager):
     factor = 7
 
     async def main(jobs: JobManager) -> None:
@@ -53,7 +53,7 @@ def test_a_closure_and_a_lambda_run_by_value_again_and_again(warm: Warm):
     ],
 )
 def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
-    warm: Warm, body: Any, kind: Any, text: str
+    warm: WarmManager, body: Any, kind: Any, text: str
 ):
     async def main(jobs: JobManager) -> None:
         before = await call(jobs, bodies.pid)
@@ -75,7 +75,7 @@ def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
     ],
 )
 def test_a_value_that_cannot_travel_reaches_caller_and_record_in_its_json_form(
-    warm: Warm, wanted: Request, form: str, said: str, caplog: pytest.LogCaptureFixture
+    warm: WarmManager, wanted: Request, form: str, said: str, caplog: pytest.LogCaptureFixture
 ):
     async def main(jobs: JobManager) -> None:
         result = await jobs.run(wanted, budget_s=LONG_S)
@@ -95,7 +95,7 @@ def test_a_value_that_cannot_travel_reaches_caller_and_record_in_its_json_form(
     [(bodies.exit_at_once, (3,), 3, "exited with code 3"), (bodies.segfault, (), -11, "SIGSEGV")],
 )
 def test_a_worker_that_dies_takes_its_call_along_and_nothing_else(
-    warm: Warm, body: Any, args: Any, exit_code: int, text: str
+    warm: WarmManager, body: Any, args: Any, exit_code: int, text: str
 ):
     async def main(jobs: JobManager) -> None:
         with pytest.raises(WorkerDied, match=text) as caught:
@@ -106,7 +106,7 @@ def test_a_worker_that_dies_takes_its_call_along_and_nothing_else(
     warm.run(main)
 
 
-def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop(warm: Warm):
+def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert len(await call(jobs, bodies.huge, 50_000_000)) == 50_000_000
         assert await call(jobs, bodies.length, bytes(50_000_000)) == 50_000_000
@@ -114,7 +114,7 @@ def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loo
     warm.run(main)
 
 
-def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker(warm: Warm):
+def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         await call(jobs, bodies.pid)
         with pytest.raises(InvalidInput, match=r"an argument of .* cannot be sent"):
@@ -160,7 +160,7 @@ def test_what_a_body_writes_anywhere_is_output_of_its_job(capfd: pytest.CaptureF
     assert capfd.readouterr().out == ""
 
 
-def test_a_body_reads_nothing_from_stdin(warm: Warm):
+def test_a_body_reads_nothing_from_stdin(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert await call(jobs, bodies.read_stdin) == ""
 
@@ -168,7 +168,7 @@ def test_a_body_reads_nothing_from_stdin(warm: Warm):
 
 
 @pytest.mark.parametrize("body", [bodies.close_stdout, bodies.close_descriptors, bodies.no_stdout])
-def test_a_body_that_closes_its_output_does_not_take_the_next_ones(warm: Warm, body: Any):
+def test_a_body_that_closes_its_output_does_not_take_the_next_ones(warm: WarmManager, body: Any):
     async def main(jobs: JobManager) -> None:
         before = await call(jobs, bodies.pid)
         await call(jobs, body)
@@ -182,7 +182,7 @@ def test_a_body_that_closes_its_output_does_not_take_the_next_ones(warm: Warm, b
 
 
 @pytest.mark.parametrize("body", [bodies.fork_that_returns, bodies.fork_that_raises])
-def test_a_forked_child_that_comes_out_of_the_body_says_nothing(warm: Warm, body: Any):
+def test_a_forked_child_that_comes_out_of_the_body_says_nothing(warm: WarmManager, body: Any):
     async def main(jobs: JobManager) -> None:
         assert await call(jobs, body) == "from the parent"
         assert await call(jobs, bodies.add, 1) == 2
@@ -190,7 +190,7 @@ def test_a_forked_child_that_comes_out_of_the_body_says_nothing(warm: Warm, body
     warm.run(main)
 
 
-def test_a_body_knows_its_job(warm: Warm):
+def test_a_body_knows_its_job(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         first, second = await call(jobs, bodies.own_job), await call(jobs, bodies.exit_variable)
         assert first
@@ -200,7 +200,7 @@ def test_a_body_knows_its_job(warm: Warm):
     warm.run(main)
 
 
-def test_a_worker_loads_nothing_of_the_protocol(warm: Warm):
+def test_a_worker_loads_nothing_of_the_protocol(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "loky.reusable") == []
 
@@ -210,13 +210,13 @@ def test_a_worker_loads_nothing_of_the_protocol(warm: Warm):
 # ---- progress
 
 
-def notices_of(warm: Warm, body: Any, *args: Any) -> list[Notice]:
+def notices_of(warm: WarmManager, body: Any, *args: Any) -> list[Notice]:
     notices: list[Notice] = []
     warm.run(lambda jobs: jobs.run(Request(body, args), budget_s=LONG_S, listener=notices.append))
     return notices
 
 
-def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last(warm: Warm):
+def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last(warm: WarmManager):
     notices = notices_of(warm, bodies.report_steps, 50_000)
     last = notices[-1].progress
     assert last is not None
@@ -224,13 +224,13 @@ def test_fifty_thousand_reports_arrive_as_few_and_end_with_the_last(warm: Warm):
     assert len(notices) < 5_000
 
 
-def test_a_thread_and_odd_numbers_report_as_well(warm: Warm):
+def test_a_thread_and_odd_numbers_report_as_well(warm: WarmManager):
     for body, current in ((bodies.report_from_thread, 5), (bodies.report_odd_numbers, 3.0)):
         notices = notices_of(warm, body)
         assert [notice.progress.current for notice in notices if notice.progress] == [current]
 
 
-def test_progress_that_is_no_finite_number_reaches_nobody_as_one(warm: Warm):
+def test_progress_that_is_no_finite_number_reaches_nobody_as_one(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(bodies.report_not_finite))
         job, _ = await jobs.wait(job.id, LONG_S)
@@ -240,7 +240,7 @@ def test_progress_that_is_no_finite_number_reaches_nobody_as_one(warm: Warm):
     warm.run(main)
 
 
-def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one(warm: Warm):
+def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one(warm: WarmManager):
     async def main(jobs: JobManager) -> list[Notice]:
         notices: list[Notice] = []
         await call(jobs, bodies.leave_a_callback)
@@ -250,7 +250,7 @@ def test_a_callback_of_an_ended_job_does_not_report_for_the_next_one(warm: Warm)
     assert [n.progress.current for n in warm.run(main) if n.progress] == [1]
 
 
-def test_a_held_report_is_seen_while_the_body_is_silent(warm: Warm, tmp_path: Path):
+def test_a_held_report_is_seen_while_the_body_is_silent(warm: WarmManager, tmp_path: Path):
     async def main(jobs: JobManager) -> None:
         gate = tmp_path / "gate"
         result = await handed_over(jobs, bodies.report_two_and_wait, str(gate))

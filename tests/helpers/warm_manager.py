@@ -17,7 +17,7 @@ from tests.helpers.loop import guarded
 T = TypeVar("T")
 
 
-class Warm:
+class WarmManager:
     """A manager that many tests use, one after the other, so that most find a worker that is ready.
 
     Attributes:
@@ -37,12 +37,12 @@ class Warm:
 
 
 @contextmanager
-def warm_manager(home: Path) -> Generator[Warm]:
+def warm_manager(home: Path) -> Generator[WarmManager]:
     """A manager with this home on a loop of its own."""
     with outliving(home) as env, start_blocking_portal() as portal:
         settings = Settings.from_environ(home=home, spare_lanes=0, min_free_memory_mb=0)
         jobs = JobManager(settings=settings)
-        yield Warm(portal, jobs, env)
+        yield WarmManager(portal, jobs, env)
         portal.call(jobs.close)
 
 

@@ -21,7 +21,7 @@ from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run, run_python
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager
-from tests.helpers.warm import Warm
+from tests.helpers.warm_manager import WarmManager
 
 READ = """
 import sys
@@ -30,7 +30,7 @@ print(FileJobStore(sys.argv[1]).get(sys.argv[2]).status)
 """
 
 
-def test_a_body_past_its_budget_goes_on_and_starts_only_once(warm: Warm, tmp_path: Path):
+def test_a_body_past_its_budget_goes_on_and_starts_only_once(warm: WarmManager, tmp_path: Path):
     async def main(jobs: JobManager) -> None:
         starts, gate = tmp_path / "starts", tmp_path / "gate"
         await call(jobs, bodies.pid)
@@ -60,7 +60,7 @@ def test_the_list_for_people_tells_of_the_jobs_that_the_close_ended(tmp_path: Pa
     run(main())
 
 
-def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: Warm, tmp_path: Path):
+def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: WarmManager, tmp_path: Path):
     async def main(jobs: JobManager) -> None:
         gate = tmp_path / "gate"
         await call(jobs, bodies.pid)
@@ -74,7 +74,7 @@ def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: Warm
 
 
 def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_truth(
-    warm: Warm, tmp_path: Path
+    warm: WarmManager, tmp_path: Path
 ):
     async def main(jobs: JobManager) -> None:
         await call(jobs, bodies.pid)
@@ -174,7 +174,7 @@ def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
 
 
 @pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
-def test_a_result_that_is_no_json_completes_the_job_with_its_text(warm: Warm, body):
+def test_a_result_that_is_no_json_completes_the_job_with_its_text(warm: WarmManager, body):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(body))
         job, _ = await jobs.wait(job.id, LONG_S)
@@ -185,7 +185,7 @@ def test_a_result_that_is_no_json_completes_the_job_with_its_text(warm: Warm, bo
     warm.run(main)
 
 
-def test_in_its_budget_the_caller_gets_the_object_itself(warm: Warm):
+def test_in_its_budget_the_caller_gets_the_object_itself(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert isinstance(await call(jobs, bodies.opaque), bodies.Opaque)
         assert math.isnan(await call(jobs, bodies.not_a_number))
@@ -193,7 +193,7 @@ def test_in_its_budget_the_caller_gets_the_object_itself(warm: Warm):
     warm.run(main)
 
 
-def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: Warm):
+def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         job, _ = await jobs.wait((await jobs.submit(Request(bodies.raise_value_error))).id, LONG_S)
         assert (job.status, job.error_kind) == (JobState.FAILED, "exception")
@@ -205,7 +205,7 @@ def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: Wa
     warm.run(main)
 
 
-def test_a_large_result_in_the_background_is_whole_in_its_record(warm: Warm):
+def test_a_large_result_in_the_background_is_whole_in_its_record(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(str.upper, ("x" * 3_000_000,)))
         job, _ = await jobs.wait(job.id, LONG_S)
@@ -309,7 +309,7 @@ def test_a_manager_closed_while_lanes_start_and_calls_wait_leaves_nobody():
     run(main())
 
 
-def test_secrets_of_a_call_are_nowhere_in_the_home(warm: Warm):
+def test_secrets_of_a_call_are_nowhere_in_the_home(warm: WarmManager):
     secret = "correct horse battery staple"
 
     async def main(jobs: JobManager) -> None:

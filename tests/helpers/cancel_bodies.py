@@ -72,7 +72,7 @@ def hold_lock(starts: str) -> None:
 
 def hold_lock_in_child(starts: str) -> None:
     """The same in a child; the body waits for it."""
-    code = f"from tests.helpers.doomed import hold_lock; hold_lock({starts!r})"
+    code = f"from tests.helpers.cancel_bodies import hold_lock; hold_lock({starts!r})"
     subprocess.run([sys.executable, "-c", code], check=False)
 
 
@@ -128,7 +128,8 @@ async def serve(body: str, *arguments: str) -> None:
 def server(body: str, *arguments: str | Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own that runs this body; its process and the job's id. It is killed
     at the end, and so are the job and all that belongs to it."""
-    code = "import asyncio, sys; from tests.helpers.doomed import serve; asyncio.run(serve(*sys.argv[1:]))"
+    imports = "import asyncio, sys; from tests.helpers.cancel_bodies import serve"
+    code = f"{imports}; asyncio.run(serve(*sys.argv[1:]))"
     with python("-c", code, body, *arguments, env=environment(**GRACE, **env)) as process:
         assert process.stdout is not None
         job_id = process.stdout.readline().strip()

@@ -25,8 +25,8 @@ from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, 
 from python_mcp_server.processes import JOB_VARIABLE, identify
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import ROOT, bodies, doomed, environment, eventually, python, run
-from tests.helpers.doomed import FAMILY, GRACE, server
+from tests.helpers import ROOT, bodies, cancel_bodies, environment, eventually, python, run
+from tests.helpers.cancel_bodies import FAMILY, GRACE, server
 from tests.helpers.managers import LONG_S, call, lines, manager, started_pids
 from tests.helpers.marks import thorough
 
@@ -219,7 +219,7 @@ def test_an_idle_worker_that_leaves_ends_what_a_body_left_behind(tmp_path: Path)
     async def main() -> None:
         async with manager(spare_lanes=0) as jobs:
             worker = await call(jobs, bodies.pid)
-            hidden = await call(jobs, doomed.leave_hidden, str(tmp_path / "starts"))
+            hidden = await call(jobs, cancel_bodies.leave_hidden, str(tmp_path / "starts"))
             assert processes.identify(hidden) is not None
             os.kill(worker, signal.SIGTERM)
             await asyncio.to_thread(eventually, lambda: identify(worker) is None)
@@ -250,7 +250,7 @@ def test_a_stopped_process_of_the_job_loses_the_lock_that_it_holds(
 
 def test_a_stranger_that_holds_the_lock_is_named_and_lives(home: Path, tmp_path: Path):
     starts = tmp_path / "starts"
-    code = "import sys; from tests.helpers.doomed import hold_lock; hold_lock(sys.argv[1])"
+    code = "import sys; from tests.helpers.cancel_bodies import hold_lock; hold_lock(sys.argv[1])"
     with server("sleep_long", starts) as (_, job_id), ExitStack() as stack:
         (worker,) = started_pids(starts)
         env = environment(**{JOB_VARIABLE: ""}, JOB=job_id)

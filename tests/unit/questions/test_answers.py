@@ -16,7 +16,7 @@ from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.questions.forms import form_of
 from python_mcp_server.questions.model import InputAnswer, Question
 from python_mcp_server.server.tasks.wire import answers_of, detailed, requests_of
-from tests.unit.test_cli_show import printed
+from tests.unit.cli.test_show import printed
 
 JOB_ID = new_job_id()
 ONE = form_of({"properties": {"n": {"type": "integer"}}, "required": ["n"]})

@@ -16,7 +16,7 @@ from tests.helpers import environment, python, run_python
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sessions and descriptors are those of POSIX")
 STATE = """
 import json, os, signal, sys
-from tests.unit.test_pool_spawning import in_a_worker, state
+from tests.unit.pool.test_start import in_a_worker, state
 print(json.dumps(in_a_worker(state)))
 """
 
@@ -84,7 +84,7 @@ import os, sys
 wrong = os.open("/dev/full", os.O_WRONLY)
 print("not flushed", end="")
 {stream}
-from tests.unit.test_pool_spawning import in_a_worker, state
+from tests.unit.pool.test_start import in_a_worker, state
 os.write(2, str(in_a_worker(state)["leads"]).encode())
 os._exit(0)
 """
@@ -96,7 +96,7 @@ def test_a_signal_to_the_group_of_the_program_ends_no_worker_that_is_being_start
     """The worker is stopped before it has done anything, and gets the signals then."""
     program = """
 import os, signal, sys, threading
-from tests.unit.test_pool_spawning import in_a_worker, state
+from tests.unit.pool.test_start import in_a_worker, state
 for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1"):
     signal.signal(getattr(signal, name), lambda *_: None)
 from loky.backend import popen_loky_posix, fork_exec
@@ -128,7 +128,7 @@ def pipe():
     fork()
     return ends
 os.pipe = pipe
-from tests.unit.test_pool_spawning import in_a_worker, state
+from tests.unit.pool.test_start import in_a_worker, state
 print(in_a_worker(state)["leads"], len(children) > 3, flush=True)
 for child in children:
     os.kill(child, signal.SIGKILL)

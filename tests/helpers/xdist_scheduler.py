@@ -24,21 +24,20 @@ TOGETHER: Final = {
     "tests/acceptance/test_stdio_transport.py": "the echo server",
     "tests/acceptance/test_tasks.py": "our servers",
     "tests/acceptance/test_tool_authors.py": "the authors' servers",
-    "tests/integration/test_jobs_handoff.py": "a warm manager",
-    "tests/integration/test_pool_setbacks.py": "a warm manager",
-    "tests/integration/test_pool_worker.py": "a warm manager",
-    "tests/integration/test_questions.py": "a warm manager",
+    "tests/integration/jobs/test_handoff.py": "a warm manager",
+    "tests/integration/pool/test_pool.py": "a warm manager",
+    "tests/integration/pool/worker/test_main.py": "a warm manager",
+    "tests/integration/questions/test_questions.py": "a warm manager",
     **dict.fromkeys(
         (
-            "tests/unit/test_jobs_reading.py",
-            "tests/unit/test_jobs_recipe.py",
+            "tests/unit/jobs/test_output.py",
+            "tests/unit/jobs/test_takeover.py",
             "tests/unit/test_model.py",
-            "tests/unit/test_pool_channel.py",
-            "tests/unit/test_runner_line_index.py",
-            "tests/unit/test_runner_lines.py",
-            "tests/unit/test_runner_output.py",
-            "tests/unit/test_store_contract.py",
-            "tests/unit/test_store_model.py",
+            "tests/unit/pool/test_transport.py",
+            "tests/unit/runner/test_search.py",
+            "tests/unit/runner/test_output.py",
+            "tests/unit/store/test_contract.py",
+            "tests/unit/store/test_machine.py",
         ),
         "what hypothesis draws: a process that does so first reads all our sources for constants, for 5 s",
     ),
@@ -46,7 +45,7 @@ TOGETHER: Final = {
 """What the tests of a file share, by file. A file that is missing here costs another start, no more."""
 
 
-class Together(LoadScopeScheduling):
+class SharingScheduler(LoadScopeScheduling):
     """Gives a process all tests that share something, or all unit tests of a file, or one test."""
 
     def _split_scope(self, nodeid: str) -> str:

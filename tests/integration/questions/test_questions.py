@@ -16,10 +16,10 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.questions.model import InputAnswer
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import asking, eventually, run
+from tests.helpers import eventually, question_bodies, run
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
 from tests.helpers.survival import ended, look, server
-from tests.helpers.warm import Warm
+from tests.helpers.warm_manager import WarmManager
 
 BLUE = InputAnswer("accept", {"answer": "blue"})
 
@@ -56,9 +56,9 @@ async def result(jobs: JobManager, job_id: str) -> Any:
     return job.result
 
 
-def test_a_question_hands_the_call_over_and_the_first_answer_counts(warm: Warm):
+def test_a_question_hands_the_call_over_and_the_first_answer_counts(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        asked = await jobs.run(Request(asking.colour), budget_s=LONG_S)
+        asked = await jobs.run(Request(question_bodies.colour), budget_s=LONG_S)
         assert (asked.handed_over, asked.status) == (True, JobState.INPUT_REQUIRED)
         assert "'colour': Which colour?" in str(asked.message)
         record = FileJobStore(warm.home).get(asked.job_id)
@@ -87,10 +87,11 @@ def test_a_question_hands_the_call_over_and_the_first_answer_counts(warm: Warm):
 
 
 @pytest.mark.parametrize(
-    ("body", "keys"), [(asking.threads_ask, ("one", "two")), (asking.tasks_ask, ("n", "n-2"))]
+    ("body", "keys"),
+    [(question_bodies.threads_ask, ("one", "two")), (question_bodies.tasks_ask, ("n", "n-2"))],
 )
 def test_of_several_questions_each_is_answered_by_itself_from_another_process_too(
-    warm: Warm, body: Any, keys: tuple[str, str]
+    warm: WarmManager, body: Any, keys: tuple[str, str]
 ):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(body))
@@ -107,7 +108,9 @@ def test_of_several_questions_each_is_answered_by_itself_from_another_process_to
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the main thread of a body hears a signal")
-@pytest.mark.parametrize("body", [asking.colour, asking.threads_ask, asking.tasks_ask])
+@pytest.mark.parametrize(
+    "body", [question_bodies.colour, question_bodies.threads_ask, question_bodies.tasks_ask]
+)
 def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
     async def main() -> None:
         async with manager(cancel_grace_seconds=LONG_S) as jobs:
@@ -122,13 +125,13 @@ def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
     run(main())
 
 
-def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(warm: Warm):
+def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        late = await handed_over(jobs, asking.hurried, 0.3, budget_s=LONG_S)
+        late = await handed_over(jobs, question_bodies.hurried, 0.3, budget_s=LONG_S)
         assert late.questions[0].expires_at is not None
         assert await result(jobs, late.job_id) == "nobody answered the question 'question-1' within 0.3 s"
 
-        job = await jobs.submit(Request(asking.gives_up))
+        job = await jobs.submit(Request(question_bodies.gives_up))
         await asking_now(jobs, job.id, "quick")
         assert [each.key for each in look(warm.home, job.id).questions] == ["quick"]
         await jobs.answer(job.id, {"quick": InputAnswer("cancel")})
@@ -150,13 +153,13 @@ def test_an_inline_body_asks_as_others_do_and_a_body_hears_that_its_question_can
 
     async def main() -> None:
         async with manager() as jobs:
-            asked = await jobs.run(Request(asking.tasks_ask, isolation="inline"), budget_s=LONG_S)
+            asked = await jobs.run(Request(question_bodies.tasks_ask, isolation="inline"), budget_s=LONG_S)
             await asking_now(jobs, asked.job_id, "n", "n-2")
             await jobs.answer(asked.job_id, {"n": number(1), "n-2": number(2)})
             assert await result(jobs, asked.job_id) == [{"n": 1}, {"n": 2}]
             home = jobs.store.home
         async with manager(Full(home)) as jobs:
-            said = await jobs.run(Request(asking.fails_to_ask), budget_s=LONG_S)
+            said = await jobs.run(Request(question_bodies.fails_to_ask), budget_s=LONG_S)
             assert said.value == "StoreError: the disk is full"
 
     run(main())

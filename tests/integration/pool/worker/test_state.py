@@ -14,7 +14,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import JobState
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import bodies, eventually, run, spoilers
+from tests.helpers import bodies, eventually, run, state_changing_bodies
 from tests.helpers.managers import LONG_S, call, manager, started_pids
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
@@ -23,11 +23,15 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks ar
 def test_the_next_body_of_a_worker_finds_its_process_as_the_first_one_did(tmp_path: Path):
     async def main() -> None:
         async with manager() as jobs:
-            before = await call(jobs, spoilers.state)
-            spoilt = (spoilers.spoil, (str(tmp_path),))
-            for body, args in (spoilt, (spoilers.hear_a_signal, ()), (spoilers.replace_environ, ())):
+            before = await call(jobs, state_changing_bodies.state)
+            spoilt = (state_changing_bodies.spoil, (str(tmp_path),))
+            for body, args in (
+                spoilt,
+                (state_changing_bodies.hear_a_signal, ()),
+                (state_changing_bodies.replace_environ, ()),
+            ):
                 assert await call(jobs, body, *args) == before["pid"]
-                assert await call(jobs, spoilers.state) == before
+                assert await call(jobs, state_changing_bodies.state) == before
 
     run(main())
 
@@ -41,7 +45,7 @@ def test_a_worker_that_cannot_be_put_back_in_order_gets_no_further_call(
 
     async def main() -> None:
         async with manager() as jobs:
-            spoilt = await call(jobs, spoilers.spoil_for_good, str(folder))
+            spoilt = await call(jobs, state_changing_bodies.spoil_for_good, str(folder))
             assert await call(jobs, bodies.pid) != spoilt
 
     run(main())
@@ -52,7 +56,7 @@ def test_what_a_body_has_forked_into_another_session_is_gone_before_its_caller_h
 ):
     async def main() -> None:
         async with manager() as jobs:
-            died = asyncio.ensure_future(call(jobs, spoilers.fork_away, str(tmp_path / "pids")))
+            died = asyncio.ensure_future(call(jobs, state_changing_bodies.fork_away, str(tmp_path / "pids")))
             worker, child = await asyncio.to_thread(started_pids, tmp_path / "pids")
             os.kill(worker, signal.SIGKILL)
             with pytest.raises(WorkerDied):
@@ -66,10 +70,10 @@ def test_the_loop_turns_while_large_arguments_and_results_are_made_and_read(monk
     async def main() -> None:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
-            monkeypatch.setattr(spoilers.Gate, "turns", 0)
-            turning = asyncio.ensure_future(spoilers.count_turns())
-            passed = await call(jobs, spoilers.pass_through, spoilers.Gate())
-            assert len(passed.content) == spoilers.LARGE_BYTES
+            monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
+            turning = asyncio.ensure_future(state_changing_bodies.count_turns())
+            passed = await call(jobs, state_changing_bodies.pass_through, state_changing_bodies.Gate())
+            assert len(passed.content) == state_changing_bodies.LARGE_BYTES
             turning.cancel()
 
     run(main())
@@ -83,11 +87,13 @@ def test_a_job_whose_large_argument_is_on_its_way_when_its_server_leaves_goes_on
     async def main() -> str:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
-            monkeypatch.setattr(spoilers.Gate, "turns", 0)
-            job = await jobs.submit(Request(spoilers.wait_with, (spoilers.Gate(), str(path))))
+            monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
+            job = await jobs.submit(
+                Request(state_changing_bodies.wait_with, (state_changing_bodies.Gate(), str(path)))
+            )
             while (found := await jobs.get(job.id)) is None or found.status is JobState.PENDING:
                 await asyncio.sleep(0.01)
-            turning = asyncio.ensure_future(spoilers.count_turns(first_s=0.1))
+            turning = asyncio.ensure_future(state_changing_bodies.count_turns(first_s=0.1))
         turning.cancel()
         return job.id
 
@@ -102,7 +108,7 @@ def test_a_job_whose_large_argument_is_on_its_way_when_its_server_leaves_goes_on
     eventually(look, deadline_s=LONG_S)
     job = store.get(job_id)
     assert job is not None
-    assert (job.status, job.result) == (JobState.COMPLETED, spoilers.LARGE_BYTES)
+    assert (job.status, job.result) == (JobState.COMPLETED, state_changing_bodies.LARGE_BYTES)
     assert job.worker is not None
     worker = job.worker
     eventually(lambda: identify(worker.pid) is None)

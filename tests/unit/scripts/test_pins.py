@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PINS = ROOT / "scripts" / "pins"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
