@@ -7,7 +7,7 @@ services    what the parts of one engine share: loop, pool, store threads, tasks
 run         one run of a job, as a state machine: queue, worker, hand-off, cancel, settle
 status      what others may see of a run: progress, usage, questions
 budget      the timers of a call: when its record is due, when its budget ends
-limits      the limits of a run and the reasons to end it
+limit_watch the limits of a run, and the reasons to end it
 record      the durable record in the hands of its server or its worker; the one way to a terminal state
 slots       the slots for background jobs that all servers of a home share
 takeover    starting the queued jobs of servers that are gone, from the spec in their records

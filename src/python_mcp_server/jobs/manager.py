@@ -23,7 +23,7 @@ from python_mcp_server.jobs.bodies import BodyRegistry
 from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.engine import Engine
-from python_mcp_server.jobs.limits import EndReason, check_limits
+from python_mcp_server.jobs.limit_watch import EndReason, check_limits
 from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered

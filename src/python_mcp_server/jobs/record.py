@@ -34,7 +34,7 @@ from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from python_mcp_server.jobs.limits import EndReason
+    from python_mcp_server.jobs.limit_watch import EndReason
     from python_mcp_server.jobs.services import Services
     from python_mcp_server.limits import Breach
     from python_mcp_server.questions.model import InputAnswer, Question

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
-from python_mcp_server.jobs.limits import EndReason, LimitWatch
+from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch
 from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
 from python_mcp_server.jobs.slots import Claim
