@@ -1,6 +1,6 @@
 """What one call may use: memory, CPU time, time, priority, cores. Plain data that is checked when it is made.
 
-Anyone may import this module. What the limits mean while a call runs is in `runner.limits`.
+Anyone may import this module. What the limits mean while a call runs is in `runner.enforce`.
 """
 
 from __future__ import annotations

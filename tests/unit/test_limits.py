@@ -26,7 +26,7 @@ from python_mcp_server.processes import usage as meter
 from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, memory_group, number_in
 from python_mcp_server.processes.usage import TreeUsage
 from python_mcp_server.runner import limits as guards
-from python_mcp_server.runner.limits import (
+from python_mcp_server.runner.enforce import (
     LimitChecker,
     check_here,
     keep_threads_to_cores,
@@ -103,14 +103,14 @@ def test_cores_that_are_not_there_are_refused_with_those_that_are():
 
 
 def test_a_system_that_binds_no_process_says_so(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("python_mcp_server.runner.limits.usable_cpus", lambda: None)
+    monkeypatch.setattr("python_mcp_server.runner.enforce.usable_cpus", lambda: None)
     with pytest.raises(InvalidInput, match="this system binds no process to cores"):
         check_here(Limits(cpus=1))
 
 
 @linux
 def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("python_mcp_server.runner.limits._may_raise_priority", lambda _nice: False)
+    monkeypatch.setattr("python_mcp_server.runner.enforce._may_raise_priority", lambda _nice: False)
     with pytest.raises(InvalidInput, match=r"^nice is -5; this account may not go below \d+"):
         check_here(Limits(nice=-5))
 

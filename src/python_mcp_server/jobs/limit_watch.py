@@ -11,7 +11,7 @@ from python_mcp_server.limits import MEMORY, time_breach
 from python_mcp_server.model import JobState, Outcome
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import failure_of
-from python_mcp_server.runner.limits import LimitChecker, check_here
+from python_mcp_server.runner.enforce import LimitChecker, check_here
 
 if TYPE_CHECKING:
     import asyncio

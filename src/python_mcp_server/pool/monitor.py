@@ -26,7 +26,7 @@ from python_mcp_server import processes
 from python_mcp_server.limits import MEMORY, Breach
 from python_mcp_server.model import Usage
 from python_mcp_server.processes.usage import resident_usage
-from python_mcp_server.runner.limits import LimitChecker
+from python_mcp_server.runner.enforce import LimitChecker
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)

@@ -6,7 +6,7 @@
 * `session`: what the phases of one call share: folder, deadline, job id, the caller's variables.
 * `command`: the choice of an interpreter, and the command that is started.
 * `child`: the start of a child, the wait for its end, the kill of its tree, its usage.
-* `limits`: what binds a call to its limits, and the checker of its tree.
+* `enforce`: sets the limits of a call when it starts, and checks its tree against them.
 * `inline`: code without a file of its own, run as if it lay in a directory.
 * `output`: the output files of a child, bounded excerpts of them, their lines, a terminal's screen.
 * `search`: readable text of a line, and the program that searches lines for a pattern.

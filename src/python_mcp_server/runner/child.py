@@ -36,7 +36,7 @@ from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.processes.usage import children_of
-from python_mcp_server.runner.limits import LimitChecker, check_here, confine_child, met_by_kernel
+from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
 _log: Final = logging.getLogger(__name__)

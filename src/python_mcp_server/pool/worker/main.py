@@ -59,7 +59,7 @@ from python_mcp_server.pool.worker.streams import (
     remove_logs,
     try_link_logs,
 )
-from python_mcp_server.runner.limits import (
+from python_mcp_server.runner.enforce import (
     LimitChecker,
     confine_own_thread,
     keep_threads_to_cores,

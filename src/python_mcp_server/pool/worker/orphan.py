@@ -29,7 +29,7 @@ from python_mcp_server.model import JobProgress, Outcome, Usage
 from python_mcp_server.pool.monitor import LimitMonitor
 from python_mcp_server.pool.worker.progress import bounded, finite
 from python_mcp_server.pool.worker.questions import OrphanQuestions, QuestionRecord
-from python_mcp_server.runner.limits import LimitChecker
+from python_mcp_server.runner.enforce import LimitChecker
 
 if TYPE_CHECKING:
     from python_mcp_server.questions.open import OpenQuestions

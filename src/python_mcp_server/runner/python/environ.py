@@ -12,7 +12,7 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner.limits import thread_variables
+from python_mcp_server.runner.enforce import thread_variables
 from python_mcp_server.runner.textfile import read_settings
 from python_mcp_server.settings import PREFIX
 

@@ -13,7 +13,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes.host import usable_cpus
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
-from python_mcp_server.runner.limits import check_here, cores_of, thread_variables
+from python_mcp_server.runner.enforce import check_here, cores_of, thread_variables
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv

@@ -1,4 +1,4 @@
-"""Limits of a call: what is set when it starts, and the checker that compares its tree with them.
+"""Enforces the limits of a call: sets them when it starts, and checks its tree against them.
 
 Between two checks the kernel enforces `RLIMIT_CPU`, and `RLIMIT_DATA` well above the limit, because libraries
 reserve more than they use. Python raises `MemoryError` where a process meets the latter.
