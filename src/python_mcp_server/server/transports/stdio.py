@@ -16,10 +16,10 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import INVALID_REQUEST, JSONRPCError, JSONRPCMessage, JSONRPCRequest, JSONRPCResponse
 from pydantic_core import PydanticSerializationError
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 _LAST_ANSWERS_S: Final = 0.15
-"""What requests get that came right before the end of the input: whoever pipes a few in wants answers."""
+"""Time to answer requests that came right before the end of the input, as when a file is piped in."""
 
 _TOO_LONG: Final = f"a line is longer than {LINE_LIMIT_BYTES} bytes"
 _FLUSH_S: Final = 0.5  # the SDK's client waits 2 s for the exit, and the manager needs its part
@@ -96,7 +96,7 @@ def _signals() -> Generator[asyncio.Future[int]]:
 
 @asynccontextmanager
 async def _streams(pipes: StdioPipes) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
-    """Yield what reads messages, what writes them, and what makes the reading end."""
+    """Yield the reader, the writer, and a function that ends the reading."""
     unanswered = PendingRequests()
     if not pipes.pollable:
         files = LineFiles(pipes)
@@ -127,13 +127,13 @@ class PendingRequests:
         self._none.set()
 
     def asked(self, message: JSONRPCMessage) -> None:
-        """Take note of what came."""
+        """Note a request that came."""
         if isinstance(message, JSONRPCRequest):
             self._ids.add(message.id)
             self._none.clear()
 
     def answered(self, message: JSONRPCMessage) -> None:
-        """Take note of what went out."""
+        """Note an answer that went out."""
         if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id is not None:
             self._ids.discard(message.id)
             if not self._ids:
@@ -146,11 +146,12 @@ class PendingRequests:
                 await self._none.wait()
 
 
-class MessageReader:
-    """The messages that a client sends, as the SDK's dispatcher wants them.
+class MessageReader(ObjectReceiveStream[SessionMessage]):
+    """The messages that a client sends.
 
-    A line that is no message is answered with an error here, and costs nothing else. Where the client
-    closed its end behind a request, the end is told a moment later: the dispatcher ends what it is at.
+    A line that is not a message is answered with an error here, and costs nothing else. Where the client
+    closed its end after a request, the end is reported a moment later, because the dispatcher then cancels
+    what is still running.
     """
 
     def __init__(self, lines: Lines, unanswered: PendingRequests) -> None:
@@ -187,38 +188,21 @@ class MessageReader:
         try:
             await self._lines.write(_encode(error))
         except BrokenPipeError:
-            _log.debug("the client is gone; nobody is told")
-
-    async def __anext__(self) -> SessionMessage:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    def __aiter__(self) -> Self:
-        return self
+            _log.debug("the client is gone, so it cannot be told of a line that is not a message")
 
     async def aclose(self) -> None:
         """Take no more messages."""
         self._lines.stop()
 
-    async def __aenter__(self) -> Self:
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class MessageWriter:
-    """The way of messages to the client: one line each, never a part of one."""
+class MessageWriter(ObjectSendStream[SessionMessage]):
+    """Writes messages to the client: one line each, never a part of one."""
 
     def __init__(self, lines: Lines, unanswered: PendingRequests) -> None:
         self._lines = lines
         self._unanswered = unanswered
 
-    async def send(self, item: SessionMessage, /) -> None:
+    async def send(self, item: SessionMessage) -> None:
         """Write one message.
 
         Raises:
@@ -232,15 +216,7 @@ class MessageWriter:
             raise anyio.BrokenResourceError from exc
 
     async def aclose(self) -> None:
-        """Do nothing: who opened the connection flushes and closes it."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
+        """Do nothing: `_streams` flushes and closes the connection."""
 
 
 def _encode(message: JSONRPCMessage) -> bytes:
