@@ -25,7 +25,7 @@ from python_mcp_server.processes import host
 from python_mcp_server.processes import usage as meter
 from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, memory_group, number_in
 from python_mcp_server.processes.usage import TreeUsage
-from python_mcp_server.runner import limits as guards
+from python_mcp_server.runner import enforce as guards
 from python_mcp_server.runner.enforce import (
     LimitChecker,
     check_here,

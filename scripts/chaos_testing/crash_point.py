@@ -1,7 +1,7 @@
-"""Death at a step of the store: a process that is armed kills itself before its n-th system call that
-changes a disk, or half way in a write. `python -m attack.mortal` is a server that does so.
+"""A crash point: an armed process kills itself before its n-th system call that changes the disk, or halfway
+through a write. `python -m chaos_testing.crash_point` is a server that does so.
 
-Only the store's own modules see the dying calls: what else a server opens and writes does not count.
+Only calls of the modules of the store count.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
-DEATHS_VARIABLE: Final = "PYTHON_MCP_CHAOS_DEATHS"
+CRASH_STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
+CRASHES_VARIABLE: Final = "PYTHON_MCP_CHAOS_CRASHES"
 _MODULES: Final = (
     "atomic",
     *(f"store.{name}" for name in ("counts", "locks", "records", "layout", "maintenance")),
@@ -27,16 +27,16 @@ _STEPS: Final = frozenset(
 )
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 _WORKER_STEPS: Final = 16
-"""A worker writes one end at most: of later steps it would never die."""
+"""A worker writes one end at most, so it never comes to a later step."""
 
 
-class _Mortal:
-    """Stands in for the module `os`, until the step at which this process dies."""
+class _CrashingOs:
+    """Replaces the module `os`, and kills this process at one of its calls."""
 
-    def __init__(self, real: ModuleType, step: int, deaths: str) -> None:
+    def __init__(self, real: ModuleType, step: int, crashes: str) -> None:
         self._real = real
         self._left = step
-        self._deaths = deaths
+        self._crashes = crashes
         self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
@@ -53,29 +53,31 @@ class _Mortal:
             if last:
                 if name == "write":
                     real(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                _die(self._deaths, name)
+                _crash(self._crashes, name)
             return real(*arguments, **options)
 
         return call
 
 
-def _die(deaths: str, name: str) -> None:
-    descriptor = os.open(deaths, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _crash(crashes: str, name: str) -> None:
+    descriptor = os.open(crashes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, f"{os.getpid()} {name} {time.monotonic()}\n".encode())
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(*, worker: bool = False) -> None:
-    """Make this process mortal, if its environment says so."""
-    step = int(os.environ.get(STEP_VARIABLE, "0"))
+def arm_crash_point(*, worker: bool = False) -> None:
+    """Arm this process if its environment variables say so."""
+    step = int(os.environ.get(CRASH_STEP_VARIABLE, "0"))
     if step:
-        stand_in = _Mortal(os, step % _WORKER_STEPS + 1 if worker else step, os.environ[DEATHS_VARIABLE])
+        crashing_os = _CrashingOs(
+            os, step % _WORKER_STEPS + 1 if worker else step, os.environ[CRASHES_VARIABLE]
+        )
         for name in _MODULES:
-            vars(import_module(f"python_mcp_server.{name}"))["os"] = stand_in
+            vars(import_module(f"python_mcp_server.{name}"))["os"] = crashing_os
 
 
 if __name__ == "__main__":
     from python_mcp_server.server.serve import run_stdio
 
-    arm()
+    arm_crash_point()
     sys.exit(run_stdio())

@@ -1,4 +1,4 @@
-"""The judge of `scripts/chaos`: it must see each broken promise, or a quiet run would prove nothing."""
+"""The checks of `scripts/chaos` find each broken promise: else a run without breaches would prove nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from attack.checks import breaches
-from attack.evidence import Evidence
-from attack.expected import REUSED, label_of
-from attack.eyes import Start
-from attack.history import History
-from attack.victim import ANSWER_FACTOR
+from chaos_testing.expected import REUSED, label_of
+from chaos_testing.final_state import FinalState
+from chaos_testing.history import History
+from chaos_testing.job_script import ANSWER_FACTOR
+from chaos_testing.observer import Start
+from chaos_testing.promises import breaches
 from python_mcp_server.model import Job, JobProgress, JobState, utc_now
 from python_mcp_server.processes import identify
 
@@ -47,18 +47,18 @@ def lost_worker(**changes: Any) -> dict[str, Any]:
     return record(JobState.FAILED, error="it died", error_kind="worker_died", **changes)
 
 
-def left(*records: dict[str, Any], starts: int = 1) -> Evidence:
-    evidence = Evidence(starts=[Start(JOB, 1.0)] * starts)
-    evidence.jobs = {one["id"]: one for one in records or (record(),)}
-    return evidence
+def left(*records: dict[str, Any], starts: int = 1) -> FinalState:
+    final_state = FinalState(starts=[Start(JOB, 1.0)] * starts)
+    final_state.jobs = {one["id"]: one for one in records or (record(),)}
+    return final_state
 
 
-def nothing() -> Evidence:
-    return Evidence(starts=[Start(JOB, 1.0)])
+def nothing() -> FinalState:
+    return FinalState(starts=[Start(JOB, 1.0)])
 
 
-def only_breach(history: History, evidence: Evidence) -> str:
-    (line,) = breaches(history, evidence)
+def only_breach(history: History, final_state: FinalState) -> str:
+    (line,) = breaches(history, final_state)
     return line
 
 
@@ -74,7 +74,7 @@ def test_a_completed_job_with_any_number_of_starts_but_one_is_a_breach(starts: i
 def test_a_second_start_is_a_breach_also_of_a_job_that_failed():
     failed = lost_worker(worker=identify(os.getpid()))
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    history.strike(os.getpid())
+    history.note_kill(os.getpid())
     assert "started 2 times" in only_breach(history, left(failed, starts=2))
 
 
@@ -98,7 +98,7 @@ def test_a_prune_excuses_no_job_that_lived_too_shortly_before_it_was_gone():
     history = cancelled()
     history.known(JOB).ends.clear()
     history.pruning(age_s=60, keep_completed=False, keep_failed=False, pid=7)
-    history.prunes[0].over_at = time.monotonic() + 120
+    history.prunes[0].finished_at = time.monotonic() + 120
     assert breaches(history, nothing()) == []
     history.saw(record(JobState.RUNNING), time.monotonic(), "client-1")
     history.not_found(JOB, time.monotonic(), "client-1")
@@ -108,9 +108,9 @@ def test_a_prune_excuses_no_job_that_lived_too_shortly_before_it_was_gone():
 def test_a_prune_before_the_job_existed_excuses_nothing():
     history = History()
     history.pruning(age_s=0, keep_completed=False, keep_failed=False, pid=7)
-    history.prunes_over(7)
+    history.prunes_finished(7)
     history.told(JOB, time.monotonic() + 1)
-    assert "is lost" in only_breach(history, Evidence())
+    assert "is lost" in only_breach(history, FinalState())
 
 
 def test_a_job_that_somebody_did_not_find_though_it_is_there_is_a_breach():
@@ -187,7 +187,7 @@ def test_a_wrong_result_is_a_breach(label: str, result: Any):
 
 def test_a_script_that_was_killed_may_not_have_started():
     history = told()
-    history.hurt.add(JOB)
+    history.hit_jobs.add(JOB)
     killed = record(result={"exit_code": -9, "stdout": ""})
     assert breaches(history, left(killed, starts=0)) == []
 
@@ -196,22 +196,22 @@ def test_a_script_that_was_killed_may_not_have_started():
 def test_a_worker_that_died_by_itself_is_a_breach(part: str):
     failed = lost_worker(**{part: identify(os.getpid())})
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    assert "nobody killed that or its server" in only_breach(history, left(failed))
+    assert "neither it nor its server was killed" in only_breach(history, left(failed))
 
 
 def test_a_worker_that_was_killed_has_died_for_a_reason():
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    history.strike(os.getpid())
+    history.note_kill(os.getpid())
     assert breaches(history, left(lost_worker(worker=identify(os.getpid())))) == []
 
 
 def test_a_job_whose_id_was_told_must_outlive_its_server():
     failed = lost_worker(owner=identify(os.getpid()))
     seen = History()
-    seen.strike(os.getpid())
+    seen.note_kill(os.getpid())
     assert breaches(seen, left(failed)) == []
     history = told(JobState.FAILED, error="it died", error_kind="worker_died")
-    history.strike(os.getpid())
+    history.note_kill(os.getpid())
     assert "which it should outlive" in only_breach(history, left(failed))
 
 
@@ -224,30 +224,30 @@ def test_a_job_whose_pid_was_given_to_a_stranger_has_lost_its_worker():
 def test_a_cancel_that_nobody_asked_for_is_a_breach():
     assert breaches(cancelled(), left(record(JobState.CANCELLED))) == []
     history = told(JobState.CANCELLED)
-    assert "nobody had asked for that" in only_breach(history, left(record(JobState.CANCELLED)))
+    assert "no cancel was requested" in only_breach(history, left(record(JobState.CANCELLED)))
 
 
-def test_a_job_that_ended_otherwise_than_its_verdict_says_is_a_breach():
-    assert "the verdict on it was cancelled" in only_breach(told(), left(record(ending="cancelled")))
+def test_a_job_that_ended_otherwise_than_its_end_reason_is_a_breach():
+    assert "its end reason was cancelled" in only_breach(told(), left(record(ending="cancelled")))
     limited = record(JobState.FAILED, error="too long", error_kind="time_limit", ending="time_limit")
-    assert not [line for line in breaches(History(), left(limited)) if "verdict" in line]
+    assert not [line for line in breaches(History(), left(limited)) if "end reason" in line]
 
 
 def test_a_start_after_the_end_was_told_is_a_breach():
     late = left(record(JobState.CANCELLED), starts=0)
     late.starts.append(Start(JOB, time.monotonic() + 60))
-    assert "after its end was told" in only_breach(cancelled(), late)
+    assert "after its end was reported" in only_breach(cancelled(), late)
 
 
-def test_a_start_of_a_queued_job_that_had_a_verdict_on_it_is_a_breach():
+def test_a_start_of_a_queued_job_with_an_end_reason_is_a_breach():
     history = History()
     history.told(JOB, 1.0, queued=True)
     history.cancelling(JOB)
-    history.known(JOB).doomed_at = 0.5
-    evidence = left(record(JobState.CANCELLED))
-    assert "queued with a verdict" in only_breach(history, evidence)
+    history.known(JOB).end_requested_at = 0.5
+    final_state = left(record(JobState.CANCELLED))
+    assert "had an end reason while it was queued" in only_breach(history, final_state)
     history.known(JOB).queued = False
-    assert breaches(history, evidence) == []
+    assert breaches(history, final_state) == []
 
 
 @pytest.mark.parametrize("kind", [None, "exception"])
@@ -263,12 +263,12 @@ def test_a_failure_without_a_cause_or_of_another_kind_is_a_breach(kind: str | No
     ["processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "orphans", "bystanders"],
 )
 def test_whatever_is_left_behind_is_a_breach(what: str):
-    evidence = left()
-    getattr(evidence, what).append("the one that is left")
-    assert only_breach(told(), evidence).endswith("the one that is left")
+    final_state = left()
+    getattr(final_state, what).append("the one that is left")
+    assert only_breach(told(), final_state).endswith("the one that is left")
 
 
-def test_what_broke_while_the_attack_went_on_is_a_breach():
+def test_a_breach_that_was_noted_during_the_run_is_a_breach():
     history = told()
-    history.gave_up("submit was not answered")
+    history.add_breach("submit was not answered")
     assert only_breach(history, left()) == "submit was not answered"

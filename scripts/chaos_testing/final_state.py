@@ -1,4 +1,4 @@
-"""What is left when the attack is over: the last look at the home and at the machine."""
+"""What is left after a run, in the home and on the machine."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from attack.eyes import Start
-from attack.machine import marked, semaphores
-from attack.stage import Stage
+from chaos_testing.environment import Environment
+from chaos_testing.observer import Start
+from chaos_testing.process_table import marked_processes, semaphores
 
-_LEAVE_S: Final = 10.0
+_EXIT_S: Final = 10.0
 _LONG_AGO_S: Final = 2 * 86_400.0
-_CUT_SHORT: Final = re.compile(
+_INTERRUPTED_START: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
     rb"_pickle.UnpicklingError: pickle data was truncated)\n"
 )
 
 
 @dataclass(slots=True)
-class Evidence:
-    """What is left.
+class FinalState:
+    """What is left after a run.
 
     Attributes:
         jobs: The final record of each job, by id.
-        starts: The job of each start, in order, and when that was on the monotonic clock.
-        orphans: Jobs that stood as running without a living worker after a listing.
-        processes: Who still carries the mark.
-        leftovers: Files that nobody needs any more.
+        starts: All starts, in order.
+        orphans: Jobs that a listing left as running without a live worker.
+        processes: Processes that still have the mark.
+        leftovers: Files that should have been removed.
         damaged: Files that were set aside.
         locks: Locks that cannot be taken.
         semaphores: Names of semaphores of this run.
-        tracebacks: Where a traceback was written to.
-        bystanders: Strangers that somebody took for a process of ours.
+        tracebacks: Logs that contain a traceback.
+        bystanders: Unrelated processes that were killed.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -54,44 +54,45 @@ class Evidence:
 
 
 async def processes_left(mark: str) -> list[str]:
-    """Wait until nobody carries the mark; return who does not leave."""
-    deadline = time.monotonic() + _LEAVE_S
-    while found := await asyncio.to_thread(marked, mark):
+    """Wait until no process has the mark; return those that do not end."""
+    deadline = time.monotonic() + _EXIT_S
+    while found := await asyncio.to_thread(marked_processes, mark):
         if time.monotonic() > deadline:
             return [f"pid {one.pid}, a {one.kind} {one.job_id}: {one.line}" for one in found]
         await asyncio.sleep(0.1)
     return []
 
 
-def collect(stage: Stage, evidence: Evidence, semaphores_before: set[str]) -> None:
-    """Take the last look. Nobody of this run may live any more."""
+def collect(environment: Environment, final_state: FinalState, semaphores_before: set[str]) -> None:
+    """Read what is left, after all processes of the run have ended."""
     from python_mcp_server.store.files import FileJobStore
 
-    _let_time_pass(stage.home)
-    store = FileJobStore(stage.home)
-    store.prune(lambda _: False)  # removes what calls left that were killed with their server
+    _age_leftovers(environment.home)
+    store = FileJobStore(environment.home)
+    store.prune(lambda _: False)  # removes the files of calls that were killed with their server
     for job in store.list(limit=1_000_000)[0]:
         whole = store.get(job.id)
         if whole is not None:
-            evidence.jobs[job.id] = whole.to_record()
-    evidence.damaged = [str(path) for path in store.damaged()]
+            final_state.jobs[job.id] = whole.to_record()
+    final_state.damaged = [str(path) for path in store.damaged()]
     store.close()
-    evidence.starts = stage.eyes.starts()
-    evidence.leftovers = list(_leftovers(stage.home, set(evidence.jobs)))
-    evidence.locks = list(_taken_locks(stage.home / "jobs" / "locks"))
-    evidence.semaphores = sorted(_own(semaphores() - semaphores_before, stage.history.pids))
-    logs = [*stage.folder.glob("*.stderr"), *(stage.home / "logs").glob("*")]
-    evidence.tracebacks = [str(path) for path in logs if b"Traceback" in _own_words(path.read_bytes())]
+    final_state.starts = environment.observer.starts()
+    final_state.leftovers = list(_leftovers(environment.home, set(final_state.jobs)))
+    final_state.locks = list(_taken_locks(environment.home / "jobs" / "locks"))
+    final_state.semaphores = sorted(_own(semaphores() - semaphores_before, environment.history.pids))
+    logs = [*environment.folder.glob("*.stderr"), *(environment.home / "logs").glob("*")]
+    final_state.tracebacks = [
+        str(path) for path in logs if b"Traceback" in _without_interrupted_starts(path.read_bytes())
+    ]
 
 
-def _own_words(log: bytes) -> bytes:
-    """Leave out what loky writes for a worker whose server was killed while it was still sending the
-    worker its first words."""
-    return _CUT_SHORT.sub(b"", log)
+def _without_interrupted_starts(log: bytes) -> bytes:
+    """Leave out what loky writes in a worker whose server was killed while it sent the worker its set-up."""
+    return _INTERRUPTED_START.sub(b"", log)
 
 
-def _let_time_pass(home: Path) -> None:
-    """Let what killed processes left look old: what may belong to somebody else is kept for a while."""
+def _age_leftovers(home: Path) -> None:
+    """Make the files of killed processes look old: a prune keeps young ones, which may still be in use."""
     long_ago = time.time() - _LONG_AGO_S
     for path in [
         path for place in ("jobs/tmp/*", "jobs/swept", "lanes/*", "output/*/*") for path in home.glob(place)
@@ -107,7 +108,7 @@ def _leftovers(home: Path, job_ids: set[str]) -> Iterator[str]:
 
 
 def _own(names: set[str], pids: set[int]) -> list[str]:
-    """Return the semaphores, `sem.loky-<pid>-<random>`, whose maker is of this run."""
+    """Return the semaphores, `sem.loky-<pid>-<random>`, that processes of this run made."""
     return [name for name in names if int(name.split("-")[1]) in pids]
 
 
@@ -124,7 +125,7 @@ def _taken_locks(folder: Path) -> Iterator[str]:
 
 
 def orphans(home: Path) -> list[str]:
-    """Return the jobs that stand as running while neither their worker nor their owner lives."""
+    """Return the jobs whose records say running while neither their worker nor their owner is alive."""
     from python_mcp_server import processes
     from python_mcp_server.model import ProcessIdentity
 
@@ -133,7 +134,7 @@ def orphans(home: Path) -> list[str]:
         record = _record(path)
         named: list[dict[str, Any]] = [record[key] for key in ("worker", "owner") if record.get(key)]
         if record.get("status") not in ("running", "input_required") or not named:
-            continue  # written through the store alone: no process was ever named
+            continue  # written through the store alone, without a process
         living = any(processes.is_alive(ProcessIdentity.from_json(one)) for one in named)
         if not living and _record(path).get("status") == record["status"]:
             found.append(f"{path.stem}: {json.dumps(named)}")

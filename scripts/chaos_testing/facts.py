@@ -1,4 +1,4 @@
-"""How a library process tells the driver what it was told: a JSON line each, see `History.take`."""
+"""Reports facts of a library process to the experiment, a JSON line each; `History.add_fact` reads them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from python_mcp_server.model import Job
 
 
-def say(fact: str, **rest: Any) -> None:
-    """Tell the driver a fact."""
+def emit(fact: str, **rest: Any) -> None:
+    """Report a fact."""
     sys.stdout.write(json.dumps({"fact": fact, **rest}) + "\n")
     sys.stdout.flush()
 
 
-def saw(job: Job, asked_at: float) -> None:
-    """Tell how a job was seen."""
+def emit_job(job: Job, asked_at: float) -> None:
+    """Report how this process saw a job."""
     shown = {"id": job.id, "status": job.status.value, "error_kind": job.error_kind}
     shown["completed_at"] = job.completed_at.isoformat() if job.completed_at else None
-    say("saw", job=shown, asked=asked_at)
+    emit("saw", job=shown, asked=asked_at)

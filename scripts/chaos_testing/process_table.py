@@ -1,6 +1,6 @@
-"""The processes of one run, found by the mark in their environment, and the end of them all.
+"""The processes of one run, found by a mark in their environment.
 
-The mark has a name that the runner passes on to scripts: what begins with `PYTHON_MCP_` it keeps back.
+The name of its variable does not begin with `PYTHON_MCP_`: the runner passes no such variables to scripts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 MARK: Final = "CHAOS_RUN_ID"
-STORE_WORDS: Final = "attack.program store"
+STORE_WORDS: Final = "chaos_testing.program store"
 """In the command line of a library process that uses the store alone."""
 
 _JOB: Final = b"PYTHON_MCP_JOB_ID="
@@ -22,14 +22,14 @@ _SWEEP_S: Final = 10.0
 _KINDS: Final = (
     ("tracker", b"resource_tracker"),
     ("worker", b"popen_loky_posix"),
-    ("program", b"attack.program"),
-    ("server", b"attack.mortal"),
+    ("program", b"chaos_testing.program"),
+    ("server", b"chaos_testing.crash_point"),
     ("server", b"python_mcp_server\0serve"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MarkedProcess:
     """A living process of this run.
 
     Attributes:
@@ -46,10 +46,10 @@ class Found:
     line: str
 
 
-def marked(mark: str) -> list[Found]:
-    """Return every living process that carries the mark, except this one."""
+def marked_processes(mark: str) -> list[MarkedProcess]:
+    """Return every living process with the mark, except this one."""
     wanted = f"{MARK}={mark}".encode()
-    found = (_look(pid, wanted) for pid in _pids() if pid != os.getpid())
+    found = (_inspect(pid, wanted) for pid in _pids() if pid != os.getpid())
     return [process for process in found if process is not None]
 
 
@@ -61,17 +61,17 @@ def _pids() -> list[int]:
     return psutil.pids()
 
 
-def _look(pid: int, wanted: bytes) -> Found | None:
+def _inspect(pid: int, wanted: bytes) -> MarkedProcess | None:
     variables, line = _read(pid)
     if wanted not in variables or not line:
-        return None  # a stranger, or a zombie
+        return None  # unrelated, or a zombie
     jobs = [variable.removeprefix(_JOB).decode() for variable in variables if variable.startswith(_JOB)]
     kind = next((name for name, part in _KINDS if part in line), None)
     if kind is None:
         kind = ("script" if _leads(pid) else "child") if jobs else "other"
     elif kind in ("program", "server") and _read(_parent(pid))[1] == line:
         kind = "fork"
-    return Found(pid, kind, "".join(jobs), line.replace(b"\0", b" ").decode(errors="replace")[:200])
+    return MarkedProcess(pid, kind, "".join(jobs), line.replace(b"\0", b" ").decode(errors="replace")[:200])
 
 
 def _read(pid: int) -> tuple[list[bytes], bytes]:
@@ -84,7 +84,7 @@ def _read(pid: int) -> tuple[list[bytes], bytes]:
         process = psutil.Process(pid)
         variables = [f"{name}={value}".encode() for name, value in process.environ().items()]
         return variables, b"\0".join(word.encode() for word in process.cmdline())
-    except Exception:  # noqa: BLE001  it ended, or is not ours to look at: so it is none of ours
+    except Exception:  # noqa: BLE001  it ended, or belongs to another user: not one of ours
         return [], b""
 
 
@@ -104,7 +104,7 @@ def _leads(pid: int) -> bool:
         return False
 
 
-def worked_s(process: Found) -> float:
+def worked_s(process: MarkedProcess) -> float:
     """Return the CPU time of a process; 0 where it is gone."""
     import psutil
 
@@ -115,12 +115,12 @@ def worked_s(process: Found) -> float:
     return times.user + times.system
 
 
-def send(process: Found, number: int, mark: str, *, group: bool = False) -> bool:
-    """Signal a process if it is still the one that was found, and say whether it was."""
+def send(process: MarkedProcess, number: int, mark: str, *, group: bool = False) -> bool:
+    """Signal a process if it is still the one that was found; return whether it was."""
     try:
         pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
         try:
-            seen = _look(process.pid, f"{MARK}={mark}".encode())
+            seen = _inspect(process.pid, f"{MARK}={mark}".encode())
             if seen is None or seen.kind != process.kind:
                 return False
             if group:
@@ -137,10 +137,10 @@ def send(process: Found, number: int, mark: str, *, group: bool = False) -> bool
     return True
 
 
-def sweep(mark: str) -> None:
-    """Kill whatever carries the mark, until nothing does."""
+def kill_marked(mark: str) -> None:
+    """Kill all marked processes until there are none."""
     deadline = time.monotonic() + _SWEEP_S
-    while (found := marked(mark)) and time.monotonic() < deadline:
+    while (found := marked_processes(mark)) and time.monotonic() < deadline:
         for process in found:
             send(process, signal.SIGKILL, mark)
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What is on the disk while the attack goes on, as any other process sees it."""
+"""Reads records and starts during the run, as any other process can."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """A start of a body: of which job, and when, on the monotonic clock."""
+    """A start of a body: its job, and the time on the monotonic clock."""
 
     job_id: str
     at: float
 
 
-class Eyes:
-    """Sees the home and the file of starts of one run."""
+class StoreObserver:
+    """Reads the store and the file of starts of one run."""
 
     def __init__(self, folder: Path) -> None:
         self._home = folder / "home"
@@ -35,7 +35,7 @@ class Eyes:
         return self._opened
 
     def see(self, job_id: str) -> Job | None:
-        """Return a job as its record says."""
+        """Return a job from its record."""
         return self._store.get(job_id)
 
     def live(self) -> tuple[Job, ...]:
@@ -50,7 +50,7 @@ class Eyes:
         return [Start(job_id, float(at)) for job_id, _, at in lines]
 
     def first_start(self, job_id: str) -> float | None:
-        """Return when a job started first, if it did; cheap enough to be asked again and again."""
+        """Return when a job first started, or None. Reads only what was added since the last call."""
         if self._starts.exists():
             with self._starts.open("rb") as file:
                 file.seek(self._read)

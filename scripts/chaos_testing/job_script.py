@@ -1,6 +1,6 @@
-"""The script that jobs run: `victim.py KIND VALUE STARTS`. It says that it started, and prints an answer.
+"""The script that jobs run: `job_script.py KIND VALUE STARTS`. It notes its start and prints an answer.
 
-It imports little and nothing of ours: it is started hundreds of times.
+It is started hundreds of times, so it imports little, and nothing of the product.
 """
 
 import os
@@ -16,7 +16,7 @@ def _quick(_value: int) -> None:
 
 
 def sleep_s(value: int) -> float:
-    """Return how long the kind "sleeps" does so."""
+    """Return how long a script of the kind "sleeps" sleeps."""
     return 0.1 + value % 16 / 8
 
 
@@ -28,7 +28,7 @@ def _lasts(value: int) -> None:
     time.sleep(20 + value % 10)
 
 
-def _parts(_value: int) -> None:
+def _outlives(_value: int) -> None:
     time.sleep(6)
 
 
@@ -55,7 +55,7 @@ def _leaves_a_session(value: int) -> None:
     time.sleep(value % 8 / 4)
 
 
-def _is_deaf(value: int) -> None:
+def _ignores_term(value: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(0.5 + value % 16 / 4)
 
@@ -83,11 +83,11 @@ KINDS = {
     "quick": _quick,
     "sleeps": _sleeps,
     "lasts": _lasts,
-    "parts": _parts,
+    "outlives": _outlives,
     "computes": _computes,
     "forks": _forks,
     "session": _leaves_a_session,
-    "deaf": _is_deaf,
+    "ignores-term": _ignores_term,
     "stays": _stays,
     "floods": _floods,
     "fails": _fails,
@@ -96,7 +96,7 @@ KINDS = {
 
 
 def note_start(starts: str, job_id: str) -> None:
-    """Append a line to the file of starts, in one write: nobody's line is mixed with another's.
+    """Append a line to the file of starts, in one write, so that lines of several processes do not mix.
 
     The time is that of the monotonic clock, which all processes share.
     """

@@ -1,4 +1,4 @@
-"""Servers over stdio, and a client that knows nothing but JSON lines: it costs next to nothing itself."""
+"""A server over stdio, and a client that only writes and reads JSON lines, so it costs next to nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 SERVE: Final = ("-m", "python_mcp_server", "serve")
-MORTAL: Final = ("-m", "attack.mortal")
+SERVE_WITH_CRASH_POINT: Final = ("-m", "chaos_testing.crash_point")
 DEADLINE_S: Final = 60.0
-"""Guessed: far more than an answer ever takes, also where every core is busy with other things."""
+"""Guessed: far more than an answer ever takes, also when every core is busy."""
 _VERSION: Final = "2026-07-28"
 _META: Final = {
     "io.modelcontextprotocol/protocolVersion": _VERSION,
@@ -20,7 +20,7 @@ _META: Final = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 _LINE_BYTES: Final = 1 << 26
-_LAST_WORD_S: Final = 2.0
+_LAST_OUTPUT_S: Final = 2.0
 
 
 class ServerGone(Exception):
@@ -28,7 +28,7 @@ class ServerGone(Exception):
 
 
 class Server:
-    """One server process."""
+    """A server process and its client."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -63,7 +63,7 @@ class Server:
 
         Raises:
             ServerGone: It ended before it answered.
-            TimeoutError: It lives, and did not answer in time.
+            TimeoutError: It is alive and did not answer in time.
         """
         number = next(self._numbers)
         params = {"name": tool, "arguments": arguments, "_meta": _META}
@@ -89,7 +89,7 @@ class Server:
 
     async def _watch(self) -> int:
         code = await self._process.wait()
-        await asyncio.wait({self._reading}, timeout=_LAST_WORD_S)  # what it had said before counts
+        await asyncio.wait({self._reading}, timeout=_LAST_OUTPUT_S)  # answers that it wrote before count
         self._reading.cancel()
         for answer in self._waiting.values():
             if not answer.done():
@@ -100,7 +100,7 @@ class Server:
         """Return the exit code, once it has ended."""
         return await asyncio.shield(self._gone)
 
-    def hang_up(self) -> None:
-        """Close our end: a server leaves then."""
+    def close_stdin(self) -> None:
+        """Close stdin, which ends a server."""
         if self._process.stdin is not None:
             self._process.stdin.close()

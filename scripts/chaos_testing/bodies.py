@@ -1,21 +1,21 @@
-"""Python bodies of library processes. Their workers import this module, and so get mortal too."""
+"""Python bodies of library processes. Workers import this module, so they get a crash point too."""
 
 from __future__ import annotations
 
 import os
 import time
 
-from attack.mortal import arm
-from attack.victim import ANSWER_FACTOR, note_start
+from chaos_testing.crash_point import arm_crash_point
+from chaos_testing.job_script import ANSWER_FACTOR, note_start
 from python_mcp_server.context import current_job, report_progress
 
-arm(worker=True)
+arm_crash_point(worker=True)
 
 
 def body(kind: str, value: int, starts: str) -> int:
     """Do what the kind says, and return the answer."""
     job = current_job()
-    note_start(starts, job.id if job else "nobody")
+    note_start(starts, job.id if job else "none")
     if kind == "body-sleeps":
         for step in range(8):
             report_progress(step + 1, 8, "sleeping")
@@ -32,5 +32,5 @@ def body(kind: str, value: int, starts: str) -> int:
 
 
 def sleep_s(value: int) -> float:
-    """Return how long the kind "body-sleeps" does so."""
+    """Return how long a body of the kind "body-sleeps" sleeps."""
     return 0.16 + value % 16 / 8

@@ -1,1 +1,0 @@
-"""The attack: servers, clients and programs over one home, killed at random. See docs/reliability.md."""

@@ -1,0 +1,70 @@
+"""After the run, one more server waits until every job has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from chaos_testing.actor import run_cli
+from chaos_testing.environment import Environment
+from chaos_testing.final_state import FinalState, orphans
+from chaos_testing.history import TERMINAL, History
+from chaos_testing.stdio_server import SERVE, Server, ServerGone
+from chaos_testing.supervisors import LEAVE_S, check_exit
+
+_PATIENCE_S: Final = 8.0
+"""How long jobs may take to end by themselves before they are cancelled; less after a short run."""
+
+_END_S: Final = 60.0
+_EVERYTHING: Final = 100_000
+
+
+async def drain_jobs(environment: Environment, final_state: FinalState) -> None:
+    """List, wait, and cancel long jobs; return when no job is live, or with a breach noted."""
+    listed, errors = await run_cli(environment, "list", "--limit", str(_EVERYTHING))
+    if listed is None:
+        environment.history.add_breach(f"`jobs list` failed: {errors:.300}")
+    final_state.orphans = orphans(environment.home)
+    server = await Server.start(SERVE, environment.errors("last"), environment.variables())
+    environment.history.pids.add(server.pid)
+    try:
+        await _wait_or_cancel(server, environment.history, min(_PATIENCE_S, environment.seconds / 4))
+    except (ServerGone, TimeoutError) as error:
+        environment.history.add_breach(f"the last server did not answer: {type(error).__name__}")
+    server.close_stdin()
+    ended = asyncio.create_task(server.ended())
+    await asyncio.wait({ended}, timeout=LEAVE_S)
+    check_exit(environment, "last", server.pid, ended.result() if ended.done() else None)
+
+
+async def _wait_or_cancel(server: Server, history: History, patience_s: float) -> None:
+    started = time.monotonic()
+    while living := await _living(server, history):
+        waited_s = time.monotonic() - started
+        if waited_s > _END_S:
+            for job in living:
+                history.add_breach(f"job {job['id']} is still {job['status']} {_END_S:g} s after the run")
+            return
+        if waited_s > patience_s:
+            await asyncio.gather(*(_cancel(server, history, job["id"]) for job in living[:8]))
+        await asyncio.sleep(0.25)
+
+
+async def _living(server: Server, history: History) -> list[dict[str, Any]]:
+    asked_at = time.monotonic()
+    answer = await server.call("py_list_jobs", limit=_EVERYTHING)
+    jobs = answer["result"]["structuredContent"]["jobs"]
+    for job in jobs:
+        history.saw(job, asked_at, "last")
+    return [job for job in jobs if job["status"] not in TERMINAL]
+
+
+async def _cancel(server: Server, history: History, job_id: str) -> None:
+    history.cancelling(job_id)
+    answer = await server.call("py_cancel_job", job_id=job_id)
+    result = answer.get("result", {})
+    if result.get("isError", True):
+        history.add_breach(f"job {job_id} cannot be cancelled in the end: {answer}"[:500])
+    elif result["structuredContent"]["status"] == "cancelled":
+        history.cancelled(job_id, "last")
