@@ -102,6 +102,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (BUDGET_VARIABLE, "MCP_DEBUG", *THREAD_VARIABLES):  # a server that runs the tests sets some
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHON_MCP_HOME", str(path))
-    monkeypatch.setenv("PYTHON_MCP_SPARE_LANES", "0")  # each costs 0.2 s of CPU, called or not
+    monkeypatch.setenv("PYTHON_MCP_SPARE_WORKERS", "0")  # each costs 0.2 s of CPU, called or not
     monkeypatch.setenv("PYTHON_MCP_MIN_FREE_MEMORY_MB", "0")  # the machine may be short of it, for others
     return path

@@ -35,7 +35,7 @@ def measure(repeats: int) -> list[Figure]:
         contenders = {"ours": lambda: timed(server, "py_map_script", **asked)}
         if xargs := shutil.which("xargs"):
             contenders["xargs"] = lambda: _by_xargs(xargs, script, cores)
-        take_timed_turns(contenders, 1)  # warms files and lanes
+        take_timed_turns(contenders, 1)  # warms files and workers
         times = {name: median(seconds) for name, seconds in take_timed_turns(contenders, repeats).items()}
     what = f"{_ITEMS} hello scripts, {cores} at once"
     if "xargs" not in times:

@@ -14,12 +14,12 @@ _BURNING, _SLEEPING = 4, 36
 _BODY_S = 600.0
 _PAUSE_S = 0.02
 _AIM_MS = 50.0
-_LANES = {"PYTHON_MCP_MAX_LANES": "48"}
+_WORKERS = {"PYTHON_MCP_MAX_WORKERS": "48"}
 
 
 def measure(repeats: int) -> list[Figure]:
     """Return p50 and p99 of each, and of a ping of the same connection while nothing runs."""
-    with patch.dict(os.environ, _LANES), serving(*peer("ours")) as server:
+    with patch.dict(os.environ, _WORKERS), serving(*peer("ours")) as server:
         server.open_for_tasks()
         idle = [_ping(server) for _ in range(repeats)]
         _block(server)

@@ -59,7 +59,7 @@ def _with_raw_client(repeats: int) -> dict[str, Phases]:
             name: stack.enter_context(serving(*peer(module))).open() for name, module in _SERVERS.items()
         }
         for server in servers.values():
-            _echoes(server, loaded=True)  # warms its lanes
+            _echoes(server, loaded=True)  # warms its workers
         for _ in range(repeats):
             for name, server in servers.items():
                 for loaded in (False, True):
@@ -91,7 +91,7 @@ async def _sdk_phases(module: str, repeats: int) -> Phases:
         environment = {**os.environ, "PYTHON_MCP_HOME": home}
         parameters = StdioServerParameters(command=sys.executable, args=[*peer(module)], env=environment)
         async with Client(parameters) as client:
-            await _sdk_echoes(client, loaded=True)  # warms its lanes
+            await _sdk_echoes(client, loaded=True)  # warms its workers
             for _ in range(repeats):
                 for loaded in (False, True):
                     alive()

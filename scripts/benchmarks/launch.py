@@ -38,7 +38,7 @@ def measure(repeats: int) -> list[Figure]:
             "uv run": lambda: _by_subprocess(uv_run, script.parent),
             "python": lambda: _by_subprocess((sys.executable, script.name), script.parent),
         }
-        take_timed_turns(contenders, 3)  # makes environments, warms files and lanes
+        take_timed_turns(contenders, 3)  # makes environments, warms files and workers
         times = take_timed_turns(contenders, repeats)
     what = "py_run_script_in_dir of a script with a header"
     ours = times["ours"]

@@ -1,4 +1,4 @@
-"""What an idle server holds, against a bare one, and what a warm lane holds beside it."""
+"""What an idle server holds, against a bare one, and what a warm worker holds beside it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.servers import SERVE, Server, peer, serving
 
 _MB = 1e6
 _CALM_S = 0.5
-_LANE_UNIQUE_MB = 25.0
-_LANE_RESIDENT_MB = 35.0
+_WORKER_UNIQUE_MB = 25.0
+_WORKER_RESIDENT_MB = 35.0
 _FACTOR = 1.15
 
 Sizes = dict[str, list[float]]
@@ -33,25 +33,25 @@ def measure(repeats: int) -> list[Figure]:
             children = psutil.Process(ours.process.pid).children(recursive=True)
             trackers = [child for child in children if _is_tracker(child)]
             _note(sizes, "trackers", *trackers)
-            _note(sizes, "lane", *(child for child in children if child not in trackers))
+            _note(sizes, "worker", *(child for child in children if child not in trackers))
         _note_loky(sizes)
-    return [*_server_figures(sizes), *_lane_figures(sizes)]
+    return [*_server_figures(sizes), *_worker_figures(sizes)]
 
 
 def _server_figures(sizes: Sizes) -> Iterable[Figure]:
     for kind, name in (("rss", "resident"), ("uss", "unique")):
         ours, bare = median(sizes[f"ours {kind}"]), median(sizes[f"bare {kind}"])
-        what, aim = f"idle server without its lane, {name}", "at most 1.15x"
+        what, aim = f"idle server without its worker, {name}", "at most 1.15x"
         yield Figure("memory", what, ours, "MB", _count(sizes), "bare MCPServer", bare, aim, _FACTOR * bare)
 
 
-def _lane_figures(sizes: Sizes) -> Iterable[Figure]:
-    limits = (("rss", "resident", _LANE_RESIDENT_MB), ("uss", "unique", _LANE_UNIQUE_MB))
+def _worker_figures(sizes: Sizes) -> Iterable[Figure]:
+    limits = (("rss", "resident", _WORKER_RESIDENT_MB), ("uss", "unique", _WORKER_UNIQUE_MB))
     for kind, name, limit in limits:
-        lane, bare = median(sizes[f"lane {kind}"]), median(sizes[f"loky {kind}"])
+        worker, bare = median(sizes[f"worker {kind}"]), median(sizes[f"loky {kind}"])
         aim = f"at most {limit:.0f} MB"
-        what = f"warm lane, {name}"
-        yield Figure("memory", what, lane, "MB", _count(sizes), "bare loky worker", bare, aim, limit)
+        what = f"warm worker, {name}"
+        yield Figure("memory", what, worker, "MB", _count(sizes), "bare loky worker", bare, aim, limit)
     what = "resource trackers of loky and multiprocessing, unique"
     yield Figure("memory", what, median(sizes.get("trackers uss", [0.0])), "MB", _count(sizes))
 
@@ -61,7 +61,7 @@ def _count(sizes: Sizes) -> int:
 
 
 def _calm(server: Server) -> psutil.Process:
-    """Introduce the client, let it see the tools, and wait until the server and its lane rest."""
+    """Introduce the client, let it see the tools, and wait until the server and its worker rest."""
     server.open()
     server.request("tools/list", {})
     process = psutil.Process(server.process.pid)

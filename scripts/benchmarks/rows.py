@@ -44,6 +44,6 @@ ROWS: Final = (
     Row("batch", "py_map_script of 200 hello scripts over stdio, beside xargs -P", 7, 1),
     Row("measured", "py_benchmark_script of a 20 ms script, beside hyperfine where it is installed", 15, 1),
     Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
-    Row("memory", "an idle server beside a bare MCPServer, and a warm lane", 5, 1),
+    Row("memory", "an idle server beside a bare MCPServer, and a warm worker", 5, 1),
     Row("store", "the store with 100, 10,000 and 100,000 jobs, beside SQLite doing the same", 20, 1),
 )

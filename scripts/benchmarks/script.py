@@ -27,7 +27,7 @@ def measure(repeats: int) -> list[Figure]:
             "python": lambda: _by_subprocess(script),
             "round trip": lambda: timed(server, "echo", text="hello"),
         }
-        take_timed_turns(contenders, 3)  # warms files and lanes
+        take_timed_turns(contenders, 3)  # warms files and workers
         times = {
             name: median(seconds) * 1e3 for name, seconds in take_timed_turns(contenders, repeats).items()
         }

@@ -47,7 +47,7 @@ class JobContext:
         label: Its label.
     """
 
-    __slots__ = ("_folder", "_open", "_progress", "id", "keep", "label", "touched")
+    __slots__ = ("_folder", "_open", "_progress", "id", "label", "touched", "wants_record")
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class JobContext:
     ) -> None:
         self.id = job_id
         self.label = label
-        self.keep = False
         self.touched = False
+        self.wants_record = False
         self._folder = folder
         self._progress = progress
         self._open = open_inquiries
@@ -88,7 +88,7 @@ class JobContext:
 
     def keep_record(self) -> None:
         """Ask that the job stays readable even if it ends within its budget: its files matter."""
-        self.keep = True
+        self.wants_record = True
 
     def report(self, progress: JobProgress) -> None:
         """Pass progress on; where the body runs decides how."""
@@ -160,7 +160,7 @@ def _number(value: float) -> float:
 
 
 def in_worker() -> bool:
-    """Whether this process is a lane's worker, where a decorated function runs its body directly."""
+    """Whether this process is a worker, where a decorated function runs its body directly."""
     return _here.is_worker
 
 

@@ -98,19 +98,21 @@ class Usage:
 class ProcessIdentity:
     """One process for all time: a pid alone is reused.
 
-    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `lane` is no part of
-    it: what a worker and all that it forks carry in their environment, where that is known.
+    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `worker_id` is
+    no part of it: a worker and all that it forks carry it in their environment; empty where it is not known.
     """
 
     pid: int
     start_ticks: int
     boot_id: str = ""
     pid_namespace: str = ""
-    lane: str = field(default="", compare=False)
+    worker_id: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts under their own names."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        facts = {f.name: getattr(self, f.name) for f in fields(self)}
+        facts["lane"] = facts.pop("worker_id")  # as records have always named it
+        return facts
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -280,7 +282,7 @@ class Call:
         job_id: The job it is an attempt of.
         label: The job's label.
         body: `"module:qualname"`, or `"digest:<sha256>"` for a body sent by value.
-        code: The cloudpickled body, the first time this lane gets this digest.
+        code: The cloudpickled body, the first time a worker gets this digest.
         args: Positional arguments; pickled with the call.
         kwargs: Keyword arguments.
         folder: Where the job's files lie; made by whoever first writes there.
@@ -339,7 +341,7 @@ class Outcome:
         value: What the body returned.
         failure: Set where it raised.
         cancelled: Whether it ended by `JobCancelled`.
-        keep: Whether the body asked for a record, because its files must stay readable.
+        wants_record: Whether the body asked for a record, because its files must stay readable.
         touched: Whether the job's folder may exist.
         shown: What stands for a value that cannot be sent: its JSON form, and a note that says so.
     """
@@ -347,7 +349,7 @@ class Outcome:
     value: Any = None
     failure: Failure | None = None
     cancelled: bool = False
-    keep: bool = False
+    wants_record: bool = False
     touched: bool = False
     shown: tuple[Any, str | None] | None = None
 

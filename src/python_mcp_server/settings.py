@@ -18,6 +18,11 @@ from python_mcp_server.errors import InvalidInput
 BUDGET_VARIABLE: Final = "SMART_ASYNC_TIMEOUT_SECONDS"
 DEFAULT_BUDGET_S: Final = 20.0
 PREFIX: Final = "PYTHON_MCP_"
+_FORMER_VARIABLES: Final = {
+    "max_workers": "PYTHON_MCP_MAX_LANES",
+    "spare_workers": "PYTHON_MCP_SPARE_LANES",
+    "worker_idle_seconds": "PYTHON_MCP_LANE_IDLE_SECONDS",
+}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
@@ -35,13 +40,13 @@ class Settings:
 
     Attributes:
         home: Where jobs, output, saved scripts, environments and logs are.
-        max_lanes: Calls within their budget that run at once. Default: 4 x cores, at least 8.
+        max_workers: Calls within their budget that run at once. Default: 4 x cores, at least 8.
         max_background_jobs: Background jobs that run at once, over all servers of a home. A call that is
             handed over may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
         min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
             tenth of the machine's memory. 0 turns the check off.
-        spare_lanes: Warm workers that are kept ready. With 0 the first call waits for a process.
-        lane_idle_seconds: A worker beyond the spares ends after this long without work.
+        spare_workers: Warm workers that are kept ready. With 0 the first call waits for a process.
+        worker_idle_seconds: A worker beyond the spares ends after this long without work.
         record_after_seconds: A call that lasts longer gets a durable record.
         cancel_grace_seconds: How long a cancelled body may clean up before it is killed.
         sample_seconds: How often memory and CPU of running jobs are read.
@@ -59,11 +64,11 @@ class Settings:
     """
 
     home: Path = Path("~/.python_mcp")
-    max_lanes: int = 8
+    max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0
-    spare_lanes: int = 1
-    lane_idle_seconds: float = 60.0
+    spare_workers: int = 1
+    worker_idle_seconds: float = 60.0
     record_after_seconds: float = 1.0
     cancel_grace_seconds: float = 2.0
     sample_seconds: float = 0.5
@@ -88,13 +93,13 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {
-            "max_lanes": max(8, 4 * _cores()),
+            "max_workers": max(8, 4 * _cores()),
             "max_background_jobs": max(8, 2 * _cores()),
         }
         for f in fields(cls):
-            name = variable(f.name)
-            if (text := given_text(environ.get(name))) is not None:
-                values[f.name] = _parse(name, text, f.default)
+            for name in (_FORMER_VARIABLES.get(f.name, ""), variable(f.name)):  # the present one wins
+                if (text := given_text(environ.get(name))) is not None:
+                    values[f.name] = _parse(name, text, f.default)
         values |= {key: value for key, value in given.items() if value is not None}
         values["home"] = _absolute("home", values.get("home", cls.home_default()))
         if values.get("on_exit", "keep") not in ("keep", "cancel"):

@@ -30,9 +30,9 @@ CANNOT_PASS: Final = dict.fromkeys(
 _SET_S: Final = 600
 _SCENARIO_S: Final = 120
 _ROOM: Final = {
-    "PYTHON_MCP_MAX_LANES": "64",
+    "PYTHON_MCP_MAX_WORKERS": "64",
     "PYTHON_MCP_MAX_BACKGROUND_JOBS": "64",
-    "PYTHON_MCP_SPARE_LANES": "4",
+    "PYTHON_MCP_SPARE_WORKERS": "4",
 }
 """Many scenarios leave before they have answered, and the jobs that asked them go on waiting. The suite waits
 10 s at most, in which a busy machine may not start a worker that loads the SDK with a body."""

@@ -40,7 +40,7 @@ def left_behind(test_id: str, before: set[int]) -> list[psutil.Process]:
 def outliving(home: Path) -> Generator[dict[str, str]]:
     """The variables of a server that many tests use, with this home; at the end nothing of it is left."""
     test_id, before = uuid.uuid4().hex, processes()
-    yield {"PYTHON_MCP_HOME": str(home), "PYTHON_MCP_SPARE_LANES": "0", TEST_VARIABLE: test_id}
+    yield {"PYTHON_MCP_HOME": str(home), "PYTHON_MCP_SPARE_WORKERS": "0", TEST_VARIABLE: test_id}
     left = left_behind(test_id, before)
     assert not left, [describe(process) for process in left]
 

@@ -29,7 +29,7 @@ from python_mcp_server.settings import Settings
 from tests.helpers import queueing
 async def main():
     limit, submitted = sys.argv[1:]
-    settings = Settings.from_environ(max_background_jobs=int(limit), spare_lanes=0)
+    settings = Settings.from_environ(max_background_jobs=int(limit), spare_workers=0)
     async with JobManager(settings=settings) as jobs:
         for body, *args in json.loads(submitted):
             job = await jobs.submit(AsyncJob(getattr(queueing, body), tuple(args)))

@@ -40,7 +40,7 @@ class WarmManager:
 def warm_manager(home: Path) -> Generator[WarmManager]:
     """A manager with this home on a loop of its own."""
     with outliving(home) as env, start_blocking_portal() as portal:
-        settings = Settings.from_environ(home=home, spare_lanes=0, min_free_memory_mb=0)
+        settings = Settings.from_environ(home=home, spare_workers=0, min_free_memory_mb=0)
         jobs = JobManager(settings=settings)
         yield WarmManager(portal, jobs, env)
         portal.call(jobs.close)

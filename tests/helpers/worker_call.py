@@ -38,7 +38,7 @@ def main(folder: str, body: str, kwargs: str) -> None:
         answer["result"] = getattr(importlib.import_module(module), name)(**json.loads(kwargs))
     except (PythonMcpError, JobCancelled) as error:
         answer["error"] = f"{type(error).__name__}: {error}"
-    answer |= {"kept": job.keep, "progress": messages, "children": sorted(own_children())}
+    answer |= {"kept": job.wants_record, "progress": messages, "children": sorted(own_children())}
     answer["peak_mb"] = _peak_mb()
     answer["modules"] = sorted({"mcp", "pydantic", "starlette", "asyncio"} & sys.modules.keys())
     print(json.dumps(answer))

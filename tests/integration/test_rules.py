@@ -67,16 +67,16 @@ def test_once_a_verdict_stands_nothing_else_is_settled_and_only_when_the_tree_is
     assert (done.status, done.error_kind, done.result) == (*state, None)
 
 
-def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
+def test_a_hand_off_is_first_the_record_then_detach_then_the_reply(
     warm: WarmManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     order: list[str] = []
-    keep = WorkerHandle.keep
+    detach = WorkerHandle.detach
 
-    def kept(lane: WorkerHandle, *args: Any) -> None:
-        assert lane.call is not None
-        order.append(f"keep, recorded as {record(warm.home, lane.call.job_id).status}")
-        keep(lane, *args)
+    def noted(worker: WorkerHandle, *args: Any) -> None:
+        assert worker.call is not None
+        order.append(f"detach, recorded as {record(warm.home, worker.call.job_id).status}")
+        detach(worker, *args)
 
     async def main(jobs: JobManager) -> None:
         gate = tmp_path / "gate"
@@ -86,9 +86,9 @@ def test_a_hand_off_is_first_the_record_then_keep_then_the_reply(
         gate.touch()
         await jobs.wait(result.job_id, LONG_S)
 
-    monkeypatch.setattr(WorkerHandle, "keep", kept)
+    monkeypatch.setattr(WorkerHandle, "detach", noted)
     warm.run(main)
-    assert order == ["keep, recorded as running", "reply"]
+    assert order == ["detach, recorded as running", "reply"]
 
 
 def test_a_cancel_is_raised_once_in_its_body_and_then_the_worker_goes(tmp_path: Path):
@@ -133,7 +133,7 @@ def test_what_a_killed_worker_has_left_is_ended_before_its_job_is_settled(
     assert not any(settled_with)
 
 
-def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_lane(tmp_path: Path):
+def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_worker(tmp_path: Path):
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:
             peaks = [await peak_of(jobs, size, tmp_path / str(size)) for size in (120_000_000, 1000)]
@@ -269,7 +269,7 @@ for line in sys.stdin:
 
 def test_cancels_of_another_process_that_race_with_the_end_are_told_what_stays_true(home: Path):
     async def main(canceller: subprocess.Popen[str]) -> None:
-        async with manager(spare_lanes=2, cancel_grace_seconds=0.1) as jobs:
+        async with manager(spare_workers=2, cancel_grace_seconds=0.1) as jobs:
             for number in range(8):
                 job = await jobs.submit(Request(bodies.sleep_and_count, ("/dev/null", number % 5 / 500)))
                 told = await asyncio.to_thread(answer, canceller, job.id)
@@ -481,7 +481,7 @@ def test_a_worker_killed_in_any_state_leaves_a_job_that_says_what_became_of_it(
 
 def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
     async def main() -> None:
-        async with manager(spare_lanes=0) as jobs:
+        async with manager(spare_workers=0) as jobs:
             job = await jobs.submit(Request(bodies.pid))
             ended, _ = await jobs.wait(job.id, LONG_S)
             os.kill(ended.result, signal.SIGKILL)

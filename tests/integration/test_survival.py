@@ -413,8 +413,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_worker_that_is_being_started_leaves_when_its_server_is_killed(tmp_path: Path):
-    (tmp_path / "lane").mkdir()
-    with python("-c", STARTING, tmp_path / "lane", stderr=None) as killed:
+    (tmp_path / "worker").mkdir()
+    with python("-c", STARTING, tmp_path / "worker", stderr=None) as killed:
         assert killed.stdout is not None
         worker = int(killed.stdout.readline())
     eventually(lambda: gone(worker))

@@ -106,9 +106,9 @@ def test_the_folder_is_made_on_first_use_and_private(tmp_path: Path) -> None:
 
 def test_a_record_is_kept_only_when_asked_for() -> None:
     job, _ = make("a")
-    assert not job.keep
+    assert not job.wants_record
     job.keep_record()
-    assert job.keep
+    assert job.wants_record
 
 
 def test_a_process_is_no_worker_until_it_is_marked() -> None:

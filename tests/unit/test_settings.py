@@ -12,11 +12,11 @@ from python_mcp_server.settings import Settings, budget, positive, variable
 
 GOOD: dict[str, tuple[str, object]] = {
     "home": ("/somewhere/else", Path("/somewhere/else")),
-    "max_lanes": ("3", 3),
+    "max_workers": ("3", 3),
     "max_background_jobs": ("5", 5),
     "min_free_memory_mb": ("100", 100.0),
-    "spare_lanes": ("0", 0),
-    "lane_idle_seconds": ("1.5", 1.5),
+    "spare_workers": ("0", 0),
+    "worker_idle_seconds": ("1.5", 1.5),
     "record_after_seconds": ("0", 0.0),
     "cancel_grace_seconds": ("0.25", 0.25),
     "sample_seconds": ("2", 2.0),
@@ -49,6 +49,14 @@ def test_a_setting_comes_from_its_variable(name: str) -> None:
     assert type(getattr(settings, name)) is type(value)
 
 
+def test_former_variables_are_read_where_the_present_ones_are_not_set() -> None:
+    former = {"PYTHON_MCP_MAX_LANES": "3", "PYTHON_MCP_SPARE_LANES": "4", "PYTHON_MCP_LANE_IDLE_SECONDS": "5"}
+    settings = Settings.from_environ({**former, "PYTHON_MCP_SPARE_WORKERS": "6"})
+    assert (settings.max_workers, settings.spare_workers, settings.worker_idle_seconds) == (3, 6, 5.0)
+    with pytest.raises(InvalidInput, match="PYTHON_MCP_MAX_LANES is 'x'"):
+        Settings.from_environ({"PYTHON_MCP_MAX_LANES": "x"})
+
+
 def test_the_variables_are_the_promised_ones() -> None:
     assert variable("home") == "PYTHON_MCP_HOME"
     assert variable("on_exit") == "PYTHON_MCP_ON_EXIT"
@@ -73,7 +81,7 @@ def test_a_value_that_is_no_number_is_refused(name: str, text: str) -> None:
 
 def test_a_number_beyond_all_bounds_is_refused_as_a_sentence() -> None:
     with pytest.raises(InvalidInput, match="must be a whole number"):
-        Settings.from_environ({"PYTHON_MCP_MAX_LANES": "9" * 400})
+        Settings.from_environ({"PYTHON_MCP_MAX_WORKERS": "9" * 400})
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -99,9 +107,9 @@ def test_an_empty_variable_is_as_good_as_none(name: str, text: str) -> None:
 
 
 def test_what_is_given_wins_over_the_environment_and_none_does_not() -> None:
-    environ = {"PYTHON_MCP_MAX_LANES": "3", "PYTHON_MCP_SPARE_LANES": "4"}
-    settings = Settings.from_environ(environ, max_lanes=9, spare_lanes=None)
-    assert (settings.max_lanes, settings.spare_lanes) == (9, 4)
+    environ = {"PYTHON_MCP_MAX_WORKERS": "3", "PYTHON_MCP_SPARE_WORKERS": "4"}
+    settings = Settings.from_environ(environ, max_workers=9, spare_workers=None)
+    assert (settings.max_workers, settings.spare_workers) == (9, 4)
 
 
 def test_the_process_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Engine:
 
     def detach(self, run: JobRun) -> None:
         """Move a run to the background because its caller has left. `close` waits for this."""
-        task = self.services.spawn(run.hand_over(), f"detach-{run.call.job_id}")
+        task = self.services.spawn(run.detach(), f"detach-{run.call.job_id}")
         self._detaching.add(task)
         task.add_done_callback(self._detaching.discard)
 
@@ -136,7 +136,7 @@ class Engine:
         except TimeoutError:
             let_lie([self._closing])
             self.services.abandon_tasks()
-            self.pool.give_up()
+            self.pool.abandon_tasks()
             raise
 
     async def _close(self) -> None:

@@ -31,7 +31,7 @@ class InlineWorker:
     identity: ProcessIdentity | None = None
     pid = 0
     gone = False
-    kept = False
+    detached = False
     cpu_seconds = 0.0
     log_folder = _NOWHERE
 
@@ -71,7 +71,7 @@ class InlineWorker:
         finally:
             context.leave_job(token)
             job.inquiries.close()
-        on_outcome(Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched))
+        on_outcome(Outcome(outcome.value, outcome.failure, outcome.cancelled, job.wants_record, job.touched))
 
     def _awaitable(self, call: Call) -> Any:
         value = self._request.body(*call.args, **call.kwargs)
@@ -81,7 +81,7 @@ class InlineWorker:
             )
         return value
 
-    def keep(self, sink: str, sink_args: Any) -> None:
+    def detach(self, record_class: str, record_locator: Any) -> None:
         """Nothing here survives the server."""
 
     def record(self) -> None:

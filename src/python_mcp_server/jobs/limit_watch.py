@@ -117,7 +117,7 @@ class LimitWatch:
         try:
             self._loop.call_soon_threadsafe(self._report, breach)
         except RuntimeError:
-            _log.debug("the loop is closed: a kept worker looks after its limits by itself")
+            _log.debug("the loop is closed: a detached worker looks after its limits by itself")
 
     def _report(self, breach: Breach) -> None:
         self._on_breach(EndReason(breach.kind, breach.sentence, breach.peak_bytes))

@@ -188,7 +188,7 @@ class JobManager:
         run.budget.start(budget_s)
         try:
             await run.budget.expired
-            if run.state is not RunState.DONE and await run.hand_over():
+            if run.state is not RunState.DONE and await run.detach():
                 return handle_of(run.snapshot(), budget_s)
         except asyncio.CancelledError:
             await self._caller_left(engine, run, on_caller_left)

@@ -394,17 +394,17 @@ class WorkerRecord:
         grace_s: How long a cancelled body may clean up.
     """
 
-    def __init__(self, job_id: str, sink: dict[str, Any]) -> None:
+    def __init__(self, job_id: str, record_locator: dict[str, Any]) -> None:
         """Make it; nothing is opened yet.
 
         Args:
             job_id: The job.
-            sink: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store, and
-                `"reply"`, the form of the job's reply.
+            record_locator: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store,
+                and `"reply"`, the form of the job's reply.
         """
-        self.grace_s: float = sink["grace_s"]
+        self.grace_s: float = record_locator["grace_s"]
         self._job_id = job_id
-        self._sink = sink
+        self._locator = record_locator
         self._store: FileJobStore | None = None
 
     def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
@@ -432,7 +432,7 @@ class WorkerRecord:
         job = self._open().update(self._job_id, change)
         return job.status.terminal or job.ending is not None
 
-    def doom(self, breach: Breach) -> None:
+    def request_end(self, breach: Breach) -> None:
         """Write that the job is ended at a limit, before the kill.
 
         Raises:
@@ -472,14 +472,14 @@ class WorkerRecord:
             raise
 
     def _show(self, value: Any) -> Shown:
-        return show_raw(value, self._sink.get("reply"))
+        return show_raw(value, self._locator.get("reply"))
 
     def gone(self) -> bool:
         """Whether the home was removed, or the jobs in it; a disk that cannot be read does not count."""
         from python_mcp_server.store.layout import Layout
 
         try:
-            Path(Layout(self._sink["home"]).jobs).stat()
+            Path(Layout(self._locator["home"]).jobs).stat()
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
@@ -496,9 +496,9 @@ class WorkerRecord:
         from python_mcp_server.store.files import FileJobStore
         from python_mcp_server.store.layout import Layout
 
-        home = Path(self._sink["home"])
+        home = Path(self._locator["home"])
         if not Path(Layout(str(home)).jobs).is_dir():
             raise StoreError(f"There is no store in {home} any more; bring it back, or start the job again")
         if self._store is None:
-            self._store = FileJobStore(home, lock_s=self._sink["lock_s"], fsync=self._sink["fsync"])
+            self._store = FileJobStore(home, lock_s=self._locator["lock_s"], fsync=self._locator["fsync"])
         return self._store

@@ -333,7 +333,7 @@ class JobRun:
         if self.record.begun:
             worker.record()
         if self.caller is CallerState.DETACHED:
-            self._keep()
+            self._detach_worker()
 
     # ---- running
 
@@ -378,7 +378,7 @@ class JobRun:
             self._start_again()
         else:
             self._begin_finalising(outcome)
-            if self.record.begun or outcome.keep or outcome.touched or outcome.cancelled:
+            if self.record.begun or outcome.wants_record or outcome.touched or outcome.cancelled:
                 self._services.spawn(self._finish(outcome), f"settle-{self.call.job_id}")
             else:
                 self._conclude()
@@ -402,8 +402,8 @@ class JobRun:
 
     # ---- hand-off
 
-    async def hand_over(self) -> bool:
-        """Make the record durable and tell the worker to keep the job; then the caller may be told.
+    async def detach(self) -> bool:
+        """Make the record durable and detach the worker; then the caller may be told.
 
         Returns:
             Whether the job goes on in the background; False when it ended meanwhile, or when it
@@ -415,7 +415,7 @@ class JobRun:
         if self.state >= RunState.ENDING or not await self._say_that_nobody_waits():
             await self.join()
             return False
-        self._keep()
+        self._detach_worker()
         if not fresh:
             await self.record.refresh()
         if self.state is RunState.QUEUED and self._queueing is not None:
@@ -446,12 +446,12 @@ class JobRun:
             reference = BodyReference(self.call.body, self.call.code, self.call.main)
             self.status.spec = to_spec(self._request, reference)
 
-    def _keep(self) -> None:
+    def _detach_worker(self) -> None:
         if isinstance(self._worker, WorkerHandle):
-            self._services.pool.hand_over(self._worker)
+            self._services.pool.detach(self._worker)
             if (locator := self._services.record_locator) is not None:
                 reply = None if self._request.replies is None else dict(self._request.replies.form)
-                self._worker.keep(WORKER_RECORD, locator | {"reply": reply})
+                self._worker.detach(WORKER_RECORD, locator | {"reply": reply})
 
     # ---- ending
 
@@ -555,7 +555,7 @@ class JobRun:
             if outcome.cancelled or self._bloated():
                 await self._end_tree()  # after a cancel the worker always goes
             await self.record.join()
-            if outcome.keep:
+            if outcome.wants_record:
                 await self.record.ensure_durable()
             return await self._write_end(outcome) if self.record.durable else None
         except JobNotFound:

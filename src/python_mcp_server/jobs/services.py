@@ -65,7 +65,7 @@ class Services:
                 "fsync": settings.fsync,
                 "grace_s": settings.cancel_grace_seconds,
             }
-        self.pool = Pool(settings, store.lane_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
+        self.pool = Pool(settings, store.worker_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
         self.record_timer = RecordTimer(self.loop, settings.record_after_seconds)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresher = RecordRefresher(self)

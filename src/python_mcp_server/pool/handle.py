@@ -1,6 +1,6 @@
 """Work on large values beside an event loop, one piece at a time.
 
-One lane: one worker process with its wires, its calls and its end, as the server holds it."""
+One worker: its process, its wires, its calls and its end, as the server holds it."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ class WorkerHandle:
     """One worker process. All methods belong to the loop it was started on, without exception.
 
     Attributes:
-        name: Of the lane, and of its log folder.
+        name: Of the worker, and of its log folder.
         identity: The worker; set when it is ready.
         call: What it runs, or None.
-        kept: Whether its call was handed over.
+        detached: Whether its call goes on without its caller.
         cpu_seconds: What the worker had used when its last call ended.
         gone: Whether the worker is dead, or let go of.
         retired: Whether it was to be killed: it takes no more calls, even if it still lives.
@@ -119,7 +119,7 @@ class WorkerHandle:
         self.identity: ProcessIdentity | None = None
         self.pid = 0
         self.call: Call | None = None
-        self.kept = False
+        self.detached = False
         self.cpu_seconds = 0.0
         self.gone = self.retired = self.died_unused = False
         self._used = self._outcome_came = False
@@ -164,7 +164,7 @@ class WorkerHandle:
         if not self._ready.done():
             raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
         identity = processes.identify(self.pid)
-        self.identity = identity and replace(identity, lane=process.lane_id)
+        self.identity = identity and replace(identity, worker_id=process.worker_id)
         process.ready = True
         if modules:
             self._send(self._calls, pack(Kind.IMPORT, pickle.dumps(modules)))
@@ -198,7 +198,7 @@ class WorkerHandle:
         try:
             self._reader.drain()  # its last word may still be in the queue
         except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
-            _log.exception("the last words of the worker of lane %s are lost", self.name)
+            _log.exception("the last words of the worker %s are lost", self.name)
         self._dead.set_result(None)
         if self._loads_main and not self.retired:
             self._on_main_loaded("", died=True)
@@ -206,7 +206,7 @@ class WorkerHandle:
             self.died_unused = not self._used
             self._cleanup()
         else:
-            steady_task(self._loop, self._fail_call(), f"lane-{self.name}-death")
+            steady_task(self._loop, self._fail_call(), f"worker-{self.name}-death")
 
     async def _fail_call(self) -> None:
         """The worker died under its call: end what it left running, then say so."""
@@ -217,8 +217,8 @@ class WorkerHandle:
             never_started = self.main_failed or self._unread() >= self._call_bytes
             self.died_unused = never_started and not self._used
             exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
-        except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the lane goes
-            _log.exception("the end of the worker of lane %s is not known well", self.name)
+        except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the worker goes
+            _log.exception("the end of the worker %s is not known well", self.name)
         finally:
             if not self._loop.is_closed():  # else we are let go of with it
                 self._end_call(
@@ -305,12 +305,12 @@ class WorkerHandle:
             call: The call.
             on_progress: Hears its progress.
             on_outcome: Is called once, whatever happens.
-            announce: Is called before the call is sent, to `record` and `keep` it: a body that has
+            announce: Is called before the call is sent, to `record` and `detach` it: a body that has
                 started is known for what it is, even if this process ends before its next step.
             on_question: Hears what it asks.
 
         Raises:
-            InvalidInput: An argument cannot be sent; the lane is idle still.
+            InvalidInput: An argument cannot be sent; the worker is idle still.
         """
         code = None if call.body in self._digests else call.code
         fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
@@ -352,11 +352,13 @@ class WorkerHandle:
         """Whether a part of its call is not in the pipe yet."""
         return not self.gone and (self._offload.busy or bool(self._calls.unsent))
 
-    def keep(self, sink: str, sink_args: Any) -> None:
-        """Tell the worker to finish its call without a parent and to commit it through `sink`."""
-        assert self.call is not None  # noqa: S101  only a busy lane is handed over
-        self.kept = True
-        self._send(self._control, pack(Kind.KEEP, pickle.dumps((self.call.job_id, sink, sink_args))))
+    def detach(self, record_class: str, record_locator: Any) -> None:
+        """Tell the worker to finish its call without a parent, and to write the end into the record that
+        this class finds by this locator."""
+        assert self.call is not None  # noqa: S101  only a busy worker is detached
+        self.detached = True
+        facts = (self.call.job_id, record_class, record_locator)
+        self._send(self._control, pack(Kind.DETACH, pickle.dumps(facts)))
 
     def record(self) -> None:
         """Tell the worker that its job is durable: the job's folder takes the output."""
@@ -391,7 +393,7 @@ class WorkerHandle:
         try:
             writer.send(frame)
         except BrokenPipeError:
-            _log.debug("lane %s: the worker is gone, its death is on its way", self.name)
+            _log.debug("worker %s is gone, its death is on its way", self.name)
 
     def _on_frame(self, kind: bytes, payload: bytes) -> None:
         if kind == Kind.PROGRESS and self._on_progress is not None:
@@ -429,9 +431,9 @@ class WorkerHandle:
             self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
 
     def finished(self) -> None:
-        """The call is settled; the lane may take the next one, and of a gone lane nothing is needed."""
+        """The call is settled; the worker may take the next one; what a gone one has left is removed."""
         self.call = self._on_outcome = None
-        self.kept = False
+        self.detached = False
         if self.gone:
             in_background(self._loop, self._threads, shutil.rmtree, self.log_folder, True)
 
@@ -472,7 +474,7 @@ class WorkerHandle:
             self._process.orphan()
 
     def orphan(self) -> None:
-        """Let go of a worker with a kept job, on a loop that goes on: it finishes by itself."""
+        """Let go of a worker with a detached job, on a loop that goes on: it finishes by itself."""
         self.gone = True
         self._on_outcome = None
         self._close_wires()

@@ -194,4 +194,11 @@ def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
 
 def _plain(outcome: Outcome) -> tuple[Any, ...]:
     """As a tuple, which pickles in a fifth of the time."""
-    return outcome.value, outcome.failure, outcome.cancelled, outcome.keep, outcome.touched, outcome.shown
+    return (
+        outcome.value,
+        outcome.failure,
+        outcome.cancelled,
+        outcome.wants_record,
+        outcome.touched,
+        outcome.shown,
+    )

@@ -8,16 +8,16 @@ while, and what they load ahead. A module that ends its process would else cost 
 The workers of one event loop: warm spares, growth on demand, shrinking when idle, admission.
 
                      ┌────────────────────────── front (one event loop) ─────────────────────────┐
-    JobManager ──▶ acquire ──▶ Lane.dispatch ── calls ────────────────▶ worker: body ──▶ child
-        ▲              │            │        ── keep, cancel ─────────▶ guardian
+    JobManager ──▶ acquire ──▶ handle.dispatch ── calls ────────────────▶ worker: body ──▶ child
+        ▲              │            │        ── detach, cancel ───────▶ control thread
         │              │            ◀── progress, outcome (one queue) ─ in order
         │              │            ◀── pidfd: death ──────────────────
         │          spares, queue
-        └── release, hand_over, retire            Sampler ◀─ psutil ─── the worker's tree
+        └── release, detach, retire            Sampler ◀─ psutil ─── the worker's tree
 
-The pool limits the workers that somebody waits for (`max_lanes`). Those whose call was handed over are
+The pool limits the workers that somebody waits for (`max_workers`). Those whose call was handed over are
 admitted by the manager, for all servers of a home together. A worker moves from the first to the second
-by `hand_over`, which never fails.
+by `detach`, which never fails.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ _SENDING_POLL_S: Final = 0.005
 
 
 class Pool:
-    """Lanes for one event loop. Not thread-safe: everything belongs to that loop."""
+    """The workers of one event loop. Not thread-safe: everything belongs to that loop."""
 
     def __init__(
         self,
         settings: Settings,
-        lane_folder: Callable[[str], Path],
+        worker_folder: Callable[[str], Path],
         prefix: str,
         main: MainModule | None = None,
     ) -> None:
@@ -135,7 +135,7 @@ class Pool:
 
         Args:
             settings: Limits and intervals.
-            lane_folder: Where the worker of a given name keeps its logs.
+            worker_folder: Where the worker of a given name keeps its logs.
             prefix: Of the workers' names, so that several pools share a home.
             main: The main module of this program.
         """
@@ -143,7 +143,7 @@ class Pool:
         self.sampler = Sampler(settings.sample_seconds)
         self.limiter = LimitMonitor()
         self._settings = settings
-        self._lane_folder = lane_folder
+        self._worker_folder = worker_folder
         self._prefix = prefix
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pool")
@@ -154,7 +154,7 @@ class Pool:
         self._idle: list[WorkerHandle] = []
         self._busy: set[WorkerHandle] = set()
         self._background: set[WorkerHandle] = set()
-        self._admission = Admission(settings.max_lanes, self._busy)
+        self._admission = Admission(settings.max_workers, self._busy)
         self._retired: set[WorkerHandle] = set()
         self._generation = 0
         self._starting = 0
@@ -192,7 +192,7 @@ class Pool:
         """Start what is missing: the spares, and a worker for each call that waits and is admitted."""
         if self._closed:
             return
-        spares = 0 if self._backoff.active(self._loop.time()) else self._settings.spare_lanes
+        spares = 0 if self._backoff.active(self._loop.time()) else self._settings.spare_workers
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
             self._starting += 1
@@ -212,7 +212,7 @@ class Pool:
             return None
         worker = self._idle.pop()
         (self._background if background else self._busy).add(worker)
-        if len(self._idle) < self._settings.spare_lanes:
+        if len(self._idle) < self._settings.spare_workers:
             self._loop.call_soon(self.warm)
         return worker
 
@@ -267,10 +267,10 @@ class Pool:
         self._arm_idle_timer()
 
     def _arm_idle_timer(self) -> None:
-        if self._idle_timer is None and len(self._idle) > self._settings.spare_lanes:
-            self._idle_timer = self._loop.call_later(self._settings.lane_idle_seconds, self._shrink)
+        if self._idle_timer is None and len(self._idle) > self._settings.spare_workers:
+            self._idle_timer = self._loop.call_later(self._settings.worker_idle_seconds, self._shrink)
 
-    def hand_over(self, worker: WorkerHandle) -> None:
+    def detach(self, worker: WorkerHandle) -> None:
         """Count this worker as background from now on; its place is free for the next call."""
         if worker in self._busy:
             self._busy.discard(worker)
@@ -291,14 +291,14 @@ class Pool:
         return survivors
 
     async def all_sent(self) -> None:
-        """Wait until the calls of kept jobs are in their pipes: a close would cut them off."""
+        """Wait until the calls of detached jobs are in their pipes: a close would cut them off."""
         deadline = self._loop.time() + _SENDING_S
-        for worker in [worker for worker in self.workers if worker.kept]:
-            while worker.kept and worker.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
+        for worker in [worker for worker in self.workers if worker.detached]:
+            while worker.detached and worker.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
                 await asyncio.sleep(_SENDING_POLL_S)
 
     async def close(self) -> None:
-        """End every worker whose job is not kept; let go of the others."""
+        """End every worker whose job is not detached; let go of the others."""
         self._closed = True
         for waiter in self._waiting:
             if not waiter.worker.done():
@@ -308,13 +308,13 @@ class Pool:
         for timer in (self._idle_timer, self._backoff_timer):
             if timer is not None:
                 timer.cancel()
-        kept = [worker for worker in self.workers if worker.kept and not worker.gone]
-        doomed = [worker for worker in self.workers if not worker.kept and not worker.gone]
+        detached = [worker for worker in self.workers if worker.detached and not worker.gone]
+        others = [worker for worker in self.workers if not worker.detached and not worker.gone]
         for start in self._starts:
             start.cancel()  # a worker that is not ready is ended, not waited for
-        for worker in kept:
+        for worker in detached:
             worker.orphan()
-        await asyncio.gather(*(worker.kill() for worker in doomed), *self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.kill() for worker in others), *self._tasks, return_exceptions=True)
         # what the workers left is cleared away by these threads: the process may end right after this
         try:
             await asyncio.to_thread(self._threads.shutdown)
@@ -323,14 +323,14 @@ class Pool:
         self._forget()
 
     def abandon(self) -> None:
-        """Do what can be done for a loop that was closed without us: kept jobs run on and are committed
+        """Do what can be done for a loop that was closed without us: detached jobs run on and are committed
         by their workers, other workers leave. For any thread."""
         self._closed = True
         for worker in [*self.workers, *self._unready]:
             worker.abandon()
         self._forget()
 
-    def give_up(self) -> None:
+    def abandon_tasks(self) -> None:
         """The close took too long, and the loop ends: leave the rest to the workers, which see us gone."""
         let_lie(self._tasks)
 
@@ -372,7 +372,7 @@ class Pool:
         name = f"{self._prefix}-{next(self._numbers)}"
         worker = WorkerHandle(
             name,
-            self._lane_folder(name),
+            self._worker_folder(name),
             self._threads,
             self._large,
             self._on_gone,
@@ -450,8 +450,8 @@ class Pool:
 
     def _shrink(self) -> None:
         self._idle_timer = None
-        surplus = self._idle[self._settings.spare_lanes :]
-        del self._idle[self._settings.spare_lanes :]
+        surplus = self._idle[self._settings.spare_workers :]
+        del self._idle[self._settings.spare_workers :]
         for worker in surplus:
             self._spawn(self._end_worker(worker), "worker-shrink")
 

@@ -115,7 +115,7 @@ class WorkerProcess:
     """A loky executor with one worker, and what loky does not offer: to part with its process.
 
     Attributes:
-        lane_id: What the process carries in its environment.
+        worker_id: What the process carries in its environment.
         pid: Of the process.
         server_pipes: The program's ends of the wires.
         ready: Whether the worker has said that it takes calls.
@@ -132,7 +132,7 @@ class WorkerProcess:
             OSError: The machine gives no process, memory or descriptors, or the interpreter is gone.
             RuntimeError: The interpreter is ending.
         """
-        self.lane_id = uuid.uuid4().hex
+        self.worker_id = uuid.uuid4().hex
         self._parted = self.ready = False
         self._is_heard = is_heard
         self._log_folder = log_folder
@@ -145,7 +145,7 @@ class WorkerProcess:
             context=self._context,
             initializer=main.start,
             initargs=(config,),
-            env={processes.LANE_VARIABLE: self.lane_id, **processes.worker_variables()},
+            env={processes.WORKER_VARIABLE: self.worker_id, **processes.worker_variables()},
         )
         self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         try:
@@ -197,7 +197,7 @@ class WorkerProcess:
         _end(self._process)
 
     def orphan(self) -> None:
-        """Let go of the process: nobody joins or kills it, and it hears that it is free. A kept job is
+        """Let go of the process: nobody joins or kills it, and it hears that it is free. A detached job is
         then finished and committed by its worker; any other worker leaves. For any thread, once or
         more."""
         if self._parted:
@@ -277,7 +277,7 @@ def _consume_exception(future: Any) -> None:
 class _Exit:
     """The end of the interpreter, and of a child that the program has forked.
 
-    loky would join its workers at the end of the interpreter, and so wait for every kept job. Hooks of
+    loky would join its workers at the end of the interpreter, and so wait for every detached job. Hooks of
     `threading` run last in, first out, and loky adds its own with every executor: so ours is added after each
     of them. `atexit` itself comes too late, after the joins.
 

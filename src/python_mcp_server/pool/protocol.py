@@ -52,7 +52,7 @@ class Kind:
     MAIN: Final = b"M"  # down: load the main module, or why not; up: nothing where it is loaded, else why not
     STATE: Final = b"S"  # down: what has changed in the server since the call before
     SHOW: Final = b"J"  # down: say the last outcome again, its value as JSON
-    KEEP: Final = b"K"  # control: finish this job without a parent
+    DETACH: Final = b"K"  # control: finish this job without a parent
     RECORD: Final = b"D"  # control: this job is durable now, its folder takes the output
     CANCEL: Final = b"X"  # control: raise JobCancelled in this job's body
     ANSWER: Final = b"A"  # control: what this job's user said to a question, or why nobody did

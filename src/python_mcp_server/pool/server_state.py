@@ -16,7 +16,7 @@ from typing import Any, Final
 from python_mcp_server import processes
 from python_mcp_server.pool.start import variables_of
 
-_OF_THE_WORKER: Final = frozenset({processes.JOB_VARIABLE, processes.LANE_VARIABLE})
+_OF_THE_WORKER: Final = frozenset({processes.JOB_VARIABLE, processes.WORKER_VARIABLE})
 
 
 @dataclass(frozen=True, slots=True)

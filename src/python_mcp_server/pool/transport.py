@@ -1,4 +1,4 @@
-"""The front's ends of a lane's wires: they read and write frames beside an event loop, never blocking it."""
+"""The server's ends of a worker's wires: frames are read and written beside an event loop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class ThreadReader:
         self._loop = loop
         self._connection = connection
         self._on_frame = on_frame
-        self._thread = threading.Thread(target=self._run, name="lane-reader", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker-reader", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

@@ -23,7 +23,7 @@ from python_mcp_server.processes.host import (
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
     KILL,
-    LANE_VARIABLE,
+    WORKER_VARIABLE,
     boot_id,
     identify,
     is_alive,
@@ -39,8 +39,8 @@ from python_mcp_server.processes.usage import LINUX
 __all__ = [
     "JOB_VARIABLE",
     "KILL",
-    "LANE_VARIABLE",
     "LINUX",
+    "WORKER_VARIABLE",
     "TreeScan",
     "boot_id",
     "change_priority",

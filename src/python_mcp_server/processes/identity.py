@@ -18,7 +18,7 @@ SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Descriptors or memory are short: that says nothing about the process, and may pass in a moment."""
 
 JOB_VARIABLE: Final = "PYTHON_MCP_JOB_ID"
-LANE_VARIABLE: Final = "PYTHON_MCP_LANE_ID"
+WORKER_VARIABLE: Final = "PYTHON_MCP_LANE_ID"
 """A worker has it from its first instant on: a process that a body forks, and that starts no other program,
 shows the variables that the worker was started with, and no job's."""
 

@@ -16,9 +16,9 @@ from typing import Final, NamedTuple
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import (
     JOB_VARIABLE,
-    LANE_VARIABLE,
     SHORTAGES,
     UNREADABLE,
+    WORKER_VARIABLE,
     Stat,
     identify,
     identity_of,
@@ -192,8 +192,8 @@ class TreeScan:
 
 def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
     """Return the variables by which a member is known, each as it stands in an environment."""
-    lane = root.lane if isinstance(root, ProcessIdentity) else ""
-    marks = {JOB_VARIABLE: job_id, LANE_VARIABLE: lane}
+    worker_id = root.worker_id if isinstance(root, ProcessIdentity) else ""
+    marks = {JOB_VARIABLE: job_id, WORKER_VARIABLE: worker_id}
     return {f"{name}={value}".encode() for name, value in marks.items() if value}
 
 

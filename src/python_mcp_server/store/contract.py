@@ -132,8 +132,8 @@ class JobStore(ABC):
         """Remove the files of a job that has no record. A folder that is not there is no error."""
 
     @abstractmethod
-    def lane_folder(self, name: str) -> Path:
-        """Return where a lane keeps its logs: on the same file system as `folder`, so that files
+    def worker_folder(self, name: str) -> Path:
+        """Return where a worker of this name has its logs: on the same file system as `folder`, so that files
         can be linked from here into a job's folder. It may not exist yet.
 
         Raises:

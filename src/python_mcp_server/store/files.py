@@ -207,10 +207,10 @@ class FileJobStore(JobStore):
         with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
             remove_tree(self._layout.folder(job_id))
 
-    def lane_folder(self, name: str) -> Path:
-        """Return where a lane keeps its logs; it may not exist yet."""
+    def worker_folder(self, name: str) -> Path:
+        """Return where a worker of this name has its logs; it may not exist yet."""
         check_name(name)
-        return Path(self._layout.lanes, name)
+        return Path(self._layout.worker_logs, name)
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""

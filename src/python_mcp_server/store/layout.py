@@ -118,12 +118,12 @@ class Layout:
         self.public: Final = f"{home}/meta/jobs.json"
         self.imported: Final = f"{home}/meta/jobs.imported.json"
         self.output: Final = f"{home}/output"
-        self.lanes: Final = f"{home}/lanes"
+        self.worker_logs: Final = f"{home}/lanes"
 
     def directories(self) -> list[str]:
         """Return those that an open store has."""
         trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
-        return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.lanes]
+        return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.worker_logs]
 
     def record(self, tree: str, job_id: str) -> str:
         """Return where the record of this job lies, if it is in this tree."""

@@ -24,8 +24,8 @@ from python_mcp_server.store.records import FORMAT, Records, to_json
 _log: Final = logging.getLogger(__name__)
 _STALE_S: Final = 60.0
 """Guessed: no write lasts that long. Should one, it starts again when its file is gone."""
-_LANE_STALE_S: Final = 600.0
-"""Guessed: a lane folder of a pid that is not here may be in use in another container for a while."""
+_LOGS_STALE_S: Final = 600.0
+"""Guessed: a worker's folder of a pid that is not here may be in use in another container for a while."""
 
 _FOLDER_STALE_S: Final = 86_400.0
 """Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
@@ -35,7 +35,7 @@ def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove what is of no use any more. What cannot be removed now stays for the next time."""
     try:
         _clean_temporary(layout.tmp)
-        _clean_lanes(layout.lanes)
+        _clean_worker_logs(layout.worker_logs)
         for job_id in _ids(layout.trash):
             with locks.hold(layout.stripe(job_id), wait_s=0):
                 records.finish_removal(job_id)
@@ -95,12 +95,12 @@ def _clean_temporary(directory: str) -> None:
             remove_file(entry.path)
 
 
-def _clean_lanes(directory: str) -> None:
-    """Remove the logs of lanes whose server was killed long ago; what a job has taken is its own."""
+def _clean_worker_logs(directory: str) -> None:
+    """Remove the logs of workers whose server was killed long ago; what a job has taken is its own."""
     if not os.path.isdir(directory):
         return
     for entry in os.scandir(directory):
-        if _age_s(entry) > _LANE_STALE_S and not _may_live(entry.name.partition("-")[0]):
+        if _age_s(entry) > _LOGS_STALE_S and not _may_live(entry.name.partition("-")[0]):
             remove_tree(entry.path)
 
 

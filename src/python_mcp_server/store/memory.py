@@ -125,10 +125,10 @@ class InMemoryJobStore(JobStore):
         """Remove the files of a job. A folder that is not there is no error."""
         shutil.rmtree(self._layout.folder(job_id), ignore_errors=True)
 
-    def lane_folder(self, name: str) -> Path:
-        """Return where a lane keeps its logs; it may not exist yet."""
+    def worker_folder(self, name: str) -> Path:
+        """Return where a worker of this name has its logs; it may not exist yet."""
         check_name(name)
-        return Path(self._layout.lanes, name)
+        return Path(self._layout.worker_logs, name)
 
     @contextmanager
     def exclusive(self, name: str) -> Generator[None]:

@@ -35,9 +35,9 @@ class Moody(FileJobStore):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="another process cancels by a signal")
-def test_a_cancel_from_another_process_touches_no_later_call_of_the_same_lane(tmp_path: Path):
+def test_a_cancel_from_another_process_touches_no_later_call_of_the_same_worker(tmp_path: Path):
     async def main() -> None:
-        async with manager(spare_lanes=0) as jobs:
+        async with manager(spare_workers=0) as jobs:
             job = await jobs.submit(Request(bodies.swallow, (str(tmp_path / "starts"),)))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
             other = asyncio.create_task(asyncio.to_thread(run_python, "-c", CANCEL, job.id))

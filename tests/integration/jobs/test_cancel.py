@@ -153,7 +153,7 @@ def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
     run(main())
 
 
-def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
+def test_cancels_that_race_with_the_end_leave_one_truth_and_working_workers():
     async def main() -> None:
         async with manager() as jobs:
             for number in range(8):
@@ -162,8 +162,8 @@ def test_cancels_that_race_with_the_end_leave_one_truth_and_working_lanes():
                 again, _ = await jobs.wait(job.id, LONG_S)
                 assert again.status is told.status
             assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
-            lanes = list((await jobs._engine()).pool.workers)
-            assert len(lanes) == len(set(lanes))
+            workers = list((await jobs._engine()).pool.workers)
+            assert len(workers) == len(set(workers))
 
     run(main())
 
@@ -253,35 +253,35 @@ def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
 
 def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_another(tmp_path: Path):
     async def main() -> None:
-        async with manager(spare_lanes=1) as jobs:
+        async with manager(spare_workers=1) as jobs:
             await call(jobs, bodies.pid)
             pool = (await jobs._engine()).pool
             await until(lambda: len(pool._idle) > 1)
-            for lane in pool._idle:
-                os.kill(lane.pid, signal.SIGSTOP)  # so that it cannot read what comes
+            for worker in pool._idle:
+                os.kill(worker.pid, signal.SIGSTOP)  # so that it cannot read what comes
             stopped = psutil.STATUS_STOPPED
-            await until(lambda: all(psutil.Process(lane.pid).status() == stopped for lane in pool._idle))
+            await until(lambda: all(psutil.Process(worker.pid).status() == stopped for worker in pool._idle))
             waiting = asyncio.ensure_future(
                 call(jobs, bodies.count_and_wait, tmp_path / "starts", "/dev/null")
             )
             await until(lambda: bool(pool._busy))
-            for lane in pool.workers:
-                os.kill(lane.pid, signal.SIGKILL)
+            for worker in pool.workers:
+                os.kill(worker.pid, signal.SIGKILL)
             assert await waiting == "done"
 
     run(main())
     assert len(lines(tmp_path / "starts")) == 1
 
 
-def test_a_lane_that_dies_between_the_grant_and_the_call_costs_nothing():
+def test_a_worker_that_dies_between_the_grant_and_the_call_costs_nothing():
     async def main() -> None:
         async with manager() as jobs:
             job = await jobs.submit(Request(bodies.add, (1,)))
             pool = (await jobs._engine()).pool
             while not pool._background:
                 await asyncio.sleep(0)
-            for lane in list(pool._background):
-                os.kill(lane.pid, signal.SIGKILL)
+            for worker in list(pool._background):
+                os.kill(worker.pid, signal.SIGKILL)
             job, timed_out = await jobs.wait(job.id, LONG_S)
             assert not timed_out
             assert job.status in (JobState.COMPLETED, JobState.FAILED)

@@ -217,7 +217,7 @@ def test_a_job_with_a_process_that_cannot_be_ended_is_not_called_cancelled(
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, who hides may escape")
 def test_an_idle_worker_that_leaves_ends_what_a_body_left_behind(tmp_path: Path):
     async def main() -> None:
-        async with manager(spare_lanes=0) as jobs:
+        async with manager(spare_workers=0) as jobs:
             worker = await call(jobs, bodies.pid)
             hidden = await call(jobs, cancel_bodies.leave_hidden, str(tmp_path / "starts"))
             assert processes.identify(hidden) is not None
@@ -399,7 +399,7 @@ class Moody(FileJobStore):
 def test_cancelling_a_job_with_an_unwritten_end_spares_the_next_one(home: Path, tmp_path: Path):
     async def main() -> None:
         store = Moody(home)
-        async with manager(store, spare_lanes=0) as jobs:
+        async with manager(store, spare_workers=0) as jobs:
             job = await jobs.submit(Request(bodies.add, (1,)))
             while (await jobs.get(job.id)).worker is None:
                 await asyncio.sleep(0.001)

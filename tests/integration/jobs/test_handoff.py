@@ -117,7 +117,7 @@ def test_a_call_that_lasts_has_a_record_though_it_ends_in_time(tmp_path: Path):
 
 def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_the_reason(tmp_path: Path):
     async def main() -> None:
-        async with manager(max_lanes=1) as jobs:
+        async with manager(max_workers=1) as jobs:
             gate = tmp_path / "gate"
             arguments = (str(tmp_path / "starts"), str(gate))
             first = asyncio.ensure_future(
@@ -157,9 +157,9 @@ def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path)
     run(main())
 
 
-def test_many_calls_at_once_share_few_lanes_and_the_surplus_goes():
+def test_many_calls_at_once_share_few_workers_and_the_surplus_goes():
     async def main() -> None:
-        async with manager(max_lanes=2, lane_idle_seconds=0.1) as jobs:
+        async with manager(max_workers=2, worker_idle_seconds=0.1) as jobs:
             pool = (await jobs._engine()).pool
             answers = asyncio.gather(*(call(jobs, bodies.add, number) for number in range(40)))
             await asyncio.sleep(0)
@@ -296,7 +296,7 @@ def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_manager_closed_while_lanes_start_and_calls_wait_leaves_nobody():
+def test_a_manager_closed_while_workers_start_and_calls_wait_leaves_nobody():
     async def main() -> None:
         jobs = JobManager(settings=Settings.from_environ())
         calls = [asyncio.ensure_future(call(jobs, bodies.pid)) for _ in range(5)]

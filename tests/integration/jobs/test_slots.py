@@ -102,7 +102,7 @@ def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: P
 
 def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: Path):
     async def main() -> None:
-        async with manager(max_background_jobs=1, spare_lanes=2) as jobs:
+        async with manager(max_background_jobs=1, spare_workers=2) as jobs:
             await jobs.start()
             pool = (await jobs._engine()).pool
             while len(pool._idle) < 2:  # so that no budget ends before its body starts
@@ -125,13 +125,13 @@ def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: 
 
 def test_calls_whose_budget_ends_in_the_queue_wait_for_places_like_other_jobs(tmp_path: Path):
     async def main() -> None:
-        async with manager(max_lanes=1, max_background_jobs=2) as jobs:
+        async with manager(max_workers=1, max_background_jobs=2) as jobs:
             held = str(tmp_path / "held")
             calls = (handed_over(jobs, hold_for_a_moment, held, budget_s=0.01) for _ in range(6))
             for result in await asyncio.gather(*calls):
                 assert (await jobs.wait(result.job_id, LONG_S))[0].status is DONE
             assert len(lines(held)) == 12
-            assert most_at_once(Path(held)) <= 3, "the one that had a lane was handed over, and not refused"
+            assert most_at_once(Path(held)) <= 3, "the one that had a worker was handed over, and not refused"
 
     run(main())
 

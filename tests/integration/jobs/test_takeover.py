@@ -82,7 +82,7 @@ from python_mcp_server.pool.handle import WorkerHandle
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-keep = WorkerHandle.keep
+detach = WorkerHandle.detach
 """
 
 
@@ -91,8 +91,8 @@ keep = WorkerHandle.keep
     [
         "JobRun._dispatch = die",
         "WorkerHandle.dispatch = die",
-        "WorkerHandle.keep = die",
-        "WorkerHandle.keep = lambda *told: (keep(*told), die())",
+        "WorkerHandle.detach = die",
+        "WorkerHandle.detach = lambda *told: (detach(*told), die())",
     ],
 )
 def test_a_job_that_its_server_has_claimed_and_not_sent_is_started_by_the_next_one(

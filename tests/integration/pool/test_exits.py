@@ -1,4 +1,4 @@
-"""What is left when a program that holds lanes ends, in every way it can."""
+"""What is left when a program that holds workers ends, in every way it can."""
 
 from __future__ import annotations
 

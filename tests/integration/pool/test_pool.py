@@ -1,4 +1,4 @@
-"""Lanes that cannot be started, cannot be ended, or die before their first call."""
+"""Workers that cannot be started, cannot be ended, or die before their first call."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.helpers import eventually, run
 from tests.helpers.managers import call, manager
 from tests.helpers.warm_manager import WarmManager
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the lanes are those of POSIX")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the workers are those of POSIX")
 
 
 def pool_in(folder: Path, **settings: Any) -> Pool:
     return Pool(Settings.from_environ(**settings), lambda name: folder / name, "test")
 
 
-def test_where_no_lane_can_be_started_everybody_who_waits_is_told(tmp_path: Path):
+def test_where_no_worker_can_be_started_everybody_who_waits_is_told(tmp_path: Path):
     (tmp_path / "lanes").touch()  # where a folder should be
 
     async def main() -> None:
-        pool = pool_in(tmp_path / "lanes", max_lanes=1, spare_lanes=0)
+        pool = pool_in(tmp_path / "lanes", max_workers=1, spare_workers=0)
         ends = await asyncio.gather(*(pool.take() for _ in range(5)), return_exceptions=True)
         assert [type(end) for end in ends] == [NotADirectoryError] * 5
         await pool.close()
@@ -36,12 +36,12 @@ def test_where_no_lane_can_be_started_everybody_who_waits_is_told(tmp_path: Path
     run(main())
 
 
-def test_a_lane_that_cannot_even_be_thought_of_is_a_start_that_failed(tmp_path: Path):
+def test_a_worker_that_cannot_even_be_thought_of_is_a_start_that_failed(tmp_path: Path):
     async def main() -> None:
         def nowhere(_name: str) -> Path:
             raise PermissionError("the home is not ours")
 
-        pool = Pool(Settings.from_environ(max_lanes=1, spare_lanes=0), nowhere, "test")
+        pool = Pool(Settings.from_environ(max_workers=1, spare_workers=0), nowhere, "test")
         for _ in range(2):
             with pytest.raises(PermissionError):
                 await pool.take()
@@ -59,7 +59,7 @@ def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead
     monkeypatch.syspath_prepend(str(tmp_path))
 
     async def main() -> None:
-        pool = pool_in(tmp_path / "lanes", spare_lanes=1)
+        pool = pool_in(tmp_path / "lanes", spare_workers=1)
         pool.preload("ends_its_process")
         pool.warm()
         await asyncio.to_thread(eventually, starts.exists)
@@ -73,19 +73,19 @@ def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead
     assert starts.read_text(encoding="utf-8") == "x"
 
 
-def test_a_lane_whose_end_failed_takes_no_more_calls_and_is_ended_later(
+def test_a_worker_whose_end_failed_takes_no_more_calls_and_is_ended_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def main() -> None:
-        pool = pool_in(tmp_path / "lanes", max_lanes=1, spare_lanes=0)
-        lane = await pool.take()
+        pool = pool_in(tmp_path / "lanes", max_workers=1, spare_workers=0)
+        worker = await pool.take()
         with monkeypatch.context() as patch:
             patch.setattr(processes, "kill_tree", _out_of_descriptors)
-            assert await pool.end_tree(lane) == [lane.pid]
-        pool.release(lane)
+            assert await pool.end_tree(worker) == [worker.pid]
+        pool.release(worker)
         other = await pool.take()
-        assert other is not lane
-        while not lane.gone:
+        assert other is not worker
+        while not worker.gone:
             await asyncio.sleep(0.01)
         await pool.close()
 
@@ -96,9 +96,9 @@ def _out_of_descriptors(*_args: object, **_kwargs: object) -> list[int]:
     raise OSError(24, "Too many open files")
 
 
-def test_surplus_lanes_that_nobody_took_go_when_their_time_is_over(tmp_path: Path):
+def test_surplus_workers_that_nobody_took_go_when_their_time_is_over(tmp_path: Path):
     async def main() -> None:
-        pool = pool_in(tmp_path / "lanes", max_lanes=3, spare_lanes=0, lane_idle_seconds=0.1)
+        pool = pool_in(tmp_path / "lanes", max_workers=3, spare_workers=0, worker_idle_seconds=0.1)
         takers = [asyncio.create_task(pool.take()) for _ in range(2)]
         await asyncio.sleep(0)
         for taker in takers:
@@ -149,7 +149,7 @@ def test_what_an_async_body_leaves_running_ends_with_it():
         return os.getpid(), getattr(builtins, "ended", False)
 
     async def main() -> None:
-        async with manager(spare_lanes=0, max_lanes=1) as jobs:
+        async with manager(spare_workers=0, max_workers=1) as jobs:
             worker = await call(jobs, leave)
             assert await call(jobs, look) == (worker, True)
 

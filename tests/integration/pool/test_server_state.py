@@ -77,12 +77,12 @@ def test_a_module_that_sets_a_variable_as_it_is_loaded_does_not_hide_the_servers
 
 def test_what_belongs_to_a_worker_stays_its_own(monkeypatch: pytest.MonkeyPatch):
     async def main() -> None:
-        async with manager(spare_lanes=0) as made:
+        async with manager(spare_workers=0) as made:
             before = await call(made, environ)
-            for name in (processes.LANE_VARIABLE, processes.JOB_VARIABLE):
+            for name in (processes.WORKER_VARIABLE, processes.JOB_VARIABLE):
                 monkeypatch.setenv(name, "the server's")
             after = await call(made, environ)
-            assert after[processes.LANE_VARIABLE] == before[processes.LANE_VARIABLE]
+            assert after[processes.WORKER_VARIABLE] == before[processes.WORKER_VARIABLE]
             assert after[processes.JOB_VARIABLE] not in ("the server's", before[processes.JOB_VARIABLE])
 
     run(main())
@@ -93,7 +93,7 @@ def test_a_working_directory_is_that_of_the_call(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
 
     async def main() -> None:
-        async with manager(spare_lanes=0) as made:
+        async with manager(spare_workers=0) as made:
             assert await call(made, os.getcwd) == str(tmp_path)
             monkeypatch.chdir(tmp_path / "inside")
             assert await call(made, os.getcwd) == str(tmp_path / "inside")
@@ -107,7 +107,7 @@ def test_a_call_that_waits_for_its_worker_keeps_the_state_of_its_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def main() -> None:
-        async with manager(max_lanes=1, spare_lanes=0) as made:
+        async with manager(max_workers=1, spare_workers=0) as made:
             first = asyncio.create_task(
                 call(made, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
             )

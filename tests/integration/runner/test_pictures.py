@@ -65,7 +65,7 @@ os.wait()
     large = result["pictures"][3]
     assert large["attached"]
     assert large["size_bytes"] > 500_000 > Path(large["preview"]).stat().st_size
-    assert job.keep
+    assert job.wants_record
 
 
 def test_there_is_an_end_to_the_pictures_of_a_script(folder: Path, job: JobContext) -> None:
@@ -83,7 +83,7 @@ def test_a_script_without_pictures_has_no_pictures_field_and_no_record(folder: P
     result = run(folder, "import sys; print('matplotlib' in sys.modules)")
     assert result["stdout"] == "False\n"
     assert "pictures" not in result
-    assert not job.keep
+    assert not job.wants_record
 
 
 @pytest.mark.network

@@ -38,7 +38,7 @@ def test_a_breach_is_told_once_and_then_it_is_looked_at_no_more():
     eventually(lambda: len(told) == 2)
     limiter.close()
     assert (guard.looks, other.looks) == (2, 2)
-    assert not limiter.unwatch(watched), "so that its lane is known to be spent"
+    assert not limiter.unwatch(watched), "so that its worker is known to be spent"
 
 
 def test_a_body_that_ends_while_it_is_looked_at_hears_nothing():

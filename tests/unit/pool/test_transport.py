@@ -1,4 +1,4 @@
-"""Frames on the wires of a lane: cut anywhere, of any size, and never a reason to wait."""
+"""Frames on the wires of a worker: cut anywhere, of any size, and never a reason to wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from python_mcp_server.pool.transport import LoopReader, LoopWriter
 from tests.helpers import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere threads read and write the wires")
-KINDS = st.sampled_from([Kind.CALL, Kind.OUTCOME, Kind.PROGRESS, Kind.KEEP])
+KINDS = st.sampled_from([Kind.CALL, Kind.OUTCOME, Kind.PROGRESS, Kind.DETACH])
 FRAMES = st.lists(st.tuples(KINDS, st.binary(max_size=300)), max_size=12)
 
 
@@ -81,7 +81,7 @@ def test_a_closed_writer_writes_nothing_to_whoever_has_its_descriptor_now():
             sender = LoopWriter(asyncio.get_running_loop(), writer)
             sender.close()
             with pytest.raises(BrokenPipeError):
-                sender.send(pack(Kind.KEEP))
+                sender.send(pack(Kind.DETACH))
             assert not reader.poll(0)
 
     run(main())

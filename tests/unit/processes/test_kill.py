@@ -20,7 +20,7 @@ import pytest
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import (
     JOB_VARIABLE,
-    LANE_VARIABLE,
+    WORKER_VARIABLE,
     boot_id,
     find_tree,
     identify,
@@ -97,11 +97,11 @@ def test_a_tree_has_everybody_but_its_root() -> None:
         assert members == found.pids
 
 
-def test_a_process_that_carries_the_lane_of_a_dead_root_is_of_its_tree() -> None:
-    lane = uuid.uuid4().hex
+def test_a_process_that_carries_the_worker_id_of_a_dead_root_is_of_its_tree() -> None:
+    worker = uuid.uuid4().hex
     with waiting_child() as root:
-        dead = replace(_given(identify(root.pid)), lane=lane)
-    env = environment(**{LANE_VARIABLE: lane})
+        dead = replace(_given(identify(root.pid)), worker_id=worker)
+    env = environment(**{WORKER_VARIABLE: worker})
     with python("-c", "print(flush=True); input()", env=env, start_new_session=True) as child:
         assert child.stdout is not None
         child.stdout.readline()

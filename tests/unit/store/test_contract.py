@@ -232,7 +232,7 @@ def test_any_text_is_a_safe_id(store: Store, job_id: str):
 @pytest.mark.parametrize("name", ODD_IDS)
 def test_a_name_that_could_leave_its_directory_is_refused(store: Store, name: str):
     with pytest.raises(InvalidInput, match="name"):
-        store.lane_folder(name)
+        store.worker_folder(name)
 
 
 @pytest.mark.parametrize("job_id", ["plain", "a" * 33, "A" * 34, *ODD_IDS])
@@ -286,12 +286,12 @@ def test_a_folder_can_be_discarded_twice(store: Store):
     assert not folder.exists()
 
 
-def test_lanes_and_jobs_share_a_file_system(store: Store):
-    lane, folder = store.lane_folder("lane-1"), store.folder(new_job_id())
-    lane.mkdir(parents=True)
+def test_workers_and_jobs_share_a_file_system(store: Store):
+    worker, folder = store.worker_folder("worker-1"), store.folder(new_job_id())
+    worker.mkdir(parents=True)
     folder.mkdir(parents=True)
-    (lane / "log").write_text("x")
-    (folder / "stdout").hardlink_to(lane / "log")
+    (worker / "log").write_text("x")
+    (folder / "stdout").hardlink_to(worker / "log")
 
 
 def test_an_exclusive_section_is_entered_by_one_at_a_time(store: Store):

@@ -300,16 +300,16 @@ def test_the_public_list_follows_without_close(store: FileJobStore, home: Path):
     eventually(lambda: '"completed"' in path.read_text())
 
 
-def test_the_logs_of_lanes_whose_server_was_killed_long_ago_go_when_the_store_is_opened(home: Path):
-    lanes = home / "lanes"
+def test_the_logs_of_workers_whose_server_was_killed_long_ago_go_when_the_store_is_opened(home: Path):
+    workers = home / "lanes"
     FileJobStore(home).close()
     for name in ("999999999-gone-1", "999999998-young-1", f"{os.getpid()}-mine-1"):
-        (lanes / name).mkdir(parents=True)
-        (lanes / name / "stdout").write_text("left")
+        (workers / name).mkdir(parents=True)
+        (workers / name / "stdout").write_text("left")
         if "young" not in name:
-            os.utime(lanes / name, (0, 0))
+            os.utime(workers / name, (0, 0))
     FileJobStore(home).close()
-    assert sorted(path.name for path in lanes.iterdir()) == sorted(
+    assert sorted(path.name for path in workers.iterdir()) == sorted(
         ["999999998-young-1", f"{os.getpid()}-mine-1"]
     )
 

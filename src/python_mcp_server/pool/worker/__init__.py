@@ -1,11 +1,11 @@
 """What runs inside a worker process. Imports no mcp, no pydantic and no numpy.
 
 main       the main thread: reads frames, runs bodies, sends outcomes; the process's start and end
-control    the control thread: keep, cancel, answers, the parent's end; SIGTERM from outside
+control    the control thread: detach, cancel, answers, the parent's end; SIGTERM from outside
 cancel     how a cancel reaches exactly one body
 progress   reports of a body, coalesced
 questions  what a body asks, and the answers
 streams    descriptors 0 to 2 and the log files behind them
 state      environment, directory, signals and limits, put back after each body
-orphan     a kept job without a server: its record is kept fresh, its end is written
+orphan     a detached job without a server: its record is refreshed, its end is written
 """

@@ -1,4 +1,4 @@
-"""The control thread of a worker: hears keep and cancel, and notices that the parent is gone.
+"""The control thread of a worker: hears detach and cancel, and notices that the parent is gone.
 
 The parent's end shows in two ways: the control pipe closes, and the parent's pidfd becomes readable.
 Both are watched, for a process that the server forked can hold the pipe open. A parent that lives on and
@@ -41,7 +41,7 @@ _PARENT_MS: Final = 1000
 class ControlHandlers:
     """What the control thread calls, in its own thread; `orphaned` comes last, and never returns."""
 
-    keep: Callable[[bytes], None]
+    detach: Callable[[bytes], None]
     record: Callable[[str, str], None]
     cancel: Callable[[str], bool]
     answer: Callable[[bytes], None]
@@ -81,7 +81,7 @@ class ControlThread:
         self._handlers.orphaned()
 
     def _read_rest(self, control: int) -> None:
-        """Hear what the parent said before its end: `keep` may be the last of it."""
+        """Hear what the parent said before its end: `detach` may be the last of it."""
         poll = select.poll()
         poll.register(control, select.POLLIN)
         while any(event & select.POLLIN for _, event in poll.poll(0)) and self._read(control):
@@ -99,8 +99,8 @@ class ControlThread:
         return bool(data)
 
     def _take(self, kind: bytes, payload: bytes) -> None:
-        if kind == Kind.KEEP:
-            self._handlers.keep(payload)
+        if kind == Kind.DETACH:
+            self._handlers.detach(payload)
         elif kind == Kind.RECORD:
             job_id, _, folder = os.fsdecode(payload).partition("\0")
             self._handlers.record(job_id, folder)
@@ -138,8 +138,8 @@ def _open_pidfd(pid: int) -> int:
 
 
 GRACE_S: Final = 5.0
-"""How long a body and the end of a kept job may take after SIGTERM; guessed, more than the usual grace of a
-cancel, and less than what service managers wait before they kill."""
+"""How long a body and the end of a detached job may take after SIGTERM; guessed, more than the usual grace of
+a cancel, and less than what service managers wait before they kill."""
 
 _AGAIN_S: Final = 0.02
 

@@ -1,7 +1,7 @@
 """What runs inside a worker process: a Call in, an Outcome out.
 
 The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
-The guardian thread hears keep and cancel, and notices when the parent is gone: a worker without a
+The control thread hears detach and cancel, and notices when the parent is gone: a worker without a
 detached job then leaves at once; one with a detached job finishes it, commits it by itself, and leaves.
 
 
@@ -52,7 +52,7 @@ from python_mcp_server.pool.worker.progress import ProgressGate, bounded
 from python_mcp_server.pool.worker.questions import BodyQuestions
 from python_mcp_server.pool.worker.state import ProcessState
 from python_mcp_server.pool.worker.streams import (
-    LaneLogs,
+    WorkerLogs,
     adopt_logs,
     confine,
     flush_output,
@@ -73,8 +73,8 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
-"""How long the main thread of an orphan waits at its pipe for a kept call; guessed. The pipe ends with the
-server, unless a process that the server forked holds it open."""
+"""How long the main thread of an orphan waits at its pipe for a detached call; guessed. The pipe ends with
+the server, unless a process that the server forked holds it open."""
 
 _LOAD_S: Final = 60.0
 """How long the main module may take to load; guessed. One that waits for what the server holds never ends."""
@@ -102,7 +102,7 @@ def start(config: WorkerConfig) -> None:
 
 
 def _start(config: WorkerConfig) -> None:
-    logs = LaneLogs(config.log_folder)
+    logs = WorkerLogs(config.log_folder)
     libc = confine()
     keep_threads_to_cores()
     stand_in_for_main()
@@ -122,7 +122,7 @@ def serve() -> None:
 class Worker:
     """One worker process."""
 
-    def __init__(self, config: WorkerConfig, logs: LaneLogs, libc: Any) -> None:
+    def __init__(self, config: WorkerConfig, logs: WorkerLogs, libc: Any) -> None:
         self._calls = config.ends.calls
         self._up = UpWriter(config.ends.up)
         self._log_folder = config.log_folder
@@ -152,7 +152,7 @@ class Worker:
         self._checker: LimitChecker | None = None
         self._no_main: str | None = None
         handlers = ControlHandlers(
-            self._on_keep,
+            self._on_detach,
             self._on_record,
             self._cancel_gate.request,
             self._questions.hear,
@@ -199,7 +199,7 @@ class Worker:
                     self._process_state.note_variables()
 
     def _show(self, reason: str) -> None:
-        """The front cannot rebuild the last value: let it have its JSON form."""
+        """The server cannot rebuild the last value: let it have its JSON form."""
         if self._ended is None:
             return
         try:
@@ -271,8 +271,8 @@ class Worker:
         self._questions.close()
         context.leave_job(token)
         flush_output(self._libc)
-        if job.keep or job.touched:
-            outcome = Outcome(outcome.value, outcome.failure, outcome.cancelled, job.keep, job.touched)
+        if job.wants_record or job.touched:
+            outcome = replace(outcome, wants_record=job.wants_record, touched=job.touched)
         self._finish(call.job_id, outcome, unsent)
 
     def _note_begin(self, folder: str) -> Failure | None:
@@ -352,7 +352,7 @@ class Worker:
             self._wait_for_exit()
 
     def _wait_for_exit(self) -> NoReturn:
-        """The parent is gone. Only the guardian may act on it: `keep` may be in its pipe, still unread."""
+        """The parent is gone. Only the control may act on it: a `detach` may be in its pipe, still unread."""
         self._call_read.set()
         while True:
             threading.Event().wait()
@@ -373,9 +373,9 @@ class Worker:
         frame = _progress_frame(progress)
         return len(frame) > PIPE_ATOM or self._up.offer(frame)
 
-    # ---- guardian thread
+    # ---- control thread
 
-    def _on_keep(self, payload: bytes) -> None:
+    def _on_detach(self, payload: bytes) -> None:
         with self._lock:
             self._detached = DetachedJob(*pickle.loads(payload))
 

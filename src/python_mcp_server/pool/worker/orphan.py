@@ -1,7 +1,7 @@
 """A worker whose parent is gone while it has a detached job: it keeps the record fresh until the body ends,
 writes the end, and leaves.
 
-All of it runs in the guardian's thread, which has nothing else to watch by then, so the body is never
+All of it runs in the control thread, which has nothing else to watch by then, so the body is never
 held up by a lock or a disk. What writes the record comes by name: the pool does not know the store.
 """
 
@@ -62,19 +62,17 @@ their pipe."""
 
 @dataclass(frozen=True, slots=True)
 class DetachedJob:
-    """What the front says with `keep`: the job, and the name and arguments of what opens its record."""
+    """What the server says with `detach`: the job, and the name and arguments of what opens its record."""
 
     job_id: str
-    sink: str
-    sink_args: Any
+    record_class: str
+    record_locator: Any
 
     @property
     def grace_s(self) -> float:
-        """How long a cancelled body may clean up, as far as the front says."""
-        arguments: Any = self.sink_args
-        return (
-            float(cast("dict[str, Any]", arguments).get("grace_s", 0)) if isinstance(arguments, dict) else 0.0
-        )
+        """How long a cancelled body may clean up, as far as the server has said."""
+        locator: Any = self.record_locator
+        return float(cast("dict[str, Any]", locator).get("grace_s", 0)) if isinstance(locator, dict) else 0.0
 
 
 class Record(QuestionRecord, Protocol):
@@ -91,7 +89,7 @@ class Record(QuestionRecord, Protocol):
         """Write how far the job is, and return whether somebody wants its end."""
         ...
 
-    def doom(self, breach: Breach) -> None:
+    def request_end(self, breach: Breach) -> None:
         """Write that the job is about to be ended at a limit."""
         ...
 
@@ -189,7 +187,7 @@ class Orphan:
     def _end_at_limit(self, breach: Breach) -> Outcome | None:
         """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
         try:
-            self._open().doom(breach)
+            self._open().request_end(breach)
         except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
             self._log_once("state", f"cannot be written now: {error!r}")
         return None if breach.kind == MEMORY else self._cancel()
@@ -201,15 +199,15 @@ class Orphan:
             self._questions.run(self._open)
             if not refresh:
                 return False
-            doomed = self._open().refresh(self._progress(), self._watch.usage)
+            ends = self._open().refresh(self._progress(), self._watch.usage)
         except JobNotFound as error:
-            self._questions.give_up(str(error))
+            self._questions.withdraw(str(error))
             return False  # the body goes on: what it does may matter without a record
         except Exception as error:  # noqa: BLE001  no trouble with the record is worth the job
             self._log_once("state", f"cannot be written now: {error!r}")
             return False
         self._troubles.clear()
-        return doomed
+        return ends
 
     def _sample(self) -> None:
         from python_mcp_server.pool.monitor import sample
@@ -222,9 +220,9 @@ class Orphan:
 
     def _open(self) -> Record:
         if self._record is None:
-            module, _, name = self._detached.sink.partition(":")
-            sink: Callable[[str, Any], Record] = getattr(importlib.import_module(module), name)
-            self._record = sink(self._detached.job_id, self._detached.sink_args)
+            module, _, name = self._detached.record_class.partition(":")
+            record_class: Callable[[str, Any], Record] = getattr(importlib.import_module(module), name)
+            self._record = record_class(self._detached.job_id, self._detached.record_locator)
         return self._record
 
     def _cancel(self) -> Outcome | None:

@@ -89,7 +89,7 @@ class BodyQuestions:
         try:
             self._send(question_frame(job_id, said))
         except BrokenPipeError:
-            _log.debug("the front is gone; the questions of job %s go into its record from here", job_id)
+            _log.debug("the server is gone; the questions of job %s go into its record from here", job_id)
 
     def hear(self, payload: bytes) -> None:
         """Take what came down."""
@@ -135,7 +135,7 @@ class OrphanQuestions:
         for key in expired - there.keys():
             inquiries.resolve(key, None, EXPIRED)
 
-    def give_up(self, reason: str) -> None:
+    def withdraw(self, reason: str) -> None:
         """The record is gone: nobody will ever answer."""
         if (inquiries := self._present()) is not None:
             for question in inquiries.state()[0]:

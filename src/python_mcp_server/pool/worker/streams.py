@@ -2,7 +2,7 @@
 
 What makes a fresh process a safe place for foreign code: its descriptors, its logs.
 
-fd 0 is the null device; fd 1 and 2 are files of the lane, which the front links into a job's folder
+fd 0 is the null device; fd 1 and 2 are files of the worker, which the server links into a job's folder
 when the job becomes durable. So nothing that a body, a child or a C library writes can reach the
 client, output survives every crash, and a flood costs disk instead of memory.
 """
@@ -114,7 +114,7 @@ def open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-class LaneLogs:
+class WorkerLogs:
     """The files behind fd 1 and 2 of this process."""
 
     def __init__(self, folder: str) -> None:
@@ -149,10 +149,10 @@ def _closed() -> bool:
 
 
 def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Let a job's folder have the lane's present logs, where it has no files of its own of that name: as
+    """Let a job's folder have the worker's present logs, where it has no files of its own of that name: as
     links, or where the file system has none, as copies, which the next call of this brings up to date."""
     if not Path(log_folder).is_dir():
-        return  # the lane is cleared away, or all of the home is gone: it must not come back half
+        return  # the worker is cleared away, or all of the home is gone: it must not come back half
     Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in STREAMS:
         source, target = Path(log_folder, name), Path(job_folder, name)
@@ -161,7 +161,7 @@ def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
         except FileExistsError:
             _bring_up_to_date(target, source)
         except FileNotFoundError:
-            return  # the lane is cleared away already
+            return  # the worker is cleared away already
         except OSError:  # another file system, or one without links
             shutil.copyfile(source, target)
 
@@ -186,7 +186,7 @@ def try_link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
 
 
 def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Do what `link_logs` does, and take the lane's folder away if the job has these very files: then
+    """Do what `link_logs` does, and take the worker's folder away if the job has these very files: then
     even a worker that is killed leaves nothing behind. It writes through its descriptors as before.
 
     Raises:
@@ -199,7 +199,7 @@ def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
 
 
 def remove_logs(log_folder: str) -> None:
-    """Take the lane's folder away; what a job has taken stays with the job."""
+    """Take the worker's folder away; what a job has taken stays with the job."""
     shutil.rmtree(log_folder, ignore_errors=True)
 
 

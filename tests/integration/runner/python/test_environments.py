@@ -154,7 +154,7 @@ def test_installing_is_a_phase_that_progress_names(sample: str, tmp_path: Path) 
     assert messages[0] == f"installing 2 dependencies: {sample}, {second}"
     assert messages[-1] == "running"
     assert Path(result.get("working_directory", ""), "left.txt").read_text("utf-8") == "x"
-    assert job.keep
+    assert job.wants_record
 
 
 def test_the_time_limit_covers_installing(

@@ -1,4 +1,4 @@
-"""Logs of a lane: on a full disk, and where the file system has no links."""
+"""Logs of a worker: on a full disk, and where the file system has no links."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hand(tmp_path: Path) -> Callable[[], None]:
-    (tmp_path / "lane").mkdir()
-    (tmp_path / "lane" / "stdout").write_text("one\n")
-    (tmp_path / "lane" / "stderr").write_text("")
-    return lambda: link_logs(tmp_path / "lane", tmp_path / "job")
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "stdout").write_text("one\n")
+    (tmp_path / "worker" / "stderr").write_text("")
+    return lambda: link_logs(tmp_path / "worker", tmp_path / "job")
 
 
 @pytest.mark.usefixtures("no_links")
 def test_a_copy_of_a_log_gets_what_is_printed_later(tmp_path: Path, hand: Callable[[], None]):
     hand()
-    with (tmp_path / "lane" / "stdout").open("a") as file:
+    with (tmp_path / "worker" / "stdout").open("a") as file:
         file.write("two\n")
     hand()
     hand()

@@ -91,7 +91,7 @@ def test_a_wrong_value_is_refused_without_being_shown(tmp_path: Path, value: Any
 
 
 def test_private_variables_stay_here_and_the_job_id_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHON_MCP_MAX_LANES", "3")
+    monkeypatch.setenv("PYTHON_MCP_MAX_WORKERS", "3")
     monkeypatch.setenv("LOKY_MAX_DEPTH", "3")
     env = child_environment({}, "the-job", own=True)
     assert env["PYTHON_MCP_JOB_ID"] == "the-job"
