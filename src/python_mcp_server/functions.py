@@ -39,7 +39,7 @@ class AppState:
     @property
     def jobs(self) -> Mapping[str, Job]:
         """The most recent jobs by id, read anew at each look."""
-        jobs, _ = default_manager().list_blocking(None, 1000)
+        jobs, _ = default_manager().blocking.list(None, 1000)
         return {job.id: job for job in jobs}
 
     @property
@@ -109,7 +109,7 @@ def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
     """
     manager = default_manager()
     try:
-        answer: dict[str, Any] = {"job": manager.get_blocking(job_id).to_json()}
+        answer: dict[str, Any] = {"job": manager.blocking.get(job_id).to_json()}
     except JobNotFound as error:
         return {"error": str(error)}
     if incremental:
@@ -122,7 +122,7 @@ job_status = get_job_status
 
 
 def _news(manager: JobManager, job_id: str, stream: str) -> str:
-    page = manager.output_blocking(job_id, stream, _Default.seen.get((job_id, stream), 0))
+    page = manager.blocking.output(job_id, stream, _Default.seen.get((job_id, stream), 0))
     _Default.seen[job_id, stream] = page.next_offset
     return page.text
 
@@ -133,9 +133,9 @@ def list_jobs(status_filter: str | None = None, limit: int = 50) -> dict[str, An
     Raises:
         InvalidInput: There is no such status, or the limit is not positive.
     """
-    from python_mcp_server.jobs.views import listing, state_named
+    from python_mcp_server.jobs.request import listing, state_named
 
-    return listing(*default_manager().list_blocking(state_named(status_filter), limit))
+    return listing(*default_manager().blocking.list(state_named(status_filter), limit))
 
 
 def cancel_job(job_id: str) -> dict[str, Any]:
@@ -143,12 +143,12 @@ def cancel_job(job_id: str) -> dict[str, Any]:
 
     A finished job keeps its status; an unknown one gives `{"error": "Job X not found"}`.
     """
-    from python_mcp_server.jobs.views import cancellation
+    from python_mcp_server.jobs.request import cancellation
 
     manager = default_manager()
     try:
-        before = manager.get_blocking(job_id)
-        job = before if before.status.terminal else manager.cancel_blocking(job_id)
+        before = manager.blocking.get(job_id)
+        job = before if before.status.terminal else manager.blocking.cancel(job_id)
     except JobNotFound as error:
         return {"error": str(error)}
     return cancellation(job, ended_before=before.status.terminal)
@@ -167,8 +167,8 @@ def answer_job(job_id: str, key: str, response: Any = None, action: str = "accep
 
     manager = default_manager()
     try:
-        question = question_of(manager.get_blocking(job_id), key)
-        job = manager.answer_blocking(job_id, {key: answer_of(question, response, action)})
+        question = question_of(manager.blocking.get(job_id), key)
+        job = manager.blocking.answer(job_id, {key: answer_of(question, response, action)})
     except (JobNotFound, QuestionNotOpen, InvalidInput) as error:
         return {"error": str(error)}
     return {"job": job.to_json()}
@@ -181,5 +181,7 @@ def prune_jobs(
 
     Cancelled jobs always go; completed and failed ones where they are not kept. No running one goes.
     """
-    pruned = default_manager().prune_blocking(keep_completed, keep_failed, max_age_hours)
+    pruned = default_manager().blocking.prune(
+        keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
+    )
     return {"removed": pruned.removed, "remaining": pruned.remaining}

@@ -48,7 +48,7 @@ def running(tmp_path: Path) -> Generator[str]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "begin\n"
-            yield eventually(lambda: JobManager().list_blocking(JobState.RUNNING)[0])[0].id
+            yield eventually(lambda: JobManager().blocking.list(JobState.RUNNING)[0])[0].id
         finally:
             process.terminate()
             process.communicate(timeout=60)

@@ -36,7 +36,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def the_job() -> Job:
-    jobs, _ = JobManager().list_blocking()
+    jobs, _ = JobManager().blocking.list()
     assert len(jobs) == 1
     return jobs[0]
 
@@ -175,7 +175,7 @@ def test_a_job_that_somebody_else_cancels_is_named(script: Path) -> None:
     script.write_text(DEAF)
     with python(*RUN, script) as process:
         first_line(process.stdout)
-        JobManager().cancel_blocking(the_job().id)
+        JobManager().blocking.cancel(the_job().id)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (
         1,

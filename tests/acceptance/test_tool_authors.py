@@ -222,7 +222,7 @@ def ended(another: JobManager, job_id: str) -> Job:
     """Wait for the end of a job."""
 
     def look() -> Job | None:
-        job = another.get_blocking(job_id)
+        job = another.blocking.get(job_id)
         return job if job.status.terminal else None
 
     return eventually(look)
@@ -263,7 +263,7 @@ def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
     job = ended(another, author.run(call))
     assert job.status is JobState.COMPLETED
     assert str(job.result).isdigit()
-    assert another.output_blocking(job.id).text == "printed by the body\n"
+    assert another.blocking.output(job.id).text == "printed by the body\n"
     assert Path(f"{path}.starts").read_text() == "x"
 
 
@@ -326,7 +326,7 @@ def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(
             await client.call_tool("waits", {"path": str(path)}, read_timeout_seconds=0.5)
 
     author.run(call)
-    (job,), _ = another.list_blocking(JobState.RUNNING)
+    (job,), _ = another.blocking.list(JobState.RUNNING)
     assert job.label == "waits"
     path.touch()
     assert ended(another, job.id).status is JobState.COMPLETED
@@ -336,7 +336,7 @@ def test_a_client_that_runs_out_of_patience_finds_its_call_as_a_job(
 @by_path
 def test_a_call_that_its_user_cancels_is_cancelled(author: Shared, another: JobManager, tmp_path: Path):
     def doomed() -> list[Job]:
-        return [job for job in another.list_blocking()[0] if job.label == "doomed"]
+        return [job for job in another.blocking.list()[0] if job.label == "doomed"]
 
     async def cancel(client: Client) -> None:
         arguments = {"path": str(tmp_path / "go"), "job_label": "doomed"}

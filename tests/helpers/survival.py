@@ -168,7 +168,7 @@ def server(*calls: list[str], **settings: str) -> Iterator[Server]:
 
 def look(home: Path, job_id: str) -> Job:
     """Return the record, as any other process sees it."""
-    job = JobManager(FileJobStore(home)).get_blocking(job_id)
+    job = JobManager(FileJobStore(home)).blocking.get(job_id)
     assert job is not None
     return job
 

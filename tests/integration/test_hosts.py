@@ -312,7 +312,7 @@ def test_sigterm_ends_a_worker_without_a_server_whatever_its_body_does(body: str
         def ended() -> Job | None:
             from python_mcp_server.jobs.manager import JobManager
 
-            job = JobManager().get_blocking(job_id)
+            job = JobManager().blocking.get(job_id)
             return job if job.status.terminal else None
 
         status = eventually(ended).status

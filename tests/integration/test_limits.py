@@ -324,4 +324,4 @@ def test_an_orphan_keeps_its_limits(
 
 
 def output(job_id: str) -> str:
-    return JobManager().output_blocking(job_id).text
+    return JobManager().blocking.output(job_id).text

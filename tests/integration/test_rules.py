@@ -190,11 +190,11 @@ def test_a_job_that_was_polled_once_mid_run_is_seen_to_finish_by_all(home: Path,
             await call(jobs, bodies.pid)
             result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
             assert (await jobs.get(result.job_id)).status is JobState.RUNNING
-            assert other.get_blocking(result.job_id).status is JobState.RUNNING
+            assert other.blocking.get(result.job_id).status is JobState.RUNNING
             gate.touch()
             job, _ = await jobs.wait(result.job_id, LONG_S)
             assert (job.status, job.result) == (JobState.COMPLETED, "done")
-            assert other.get_blocking(result.job_id) == await jobs.get(result.job_id) == job
+            assert other.blocking.get(result.job_id) == await jobs.get(result.job_id) == job
 
     run(main())
 
@@ -263,7 +263,7 @@ from python_mcp_server.jobs.manager import JobManager
 jobs = JobManager()
 print("ready", flush=True)
 for line in sys.stdin:
-    print(jobs.cancel_blocking(line.strip()).status, flush=True)
+    print(jobs.blocking.cancel(line.strip()).status, flush=True)
 """
 
 
@@ -376,8 +376,8 @@ def test_a_server_killed_in_any_state_leaves_a_job_that_says_what_became_of_it(
 ):
     with server_killed_at(state, tmp_path):
         jobs = JobManager()
-        (job,), _ = jobs.list_blocking()
-        ended = eventually(lambda: ended if (ended := jobs.get_blocking(job.id)).status.terminal else None)
+        (job,), _ = jobs.blocking.list()
+        ended = eventually(lambda: ended if (ended := jobs.blocking.get(job.id)).status.terminal else None)
     assert (ended.status, ended.error_kind) == KILLED_SERVER[state]
     assert ended.result == ("done" if ended.status is JobState.COMPLETED else None)
     assert lines(tmp_path / "starts") == ["started"]
@@ -389,7 +389,7 @@ def test_a_server_killed_in_any_state_leaves_a_job_that_says_what_became_of_it(
 
 def test_a_server_killed_within_the_first_second_of_a_call_leaves_nothing(tmp_path: Path):
     with server_killed_at("budget", tmp_path):
-        assert JobManager().list_blocking() == ([], False)
+        assert JobManager().blocking.list() == ([], False)
 
 
 def test_a_job_whose_server_is_killed_before_it_is_queued_is_started_once_by_another(

@@ -131,7 +131,7 @@ def test_listing_pruning_and_unknown_ids(tmp_path: Path):
     assert get_job_status(job_id) == {"error": f"Job {job_id} not found"}
     assert cancel_job("nobody") == {"error": "Job nobody not found"}
     with pytest.raises(JobNotFound):
-        JobManager().get_blocking("nobody")
+        JobManager().blocking.get("nobody")
 
 
 def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: Path):

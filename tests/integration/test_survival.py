@@ -30,7 +30,7 @@ QUICK = {"PYTHON_MCP_CANCEL_GRACE_SECONDS": "0.3", "PYTHON_MCP_LOCK_SECONDS": "0
 
 
 def output(job_id: str) -> str:
-    return JobManager().output_blocking(job_id).text
+    return JobManager().blocking.output(job_id).text
 
 
 def reached(job_id: str, home: Path, message: str) -> Job:
@@ -222,7 +222,7 @@ def test_a_job_whose_server_was_killed_can_be_cancelled_by_the_next_process(fold
     with server(["family", f"{folder}/starts"]) as killed:
         pids = started_pids(folder / "starts")
         killed.kill()
-        job = JobManager().cancel_blocking(killed.ids[0])
+        job = JobManager().blocking.cancel(killed.ids[0])
     assert job.status is JobState.CANCELLED
     assert [pid for pid in pids if not gone(pid)] == []
     assert look(home, job.id) == job
@@ -256,7 +256,7 @@ def test_a_cancel_that_races_the_end_of_an_orphan_leaves_one_truth(tmp_path: Pat
         for delay_ms, job_id, folder in zip((0, 2, 5, 9, 14, 20), killed.ids, folders, strict=True):
             (folder / "end").touch()
             time.sleep(delay_ms / 1000)
-            told = JobManager().cancel_blocking(job_id)
+            told = JobManager().blocking.cancel(job_id)
             job = ended(home, job_id)
             assert job == told
             assert (job.status, job.result) in [(JobState.COMPLETED, "done"), (JobState.CANCELLED, None)]

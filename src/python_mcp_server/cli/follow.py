@@ -262,7 +262,7 @@ def copy_output(
     copy = Copy(manager.store.folder(job_id) / stream, sys.stdout.buffer, offset)
     end = None if limit is None else offset + limit
     while True:
-        ended = manager.get_blocking(job_id).status.terminal  # before the copy: then nothing comes after it
+        ended = manager.blocking.get(job_id).status.terminal  # before the copy: then nothing comes after it
         _copy_all(copy, end)
         if ended or not follow or copy.offset == end:
             return

@@ -48,9 +48,9 @@ def _manager() -> JobManager:
 @home_option
 def list_(status: str | None, limit: int, *, as_json: bool) -> None:
     """List jobs, newest first."""
-    from python_mcp_server.jobs.views import listing, state_named
+    from python_mcp_server.jobs.request import listing, state_named
 
-    found, more = _manager().list_blocking(state_named(status), limit)
+    found, more = _manager().blocking.list(state_named(status), limit)
     if as_json:
         print_json(listing(found, more))
         return
@@ -126,7 +126,7 @@ def output(job_id: str, stream: str, offset: int, limit: int | None, *, follow: 
     if not as_json:
         copy_output(manager, found, stream, offset=offset, limit=limit, follow=follow)
         return
-    page = manager.output_blocking(found, stream, offset, _PAGE_BYTES if limit is None else limit)
+    page = manager.blocking.output(found, stream, offset, _PAGE_BYTES if limit is None else limit)
     print_json(
         {
             "text": page.text,
@@ -146,11 +146,11 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 
     The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
     """
-    from python_mcp_server.jobs.views import cancellation
+    from python_mcp_server.jobs.request import cancellation
 
     manager = _manager()
     before = find_job(manager, job_id)
-    job = before if before.status.terminal else manager.cancel_blocking(before.id)
+    job = before if before.status.terminal else manager.blocking.cancel(before.id)
     answer = cancellation(job, ended_before=before.status.terminal)
     if as_json:
         print_json(answer)
@@ -186,7 +186,7 @@ def answer(
     manager = _manager()
     found = find_job(manager, job_id)
     given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
-    job = manager.answer_blocking(found.id, {key: given})
+    job = manager.blocking.answer(found.id, {key: given})
     if as_json:
         print_json({"job": job.to_json()})
     else:
@@ -201,7 +201,9 @@ def answer(
 @home_option
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
     """Remove old jobs that have ended, with their output. Cancelled ones always go."""
-    pruned = _manager().prune_blocking(keep_completed, keep_failed, max_age_hours)
+    pruned = _manager().blocking.prune(
+        keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
+    )
     if as_json:
         print_json({"removed": pruned.removed, "remaining": pruned.remaining})
     else:
@@ -220,13 +222,13 @@ def find_job(manager: JobManager, typed: str) -> Job:
         return job
     if len(typed) < _SHORTEST_CHARS:
         raise JobNotFound(typed)
-    recent, _ = manager.list_blocking(None, _RECENT_JOBS)
+    recent, _ = manager.blocking.list(None, _RECENT_JOBS)
     found = [job.id for job in recent if job.id.startswith(typed) or job.id.endswith(typed)]
     if not found:
         raise JobNotFound(typed)
     if len(found) > 1:
         raise InvalidInput(f"ID is {typed!r}, which fits {len(found)} jobs; give more of it")
-    return manager.get_blocking(found[0])
+    return manager.blocking.get(found[0])
 
 
 def wait_for_job(
@@ -256,7 +258,7 @@ def wait_for_job(
         if left_s <= 0:
             return job, True
         time.sleep(min(left_s, _POLL_S))
-        job = manager.get_blocking(job.id)
+        job = manager.blocking.get(job.id)
     return job, False
 
 

@@ -1,7 +1,7 @@
 """Jobs from submission to their end, for any number of event loops in one process.
 
 `run` is the main job of the product: wait for the budget, answer the value, or hand over. Async methods never
-block the loop; those named `*_blocking` are for plain code in any thread.
+block the loop.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 from python_mcp_server import model
-from python_mcp_server.errors import InvalidInput, JobNotFound, PoolClosed
+from python_mcp_server.errors import PoolClosed
+from python_mcp_server.jobs.blocking import BlockingJobs
 from python_mcp_server.jobs.bodies import BodyRegistry
 from python_mcp_server.jobs.budget import within
-from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.engine import Engine
-from python_mcp_server.jobs.limit_watch import EndReason, check_limits
-from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
-from python_mcp_server.jobs.questions import answer_record
-from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.limit_watch import check_limits
+from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.run import RunState
-from python_mcp_server.model import Call, Job, JobState, utc_now
+from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
@@ -43,8 +39,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore, Pruned
 
 T = TypeVar("T")
-_LOOP_POLL_S: Final = 0.2
-"""Between two looks whether a loop still runs on which a cancel is under way."""
+Ts = TypeVarTuple("Ts")
 
 _STORE_POLL_S: Final = 0.2
 """Between two looks at a job of another process while somebody waits for it."""
@@ -62,6 +57,7 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
+        blocking: The same jobs for plain code in any thread.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
 
@@ -80,6 +76,8 @@ class JobManager:
             weakref.WeakKeyDictionary()
         )
         self._bodies = BodyRegistry(self._engines)
+        grace_s = settings.cancel_grace_seconds
+        self.blocking = BlockingJobs(self.store, grace_s, self._live, self._engines)
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
@@ -120,7 +118,7 @@ class JobManager:
             if self._closed:
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
-                self._run_of(job_id)  # those of a loop that was closed without us are abandoned
+                self.blocking.run_of(job_id)  # those of a loop that was closed without us are abandoned
             main = self._bodies.main
             engine = self._engines[loop] = Engine(self.store, self.settings, self._live, self._forget, main)
             self._bodies.prepare(engine.pool)
@@ -141,8 +139,8 @@ class JobManager:
         self._live.clear()
         self._engines.clear()
 
-    async def _in_store(self, work: Callable[[], T]) -> T:
-        return await (await self._engine()).services.in_store(work)
+    async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await (await self._engine()).services.in_store(work, *args)
 
     def preload(self, body: Callable[..., Any]) -> None:
         """Let new workers load this body's module in their idle time; its first call does so too."""
@@ -219,7 +217,7 @@ class JobManager:
             BaseException: As `run`.
         """
         deadline = time.monotonic() + budget_s
-        run, engine = self._run_of(job_id), await self._engine()
+        run, engine = self.blocking.run_of(job_id), await self._engine()
         if run is None or run.loop is not engine.loop:
             job, _ = await self.wait(job_id, budget_s, or_question=True)
             return job if job.status.terminal else handle_of(job, budget_s)
@@ -303,61 +301,17 @@ class JobManager:
         Raises:
             JobNotFound: There is no such job.
         """
-        run, engine = self._run_of(job_id), await self._engine()
+        run, engine = self.blocking.run_of(job_id), await self._engine()
         if run is None or not run.loop.is_running():
             # for seconds, where the body is deaf: not in the threads that hand-offs need
-            return await to_thread(engine.loop, None, self._cancel_by_record, job_id, run)
+            return await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
         if run.loop is engine.loop:
             await run.cancel()
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run.cancel(), run.loop))
         return await self.get(job_id)
 
-    def cancel_blocking(self, job_id: str) -> Job:
-        """Cancel a job from plain code in any thread, also that of the job's own loop."""
-        run = self._run_of(job_id)
-        if run is not None and run.loop is not _running_loop() and _cancelled_there(run):
-            return self.get_blocking(job_id)
-        return self._cancel_by_record(job_id, run)
-
-    def _cancel_by_record(self, job_id: str, run: JobRun | None) -> Job:
-        grace_s = self.settings.cancel_grace_seconds
-        own = run is not None and run.loop is _running_loop()
-        job = cancel_record(self.store, job_id, grace_s, run.has_body_ended if run and own else bool)
-        if run is not None and job.status is JobState.CANCELLED:
-            self._live.pop(job_id, None)  # its loop, which is blocked or stands still, sees the end later
-            if not run.loop.is_closed():
-                run.loop.call_soon_threadsafe(run.request_end, EndReason())
-        return job
-
     # ---- jobs
-
-    def _run_of(self, job_id: str) -> JobRun | None:
-        """The run of a job that is at work here; a loop that was closed without us is abandoned."""
-        run = self._live.get(job_id)
-        if run is None or not run.loop.is_closed():
-            return run
-        if (engine := self._engines.pop(run.loop, None)) is not None:
-            engine.abandon()
-        self._live.pop(job_id, None)
-        return None
-
-    def _live_snapshot(self, job_id: str) -> Job | None:
-        """What this process knows of a job beyond its record, or None."""
-        run = self._run_of(job_id)
-        return run.snapshot() if run is not None and run.live else None
-
-    def _recovered(self, job: Job) -> Job:
-        """The job as it stands where it is not at work here. Blocks."""
-        pending = any(
-            engine.services.refresher.has_pending_write(job.id) for engine in list(self._engines.values())
-        )
-        return job if pending else recovered(self.store, job)
-
-    def _from_store(self, job_id: str) -> Job:
-        if (job := self.store.get(job_id)) is None:
-            raise JobNotFound(job_id)
-        return self._recovered(job)
 
     async def get(self, job_id: str) -> Job:
         """Return a job as it stands now, with live progress and usage where it runs here.
@@ -365,11 +319,7 @@ class JobManager:
         Raises:
             JobNotFound: There is no such job.
         """
-        return self._live_snapshot(job_id) or await self._in_store(lambda: self._from_store(job_id))
-
-    def get_blocking(self, job_id: str) -> Job:
-        """Blocking variant of `get`."""
-        return self._live_snapshot(job_id) or self._from_store(job_id)
+        return self.blocking.live_snapshot(job_id) or await self._in_store(self.blocking.get, job_id)
 
     async def wait(self, job_id: str, timeout_s: float, *, or_question: bool = False) -> tuple[Job, bool]:
         """Wait for the end of a job or of the time.
@@ -387,7 +337,7 @@ class JobManager:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            run = self._run_of(job_id)
+            run = self.blocking.run_of(job_id)
             job = await self.get(job_id)
             rest_s = deadline - time.monotonic()
             if job.status.terminal or (or_question and job.open_questions):
@@ -412,29 +362,7 @@ class JobManager:
         Raises:
             InvalidInput: The limit is not positive.
         """
-        return await self._in_store(lambda: self.list_blocking(status, limit, principal))
-
-    def list_blocking(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
-    ) -> tuple[list[Job], bool]:
-        """Blocking variant of `list`."""
-        if limit < 1:
-            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
-        if status is not None and status.terminal:
-            for job in self.store.live():
-                self._fresh(job)  # those that have ended unseen are among them from now on
-        jobs, more = self._listed(status, limit, principal)
-        if status is not None and any(job.status is not status for job in jobs):
-            jobs, more = self._listed(status, limit, principal)
-            jobs = [job for job in jobs if job.status is status]
-        return jobs, more
-
-    def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
-        jobs, more = self.store.list(status, limit, **_whose(principal))
-        return [self._fresh(job) for job in jobs], more
-
-    def _fresh(self, job: Job) -> Job:
-        return job if job.status.terminal else self._live_snapshot(job.id) or self._recovered(job)
+        return await self._in_store(self.blocking.list, status, limit, principal)
 
     async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
         """Answer questions of a job, all of them or none; return the job as it then stands.
@@ -449,16 +377,7 @@ class JobManager:
             QuestionNotOpen: It does not ask this, or not any more.
             InvalidInput: An answer does not fit its question.
         """
-        return await self._in_store(lambda: self.answer_blocking(job_id, answers, lenient=lenient))
-
-    def answer_blocking(
-        self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False
-    ) -> Job:
-        """Blocking variant of `answer`."""
-        job = answer_record(self.store, self._from_store(job_id), answers, lenient=lenient)
-        if (run := self._run_of(job_id)) is not None:  # elsewhere its owner reads the answers in the record
-            run.loop.call_soon_threadsafe(run.questions.apply, job)
-        return job
+        return await self._in_store(partial(self.blocking.answer, job_id, answers, lenient=lenient))
 
     async def prune(
         self,
@@ -474,20 +393,14 @@ class JobManager:
             InvalidInput: The age is negative or not a number.
         """
         return await self._in_store(
-            lambda: self.prune_blocking(keep_completed, keep_failed, max_age_hours, principal)
+            partial(
+                self.blocking.prune,
+                keep_completed=keep_completed,
+                keep_failed=keep_failed,
+                max_age_hours=max_age_hours,
+                principal=principal,
+            )
         )
-
-    def prune_blocking(
-        self, keep_completed: bool, keep_failed: bool, max_age_hours: float, principal: str | None = None
-    ) -> Pruned:
-        """Blocking variant of `prune`."""
-        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
-            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
-        age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
-        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
-        going = [state for state in JobState if state.terminal and not kept.get(state, False)]
-
-        return self.store.prune(principal=principal, among=going, ended_before=utc_now() - age)
 
     async def output(
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
@@ -500,15 +413,7 @@ class JobManager:
             JobNotFound: There is no such job.
             InvalidInput: The stream or the limit cannot be meant.
         """
-        return await self._in_store(lambda: self.output_blocking(job_id, stream, offset, limit))
-
-    def output_blocking(
-        self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
-    ) -> OutputPage:
-        """Blocking variant of `output`."""
-        check_page(stream, limit)
-        ended = self.get_blocking(job_id).status.terminal
-        return read_page(self.store.folder(job_id) / stream, offset, limit, ended=ended)
+        return await self._in_store(self.blocking.output, job_id, stream, offset, limit)
 
     async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
         """Return whole lines of what a job wrote, as they stand on a screen.
@@ -517,47 +422,14 @@ class JobManager:
             JobNotFound: There is no such job.
             InvalidInput: What is wanted cannot be meant, or its pattern comes to no end.
         """
-        work = partial(self.lines_blocking, job_id, wanted)
+        work = partial(self.blocking.lines, job_id, wanted)
         # for seconds, where much must be read: not in the threads that hand-offs need
         if wanted.pattern is not None:  # and for longer where it comes to no end: pages do not wait for that
             return await (await self._engine()).services.in_search(work)
         return await asyncio.to_thread(work)
-
-    def lines_blocking(self, job_id: str, wanted: Wanted) -> LinePage:
-        """Blocking variant of `lines`."""
-        wanted.check()
-        ended = self.get_blocking(job_id).status.terminal
-        return read_lines(self.store.folder(job_id) / wanted.stream, wanted, ended=ended)
-
-
-def _whose(principal: str | None) -> dict[str, str]:
-    """Name the principal only where there is one: an author's own store may not know of principals."""
-    return {} if principal is None else {"principal": principal}
 
 
 def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
     """In a forked child nothing of this runs: its jobs are those of another process there."""
     if (manager := reference()) is not None:
         manager.abandon()
-
-
-def _cancelled_there(run: JobRun) -> bool:
-    """Cancel on the run's own loop, from another thread; False where that loop runs no more."""
-    if not run.loop.is_running():
-        return False
-    ending = asyncio.run_coroutine_threadsafe(run.cancel(), run.loop)
-    while True:
-        try:
-            ending.result(_LOOP_POLL_S)
-        except (TimeoutError, CancelledError):  # the latter where that loop ends at this moment
-            if ending.cancelled() or not run.loop.is_running():
-                return False
-        else:
-            return True
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -19,8 +19,7 @@ from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import STREAMS, Wanted
 from python_mcp_server.jobs.questions import answer_of, question_of
-from python_mcp_server.jobs.request import Notice
-from python_mcp_server.jobs.views import cancellation, listing, state_named
+from python_mcp_server.jobs.request import Notice, cancellation, listing, state_named
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job

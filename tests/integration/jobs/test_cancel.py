@@ -173,7 +173,7 @@ def test_a_cancel_from_another_thread_returns_when_the_tree_is_gone(tmp_path: Pa
         async with manager() as jobs:
             result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
             (worker,) = await started(tmp_path / "starts")
-            job = await asyncio.to_thread(jobs.cancel_blocking, result.job_id)
+            job = await asyncio.to_thread(jobs.blocking.cancel, result.job_id)
             assert job.status is JobState.CANCELLED
             assert identify(worker) is None
 
@@ -205,7 +205,7 @@ def test_another_manager_over_the_same_home_cancels_too(tmp_path: Path, home: Pa
             result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
             (worker,) = await started(tmp_path / "starts")
             other = JobManager(FileJobStore(home), Settings.from_environ())
-            job = await asyncio.to_thread(other.cancel_blocking, result.job_id)
+            job = await asyncio.to_thread(other.blocking.cancel, result.job_id)
             assert job.status is JobState.CANCELLED
             assert identify(worker) is None
             assert (await jobs.get(result.job_id)).status is JobState.CANCELLED

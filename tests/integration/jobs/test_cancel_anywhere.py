@@ -127,7 +127,7 @@ def test_a_body_that_does_not_hear_is_killed_though_its_server_is_dead(body: str
     with server(body, starts) as (front, job_id):
         (worker,) = started_pids(starts)
         kill(front)
-        job = other_manager(home, grace_s=0.3).cancel_blocking(job_id)
+        job = other_manager(home, grace_s=0.3).blocking.cancel(job_id)
         assert (job.status, job.result) == (JobState.CANCELLED, None)
         assert identify(worker) is None
 
@@ -141,7 +141,7 @@ def test_a_stopped_worker_wakes_up_to_clean_up(
         (worker,) = started_pids(starts)
         stop(worker)
         fate(front)
-        assert other_manager(home).cancel_blocking(job_id).status is JobState.CANCELLED
+        assert other_manager(home).blocking.cancel(job_id).status is JobState.CANCELLED
         assert lines(starts)[1:] == ["cleaned up"]
         assert identify(worker) is None
 
@@ -196,7 +196,7 @@ def orphans(home: Path) -> Iterator[tuple[Job, ProcessIdentity]]:
 
 def test_what_a_dead_worker_left_is_ended_before_its_job_is_cancelled(home: Path):
     with orphans(home) as (job, daemon):
-        assert other_manager(home).cancel_blocking(job.id).status is JobState.CANCELLED
+        assert other_manager(home).blocking.cancel(job.id).status is JobState.CANCELLED
         assert not processes.is_alive(daemon)
 
 
@@ -207,7 +207,7 @@ def test_a_job_with_a_process_that_cannot_be_ended_is_not_called_cancelled(
         with monkeypatch.context() as patch:
             patch.setattr(processes, "kill_tree", lambda *_args, **_kwargs: [daemon.pid])
             with pytest.raises(PythonMcpError, match=f"would not end: {daemon.pid}"):
-                other_manager(home).cancel_blocking(job.id)
+                other_manager(home).blocking.cancel(job.id)
         standing = record(home, job.id)
         assert (standing.status, standing.ending) == (JobState.RUNNING, "cancelled")
         assert carry_out_end(FileJobStore(home), standing, 0.1).status is JobState.CANCELLED
@@ -242,7 +242,7 @@ def test_a_stopped_process_of_the_job_loses_the_lock_that_it_holds(
         eventually(lambda: psutil.Process(holder).status() == psutil.STATUS_STOPPED)
         worker = worker_of(home, job_id)
         fate(front)
-        job = other_manager(home, grace_s=0.2, lock_s=1.0).cancel_blocking(job_id)
+        job = other_manager(home, grace_s=0.2, lock_s=1.0).blocking.cancel(job_id)
         assert job.status is JobState.CANCELLED
         assert identify(holder) is None
         assert not processes.is_alive(worker)
@@ -259,7 +259,7 @@ def test_a_stranger_that_holds_the_lock_is_named_and_lives(home: Path, tmp_path:
         stack.callback(stranger.kill)
         started_pids(tmp_path / "lock")
         with pytest.raises(StoreLocked, match=str(stranger.pid)) as caught:
-            other_manager(home, lock_s=0.1).cancel_blocking(job_id)
+            other_manager(home, lock_s=0.1).blocking.cancel(job_id)
         assert caught.value.holder_pid == stranger.pid
         assert stranger.poll() is None
         assert identify(worker) is not None
@@ -275,7 +275,7 @@ def stand_still(*_):
     print("the verdict is written", flush=True)
     time.sleep(60)
 cancel._carry_out = stand_still
-JobManager().cancel_blocking(sys.argv[1])
+JobManager().blocking.cancel(sys.argv[1])
 """
 
 
@@ -299,7 +299,7 @@ def test_the_end_reason_of_a_killed_canceller_is_carried_out(
         fate(front)
         verdict_of_a_dead_canceller(home, job_id)
         reader = other_manager(home)
-        eventually(lambda: reader.get_blocking(job_id).status is JobState.CANCELLED)
+        eventually(lambda: reader.blocking.get(job_id).status is JobState.CANCELLED)
         assert lines(starts)[1:] == ["cleaned up"]
         assert identify(worker) is None
 
@@ -314,7 +314,7 @@ def test_a_verdict_that_its_worker_cannot_hear_is_carried_out_by_a_reader(
         kill(front)
         stop(worker)
         verdict_of_a_dead_canceller(home, job_id)
-        assert other_manager(home).get_blocking(job_id).status is JobState.CANCELLED
+        assert other_manager(home).blocking.get(job_id).status is JobState.CANCELLED
         assert identify(worker) is None
 
 
@@ -363,7 +363,7 @@ def test_a_body_may_cancel_its_own_job(
         fate(front)
         gate.touch()
         reader = other_manager(home)
-        eventually(lambda: reader.get_blocking(job_id).status is JobState.CANCELLED)
+        eventually(lambda: reader.blocking.get(job_id).status is JobState.CANCELLED)
         assert lines(starts)[1:] == ["cleaned up"]
         assert identify(worker) is None
 

@@ -59,7 +59,7 @@ def test_a_call_in_its_budget_fails_with_server_died_when_its_server_is_killed(h
     worker = job.worker
     assert worker is not None
     eventually(lambda: identify(worker.pid) != worker)
-    found = JobManager().get_blocking(job.id)
+    found = JobManager().blocking.get(job.id)
     assert (found.status, found.error_kind) == (JobState.FAILED, "server_died")
     assert FileJobStore(home).get(job.id) == found
 
@@ -76,10 +76,10 @@ def test_a_kept_job_fails_with_worker_died_when_its_worker_is_killed_after_its_s
     assert job.id == told
     worker = job.worker
     assert worker is not None
-    assert JobManager().get_blocking(job.id).status is JobState.RUNNING
+    assert JobManager().blocking.get(job.id).status is JobState.RUNNING
     os.kill(worker.pid, signal.SIGKILL)
     eventually(lambda: identify(worker.pid) != worker)
-    (found,) = JobManager().list_blocking()[0]
+    (found,) = JobManager().blocking.list()[0]
     assert (found.status, found.error_kind) == (JobState.FAILED, "worker_died")
 
 
@@ -170,10 +170,10 @@ def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Pa
     while not lines(tmp_path / "starts"):
         loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
-    assert jobs.get_blocking(job.id).status is JobState.RUNNING
+    assert jobs.blocking.get(job.id).status is JobState.RUNNING
     (tmp_path / "gate").touch()
-    eventually(lambda: jobs.get_blocking(job.id).status.terminal)
-    ended = jobs.get_blocking(job.id)
+    eventually(lambda: jobs.blocking.get(job.id).status.terminal)
+    ended = jobs.blocking.get(job.id)
     assert (ended.status, ended.result) == (JobState.COMPLETED, "done")
 
 
@@ -186,10 +186,10 @@ def test_an_owner_that_is_stopped_does_not_keep_its_dead_workers_job_running(
         stopped.stop(home)
         end_worker(job)
         jobs = JobManager()
-        assert jobs.get_blocking(job.id).status is JobState.RUNNING
-        eventually(lambda: jobs.get_blocking(job.id).status.terminal)
+        assert jobs.blocking.get(job.id).status is JobState.RUNNING
+        eventually(lambda: jobs.blocking.get(job.id).status.terminal)
         stopped.process.send_signal(signal.SIGCONT)
-    found = jobs.get_blocking(job.id)
+    found = jobs.blocking.get(job.id)
     assert (found.status, found.error_kind) == (JobState.FAILED, "worker_died")
     assert (found.error or "").startswith("the worker process was ended by signal 9 (SIGKILL)")
     assert "(its last memory was " in (found.error or "")
@@ -217,10 +217,10 @@ def test_a_job_that_somebody_took_on_since_it_was_read_is_not_settled(
 def test_a_listing_settles_what_has_ended_unseen(home: Path, gone: ProcessIdentity):
     store, jobs = FileJobStore(home), JobManager()
     first, second = (running(store, gone, gone, background=True) for _ in range(2))
-    failed, _ = jobs.list_blocking(JobState.FAILED)
+    failed, _ = jobs.blocking.list(JobState.FAILED)
     assert {job.id for job in failed} == {second.id, first.id}
     third = running(store, gone, gone, background=True)
-    assert jobs.list_blocking(JobState.RUNNING) == ([], False)
+    assert jobs.blocking.list(JobState.RUNNING) == ([], False)
     found = store.get(third.id)
     assert found is not None
     assert found.status is JobState.FAILED
@@ -233,8 +233,8 @@ def test_a_store_that_cannot_be_written_shows_the_job_as_it_stands(home: Path, g
 
     job = running(FileJobStore(home), gone, gone, background=True)
     jobs = JobManager(Full(home))
-    assert jobs.get_blocking(job.id) == job
-    assert jobs.list_blocking() == ([job], False)
+    assert jobs.blocking.get(job.id) == job
+    assert jobs.blocking.list() == ([job], False)
 
 
 def test_two_who_read_at_once_tell_the_same_end(home: Path, gone: ProcessIdentity):
@@ -244,7 +244,7 @@ def test_two_who_read_at_once_tell_the_same_end(home: Path, gone: ProcessIdentit
     def read() -> None:
         jobs = JobManager()
         together.wait(60)
-        found.append(jobs.get_blocking(job.id))
+        found.append(jobs.blocking.get(job.id))
 
     readers = [threading.Thread(target=read) for _ in range(4)]
     for reader in readers:
@@ -266,6 +266,6 @@ def test_a_job_that_is_settled_by_its_reader_keeps_its_output_and_no_process(hom
     eventually(lambda: identify(worker.pid) != worker)
     assert identify(child) is not None
     jobs = JobManager()
-    assert jobs.get_blocking(job.id).error_kind == "worker_died"
+    assert jobs.blocking.get(job.id).error_kind == "worker_died"
     assert identify(child) is None
-    assert jobs.output_blocking(job.id).text == "holding\n"
+    assert jobs.blocking.output(job.id).text == "holding\n"

@@ -44,8 +44,8 @@ def still(home: Path) -> Iterator[tuple[JobManager, Callable[[Coroutine[Any, Any
 def test_who_was_told_cancelled_while_the_loop_stood_still_reads_it(still: Any, tmp_path: Path):
     jobs, run_for_a_while = still
     job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
-    assert jobs.cancel_blocking(job_id).status is JobState.CANCELLED
-    assert jobs.get_blocking(job_id).status is JobState.CANCELLED
+    assert jobs.blocking.cancel(job_id).status is JobState.CANCELLED
+    assert jobs.blocking.get(job_id).status is JobState.CANCELLED
     assert run_for_a_while(jobs.get(job_id)).status is JobState.CANCELLED
 
 
@@ -59,7 +59,7 @@ def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_nex
         first = await jobs.submit(Request(bodies.count_and_wait, (str(starts), str(gate))))
         await asyncio.to_thread(eventually, starts.exists)
         second = await jobs.submit(Request(bodies.add, (1, 2)))
-        await asyncio.to_thread(eventually, lambda: jobs.get_blocking(second.id).message)  # it is in the line
+        await asyncio.to_thread(eventually, lambda: jobs.blocking.get(second.id).message)  # it is in the line
         return first, second
 
     async def see(second: str) -> Job:
@@ -73,7 +73,7 @@ def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_nex
     first, second = loop.run_until_complete(submit())
     loop.close()
     assert run(see(second.id)).result == 3
-    eventually(lambda: jobs.get_blocking(first.id).status is JobState.COMPLETED)
+    eventually(lambda: jobs.blocking.get(first.id).status is JobState.COMPLETED)
     assert lines(starts) == ["started"]
 
 
@@ -99,7 +99,7 @@ def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_p
     for work in works:
         work.close()
     gate.touch()
-    eventually(lambda: jobs.get_blocking(job_id).status is JobState.COMPLETED)
+    eventually(lambda: jobs.blocking.get(job_id).status is JobState.COMPLETED)
 
 
 def test_a_job_that_is_submitted_while_its_manager_closes_is_left_to_another(
@@ -140,8 +140,8 @@ def test_a_forked_child_sees_what_the_records_say(home: Path, tmp_path: Path):
             job_id = await under_way(jobs, bodies.sleep_long, tmp_path / "starts")
             child = os.fork()
             if child == 0:
-                told = jobs.cancel_blocking(job_id).status
-                read = jobs.get_blocking(job_id).status
+                told = jobs.blocking.cancel(job_id).status
+                read = jobs.blocking.get(job_id).status
                 (tmp_path / "child").write_text(json.dumps([told, read]))
                 os._exit(0)
             await asyncio.to_thread(os.waitpid, child, 0)

@@ -61,7 +61,7 @@ def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(hom
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with server(1, *[("hold", starts, gate)] * 2) as first:
         kept_job_in(home, first.ids[0])
-    waiting = JobManager().get_blocking(first.ids[1])
+    waiting = JobManager().blocking.get(first.ids[1])
     assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
     with server(2):
         taken = job_in(home, first.ids[1], RUNNING)
@@ -135,7 +135,7 @@ def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
         store.update(job.id, lambda found: found.evolve(status=RUNNING, worker=gone))
     mark_unbegun(store.folder(unbegun.id))
     assert [job.id for job, _ in take_startable(store, own)] == [unbegun.id]
-    assert JobManager().get_blocking(begun.id).error_kind == "worker_died"
+    assert JobManager().blocking.get(begun.id).error_kind == "worker_died"
 
 
 def test_a_server_that_is_told_to_cancel_at_its_exit_leaves_no_queued_job(home: Path, tmp_path: Path):
@@ -171,7 +171,7 @@ def test_a_queued_job_with_secrets_fails_with_server_died_and_its_values_are_now
         kept_job_in(home, doomed.ids[0])
         assert not any(b"hush-hush" in content for content in own_files(home))
         doomed.kill()
-        found = JobManager().get_blocking(doomed.ids[1])
+        found = JobManager().blocking.get(doomed.ids[1])
         assert (found.status, found.error_kind) == (JobState.FAILED, "server_died")
         assert "start it again" in (found.error or "")
         gate.touch()
@@ -258,9 +258,9 @@ def test_a_job_that_waits_for_a_server_says_so_and_can_be_cancelled(home: Path, 
     store = FileJobStore(home)
     job = orphan(store, gone, file="/another/bodies.py")
     jobs = JobManager()
-    for found in (jobs.get_blocking(job.id), *jobs.list_blocking(PENDING)[0]):
+    for found in (jobs.blocking.get(job.id), *jobs.blocking.list(PENDING)[0]):
         assert (found.id, found.status, found.message) == (job.id, PENDING, WAITS_FOR_A_SERVER)
-    assert jobs.cancel_blocking(job.id).status is JobState.CANCELLED
+    assert jobs.blocking.cancel(job.id).status is JobState.CANCELLED
     assert (record_of(jobs, job).status, record_of(jobs, job).call) == (JobState.CANCELLED, None)
 
 

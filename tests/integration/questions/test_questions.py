@@ -97,10 +97,10 @@ def test_of_several_questions_each_is_answered_by_itself_from_another_process_to
         job = await jobs.submit(Request(body))
         await asking_now(jobs, job.id, *keys)
         stranger = JobManager(FileJobStore(warm.home))
-        half = await asyncio.to_thread(stranger.answer_blocking, job.id, {keys[1]: number(2)})
+        half = await asyncio.to_thread(stranger.blocking.answer, job.id, {keys[1]: number(2)})
         assert half.status is JobState.INPUT_REQUIRED
         await asking_now(jobs, job.id, keys[0])  # its owner sees it
-        whole = await asyncio.to_thread(stranger.answer_blocking, job.id, {keys[0]: InputAnswer("decline")})
+        whole = await asyncio.to_thread(stranger.blocking.answer, job.id, {keys[0]: InputAnswer("decline")})
         assert whole.status is JobState.RUNNING
         assert await result(jobs, job.id) == [None, {"n": 2}]
 
@@ -183,13 +183,13 @@ def test_the_jobs_of_a_killed_server_ask_on_and_are_answered_cancelled_or_time_o
         eventually(lambda: len(lines(tmp_path / "starts")) == 3)
         killed.kill()
     stranger = JobManager(FileJobStore(home))
-    answered = stranger.answer_blocking(open_before, {"colour": BLUE})
+    answered = stranger.blocking.answer(open_before, {"colour": BLUE})
     assert answered.status is JobState.RUNNING
     assert ended(home, open_before).result == ["accept", "blue"]
     (tmp_path / "on").touch()
     asks(home, asks_later, "colour")
     assert look(home, asks_later).status is JobState.INPUT_REQUIRED
-    stranger.answer_blocking(asks_later, {"colour": InputAnswer("decline")})
+    stranger.blocking.answer(asks_later, {"colour": InputAnswer("decline")})
     assert ended(home, asks_later).result == ["decline", None]
-    assert stranger.cancel_blocking(doomed).status is JobState.CANCELLED
+    assert stranger.blocking.cancel(doomed).status is JobState.CANCELLED
     assert ended(home, hurried).result.startswith("nobody answered")

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.blocking import BlockingJobs
 from python_mcp_server.jobs.output import LinePage, Wanted
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers import run
@@ -23,7 +23,7 @@ def test_pages_are_read_while_many_patterns_are_searched(monkeypatch: pytest.Mon
     over = threading.Event()
     busy: list[str] = []
 
-    def read(_self: JobManager, job_id: str, wanted: Wanted) -> LinePage:
+    def read(_self: BlockingJobs, job_id: str, wanted: Wanted) -> LinePage:
         if wanted.pattern is not None:
             busy.append(wanted.pattern)
             over.wait(60)
@@ -44,5 +44,5 @@ def test_pages_are_read_while_many_patterns_are_searched(monkeypatch: pytest.Mon
             await asyncio.gather(*searching)
         assert len(busy) == SEARCHES
 
-    monkeypatch.setattr(JobManager, "lines_blocking", read)
+    monkeypatch.setattr(BlockingJobs, "lines", read)
     run(main())

@@ -1,0 +1,184 @@
+"""The jobs of a manager for plain code in any thread: every method blocks.
+
+They act through the store, as any other process does. Where the job runs in this process, its run adds what
+the record does not have yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import CancelledError
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.cancel import cancel_record
+from python_mcp_server.jobs.limit_watch import EndReason
+from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
+from python_mcp_server.jobs.questions import answer_record
+from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.model import Job, JobState, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.questions.model import InputAnswer
+    from python_mcp_server.store.contract import JobStore, Pruned
+
+_LOOP_POLL_S: Final = 0.2
+"""Between two looks whether a loop still runs on which a cancel is under way."""
+
+
+class BlockingJobs:
+    """The jobs of one manager; the parameters and errors are those of the methods of `JobManager`."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        grace_s: float,
+        runs: dict[str, JobRun],
+        engines: MutableMapping[asyncio.AbstractEventLoop, Engine],
+    ) -> None:
+        """Make it for one manager.
+
+        Args:
+            store: Where the jobs lie.
+            grace_s: How long a cancelled body may clean up.
+            runs: Mapping of job id to run, of all engines.
+            engines: Mapping of event loop to engine.
+        """
+        self._store = store
+        self._grace_s = grace_s
+        self._runs = runs
+        self._engines = engines
+
+    def run_of(self, job_id: str) -> JobRun | None:
+        """Return the run of a job that is at work here; a loop that was closed without us is abandoned."""
+        run = self._runs.get(job_id)
+        if run is None or not run.loop.is_closed():
+            return run
+        if (engine := self._engines.pop(run.loop, None)) is not None:
+            engine.abandon()
+        self._runs.pop(job_id, None)
+        return None
+
+    def live_snapshot(self, job_id: str) -> Job | None:
+        """Return what this process knows of a job beyond its record, or None."""
+        run = self.run_of(job_id)
+        return run.snapshot() if run is not None and run.live else None
+
+    def get(self, job_id: str) -> Job:
+        """Return a job as it stands now."""
+        if (job := self.live_snapshot(job_id)) is not None:
+            return job
+        if (job := self._store.get(job_id)) is None:
+            raise JobNotFound(job_id)
+        return self._recovered(job)
+
+    def _recovered(self, job: Job) -> Job:
+        """Return the job as it stands where it is not at work here."""
+        engines = list(self._engines.values())
+        pending = any(engine.services.refresher.has_pending_write(job.id) for engine in engines)
+        return job if pending else recovered(self._store, job)
+
+    def list(
+        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+    ) -> tuple[list[Job], bool]:
+        """Return up to `limit` jobs, newest first, and whether there are more."""
+        if limit < 1:
+            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        if status is not None and status.terminal:
+            for job in self._store.live():
+                self._fresh(job)  # those that have ended unseen are among them from now on
+        jobs, more = self._listed(status, limit, principal)
+        if status is not None and any(job.status is not status for job in jobs):
+            jobs, more = self._listed(status, limit, principal)
+            jobs = [job for job in jobs if job.status is status]
+        return jobs, more
+
+    def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
+        # named only where there is one: an author's own store may not know of principals
+        whose = {} if principal is None else {"principal": principal}
+        jobs, more = self._store.list(status, limit, **whose)
+        return [self._fresh(job) for job in jobs], more
+
+    def _fresh(self, job: Job) -> Job:
+        return job if job.status.terminal else self.live_snapshot(job.id) or self._recovered(job)
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job; return when its last process is gone. Also for the thread of the job's own loop."""
+        run = self.run_of(job_id)
+        if run is not None and run.loop is not _running_loop() and _cancelled_there(run):
+            return self.get(job_id)
+        return self.cancel_by_record(job_id, run)
+
+    def cancel_by_record(self, job_id: str, run: JobRun | None) -> Job:
+        """Cancel a job whose loop cannot do so: it is this thread's, it stands still, or there is none."""
+        own = run is not None and run.loop is _running_loop()
+        job = cancel_record(self._store, job_id, self._grace_s, run.has_body_ended if run and own else bool)
+        if run is not None and job.status is JobState.CANCELLED:
+            self._runs.pop(job_id, None)  # its loop, which is blocked or stands still, sees the end later
+            if not run.loop.is_closed():
+                run.loop.call_soon_threadsafe(run.request_end, EndReason())
+        return job
+
+    def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
+        """Answer questions of a job, all of them or none."""
+        if (job := self._store.get(job_id)) is None:
+            raise JobNotFound(job_id)
+        job = answer_record(self._store, self._recovered(job), answers, lenient=lenient)
+        if (run := self.run_of(job_id)) is not None:  # elsewhere its owner reads the answers in the record
+            run.loop.call_soon_threadsafe(run.questions.apply, job)
+        return job
+
+    def prune(
+        self,
+        *,
+        keep_completed: bool = True,
+        keep_failed: bool = True,
+        max_age_hours: float = 24.0,
+        principal: str | None = None,
+    ) -> Pruned:
+        """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
+        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
+            raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
+        age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
+        kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+        going = [state for state in JobState if state.terminal and not kept.get(state, False)]
+        return self._store.prune(principal=principal, among=going, ended_before=utc_now() - age)
+
+    def output(self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536) -> OutputPage:
+        """Return a page of what a job wrote, from a byte offset."""
+        check_page(stream, limit)
+        ended = self.get(job_id).status.terminal
+        return read_page(self._store.folder(job_id) / stream, offset, limit, ended=ended)
+
+    def lines(self, job_id: str, wanted: Wanted) -> LinePage:
+        """Return whole lines of what a job wrote, as they stand on a screen."""
+        wanted.check()
+        ended = self.get(job_id).status.terminal
+        return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
+
+
+def _cancelled_there(run: JobRun) -> bool:
+    """Cancel on the run's own loop, from another thread; False where that loop runs no more."""
+    if not run.loop.is_running():
+        return False
+    ending = asyncio.run_coroutine_threadsafe(run.cancel(), run.loop)
+    while True:
+        try:
+            ending.result(_LOOP_POLL_S)
+        except (TimeoutError, CancelledError):  # the latter where that loop ends at this moment
+            if ending.cancelled() or not run.loop.is_running():
+                return False
+        else:
+            return True
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
