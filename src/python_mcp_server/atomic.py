@@ -30,18 +30,29 @@ write whose directory is taken away each time."""
 Value = TypeVar("Value")
 
 
-def write_file(path: str, data: bytes, *, temporary_in: str = "", fsync: bool = False) -> None:
+def write_file(
+    path: str,
+    data: bytes,
+    *,
+    temporary_in: str = "",
+    fsync: bool = False,
+    private: bool = True,
+    replace: bool = True,
+) -> None:
     """Put `data` at `path`, atomically; directories that are missing on the way are made.
 
     Args:
-        path: The file; it is replaced where it exists.
+        path: The file.
         data: All of its contents.
         temporary_in: Where it is written first, on the same file system; beside the file where
             empty. The store has one directory for all records, so that what a killed writer leaves is
             found there without a walk.
         fsync: Whether it must survive a loss of power.
+        private: Whether only this user may read it, whatever the umask.
+        replace: Whether a file that is there already is replaced.
 
     Raises:
+        FileExistsError: It is there already, and is not to be replaced.
         OSError: It could not be written; what was there before is untouched.
     """
     temporary_in = temporary_in or os.path.dirname(path)
@@ -50,7 +61,7 @@ def write_file(path: str, data: bytes, *, temporary_in: str = "", fsync: bool = 
             if attempt:
                 make_directory(temporary_in, fsync=fsync)
                 make_directory(os.path.dirname(path), fsync=fsync)
-            _write_once(path, data, temporary_in, fsync)
+            _write_once(path, data, temporary_in, fsync=fsync, private=private, replace=replace)
         except FileNotFoundError:  # also while they are made: a prune removes those that are empty
             if attempt == _TRIES - 1:
                 raise
@@ -58,16 +69,21 @@ def write_file(path: str, data: bytes, *, temporary_in: str = "", fsync: bool = 
             return
 
 
-def _write_once(path: str, data: bytes, temporary_in: str, fsync: bool) -> None:
+def _write_once(
+    path: str, data: bytes, temporary_in: str, *, fsync: bool, private: bool, replace: bool
+) -> None:
     temporary = f"{temporary_in}/{os.getpid()}-{os.urandom(8).hex()}.tmp"
-    descriptor = os.open(temporary, _NEW, 0o600)
+    descriptor = os.open(temporary, _NEW, 0o600 if private else 0o666)
     try:
         try:
+            if private and not _WINDOWS:
+                os.fchmod(descriptor, 0o600)
             _fill(descriptor, data, fsync)
         finally:
             os.close(descriptor)
         # To swap the two names is faster under load, but a loss of power could leave an empty file.
-        retry_on_windows_sharing(lambda: os.replace(temporary, path))
+        put = os.replace if replace else _put_new
+        retry_on_windows_sharing(lambda: put(temporary, path))
     except OSError:
         with suppress(OSError):  # the first error is the one to tell; the next to open cleans up
             os.unlink(temporary)
@@ -77,13 +93,24 @@ def _write_once(path: str, data: bytes, temporary_in: str, fsync: bool) -> None:
 
 
 def _fill(descriptor: int, data: bytes, fsync: bool) -> None:
-    if not _WINDOWS:
-        os.fchmod(descriptor, 0o600)
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
     if fsync:
         _sync(descriptor)
+
+
+def _put_new(temporary: str, path: str) -> None:
+    """Give a file its name, unless that is taken, also at this very moment."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, _NEW))
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
 
 
 def _sync(descriptor: int) -> None:

@@ -25,7 +25,7 @@ from python_mcp_server.processes import host
 from python_mcp_server.processes import usage as meter
 from python_mcp_server.processes.host import THREAD_VARIABLES, Memory, entry_in, memory_group, number_in
 from python_mcp_server.processes.usage import TreeUsage
-from python_mcp_server.runner import enforce as guards
+from python_mcp_server.runner import enforce
 from python_mcp_server.runner.enforce import (
     LimitChecker,
     check_here,
@@ -117,7 +117,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
 
 def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
-    monkeypatch.setattr(guards, "measure", lambda _roots, _limit: left.pop(0))
+    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit: left.pop(0))
 
 
 def guard(limits: Limits, **options: Any) -> LimitChecker:

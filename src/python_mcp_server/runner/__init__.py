@@ -3,9 +3,8 @@
     given variables, source ──> interpreter, packages ──> Command ──> child
                                 └─ uv, in a phase of its own         └─> files, ChildExit
 
-* `session`: what the phases of one call share: folder, deadline, job id, the caller's variables.
 * `command`: the choice of an interpreter, and the command that is started.
-* `child`: the start of a child, the wait for its end, the kill of its tree, its usage.
+* `child`: what the children of one call share; start of a child, wait for its end, kill of its tree, usage.
 * `enforce`: sets the limits of a call when it starts, and checks its tree against them.
 * `inline`: code without a file of its own, run as if it lay in a directory.
 * `output`: the output files of a child, bounded excerpts of them, their lines, a terminal's screen.

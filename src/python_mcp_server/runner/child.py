@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from python_mcp_server import processes
 from python_mcp_server.context import in_worker
@@ -43,7 +43,7 @@ _log: Final = logging.getLogger(__name__)
 _UNKNOWN_EXIT: Final = 255
 """Exit code of a child that other code has reaped, or this module in the instant of a cancel."""
 _POLL_MAX_S: Final = 86_400.0
-_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+_LONGEST_S: Final = 1e9
 TERM_GRACE_S: Final = 0.5
 """Grace of a child of a cancelled call after SIGTERM; guessed, a quarter of a body's grace."""
 
@@ -60,6 +60,42 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """What the phases of one call of a script tool share.
+
+    Attributes:
+        folder: A private directory for its files.
+        home: The home of the product, for what calls share.
+        job_id: The id that its processes carry in their environment.
+        given: The variables that the caller set; they hold secrets.
+        deadline: When all its processes are ended, on the monotonic clock; None for never.
+        limits: The limits of the script; installing for it has the same priority and cores.
+    """
+
+    folder: Path
+    home: Path
+    job_id: str
+    given: Mapping[str, str] = field(repr=False)
+    deadline: float | None = None
+    limits: Limits | None = None
+
+
+def deadline_after(timeout_seconds: float) -> float | None:
+    """Return the deadline of a call that starts now; None for 0, which means no limit.
+
+    Raises:
+        InvalidInput: The limit is negative or no number.
+    """
+    given: Any = timeout_seconds  # a direct caller may give anything
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not number or math.isnan(timeout_seconds) or timeout_seconds < 0:
+        raise InvalidInput(f"timeout_seconds is {given!r}; it must be a number of seconds, or 0 for no limit")
+    if timeout_seconds == 0 or timeout_seconds > _LONGEST_S:
+        return None
+    return time.monotonic() + timeout_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class ChildExit:
     """How a child ended.
 
@@ -67,8 +103,6 @@ class ChildExit:
         exit_code: A negative one is the number of the signal that ended it.
         elapsed_s: From before its start until it was reaped, by the monotonic clock.
         cpu_s: User and system time of the child and of everything below it that was waited for.
-        max_rss_bytes: The kernel's peak of the largest process. It is too high where this process
-            is larger than the child: the peak from before `exec` is counted too. 0 where unknown.
         timed_out: Whether the time limit ended it.
         breach: The limit of memory or CPU time that ended it, if one did.
         orphans_cpu_s: The part of `cpu_s` that belongs to processes which no parent in the tree waited for.
@@ -77,7 +111,6 @@ class ChildExit:
     exit_code: int
     elapsed_s: float
     cpu_s: float = 0.0
-    max_rss_bytes: int = 0
     timed_out: bool = False
     breach: Breach | None = None
     orphans_cpu_s: float = 0.0
@@ -124,11 +157,9 @@ def run_child(
         _end_tree(process, child, job_id, before)
         raise
     elapsed_s = time.monotonic() - started
-    cpu_s, timed_out = reaped.cpu_s + orphans_cpu_s, ended is None
+    cpu_s = reaped.cpu_s + orphans_cpu_s
     breach = _breach(ended, cpu_s, stderr, limits)
-    return ChildExit(
-        reaped.exit_code, elapsed_s, cpu_s, reaped.max_rss_bytes, timed_out, breach, orphans_cpu_s
-    )
+    return ChildExit(reaped.exit_code, elapsed_s, cpu_s, ended is None, breach, orphans_cpu_s)
 
 
 def _breach(
@@ -224,7 +255,6 @@ class Reaped:
 
     exit_code: int
     cpu_s: float = 0.0
-    max_rss_bytes: int = 0
 
 
 def await_end(
@@ -326,7 +356,7 @@ def reap(process: subprocess.Popen[bytes], options: int = 0) -> Reaped | None:
     if pid == 0:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a reused pid
-    return Reaped(process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT)
+    return Reaped(process.returncode, usage.ru_utime + usage.ru_stime)
 
 
 REAP_EVERY_S: Final = 0.25

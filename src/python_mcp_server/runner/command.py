@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
-from python_mcp_server.runner.child import Command
+from python_mcp_server.runner.child import Command, Session
 from python_mcp_server.runner.inline import launcher_arguments
 from python_mcp_server.runner.python.environ import child_environment, scripts_folder
 from python_mcp_server.runner.python.environments import Environment, HeaderPackages, environment_for
@@ -30,7 +30,6 @@ from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.project import Project, find_project, serves, sync_project
 from python_mcp_server.runner.python.requirements import FilePackages
 from python_mcp_server.runner.python.uv import Uv, find_uv
-from python_mcp_server.runner.session import Session
 
 Strategy = Literal["uv-run", "system-python"]
 UV: Final[Strategy] = "uv-run"

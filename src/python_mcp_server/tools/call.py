@@ -17,14 +17,13 @@ from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import new_job_id
 from python_mcp_server.processes import signal_name
-from python_mcp_server.runner.child import ChildExit, Command, Watch, run_child
+from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, deadline_after, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.enforce import check_here
 from python_mcp_server.runner.inline import short_names, write_script
 from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
 from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import Session, deadline_after
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.pictures import add_pictures

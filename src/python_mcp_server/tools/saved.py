@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Final, cast
 
+from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
 from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.pep723 import parse_header, with_header
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import make_private
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import script_call, stored
@@ -94,7 +93,6 @@ class Library:
         """
         data = _encoded(text)
         with stored(self.folder):
-            (make_private if self.private else _make)(self.folder)
             if self._write(path, data):
                 return self._keep(path, data)
             if not overwrite:
@@ -115,9 +113,7 @@ class Library:
         known = versions(path)
         history = path.parent / _HISTORY
         if not history.exists() and not self.private:
-            _make(history)
             self._write(history / ".gitignore", b"*\n")
-        (make_private if self.private else _make)(history / path.stem)
         return next(
             number
             for number in count(known[-1] + 1 if known else 1)
@@ -126,20 +122,12 @@ class Library:
 
     def _write(self, path: Path, data: bytes, *, replace: bool = False) -> bool:
         """Write a file atomically; return False where it exists and `replace` is not set."""
-        partial = path.with_name(f".{os.getpid()}-{os.urandom(8).hex()}.partial")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(partial, flags, 0o600 if self.private else 0o666)
+        if not self.private:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-            if replace:
-                partial.replace(path)
-            else:
-                _publish(partial, path, data)
+            write_file(str(path), data, private=self.private, replace=replace)
         except FileExistsError:
             return False
-        finally:
-            partial.unlink(missing_ok=True)
         return True
 
 
@@ -176,21 +164,6 @@ def present_version(path: Path, data: bytes) -> int | None:
         except FileNotFoundError:
             continue  # another process has just removed this old version
     return None
-
-
-def _publish(partial: Path, path: Path, data: bytes) -> None:
-    """Give a file its name; raise `FileExistsError` if the name is taken, also at this very moment."""
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        with path.open("xb") as file:
-            file.write(data)
-
-
-def _make(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _encoded(text: str) -> bytes:

@@ -83,13 +83,11 @@ def test_a_disk_that_is_full_is_a_sentence_with_the_path(tmp_path: Path) -> None
         raise elsewhere
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_path: object, *_args: object) -> int:
-        return os_open("/dev/full", os.O_WRONLY)
+    def full(_descriptor: int, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    os_open = os.open
-    monkeypatch.setattr("python_mcp_server.tools.saved.os.open", full)
+    monkeypatch.setattr("python_mcp_server.atomic.os.write", full)
     with pytest.raises(StoreError, match=str(home / "scripts")):
         save_script("a", "x = 1\n")
 

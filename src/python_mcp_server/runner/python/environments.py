@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from python_mcp_server.atomic import write_file
+from python_mcp_server.atomic import make_directory, write_file
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
 from python_mcp_server.runner.python.environ import scripts_folder
@@ -25,7 +25,6 @@ from python_mcp_server.runner.python.interpreter import find_python, own_version
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
 from python_mcp_server.runner.python.requirements import local_path, stamp
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import make_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _make_under_lock(uv: Uv, venv: Path, packages: Packages, python_request: str
     from filelock import FileLock, Timeout
 
     packages.check()
-    make_private(venv.parent)
+    make_directory(str(venv.parent))
     deadline = uv.session.deadline
     wait_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
     try:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, UvRefused
 from python_mcp_server.runner.python.environ import packages_folders
 from python_mcp_server.runner.python.interpreter import version_in
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import make_private
 from python_mcp_server.runner.textfile import WAY_OUT, read_settings, split_lines
 
 
@@ -146,5 +146,5 @@ def serves(venv: Path | None, python: str) -> bool:
 def _private_environment(home: Path, root: Path, python: str) -> Path:
     key = hashlib.sha256(f"{root}\0{python}".encode()).hexdigest()[:32]
     folder = home / "environments"
-    make_private(folder)
+    make_directory(str(folder))
     return folder / key

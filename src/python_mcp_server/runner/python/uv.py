@@ -11,9 +11,8 @@ from typing import Final
 
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
-from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.child import Command, Session, run_child
 from python_mcp_server.runner.python.environ import child_environment
-from python_mcp_server.runner.session import Session
 from python_mcp_server.runner.textfile import split_lines
 
 _SETTINGS: Final = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1"}

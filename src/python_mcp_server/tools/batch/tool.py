@@ -12,12 +12,12 @@ from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes.host import usable_cpus
+from python_mcp_server.runner.child import deadline_after
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
 from python_mcp_server.runner.enforce import check_here, cores_of, thread_variables
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import deadline_after
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_of, locked_idle, plan_in

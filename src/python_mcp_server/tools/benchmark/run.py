@@ -24,9 +24,8 @@ from typing import IO, Final, Self, cast
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner.child import ChildExit, Command, run_child
+from python_mcp_server.runner.child import ChildExit, Command, Session, run_child
 from python_mcp_server.runner.enforce import met_by_kernel
-from python_mcp_server.runner.session import Session
 
 _ISOLATED: Final = ("-I", "-S")
 _LAUNCHER: Final = """\

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
-from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.child import Command, Session, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script
 from python_mcp_server.runner.python.environ import child_environment, packages_folders
 from python_mcp_server.runner.python.environments import Environment, HeaderPackages, environment_for
 from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.session import Session
 
 Workers = int | Literal["auto"]
 

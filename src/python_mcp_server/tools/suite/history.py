@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from python_mcp_server.atomic import write_file
-from python_mcp_server.runner.session import make_private
 from python_mcp_server.tools.suite.events import RunSummary
 
 
@@ -61,6 +60,5 @@ class SuiteRecord:
         kept = () if complete or before is None else before.ids
         seen = summary.finished | {nodeid.partition("::")[0] for nodeid in summary.finished}
         failed = dict.fromkeys([*(nodeid for nodeid in kept if nodeid not in seen), *summary.failed])
-        make_private(self._path.parent)
         data = json.dumps({"rootdir": summary.rootdir, "failed": list(failed)}).encode()
-        write_file(str(self._path), data, temporary_in=str(self._path.parent), fsync=False)
+        write_file(str(self._path), data)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.runner.child import Session, deadline_after
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
 from python_mcp_server.runner.python import uv as uv_module
 from python_mcp_server.runner.python.interpreter import check_request, is_own, own_version
 from python_mcp_server.runner.python.project import Project, find_project
-from python_mcp_server.runner.session import Session, deadline_after
 
 SHORT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
