@@ -23,7 +23,7 @@ from typing_extensions import get_original_bases, is_typeddict
 
 import python_mcp_server
 from python_mcp_server import InMemoryJobStore, JobManager, errors, functions
-from python_mcp_server.cli.commands import program
+from python_mcp_server.cli import program
 from python_mcp_server.server.app import create_server
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, Settings, variable
 

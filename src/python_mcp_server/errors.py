@@ -28,16 +28,22 @@ Kinds of failed jobs, `Job.error_kind`:
     time_limit    the job exceeded the time limit of the call
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
-    lost          nobody knows how the job ended, such as one of an older version
+    lost          how the job ended is not known, as with a job of an older version
 
-Anyone may import this module; it imports nothing.
+Anyone may import this module; it imports no other of this package.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PythonMcpError(Exception):
     """Base of all errors of this package. Its text is one sentence that says what would be right."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # an exception pickles as a call of its class with its text, which is not what `__init__` takes
+        return _without_init, (type(self),), {"args": self.args, **self.__dict__}
 
 
 class InvalidInput(PythonMcpError, ValueError):
@@ -54,9 +60,6 @@ class JobNotFound(PythonMcpError, LookupError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"Job {job_id} not found")
         self.job_id = job_id
-
-    def __reduce__(self) -> tuple[type[JobNotFound], tuple[str]]:
-        return type(self), (self.job_id,)
 
 
 class QuestionNotOpen(PythonMcpError, LookupError):
@@ -81,9 +84,6 @@ class AnswerTimeout(PythonMcpError, TimeoutError):
         self.key = key
         self.timeout_seconds = timeout_seconds
 
-    def __reduce__(self) -> tuple[type[AnswerTimeout], tuple[str, float | None]]:
-        return type(self), (self.key, self.timeout_seconds)
-
 
 class RemoteError(PythonMcpError):
     """A body raised an exception whose type cannot be rebuilt in this process.
@@ -100,9 +100,6 @@ class RemoteError(PythonMcpError):
         self.message = message
         self.traceback_text = traceback_text
 
-    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str, str]]:
-        return type(self), (self.type_name, self.message, self.traceback_text)
-
 
 class JobFailed(PythonMcpError):
     """The work ended without a result, and not by an exception of the body.
@@ -115,9 +112,6 @@ class JobFailed(PythonMcpError):
         super().__init__(message)
         self.kind = kind
 
-    def __reduce__(self) -> tuple[type[JobFailed], tuple[str, str]]:
-        return type(self), (str(self), self.kind)
-
 
 class WorkerDied(JobFailed):
     """The worker process went away before the body returned.
@@ -129,9 +123,6 @@ class WorkerDied(JobFailed):
     def __init__(self, message: str, kind: str = "worker_died", exit_code: int | None = None) -> None:
         super().__init__(message, kind)
         self.exit_code = exit_code
-
-    def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, str, int | None]]:  # type: ignore[override]
-        return type(self), (str(self), self.kind, self.exit_code)
 
 
 class LimitExceeded(JobFailed):
@@ -153,9 +144,6 @@ class StoreLocked(StoreError, TimeoutError):
         super().__init__(message)
         self.holder_pid = holder_pid
 
-    def __reduce__(self) -> tuple[type[StoreLocked], tuple[str, int | None]]:
-        return type(self), (str(self), self.holder_pid)
-
 
 class ToolchainError(PythonMcpError):
     """An interpreter, or uv, is missing or cannot do what was asked; the text says what to do."""
@@ -172,9 +160,10 @@ class UvRefused(ToolchainError):
         super().__init__(sentence)
         self.by_request = by_request
 
-    def __reduce__(self) -> tuple[type[UvRefused], tuple[str, bool]]:
-        return type(self), (str(self), self.by_request)
-
 
 class PoolClosed(PythonMcpError, RuntimeError):
     """The pool or the manager was closed and takes no more work."""
+
+
+def _without_init(kind: type[PythonMcpError]) -> PythonMcpError:
+    return kind.__new__(kind)

@@ -63,7 +63,7 @@ def test_the_doctor_says_in_sentences_what_is_wrong(home: Path, monkeypatch: pyt
     home.touch()
     told = command("doctor")
     assert told.returncode == 1
-    assert f"problem home: {home} is no directory. Make it" in told.stdout
+    assert f"problem home: {home} is not a directory. Make it" in told.stdout
 
 
 def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """The command line, `python-mcp-server`: serve, run, jobs, doctor, demo.
 
-main           the tree of commands, and what a call without any means
-serve          the server itself
+Here are the program with its exit codes, and the commands that only pass on: serve, doctor and demo.
+
 run            a script as a job; `follow` shows its output and progress
 jobs           list, show, wait for, read, cancel, answer and prune jobs
-doctor         whether all is there that jobs need; `checks` has the checks
-demo           the product on a real connection; `demonstration` has the steps
+checks         what `doctor` checks
+demonstration  the steps of `demo`
 show           tables, and words for times and sizes
-client         the SDK's client against a server of ours, for doctor and demo
+client         the SDK's client against a server of ours, for `doctor` and `demo`
 options        options, and ways to print, that several commands share
 
 The modules of the commands import nothing heavy at their head, so that `--help` and the start of a
@@ -19,15 +19,27 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
+import click
+from click.core import ParameterSource
+
+from python_mcp_server.cli.jobs import jobs
+from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.run import run
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.settings import Settings
+from python_mcp_server.version import __version__
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from python_mcp_server.cli.checks import Finding
+
+__all__ = ["main", "program"]
 
 _PROGRAM: Final = "python-mcp-server"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -37,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     that of its script.
 
     Args:
-        arguments: What stands behind the program's name; `sys.argv` where None.
+        arguments: The words after the program's name; `sys.argv` where None.
     """
     try:
         code = _guarded(arguments)
@@ -51,10 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _guarded(arguments: Sequence[str] | None) -> int:
-    import click
-
-    from python_mcp_server.cli.commands import program
-
     try:
         code = program.main(arguments, _PROGRAM, standalone_mode=False)
     except click.Abort:
@@ -77,9 +85,104 @@ def _explain(error: PythonMcpError) -> int:
 
 
 def _debugging() -> bool:
-    from python_mcp_server.settings import Settings
-
     try:
         return Settings.from_environ().debug
     except InvalidInput:
         return False
+
+
+@click.command()
+@click.option("--http", is_flag=True, help="Speak streamable HTTP instead of stdio.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="With --http: an address of this machine."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="With --http; 0 takes a free one.",
+)
+@home_option
+@click.pass_context
+def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
+    """Serve an MCP client over stdin and stdout, or clients over HTTP."""
+    from python_mcp_server.server.serve import run_http, run_stdio
+
+    if http:
+        run_http(host, port)
+        return 0
+    for name in ("host", "port"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is for HTTP; add --http, or leave it out")
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+        click.echo("python-mcp-server: waiting for an MCP client on stdin; Ctrl-C ends it", err=True)
+    return run_stdio()
+
+
+@click.command()
+@json_option
+@home_option
+def doctor(*, as_json: bool) -> int:
+    """Check this machine: Python, uv, the home, the store, a worker, and a real server.
+
+    Each check is one line. The exit code is 0 without problems and 1 with; warnings do not count.
+    """
+    from python_mcp_server.cli.checks import checkup
+
+    findings: list[Finding] = []
+    for finding in checkup():
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    well = all(finding.level != "problem" for finding in findings)
+    if as_json:
+        print_json({"ok": well, "checks": [finding.to_json() for finding in findings]})
+    return 0 if well else 1
+
+
+def _show(finding: Finding) -> None:
+    click.secho(f"{finding.level:8}", fg=_COLOURS[finding.level], nl=False)
+    advice = f" {finding.advice}" if finding.advice else ""
+    click.echo(f"{finding.name}: {finding.text}.{advice}")
+
+
+@click.command()
+@click.option(
+    "--budget",
+    "budget_s",
+    type=click.FloatRange(0.5, 20),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the server waits for a call; the heavy script takes some 2.5 times as long.",
+)
+def demo(budget_s: float) -> int:
+    """Show a script in time, a hand-over, its progress and result, a cancel, and a reconnect.
+
+    A server is started over stdio with a home of its own, which is removed at the end. The exit code is
+    0 only if every step did what it says.
+    """
+    from python_mcp_server.cli.demonstration import demonstrate
+
+    return demonstrate(budget_s)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    commands=[serve, run, jobs, doctor, demo],
+)
+@click.version_option(__version__)
+@click.pass_context
+def program(context: click.Context) -> int | None:
+    """Run Python for MCP clients, as jobs that outlive their callers.
+
+    Without a command: serve over stdio where stdin is no terminal, as an MCP client starts it.
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+        click.echo(context.get_help())
+        return 0
+    return context.invoke(serve)

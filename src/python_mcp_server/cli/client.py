@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +39,13 @@ class Connection:
         return result.structured_content
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """How to start a server of ours.
-
-    Attributes:
-        home: Its home.
-        variables: Variables on top of the present ones.
-    """
-
-    home: Path
-    variables: dict[str, str] = field(default_factory=dict[str, str])
-
-    @asynccontextmanager
-    async def connected(self) -> AsyncGenerator[Connection]:
-        """Start it, connect, and end it with the block."""
-        parameters = StdioServerParameters(
-            command=sys.executable,
-            args=["-m", "python_mcp_server", "serve"],
-            env={**os.environ, variable("home"): str(self.home), variable("tools"): "", **self.variables},
-        )
-        async with Client(parameters) as client:
-            yield Connection(client)
+@asynccontextmanager
+async def connected(home: Path, **variables: str) -> AsyncGenerator[Connection]:
+    """Start a server with this home and these variables, connect, and end it with the block."""
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "python_mcp_server", "serve"],
+        env={**os.environ, variable("home"): str(home), variable("tools"): "", **variables},
+    )
+    async with Client(parameters) as client:
+        yield Connection(client)

@@ -1,6 +1,7 @@
-"""The scripts that `demo` runs.
+"""The steps of `demo`, and the scripts that it runs.
 
-The steps of `demo`. Each shows its figures, and raises `Unfulfilled` where its promise does not hold."""
+Each step shows its figures, and raises `Unfulfilled` where its promise does not hold.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import psutil
 from rich.text import Text
 
 from python_mcp_server import processes
-from python_mcp_server.cli.client import Connection, Server
+from python_mcp_server.cli.client import Connection, connected
 from python_mcp_server.cli.show import console, plain
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.model import ProcessIdentity
@@ -138,7 +139,7 @@ class Demonstration:
         hasty = {BUDGET_VARIABLE: str(self._budget_s), "PYTHON_MCP_ON_EXIT": "cancel"}
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                async with Server(home, hasty).connected() as self._client:
+                async with connected(home, **hasty) as self._client:
                     self._fact(f"a server over stdio, connected in {time.monotonic() - begin:.1f} s")
                     await self._warmed_up()
                     await self._in_time()
@@ -146,7 +147,7 @@ class Demonstration:
                     await self._watched()
                     await self._awake()
                     await self._cancelled()
-                async with Server(home, {BUDGET_VARIABLE: str(_PATIENCE_S)}).connected() as self._client:
+                async with connected(home, **{BUDGET_VARIABLE: str(_PATIENCE_S)}) as self._client:
                     await self._reconnected()
                     await self._same_in_time()
         except* TimeoutError:

@@ -1,8 +1,8 @@
-"""A job's output on the caller's own stdout and stderr, byte by byte, and a line of progress below.
+"""A job's output on the caller's own stdout and stderr, byte by byte.
 
-A job of one's own, followed from its start to its end; loaded when there is one.
-
-The output of any job, as bytes."""
+`run` follows its job from its start to its end, with a line of progress below the output; `jobs output`
+copies what any job wrote. Imports rich, so it is loaded late.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
 """The MCP server: the only package, beside the command line, that imports the MCP SDK.
 
 app         builds the server: all tools, what a model is told of them, the manager's lifetime
-serve       runs it in this process, over stdio or HTTP; what `python-mcp-server serve` does
+serve       runs it in this process, over stdio or HTTP, with its log; what `python-mcp-server serve` does
 registry    makes a tool of a function: what a model reads of it, and how a bad call is refused
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer
 resources   jobs as resources, `job://...`, with notifications while they change
-principals  who makes the present request, and which jobs they may see
+principals  who made the present request, and which jobs they may see
 text        text that can be sent: valid Unicode, bounded
-logs        where the server's log goes
 fastmcp     the same tools and tasks on a FastMCP server
 sdk/        a decorated function as the SDK sees it, its calls, and their answers
 tasks/      the Tasks extension: jobs as tasks

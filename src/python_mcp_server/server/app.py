@@ -14,7 +14,7 @@ from mcp.server.request_state import RequestStateSecurity
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.server.job_tools import AnswerTool, JobTools, resuming
+from python_mcp_server.server.job_tools import JobTools, resuming
 from python_mcp_server.server.registry import SentenceTool, defer_tool
 from python_mcp_server.server.resources import JobResources
 from python_mcp_server.server.sdk.adapter import adapt
@@ -106,8 +106,8 @@ def create_server(
         "instructions": _instructions(groups),
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
-    job_tools = [*JobTools(manager).tools(), AnswerTool(manager).tool()]
-    tools = [*_script_tools(manager, groups), *job_tools, *mcp_options.pop("tools", ())]
+    script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
+    tools = [*script_tools, *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -137,10 +137,6 @@ def _instructions(groups: Sequence[str]) -> str:
     """Return what a model is told of the whole, with no tool that is not there."""
     uses = ", ".join(_USES[name] for name in groups if name in _USES)
     return f"{_INSTRUCTIONS}\n\nUse {uses}." if uses else _INSTRUCTIONS
-
-
-def _script_tools(manager: JobManager, groups: Sequence[str]) -> list[Tool]:
-    return [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
 
 
 def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, bool]) -> Tool:

@@ -1,10 +1,8 @@
-"""An extension of the SDK's kind on a FastMCP server; imported only where the program has FastMCP loaded.
+"""Decorated functions and the Tasks extension on a FastMCP server.
 
-What FastMCP wants to see of a decorated function; imported only where the program has FastMCP loaded.
-
-One function may become a tool of either kind of server, and nobody knows of which when it is decorated.
-The SDK recognises the parameter for its context by the type, FastMCP by the default: so the one that the
-decorator adds has both.
+Imported only where the program has FastMCP loaded. One function may become a tool of either kind of server,
+and which is not known when it is decorated. The SDK recognises the parameter for its context by the type,
+FastMCP by the default, so the one that the decorator adds has both.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ class FastMCPExtension(ServerExtension):
         return FastMCPExtension(self._extension)
 
     def settings(self) -> dict[str, Any]:
-        """Return what is told of it to clients."""
+        """Return the settings that clients are told."""
         return self._extension.settings()
 
     def methods(self) -> Sequence[MethodBinding]:
@@ -70,7 +68,7 @@ class FastMCPExtension(ServerExtension):
     ) -> ToolCallOutcome:
         """Run the call, and answer with what the extension puts in its place, if it does."""
         request = request_of(context)
-        if request is None:  # a call from within the server: nobody there takes anything but a result
+        if request is None:  # a call from within the server, which takes a result only
             return await call_next()
         outcome: Any = None
 
@@ -102,12 +100,12 @@ def context_parameter(fn: Callable[..., Any]) -> str | None:
 
 
 def context_default() -> Any:
-    """Return the default that makes FastMCP hand its context over, and hides the parameter from clients."""
+    """Return the default that makes FastMCP pass its context, and hide the parameter from clients."""
     return OptionalCurrentContext()
 
 
 def sentence_of(exc: BaseException) -> str | None:
-    """Return what an exception of FastMCP's own says, which its servers pass on as it is; else None."""
+    """Return the text of an exception of FastMCP, which its servers pass on as it is; None for any other."""
     return str(exc) if isinstance(exc, FastMCPError) else None
 
 
@@ -117,15 +115,10 @@ def is_context(ctx: object) -> bool:
 
 
 def replies_of(fn: Callable[..., Any]) -> FastMCPReplies | None:
-    """Return how the undecorated function answers as a tool of FastMCP's; None where it cannot be one."""
+    """Return how the undecorated function answers as a tool of FastMCP; None where it cannot be one."""
     try:
         return FastMCPReplies(Tool.from_function(fn, name=_NAME))
-    except (
-        ValueError,
-        TypeError,
-        NameError,
-        PydanticUserError,
-    ):  # such as `*args`, which the decorated has not
+    except (ValueError, TypeError, NameError, PydanticUserError):  # such as `*args`
         return None
 
 
@@ -143,10 +136,10 @@ def output_of(fn: Callable[..., Any], handle: type[BaseModel]) -> Any:
         kind = create_model(f"{fn.__name__}Result", result=(kind, ...))
     union: Any = Union[kind, handle]  # noqa: UP007  of types that are known here only
 
-    class Output(RootModel[union]):
+    class ResultOrHandle(RootModel[union]):
         model_config = ConfigDict(title=f"{fn.__name__}Output", json_schema_extra={"type": "object"})
 
-    return Output
+    return ResultOrHandle
 
 
 class FastMCPReplies:

@@ -24,12 +24,19 @@ from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import DeclaredTool, SentenceTool, defer_tool
-from python_mcp_server.server.sdk.private import RequestProgress
+from python_mcp_server.server.sdk.private import progress_sender
+from python_mcp_server.server.sdk.progress import ProgressForwarder
 from python_mcp_server.server.sdk.replies import failure
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
+
+_STATES: Final = [state.value for state in JobState]
+_LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
+_LISTED_CHARS: Final = 50_000
+"""Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
+_NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
 class JobOutput(TypedDict):
@@ -45,79 +52,6 @@ class JobOutput(TypedDict):
     unfinished: NotRequired[str]
 
 
-Response = Annotated[
-    dict[str, Any] | list[str] | str | float | bool | None,
-    "An object with the fields of the question's schema, or the bare value where it has one field.",
-]
-Action = Annotated[
-    Literal["accept", "decline", "cancel"],
-    '"decline": the user says no; "cancel": they make no choice; both without a response.',
-]
-
-
-class AnswerTool:
-    """`py_answer_job` of one server, over its manager."""
-
-    def __init__(self, manager: JobManager) -> None:
-        self._manager = manager
-
-    def tool(self) -> Tool:
-        """Return it, ready to register."""
-        hints = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
-        return defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **hints)
-
-    async def answer_job(
-        self,
-        job_id: JobId,
-        key: Annotated[str, "The key of the question."],
-        response: Response = None,
-        action: Action = "accept",
-    ) -> dict[str, Any]:
-        """Answer a question that a job asks: one whose status is input_required.
-
-        The job lists its questions (py_job_status), each with a key, a message and a schema. They are for
-        the user: pass them on and answer with what the user said, unless you know the answer for sure. The
-        first answer counts; then the job goes on, and py_wait_job waits for its result or next question.
-        """
-        job = await find_job(self._manager, job_id)
-        answer = answer_of(question_of(job, key), response, action)
-        job = await self._manager.answer(job_id, {key: answer})
-        told: dict[str, Any] = {"job_id": job.id, "status": job.status.value}
-        if rest := job.open_questions:
-            told["questions"] = repair_unicode([question.to_json() for question in rest])
-        return told
-
-
-def resuming(manager: JobManager) -> type[SentenceTool]:
-    """Return the class of a tool whose parameter `resume` names a job of this manager."""
-
-    class ResumingTool(SentenceTool):
-        async def run(
-            self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
-        ) -> Any:
-            """Refuse a job that is nobody's or somebody else's, or that still runs."""
-            job_id = arguments.get("resume")
-            if isinstance(job_id, str):
-                try:
-                    job = await find_job(manager, job_id)
-                except JobNotFound as error:
-                    return failure(error)
-                if not job.status.terminal:
-                    return failure(
-                        InvalidInput(f"job {job_id} still runs; wait for it or cancel it, then resume it")
-                    )
-            return await super().run(arguments, context, convert_result)
-
-    return ResumingTool
-
-
-_STATES: Final = [state.value for state in JobState]
-_LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
-_LISTED_CHARS: Final = 50_000
-"""Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
-_NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
-
-
 JobId = Annotated[str, "As the call that started it answered."]
 StateName = Annotated[
     str | None,
@@ -129,6 +63,14 @@ StreamName = Annotated[
     'Logs are in stderr. Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, '
     "of py_map_script.",
     Field(json_schema_extra={"enum": list(STREAMS)}),
+]
+Response = Annotated[
+    dict[str, Any] | list[str] | str | float | bool | None,
+    "An object with the fields of the question's schema, or the bare value where it has one field.",
+]
+Action = Annotated[
+    Literal["accept", "decline", "cancel"],
+    '"decline": the user says no; "cancel": they make no choice; both without a response.',
 ]
 
 
@@ -144,6 +86,7 @@ class JobTools:
         read = {"read_only_hint": True, "open_world_hint": False}
         page = read | {"large": True}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
+        answer = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
         return [
             defer_tool(self.job_status, "py_job_status", "Job status", **page),
             defer_tool(self.wait_job, "py_wait_job", "Wait for a job", **page),
@@ -151,6 +94,7 @@ class JobTools:
             defer_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
             defer_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
             defer_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
+            defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **answer),
         ]
 
     async def job_status(
@@ -191,7 +135,7 @@ class JobTools:
         deadline = time.monotonic() + _waiting_time(timeout_seconds)
         job = await find_job(self._manager, job_id)
         age_s = (utc_now() - job.started_at).total_seconds() if job.started_at else 0.0
-        async with RequestProgress(ctx, age_s=age_s) as tell:
+        async with ProgressForwarder(progress_sender(ctx), age_s=age_s) as tell:
             while True:
                 left_s = max(0.0, deadline - time.monotonic())
                 job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S), or_question=True)
@@ -252,6 +196,27 @@ class JobTools:
         job = before if before.status.terminal else await self._manager.cancel(job_id)
         return cancellation(job, ended_before=before.status.terminal)
 
+    async def answer_job(
+        self,
+        job_id: JobId,
+        key: Annotated[str, "The key of the question."],
+        response: Response = None,
+        action: Action = "accept",
+    ) -> dict[str, Any]:
+        """Answer a question that a job asks: one whose status is input_required.
+
+        The job lists its questions (py_job_status), each with a key, a message and a schema. They are for
+        the user: pass them on and answer with what the user said, unless you know the answer for sure. The
+        first answer counts; then the job goes on, and py_wait_job waits for its result or next question.
+        """
+        job = await find_job(self._manager, job_id)
+        answer = answer_of(question_of(job, key), response, action)
+        job = await self._manager.answer(job_id, {key: answer})
+        told: dict[str, Any] = {"job_id": job.id, "status": job.status.value}
+        if rest := job.open_questions:
+            told["questions"] = repair_unicode([question.to_json() for question in rest])
+        return told
+
     async def prune_jobs(
         self,
         keep_completed: Annotated[bool, "False: remove these, too."] = True,
@@ -269,6 +234,29 @@ class JobTools:
             principal=current_principal(),
         )
         return {"removed": pruned.removed, "remaining": pruned.remaining}
+
+
+def resuming(manager: JobManager) -> type[SentenceTool]:
+    """Return the class of a tool whose parameter `resume` names a job of this manager."""
+
+    class ResumingTool(SentenceTool):
+        async def run(
+            self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+        ) -> Any:
+            """Refuse a job that is nobody's or somebody else's, or that still runs."""
+            job_id = arguments.get("resume")
+            if isinstance(job_id, str):
+                try:
+                    job = await find_job(manager, job_id)
+                except JobNotFound as error:
+                    return failure(error)
+                if not job.status.terminal:
+                    return failure(
+                        InvalidInput(f"job {job_id} still runs; wait for it or cancel it, then resume it")
+                    )
+            return await super().run(arguments, context, convert_result)
+
+    return ResumingTool
 
 
 def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:

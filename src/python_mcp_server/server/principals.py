@@ -1,7 +1,7 @@
-"""Whose a job is: who created it over HTTP may see it, and nobody else but the account's owner.
+"""The principal of a request: who made it, and so which jobs it may see.
 
-The owner speaks over stdio, over HTTP without a token on this machine, and on the command line, and
-sees everything in the home. A job of somebody else is to a principal as if it were not there.
+A principal that created a job over HTTP sees it, and so does the account's owner, who uses stdio, HTTP
+without a token on this machine, or the command line. To other principals the job does not exist.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def current_principal() -> str | None:
-    """Return who makes the present request; None is the account's owner.
+    """Return the principal of the present request; None is the account's owner.
 
     A person, where the token names one, is the same principal through every client.
     """
@@ -31,18 +31,13 @@ def current_principal() -> str | None:
     return f"client:{client}" if subject is None else f"subject:{json.dumps([issuer, subject])}"
 
 
-def visible(job: Job) -> bool:
-    """Whether whoever makes the present request may know of this job."""
-    return job.belongs_to(current_principal())
-
-
 async def find_job(manager: JobManager, job_id: str) -> Job:
-    """Return a job of whoever makes the present request, as it stands now.
+    """Return a job of the present request's principal, as it stands now.
 
     Raises:
         JobNotFound: There is no such job, or it is somebody else's.
     """
     job = await manager.get(job_id)
-    if not visible(job):
+    if not job.belongs_to(current_principal()):
         raise JobNotFound(job_id)
     return job

@@ -37,7 +37,7 @@ def test_records_that_nobody_can_read_are_counted_however_old(home: Path):
     newer.write_text(newer.read_text().replace('"format":1', '"format":99'))
     found = look_at_the_home()
     assert (found["records"].level, str(newer) in found["records"].advice) == ("warning", True)
-    assert found["records"].text == "1 record was left where nobody can read it"
+    assert found["records"].text == "1 record was left that cannot be read"
 
 
 def test_a_home_that_others_may_enter_is_named_with_the_way_out(home: Path):

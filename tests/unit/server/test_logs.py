@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.server.logs import LOG_JOB, configure_logging
+from python_mcp_server.context import JobContext, enter_job, leave_job
+from python_mcp_server.server.serve import configure_logging
 from python_mcp_server.settings import Settings
 
 log = logging.getLogger("a.part.of.us")
@@ -43,15 +44,13 @@ def test_a_line_is_on_stderr_and_in_a_private_file(home: Path, capsys: pytest.Ca
 
 def test_a_line_names_its_job(home: Path):
     path = configure(home)
-    token = LOG_JOB.set("job-of-the-task")
+    token = enter_job(JobContext("j-1", "a job", "", lambda _progress: None), whole_process=False)
     log.info("one")
-    LOG_JOB.reset(token)
-    log.info("two", extra={"job_id": "job-of-the-line"})
-    log.info("three")
-    one, two, three = path.read_text().splitlines()
-    assert one.endswith("job job-of-the-task: one")
-    assert two.endswith("job job-of-the-line: two")
-    assert three.endswith("a.part.of.us: three")
+    leave_job(token)
+    log.info("two")
+    one, two = path.read_text().splitlines()
+    assert one.endswith("job j-1: one")
+    assert two.endswith("a.part.of.us: two")
 
 
 def test_details_are_there_only_when_asked_for(home: Path):

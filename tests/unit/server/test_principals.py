@@ -21,7 +21,7 @@ from python_mcp_server.errors import JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.server.app import create_server
-from python_mcp_server.server.principals import current_principal, find_job, visible
+from python_mcp_server.server.principals import current_principal, find_job
 from tests.helpers import run
 
 
@@ -73,9 +73,9 @@ def test_nobody_can_choose_a_name_that_is_somebody_elses():
 
 def test_the_owner_sees_all_and_a_principal_its_own():
     jobs = [a_job(None), a_job("client:ada"), a_job("client:bob")]
-    assert [visible(job) for job in jobs] == [True, True, True]
+    assert [job.belongs_to(current_principal()) for job in jobs] == [True, True, True]
     with asked_by("ada"):
-        assert [visible(job) for job in jobs] == [False, True, False]
+        assert [job.belongs_to(current_principal()) for job in jobs] == [False, True, False]
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.request import JobResult
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
-from python_mcp_server.server.sdk.private import RequestProgress, cancel_cause, request_of
+from python_mcp_server.server.sdk.private import cancel_cause, progress_sender, request_of
+from python_mcp_server.server.sdk.progress import ProgressForwarder
 from python_mcp_server.server.tasks import negotiation
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ async def _answer(
         return _handed_over(options, adapter, await options.submit(request))
     channel = QuestionChannel(asked, options.body, may_be_task=options.task != "never")
     how: Any = {"budget_s": options.budget_s(), "on_caller_left": lambda: _wish(options, ctx)}
-    async with RequestProgress(ctx) as listener:
+    async with ProgressForwarder(progress_sender(ctx)) as listener:
         if (job_id := channel.job_id) is None:
             result = await options.run(request, listener=listener, ask=channel.ask, **how)
         else:

@@ -1,10 +1,8 @@
-"""What the SDK does not let out of one request and its connection: why it was cancelled, whether it wants
-progress, and the servers and connections behind its fronts.
+"""The private parts of the SDK that are used: why a request was cancelled, whether its client wants progress,
+the low-level server, and the connection of a request.
 
-Here alone private parts of the SDK are touched, but for what `sdk` needs of its metadata.
-
-
-Why clients cancelled their requests: the SDK drops what they say of it."""
+One more, `_pydantic_readable_typeddict`, is imported by `adapter` and `replies` themselves.
+"""
 
 from __future__ import annotations
 
@@ -16,43 +14,43 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.dispatcher import as_request_id, coerce_request_id
 
-from python_mcp_server.server.sdk.progress import ProgressForwarder, Send
-
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
     from mcp.server.lowlevel import Server
     from mcp.server.session import ServerSession
 
+    from python_mcp_server.server.sdk.progress import Send
 
 AnyContext = Context[Any, Any]
 
 _TIME_OUT: Final = re.compile(r"time[sd]?[ _-]?out|deadline|too long", re.IGNORECASE)
+_KEPT: Final = 256
 
 
-class RequestProgress(ProgressForwarder):
-    """Sends a job's progress to the caller of one request.
+def progress_sender(ctx: AnyContext | None) -> Send | None:
+    """Return what sends progress to the caller of a request; None where the caller wants none.
+
+    The reason of a cancel of this request is noted from now on.
 
     Args:
-        ctx: The request's context; its cancel reason is noted from now on. None outside of a request.
-        age_s: How long the job has been running already.
+        ctx: The request's context; None outside of a request.
     """
-
-    def __init__(self, ctx: AnyContext | None, *, age_s: float = 0.0) -> None:
-        send: Send | None = None
-        if ctx is not None and (request := request_of(ctx)) is not None:
-            channel = _channel(request)
-            _note_cancel_reasons(channel)
-            send = ctx.report_progress if _wants_progress(request, channel) else None
-        super().__init__(send, age_s=age_s)
+    if ctx is None or (request := request_of(ctx)) is None:
+        return None
+    channel = _channel(request)
+    _note_cancel_reasons(channel)
+    # a client in the same process gives a callback instead of a token
+    in_process = getattr(channel, "_on_progress", None) is not None
+    return ctx.report_progress if in_process or "progress_token" in (request.meta or {}) else None
 
 
 def cancel_cause(ctx: AnyContext) -> str:
-    """Return why this request was cancelled, as far as anybody said.
+    """Return why this request was cancelled, as far as is known.
 
     Returns:
-        "timeout" where the client's cancel spoke of one, "user" for any other cancel of the client,
-        "dropped" where it sent none: its connection is gone, or the server is leaving.
+        "timeout" where the reason in the client's cancel names a time-out, "user" for any other cancel,
+        "dropped" where the client sent none: its connection is gone, or the server is exiting.
     """
     request = request_of(ctx)
     channel = _channel(request)
@@ -72,7 +70,7 @@ def request_of(ctx: Any) -> ServerRequestContext[Any, Any] | None:
 
 
 def _note_cancel_reasons(channel: Any) -> None:
-    """Listen to the connection's cancel notifications: the SDK drops their reasons.
+    """Listen to the connection's cancel notifications, because the SDK drops their reasons.
 
     The intercept is called before the cancelled task wakes, on every transport.
     """
@@ -90,12 +88,6 @@ def _dispatcher(channel: Any) -> Any:
     return getattr(channel, "_dispatcher", None)
 
 
-def _wants_progress(request: ServerRequestContext[Any, Any], channel: Any) -> bool:
-    if "progress_token" in (request.meta or {}):
-        return True
-    return getattr(channel, "_on_progress", None) is not None  # a client in the same process
-
-
 def low_level(server: MCPServer[Any]) -> Server[Any]:
     """Return the server that runs on a pair of message streams, for transports of our own."""
     return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -104,9 +96,6 @@ def low_level(server: MCPServer[Any]) -> Server[Any]:
 def connection_of(session: ServerSession) -> Connection:
     """Return the connection that a request came by; its `state` and `exit_stack` live as long as it."""
     return session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
-_KEPT: Final = 256
 
 
 class CancelReasons:

@@ -1,6 +1,6 @@
-"""The way of a call's progress to the client that waits for it: coalesced, rising, never in the way.
+"""Forwards a call's progress to the client that waits: coalesced, rising, and without delaying the call.
 
-Knows no SDK: `inside.ProgressFeed` hands it the function that sends one notification.
+Knows no SDK: `private.progress_sender` gives the function that sends one notification.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ProgressForwarder:
     answer. At least every 5 s one says that the call is alive and names its job, once there is one.
 
     Args:
-        send: Sends one notification; None where the caller wants none, then all of this is free.
+        send: Sends one notification; None where the caller wants none, and then nothing is started.
         interval_s: The least time between two.
         naming_s: The longest time without one that names the job.
         age_s: How long the job has been running already.
@@ -62,11 +62,6 @@ class ProgressForwarder:
         self._progress: JobProgress | None = None
         self._usage: Usage | None = None
         self._message: str | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether anybody listens."""
-        return self._send is not None
 
     async def __aenter__(self) -> Listener:
         if self._send is None:

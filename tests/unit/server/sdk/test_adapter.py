@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 
 from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.server.sdk.adapter import ToolAdapter, adapt
-from python_mcp_server.server.sdk.private import RequestProgress
+from python_mcp_server.server.sdk.private import progress_sender
 from python_mcp_server.server.sdk.replies import failure
 from tests.helpers import run
 
@@ -414,7 +414,7 @@ def test_progress_is_sent_only_to_a_caller_that_asked(gives_token: bool, mode: A
 
         @server.tool()
         async def listened(ctx: Context) -> bool:
-            return RequestProgress(ctx).active
+            return progress_sender(ctx) is not None
 
         async def hear(progress: float, total: float | None, message: str | None) -> None:
             await asyncio.sleep(0)
