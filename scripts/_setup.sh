@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by run, test, check, bench, chaos and conformance: sets up an environment in this checkout, on a
+# Sourced by all commands beside it: sets up an environment in this checkout, on a
 # machine that has only git and Python. Speaks on stderr only, because stdout may carry a protocol. Sets
 # $root and $venv. What is installed stands, version by version, in scripts/pins (made by scripts/pin).
 
