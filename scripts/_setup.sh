@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by all commands beside it: sets up an environment in this checkout, on a
-# machine that has only git and Python. Speaks on stderr only, because stdout may carry a protocol. Sets
-# $root and $venv. What is installed stands, version by version, in scripts/pins (made by scripts/pin).
+# Sourced by all commands beside it: sets up an environment in this checkout, on a machine that has only git
+# and Python. Writes to stderr only, because stdout may carry a protocol. Sets $root and $venv. The version of
+# everything that is installed is in scripts/pins (made by scripts/pin).
 
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 venv=$root/.venv
@@ -70,7 +70,7 @@ find_python() {
 # Every version is given, so pip resolves nothing: no later release can change what is installed, or stop it.
 install() {
   echo "Setting up $venv (the first start takes a minute) ..."
-  # Half of a set-up cannot be trusted; a venv that somebody else made here is used as it is.
+  # Half of a set-up cannot be trusted; a venv that another tool made here is used as it is.
   if [[ -e $venv/unfinished || ! -x $venv/bin/python || (-e $venv/stamp && $(<"$venv/stamp") != *" $root "*) ]]; then
     rm -rf "$venv"
   fi

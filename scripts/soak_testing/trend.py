@@ -44,7 +44,7 @@ class Trend:
 
     @property
     def flat(self) -> bool:
-        """Whether the interval leaves room for no growth."""
+        """Whether the growth may be as small as what is allowed."""
         return self.low <= self.allowed
 
 
