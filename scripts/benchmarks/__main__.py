@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     Returns:
         0, also where an aim is missed; 1 where a row could not be measured.
     """
-    from benchmarks.apart import RowFailed, measure_apart
+    from benchmarks.row_process import RowFailed, measure_in_process
 
     options = _parser(rows).parse_args(arguments)
     if options.against:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
         repeats = options.repeats or (row.quick if options.quick else row.repeats)
         print(f"measuring {row.name}, {repeats} repeats ...", file=sys.stderr, flush=True)
         try:
-            figures += measure_apart(row, repeats, options.patience)
+            figures += measure_in_process(row, repeats, options.patience)
         except RowFailed as failure:
             print(f"scripts/bench: {failure}", file=sys.stderr)
             failed.append(row.name)

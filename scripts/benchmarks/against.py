@@ -1,7 +1,7 @@
 """`scripts/bench --against REF`: this checkout beside another commit, in turns, as a gate for speed.
 
 Each side runs its own benchmarks on its own sources, in the same environment. A figure is slower only where
-the whole interval of its ratio lies above what is allowed: a noisy machine widens intervals and fails nothing.
+the whole interval of its ratio lies above what is allowed: noise widens intervals and causes no failure.
 """
 
 from __future__ import annotations

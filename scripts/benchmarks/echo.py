@@ -12,8 +12,8 @@ from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.alive import alive
 from benchmarks.figures import Figure
+from benchmarks.heartbeat import heartbeat
 from benchmarks.servers import Server, peer, serving, timed
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ async def _sdk_phases(module: str, repeats: int) -> Phases:
             await _sdk_echoes(client, loaded=True)  # warms its workers
             for _ in range(repeats):
                 for loaded in (False, True):
-                    alive()
+                    heartbeat()
                     phases[loaded] += await _sdk_echoes(client, loaded=loaded)
     return phases
 

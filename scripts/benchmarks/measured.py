@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.alive import alive
 from benchmarks.figures import Figure
+from benchmarks.heartbeat import heartbeat
 from benchmarks.servers import SERVE, serving
 
 _RUNS = 10
@@ -75,7 +75,7 @@ def _by_hyperfine(hyperfine: str, python: str, script: Path) -> tuple[float, flo
 
 
 def _by_loop(python: str, script: Path) -> tuple[float, float]:
-    alive()
+    heartbeat()
     walls: list[float] = []
     began = time.perf_counter()
     for _ in range(_RUNS):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
-from benchmarks.alive import alive
+from benchmarks.heartbeat import heartbeat
 
 VERSION: Final = "2025-06-18"
 MODERN: Final = "2026-07-28"
@@ -93,7 +93,7 @@ class Server:
         return number in self._early
 
     def _ask(self, method: str, params: dict[str, Any]) -> int:
-        alive()
+        heartbeat()
         number = next(self._numbers)
         if self._meta:
             params = {**params, "_meta": self._meta}

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.alive import alive
 from benchmarks.figures import Figure, figure_of
+from benchmarks.heartbeat import heartbeat
 from benchmarks.store_contenders import Contender, Database, Files
 from benchmarks.store_memory import extra_mb
 
@@ -79,7 +79,7 @@ def _cycle(contender: Contender, times: Times) -> None:
     def timed(operation: str, count: int, work: Callable[[], object]) -> None:
         spent = times.setdefault((contender.name, contender.size, operation), [])
         for _ in range(count):
-            alive()
+            heartbeat()
             started = time.perf_counter()
             work()
             spent.append(time.perf_counter() - started)

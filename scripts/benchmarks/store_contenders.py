@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Final
 
-from benchmarks.alive import alive
+from benchmarks.heartbeat import heartbeat
 from python_mcp_server.model import (
     Job,
     JobProgress,
@@ -282,7 +282,7 @@ def _jobs(size: int) -> Iterator[tuple[Job, bytes]]:
     templates = {state: encode(_job("?" * _ID_CHARS, state, now))[0] for state in JobState}
     for number in range(size):
         if number % _STEP == 0:
-            alive()
+            heartbeat()
         left = size - number
         apart_s = 10 * left if left <= _SPARSE else 10 * _SPARSE + (left - _SPARSE) / 10
         when = now - timedelta(seconds=apart_s)

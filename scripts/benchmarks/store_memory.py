@@ -10,7 +10,7 @@ from typing import Final
 
 import psutil
 
-from benchmarks.alive import alive
+from benchmarks.heartbeat import heartbeat
 
 _MB: Final = 1e6
 _OPEN: Final = """
@@ -36,7 +36,7 @@ def extra_mb(directory: Path, small: int, large: int, *, repeats: int) -> float:
     sizes: dict[int, list[float]] = {small: [], large: []}
     for _ in range(repeats):
         for size, found in sizes.items():
-            alive()
+            heartbeat()
             found.append(_resident_mb(directory / f"files-{size}"))
     return median(sizes[large]) - median(sizes[small])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from benchmarks.alive import alive
+from benchmarks.heartbeat import heartbeat
 
 Times = dict[str, list[float]]
 
@@ -17,7 +17,7 @@ async def take_turns(
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
-            alive()
+            heartbeat()
             call = contenders[name]
             for _ in range(block):
                 started = time.perf_counter()
@@ -31,7 +31,7 @@ def take_timed_turns(contenders: Mapping[str, Callable[[], float]], rounds: int)
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
-            alive()
+            heartbeat()
             times[name].append(contenders[name]())
     return times
 
@@ -43,7 +43,7 @@ async def take_timed_turns_async(
     times: Times = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in _rotated(list(contenders), turn):
-            alive()
+            heartbeat()
             times[name].append(await contenders[name]())
     return times
 

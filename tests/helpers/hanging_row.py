@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.alive import alive
 from benchmarks.figures import Figure
+from benchmarks.heartbeat import heartbeat
 from benchmarks.servers import SERVE, serving
 
 _DAEMON = (
@@ -49,6 +49,6 @@ def _hang(folder: Path) -> None:
 
 
 def _beat_until(ready: threading.Event) -> None:
-    """Let nobody lose patience while a busy machine starts what is to hang."""
+    """Send heartbeats while a busy machine starts what is to hang."""
     while not ready.wait(0.1):
-        alive()
+        heartbeat()

@@ -1,6 +1,6 @@
 """Runs a row in a process of its own, so that a row that hangs can be ended with all that it has started.
 
-As a program (`python -m benchmarks.apart MODULE REPEATS FILE`) it is that process.
+As a program (`python -m benchmarks.row_process MODULE REPEATS FILE`) it is that process.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 import psutil
 
-from benchmarks.alive import VARIABLE
 from benchmarks.figures import Figure
+from benchmarks.heartbeat import HEARTBEAT_VARIABLE
 from python_mcp_server import processes
 
 if TYPE_CHECKING:
@@ -33,20 +33,20 @@ _LOOK_S: Final = 0.2
 _REAP_S: Final = 5.0
 _LOOKS_FOR_ORPHANS: Final = 10  # killing one may bring others here
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_OURS: Final = ("PYTHON_MCP_", "SMART_ASYNC_TIMEOUT_SECONDS", "MCP_DEBUG")
+_PRODUCT_VARIABLES: Final = ("PYTHON_MCP_", "SMART_ASYNC_TIMEOUT_SECONDS", "MCP_DEBUG")
 
 
 class RowFailed(Exception):
-    """A row yields no figures: it failed, or it was given up."""
+    """A row has no figures, because it failed or was given up."""
 
 
-def measure_apart(row: Row, repeats: int, patience_s: float) -> list[Figure]:
+def measure_in_process(row: Row, repeats: int, patience_s: float) -> list[Figure]:
     """Measure a row in a process of its own; nothing of it is left when this returns.
 
     Args:
         row: The row.
         repeats: How often.
-        patience_s: How long the row may show no sign of life before it is given up.
+        patience_s: How long the row may send no heartbeat before it is given up.
 
     Raises:
         RowFailed: The row failed, or it was given up.
@@ -54,8 +54,8 @@ def measure_apart(row: Row, repeats: int, patience_s: float) -> list[Figure]:
     _adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         result = Path(folder) / "figures"
-        with _running(row.module, repeats, Path(folder), result) as (process, signs):
-            code = _await_end(process, signs, patience_s)
+        with _running(row.module, repeats, Path(folder), result) as (process, heartbeats):
+            code = _await_end(process, heartbeats, patience_s)
         if code is None:
             raise RowFailed(f"{row.name} made no progress for {patience_s:g} s and was given up")
         if code != 0:
@@ -67,12 +67,12 @@ def measure_apart(row: Row, repeats: int, patience_s: float) -> list[Figure]:
 def _running(
     module: str, repeats: int, folder: Path, result: Path
 ) -> Generator[tuple[subprocess.Popen[bytes], int]]:
-    """Start the process of a row; yield it and where its signs of life come from. End its tree."""
+    """Start the process of a row; yield it and where its heartbeats come from. End its tree."""
     reading, writing = os.pipe()
     (folder / "home").mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_PRODUCT_VARIABLES)}
     # What the row leaves in a temporary directory goes with its folder.
-    env |= {"TMPDIR": str(folder), "PYTHON_MCP_HOME": str(folder / "home"), VARIABLE: str(writing)}
+    env |= {"TMPDIR": str(folder), "PYTHON_MCP_HOME": str(folder / "home"), HEARTBEAT_VARIABLE: str(writing)}
     before = _children()
     try:
         process = subprocess.Popen(
@@ -92,18 +92,18 @@ def _running(
         _end(process, before)
 
 
-def _await_end(process: subprocess.Popen[bytes], signs: int, patience_s: float) -> int | None:
-    """Return the exit code of a row's process; None where no sign of life came for so long."""
+def _await_end(process: subprocess.Popen[bytes], heartbeats: int, patience_s: float) -> int | None:
+    """Return the exit code of a row's process; None if no heartbeat came for so long."""
     with selectors.DefaultSelector() as ready:
-        ready.register(signs, selectors.EVENT_READ)
+        ready.register(heartbeats, selectors.EVENT_READ)
         heard_at = time.monotonic()
         while (code := process.poll()) is None:
             # A child of the row may hold a copy of the other end, so the end of the pipe says nothing.
             if ready.select(_LOOK_S):
-                if os.read(signs, 65_536):
+                if os.read(heartbeats, 65_536):
                     heard_at = time.monotonic()
                 else:
-                    ready.unregister(signs)  # the row has closed it, and may go on
+                    ready.unregister(heartbeats)  # the row has closed it, and may go on
             elif time.monotonic() - heard_at > patience_s:
                 return None
         return code
