@@ -36,7 +36,7 @@ class TargetedCanceller(Actor):
                 action = Action(what, server, "none", time.monotonic())
                 await getattr(self, f"_at_{instant}")(action)
 
-    async def _at_orphan(self, _turn: Action) -> None:
+    async def _at_orphan(self, _action: Action) -> None:
         orphans = [
             job_id for job_id in self._history.orphan_ids() if self._environment.observer.first_start(job_id)
         ]
