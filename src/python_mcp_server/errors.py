@@ -9,6 +9,7 @@
     ├── RemoteError                    a body raised a type that cannot travel to this process
     ├── JobFailed                      the work ended without a result, by no fault of the body
     │   ├── WorkerDied                 the process of the body went away
+    │   ├── WorkerUnavailable (RuntimeError)  no worker process could be started
     │   └── LimitExceeded              it was ended at its time or memory limit
     ├── StoreError                     the state cannot be read or written
     │   └── StoreLocked (TimeoutError) another process holds the lock for too long
@@ -132,6 +133,13 @@ class WorkerDied(JobFailed):
 
     def __reduce__(self) -> tuple[type[WorkerDied], tuple[str, str, int | None]]:  # type: ignore[override]
         return type(self), (str(self), self.kind, self.exit_code)
+
+
+class WorkerUnavailable(JobFailed, RuntimeError):
+    """No worker process could be started, and there is none that could be waited for."""
+
+    def __init__(self, message: str, kind: str = "no_worker") -> None:
+        super().__init__(message, kind)
 
 
 class LimitExceeded(JobFailed):
