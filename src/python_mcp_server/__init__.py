@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ToolchainError,
         UvRefused,
         WorkerDied,
+        WorkerUnavailable,
     )
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
@@ -75,6 +76,7 @@ __all__ = [
     "ToolchainError",
     "UvRefused",
     "WorkerDied",
+    "WorkerUnavailable",
     "create_progress_callback",
     "create_server",
     "current_job",

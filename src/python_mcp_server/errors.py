@@ -9,6 +9,7 @@
     ├── RemoteError                    a body raised a type that cannot travel to this process
     ├── JobFailed                      the work ended without a result, by no fault of the body
     │   ├── WorkerDied                 the process of the body went away
+    │   ├── WorkerUnavailable (RuntimeError)  no worker process could be started
     │   └── LimitExceeded              it was ended at its time or memory limit
     ├── StoreError                     the state cannot be read or written
     │   └── StoreLocked (TimeoutError) another process holds the lock for too long
@@ -123,6 +124,13 @@ class WorkerDied(JobFailed):
     def __init__(self, message: str, kind: str = "worker_died", exit_code: int | None = None) -> None:
         super().__init__(message, kind)
         self.exit_code = exit_code
+
+
+class WorkerUnavailable(JobFailed, RuntimeError):
+    """No worker process could be started, and there is none that could be waited for."""
+
+    def __init__(self, message: str, kind: str = "no_worker") -> None:
+        super().__init__(message, kind)
 
 
 class LimitExceeded(JobFailed):

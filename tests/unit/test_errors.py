@@ -17,6 +17,7 @@ FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.RemoteError: ("app.Odd", "it broke", "Traceback ..."),
     errors.JobFailed: ("the server went away", "server_died"),
     errors.WorkerDied: ("the worker was killed by signal 9", "memory_limit", -9),
+    errors.WorkerUnavailable: ("no worker process could be started: no memory", "no_worker"),
     errors.LimitExceeded: ("stopped after 3 s", "time_limit"),
     errors.StoreLocked: ("the lock was not free within 10 s", 4711),
     errors.UvRefused: ("No solution found", True),
@@ -63,6 +64,7 @@ def test_the_drawing_at_the_head_names_every_error() -> None:
         (errors.AnswerTimeout, TimeoutError),
         (errors.StoreLocked, TimeoutError),
         (errors.PoolClosed, RuntimeError),
+        (errors.WorkerUnavailable, RuntimeError),
     ],
 )
 def test_an_error_can_be_caught_as_the_builtin_that_it_is(

@@ -41,6 +41,7 @@ HOMES = {
     "RemoteError": "errors",
     "JobFailed": "errors",
     "WorkerDied": "errors",
+    "WorkerUnavailable": "errors",
     "LimitExceeded": "errors",
     "StoreError": "errors",
     "StoreLocked": "errors",

@@ -32,7 +32,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import PoolClosed
+from python_mcp_server.errors import PoolClosed, WorkerUnavailable
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.monitor import LimitMonitor, Sampler
@@ -85,7 +85,11 @@ _LONGEST_S: Final = 5.0
 
 
 class StartBackoff:
-    """How long to wait before the next spare, and whether workers still load modules ahead."""
+    """Exponential back-off after workers that died before their first call, or that could not be started.
+
+    Attributes:
+        preloading: Whether new workers still load modules ahead, any of which may have ended its process.
+    """
 
     def __init__(self) -> None:
         self._delay_s = 0.0
@@ -93,18 +97,23 @@ class StartBackoff:
         self.preloading = True
 
     def failed(self, now: float) -> float:
-        """A worker died before its first call; return how long no spare is started now."""
+        """Note one more in a row, and return how long to wait now."""
         self.preloading = False
         self._delay_s = min(self._delay_s * 2 or _FIRST_S, _LONGEST_S)
         self._until = now + self._delay_s
         return self._delay_s
 
     def active(self, now: float) -> bool:
-        """Whether spares are not started now."""
+        """Whether to wait still."""
         return now < self._until
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last one failed."""
+        return self._delay_s > 0
+
     def reset(self) -> None:
-        """A worker has done something: the next death is a first one again."""
+        """Begin again with the shortest time."""
         self._delay_s = self._until = 0.0
 
 
@@ -159,8 +168,9 @@ class Pool:
         self._generation = 0
         self._starting = 0
         self._unready: set[WorkerHandle] = set()
-        self._backoff = StartBackoff()
-        self._backoff_timer: asyncio.TimerHandle | None = None
+        self._deaths = StartBackoff()
+        self._failed_starts = StartBackoff()
+        self._untold_failures = 0
         self._waiting: deque[Waiter] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts: set[asyncio.Task[None]] = set()
@@ -190,9 +200,11 @@ class Pool:
 
     def warm(self) -> None:
         """Start what is missing: the spares, and a worker for each call that waits and is admitted."""
-        if self._closed:
+        now = self._loop.time()
+        if self._closed or (self._failed_starts.active(now) and self._has_workers):
             return
-        spares = 0 if self._backoff.active(self._loop.time()) else self._settings.spare_workers
+        resting = self._deaths.active(now) or self._failed_starts.failing
+        spares = 0 if resting else self._settings.spare_workers
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
             self._starting += 1
@@ -221,7 +233,7 @@ class Pool:
 
         Raises:
             PoolClosed: The pool was closed meanwhile.
-            OSError, RuntimeError: The machine gives no process.
+            WorkerUnavailable: The machine gives no process, and there is no worker to wait for.
         """
         if (worker := self.take_idle(background=background)) is not None:
             return worker
@@ -252,7 +264,7 @@ class Pool:
             self._spawn(self._end_worker(worker), "worker-end")
             self._loop.call_soon(self.warm)
             return
-        self._backoff.reset()
+        self._deaths.reset()
         self._take_in(worker)
 
     def _take_in(self, worker: WorkerHandle) -> None:
@@ -305,9 +317,8 @@ class Pool:
                 waiter.worker.set_exception(
                     PoolClosed("the pool was closed while the call waited for a worker")
                 )
-        for timer in (self._idle_timer, self._backoff_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         detached = [worker for worker in self.workers if worker.detached and not worker.gone]
         others = [worker for worker in self.workers if not worker.detached and not worker.gone]
         for start in self._starts:
@@ -354,13 +365,15 @@ class Pool:
 
     async def _start_worker(self) -> None:
         try:
-            worker = await self._started_worker()
-        except Exception as error:  # noqa: BLE001  no process to be had, in whatever way: whoever waits is told
-            _log.warning("no worker could be started: %s", error)
-            self._fail_waiting(error)
+            try:
+                worker = await self._started_worker()
+            finally:
+                self._starting -= 1
+        except Exception as error:  # noqa: BLE001  no process to be had, in whatever way
+            self._on_start_failed(error)
             return
-        finally:
-            self._starting -= 1
+        self._failed_starts.reset()
+        self._untold_failures = 0
         if worker.gone:
             return
         if self._closed:
@@ -382,7 +395,7 @@ class Pool:
         )
         self._unready.add(worker)
         try:
-            await worker.start(list(self._modules) if self._backoff.preloading else [])
+            await worker.start(list(self._modules) if self._deaths.preloading else [])
         except GeneratorExit:
             raise  # the loop is gone, and with it every way to end it here
         except BaseException:
@@ -404,17 +417,27 @@ class Pool:
         if not worker.gone:
             self._spawn(self._end_worker(worker), "worker-end")
 
-    def _fail_waiting(self, error: Exception) -> None:
-        """Tell the first of those who may have a worker now; the others get their own try."""
+    @property
+    def _has_workers(self) -> bool:
+        """Whether there is a worker that a call may wait for."""
+        return bool(self._idle or self._busy or self._background or self._starting)
+
+    def _on_start_failed(self, error: Exception) -> None:
+        """Try again later; where there is no worker to wait for, tell one call for each failed start."""
+        _log.warning("no worker could be started: %s", error)
+        self._untold_failures += 1
+        self._loop.call_later(self._failed_starts.failed(self._loop.time()), self.warm)
+        if self._has_workers:
+            return
         for waiter in list(self._waiting):
-            if waiter.worker.done():
+            if self._untold_failures and self._admission.admits(background=waiter.background):
                 self._waiting.remove(waiter)
-            elif self._admission.admits(background=waiter.background):
-                self._waiting.remove(waiter)
-                waiter.worker.set_exception(error)
-                break
+                if not waiter.worker.done():
+                    self._untold_failures -= 1
+                    waiter.worker.set_exception(_unavailable(error))
+        self._untold_failures = 0
         if self._admission.count(self._waiting):
-            self._loop.call_soon(self.warm)
+            self._loop.call_soon(self.warm)  # the others get their own try
 
     def _serve_waiting(self) -> None:
         for waiter in list(self._waiting):
@@ -439,21 +462,24 @@ class Pool:
         if self._closed:
             return
         if worker.died_unused and not worker.retired:
-            self._back_off()
+            self._loop.call_later(self._deaths.failed(self._loop.time()), self.warm)
         self._loop.call_soon(self.warm)
-
-    def _back_off(self) -> None:
-        delay_s = self._backoff.failed(self._loop.time())
-        if self._backoff_timer is not None:
-            self._backoff_timer.cancel()
-        self._backoff_timer = self._loop.call_later(delay_s, self.warm)
 
     def _shrink(self) -> None:
         self._idle_timer = None
-        surplus = self._idle[self._settings.spare_workers :]
-        del self._idle[self._settings.spare_workers :]
-        for worker in surplus:
+        surplus = max(0, len(self._idle) - self._settings.spare_workers)
+        longest_idle, self._idle = self._idle[:surplus], self._idle[surplus:]
+        for worker in longest_idle:
             self._spawn(self._end_worker(worker), "worker-shrink")
 
     async def _end_worker(self, worker: WorkerHandle) -> None:
         await self.end_tree(worker)
+
+
+def _unavailable(error: Exception) -> WorkerUnavailable:
+    unavailable = WorkerUnavailable(
+        f"no worker process could be started: {error}; "
+        "the home must be writable, and the machine must have processes, memory and descriptors left"
+    )
+    unavailable.__cause__ = error
+    return unavailable

@@ -31,6 +31,7 @@ import importlib
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import sys
 from collections.abc import Generator
@@ -52,6 +53,9 @@ from python_mcp_server.processes import inherited
 
 RAW: Final[Any] = importlib.import_module("_signal")
 """Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
+
+_LIFE_MS: Final = 100
+"""Between two looks whether a worker lives that does not read what it needs; guessed."""
 
 _FAULTS: Final = {
     "SIGSEGV",
@@ -123,18 +127,29 @@ if sys.platform != "win32":
             self.sentinel, alive = os.pipe()
             util.Finalize(self, os.close, (self.sentinel,))
             with os.fdopen(alive, "wb"):
-                source, sink = os.pipe()
-                with os.fdopen(sink, "wb", buffering=0) as pipe:
+                source, target = os.pipe()
+                with os.fdopen(target, "wb", buffering=0):
+                    os.set_blocking(target, False)
                     with os.fdopen(source, "rb"):
                         # there before the worker: else it would complain where this process dies now
-                        data = data[_write_what_fits(sink, data) :]
+                        data = data[_write_what_fits(target, data) :]
                         self._passed += [source, alive]
                         self.pid = fork_exec(
                             self._command(process.name, source), self._passed, env=process.env
                         )
-                    with suppress(BrokenPipeError):  # it has died, which is noticed elsewhere
-                        while data:
-                            data = data[pipe.write(data) :]
+                    self._write_rest(target, data)
+
+        def _write_rest(self, target: int, data: memoryview) -> None:
+            """Write until the worker has read all or is dead, which is noticed elsewhere. A process that the
+            program has forked meanwhile may hold the other end, so a full pipe says nothing of that."""
+            room = select.poll()
+            room.register(target, select.POLLOUT)
+            with suppress(BrokenPipeError):
+                while data:
+                    if room.poll(_LIFE_MS):
+                        data = data[_write_what_fits(target, data) :]
+                    elif self.poll() is not None:
+                        return
 
         def _pickled(self, process: Any) -> bytes:
             buffer = BytesIO()
@@ -184,15 +199,12 @@ def _directory() -> str:
     return directory if os.access(directory, os.X_OK) else os.sep
 
 
-def _write_what_fits(sink: int, data: memoryview) -> int:
+def _write_what_fits(target: int, data: memoryview) -> int:
     """Fill a pipe as far as it goes, and return how many bytes that were."""
-    os.set_blocking(sink, False)
     try:
-        return os.write(sink, data)
+        return os.write(target, data)
     except BlockingIOError:
         return 0
-    finally:
-        os.set_blocking(sink, True)
 
 
 @contextmanager

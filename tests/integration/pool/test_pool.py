@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import processes
+from python_mcp_server.errors import WorkerUnavailable
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.settings import Settings
@@ -30,7 +31,8 @@ def test_where_no_worker_can_be_started_everybody_who_waits_is_told(tmp_path: Pa
     async def main() -> None:
         pool = pool_in(tmp_path / "lanes", max_workers=1, spare_workers=0)
         ends = await asyncio.gather(*(pool.take() for _ in range(5)), return_exceptions=True)
-        assert [type(end) for end in ends] == [NotADirectoryError] * 5
+        assert [type(end) for end in ends] == [WorkerUnavailable] * 5
+        assert "Not a directory" in str(ends[0])
         await pool.close()
 
     run(main())
@@ -43,8 +45,57 @@ def test_a_worker_that_cannot_even_be_thought_of_is_a_start_that_failed(tmp_path
 
         pool = Pool(Settings.from_environ(max_workers=1, spare_workers=0), nowhere, "test")
         for _ in range(2):
-            with pytest.raises(PermissionError):
+            with pytest.raises(WorkerUnavailable, match="the home is not ours; the home must be writable"):
                 await pool.take()
+        await pool.close()
+
+    run(main())
+
+
+def test_a_call_whose_worker_cannot_be_started_waits_for_another_worker(tmp_path: Path):
+    async def main() -> None:
+        folders = tmp_path / "lanes"
+        pool = pool_in(folders, max_workers=2, spare_workers=0)
+        busy = await pool.take()
+        folders.rename(tmp_path / "elsewhere")
+        folders.touch()  # where a folder should be
+        waiting = asyncio.create_task(pool.take())
+        while not pool._failed_starts.failing:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        pool.release(busy)
+        assert await waiting is busy
+        await pool.close()
+
+    run(main())
+
+
+def test_a_start_that_failed_is_tried_again_while_another_worker_is_busy(tmp_path: Path):
+    async def main() -> None:
+        folders = tmp_path / "lanes"
+        pool = pool_in(folders, max_workers=2, spare_workers=0)
+        busy = await pool.take()
+        folders.rename(tmp_path / "elsewhere")
+        folders.touch()
+        waiting = asyncio.create_task(pool.take())
+        while not pool._failed_starts.failing:
+            await asyncio.sleep(0.01)
+        folders.unlink()
+        assert await waiting is not busy
+        assert not pool._failed_starts.failing
+        await pool.close()
+
+    run(main())
+
+
+def test_of_surplus_workers_those_go_that_were_idle_the_longest(tmp_path: Path):
+    async def main() -> None:
+        pool = pool_in(tmp_path / "lanes", max_workers=3, spare_workers=1, worker_idle_seconds=3600)
+        taken = [await pool.take() for _ in range(3)]
+        for worker in taken:
+            pool.release(worker)
+        pool._shrink()
+        assert pool._idle == [taken[-1]]
         await pool.close()
 
     run(main())
@@ -63,7 +114,7 @@ def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead
         pool.preload("ends_its_process")
         pool.warm()
         await asyncio.to_thread(eventually, starts.exists)
-        while not (pool._backoff.preloading is False and pool._idle):
+        while not (pool._deaths.preloading is False and pool._idle):
             await asyncio.sleep(0.01)
         taken = await pool.take()
         pool.release(taken)

@@ -175,3 +175,45 @@ print([key for key in before.keys() | after.keys() if before.get(key) is not aft
 """
     done = run_python("-c", program)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_start_ends_with_its_worker_although_a_forked_child_holds_the_pipe():
+    program = """
+import os, signal, sys
+from loky.backend import fork_exec
+def start(*how, real_start=fork_exec.fork_exec, **more):
+    pid = real_start(*how, **more)
+    os.kill(pid, signal.SIGKILL)
+    return pid
+fork_exec.fork_exec = start
+children = []
+def pipe(real_pipe=os.pipe):
+    ends = real_pipe()
+    if (child := os.fork()) == 0:
+        while True:
+            signal.pause()
+    children.append(child)
+    return ends
+os.pipe = pipe
+sys.argv.append("more than the pipe takes" * 100_000)
+from python_mcp_server.pool.start import WorkerContext
+process = WorkerContext().Process(target=print)
+process.start()
+print(process.exitcode, flush=True)
+for child in children:
+    os.kill(child, signal.SIGKILL)
+os._exit(0)
+"""
+    with python("-c", program, env=environment()) as process:
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "-9\n")
+
+
+def test_a_worker_reads_more_than_the_pipe_takes():
+    program = """
+import sys
+sys.argv.append("x" * 300_000)
+from tests.unit.pool.test_start import in_a_worker, state
+print(in_a_worker(state)["leads"])
+"""
+    assert run_python("-c", program).stdout == "True\n"
