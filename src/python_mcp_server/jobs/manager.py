@@ -25,7 +25,7 @@ from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
-from python_mcp_server.jobs.run import RunState
+from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import to_thread
