@@ -19,6 +19,7 @@ from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState, utc_now
 
 if TYPE_CHECKING:
@@ -85,9 +86,13 @@ class BlockingJobs:
             return job
         if (run := self.run_of(job.id)) is None:
             return self._recovered(job)
-        if not self._is_held_up(run):
-            return run.snapshot() if run.live else self._recovered(job)
-        job = self._recovered(run.settle_if_ended() or job)
+        if self._is_held_up(run):
+            job = run.settle_if_ended() or job
+        elif run.live:
+            return run.snapshot()
+        job = self._recovered(job)
+        if job.status.terminal and run.state < RunState.ENDING:
+            self._runs.pop(job.id, None)  # its loop, which is blocked or stands still, sees the end later
         return run.snapshot() if run.live and not job.status.terminal else job
 
     def _is_held_up(self, run: JobRun) -> bool:
