@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import StoreError
@@ -25,38 +26,27 @@ _STARTS: Final = 3
 """How many workers in a row may end before they are ready, until the job is told so."""
 
 
+@dataclass(frozen=True, slots=True)
 class WorkerAcquisition:
-    """Gets a worker for one run that waits in the queue."""
+    """Gets a worker for one run that waits in the queue.
 
-    def __init__(
-        self,
-        services: Services,
-        slots: BackgroundSlots,
-        request: Request,
-        record: RecordWriter,
-        status: RunStatus,
-        *,
-        in_background: Callable[[], bool],
-        on_worker: Callable[[bool], None],
-    ) -> None:
-        """Make it; nothing is taken yet.
+    Attributes:
+        services: What the parts of an engine share.
+        slots: Where a background job waits first.
+        request: What is to be run.
+        record: The record of the job.
+        status: Gets why the job is still pending.
+        in_background: Whether the job needs a slot; its caller may leave meanwhile.
+        on_worker: Called with whether the run has a worker from now on.
+    """
 
-        Args:
-            services: What the parts of an engine share.
-            slots: Where a background job waits first.
-            request: What is to be run.
-            record: The record of the job.
-            status: Gets why the job is still pending.
-            in_background: Whether the job needs a slot; its caller may leave meanwhile.
-            on_worker: Called with whether the run has a worker from now on.
-        """
-        self._services = services
-        self._slots = slots
-        self._request = request
-        self._record = record
-        self._status = status
-        self._in_background = in_background
-        self._on_worker = on_worker
+    services: Services
+    slots: BackgroundSlots
+    request: Request
+    record: RecordWriter
+    status: RunStatus
+    in_background: Callable[[], bool]
+    on_worker: Callable[[bool], None]
 
     async def acquire(self) -> WorkerHandle | InlineWorker | None:
         """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
@@ -69,41 +59,41 @@ class WorkerAcquisition:
         while True:
             worker = await self._take()
             try:
-                self._on_worker(True)
+                self.on_worker(True)
                 claim = await self._claim(worker)
             except BaseException:  # also when this is cancelled: the worker must not stay taken
-                release(self._services.pool, worker)
+                release(self.services.pool, worker)
                 raise
             if claim is Claim.TAKEN and not worker.gone:
                 return worker
-            release(self._services.pool, worker)
+            release(self.services.pool, worker)
             if claim is Claim.OVER:
                 return None
             if claim is Claim.TAKEN:
-                await self._record.withdraw()  # the worker died while the record was written
-            self._on_worker(False)
+                await self.record.withdraw()  # the worker died while the record was written
+            self.on_worker(False)
 
     async def _take(self) -> WorkerHandle | InlineWorker:
-        background = self._in_background()
+        background = self.in_background()
         if background:
-            await self._slots.wait_for_slot(self._record.job_id, self._status.set_pending_reason)
-        if self._request.isolation == "inline":
-            return InlineWorker(self._request)
+            await self.slots.wait_for_slot(self.record.job_id, self.status.set_pending_reason)
+        if self.request.isolation == "inline":
+            return InlineWorker(self.request)
         for _ in range(_STARTS - 1):
             try:
-                return await self._services.pool.take(background=background)
+                return await self.services.pool.take(background=background)
             except (OSError, RuntimeError) as error:  # it may have been killed, and nothing has started
-                _log.warning("a worker for job %s did not start: %s", self._record.job_id, error)
-        return await self._services.pool.take(background=background)
+                _log.warning("a worker for job %s did not start: %s", self.record.job_id, error)
+        return await self.services.pool.take(background=background)
 
     async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
-        if self._in_background():
-            set_reason = self._status.set_pending_reason
-            return await self._slots.acquire(self._record.job_id, worker.identity, set_reason)
+        if self.in_background():
+            set_reason = self.status.set_pending_reason
+            return await self.slots.acquire(self.record.job_id, worker.identity, set_reason)
         try:
-            started = not self._record.begun or await self._record.start(worker.identity)
+            started = not self.record.begun or await self.record.start(worker.identity)
         except StoreError as error:  # the caller waits for the value, and needs no record for that
-            _log.warning("the record of job %s does not say that it runs: %s", self._record.job_id, error)
+            _log.warning("the record of job %s does not say that it runs: %s", self.record.job_id, error)
             return Claim.TAKEN
         return Claim.TAKEN if started else Claim.OVER
 

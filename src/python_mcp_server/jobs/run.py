@@ -167,11 +167,8 @@ class JobRun:
         self._conclude()
 
     def queue(self, *, again: bool = False) -> None:
-        """Wait in a task of its own: for a worker, and in the background for a slot before.
-
-        Args:
-            again: Whether the record says that it runs, on a worker that was gone before it read the call.
-        """
+        """Wait in a task of its own: for a worker, and in the background for a slot before. With `again` the
+        record says that the job runs, on a worker that was gone before it read the call."""
         if self.state >= RunState.ENDING:
             return  # it was submitted this instant
         if not self.background:
@@ -312,7 +309,7 @@ class JobRun:
         if not ended or outcome is None or outcome.cancelled:  # after a cancel the loop ends the worker first
             return None
         try:
-            return self._write_record(outcome, tree_gone=self._is_tree_gone(outcome))
+            return self._write_record(outcome)
         except (StoreError, JobNotFound) as error:
             _log.warning("the end of job %s cannot be written: %s", self.call.job_id, error)
             return None
@@ -418,21 +415,6 @@ class JobRun:
         await self.record.requeue()
         self._conclude()
 
-    @property
-    def is_ending(self) -> bool:
-        """Whether something of its end is still to happen here."""
-        return RunState.ENDING <= self.state < RunState.DONE
-
-    async def orphan(self) -> None:
-        """Leave the job to its worker, for this server closes."""
-        await self.questions.close()
-        await self.record.orphan()
-
-    def abandon(self) -> None:
-        """Leave a queued job to another server, for the loop was closed without its manager. Blocks."""
-        if self.state < RunState.RUNNING and self.record.durable:
-            self.record.abandon()
-
     # ---- finalising
 
     async def join(self) -> None:
@@ -497,20 +479,18 @@ class JobRun:
 
     async def _write_end(self, outcome: Outcome) -> JobState:
         """Write the end; the reason that another process wrote meanwhile goes first, with its kill."""
-        gone = self._is_tree_gone(outcome)
-        job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=gone))
+        job = await self._services.in_store(self._write_record, outcome)
         if not job.status.terminal:
             await self._end_tree()
             job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=True))
         return job.status
 
-    def _is_tree_gone(self, outcome: Outcome) -> bool:
-        return outcome.cancelled or not isinstance(self._worker, WorkerHandle) or self._worker.gone
-
-    def _write_record(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        if isinstance(self._worker, WorkerHandle):
-            try_link_logs(self._worker.log_folder, self.call.folder)
-        return self.record.settle(outcome, tree_gone=tree_gone)
+    def _write_record(self, outcome: Outcome, *, tree_gone: bool = False) -> Job:
+        worker = self._worker
+        if isinstance(worker, WorkerHandle):
+            try_link_logs(worker.log_folder, self.call.folder)
+        gone = tree_gone or outcome.cancelled or not isinstance(worker, WorkerHandle) or worker.gone
+        return self.record.settle(outcome, tree_gone=gone)
 
     def _conclude(self) -> None:
         """Free the worker, and wake all who wait."""
