@@ -271,7 +271,9 @@ def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Cor
             and adapter.context_name in kwargs
             and not isinstance(kwargs[adapter.context_name], BodyContext)
         ):
-            return await _answer_sdk(options, adapter, kwargs)
+            from python_mcp_server.server.sdk.calls import answer_call
+
+            return await answer_call(options, adapter, kwargs)
         return await _call(options, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
@@ -310,13 +312,6 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
     before = [parameter for parameter in given if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     after = [parameter for parameter in given if parameter.kind is inspect.Parameter.VAR_KEYWORD]
     return signature.replace(parameters=[*before, *added, *after])
-
-
-async def _answer_sdk(options: ToolOptions, adapter: ToolAdapter, kwargs: dict[str, Any]) -> Any:
-    """A call by the SDK: an answer with a schema."""
-    from python_mcp_server.server.sdk.calls import answer_call
-
-    return await answer_call(options, adapter, kwargs)
 
 
 async def _call(options: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

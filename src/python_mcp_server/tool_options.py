@@ -39,7 +39,7 @@ class ToolOptions:
         body_parameters: The names of the body's parameters.
         name: What jobs call the tool.
         limits: What the body may use; None for all there is.
-        secret_parameters: Parameters of the body that hold secrets; None where nobody said.
+        secret_parameters: Parameters of the body that hold secrets; None where that is not declared.
     """
 
     body: Callable[..., Any]

@@ -33,7 +33,7 @@ _REFRESH_S: Final = 1.0
 
 _STORE_THREADS: Final = 4
 _SEARCHES: Final = 2
-"""How many patterns are tried at once: one that comes to no end keeps a core busy for seconds."""
+"""How many patterns are tried at once: one that does not end keeps a core busy for seconds."""
 
 
 class Services:
@@ -100,7 +100,7 @@ class Services:
         return await in_thread(self.loop, self._searches, work)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
-        """Run a blocking call to the store whose end nobody waits for."""
+        """Run a blocking call to the store without waiting for its end."""
         in_background(self.loop, self._threads, work, *args)
 
     def abandon_tasks(self) -> None:
