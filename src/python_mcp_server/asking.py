@@ -50,7 +50,7 @@ def request_input(
         NotInJob: This is called outside of a job.
         AnswerTimeout: Nobody answered in time.
         JobCancelled: The job was cancelled.
-        StoreError: The question cannot be recorded, so nobody could be told of it.
+        StoreError: The question cannot be recorded, so no user would see it.
     """
     inquiries = _inquiries()
     _check(message, key)

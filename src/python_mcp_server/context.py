@@ -70,10 +70,10 @@ class JobContext:
         """What it asks.
 
         Raises:
-            NotInJob: Nobody hears this body's questions, or it has ended.
+            NotInJob: The body's questions reach no user, or it has ended.
         """
         if self._open is None:
-            raise NotInJob("this job has nobody who could answer its questions")
+            raise NotInJob("the questions of this job reach no user")
         return self._open()
 
     @property
@@ -119,7 +119,7 @@ def report_progress(current: float, total: float | None = None, message: str | N
 
     Args:
         current: How much is done; it should not fall.
-        total: How much there is; None where nobody knows.
+        total: How much there is; None where that is not known.
         message: A few words on what is being done.
     """
     job = _job.get() or _here.job

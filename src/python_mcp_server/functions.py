@@ -114,17 +114,13 @@ def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
         return {"error": str(error)}
     if incremental:
         for stream in ("stdout", "stderr"):
-            answer[f"new_{stream}"] = _news(manager, job_id, stream)
+            page = manager.blocking.output(job_id, stream, _Default.seen.get((job_id, stream), 0))
+            _Default.seen[job_id, stream] = page.next_offset
+            answer[f"new_{stream}"] = page.text
     return answer
 
 
 job_status = get_job_status
-
-
-def _news(manager: JobManager, job_id: str, stream: str) -> str:
-    page = manager.blocking.output(job_id, stream, _Default.seen.get((job_id, stream), 0))
-    _Default.seen[job_id, stream] = page.next_offset
-    return page.text
 
 
 def list_jobs(status_filter: str | None = None, limit: int = 50) -> dict[str, Any]:

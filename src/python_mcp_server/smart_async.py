@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 from python_mcp_server.body_context import BodyContext
@@ -78,6 +78,7 @@ def smart_async(
     timeout_seconds: float | None = ...,
     nice: int | None = ...,
     cpus: int | Sequence[int] | None = ...,
+    secret_parameters: Collection[str] | None = ...,
 ) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]: ...
 
 
@@ -95,6 +96,7 @@ def smart_async(
     timeout_seconds: float | None = None,
     nice: int | None = None,
     cpus: int | Sequence[int] | None = None,
+    secret_parameters: Collection[str] | None = None,
 ) -> Any:
     """Run a function in a worker process, and hand it over as a job when it outlasts the budget.
 
@@ -122,6 +124,9 @@ def smart_async(
         timeout_seconds: The same for how long the body runs. The budget says how long a caller waits.
         nice: Priority of the body, from -20 (first) to 19 (last).
         cpus: Cores that it may use: how many, or their numbers.
+        secret_parameters: Parameters that hold secrets. A job that is given one waits only in its own
+            server, because another one would need it in the record. Where None, names and texts that
+            look like secrets count.
 
     Raises:
         InvalidInput: An argument of the decorator has no meaning.
@@ -142,6 +147,7 @@ def smart_async(
     )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+        parameters = frozenset(_signature_of(function).parameters)
         options = ToolOptions(
             body=function,
             timeout_env=timeout_env,
@@ -150,13 +156,23 @@ def smart_async(
             isolation=isolation,
             task=task,
             manager=manager,
-            body_parameters=frozenset(_signature_of(function).parameters),
+            body_parameters=parameters,
             name=name or getattr(function, "__name__", type(function).__name__),
             limits=limits,
+            secret_parameters=_checked_secrets(secret_parameters, parameters),
         )
         return wrap(options, _adapt(function))
 
     return decorate
+
+
+def _checked_secrets(names: Collection[str] | None, parameters: frozenset[str]) -> frozenset[str] | None:
+    if names is None:
+        return None
+    if isinstance(names, str) or not parameters.issuperset(names):
+        known = ", ".join(sorted(parameters)) or "none"
+        raise InvalidInput(f"secret_parameters is {names!r}; it must be a list of these parameters: {known}")
+    return frozenset(names)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -255,7 +271,9 @@ def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Cor
             and adapter.context_name in kwargs
             and not isinstance(kwargs[adapter.context_name], BodyContext)
         ):
-            return await _answer_sdk(options, adapter, kwargs)
+            from python_mcp_server.server.sdk.calls import answer_call
+
+            return await answer_call(options, adapter, kwargs)
         return await _call(options, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
@@ -294,13 +312,6 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
     before = [parameter for parameter in given if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
     after = [parameter for parameter in given if parameter.kind is inspect.Parameter.VAR_KEYWORD]
     return signature.replace(parameters=[*before, *added, *after])
-
-
-async def _answer_sdk(options: ToolOptions, adapter: ToolAdapter, kwargs: dict[str, Any]) -> Any:
-    """A call by the SDK: an answer with a schema."""
-    from python_mcp_server.server.sdk.calls import answer_call
-
-    return await answer_call(options, adapter, kwargs)
 
 
 async def _call(options: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,17 +37,9 @@ _OPEN_S: Final = 30.0
 _MODULES: Final = ("asyncio.base_events", "asyncio.runners")
 
 
-class _Watch:
-    """Of the process."""
-
-    begun = False
-
-
+@cache
 def take_over_at_start() -> None:
     """Wait for the start of the server beside the caller, once in a process, where a job may be waiting."""
-    if _Watch.begun:
-        return
-    _Watch.begun = True
     try:
         if _holds_jobs(Settings.from_environ().home):
             threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()

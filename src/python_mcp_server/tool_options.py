@@ -39,6 +39,7 @@ class ToolOptions:
         body_parameters: The names of the body's parameters.
         name: What jobs call the tool.
         limits: What the body may use; None for all there is.
+        secret_parameters: Parameters of the body that hold secrets; None where that is not declared.
     """
 
     body: Callable[..., Any]
@@ -51,6 +52,7 @@ class ToolOptions:
     isolation: str = "process"
     task: str = "auto"
     limits: Limits | None = None
+    secret_parameters: frozenset[str] | None = None
 
     def resolve_manager(self) -> JobManager:
         """Return the manager of these jobs."""
@@ -88,6 +90,7 @@ class ToolOptions:
             self.isolation,
             limits=self.limits,
             principal=principal,
+            secret_parameters=self.secret_parameters,
         )
 
     async def run(self, request: Request, **how: Any) -> JobResult:

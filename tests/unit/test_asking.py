@@ -56,7 +56,7 @@ def test_outside_of_a_job_nobody_can_be_asked():
     with pytest.raises(NotInJob, match="from inside a job"):
         request_input("Anybody?")
     token = context.enter_job(context.JobContext("j", "j", "", lambda _progress: None), whole_process=False)
-    with pytest.raises(NotInJob, match="nobody who could answer"):
+    with pytest.raises(NotInJob, match="reach no user"):
         request_input("Anybody?")
     context.leave_job(token)
 

@@ -9,7 +9,7 @@ from typing import Any
 import mcp  # noqa: F401  with it the decorator looks at functions as the SDK does
 import pytest
 
-from python_mcp_server import smart_async
+from python_mcp_server import InvalidInput, smart_async
 
 
 def plain(text: str = "") -> str:
@@ -78,6 +78,14 @@ def test_what_is_not_a_function_is_refused(decorate: Any, thing: Any, right: str
 def test_a_call_in_the_place_of_the_function_is_refused():
     with pytest.raises(TypeError, match="a call of waits; pass the function"):
         smart_async(waits())  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("names", ["password", ("password", "pin")])
+def test_a_secret_that_is_no_parameter_is_refused(names: Any):
+    def body(password: str) -> None: ...
+
+    with pytest.raises(InvalidInput, match="a list of these parameters: password"):
+        smart_async(secret_parameters=names)(body)
 
 
 @pytest.mark.parametrize("value", ["20", None, True, [20]])

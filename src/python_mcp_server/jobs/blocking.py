@@ -1,22 +1,25 @@
 """The jobs of a manager for plain code in any thread: every method blocks.
 
 They act through the store, as any other process does. Where the job runs in this process, its run adds what
-the record does not have yet.
+the record does not have yet, and settles a job whose end its loop cannot hear of.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import CancelledError
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState, utc_now
 
 if TYPE_CHECKING:
@@ -71,14 +74,35 @@ class BlockingJobs:
 
     def get(self, job_id: str) -> Job:
         """Return a job as it stands now."""
-        if (job := self.live_snapshot(job_id)) is not None:
-            return job
+        if (run := self.run_of(job_id)) is not None and run.live and not self._is_held_up(run):
+            return run.snapshot()
         if (job := self._store.get(job_id)) is None:
             raise JobNotFound(job_id)
-        return self._recovered(job)
+        return self._fresh(job)
+
+    def _fresh(self, job: Job) -> Job:
+        """Return the job of a record as it stands now."""
+        if job.status.terminal:
+            return job
+        if (run := self.run_of(job.id)) is None:
+            return self._recovered(job)
+        if self._is_held_up(run):
+            job = run.settle_if_ended() or job
+        elif run.live:
+            return run.snapshot()
+        job = self._recovered(job)
+        if job.status.terminal and run.state < RunState.ENDING:
+            self._runs.pop(job.id, None)  # its loop, which is blocked or stands still, sees the end later
+        return run.snapshot() if run.live and not job.status.terminal else job
+
+    def _is_held_up(self, run: JobRun) -> bool:
+        """Whether this thread is that of the run's loop, which hears nothing of the worker meanwhile."""
+        if run.loop.is_running():
+            return run.loop is _running_loop()
+        engine = self._engines.get(run.loop)
+        return engine is not None and engine.services.thread_id == threading.get_ident()
 
     def _recovered(self, job: Job) -> Job:
-        """Return the job as it stands where it is not at work here."""
         engines = list(self._engines.values())
         pending = any(engine.services.refresher.has_pending_write(job.id) for engine in engines)
         return job if pending else recovered(self._store, job)
@@ -103,9 +127,6 @@ class BlockingJobs:
         whose = {} if principal is None else {"principal": principal}
         jobs, more = self._store.list(status, limit, **whose)
         return [self._fresh(job) for job in jobs], more
-
-    def _fresh(self, job: Job) -> Job:
-        return job if job.status.terminal else self.live_snapshot(job.id) or self._recovered(job)
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone. Also for the thread of the job's own loop."""
@@ -153,13 +174,15 @@ class BlockingJobs:
         """Return a page of what a job wrote, from a byte offset."""
         check_page(stream, limit)
         ended = self.get(job_id).status.terminal
-        return read_page(self._store.folder(job_id) / stream, offset, limit, ended=ended)
+        with translate_os_errors(str(self._store.home), f"read the {stream} of job {job_id}"):
+            return read_page(self._store.folder(job_id) / stream, offset, limit, ended=ended)
 
     def lines(self, job_id: str, wanted: Wanted) -> LinePage:
         """Return whole lines of what a job wrote, as they stand on a screen."""
         wanted.check()
         ended = self.get(job_id).status.terminal
-        return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
+        with translate_os_errors(str(self._store.home), f"read the {wanted.stream} of job {job_id}"):
+            return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
 
 
 def _cancelled_there(run: JobRun) -> bool:

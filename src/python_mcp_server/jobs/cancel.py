@@ -52,7 +52,9 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     if job.status.terminal:
         return job
     if job.worker is not None and job.worker == processes.identify(os.getpid()):
-        _leave_own_body()
+        from python_mcp_server.cancelled import JobCancelled
+
+        raise JobCancelled("the job cancelled itself")
     job, hindrance = _carry_out(store, job, grace_s, has_ended)
     if hindrance is not None:
         raise PythonMcpError(
@@ -115,13 +117,10 @@ def _holder_in_tree(worker: ProcessIdentity, job_id: str, error: StoreLocked) ->
     holder = None if error.holder_pid is None else processes.identify(error.holder_pid)
     if holder is None and error.holder_pid is not None:
         return None
-    if holder is None or holder.pid not in _tree_pids(worker, job_id):
+    tree = (worker, *processes.find_tree(worker, job_id))
+    if holder is None or holder.pid not in {member.pid for member in tree}:
         raise error
     return holder
-
-
-def _tree_pids(worker: ProcessIdentity, job_id: str) -> set[int]:
-    return {worker.pid, *(member.pid for member in processes.find_tree(worker, job_id))}
 
 
 @contextmanager
@@ -138,12 +137,6 @@ def _stopped(worker: ProcessIdentity) -> Generator[None]:
 
 def _with_reason(job: Job) -> Job:
     return job if job.ending else job.evolve(ending=JobState.CANCELLED.value)
-
-
-def _leave_own_body() -> None:
-    from python_mcp_server.cancelled import JobCancelled
-
-    raise JobCancelled("the job cancelled itself")
 
 
 def _carry_out(

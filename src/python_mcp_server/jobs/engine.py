@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
+from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import MB
 from python_mcp_server.pool.steady import let_lie
@@ -175,9 +176,10 @@ class Engine:
     async def _orphan(self, kept: list[JobRun]) -> None:
         """Leave these runs to their workers, and close the pool; those that end meanwhile are settled."""
         for run in kept:
-            await run.orphan()
+            await run.questions.close()
+            await run.record.orphan()
         await self.pool.all_sent()
-        while ending := [run for run in kept if run.is_ending]:
+        while ending := [run for run in kept if RunState.ENDING <= run.state < RunState.DONE]:
             await asyncio.gather(*(run.join() for run in ending))
         await self.pool.close()  # from its first step on nothing is heard of the others
         for run in kept:
@@ -199,4 +201,5 @@ class Engine:
 
 def _abandon(runs: list[JobRun]) -> None:
     for run in runs:
-        run.abandon()
+        if run.state < RunState.RUNNING and run.record.durable:
+            run.record.abandon()

@@ -25,7 +25,7 @@ from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
-from python_mcp_server.jobs.run import RunState
+from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Call, Job, JobState
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import to_thread
@@ -57,7 +57,7 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
-        blocking: The same jobs for plain code in any thread.
+        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code in any thread.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
 
@@ -193,7 +193,7 @@ class JobManager:
             raise
         finally:
             run.budget.cancel()
-            run.status.unsubscribe()
+            run.status.subscribe(None)
             if ask is not None:
                 run.questions.ask = None  # what it asks from now on, others answer
         return deliver(run.call.job_id, run.outcome)
@@ -234,7 +234,7 @@ class JobManager:
             await self._caller_left(engine, run, on_caller_left)
             raise
         finally:
-            run.status.unsubscribe()
+            run.status.subscribe(None)
         return deliver(job_id, run.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
@@ -420,11 +420,11 @@ class JobManager:
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: What is wanted cannot be meant, or its pattern comes to no end.
+            InvalidInput: What is wanted cannot be meant, or its pattern does not end.
         """
         work = partial(self.blocking.lines, job_id, wanted)
         # for seconds, where much must be read: not in the threads that hand-offs need
-        if wanted.pattern is not None:  # and for longer where it comes to no end: pages do not wait for that
+        if wanted.pattern is not None:  # and for longer where it does not end: pages do not wait for that
             return await (await self._engine()).services.in_search(work)
         return await asyncio.to_thread(work)
 

@@ -1,6 +1,5 @@
-"""Pages of a job's output, by byte offset: live while it runs, whole afterwards.
-
-What a job wrote, in whole lines and made readable: from a byte or a line on, or what matches a pattern."""
+"""What a job wrote: pages by byte offset, or whole lines, made readable, from a byte or a line on or by a
+pattern. Live while the job runs, whole afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ class OutputPage:
     """A piece of output.
 
     Attributes:
-        text: Decoded as UTF-8; what is none is replaced.
+        text: Decoded as UTF-8; invalid bytes are replaced.
         next_offset: Where the next page begins, in bytes.
         total_bytes: What is there by now.
         eof: Whether the job ended and this page reaches its end.
@@ -86,7 +85,7 @@ def _decode(data: bytes, *, final: bool) -> tuple[str, int]:
 _SEARCH_S: Final = 3.0
 """How long one page is searched for: 5 million short lines. The next page goes on from there."""
 _PATIENCE_S: Final = 6.0
-"""How long it may take all in all: longer is a pattern that comes to no end on a line."""
+"""How long it may take all in all: longer takes only a pattern that does not end on a line."""
 _KILL_S: Final = 10.0
 """Where the system has no timers, the search does not end by itself."""
 _PATTERN_CHARS: Final = 1_000
@@ -164,7 +163,7 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
         ended: Whether nothing more will come.
 
     Raises:
-        InvalidInput: The pattern is none, or comes to no end.
+        InvalidInput: The pattern is not a valid regular expression, or does not end.
         ToolchainError: The search cannot be run.
     """
     try:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.questions import exchange, with_questions
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
+from python_mcp_server.jobs.state import RecordState
 from python_mcp_server.model import (
     MB,
     Failure,
@@ -44,14 +45,6 @@ if TYPE_CHECKING:
 
 WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
 _log: Final = logging.getLogger(__name__)
-
-
-class RecordState(Enum):
-    """How far a job's record is: none -> writing -> durable; back to none where it cannot be written."""
-
-    NONE = auto()
-    WRITING = auto()
-    DURABLE = auto()  # others can read the job
 
 
 class RecordWriter:
@@ -258,7 +251,7 @@ def start_record(
     read the call, a note in the job's folder says so, and another server starts the job by its spec.
 
     Raises:
-        StoreError, JobNotFound, OSError: It cannot be written, or the record is gone.
+        StoreError, JobNotFound: It cannot be written, or the record is gone.
     """
     started = False
 
@@ -268,7 +261,8 @@ def start_record(
         if not started:
             return job
         if job.call is not None:
-            mark_unbegun(store.folder(job_id))
+            with translate_os_errors(str(store.home), f"note that job {job_id} has not begun"):
+                mark_unbegun(store.folder(job_id), fsync=store.fsync)
         return job.evolve(
             status=JobState.RUNNING,
             started_at=utc_now(),

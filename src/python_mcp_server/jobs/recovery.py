@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
@@ -102,28 +102,25 @@ def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
         return job
     now = utc_now()
     if job.missed_at is None or job.missed_at > now:  # the clock was set back
-        return store.update(
-            job.id, lambda found: found.evolve(missed_at=now) if _is_same(found, job) else found
-        )
+        return _evolved(store, job, missed_at=now)
     return _settled(store, job) if now - job.missed_at > _OWNER_GRACE else job
 
 
 def _of_another_container(store: JobStore, job: Job) -> Job:
     now = utc_now()
     if job.missed_at is None or not timedelta() <= now - job.missed_at < _STALE:
-        return store.update(
-            job.id, lambda found: found.evolve(missed_at=now) if _is_same(found, job) else found
-        )
+        return _evolved(store, job, missed_at=now)
     if now - job.missed_at < _SILENCE:
         return job
     if job.status is JobState.PENDING and job.call is not None and job.ending is None:
-        return store.update(
-            job.id,
-            lambda found: found.evolve(owner=None, missed_at=None) if _is_same(found, job) else found,
-        )
+        return _evolved(store, job, owner=None, missed_at=None)
     sentence = "its container has ended, or does not reach this home any more; start it again"
     failure = Failure("JobFailed", f"nothing was heard of the job for a minute: {sentence}", kind="lost")
     return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
+
+
+def _evolved(store: JobStore, job: Job, **facts: Any) -> Job:
+    return store.update(job.id, lambda found: found.evolve(**facts) if _is_same(found, job) else found)
 
 
 def _is_same(found: Job, seen: Job) -> bool:

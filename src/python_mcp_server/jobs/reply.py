@@ -10,7 +10,7 @@ tells is added when the job ends.
     content      blocks of content that the result itself does not tell; "one" where its JSON is one text
     answer       the whole answer, where the body returned one
     error        true where the answer is an error, because the result does not fit the declared type
-    raw          true where nobody had the tool's model when the job ended
+    raw          true where the tool's model was not known when the job ended
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RawReplies:
-    """How a tool answers where nobody has its model; see `show_raw`."""
+    """How a tool answers where its model is not known; see `show_raw`."""
 
     form: Mapping[str, Any]
 
@@ -80,11 +80,11 @@ Show = Callable[[Any], Shown]
 
 
 def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
-    """Return what the record has of a value, where nobody has the tool's model.
+    """Return what the record has of a value, where the tool's model is not known.
 
     Args:
         value: The value; its own code may do whatever it likes.
-        form: What is known of the reply; None where nobody said.
+        form: What is known of the reply, or None.
     """
     known = form or {}
     result, note = jsonable(value, by_alias=known.get("by_alias", True))

@@ -32,7 +32,9 @@ class Request:
         tool: The name of the tool or function.
         isolation: "process", or "inline" for an async body that only waits.
         replayable: Whether another server may start it from its record, should this one end while it
-            is queued. Even then only if its arguments are plain JSON and none sounds like a secret.
+            is queued. Even then only if its arguments are plain JSON and none is a secret.
+        secret_parameters: Parameters that hold secrets; where None, names and texts that look like secrets
+            count.
         principal: Whose job it is; None for the account's owner.
         limits: What it may use; inline only a time limit can be kept.
         replies: How its tool answers; None where it is no call of a tool.
@@ -48,6 +50,7 @@ class Request:
     replayable: bool = True
     limits: Limits | None = None
     replies: Replies | None = None
+    secret_parameters: frozenset[str] | None = None
 
 
 AsyncJob = Request

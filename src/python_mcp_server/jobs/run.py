@@ -6,25 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum, IntEnum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
+from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch
 from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
-from python_mcp_server.jobs.slots import Claim
+from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
 from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.jobs.takeover import to_spec
 from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
-from python_mcp_server.pool.main_module import MainFile
 from python_mcp_server.pool.outcomes import NEVER_STARTED
-from python_mcp_server.pool.references import BodyReference, refer
+from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.worker.streams import try_link_logs
 
 if TYPE_CHECKING:
@@ -33,12 +33,8 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.slots import BackgroundSlots
     from python_mcp_server.model import Call
     from python_mcp_server.pool.server_state import ServerState
-    from python_mcp_server.questions.model import QuestionEvent
 
 _log: Final = logging.getLogger(__name__)
-_STARTS: Final = 3
-"""How many workers in a row may end before they are ready, until the job is told so."""
-
 _AFTER_REPLY_S: Final = 0.05
 """Sampling begins this long after a hand-off: its thread would compete with the reply."""
 
@@ -46,55 +42,12 @@ BLOATED_BYTES: Final = 300_000_000
 """A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
 
 
-class RunState(IntEnum):
-    """Where a run is; it is over from ENDING on, whatever its worker still does."""
-
-    QUEUED = 0  # waits for a worker; in the background for a slot before
-    STARTING = 1  # has a worker that was not sent the call yet
-    RUNNING = 2  # the worker has the call
-    ENDING = 3  # a cancel or a limit ends the body
-    FINALISING = 4  # the outcome is known; processes and record follow
-    DONE = 5  # nothing more happens
-
-
-_NEXT: Final[tuple[tuple[RunState, ...], ...]] = (  # by state; tuples, because hashing a state is slow
-    (RunState.STARTING, RunState.ENDING, RunState.FINALISING),
-    (RunState.RUNNING, RunState.QUEUED, RunState.ENDING, RunState.FINALISING),
-    (RunState.FINALISING, RunState.ENDING, RunState.STARTING),
-    (RunState.FINALISING,),
-    (RunState.DONE,),
-    (),
-)
-
-
-class CallerState(Enum):
-    """Whether somebody waits for the value."""
-
-    ATTACHED = auto()
-    DETACHING = auto()  # the record says that nobody waits, but may not be durable yet
-    DETACHED = auto()  # the job runs in the background
-
-
 class JobRun:
     """One start of a body.
 
-                   worker             sent             body ended
-        QUEUED ─────────▶ STARTING ─────────▶ RUNNING ──────────▶ FINALISING ──▶ DONE
-          ▲ │  no slot, │  │  ▲               │   │                  ▲  ▲
-          │ │  worker   │  │  └───────────────┘   │                  │  │
-          └─┼──gone─────┘  │    worker gone       │ cancel, limit    │  │
-            │              │    before it read    ▼                  │  │
-            │              └────────────────▶  ENDING ───────────────┘  │
-            └────────────────────────────────────▲  │                   │
-                 no worker, server closes: ─────────┴───────────────────┘
-
-    Beside it `caller` (attached -> detaching -> detached) and `record.state` (none -> writing -> durable). A
-    call that ends within its first second touches no file. A body is ended in this order: the reason in the
-    record, `JobCancelled`, the grace, the kill, the settled record.
-
     Attributes:
         call: What is sent to the worker.
-        state: Where the run is.
+        state: Where the run is; see `RunState`.
         caller: Whether somebody waits for the value.
         outcome: How the run ended, once it did; None where another server goes on with the job.
         status: What others may see.
@@ -134,14 +87,9 @@ class JobRun:
         self._done: asyncio.Event | None = None
 
     def _to(self, state: RunState) -> None:
-        if state not in _NEXT[self.state]:
+        if state not in NEXT_STATES[self.state]:
             raise RuntimeError(f"job {self.call.job_id} cannot go from {self.state.name} to {state.name}")
         self.state = state
-
-    def _advance(self, state: RunState) -> None:
-        """Go there, unless the body is being ended meanwhile."""
-        if self.state is not RunState.ENDING:
-            self._to(state)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -219,11 +167,8 @@ class JobRun:
         self._conclude()
 
     def queue(self, *, again: bool = False) -> None:
-        """Wait in a task of its own: for a worker, and in the background for a slot before.
-
-        Args:
-            again: Whether the record says that it runs, on a worker that was gone before it read the call.
-        """
+        """Wait in a task of its own: for a worker, and in the background for a slot before. With `again` the
+        record says that the job runs, on a worker that was gone before it read the call."""
         if self.state >= RunState.ENDING:
             return  # it was submitted this instant
         if not self.background:
@@ -233,7 +178,18 @@ class JobRun:
 
     async def _run_queued(self, *, again: bool) -> None:
         try:
-            worker = await self._acquire_worker(again=again)
+            if again:
+                await self.record.withdraw()
+                self._on_worker(False)
+            worker = await WorkerAcquisition(
+                self._services,
+                self._slots,
+                self._request,
+                self.record,
+                self.status,
+                in_background=lambda: self.background,
+                on_worker=self._on_worker,
+            ).acquire()
             if worker is None:
                 await self._finalise(Outcome(cancelled=True))
             else:
@@ -242,54 +198,9 @@ class JobRun:
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._finalise(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
 
-    async def _acquire_worker(self, *, again: bool) -> WorkerHandle | InlineWorker | None:
-        """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
-        goes from pending to running before anything is sent."""
-        if again:
-            await self.record.withdraw()
-            self._advance(RunState.QUEUED)
-        while True:
-            worker = await self._next_worker()
-            try:
-                self._advance(RunState.STARTING)
-                claim = await self._claim(worker)
-            except BaseException:  # also when this is cancelled: the worker must not stay taken
-                self._release(worker)
-                raise
-            if claim is Claim.TAKEN and not worker.gone:
-                return worker
-            self._release(worker)
-            if claim is Claim.OVER:
-                return None
-            if claim is Claim.TAKEN:
-                await self.record.withdraw()  # the worker died while the record was written
-            self._advance(RunState.QUEUED)
-
-    async def _next_worker(self) -> WorkerHandle | InlineWorker:
-        if self.background:
-            await self._slots.wait_for_slot(self.call.job_id, self.status.set_pending_reason)
-        if self._request.isolation == "inline":
-            return InlineWorker(self._request)
-        for _ in range(_STARTS - 1):
-            try:
-                return await self._services.pool.take(background=self.background)
-            except (OSError, RuntimeError) as error:  # it may have been killed, and nothing has started
-                _log.warning("a worker for job %s did not start: %s", self.call.job_id, error)
-        return await self._services.pool.take(background=self.background)
-
-    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
-        if self.background:
-            return await self._slots.acquire(self.call.job_id, worker.identity)
-        try:
-            started = not self.record.begun or await self.record.start(worker.identity)
-        except StoreError as error:  # the caller waits for the value, and needs no record for that
-            _log.warning("the record of job %s does not say that it runs: %s", self.call.job_id, error)
-            return Claim.TAKEN
-        return Claim.TAKEN if started else Claim.OVER
-
-    def _release(self, worker: WorkerHandle | InlineWorker | None) -> None:
-        if isinstance(worker, WorkerHandle):
-            self._services.pool.release(worker)
+    def _on_worker(self, has_worker: bool) -> None:
+        if self.state is not RunState.ENDING:
+            self._to(RunState.STARTING if has_worker else RunState.QUEUED)
 
     # ---- starting
 
@@ -299,13 +210,17 @@ class JobRun:
                 worker.follow(self._server_state)
                 if self.status.spec is not None:
                     self.call = replace(self.call, unbegun=True)
-                if self.call.main is not None:
-                    self._do_without_main()
-            announce, on_question = partial(self._announce, worker), partial(self._on_question, worker)
-            worker.dispatch(self.call, self.status.on_progress, self._on_body_end, announce, on_question)
+                self.call = without_main(self.call, self._request.body, self._services.pool.main)
+            worker.dispatch(
+                self.call,
+                self.status.on_progress,
+                self._on_body_end,
+                partial(self._announce, worker),
+                lambda event: self.questions.on_event(worker, event),
+            )
         except BaseException:
             self._worker = None
-            self._release(worker)
+            release(self._services.pool, worker)
             raise
         if self.state is RunState.STARTING:
             self._to(RunState.RUNNING)
@@ -316,17 +231,6 @@ class JobRun:
             self._limits.start(worker)
         if self.record.begun:
             self.status.sample()
-
-    def _do_without_main(self) -> None:
-        """Where a worker could not load the main module meanwhile, let the body go without.
-
-        Raises:
-            InvalidInput: It cannot.
-        """
-        main = self._services.pool.main
-        if main.trouble is not None and isinstance(self.call.main, MainFile):
-            reference = refer(self._request.body, main)
-            self.call = replace(self.call, body=reference.name, code=reference.code, main=reference.main)
 
     def _announce(self, worker: WorkerHandle | InlineWorker) -> None:
         self._worker = worker
@@ -346,9 +250,6 @@ class JobRun:
             if self.state is RunState.DONE:
                 self._questions.end()
         return self._questions
-
-    def _on_question(self, worker: WorkerHandle | InlineWorker, event: QuestionEvent) -> None:
-        self.questions.on_event(worker, event)
 
     def _on_record_due(self) -> None:
         if self.state < RunState.FINALISING:
@@ -386,7 +287,7 @@ class JobRun:
     def _start_again(self) -> None:
         """Let another worker start the body: this one was gone before it read the call."""
         self._to(RunState.STARTING)
-        self._release(self._worker)
+        release(self._services.pool, self._worker)
         self._worker = None
         if self._limits is not None:
             self._limits.stop()
@@ -399,6 +300,19 @@ class JobRun:
         if isinstance(self._worker, WorkerHandle) and self.state is RunState.RUNNING:
             self._worker.drain()
         return self.state >= RunState.FINALISING
+
+    def settle_if_ended(self) -> Job | None:
+        """Write the end of a body that has ended, for plain code on the loop's thread, which keeps the loop
+        from doing so. Return the job as it then stands; None where nothing is written. Blocks."""
+        ended = self.has_body_ended() and self.state is RunState.FINALISING and self.record.durable
+        outcome = self.outcome
+        if not ended or outcome is None or outcome.cancelled:  # after a cancel the loop ends the worker first
+            return None
+        try:
+            return self._write_record(outcome)
+        except (StoreError, JobNotFound) as error:
+            _log.warning("the end of job %s cannot be written: %s", self.call.job_id, error)
+            return None
 
     # ---- hand-off
 
@@ -501,21 +415,6 @@ class JobRun:
         await self.record.requeue()
         self._conclude()
 
-    @property
-    def is_ending(self) -> bool:
-        """Whether something of its end is still to happen here."""
-        return RunState.ENDING <= self.state < RunState.DONE
-
-    async def orphan(self) -> None:
-        """Leave the job to its worker, for this server closes."""
-        await self.questions.close()
-        await self.record.orphan()
-
-    def abandon(self) -> None:
-        """Leave a queued job to another server, for the loop was closed without its manager. Blocks."""
-        if self.state < RunState.RUNNING and self.record.durable:
-            self.record.abandon()
-
     # ---- finalising
 
     async def join(self) -> None:
@@ -552,7 +451,8 @@ class JobRun:
         then what is left. Return the status that was written, or None."""
         job_id = self.call.job_id
         try:
-            if outcome.cancelled or self._bloated():
+            usage = self.status.usage
+            if outcome.cancelled or (usage is not None and usage.rss_bytes > BLOATED_BYTES):
                 await self._end_tree()  # after a cancel the worker always goes
             await self.record.join()
             if outcome.wants_record:
@@ -573,32 +473,30 @@ class JobRun:
                 self._services.in_background(self._services.store.discard_folder, job_id)
         return None
 
-    def _bloated(self) -> bool:
-        return (usage := self.status.usage) is not None and usage.rss_bytes > BLOATED_BYTES
-
     async def _end_tree(self) -> None:
         if isinstance(self._worker, WorkerHandle):
             await self._services.pool.end_tree(self._worker)
 
     async def _write_end(self, outcome: Outcome) -> JobState:
         """Write the end; the reason that another process wrote meanwhile goes first, with its kill."""
-        gone = outcome.cancelled or not isinstance(self._worker, WorkerHandle) or self._worker.gone
-        job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=gone))
+        job = await self._services.in_store(self._write_record, outcome)
         if not job.status.terminal:
             await self._end_tree()
             job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=True))
         return job.status
 
-    def _write_record(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        if isinstance(self._worker, WorkerHandle):
-            try_link_logs(self._worker.log_folder, self.call.folder)
-        return self.record.settle(outcome, tree_gone=tree_gone)
+    def _write_record(self, outcome: Outcome, *, tree_gone: bool = False) -> Job:
+        worker = self._worker
+        if isinstance(worker, WorkerHandle):
+            try_link_logs(worker.log_folder, self.call.folder)
+        gone = tree_gone or outcome.cancelled or not isinstance(worker, WorkerHandle) or worker.gone
+        return self.record.settle(outcome, tree_gone=gone)
 
     def _conclude(self) -> None:
         """Free the worker, and wake all who wait."""
         if self._limits is not None:
             self._limits.stop()
-        self._release(self._worker)
+        release(self._services.pool, self._worker)
         self._to(RunState.DONE)
         if self.status.public:
             self._services.refresher.remove(self.call.job_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
@@ -32,7 +33,7 @@ _REFRESH_S: Final = 1.0
 
 _STORE_THREADS: Final = 4
 _SEARCHES: Final = 2
-"""How many patterns are tried at once: one that comes to no end keeps a core busy for seconds."""
+"""How many patterns are tried at once: one that does not end keeps a core busy for seconds."""
 
 
 class Services:
@@ -40,6 +41,7 @@ class Services:
 
     Attributes:
         loop: The event loop.
+        thread_id: The thread that has opened this on the loop.
         store: Where the jobs lie.
         pool: The workers.
         settings: The settings.
@@ -53,6 +55,7 @@ class Services:
 
     def __init__(self, store: JobStore, settings: Settings, main: MainModule) -> None:
         self.loop = asyncio.get_running_loop()
+        self.thread_id = threading.get_ident()
         self.store = store
         self.settings = settings
         self.identity = processes.identify(os.getpid())
@@ -62,7 +65,7 @@ class Services:
             self.record_locator = {
                 "home": str(store.home),
                 "lock_s": settings.lock_seconds,
-                "fsync": settings.fsync,
+                "fsync": store.fsync,
                 "grace_s": settings.cancel_grace_seconds,
             }
         self.pool = Pool(settings, store.worker_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
@@ -97,7 +100,7 @@ class Services:
         return await in_thread(self.loop, self._searches, work)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
-        """Run a blocking call to the store whose end nobody waits for."""
+        """Run a blocking call to the store without waiting for its end."""
         in_background(self.loop, self._threads, work, *args)
 
     def abandon_tasks(self) -> None:

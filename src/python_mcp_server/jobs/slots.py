@@ -177,8 +177,10 @@ class BackgroundSlots:
             self._looking.cancel()
             await asyncio.wait({self._looking})
 
-    async def acquire(self, job_id: str, worker: ProcessIdentity | None) -> Claim:
-        """Take a slot for a job whose turn it is, if there still is one.
+    async def acquire(
+        self, job_id: str, worker: ProcessIdentity | None, set_reason: Callable[[str], None]
+    ) -> Claim:
+        """Take a slot for a job whose turn it is, if there still is one; `set_reason` gets why that failed.
 
         Raises:
             JobNotFound: Its record is gone.
@@ -190,6 +192,7 @@ class BackgroundSlots:
             return await self._services.in_store(work)
         except (StoreError, OSError) as error:  # also of descriptors, to look at processes with
             _log.warning("job %s cannot be started now, it waits on: %s", job_id, error)
+            set_reason(f"waiting to start: {error}")
             await asyncio.sleep(_LOOK_S)
             return Claim.FULL
         finally:

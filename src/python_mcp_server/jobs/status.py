@@ -28,7 +28,7 @@ class RunStatus:
     Attributes:
         public: Whether others can read the job, so that its id may be told.
         spec: What another server needs to start the job while it is queued in the background, or None.
-        questions: What the body asks, once others can read it, and nobody has answered.
+        questions: What the body asks that others can read and that is not answered.
     """
 
     def __init__(self, services: Services, call: Call, request: Request, listener: Listener | None) -> None:
@@ -120,12 +120,8 @@ class RunStatus:
             self._listener = None
 
     def subscribe(self, listener: Listener | None) -> None:
-        """Let another caller hear of the job."""
+        """Let another caller hear of the job; None when it has its answer, or left."""
         self._listener = listener
-
-    def unsubscribe(self) -> None:
-        """Tell the caller nothing more: it has its answer, or left."""
-        self._listener = None
 
     def snapshot(self, *, background: bool) -> Job:
         """Return the job as it stands now, with its live progress and usage."""

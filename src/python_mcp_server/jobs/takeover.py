@@ -4,9 +4,9 @@ Exactly one server takes a job: its owner is replaced, compare-and-set, under th
 that dies between that and the start leaves the job as it was found.
 
 What another server needs to start a job is a spec in its record: only a body that can be named, with
-arguments that are plain JSON of bounded size and hold nothing that looks like a secret. That is guessed from
-names: rather a job too many that cannot be taken over than a password on disk. The record loses the spec once
-the body has begun, or the job ends.
+arguments that are plain JSON of bounded size and hold no secret. An author declares which parameters hold
+one. Where nobody has, names and texts that look like one count: rather a job too many that cannot be taken
+over than a password on disk. The record loses the spec once the body has begun, or the job ends.
 """
 
 from __future__ import annotations
@@ -142,7 +142,10 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         return None  # only this program has it
     try:
         named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
-        _check(dict(named), LIMIT_BYTES)
+        secret = request.secret_parameters
+        if any(named.get(name) for name in secret or ()):
+            return None
+        _check(dict(named), LIMIT_BYTES, guess=secret is None)
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
     except (_NotReplayable, TypeError, ValueError, RecursionError):
         return None
@@ -157,17 +160,17 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
     return None if spec["cwd"] == _NOWHERE else spec
 
 
-def _check(value: Any, room: int) -> int:
-    """Return the room that is left after a value of JSON's own types that holds no secret."""
+def _check(value: Any, room: int, *, guess: bool) -> int:
+    """Return the room that is left after a value of JSON's own types that, by a guess, holds no secret."""
     kind = cast("type[object]", type(value))
     if kind is dict:
-        room = _check_named(value, room)
+        room = _check_named(value, room, guess=guess)
     elif kind is list or kind is tuple:
         for inner in value:
-            room = _check(inner, room)
+            room = _check(inner, room, guess=guess)
     elif kind is str:
         room -= len(value)
-        if room >= 0 and value_looks_secret(value):
+        if guess and room >= 0 and value_looks_secret(value):
             raise _NotReplayable("it looks like a secret")
     elif kind is int:
         room -= value.bit_length() // 3
@@ -178,11 +181,11 @@ def _check(value: Any, room: int) -> int:
     return room - 1
 
 
-def _check_named(values: dict[Any, Any], room: int) -> int:
+def _check_named(values: dict[Any, Any], room: int, *, guess: bool) -> int:
     for name, value in values.items():
-        if value and name_looks_secret(name):
+        if guess and value and name_looks_secret(name):
             raise _NotReplayable("it looks like a secret")
-        room = _check(value, _check(name, room))
+        room = _check(value, _check(name, room, guess=guess), guess=guess)
     return room
 
 

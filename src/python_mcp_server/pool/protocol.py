@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from python_mcp_server.atomic import make_directory, remove_file
+from python_mcp_server.atomic import make_directory, read_file, remove_file, sync_directory, write_file
 
 WINDOWS: Final = sys.platform == "win32"
 READ_SIZE: Final = 1 << 16
@@ -183,14 +183,21 @@ class UpWriter:
                     select.select([], [fd], [])
 
 
-def mark_unbegun(folder: Path) -> None:
+def mark_unbegun(folder: Path, *, fsync: bool = False) -> None:
     """Note in a job's folder that no worker has begun it, before its record names one.
+
+    Args:
+        folder: The job's folder.
+        fsync: Whether the note, and its removal, survive a loss of power.
 
     Raises:
         OSError: The note cannot be written.
     """
-    make_directory(str(folder))
-    (folder / _UNBEGUN).touch(mode=0o600)
+    make_directory(str(folder), fsync=fsync)
+    if fsync:
+        write_file(str(folder / _UNBEGUN), b"fsync", fsync=True)
+    else:
+        (folder / _UNBEGUN).touch(mode=0o600)
 
 
 def mark_begun(folder: str) -> None:
@@ -199,9 +206,12 @@ def mark_begun(folder: str) -> None:
     Raises:
         OSError: The note stays, so the body must not run: another server would start it again.
     """
-    remove_file(f"{folder}/{_UNBEGUN}")
+    note = f"{folder}/{_UNBEGUN}"
+    fsync = read_file(note)
+    if remove_file(note) and fsync:
+        sync_directory(folder)
 
 
 def is_unbegun(folder: Path) -> bool:
     """Whether the note is there. Once the worker is dead, it means that the body has never begun."""
-    return (folder / _UNBEGUN).exists()
+    return os.path.exists(folder / _UNBEGUN)  # False where the folder cannot be read: no second start

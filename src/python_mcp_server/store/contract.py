@@ -53,7 +53,12 @@ class JobStore(ABC):
     Raises, from every method:
         StoreError: The state cannot be read or written (disk full, no permission, ...).
         StoreLocked: Another process held the lock for longer than the wait allows.
+
+    Attributes:
+        fsync: Whether acknowledged writes survive a loss of power.
     """
+
+    fsync: bool = False
 
     @property
     @abstractmethod

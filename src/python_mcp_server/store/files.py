@@ -65,6 +65,7 @@ class FileJobStore(JobStore):
 
     def __init__(self, home: Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
         layout = Layout(os.path.abspath(os.path.expanduser(home)))
+        self.fsync = fsync
         self._layout = layout
         self._locks = Locks(layout.locks, layout.home, lock_s)
         self._records = Records(layout, self._locks, fsync=fsync)

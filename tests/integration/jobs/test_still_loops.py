@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,28 @@ def test_who_was_told_cancelled_while_the_loop_stood_still_reads_it(still: Any, 
     assert jobs.blocking.cancel(job_id).status is JobState.CANCELLED
     assert jobs.blocking.get(job_id).status is JobState.CANCELLED
     assert run_for_a_while(jobs.get(job_id)).status is JobState.CANCELLED
+
+
+def test_plain_functions_see_the_end_of_a_job_while_its_loop_stands_still(still: Any, tmp_path: Path):
+    jobs, run_for_a_while = still
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    job_id = run_for_a_while(under_way(jobs, bodies.count_and_wait, starts, str(gate)))
+    assert jobs.blocking.get(job_id).status is JobState.RUNNING
+    gate.touch()
+    eventually(lambda: jobs.blocking.get(job_id).status is JobState.COMPLETED)
+    assert [job.id for job in jobs.blocking.list(JobState.COMPLETED)[0]] == [job_id]
+    seen = FileJobStore(jobs.store.home).get(job_id)
+    assert seen == run_for_a_while(jobs.get(job_id))
+
+
+def test_plain_functions_see_the_death_of_a_worker_while_its_loop_stands_still(still: Any, tmp_path: Path):
+    jobs, run_for_a_while = still
+    job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
+    worker = jobs.blocking.get(job_id).worker
+    assert worker is not None
+    os.kill(worker.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    eventually(lambda: jobs.blocking.get(job_id).status is JobState.FAILED)
+    assert run_for_a_while(jobs.get(job_id)).error_kind == "worker_died"
 
 
 def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_next_one(

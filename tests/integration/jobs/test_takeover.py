@@ -126,6 +126,25 @@ def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_pat
     run(main())
 
 
+def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_path: Path):
+    async def main() -> None:
+        async with manager(max_background_jobs=1) as jobs:
+            gate = tmp_path / "gate"
+            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
+            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(gate))))
+            in_the_way = jobs.store.folder(second.id)
+            in_the_way.parent.mkdir(parents=True, exist_ok=True)
+            in_the_way.touch()
+            gate.touch()
+            said = "has not begun: File exists"
+            await asyncio.to_thread(eventually, lambda: said in (jobs.blocking.get(second.id).message or ""))
+            in_the_way.unlink()
+            assert (await jobs.wait(second.id, LONG_S))[0].status is DONE
+
+    run(main())
+
+
 def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):

@@ -116,6 +116,14 @@ def test_other_names_do_not(name: str):
     assert not name_looks_secret(name)
 
 
+def test_where_an_author_names_the_secrets_none_is_guessed():
+    for declared, kept in ((None, False), (frozenset[str](), True), (frozenset({"right"}), False)):
+        request = Request(bodies.add, (1, "https://me:hush@example.org/x"), secret_parameters=declared)
+        assert (to_spec(request, refer(bodies.add)) is not None) is kept
+    unset = Request(bodies.add, (1, None), secret_parameters=frozenset({"right"}))
+    assert to_spec(unset, refer(bodies.add)) is not None
+
+
 def test_options_and_addresses_that_hold_secrets_stay_out_of_the_record():
     for text in ("--password=x", "--api-key", "-token", "https://me:hush@example.org/x"):
         assert recipe(bodies.anything, ["run", text]) is None

@@ -1,0 +1,104 @@
+"""The way of a queued run to a worker: its slot, its worker, and the record that says that it runs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs.inline import InlineWorker
+from python_mcp_server.jobs.slots import Claim
+from python_mcp_server.pool.handle import WorkerHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from python_mcp_server.jobs.record import RecordWriter
+    from python_mcp_server.jobs.request import Request
+    from python_mcp_server.jobs.services import Services
+    from python_mcp_server.jobs.slots import BackgroundSlots
+    from python_mcp_server.jobs.status import RunStatus
+    from python_mcp_server.pool.pool import Pool
+
+_log: Final = logging.getLogger(__name__)
+_STARTS: Final = 3
+"""How many workers in a row may end before they are ready, until the job is told so."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAcquisition:
+    """Gets a worker for one run that waits in the queue.
+
+    Attributes:
+        services: What the parts of an engine share.
+        slots: Where a background job waits first.
+        request: What is to be run.
+        record: The record of the job.
+        status: Gets why the job is still pending.
+        in_background: Whether the job needs a slot; its caller may leave meanwhile.
+        on_worker: Called with whether the run has a worker from now on.
+    """
+
+    services: Services
+    slots: BackgroundSlots
+    request: Request
+    record: RecordWriter
+    status: RunStatus
+    in_background: Callable[[], bool]
+    on_worker: Callable[[bool], None]
+
+    async def acquire(self) -> WorkerHandle | InlineWorker | None:
+        """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
+        goes from pending to running before anything is sent.
+
+        Raises:
+            OSError, RuntimeError, PoolClosed: There is no worker to be had.
+            JobNotFound, StoreError: The record is gone, or cannot be taken back.
+        """
+        while True:
+            worker = await self._take()
+            try:
+                self.on_worker(True)
+                claim = await self._claim(worker)
+            except BaseException:  # also when this is cancelled: the worker must not stay taken
+                release(self.services.pool, worker)
+                raise
+            if claim is Claim.TAKEN and not worker.gone:
+                return worker
+            release(self.services.pool, worker)
+            if claim is Claim.OVER:
+                return None
+            if claim is Claim.TAKEN:
+                await self.record.withdraw()  # the worker died while the record was written
+            self.on_worker(False)
+
+    async def _take(self) -> WorkerHandle | InlineWorker:
+        background = self.in_background()
+        if background:
+            await self.slots.wait_for_slot(self.record.job_id, self.status.set_pending_reason)
+        if self.request.isolation == "inline":
+            return InlineWorker(self.request)
+        for _ in range(_STARTS - 1):
+            try:
+                return await self.services.pool.take(background=background)
+            except (OSError, RuntimeError) as error:  # it may have been killed, and nothing has started
+                _log.warning("a worker for job %s did not start: %s", self.record.job_id, error)
+        return await self.services.pool.take(background=background)
+
+    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
+        if self.in_background():
+            set_reason = self.status.set_pending_reason
+            return await self.slots.acquire(self.record.job_id, worker.identity, set_reason)
+        try:
+            started = not self.record.begun or await self.record.start(worker.identity)
+        except StoreError as error:  # the caller waits for the value, and needs no record for that
+            _log.warning("the record of job %s does not say that it runs: %s", self.record.job_id, error)
+            return Claim.TAKEN
+        return Claim.TAKEN if started else Claim.OVER
+
+
+def release(pool: Pool, worker: WorkerHandle | InlineWorker | None) -> None:
+    """Give the worker of a run back to its pool."""
+    if isinstance(worker, WorkerHandle):
+        pool.release(worker)
