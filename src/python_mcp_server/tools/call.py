@@ -21,7 +21,7 @@ from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, d
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.enforce import check_here
 from python_mcp_server.runner.inline import short_names, write_script
-from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
+from python_mcp_server.runner.output import TIMEOUT_MARK, append_line, excerpt, size_of
 from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import Settings
@@ -202,7 +202,7 @@ class ScriptCall:
 
     def _result(self, starts: dict[str, int], ending: ChildExit) -> CommandResult:
         if ending.timed_out:
-            mark_timeout(self._streams["stderr"])
+            append_line(self._streams["stderr"], TIMEOUT_MARK)
         job_id = None if self.job is None else self.job.id
         shown = {
             name: excerpt(path, start=starts[name], limit_chars=self.output_chars, job_id=job_id)
