@@ -1,6 +1,6 @@
-"""The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`, and the checks of a script.
+"""The bodies of `py_run_script_in_dir`, `py_run_script_with_dependencies` and a `CommandJob`.
 
-The docstrings of the bodies are the texts that a model reads when it chooses a tool.
+The docstrings of the first two are the texts that a model reads when it chooses a tool.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
+from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory, interpreter_with
-from python_mcp_server.runner.python.environ import given_variables
+from python_mcp_server.runner.python.environ import child_environment, given_variables
 from python_mcp_server.runner.python.interpreter import own_version
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
@@ -20,7 +22,7 @@ from python_mcp_server.runner.textfile import read_bytes
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import Finished, ScriptCall, Start, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
-from python_mcp_server.tools.results import DependencyResult, ScriptResult
+from python_mcp_server.tools.results import CommandResult, DependencyResult, ScriptResult
 
 
 def one_of(script_path: str | None, script_content: str | None) -> None:
@@ -180,6 +182,36 @@ def run_with_packages(
             call.job.keep_record()
             result["working_directory"] = str(cwd)
         return result, finished
+
+
+def run_command(
+    argv: list[str],
+    cwd: str,
+    timeout_seconds: float = 0,
+    env_vars: dict[str, str] | None = None,
+    limits: dict[str, Any] | None = None,
+) -> CommandResult:
+    """Run a program to its end and return its output and exit code.
+
+    Args:
+        argv: The program and its arguments, without a shell.
+        cwd: The working directory; it must exist.
+        timeout_seconds: The time limit of the program and everything it starts; 0 for none.
+        env_vars: Environment variables on top of the present ones. They are not stored.
+        limits: Other limits, by the names of the fields of `Limits`.
+
+    Raises:
+        InvalidInput: `argv` is empty, or the directory does not exist.
+        ToolchainError: The program cannot be started.
+    """
+    if not argv:
+        raise InvalidInput("argv is empty; give a program and its arguments")
+    folder = existing_directory(cwd)
+    given = given_variables(env_vars, None, folder)
+    bounds = Limits.given(**(limits or {}))
+    with script_call(timeout_seconds, given, bounds) as call:
+        env = child_environment(given, call.session.job_id, own=False, limits=bounds)
+        return call.run_command(Command(tuple(argv), folder, env))
 
 
 def _way_to_packages(used: Interpreter, header: Header | None, *, use_uv: bool) -> str:
