@@ -6,6 +6,7 @@ The docstrings of the first two are the texts that a model reads when it chooses
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,17 @@ def existing_directory(directory: str) -> Path:
     return path
 
 
-def source_of(script: Path | None, content: str | None) -> str:
-    """Return a script's text, for its header."""
+def header_of(script: Path | None, content: str | None, dependencies: Sequence[str] = ()) -> Header | None:
+    """Return the header of a script, with more packages; None where it has none and no packages are added."""
     if script is None:
-        return (content or "").removeprefix("\ufeff")
-    text = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
-    return text.removeprefix("\ufeff")
+        source = content or ""
+    else:
+        source = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
+    header = parse_header(source.removeprefix("\ufeff"))
+    if not dependencies:
+        return header
+    header = header or Header()
+    return replace(header, dependencies=merge(header.dependencies, dependencies))
 
 
 def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
@@ -89,7 +95,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
-    header = parse_header(source_of(script, script_content)) if use_uv else None
+    header = header_of(script, script_content) if use_uv else None
     given = given_variables(env_vars, env_file, folder)
 
     def choose(uv: Uv) -> Interpreter:
@@ -160,8 +166,7 @@ def run_with_packages(
     """Run a script in an environment of its own; return the result, and how the call ended."""
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
-    header = parse_header(source_of(script, script_content)) or Header()
-    header = replace(header, dependencies=merge(header.dependencies, dependencies or ()))
+    header = header_of(script, script_content, dependencies or ()) or Header()
     given = given_variables(env_vars, env_file, Path.cwd() if script is None else script.parent)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         cwd = _working_directory(call) if script is None else script.parent

@@ -26,7 +26,7 @@ from python_mcp_server.runner.child import ChildExit, Command
 from python_mcp_server.runner.command import Script, interpreter_with
 from python_mcp_server.runner.inline import write_script
 from python_mcp_server.runner.output import append_line, end_of, size_of
-from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
+from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import positive
 from python_mcp_server.tools.benchmark.run import Run, RunSampler, measured_run
@@ -39,7 +39,7 @@ from python_mcp_server.tools.benchmark.statistics import (
 )
 from python_mcp_server.tools.call import Prepared
 from python_mcp_server.tools.results import Noise
-from python_mcp_server.tools.scripts import source_of
+from python_mcp_server.tools.scripts import header_of
 
 Stop = Literal["certain", "max_runs", "max_seconds", "failed", "timed_out"]
 
@@ -288,8 +288,7 @@ class ComparisonTarget:
 
     def prepared(self, first: Prepared, folder: Path) -> Prepared:
         """Return the target ready to run, with the arguments of the first script."""
-        header = parse_header(source_of(self.path, self.content)) or Header()
-        header = replace(header, dependencies=merge(header.dependencies, self.dependencies))
+        header = header_of(self.path, self.content, self.dependencies) or Header()
         interpreter = interpreter_with(Uv(first.session), header, self.python_version)
         if self.path is not None:
             return replace(first, interpreter=interpreter, script=Script(self.path), cwd=self.path.parent)
