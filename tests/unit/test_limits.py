@@ -34,7 +34,7 @@ from python_mcp_server.runner.enforce import (
     rlimits,
     thread_variables,
 )
-from python_mcp_server.tools.commands import run_command
+from python_mcp_server.tools.scripts import run_command
 from tests.helpers import python
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -79,7 +79,7 @@ class CommandJob:
 
     def request(self) -> Request:
         """Return the Python call that runs it."""
-        from python_mcp_server.tools.commands import run_command
+        from python_mcp_server.tools.scripts import run_command
 
         cwd = os.path.abspath(self.cwd)
         args = (list(self.argv), cwd, self.timeout_seconds, dict(self.env))

@@ -128,9 +128,9 @@ def met_by_kernel(exit_code: int, cpu_s: float, stderr: Path, limits: Limits) ->
 
 
 def _was_refused_memory(stderr: Path) -> bool:
-    with stderr.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS_BYTES))
-        lines = file.read().rstrip().splitlines()
+    from python_mcp_server.runner.output import end_of  # a worker that runs no scripts needs it not
+
+    lines = end_of(stderr, _LAST_WORDS_BYTES).rstrip().splitlines()
     return bool(lines) and any(word in lines[-1] for word in _REFUSED_MEMORY)
 
 

@@ -170,6 +170,7 @@ class _Screen:
 
 
 TIMEOUT_MARK: Final = b"[TIMEOUT]"
+"""The last line of the stderr of a run that its time limit ended."""
 _NOTE_CHARS: Final = 200
 """Kept free for the line about what is left out."""
 _SHORT_BYTES: Final = 1 << 20
@@ -217,14 +218,21 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def mark_timeout(path: Path) -> None:
-    """End a stream with `[TIMEOUT]`, on a line of its own."""
-    with path.open("ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-        newline = b"\n" if end and file.read(1) != b"\n" else b""
-        file.write(newline + TIMEOUT_MARK)
+def append_line(path: Path, text: bytes) -> None:
+    """Append text to a stream, where it begins a line of its own."""
+    newline = b"" if end_of(path, 1) in {b"", b"\n"} else b"\n"
+    with path.open("ab") as file:
+        file.write(newline + text)
+
+
+def end_of(path: Path, most_bytes: int) -> bytes:
+    """Return the last bytes of a file; none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+            return file.read(most_bytes)
+    except FileNotFoundError:
+        return b""
 
 
 def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> Excerpt:

@@ -1,15 +1,13 @@
 """The bodies of the tools: plain functions of plain data, which a worker process imports by name.
 
-scripts      py_run_script_in_dir, py_run_script_with_dependencies, and the checks of a script
+scripts      py_run_script_in_dir, py_run_script_with_dependencies, `CommandJob`, and the checks of a script
 saved        py_save_script, py_run_saved_script, py_list_scripts, and the library of saved scripts
 benchmark/   py_benchmark_script
 batch/       py_map_script
 suite/       py_run_tests
-commands     the body of a `CommandJob`
-call         what all of them share: the folder, the time limit and the output of one call
+call         what all of them share: the folder, the time limit, the output and the pictures of one call
 parameters   the parameters that several tools have, with the texts that a model reads
 results      the shapes of all results, from which the server makes output schemas
-pictures     the pictures of a result: which are listed, and which are sent
 hints        the sentence that says what would have let a run pass
 
 `server.app` registers the tools. Nothing here imports `mcp` or `pydantic`. To add a tool, write its body in a

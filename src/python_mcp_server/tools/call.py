@@ -1,8 +1,13 @@
-"""One call of a script tool: its folder and time limit, the run of the script, and the result."""
+"""One call of a script tool: its folder and time limit, the run of the script, and the result.
+
+All pictures of a run are listed by path, and the first few are sent as images. The worker decides which; the
+process that answers the client reads the files.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -11,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from python_mcp_server.context import JobContext, current_job, report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
@@ -21,19 +27,29 @@ from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, d
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.enforce import check_here
 from python_mcp_server.runner.inline import short_names, write_script
-from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
-from python_mcp_server.runner.pictures import saved_in, shown_in, with_backend
+from python_mcp_server.runner.output import TIMEOUT_MARK, append_line, excerpt, size_of
+from python_mcp_server.runner.pictures import (
+    Picture,
+    content_of,
+    longest_side,
+    saved_in,
+    shown_in,
+    with_backend,
+)
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for
-from python_mcp_server.tools.pictures import add_pictures
-from python_mcp_server.tools.results import CommandResult, ScriptResult
+from python_mcp_server.tools.results import CommandResult, ScriptResult, ShownPicture
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _TAIL_CHARS = 4000
 """Characters of each stream in the error of a run that met a limit; guessed: a screen."""
 
 _MOST_OUTPUT_CHARS = 1_000_000
+_LISTED_PICTURES: Final = 20
+_MOST_PIXELS: Final = 8_000
+"""The longest side of a sent image: the API of Claude refuses a conversation with a larger one."""
+_SENDABLE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _KILLED = -int(getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
@@ -202,7 +218,7 @@ class ScriptCall:
 
     def _result(self, starts: dict[str, int], ending: ChildExit) -> CommandResult:
         if ending.timed_out:
-            mark_timeout(self._streams["stderr"])
+            append_line(self._streams["stderr"], TIMEOUT_MARK)
         job_id = None if self.job is None else self.job.id
         shown = {
             name: excerpt(path, start=starts[name], limit_chars=self.output_chars, job_id=job_id)
@@ -287,6 +303,58 @@ def script_of(call: ScriptCall, script: Path | None, content: str | None, home: 
     if script is not None:
         return Script(script)
     return Script(write_script(call.session.folder, content or ""), home)
+
+
+def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Settings) -> None:
+    """Add pictures to a result. Two attached pictures with the same bytes are listed once.
+
+    Args:
+        result: The result.
+        found: The pictures, the most important first.
+        settings: The limits on pictures that are sent.
+    """
+    left, left_bytes = settings.max_pictures, settings.max_picture_bytes
+    seen: set[bytes] = set()
+    listed: list[ShownPicture] = []
+    left_out = 0
+    for picture in found:
+        if len(listed) == _LISTED_PICTURES:
+            left_out += 1
+            continue
+        told = ShownPicture(
+            path=str(picture.path),
+            mime_type=picture.mime_type,
+            size_bytes=picture.size_bytes,
+            attached=False,
+        )
+        if left > 0 and (data := _content(picture, told, left_bytes)):
+            digest = hashlib.sha256(data).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+            told["attached"] = True
+            left, left_bytes = left - 1, left_bytes - len(data)
+        listed.append(told)
+    if listed:
+        result["pictures"] = listed
+    if left_out:
+        result["pictures_left_out"] = left_out
+
+
+def _content(picture: Picture, told: ShownPicture, most: int) -> bytes:
+    """Return the bytes to send, if any: of a large figure those of the smaller copy, whose path is added."""
+    if picture.mime_type not in _SENDABLE or not _is_unicode(told["path"]):
+        return b""
+    if picture.preview is not None and (data := content_of(picture.preview, most)):
+        told["preview"] = str(picture.preview)
+        return data
+    data = content_of(picture.path, most) if picture.size_bytes <= most else b""
+    return data if longest_side(data) <= _MOST_PIXELS else b""
+
+
+def _is_unicode(path: str) -> bool:
+    """Whether JSON can carry the path, so that the process that answers finds the file."""
+    return path.encode("utf-8", errors="ignore").decode() == path
 
 
 def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, ChildExit]:

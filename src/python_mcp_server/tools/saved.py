@@ -29,7 +29,7 @@ from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import script_call, stored
 from python_mcp_server.tools.hints import BY_SAVING
 from python_mcp_server.tools.results import SavedScript, SaveResult, ScriptArgument, ScriptList, ScriptResult
-from python_mcp_server.tools.scripts import existing_directory, source_of
+from python_mcp_server.tools.scripts import existing_directory, header_of
 
 _SHOWN_KEYWORDS: Final = ("help", "type", "default", "choices", "nargs", "required", "action", "metavar")
 _MOST_ARGUMENTS: Final = 50
@@ -240,7 +240,7 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     library = library_of(directory)
     script = _script(library, script_name, version)
-    header = parse_header(source_of(script.path, None))
+    header = header_of(script.path, None)
     given = given_variables(env_vars, env_file, library.directory, fallback=library.directory / ".env")
 
     def choose(uv: Uv) -> Interpreter:

@@ -1,18 +1,21 @@
-"""The bodies of `py_run_script_in_dir` and `py_run_script_with_dependencies`, and the checks of a script.
+"""The bodies of `py_run_script_in_dir`, `py_run_script_with_dependencies` and a `CommandJob`.
 
-The docstrings of the bodies are the texts that a model reads when it chooses a tool.
+The docstrings of the first two are the texts that a model reads when it chooses a tool.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
+from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.command import Interpreter, interpreter_in_directory, interpreter_with
-from python_mcp_server.runner.python.environ import given_variables
+from python_mcp_server.runner.python.environ import child_environment, given_variables
 from python_mcp_server.runner.python.interpreter import own_version
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
@@ -20,7 +23,7 @@ from python_mcp_server.runner.textfile import read_bytes
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import Finished, ScriptCall, Start, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
-from python_mcp_server.tools.results import DependencyResult, ScriptResult
+from python_mcp_server.tools.results import CommandResult, DependencyResult, ScriptResult
 
 
 def one_of(script_path: str | None, script_content: str | None) -> None:
@@ -50,12 +53,17 @@ def existing_directory(directory: str) -> Path:
     return path
 
 
-def source_of(script: Path | None, content: str | None) -> str:
-    """Return a script's text, for its header."""
+def header_of(script: Path | None, content: str | None, dependencies: Sequence[str] = ()) -> Header | None:
+    """Return the header of a script, with more packages; None where it has none and no packages are added."""
     if script is None:
-        return (content or "").removeprefix("\ufeff")
-    text = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
-    return text.removeprefix("\ufeff")
+        source = content or ""
+    else:
+        source = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
+    header = parse_header(source.removeprefix("\ufeff"))
+    if not dependencies:
+        return header
+    header = header or Header()
+    return replace(header, dependencies=merge(header.dependencies, dependencies))
 
 
 def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
@@ -87,7 +95,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
-    header = parse_header(source_of(script, script_content)) if use_uv else None
+    header = header_of(script, script_content) if use_uv else None
     given = given_variables(env_vars, env_file, folder)
 
     def choose(uv: Uv) -> Interpreter:
@@ -158,8 +166,7 @@ def run_with_packages(
     """Run a script in an environment of its own; return the result, and how the call ended."""
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
-    header = parse_header(source_of(script, script_content)) or Header()
-    header = replace(header, dependencies=merge(header.dependencies, dependencies or ()))
+    header = header_of(script, script_content, dependencies or ()) or Header()
     given = given_variables(env_vars, env_file, Path.cwd() if script is None else script.parent)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
         cwd = _working_directory(call) if script is None else script.parent
@@ -180,6 +187,36 @@ def run_with_packages(
             call.job.keep_record()
             result["working_directory"] = str(cwd)
         return result, finished
+
+
+def run_command(
+    argv: list[str],
+    cwd: str,
+    timeout_seconds: float = 0,
+    env_vars: dict[str, str] | None = None,
+    limits: dict[str, Any] | None = None,
+) -> CommandResult:
+    """Run a program to its end and return its output and exit code.
+
+    Args:
+        argv: The program and its arguments, without a shell.
+        cwd: The working directory; it must exist.
+        timeout_seconds: The time limit of the program and everything it starts; 0 for none.
+        env_vars: Environment variables on top of the present ones. They are not stored.
+        limits: Other limits, by the names of the fields of `Limits`.
+
+    Raises:
+        InvalidInput: `argv` is empty, or the directory does not exist.
+        ToolchainError: The program cannot be started.
+    """
+    if not argv:
+        raise InvalidInput("argv is empty; give a program and its arguments")
+    folder = existing_directory(cwd)
+    given = given_variables(env_vars, None, folder)
+    bounds = Limits.given(**(limits or {}))
+    with script_call(timeout_seconds, given, bounds) as call:
+        env = child_environment(given, call.session.job_id, own=False, limits=bounds)
+        return call.run_command(Command(tuple(argv), folder, env))
 
 
 def _way_to_packages(used: Interpreter, header: Header | None, *, use_uv: bool) -> str:

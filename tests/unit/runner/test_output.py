@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from python_mcp_server.runner.output import Excerpt, excerpt, mark_timeout, open_stream
+from python_mcp_server.runner.output import TIMEOUT_MARK, Excerpt, append_line, excerpt, open_stream
 
 NOTE = re.compile(rb"\n\[\.\.\. (\d+) bytes in (\d+) lines? left out.*?\.\.\.\]\n")
 
@@ -152,7 +152,7 @@ def test_the_note_stands_where_a_part_of_the_last_line_is_left_out(stream: Path)
 )
 def test_a_timeout_ends_the_stream_on_a_line_of_its_own(stream: Path, before: bytes, after: bytes) -> None:
     stream.write_bytes(before)
-    mark_timeout(stream)
+    append_line(stream, TIMEOUT_MARK)
     assert stream.read_bytes() == after
 
 

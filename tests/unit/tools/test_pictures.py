@@ -11,7 +11,7 @@ import pytest
 
 from python_mcp_server.runner.pictures import Picture, longest_side
 from python_mcp_server.settings import Settings
-from python_mcp_server.tools.pictures import add_pictures
+from python_mcp_server.tools.call import add_pictures
 from tests.helpers.fake_matplotlib import PNG, PNG_END
 
 

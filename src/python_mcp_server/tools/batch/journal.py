@@ -15,12 +15,12 @@ import shutil
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.runner.output import open_stream
-from python_mcp_server.tools.batch.plan import BatchPlan
 from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
@@ -33,6 +33,42 @@ _UNKNOWN: Final = -1
 def failed(item: ItemResult) -> bool:
     """Whether an item ended with anything but success."""
     return item["exit_code"] != 0 or "error" in item or "timed_out" in item
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What a batch is to do.
+
+    Attributes:
+        directory: The working directory of the script, absolute.
+        script_path: The script, absolute; None where it is `script_content`.
+        script_content: The script's text; None where it is a file.
+        args_list: The arguments of each item.
+        dependencies: Packages beside those of the script's header.
+        python_version: As the caller asked.
+        env_file: As the caller gave it.
+        variables: The names of the caller's `env_vars`; the values are not stored.
+    """
+
+    directory: str
+    script_path: str | None
+    script_content: str | None
+    args_list: tuple[tuple[str, ...], ...]
+    dependencies: tuple[str, ...] = ()
+    python_version: str | None = None
+    env_file: str | None = None
+    variables: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> BatchPlan:
+        """Return the plan that `to_json` made plain."""
+        data = data | {name: tuple(data[name]) for name in ("dependencies", "variables")}
+        data["args_list"] = tuple([tuple(args) for args in cast("list[list[str]]", data["args_list"])])
+        return cls(**data)
 
 
 class BatchJournal:

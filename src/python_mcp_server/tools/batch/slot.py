@@ -27,7 +27,7 @@ from python_mcp_server.processes import JOB_VARIABLE, signal_name
 from python_mcp_server.processes.inherited import become_subreaper
 from python_mcp_server.runner.child import ChildExit, Command, run_child
 from python_mcp_server.runner.inline import short_names
-from python_mcp_server.runner.output import excerpt, mark_timeout, size_of
+from python_mcp_server.runner.output import TIMEOUT_MARK, append_line, excerpt, size_of
 
 _SHOWN_ARGS: Final = 20
 _SHOWN_CHARS: Final = 200
@@ -146,7 +146,7 @@ def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
         return answer | unstarted | {"error": str(error)}
     answer |= {"exit_code": ending.exit_code, "elapsed_seconds": round(ending.elapsed_s, 6)}
     if ending.timed_out:
-        mark_timeout(streams["stderr"])
+        append_line(streams["stderr"], TIMEOUT_MARK)
     paths: dict[str, str] = {}
     for name, path in streams.items():
         shown = excerpt(path, start=0, limit_chars=setup.chars, job_id=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,26 +15,34 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes.host import usable_cpus
 from python_mcp_server.runner.child import deadline_after
-from python_mcp_server.runner.command import Interpreter, interpreter_in_directory
+from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.enforce import check_here, cores_of, thread_variables
 from python_mcp_server.runner.python.environ import given_variables
-from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import read_text, split_lines
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
-from python_mcp_server.tools.batch.journal import BatchJournal, failed, folder_of, locked_idle, plan_in
-from python_mcp_server.tools.batch.plan import BatchRequest
+from python_mcp_server.tools.batch.journal import (
+    BatchJournal,
+    BatchPlan,
+    failed,
+    folder_of,
+    locked_idle,
+    plan_in,
+)
 from python_mcp_server.tools.batch.slot import Setup
 from python_mcp_server.tools.batch.slots import Answer, Item, SlotPool
 from python_mcp_server.tools.call import Prepared, ScriptCall, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, Ended, hint_at_limit, hint_for
 from python_mcp_server.tools.results import ItemResult, MapResult
-from python_mcp_server.tools.scripts import source_of
+from python_mcp_server.tools.scripts import existing_directory, existing_script, header_of, one_of
 
 _ITEM_CHARS: Final = 1000
 """Of each stream of an item, unless the caller says; guessed: a traceback."""
 _MOST_PARALLEL: Final = 256
 _LISTED: Final = 100
+_MOST_ITEMS: Final = 100_000
+_BLANKS: Final = " \t"
 
 
 def map_script(  # noqa: PLR0917 - the parameters of a tool
@@ -101,6 +111,93 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """The parameters of a call that the plan is made of; None where the caller gave no value."""
+
+    directory: str | None
+    script_path: str | None
+    script_content: str | None
+    args_list: list[list[str]] | None
+    args_file: str | None
+    dependencies: list[str] | None
+    python_version: str | None
+    env_file: str | None
+
+    def plan(
+        self, before: BatchPlan | None, env_vars: dict[str, str] | None, resume: str | None
+    ) -> BatchPlan:
+        """Return the plan; what the caller did not give comes from the plan of the resumed batch.
+
+        Raises:
+            InvalidInput: A parameter is missing or wrong.
+        """
+        if self.directory is None and before is None:
+            raise InvalidInput("directory is missing; it is needed unless resume is given")
+        folder = existing_directory(self.directory or (before.directory if before else ""))
+        path, content = self._script(folder, before)
+        variables = tuple(env_vars or ())
+        if before is not None and (lacking := [name for name in before.variables if name not in variables]):
+            raise InvalidInput(
+                f"job {resume} had the variables {', '.join(lacking)} in env_vars, which are not kept; "
+                "give them again"
+            )
+        return BatchPlan(
+            str(folder),
+            path,
+            content,
+            self._arguments(folder, before),
+            tuple(self.dependencies or (() if before is None else before.dependencies)),
+            self.python_version or (before and before.python_version),
+            self.env_file or (before and before.env_file),
+            variables,
+        )
+
+    def _script(self, folder: Path, before: BatchPlan | None) -> tuple[str | None, str | None]:
+        path, content = self.script_path, self.script_content
+        if before is not None and path is None and content is None:
+            path, content = before.script_path, before.script_content
+        one_of(path, content)
+        return None if path is None else str(existing_script(path, folder)), content
+
+    def _arguments(self, folder: Path, before: BatchPlan | None) -> tuple[tuple[str, ...], ...]:
+        if self.args_list is not None and self.args_file is not None:
+            raise InvalidInput("args_list and args_file are both given; give one of the two")
+        if self.args_list is None and self.args_file is None:
+            if before is None:
+                raise InvalidInput("args_list is missing; give the arguments of each item, or args_file")
+            return before.args_list
+        lists: Any = self.args_list if self.args_file is None else _read_arguments(folder, self.args_file)
+        if not 0 < len(lists) <= _MOST_ITEMS:
+            raise InvalidInput(f"there are {len(lists)} argument lists; give between 1 and {_MOST_ITEMS}")
+        for number, args in enumerate(lists):
+            if not isinstance(args, list):
+                raise InvalidInput(f"args_list[{number}] is {args!r}; it must be a list of texts")
+            check_arguments(cast("list[str]", args))
+        return tuple(map(tuple, lists))
+
+
+def _read_arguments(folder: Path, args_file: str) -> list[Any]:
+    path = folder / os.path.expanduser(args_file)
+    if not os.path.isfile(path):  # unlike a Path, this returns False for a bad name
+        raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
+    lines = split_lines(read_text(path, f"args_file {args_file!r}"))
+    return [_arguments_in(line, number) for number, line in enumerate(lines, 1) if line.strip(_BLANKS)]
+
+
+def _arguments_in(line: str, number: int) -> list[str]:
+    """Return the arguments that one line holds."""
+    if not line.lstrip(_BLANKS).startswith("["):
+        return [line]
+    try:
+        args: Any = json.loads(line)
+    except ValueError as error:
+        raise InvalidInput(f"args_file has no JSON list in line {number}: {error}") from None
+    if not all(isinstance(arg, str) for arg in args):
+        raise InvalidInput(f"args_file has {line.strip()[:80]!r} in line {number}; each must be a text")
+    return args
+
+
+@dataclass(frozen=True, slots=True)
 class _Options:
     """The parameters of a batch that are not part of its plan."""
 
@@ -137,10 +234,7 @@ class _Batch:
         plan, limits = self.journal.plan, self.options.limits
         folder = Path(plan.directory)
         script = None if plan.script_path is None else Path(plan.script_path)
-        header = parse_header(source_of(script, plan.script_content))
-        if plan.dependencies:
-            header = header or Header()
-            header = replace(header, dependencies=merge(header.dependencies, plan.dependencies))
+        header = header_of(script, plan.script_content, plan.dependencies)
         given = given_variables(self.options.env_vars, plan.env_file, folder)
         share = Limits(cpus=max(1, cores_of(limits) // max(1, at_once)))
         given = {**thread_variables(share), **given}

@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,8 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.child import ChildExit, Command
 from python_mcp_server.runner.command import Script, interpreter_with
 from python_mcp_server.runner.inline import write_script
-from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
+from python_mcp_server.runner.output import append_line, end_of, size_of
+from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import positive
 from python_mcp_server.tools.benchmark.run import Run, RunSampler, measured_run
@@ -38,7 +39,7 @@ from python_mcp_server.tools.benchmark.statistics import (
 )
 from python_mcp_server.tools.call import Prepared
 from python_mcp_server.tools.results import Noise
-from python_mcp_server.tools.scripts import source_of
+from python_mcp_server.tools.scripts import header_of
 
 Stop = Literal["certain", "max_runs", "max_seconds", "failed", "timed_out"]
 
@@ -135,11 +136,10 @@ class Rounds:
             clock: Returns seconds.
         """
         self._plan = plan
-        self._contenders = candidates
+        self._candidates = candidates
         self._report = report
         self._clock = clock
         self._measured = Measured()
-        self._other_runs = candidates.other is not None
 
     def run(self) -> Measured:
         """Run the rounds."""
@@ -156,10 +156,11 @@ class Rounds:
         for number in range(1, wanted + 1):
             self._report(f"warm-up {number} of {wanted}")
             round_ = self._run_round(number - 1, with_start=True)
-            if round_.final:
+            if _is_last(round_):
                 self._end(round_)
                 return False
-            if plan.warmup is None and round_.longest_s > _LONG_SHARE * plan.max_seconds:
+            longest_s = max(run.wall_s for name, run in round_.items() if name != "start")
+            if plan.warmup is None and longest_s > _LONG_SHARE * plan.max_seconds:
                 self._keep(round_)
             else:
                 self._measured.warmups += 1
@@ -179,48 +180,46 @@ class Rounds:
                 next_check = math.ceil(_GROWTH * next_check)
             self._report(self._words())
             round_ = self._run_round(len(measured.script), with_start=len(measured.start) < STARTS)
-            if round_.final:
+            if _is_last(round_):
                 self._end(round_)
                 return
             self._keep(round_)
 
-    def _run_round(self, number: int, *, with_start: bool) -> _Round:
+    def _run_round(self, number: int, *, with_start: bool) -> dict[str, Run]:
         """Run each candidate once, in an order that rotates; none runs after the script has failed."""
-        round_ = _Round()
-        for name in _rotated(("script", "other", "start"), number):
-            candidate: Callable[[], Run] | None = getattr(self._contenders, name)
-            wanted = {"script": True, "other": self._other_runs, "start": with_start}[name]
-            if candidate is None or not wanted:
+        wanted = {"script": True, "other": self._measured.other_failed is None, "start": with_start}
+        first = number % len(wanted)
+        round_: dict[str, Run] = {}
+        for name in (*wanted, *wanted)[first : first + len(wanted)]:
+            candidate: Callable[[], Run] | None = getattr(self._candidates, name)
+            if candidate is None or not wanted[name]:
                 continue
-            run = candidate()
-            setattr(round_, name, run)
+            run = round_[name] = candidate()
             if name == "other" and run.failed:
-                self._other_runs, self._measured.other_failed = False, run
-            if round_.final:
+                self._measured.other_failed = run
+            if _is_last(round_):
                 break
         return round_
 
-    def _keep(self, round_: _Round) -> None:
-        measured = self._measured
-        if round_.script is not None:
-            measured.script.append(round_.script)
-        if round_.other is not None and not round_.other.failed:
-            measured.other.append(round_.other)
-        if round_.start is not None and not round_.start.failed:
-            measured.start.append(round_.start)
+    def _keep(self, round_: dict[str, Run]) -> None:
+        for name, run in round_.items():
+            if not run.failed:
+                getattr(self._measured, name).append(run)
 
-    def _end(self, last: _Round) -> None:
+    def _end(self, last: dict[str, Run]) -> None:
         """Note the end; the last run of the script counts where it is the only one."""
         measured = self._measured
-        if last.script is not None:
-            measured.failed = last.script if last.script.failed else None
-            measured.script = measured.script or [last.script]
-        measured.stopped = "timed_out" if last.timed_out else "failed"
+        if (script := last.get("script")) is not None:
+            measured.failed = script if script.failed else None
+            measured.script = measured.script or [script]
+        timed_out = any(run.ending.timed_out for run in last.values())
+        measured.stopped = "timed_out" if timed_out else "failed"
 
     def _certain(self) -> bool:
         walls = [run.wall_s for run in self._measured.script]
         others = [run.wall_s for run in self._measured.other]
-        return _narrow(interval_of_ratio(others, walls) if others else interval_of_median(walls))
+        interval = interval_of_ratio(others, walls) if others else interval_of_median(walls)
+        return interval is not None and _half_width(interval) <= CERTAIN
 
     def _words(self) -> str:
         walls = [run.wall_s for run in self._measured.script]
@@ -231,31 +230,9 @@ class Rounds:
         return f"{words}: {seconds(median(walls))} +- {100 * _half_width(interval):.1f} %"
 
 
-@dataclass(slots=True)
-class _Round:
-    script: Run | None = None
-    other: Run | None = None
-    start: Run | None = None
-
-    @property
-    def longest_s(self) -> float:
-        return max(run.wall_s for run in (self.script, self.other) if run is not None)
-
-    @property
-    def timed_out(self) -> bool:
-        """Whether the call's time limit was reached."""
-        runs = (self.script, self.other, self.start)
-        return any(run.ending.timed_out for run in runs if run is not None)
-
-    @property
-    def final(self) -> bool:
-        """Whether no round may follow."""
-        return self.timed_out or (self.script is not None and self.script.failed)
-
-
-def _rotated(names: Sequence[str], number: int) -> Sequence[str]:
-    first = number % len(names)
-    return (*names[first:], *names[:first])
+def _is_last(round_: Mapping[str, Run]) -> bool:
+    """Whether no round may follow: the script failed, or the call's time limit was reached."""
+    return any(run.ending.timed_out or (name == "script" and run.failed) for name, run in round_.items())
 
 
 def seconds(value: float) -> str:
@@ -264,10 +241,6 @@ def seconds(value: float) -> str:
         if value * factor >= 1:
             return f"{value * factor:.{max(0, 2 - math.floor(math.log10(value * factor)))}f} {unit}"
     return f"{value * 1e6:.0f} us"
-
-
-def _narrow(interval: Interval | None) -> bool:
-    return interval is not None and _half_width(interval) <= CERTAIN
 
 
 def _half_width(interval: Interval) -> float:
@@ -282,7 +255,7 @@ def _check_count(name: str, value: Any, least: int) -> None:
 
 
 _STREAMS: Final = ("stdout", "stderr")
-_STDERR_CHARS: Final = 2000
+_STDERR_BYTES: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,8 +288,7 @@ class ComparisonTarget:
 
     def prepared(self, first: Prepared, folder: Path) -> Prepared:
         """Return the target ready to run, with the arguments of the first script."""
-        header = parse_header(source_of(self.path, self.content)) or Header()
-        header = replace(header, dependencies=merge(header.dependencies, self.dependencies))
+        header = header_of(self.path, self.content, self.dependencies) or Header()
         interpreter = interpreter_with(Uv(first.session), header, self.python_version)
         if self.path is not None:
             return replace(first, interpreter=interpreter, script=Script(self.path), cwd=self.path.parent)
@@ -400,8 +372,10 @@ class _Output:
         run = self.run_apart(command)
         if run.failed:
             for name, path in streams.items():
-                if self._apart[name].stat().st_size:
-                    _append(path, self._apart[name], f"[run {self._runs} wrote:]\n")
+                if size_of(self._apart[name]):
+                    append_line(path, f"[run {self._runs} wrote:]\n".encode())
+                    with path.open("ab") as target, self._apart[name].open("rb") as more:
+                        shutil.copyfileobj(more, target)
         return run
 
     def run_apart(self, command: Command) -> Run:
@@ -412,9 +386,7 @@ class _Output:
 
     def stderr_tail(self) -> str:
         """Return the end of what the last of these commands wrote to stderr."""
-        with self._apart["stderr"].open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_CHARS))
-            return file.read().decode("utf-8", errors="replace").strip()
+        return end_of(self._apart["stderr"], _STDERR_BYTES).decode("utf-8", errors="replace").strip()
 
 
 def _ending(measured: Measured) -> ChildExit:
@@ -432,12 +404,3 @@ def _idle(prepared: Prepared, folder: Path) -> Script:
 def _made(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-def _append(path: Path, source: Path, line: str) -> None:
-    with path.open("ab+") as target, source.open("rb") as more:
-        if end := target.seek(0, os.SEEK_END):
-            target.seek(end - 1)
-        begins_line = not end or target.read(1) == b"\n"
-        target.write((line if begins_line else f"\n{line}").encode())
-        shutil.copyfileobj(more, target)

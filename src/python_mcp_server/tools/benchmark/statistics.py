@@ -19,7 +19,7 @@ from typing import Final, Self
 import psutil
 
 from python_mcp_server.tools.benchmark.run import Run
-from python_mcp_server.tools.results import Noise
+from python_mcp_server.tools.results import Noise, OutlyingRun, SpreadOfRuns
 
 CONFIDENCE: Final = 0.95
 _Z: Final = 1.959964
@@ -40,45 +40,6 @@ class Interval:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How values are spread. `stddev` is that of a sample, 0 for a single value."""
-
-    minimum: float
-    lower_quartile: float
-    median: float
-    upper_quartile: float
-    maximum: float
-    mean: float
-    stddev: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outlier:
-    """A value outside Tukey's fences.
-
-    Attributes:
-        place: Where it stands among the values, from 0.
-        value: The value.
-        extreme: Whether it is outside the outer fence.
-    """
-
-    place: int
-    value: float
-    extreme: bool
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return how at least one value is spread."""
-    return Spread(
-        min(values),
-        *quartiles(values),
-        max(values),
-        statistics.fmean(values),
-        statistics.stdev(values) if len(values) > 1 else 0.0,
-    )
-
-
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the quartiles of at least one value, linear between neighbours."""
     lower, middle, upper = statistics.quantiles(
@@ -87,17 +48,21 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return lower, middle, upper
 
 
-def outliers(values: Sequence[float]) -> list[Outlier]:
+def outliers(values: Sequence[float]) -> list[OutlyingRun]:
     """Return the values outside Tukey's fences, in their own order."""
-    lower, _, upper = quartiles(values)
-    distance = upper - lower
+    lower, middle, upper = quartiles(values)
 
     def outside(value: float, fences: float) -> bool:
-        return not lower - fences * distance <= value <= upper + fences * distance
+        return not lower - fences * (upper - lower) <= value <= upper + fences * (upper - lower)
 
     return [
-        Outlier(place, value, outside(value, _OUTER_FENCE))
-        for place, value in enumerate(values)
+        OutlyingRun(
+            run=number,
+            seconds=round(value, 6),
+            kind="slow" if value > middle else "fast",
+            far=outside(value, _OUTER_FENCE),
+        )
+        for number, value in enumerate(values, 1)
         if outside(value, _FENCE)
     ]
 
@@ -115,6 +80,24 @@ def interval_of_median(values: Sequence[float]) -> Interval | None:
             break
         cut, tail = cut + 1, further
     return Interval(ordered[cut], ordered[-1 - cut], min(CONFIDENCE, 1 - 2 * tail))
+
+
+def spread(values: Sequence[float]) -> SpreadOfRuns:
+    """Return how at least one value is spread."""
+    lower, middle, upper = quartiles(values)
+    found = SpreadOfRuns(
+        min=round(min(values), 6),
+        q1=round(lower, 6),
+        median=round(middle, 6),
+        q3=round(upper, 6),
+        max=round(max(values), 6),
+        mean=round(statistics.fmean(values), 6),
+        stddev=round(statistics.stdev(values), 6) if len(values) > 1 else 0.0,
+    )
+    if (interval := interval_of_median(values)) is not None:
+        found["median_low"], found["median_high"] = round(interval.low, 6), round(interval.high, 6)
+        found["confidence"] = round(interval.confidence, 3)
+    return found
 
 
 def ratio_of_pairs(above: Sequence[float], below: Sequence[float]) -> float:
@@ -231,8 +214,8 @@ def _of_runs(runs: Sequence[Run]) -> list[str]:
     ]
     if waited and (share := statistics.median(waited)) > _WAITED_SHARE:
         reasons.append(f"the script waited {100 * share:.0f} % of its time for a free core")
-    walls = spread([run.wall_s for run in runs])
-    share = (walls.upper_quartile - walls.lower_quartile) / walls.median if walls.median else 0.0
+    lower, middle, upper = quartiles([run.wall_s for run in runs])
+    share = (upper - lower) / middle if middle else 0.0
     if len(runs) >= _FEW_RUNS and share > _SPREAD_SHARE:
         reasons.append(f"the middle half of the runs is spread over {100 * share:.0f} % of the median")
     return reasons

@@ -1,15 +1,69 @@
-"""The body of `py_benchmark_script`. A model reads its docstring when it chooses a tool."""
+"""The body of `py_benchmark_script`, and its result: the figures, the summary, the comparison, the files.
+
+The files lie in the folder of the job: every run as JSON, and the plot, which a process of its own draws
+after the runs. A model reads the docstring of the body when it chooses a tool.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Final
 
-from python_mcp_server.settings import positive
+from python_mcp_server.atomic import write_file
+from python_mcp_server.context import current_job
+from python_mcp_server.errors import ToolchainError
+from python_mcp_server.model import MB
+from python_mcp_server.settings import Settings, positive
 from python_mcp_server.tools import parameters
-from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, RunPlan
-from python_mcp_server.tools.benchmark.report import report
-from python_mcp_server.tools.results import BenchmarkResult
+from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, Measured, RunPlan, seconds
+from python_mcp_server.tools.benchmark.run import Run
+from python_mcp_server.tools.benchmark.statistics import (
+    Interval,
+    interval_of_ratio,
+    outliers,
+    quartiles,
+    ratio_of_pairs,
+    spread,
+    timeline,
+    typical,
+)
+from python_mcp_server.tools.results import (
+    BenchmarkResult,
+    Comparison,
+    Course,
+    DependencyResult,
+    ShownPicture,
+)
 from python_mcp_server.tools.scripts import run_with_packages
+
+_MOST_OUTLIERS: Final = 10
+_STEPS: Final = 40
+_PLOT: Final = Path(__file__).with_name("plot.py")
+_PLOT_STEPS: Final = 200
+_PLOT_S: Final = 60
+"""How long drawing may take; guessed: 30 times what it takes on a busy machine."""
+_FEW: Final = 6
+"""Fewer runs give no 95 % interval."""
+KERNEL: Final = {
+    "user_s": ("user_seconds", 1.0),
+    "system_s": ("system_seconds", 1.0),
+    "minor_faults": ("minor_faults", 1.0),
+    "major_faults": ("major_faults", 1.0),
+    "voluntary_switches": ("voluntary_switches", 1.0),
+    "involuntary_switches": ("involuntary_switches", 1.0),
+    "rchar": ("io_read_mb", 1e-6),
+    "wchar": ("io_written_mb", 1e-6),
+    "read_bytes": ("disk_read_mb", 1e-6),
+    "write_bytes": ("disk_written_mb", 1e-6),
+    "waited_ns": ("waited_seconds", 1e-9),
+}
+"""The launcher's name of a figure: its name in the result, and the factor to its unit there."""
 
 
 def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
@@ -65,3 +119,297 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     if not benchmark.measured.script:
         benchmark.never_started(finished.ending)
     return report(result, benchmark)
+
+
+def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
+    """Return the result of the tool; in a job, with files in its folder."""
+    measured = benchmark.measured
+    runs = measured.script
+    kernel_peak = all(run.peak_bytes == run.process_peak_bytes for run in runs)
+    result = BenchmarkResult(
+        **ended,
+        summary="",
+        wall_time_seconds=_rounded(median(_walls(runs))),
+        cpu_time_seconds=_rounded(median([run.cpu_s for run in runs])),
+        peak_rss_mb=_mb(median([run.peak_bytes for run in runs])),
+        peak_rss_source="kernel" if kernel_peak else "sampled",
+        runs=len(runs),
+        warmup_runs=measured.warmups,
+        stopped=measured.stopped,
+        wall=spread(_walls(runs)),
+        cpu=spread([run.cpu_s for run in runs]),
+        peak_mb=spread([run.peak_bytes / MB for run in runs]),
+        outliers=[],
+        kernel=_kernel(runs),
+        course=_course(runs),
+        noise=benchmark.noise,
+    )
+    _add_optional_fields(result, benchmark)
+    result["summary"] = summary(result, measured)
+    add_files(result, benchmark)
+    return result
+
+
+def _add_optional_fields(result: BenchmarkResult, benchmark: Benchmark) -> None:
+    measured = benchmark.measured
+    far = outliers(_walls(measured.script))
+    result["outliers"] = far[:_MOST_OUTLIERS]
+    if benchmark.install_s:
+        result["install_seconds"] = _rounded(result.get("install_seconds", 0.0) + benchmark.install_s)
+    if (left_out := len(far) - _MOST_OUTLIERS) > 0:
+        result["outliers_left_out"] = left_out
+    peaks = [run.process_peak_bytes for run in measured.script if run.process_peak_bytes]
+    if peaks:
+        result["process_peak_rss_mb"] = _mb(median(peaks))
+    if measured.start:
+        start_s = median(_walls(measured.start))
+        result["startup_seconds"] = _rounded(start_s)
+        result["own_seconds"] = _rounded(max(0.0, result["wall_time_seconds"] - start_s))
+    if measured.other or measured.other_failed is not None:
+        result["comparison"] = comparison(measured, benchmark.target_stderr)
+
+
+def _kernel(runs: Sequence[Run]) -> dict[str, float]:
+    told: dict[str, float] = {}
+    for name, (shown, factor) in KERNEL.items():
+        values = [run.figures[name] for run in runs if name in run.figures]
+        if values:
+            told[shown] = _rounded(median(values) * factor)
+    return told
+
+
+def _course(runs: Sequence[Run]) -> Course:
+    steps = timeline(typical(runs), _STEPS)
+    return Course(
+        seconds=[_rounded(step.at_s) for step in steps],
+        rss_mb=[round(step.rss_bytes / MB, 2) for step in steps],
+        cpu_percent=[round(step.cpu_percent, 1) for step in steps],
+    )
+
+
+def _mb(size: float) -> float:
+    return round(size / MB, 3)
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6)
+
+
+def summary(result: BenchmarkResult, measured: Measured) -> str:
+    """Return the main figures, the comparison, and the reasons not to trust them, as sentences."""
+    sentences = [_figures(result), *_ending(result, measured)]
+    if "comparison" in result:
+        sentences.append(f"Beside compare_with: {result['comparison']['sentence']}.")
+    if result["noise"]["noisy"]:
+        quickest = f"the quickest run took {seconds(result['wall']['min'])}"
+        sentences.append(f"Noisy machine: {'; '.join([*result['noise']['reasons'], quickest])}.")
+    return " ".join(sentences)
+
+
+def _figures(result: BenchmarkResult) -> str:
+    wall, runs = result["wall"], result["runs"]
+    text = (
+        f"{seconds(wall['median'])} over {runs} runs" if runs > 1 else f"{seconds(wall['median'])} in one run"
+    )
+    if "confidence" in wall:
+        low, high = seconds(wall.get("median_low", 0.0)), seconds(wall.get("median_high", 0.0))
+        text += f" (median; {100 * wall['confidence']:.0f} % interval {low} to {high})"
+    if "startup_seconds" in result:
+        text += f", {seconds(result['startup_seconds'])} of it the interpreter's own start"
+    cpu = seconds(result["cpu_time_seconds"])
+    return f"{text}; CPU {cpu}, peak memory {result['peak_rss_mb']:.4g} MB."
+
+
+def _ending(result: BenchmarkResult, measured: Measured) -> list[str]:
+    if measured.stopped == "timed_out":
+        return ["The time limit of the call ended it."]
+    if measured.failed is not None:
+        return [f"It was stopped by a run that ended with exit code {measured.failed.ending.exit_code}."]
+    if measured.stopped == "max_seconds" and result["runs"] < _FEW:
+        return ["max_seconds allowed so few runs."]
+    return []
+
+
+def comparison(measured: Measured, target_stderr: str) -> Comparison:
+    """Return what the rounds say of the script and the other one."""
+    if measured.other_failed is not None:
+        failed = Comparison(sentence=_of_failure(measured.other_failed), runs=len(measured.other))
+        if target_stderr:
+            failed["stderr"] = target_stderr
+        return failed
+    others, runs = measured.other, measured.script
+    walls = _walls(others), _walls(runs)
+    ratio, interval = ratio_of_pairs(*walls), interval_of_ratio(*walls)
+    result = Comparison(
+        sentence=sentence(ratio, interval),
+        ratio=round(ratio, 4),
+        runs=len(others),
+        wall=spread(walls[0]),
+        cpu=spread([run.cpu_s for run in others]),
+        peak_mb=spread([run.peak_bytes / MB for run in others]),
+        peak_ratio=round(_peak(others) / max(1.0, _peak(runs)), 4),
+    )
+    if interval is not None:
+        result["low"], result["high"] = round(interval.low, 4), round(interval.high, 4)
+        result["confidence"] = round(interval.confidence, 3)
+    _add_cpu(result, others, runs)
+    return result
+
+
+def sentence(ratio: float, interval: Interval | None) -> str:
+    """Return which one is faster; the ratio is the other's time divided by the script's."""
+    if interval is None:
+        return f"{_faster(ratio)} in a single turn, which says nothing of chance"
+    if interval.low <= 1 <= interval.high:
+        limits = f"{_percent(interval)} interval {interval.low:.3g} to {interval.high:.3g}"
+        return f"no difference was found: the other takes {ratio:.3g} times as long, {limits}"
+    low, high = interval.low, interval.high
+    if ratio < 1:
+        low, high = 1 / high, 1 / low
+    return f"{_faster(ratio)}, {_percent(interval)} interval {_factor(low)} to {_factor(high)}"
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.confidence:.0f} %"
+
+
+def _faster(ratio: float) -> str:
+    if ratio >= 1:
+        return f"{_factor(ratio)}x faster than compare_with"
+    return f"{_factor(1 / ratio)}x slower than compare_with"
+
+
+def _factor(ratio: float) -> str:
+    if ratio >= 10:  # noqa: PLR2004  three digits say enough
+        return f"{ratio:.3g}" if ratio < 1000 else f"{ratio:.0f}"  # noqa: PLR2004
+    return f"{ratio:.2f}" if ratio >= 1.1 else f"{ratio:.3f}"  # noqa: PLR2004  1.01 needs a digit more
+
+
+def _add_cpu(result: Comparison, others: Sequence[Run], runs: Sequence[Run]) -> None:
+    pairs = [(a.cpu_s, b.cpu_s) for a, b in zip(others, runs, strict=False) if a.cpu_s > 0 and b.cpu_s > 0]
+    if not pairs:
+        return
+    above, below = [a for a, _ in pairs], [b for _, b in pairs]
+    result["cpu_ratio"] = round(ratio_of_pairs(above, below), 4)
+    interval = interval_of_ratio(above, below)
+    if interval is not None:
+        result["cpu_low"], result["cpu_high"] = round(interval.low, 4), round(interval.high, 4)
+
+
+def _of_failure(run: Run) -> str:
+    if run.ending.timed_out:
+        return "nothing was compared: the time limit of the call came while compare_with ran"
+    if run.ending.breach is not None:
+        return f"nothing was compared: compare_with failed: {run.ending.breach.sentence}"
+    return f"nothing was compared: compare_with ended with exit code {run.ending.exit_code}"
+
+
+def _walls(runs: Sequence[Run]) -> list[float]:
+    return [run.wall_s for run in runs]
+
+
+def _peak(runs: Sequence[Run]) -> float:
+    return median([run.peak_bytes for run in runs])
+
+
+def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
+    """Write the plot and every run into the job's folder, and add both to the result."""
+    job = current_job()
+    if job is None:  # the folder of the call is gone by now
+        return
+    job.keep_record()
+    measured = benchmark.measured
+    data = job.folder / "benchmark.json"
+    everything = {
+        "script": [_plain(run) for run in measured.script],
+        "compare_with": [_plain(run) for run in measured.other],
+        "startup": [_plain(run) for run in measured.start],
+        "noise": benchmark.noise,
+    }
+    write_file(str(data), json.dumps(everything, indent=1).encode())
+    result["data_path"] = str(data)
+    benchmark.report_phase("drawing the plot")
+    try:
+        title = f"median {seconds(result['wall']['median'])}, {result['runs']} run"
+        picture = draw(measured, title if result["runs"] == 1 else f"{title}s", job.folder)
+    except ToolchainError as error:
+        result["summary"] += f" There is no plot: {error}."
+        return
+    plot = job.folder / "benchmark.png"
+    write_file(str(plot), picture)
+    _show_first(result, plot)
+
+
+def draw(measured: Measured, title: str, folder: Path) -> bytes:
+    """Return the plot as PNG; `folder` is where its process runs.
+
+    Raises:
+        ToolchainError: matplotlib is missing, or cannot draw it; the text says why.
+    """
+    if find_spec("matplotlib") is None:
+        raise ToolchainError("matplotlib is missing; install python-mcp-server[plots]")
+    series = [_series("script", measured.script)]
+    if measured.other:
+        series.append(_series("compare_with", measured.other))
+    facts = {"title": title, "series": series}
+    # Without the folder of the program in its path, because a module `statistics` lies there.
+    command = (sys.executable, "-P", str(_PLOT))
+    try:
+        drawn = subprocess.run(
+            command,
+            input=json.dumps(facts).encode(),
+            capture_output=True,
+            cwd=folder,  # matplotlib reads a file of settings in its working directory
+            timeout=_PLOT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f"matplotlib took longer than {_PLOT_S} s") from error
+    if drawn.returncode != 0:
+        lines = drawn.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"its process ended with exit code {drawn.returncode}"
+        raise ToolchainError(f"matplotlib failed: {why}")
+    return drawn.stdout
+
+
+def _series(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Return what the plot shows of one script."""
+    steps = timeline(typical(runs), _PLOT_STEPS)
+    walls = _walls(runs)
+    return {
+        "name": name,
+        "at_s": [step.at_s for step in steps],
+        "rss_mb": [step.rss_bytes / MB for step in steps],
+        "cpu_percent": [step.cpu_percent for step in steps],
+        "wall_s": walls,
+        "quartiles_s": quartiles(walls),
+    }
+
+
+def _show_first(result: BenchmarkResult, plot: Path) -> None:
+    """Put the plot before the pictures of the script; the last one is not sent where there are too many."""
+    settings = Settings.from_environ()
+    size = plot.stat().st_size
+    attached = settings.max_pictures > 0 and size <= settings.max_picture_bytes
+    first = ShownPicture(path=str(plot), mime_type="image/png", size_bytes=size, attached=attached)
+    result["pictures"] = [first, *result.get("pictures", ())]
+    sent = [each for each in result["pictures"] if each["attached"]]
+    for each in sent[settings.max_pictures :]:
+        each["attached"] = False
+
+
+def _plain(run: Run) -> dict[str, Any]:
+    return {
+        "wall_seconds": run.wall_s,
+        "cpu_seconds": run.cpu_s,
+        "peak_rss_mb": run.peak_bytes / MB,
+        "process_peak_rss_mb": run.process_peak_bytes / MB,
+        **{
+            shown: run.figures[name] * factor
+            for name, (shown, factor) in KERNEL.items()
+            if name in run.figures
+        },
+        "course": [
+            [sample.at_s, sample.rss_bytes / MB, sample.cpu_s, sample.processes] for sample in run.samples
+        ],
+    }

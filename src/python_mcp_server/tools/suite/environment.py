@@ -32,6 +32,23 @@ _PROBE: Final = """\
 from importlib.util import find_spec
 print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
 """
+LAUNCH: Final = """\
+import json, os, sys
+
+if __name__ == "__main__":
+    folder = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "run.json"), encoding="utf-8") as file:
+        run = json.load(file)
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path[0] = os.getcwd()
+    sys.path += [*run["overlays"], folder]
+    import pytest
+
+    sys.argv[:] = [os.path.join(os.path.dirname(pytest.__file__), "__main__.py"), *run["args"]]
+    sys.exit(int(pytest.main()))
+"""
+"""Starts pytest as `python -m pytest` would, in any Python from 3.8 on. Packages that uv brought in come last
+in `sys.path`, so that the suite's own win. Tests that start processes with `spawn` import this file again."""
 _NO_PYTEST: Final = "[tool.uv]\noverride-dependencies = [\"pytest ; python_version < '0'\"]\n"
 """Leaves pytest out of the overlay of xdist: execnet puts that folder first in its workers, where a second
 pytest would hide the suite's own."""
@@ -148,6 +165,6 @@ def _write(folder: Path, run: dict[str, object]) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(mode=0o700)
-    for source, name in (("launch.py", "launch.py"), ("plugin.py", f"{_PLUGIN}.py")):
-        shutil.copyfile(Path(__file__).with_name(source), folder / name)
+    (folder / "launch.py").write_text(LAUNCH, "utf-8")
+    shutil.copyfile(Path(__file__).with_name("plugin.py"), folder / f"{_PLUGIN}.py")
     (folder / "run.json").write_text(json.dumps(run), "utf-8")

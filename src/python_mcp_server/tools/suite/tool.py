@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.python.environ import given_variables
@@ -20,7 +23,6 @@ from python_mcp_server.tools.results import SuiteResult
 from python_mcp_server.tools.scripts import existing_directory
 from python_mcp_server.tools.suite.environment import EVENTS, Suite, Workers, launcher, prepare
 from python_mcp_server.tools.suite.events import EventFollower, RunSummary
-from python_mcp_server.tools.suite.history import LastFailures, SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result, words_of
 
 _FAILURES: Final = "failures"
@@ -148,6 +150,57 @@ class _Run:
 
     def _save(self, summary: RunSummary) -> None:
         self.record.save(summary, complete=summary.complete and not self.narrowed)
+
+
+@dataclass(frozen=True, slots=True)
+class LastFailures:
+    """The tests that failed last in a directory.
+
+    Attributes:
+        rootdir: The directory that the ids are relative to.
+        ids: Ids of tests, and of files that could not be collected.
+    """
+
+    rootdir: Path
+    ids: tuple[str, ...]
+
+    def files(self) -> list[str]:
+        """Return the files of the tests that still exist."""
+        named = dict.fromkeys(self.rootdir / nodeid.partition("::")[0] for nodeid in self.ids)
+        return [str(path) for path in named if path.exists()]
+
+
+class SuiteRecord:
+    """The failures of the last run in a directory, for `only_failed`: a file below the home."""
+
+    def __init__(self, home: Path, directory: Path) -> None:
+        key = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]
+        self._path = home / "suites" / f"{key}.json"
+
+    def load(self) -> LastFailures | None:
+        """Return the last failures; None where no run is known."""
+        try:
+            facts: dict[str, Any] = json.loads(self._path.read_bytes())
+            return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, summary: RunSummary, *, complete: bool) -> None:
+        """Bring the record up to date.
+
+        Args:
+            summary: The state of the run.
+            complete: Whether every test ran: then an earlier failure that did not run is forgotten.
+                Otherwise it stays until it has passed.
+        """
+        if not summary.rootdir:
+            return
+        before = self.load()
+        kept = () if complete or before is None else before.ids
+        seen = summary.finished | {nodeid.partition("::")[0] for nodeid in summary.finished}
+        failed = dict.fromkeys([*(nodeid for nodeid in kept if nodeid not in seen), *summary.failed])
+        data = json.dumps({"rootdir": summary.rootdir, "failed": list(failed)}).encode()
+        write_file(str(self._path), data)
 
 
 def _check_numbers(workers: Any, max_failures: Any) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.tools.batch.journal import BatchJournal, folder_of, locked_idle, plan_in
-from python_mcp_server.tools.batch.plan import BatchPlan, BatchRequest
-from python_mcp_server.tools.batch.tool import map_script
+from python_mcp_server.tools.batch.journal import BatchJournal, BatchPlan, folder_of, locked_idle, plan_in
+from python_mcp_server.tools.batch.tool import BatchRequest, map_script
 from python_mcp_server.tools.results import ItemResult
 
 NOTHING = BatchRequest(None, None, None, None, None, None, None, None)

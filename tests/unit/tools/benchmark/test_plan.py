@@ -10,11 +10,11 @@ import pytest
 
 from python_mcp_server.errors import ToolchainError
 from python_mcp_server.runner.child import ChildExit
-from python_mcp_server.tools.benchmark import report as module
+from python_mcp_server.tools.benchmark import tool as module
 from python_mcp_server.tools.benchmark.plan import Benchmark, Candidates, Measured, Rounds, RunPlan, seconds
-from python_mcp_server.tools.benchmark.report import draw, report, sentence
 from python_mcp_server.tools.benchmark.run import Run, UsageSample
 from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise, timeline, typical
+from python_mcp_server.tools.benchmark.tool import draw, report, sentence
 from python_mcp_server.tools.results import DependencyResult
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
@@ -139,6 +139,18 @@ def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
     result = report(ended, benchmark)
     assert (result["stopped"], result["runs"], result["wall_time_seconds"]) == ("timed_out", 1, 0.0)
     assert result["summary"].endswith("The time limit of the call ended it.")
+
+
+def test_outliers_that_a_result_has_no_room_for_are_counted() -> None:
+    benchmark = Benchmark(RunPlan(), 0.05, None)
+    benchmark.measured = Measured(script=[run_of(wall) for wall in (*[1.0] * 60, *[9.0] * 12)])
+    ended = DependencyResult(
+        stdout="", stderr="", exit_code=0, elapsed_seconds=1.0,
+        execution_strategy="uv-run", resolved_dependencies=[], python_version_used="3.11",
+    )  # fmt: skip
+    result = report(ended, benchmark)
+    assert [each["run"] for each in result["outliers"]] == list(range(61, 71))
+    assert result.get("outliers_left_out") == 2
 
 
 @pytest.mark.parametrize(

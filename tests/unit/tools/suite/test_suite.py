@@ -14,11 +14,12 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.output import cut_middle
 from python_mcp_server.tools.results import ScriptResult
 from python_mcp_server.tools.suite import environment
+from python_mcp_server.tools.suite.environment import LAUNCH
 from python_mcp_server.tools.suite.events import KEPT, EventFollower, RunSummary
-from python_mcp_server.tools.suite.history import SuiteRecord
 from python_mcp_server.tools.suite.report import check_ran, suite_result
+from python_mcp_server.tools.suite.tool import SuiteRecord
 
-RUNNER = Path(environment.__file__).parent
+PLUGIN = Path(environment.__file__).parent / "plugin.py"
 
 
 def report(nodeid: str, category: str, **facts: Any) -> dict[str, Any]:
@@ -55,9 +56,9 @@ def ended(exit_code: int, stderr: str = "", **facts: Any) -> ScriptResult:
     )
 
 
-@pytest.mark.parametrize("name", ["plugin.py", "launch.py"])
-def test_programs_for_other_environments_are_old_python_without_our_imports(name: str) -> None:
-    tree = ast.parse((RUNNER / name).read_text("utf-8"), feature_version=(3, 8))
+@pytest.mark.parametrize("program", [PLUGIN.read_text("utf-8"), LAUNCH], ids=["plugin", "launch"])
+def test_programs_for_other_environments_are_old_python_without_our_imports(program: str) -> None:
+    tree = ast.parse(program, feature_version=(3, 8))
     imported = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
         for node in ast.walk(tree)
