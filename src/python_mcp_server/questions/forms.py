@@ -1,15 +1,8 @@
-"""One field of a form: what its schema may say, and which values it takes.
+"""The form of a question: a JSON schema of an object with flat properties, as MCP's elicitation has it.
 
-Imported by `whole` and whoever shows or makes a form.
-
-
-The form of a question, made from a class or a schema: a dataclass, a TypedDict, or a pydantic model,
-whose library is not imported for it. Imported with the first question, by whoever asks.
-
-The form of a question: a JSON schema of an object with flat properties, as MCP's elicitation has it.
-
-Forms and answers are checked here, single fields in `fields`; `makers` makes a form from a
-class. Imported with the first question, by whoever asks or answers.
+A form is made from a schema, a dataclass, a TypedDict, or a pydantic model, whose library is not imported
+for it. Forms are checked when they are made, and answers against their form. Imported with the first
+question.
 
 https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
 """

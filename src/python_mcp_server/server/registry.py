@@ -1,8 +1,8 @@
-"""How a function becomes a tool of our server: what a model reads of it, and how it is told off.
+"""How a function becomes a tool of our server: what a model reads of it, and how a bad call is refused.
 
-The docstring is the product: its text becomes the tool's description, and the text in the `Annotated` type
-of a parameter describes that. A client pays for the list in its model's context, so nothing stands in it
-that the model does not need. A refused call gets one line.
+A docstring becomes the tool's description, and the text in the `Annotated` type of a parameter describes
+that. A client pays for the list in its model's context, so the list holds nothing that a model does not
+need. A refused call gets one line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -33,7 +32,7 @@ _LARGE: Final = {"anthropic/maxResultSizeChars": 500_000}
 """The most that Claude Code grants; without it, a result above 25,000 tokens becomes the name of a file."""
 _NUMBERS: Final = frozenset({"integer", "number"})
 _TAKE_TRUE: Final = frozenset({"boolean", None})
-_TRUTH: Final = "{} is {}; true and false are no numbers"
+_TRUTH: Final = "{} is {}; true and false are not numbers"
 
 
 class SentenceTool(Tool):
@@ -72,6 +71,8 @@ class SentenceTool(Tool):
         wrong = next((name for name in arguments if name not in known), None)
         if wrong is None:
             return None
+        from difflib import get_close_matches  # late, because only a wrong call needs it
+
         near = get_close_matches(wrong, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
         return InvalidInput(f"{self.name} has no parameter {wrong!r}; {hint}")

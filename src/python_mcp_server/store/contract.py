@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
 
 
@@ -44,6 +45,18 @@ class PruneRule:
             and job.belongs_to(self._principal)
             and (self._ended_before is None or (job.completed_at or job.created_at) <= self._ended_before)
             and (self._should_go is None or self._should_go(job))
+        )
+
+
+def check_change(job: Job, changed: Job) -> None:
+    """Refuse what a change of a job returned where it is another job.
+
+    Raises:
+        InvalidInput: The ids differ.
+    """
+    if changed.id != job.id:
+        raise InvalidInput(
+            f"A change of job {job.id} returned job {changed.id!r}; evolve the one it was given"
         )
 
 

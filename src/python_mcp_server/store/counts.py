@@ -1,9 +1,9 @@
 """How many records lie in a home, without a look at all of them. Used by the file store only.
 
-A terminal record lies in a directory of one second, and that in one of 17 minutes. Whoever adds or removes a
-terminal record touches the directory of 17 minutes before and after. `counts.json` holds the number of
+A terminal record lies in a directory of one second, and that in one of 17 minutes. The directory of 17
+minutes is touched before and after a terminal record is added or removed. `counts.json` holds the number of
 records of each such directory beside its modification time, so a count lists only those that were touched
-since, and stays right whoever was killed where: the file is a cache, and is never needed.
+since, and a killed process makes no count wrong. The file is a cache and is never needed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ class RecordCounts:
         self._layout = layout
 
     @contextmanager
-    def changing(self, record: str) -> Generator[None]:
-        """Note that the block adds or removes this terminal record. The caller holds the job's lock."""
+    def changing(self, tree: str, record: str) -> Generator[None]:
+        """Note that the block adds or removes this record. The caller holds the job's lock."""
+        if tree == LIVE:
+            yield  # live records are few, and are counted each time
+            return
         directory = os.path.dirname(os.path.dirname(record))
         _touch(directory)
         try:
@@ -51,7 +54,8 @@ class RecordCounts:
 
         Jobs that end while this counts may count twice, or not at all.
         """
-        live = self._live()
+        names = [name.removesuffix(".json") for name in _records(f"{self._layout.jobs}/{LIVE}")]
+        live = sum(not self._layout.has_ended(job_id) for job_id in names)
         before, now = self._load(), Counts()
         for directory in self._directories():
             with suppress(OSError):  # removed meanwhile, or forbidden: then whoever lists its jobs warns
@@ -63,11 +67,6 @@ class RecordCounts:
         """Let the next count look at everything, as after changes that other programs made."""
         with suppress(OSError):
             os.unlink(self._layout.counts)
-
-    def _live(self) -> int:
-        """Count the live jobs; a live record beside a terminal one was left by a killed process."""
-        names = [name.removesuffix(".json") for name in _records(f"{self._layout.jobs}/{LIVE}")]
-        return sum(not any(map(os.path.lexists, self._layout.records(job_id)[1:])) for job_id in names)
 
     def _directories(self) -> list[str]:
         tops = [f"{tree}/{top}" for tree in TERMINAL for top in _listed(f"{self._layout.jobs}/{tree}")]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Collection, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from python_mcp_server.atomic import remove_tree, translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.contract import JobStore, Pruned, PruneRule
+from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
@@ -91,7 +91,7 @@ class FileJobStore(JobStore):
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
             try:
                 self._records.write(job)
-            except BaseException:  # whoever is told so must not find the job in the queue
+            except BaseException:  # the caller is told that it failed, so the job must not stay in the queue
                 self._records.retract(job)
                 raise
         self._public.touch()
@@ -112,34 +112,22 @@ class FileJobStore(JobStore):
             InvalidInput: `change` returned another job, or something that is no JSON.
         """
         with self._hold(job_id):
-            job = self._current(job_id)
-            if job.status.terminal:
+            with translate_os_errors(self._layout.home, f"read job {job_id}"):
+                stored = self._find(job_id, locked=True)
+                if stored is None:
+                    raise JobNotFound(job_id)
+                if stored.job.status.terminal:
+                    self._records.drop_live(job_id)
+                job = self._records.whole(stored)
+            if job.status.terminal or (changed := change(job)) is job:
                 return job
-            changed = change(job)
-            if changed is job:
-                return job
-            self._replace(job, changed)
+            check_change(job, changed)
+            with translate_os_errors(self._layout.home, f"write job {job_id}"):
+                self._records.write(changed)
+                if changed.status.terminal:
+                    self._records.drop_live(job_id)
         self._public.touch()
         return changed
-
-    def _current(self, job_id: str) -> Job:
-        with translate_os_errors(self._layout.home, f"read job {job_id}"):
-            stored = self._find(job_id, locked=True)
-            if stored is None:
-                raise JobNotFound(job_id)
-            if stored.job.status.terminal:
-                self._records.drop_live(job_id)
-            return self._records.whole(stored)
-
-    def _replace(self, job: Job, changed: Job) -> None:
-        if changed.id != job.id:
-            raise InvalidInput(
-                f"A change of job {job.id} returned job {changed.id!r}; evolve the one it was given"
-            )
-        with translate_os_errors(self._layout.home, f"write job {job.id}"):
-            self._records.write(changed)
-            if changed.status.terminal:
-                self._records.drop_live(job.id)
 
     def list(
         self, status: JobState | None = None, limit: int = 50, principal: str | None = None
@@ -184,16 +172,13 @@ class FileJobStore(JobStore):
                         removed += self._records.remove(job.id, tree_of(job.status))
             if principal is None:
                 sweep_output(self._layout, self._locks, self._records)
-            remaining = self._count(principal)
+                remaining = self._records.counts.total()
+            else:
+                left = self._records.newest_first(LIVE, *TERMINAL)
+                remaining = sum(stored.job.belongs_to(principal) for stored in left)
         if removed:
             self._public.touch()
         return Pruned(removed, remaining)
-
-    def _count(self, principal: str | None) -> int:
-        if principal is None:
-            return self._records.counts.total()
-        found = (stored.job for stored in self._records.newest_first(LIVE, *TERMINAL))
-        return sum(job.belongs_to(principal) for job in found)
 
     def folder(self, job_id: str) -> Path:
         """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
@@ -241,7 +226,5 @@ class FileJobStore(JobStore):
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None
 
-    @contextmanager
-    def _hold(self, job_id: str) -> Generator[None]:
-        with self._locks.hold(self._layout.stripe(job_id)):
-            yield
+    def _hold(self, job_id: str) -> AbstractContextManager[None]:
+        return self._locks.hold(self._layout.stripe(job_id))

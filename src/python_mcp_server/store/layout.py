@@ -135,6 +135,10 @@ class Layout:
         """Return all places where the record of this job may lie."""
         return [self.record(tree, job_id) for tree in (LIVE, *TERMINAL)]
 
+    def has_ended(self, job_id: str) -> bool:
+        """Whether this job has a terminal record; a live one beside it was left by a killed process."""
+        return any(map(os.path.lexists, self.records(job_id)[1:]))
+
     def trashed(self, job_id: str) -> str:
         """Return where the record of a job lies that is being removed."""
         return f"{self.trash}/{job_id}{_SUFFIX}"
@@ -156,10 +160,10 @@ class Layout:
     def newest_first(
         self, *trees: str, wanted: Wanted | None = None, missed: list[str] | None = None
     ) -> Iterator[tuple[str, str]]:
-        """Yield `(id, tree)` of the files in these trees, newest first; a job that moves may come twice.
+        """Yield `(id, tree)` of the files in these trees, newest first.
 
-        Directories are read as late as can be, but the live tree at once: a job that
-        moves while this goes on is seen, maybe twice.
+        Directories are read as late as possible, but the live tree at once, so a job that moves meanwhile
+        is seen, perhaps twice.
 
         Args:
             trees: The trees.
@@ -167,13 +171,12 @@ class Layout:
             missed: Gets the directories that could not be read.
         """
         into = [] if missed is None else missed
-        return heapq.merge(*[_marked(self._ids(tree, wanted, into), tree) for tree in trees], reverse=True)
+        return heapq.merge(*[self._ids(tree, wanted, into) for tree in trees], reverse=True)
 
-    def _ids(self, tree: str, wanted: Wanted | None, missed: list[str]) -> Iterator[str]:
+    def _ids(self, tree: str, wanted: Wanted | None, missed: list[str]) -> Iterator[tuple[str, str]]:
         top = f"{self.jobs}/{tree}"
-        if tree == LIVE:
-            return iter(_stems(_names(top)))
-        return _walk(top, "", wanted, missed)
+        ids = _stems(_names(top)) if tree == LIVE else _walk(top, "", wanted, missed)
+        return ((job_id, tree) for job_id in ids)
 
     def tidy(self, record: str) -> None:
         """Remove the directories of times above a terminal record that are empty now."""
@@ -184,10 +187,6 @@ class Layout:
             except OSError:
                 return  # another record lies there, or somebody else removed it
             directory = os.path.dirname(directory)
-
-
-def _marked(ids: Iterator[str], tree: str) -> Iterator[tuple[str, str]]:
-    return ((job_id, tree) for job_id in ids)
 
 
 def _walk(

@@ -92,12 +92,8 @@ class PublicList:
             self._changed.wait()
             self._changed.clear()
             while not closing.is_set() and (delay_s := self._due_in()) is not None:
-                if not closing.wait(delay_s):
-                    self._write_if_due()
-
-    def _write_if_due(self) -> None:
-        if self._due_in() == 0:
-            self._write()
+                if not closing.wait(delay_s) and self._due_in() == 0:
+                    self._write()
 
     def _due_in(self) -> float | None:
         """Return in how many seconds to write, or None where the file has every change by now."""

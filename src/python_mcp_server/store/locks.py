@@ -26,22 +26,19 @@ _NOTE_AT: Final = 1
 _NOTE_CHARS: Final = 48
 
 
-class _Held:
-    """The descriptors of the locks that this process holds now."""
-
-    def __init__(self) -> None:
-        self.descriptors: set[int] = set()
-
-    def forget(self) -> None:
-        """Close them, in a child that was just forked: an open copy would keep the lock taken
-        after its holder died. To close a copy does not release the lock."""
-        while self.descriptors:
-            os.close(self.descriptors.pop())
+_held: Final[set[int]] = set()
+"""The descriptors of the locks that this process holds now."""
 
 
-_held: Final = _Held()
+def _close_copies() -> None:
+    """Close the copies of a child that was just forked, which would keep a lock taken after its holder died.
+    To close a copy does not release the lock."""
+    while _held:
+        os.close(_held.pop())
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_held.forget)
+    os.register_at_fork(after_in_child=_close_copies)
 
 
 class Locks:
@@ -63,14 +60,14 @@ class Locks:
         """Hold the lock of this name over the block. It must not be taken twice by one thread.
 
         Raises:
-            StoreLocked: Somebody else held it for longer than the wait; the text says who.
+            StoreLocked: Another holder kept it for longer than the wait; the text says which.
             StoreError: The lock file cannot be opened or written.
         """
         with translate_os_errors(self._home, "take a lock"):
             descriptor = self._acquire(
                 f"{self._directory}/{name}", self._wait_s if wait_s is None else wait_s
             )
-        _held.descriptors.add(descriptor)
+        _held.add(descriptor)
         try:
             yield
         finally:
@@ -115,8 +112,8 @@ class Locks:
 def _release(descriptor: int) -> None:
     from filelock import unlock_descriptor
 
-    if descriptor in _held.descriptors:  # not in a child that was forked meanwhile
-        _held.descriptors.remove(descriptor)
+    if descriptor in _held:  # not in a child that was forked meanwhile
+        _held.remove(descriptor)
         try:
             unlock_descriptor(descriptor)
         finally:

@@ -31,143 +31,6 @@ _FOLDER_STALE_S: Final = 86_400.0
 """Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
 
 
-def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
-    """Remove what is of no use any more. What cannot be removed now stays for the next time."""
-    try:
-        _clean_temporary(layout.tmp)
-        _clean_worker_logs(layout.worker_logs)
-        for job_id in _ids(layout.trash):
-            with locks.hold(layout.stripe(job_id), wait_s=0):
-                records.finish_removal(job_id)
-        for job_id in _ids(f"{layout.jobs}/{LIVE}"):
-            if any(map(os.path.exists, layout.records(job_id)[1:])):
-                with locks.hold(layout.stripe(job_id), wait_s=0):
-                    _drop_leftover(records, job_id)
-    except (OSError, StoreError) as error:
-        _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
-
-
-def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
-    """Remove the folders of calls that were killed with their server before they had a record.
-
-    Such a folder must be a day old, so all processes of a home together look once a day.
-
-    Args:
-        layout: The paths of the home.
-        locks: Against those who write a record now.
-        records: Asked again under the lock.
-    """
-    try:
-        if (
-            os.path.exists(layout.swept)
-            and 0 <= time.time() - os.stat(layout.swept).st_mtime < _FOLDER_STALE_S
-        ):
-            return
-        records.put(layout.swept, b"")
-        for shard in os.scandir(layout.output):
-            for entry in os.scandir(shard.path):
-                if (
-                    is_job_id(entry.name)
-                    and _age_s(entry) > _FOLDER_STALE_S
-                    and not records.known(entry.name)
-                ):
-                    with locks.hold(layout.stripe(entry.name), wait_s=0):
-                        if not records.known(entry.name):
-                            remove_tree(entry.path)
-    except (OSError, StoreError) as error:
-        _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
-
-
-def _drop_leftover(records: Records, job_id: str) -> None:
-    stored = records.find(job_id, locked=True)
-    if stored is not None and stored.job.status.terminal:
-        records.drop_live(job_id)
-
-
-def _ids(directory: str) -> list[str]:
-    names = [name.removesuffix(".json") for name in os.listdir(directory)]
-    return [name for name in names if is_job_id(name)]
-
-
-def _clean_temporary(directory: str) -> None:
-    for entry in os.scandir(directory):
-        if entry.name.endswith(".tmp") and _is_stale(entry):
-            remove_file(entry.path)
-
-
-def _clean_worker_logs(directory: str) -> None:
-    """Remove the logs of workers whose server was killed long ago; what a job has taken is its own."""
-    if not os.path.isdir(directory):
-        return
-    for entry in os.scandir(directory):
-        if _age_s(entry) > _LOGS_STALE_S and not _may_live(entry.name.partition("-")[0]):
-            remove_tree(entry.path)
-
-
-def _age_s(entry: os.DirEntry[str]) -> float:
-    try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _is_stale(entry: os.DirEntry[str]) -> bool:
-    return _age_s(entry) > _STALE_S or not _may_live(entry.name.partition("-")[0])
-
-
-def _may_live(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 is no question, it ends the process
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def read_old_list(data: bytes, path: str) -> list[Job]:
-    """Return the jobs of an old list, in the shape of `meta/jobs.json`, under new ids.
-
-    The old id is in `extra`, as `old_id`. An entry that cannot be read costs a warning and only itself.
-
-    Args:
-        data: The file.
-        path: Its name, for the warnings.
-    """
-    try:
-        content: Any = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        content = error
-    if not isinstance(content, list):
-        _log.warning(
-            "The old list of jobs %s was not imported, because it is not a JSON list: %s", path, content
-        )
-        return []
-    jobs: list[Job] = []
-    for number, entry in enumerate(cast("list[Any]", content)):
-        try:
-            jobs.append(_imported(Job.from_record(entry)))
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-            _log.warning("Entry %s of the old list of jobs %s was not imported: %r", number, path, error)
-    return jobs
-
-
-def _imported(old: Job) -> Job:
-    job = old.evolve(
-        id=new_job_id(old.created_at),
-        completed_at=old.completed_at or old.started_at or old.created_at,
-        background=True,
-        questions=(),
-        extra={**old.extra, "old_id": old.id},
-    )
-    if old.status.terminal:
-        return job
-    error = f"It was {old.status} under an older version, and how it ended is not known"
-    return job.evolve(status=JobState.FAILED, completed_at=utc_now(), error=error, error_kind="lost")
-
-
 def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) -> None:
     """Make the home ready for reading and writing.
 
@@ -219,3 +82,127 @@ def _import_old_list(layout: Layout, records: Records) -> None:
         if job.extra["old_id"] not in known:  # else an import that was killed half way wrote it
             records.write(job)
     records.put(layout.imported, data)
+
+
+def read_old_list(data: bytes, path: str) -> list[Job]:
+    """Return the jobs of an old list, in the shape of `meta/jobs.json`, under new ids.
+
+    The old id is in `extra`, as `old_id`. An entry that cannot be read costs a warning and only itself.
+
+    Args:
+        data: The file.
+        path: Its name, for the warnings.
+    """
+    try:
+        content: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        content = error
+    if not isinstance(content, list):
+        _log.warning(
+            "The old list of jobs %s was not imported, because it is not a JSON list: %s", path, content
+        )
+        return []
+    jobs: list[Job] = []
+    for number, entry in enumerate(cast("list[Any]", content)):
+        try:
+            jobs.append(_imported(Job.from_record(entry)))
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+            _log.warning("Entry %s of the old list of jobs %s was not imported: %r", number, path, error)
+    return jobs
+
+
+def _imported(old: Job) -> Job:
+    job = old.evolve(
+        id=new_job_id(old.created_at),
+        completed_at=old.completed_at or old.started_at or old.created_at,
+        background=True,
+        questions=(),
+        extra={**old.extra, "old_id": old.id},
+    )
+    if old.status.terminal:
+        return job
+    error = f"It was {old.status} under an older version, and how it ended is not known"
+    return job.evolve(status=JobState.FAILED, completed_at=utc_now(), error=error, error_kind="lost")
+
+
+def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
+    """Remove what is of no use any more. What cannot be removed now stays for the next time."""
+    try:
+        _clean_temporary(layout.tmp)
+        _clean_worker_logs(layout.worker_logs)
+        for job_id in _ids(layout.trash):
+            with locks.hold(layout.stripe(job_id), wait_s=0):
+                records.finish_removal(job_id)
+        for job_id in _ids(f"{layout.jobs}/{LIVE}"):
+            if layout.has_ended(job_id):
+                with locks.hold(layout.stripe(job_id), wait_s=0):
+                    stored = records.find(job_id, locked=True)
+                    if stored is not None and stored.job.status.terminal:
+                        records.drop_live(job_id)
+    except (OSError, StoreError) as error:
+        _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
+
+
+def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
+    """Remove the folders of calls that were killed with their server before they had a record.
+
+    Such a folder must be a day old, so all processes of a home together look once a day.
+
+    Args:
+        layout: The paths of the home.
+        locks: Against those who write a record now.
+        records: Asked again under the lock.
+    """
+    try:
+        swept = os.path.exists(layout.swept)
+        if swept and 0 <= time.time() - os.stat(layout.swept).st_mtime < _FOLDER_STALE_S:
+            return
+        records.put(layout.swept, b"")
+        for entry in (entry for shard in os.scandir(layout.output) for entry in os.scandir(shard.path)):
+            name = entry.name
+            if is_job_id(name) and _age_s(entry) > _FOLDER_STALE_S and not records.known(name):
+                with locks.hold(layout.stripe(name), wait_s=0):
+                    if not records.known(name):
+                        remove_tree(entry.path)
+    except (OSError, StoreError) as error:
+        _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
+
+
+def _ids(directory: str) -> list[str]:
+    names = [name.removesuffix(".json") for name in os.listdir(directory)]
+    return [name for name in names if is_job_id(name)]
+
+
+def _clean_temporary(directory: str) -> None:
+    for entry in os.scandir(directory):
+        stale = _age_s(entry) > _STALE_S or not _may_live(entry.name.partition("-")[0])
+        if stale and entry.name.endswith(".tmp"):
+            remove_file(entry.path)
+
+
+def _clean_worker_logs(directory: str) -> None:
+    """Remove the logs of workers whose server was killed long ago; what a job has taken is its own."""
+    if not os.path.isdir(directory):
+        return
+    for entry in os.scandir(directory):
+        if _age_s(entry) > _LOGS_STALE_S and not _may_live(entry.name.partition("-")[0]):
+            remove_tree(entry.path)
+
+
+def _age_s(entry: os.DirEntry[str]) -> float:
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _may_live(pid: str) -> bool:
+    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 is no question, it ends the process
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

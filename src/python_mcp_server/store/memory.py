@@ -19,7 +19,7 @@ from typing import Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.contract import JobStore, Pruned, PruneRule
+from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
 from python_mcp_server.store.layout import Layout, check_job_id, check_name
 from python_mcp_server.store.records import Stored, encode
 
@@ -79,10 +79,7 @@ class InMemoryJobStore(JobStore):
                 raise JobNotFound(job_id)
             if job.status.terminal or (changed := change(job)) is job:
                 return job
-            if changed.id != job_id:
-                raise InvalidInput(
-                    f"A change of job {job_id} returned job {changed.id!r}; evolve the one it was given"
-                )
+            check_change(job, changed)
             self._jobs[job_id] = _stored(changed)
             return changed
 
@@ -94,7 +91,7 @@ class InMemoryJobStore(JobStore):
             fitting = [s for s in self._of(principal) if status in (None, s.job.status)]
         fitting.sort(key=lambda stored: stored.job.id, reverse=True)
         shown = fitting[: max(0, limit)]
-        return [_listed(stored) for stored in shown], len(fitting) > len(shown)
+        return [stored.listed for stored in shown], len(fitting) > len(shown)
 
     def _of(self, principal: str | None) -> list[Stored]:
         return [stored for stored in self._jobs.values() if stored.job.belongs_to(principal)]
@@ -110,7 +107,7 @@ class InMemoryJobStore(JobStore):
         rule = PruneRule(should_go, principal, among, ended_before)
         with self._guard:
             own = self._of(principal)
-            going = [stored.job.id for stored in own if rule.names(_listed(stored))]
+            going = [stored.job.id for stored in own if rule.names(stored.listed)]
             for job_id in going:
                 del self._jobs[job_id]
         for job_id in going:
@@ -159,11 +156,6 @@ def _stored(job: Job) -> Stored:
     """Note the size of a large result, so that listings leave it out as those of files do."""
     result = encode(job)[1]
     return Stored(job, len(result) if result else 0)
-
-
-def _listed(stored: Stored) -> Job:
-    listed = stored.listed
-    return listed.evolve(result=None) if stored.result_bytes else listed
 
 
 def _remove(home: str, pid: int) -> None:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -38,7 +37,7 @@ _ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
 
 
 class Unreadable(Exception):
-    """A file is no record; the text says why. It stays inside the store."""
+    """A file is not a record; the text says why. Raised and caught inside the store only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,8 @@ class Stored:
     """A job as its record has it.
 
     Attributes:
-        job: The job; without its result where that lies apart.
-        result_bytes: The size of a result that lies apart; 0 where none does.
+        job: The job; without its result where that lies in a file of its own.
+        result_bytes: The size of a result that listings leave out; 0 where they show it.
     """
 
     job: Job
@@ -58,10 +57,8 @@ class Stored:
         """The job as listings show it, with a note in the place of a large result."""
         if not self.result_bytes:
             return self.job
-        note = f"result of {self.result_bytes} bytes; ask for the job itself"
-        return self.job.evolve(
-            result_note=f"{self.job.result_note}; {note}" if self.job.result_note else note
-        )
+        notes = [self.job.result_note, f"result of {self.result_bytes} bytes; ask for the job itself"]
+        return self.job.evolve(result=None, result_note="; ".join(filter(None, notes)))
 
 
 def encode(job: Job) -> tuple[bytes, bytes | None]:
@@ -107,9 +104,12 @@ def decode(data: bytes, job_id: str, tree: str) -> Stored:
         StoreError: A newer version wrote it.
     """
     try:
-        record = _object(json.loads(data))
+        record: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is no JSON object ({error})" if data else "it is empty") from error
+        raise Unreadable(f"it is not JSON ({error})" if data else "it is empty") from error
+    if not isinstance(record, dict):
+        raise Unreadable("it is not a JSON object")
+    record = cast("dict[str, Any]", record)
     version = record.pop(_FORMAT_KEY, None)
     if isinstance(version, int) and version > FORMAT:
         raise StoreError(
@@ -122,19 +122,10 @@ def decode(data: bytes, job_id: str, tree: str) -> Stored:
         job = Job.from_record(record)
         fits = tree_of(job.status) == tree and job.id == job_id
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise Unreadable(f"it is no record of a job ({error!r})") from error
+        raise Unreadable(f"it is not the record of a job ({error!r})") from error
     if version != FORMAT or not fits or not isinstance(result_bytes, int):
         raise Unreadable("it is not the record that belongs in its place")
     return Stored(job, result_bytes)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("something else")
-    return cast("dict[str, Any]", value)
-
-
-_BAD: Final = (Unreadable, PermissionError, IsADirectoryError)
 
 
 class Records:
@@ -173,18 +164,15 @@ class Records:
     def read(self, job_id: str, tree: str, *, locked: bool = False) -> Stored | None:
         """Return the record of this job in this tree, or None; one that is damaged is set aside."""
         try:
-            return self._read(job_id, tree)
-        except _BAD as reason:
+            data = read_file(self._layout.record(tree, job_id))
+            return None if data is None else decode(data, job_id, tree)
+        except (Unreadable, PermissionError, IsADirectoryError) as reason:
             return self._set_aside(job_id, tree, reason, locked=locked)
-
-    def _read(self, job_id: str, tree: str) -> Stored | None:
-        data = read_file(self._layout.record(tree, job_id))
-        return None if data is None else decode(data, job_id, tree)
 
     def _set_aside(self, job_id: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
         if locked:
             record = self._layout.record(tree, job_id)
-            with nullcontext() if tree == LIVE else self.counts.changing(record):
+            with self.counts.changing(tree, record):
                 self._move_away(record, reason)
             return None
         try:
@@ -225,16 +213,18 @@ class Records:
         record, result = encode(job)
         if result is not None:
             self.put(self._layout.result(job.id), result)
-        path = self._layout.record(tree_of(job.status), job.id)
-        with self.counts.changing(path) if job.status.terminal else nullcontext():
+        tree = tree_of(job.status)
+        path = self._layout.record(tree, job.id)
+        with self.counts.changing(tree, path):
             self.put(path, record)
 
     def retract(self, job: Job) -> None:
         """Remove what a failed `write` of a new job has left. The caller holds its lock."""
-        record = self._layout.record(tree_of(job.status), job.id)
+        tree = tree_of(job.status)
+        record = self._layout.record(tree, job.id)
         for path in (record, self._layout.result(job.id)):
             try:
-                with self.counts.changing(record) if job.status.terminal else nullcontext():
+                with self.counts.changing(tree, record):
                     remove_file(path)
             except OSError as error:
                 _log.warning("%s, of a job that could not be written, stays: %s", path, error)
@@ -259,7 +249,7 @@ class Records:
         record = self._layout.record(tree, job_id)
         remove_file(self._layout.record(LIVE, job_id))  # first, or the job would be back as a running one
         make_directory(self._layout.trash)
-        with self.counts.changing(record):
+        with self.counts.changing(tree, record):
             try:
                 os.replace(record, self._layout.trashed(job_id))
             except FileNotFoundError:
@@ -281,11 +271,11 @@ class Records:
                 yield stored
 
     def live(self) -> Iterator[Stored]:
-        """Yield what stands in the live tree, newest first. Whoever waits in a line looks again and
-        again: a record that is the same as at the last look is not decoded again."""
+        """Yield what stands in the live tree, newest first. Queued jobs are looked at again and again, so a
+        record that is the same as at the last look is not decoded again."""
         seen, before = dict[str, tuple[bytes, Stored]](), self._seen_live
         for job_id, tree in self._names(LIVE):
-            entry = None if self._ended(job_id) else self._live_one(job_id, before.get(job_id))
+            entry = None if self._layout.has_ended(job_id) else self._live_one(job_id, before.get(job_id))
             if entry is not None:
                 seen[job_id] = entry
             stored = entry[1] if entry is not None else self._listed(job_id, tree)
@@ -294,7 +284,7 @@ class Records:
         self._seen_live = seen
 
     def _live_one(self, job_id: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
-        """Return a record as it lies in the live tree; None where it must be looked at with care."""
+        """Return a record as it lies in the live tree; None where it must be read as others are."""
         try:
             data = read_file(self._layout.record(LIVE, job_id))
             if data is None or (known is not None and known[0] == data):
@@ -302,9 +292,6 @@ class Records:
             return data, decode(data, job_id, LIVE)
         except (Unreadable, StoreError, OSError):
             return None
-
-    def _ended(self, job_id: str) -> bool:
-        return any(map(os.path.lexists, self._layout.records(job_id)[1:]))
 
     def _names(self, *trees: str, wanted: Wanted | None = None) -> Iterator[tuple[str, str]]:
         last = ""

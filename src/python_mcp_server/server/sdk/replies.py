@@ -1,19 +1,15 @@
-"""What a body raised, as the result of a tool: always one that can be sent.
-
-Images with a result: the pictures that it names are read and sent with it.
-
-Not on the event loop, and never more than a bound, whatever a record says. A result with images has its
-JSON as text in front of them and no structured content: Claude Code and Codex show their models nothing
-else where there is some.
-
-
-How a tool answers: the value of a body becomes JSON once, and each answer is made of that JSON.
+"""How a tool answers: the value of a body becomes JSON once, and each answer is made of that JSON.
 
     value ──▶ Shown (result, note, reply) ──▶ answer in time
                   └──▶ the job's record   ──▶ answer later, by any server
 
 So a call answers the same, however long it took. The JSON is the SDK's own, through the tool's output model
-where it has one, and `jsonable` elsewhere; what JSON lacks is null, or a text, with a note.
+where it has one, and `jsonable` elsewhere; what JSON lacks is null, or a text, with a note. What a body
+raised becomes a result that can always be sent.
+
+The pictures that a result names are read and sent with it: not on the event loop, and never more than a
+bound, whatever a record says. A result with images has its JSON as text in front of them and no structured
+content, because Claude Code and Codex show their models nothing else where there is some.
 """
 
 from __future__ import annotations
@@ -46,6 +42,16 @@ if TYPE_CHECKING:
 
 
 _TRACEBACK_CHARS: Final = 4_000
+_MOST: Final = 50
+_MOST_BYTES: Final = 8_000_000
+"""Of all pictures of one answer: a client takes a second for so many."""
+TOOLS: Final = frozenset({
+    "py_run_script_in_dir", "py_run_script_with_dependencies", "py_run_saved_script", "py_benchmark_script",
+})  # fmt: skip
+"""The tools whose results name pictures; `pictures` in the result of another tool means something else."""
+_SHOW_A_JOB: Final = frozenset({"py_wait_job", "py_job_status"})
+PLAIN_FORM: Final[Mapping[str, Any]] = {"style": "mcp", "structured": "objects"}
+"""How a tool answers that this server does not know."""
 
 
 def failure(exc: BaseException) -> CallToolResult:
@@ -59,7 +65,7 @@ def failure(exc: BaseException) -> CallToolResult:
 
 
 def _trace_of(exc: BaseException) -> str:
-    """The worker's traceback, which tells the exception's other notes too; else its notes."""
+    """Return the worker's traceback, which has the exception's notes too; without one, its notes."""
     kept: Any = getattr(exc, "__notes__", ())
     notes = [note for note in kept if isinstance(note, str)]
     traces = [note.removeprefix(TRACE_HEADER) for note in notes if note.startswith(TRACE_HEADER)]
@@ -69,18 +75,6 @@ def _trace_of(exc: BaseException) -> str:
 def error_result(text: str) -> CallToolResult:
     """Return an error result with this text."""
     return CallToolResult(content=[TextContent(type="text", text=repair_unicode(text))], is_error=True)
-
-
-_MOST: Final = 50
-_MOST_BYTES: Final = 8_000_000
-"""Of all pictures of one answer: a client takes a second for so many."""
-TOOLS: Final = frozenset({
-    "py_run_script_in_dir", "py_run_script_with_dependencies", "py_run_saved_script", "py_benchmark_script",
-})  # fmt: skip
-"""The tools whose results name pictures; what another's result says is its own affair."""
-
-
-_SHOW_A_JOB: Final = frozenset({"py_wait_job", "py_job_status"})
 
 
 async def with_pictures(result: CallToolResult, tool: str) -> CallToolResult:
@@ -122,10 +116,6 @@ def _read(wanted: list[Mapping[str, Any]]) -> list[ImageContent]:
             left -= len(data)
             images.append(ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=kind))
     return images
-
-
-PLAIN_FORM: Final[Mapping[str, Any]] = {"style": "mcp", "structured": "objects"}
-"""How a tool answers of which nobody knows anything."""
 
 
 class OutputModel:

@@ -1,11 +1,11 @@
-"""Looks again and again at something, and says when it has changed. Knows no SDK.
-
-`subscriptions/listen` with `taskIds`: tells a client of its tasks without being asked each time.
+"""`subscriptions/listen` with `taskIds`: tells a client of its tasks without being asked each time.
 
 Middleware around the SDK's own handler, which serves the other kinds of subscription and ends the
 stream. The acknowledgement names the tasks that were found; after it comes a snapshot of each, then
 each change, at most ten a second and task, until the task has ended. Jobs that run in this process
-are watched in memory; those of other processes are read from the store while somebody listens.
+are watched in memory; those of other processes are read from the store while a client listens.
+
+`follow`, for `resources`, looks at something again and again and says when it has changed.
 """
 
 from __future__ import annotations
