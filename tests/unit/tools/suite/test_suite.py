@@ -56,7 +56,7 @@ def ended(exit_code: int, stderr: str = "", **facts: Any) -> ScriptResult:
 
 
 @pytest.mark.parametrize("name", ["plugin.py", "launch.py"])
-def test_programs_for_other_environments_are_old_python_without_our_imports(name: str) -> None:
+def test_programs_for_other_environments_are_old_python_and_standalone(name: str) -> None:
     tree = ast.parse((RUNNER / name).read_text("utf-8"), feature_version=(3, 8))
     imported = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -305,7 +305,7 @@ def test_a_run_that_never_started_leaves_the_record_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"rootdir": 1}'])
-def test_a_damaged_record_is_none(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_record_counts_as_missing(tmp_path: Path, damage: str) -> None:
     record = SuiteRecord(tmp_path / "home", tmp_path)
     record.save(summary_of(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
     [file] = (tmp_path / "home" / "suites").iterdir()
