@@ -1,4 +1,4 @@
-"""Checks what neither ruff nor import-linter sees: cycles of imports, and class names used twice.
+"""Checks what neither ruff nor import-linter sees: cycles of imports, reused class names, long test names.
 
 An import under `if TYPE_CHECKING:` or within a function counts too, because a reader follows it as any other.
 Known exceptions are listed here. The lists only shrink: an entry that no longer holds fails as well.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import ast
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-SOURCES: Final = Path(__file__).parents[2] / "src"
+ROOT: Final = Path(__file__).parents[2]
+SOURCES: Final = ROOT / "src"
 PACKAGE: Final = "python_mcp_server"
 
 KNOWN_CYCLES: Final = frozenset[str]()
 """The packages in which modules still import each other; "the package" for a cycle over several."""
 KNOWN_TWICE: Final = frozenset({"Output"})
+LONGEST_TEST_NAME: Final = 69
 
 
 def main() -> int:
@@ -30,6 +32,8 @@ def main() -> int:
     twice = classes_twice(trees)
     found += [f"class name used twice: {name}" for name in sorted(twice - KNOWN_TWICE)]
     found += [f"class name not used twice any more: {name}" for name in sorted(KNOWN_TWICE - twice)]
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    found += [f"name of a test over {LONGEST_TEST_NAME} characters: {name}" for name in long_names(tests)]
     for line in found:
         print(line)
     if left := sorted(ring for ring, place in rings.items() if place in KNOWN_CYCLES):
@@ -87,6 +91,17 @@ def classes_twice(trees: dict[str, tuple[Path, ast.Module]]) -> set[str]:
             if isinstance(node, ast.ClassDef):
                 places[node.name] += 1
     return {name for name, count in places.items() if count > 1}
+
+
+def long_names(tests: Iterable[Path]) -> list[str]:
+    """Return the names of tests that are too long to be read at a glance."""
+    named = (
+        node.name
+        for path in tests
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    return [name for name in named if name.startswith("test_") and len(name) > LONGEST_TEST_NAME]
 
 
 def _shown(ring: frozenset[str]) -> str:

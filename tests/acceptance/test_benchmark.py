@@ -21,7 +21,7 @@ while not os.path.exists(sys.argv[1] + "/go"):
 """
 
 
-def test_a_benchmark_tells_how_far_it_is_and_ends_with_figures_and_a_plot(ours: Shared, tmp_path: Path):
+def test_a_benchmark_shows_progress_and_ends_with_figures_and_a_plot(ours: Shared, tmp_path: Path):
     async def main(client: Client):
         arguments: Any = {"script_content": WAITING, "args": [str(tmp_path)], "compare_with": "x = 1"}
         arguments |= {"warmup": 0, "min_runs": 3, "max_runs": 3, "max_seconds": 600, "async_mode": True}

@@ -94,7 +94,7 @@ def end_all(server: Server, go: Path, calls: list[int]) -> None:
     assert texts == ["burnt"] * BURNING + ["slept"] * SLEEPING
 
 
-def test_a_ping_tasks_get_and_a_cancel_are_answered_while_forty_calls_are_blocked(tmp_path: Path):
+def test_ping_get_and_cancel_are_answered_while_40_calls_are_blocked(tmp_path: Path):
     with blocked(tmp_path, MODERN) as (server, task, go, calls):
         asked = [server.ask("tasks/cancel", {"taskId": task}, **CAPABLE)]
         asked += [server.ask("tasks/get", {"taskId": task}, **CAPABLE) for _ in range(4)]
@@ -111,7 +111,7 @@ def test_a_ping_tasks_get_and_a_cancel_are_answered_while_forty_calls_are_blocke
 
 
 @pytest.mark.parametrize("version", [thorough(LEGACY[0]), thorough(LEGACY[-1])])
-def test_so_are_they_in_the_older_versions_of_the_protocol(tmp_path: Path, version: str):
+def test_older_protocol_versions_are_answered_while_calls_are_blocked(tmp_path: Path, version: str):
     with blocked(tmp_path, version) as (server, job_id, go, calls):
         job = {"arguments": {"job_id": job_id}}
         asked = [server.ask("ping") for _ in range(5)]

@@ -158,7 +158,7 @@ def test_a_second_interrupt_kills_without_grace(script: Path) -> None:
     assert the_job().status == "cancelled"
 
 
-def test_the_job_ends_when_nobody_reads_its_output_any_more(script: Path) -> None:
+def test_the_job_ends_when_its_output_has_no_reader(script: Path) -> None:
     script.write_text("while True: print('y' * 1000)\n")
     with python(*RUN, script) as process:
         assert first_line(process.stdout) == "y" * 1000 + "\n"
@@ -171,7 +171,7 @@ def test_the_job_ends_when_nobody_reads_its_output_any_more(script: Path) -> Non
     assert "Traceback" not in said
 
 
-def test_a_job_that_somebody_else_cancels_is_named(script: Path) -> None:
+def test_a_job_cancelled_by_another_process_is_named(script: Path) -> None:
     script.write_text(DEAF)
     with python(*RUN, script) as process:
         first_line(process.stdout)

@@ -181,7 +181,7 @@ def test_the_sentence_of_an_error_is_read(desk: Desk, tool: str, arguments: dict
     assert words in desk.of(tool, result).texts[0]
 
 
-def test_what_tells_of_a_job_is_read(desk: Desk):
+def test_answers_about_a_job_are_read(desk: Desk):
     go = desk.folder / "go"
     answer = desk.shown("waits", path=str(go))
     assert answer.said["status"] == "running"
@@ -210,7 +210,7 @@ def test_a_question_is_read_and_answered(desk: Desk):
     assert "red" in desk.ended(job).said["job"]["result"]
 
 
-def test_pictures_are_seen_whatever_brings_them(desk: Desk):
+def test_pictures_are_seen_from_every_tool(desk: Desk):
     desk.shown("py_save_script", script_name="draws", source=DRAW, directory=str(desk.folder))
     calls: dict[str, dict[str, Any]] = {
         "py_run_script_in_dir": desk.here | {"script_content": DRAW},

@@ -117,7 +117,7 @@ async def stopped(port: int, folder: Path, server: Server) -> str:
         return job_id
 
 
-def test_jobs_of_one_token_are_nobody_elses(http: Served, tmp_path: Path):
+def test_the_jobs_of_one_token_are_hidden_from_others(http: Served, tmp_path: Path):
     """A server that others can reach makes its own token; one with another token knows no job of it."""
     code = "import os; print(sorted(name for name in os.environ if 'TOKEN' in name))"
 

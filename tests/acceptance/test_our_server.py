@@ -154,7 +154,7 @@ def test_async_mode_answers_at_once_and_cancel_leaves_no_process(ours: Shared, t
     ours.run(main)
 
 
-def test_news_of_the_output_come_once(hasty: Shared, tmp_path: Path):
+def test_new_output_is_shown_once(hasty: Shared, tmp_path: Path):
     async def main(client: Client):
         arguments = {"directory": str(tmp_path), "script_content": COUNTED}
         job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
@@ -170,7 +170,7 @@ def test_news_of_the_output_come_once(hasty: Shared, tmp_path: Path):
 
 
 @pytest.mark.parametrize("hasty", ["legacy", thorough("auto")], indirect=True)
-def test_whoever_waits_hears_progress_that_names_the_job(hasty: Shared, tmp_path: Path):
+def test_a_waiting_caller_gets_progress_that_names_the_job(hasty: Shared, tmp_path: Path):
     async def main(client: Client):
         arguments = {"directory": str(tmp_path), "script_content": COUNTED}
         job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]

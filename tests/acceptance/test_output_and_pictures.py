@@ -40,7 +40,7 @@ def images(result: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("ours", [thorough("legacy"), "auto"], indirect=True)
-def test_pictures_come_as_images_and_output_is_read_by_line_and_by_pattern(ours: Shared, tmp_path: Path):
+def test_pictures_are_images_and_output_is_read_by_line_and_pattern(ours: Shared, tmp_path: Path):
     async def main(client: Client):
         await pictures_come_at_once_and_with_the_end_of_a_job(client, tmp_path)
         await output_is_read_by_line_and_by_pattern_while_the_job_runs(client, tmp_path)

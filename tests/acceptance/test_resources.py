@@ -122,7 +122,7 @@ def test_a_newer_client_that_listens_is_told_seldom_but_of_the_end(ours: Shared,
 
 
 @pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
-def test_over_http_both_are_told_of_their_own_jobs_and_of_nobody_elses(http: Served, tmp_path: Path):
+def test_over_http_both_are_told_of_their_own_jobs_only(http: Served, tmp_path: Path):
     async def newer(port: int) -> str:
         async with client_of(port, TOKEN, mode=MODERN) as client:
             job_id = data(await client.call_tool("py_run_script_in_dir", go_on(tmp_path)))["job_id"]

@@ -92,7 +92,7 @@ def test_text_of_any_script_goes_there_and_back(lasting: Server):
 
 
 @pytest.mark.parametrize("busy", [thorough(False), True])
-def test_nothing_but_messages_reaches_the_client_and_it_leaves_with_0_when_that_closes_its_end(
+def test_stdout_carries_only_messages_and_a_closed_stdin_exits_with_0(
     tmp_path: Path, program: Path, busy: bool
 ):
     with serving(tmp_path, program) as server:
@@ -159,7 +159,7 @@ def test_a_line_that_is_no_message_gets_an_error_and_the_server_goes_on(lasting:
     assert "WARNING" in lasting.errors.removeprefix(said_before)
 
 
-def test_nothing_of_a_line_that_is_no_message_is_logged_or_answered(lasting: Server):
+def test_the_content_of_an_invalid_line_is_neither_logged_nor_answered(lasting: Server):
     halved = b'{"jsonrpc": "2.0", "id": 78, "method": "ping", "params": {"hunter2": "\\ud800"}}\n'
     said_before = lasting.errors
     for odd in (b'"hunter2"\n', b"hunter2 hunter2\n", b'{"id": 1, "hunter2": \n'):
@@ -180,7 +180,7 @@ def test_a_request_of_the_wrong_shape_is_refused_under_its_own_id(lasting: Serve
         assert (message["id"], message["error"]["code"]) == (number, -32600)
 
 
-def test_the_answer_to_an_id_that_is_none_names_its_kind(lasting: Server):
+def test_the_answer_to_an_invalid_id_names_its_type(lasting: Server):
     for odd, kind in (("null", "null"), ("1.5", "a number with a fraction"), ("true", "a boolean")):
         lasting.send(b'{"jsonrpc": "2.0", "method": "ping", "id": %s}\n' % odd.encode())
         text = lasting.message()["error"]["message"]
@@ -188,7 +188,7 @@ def test_the_answer_to_an_id_that_is_none_names_its_kind(lasting: Server):
         assert text.endswith("it must be a string or an integer")
 
 
-def test_a_message_that_is_nested_too_deeply_or_has_another_encoding_is_told_so(lasting: Server):
+def test_a_message_nested_too_deeply_or_not_utf8_gets_an_error(lasting: Server):
     for depth, number in ((300, 79), (50_000, None)):
         nested = b'{"jsonrpc": "2.0", "id": 79, "method": "ping", "params": {"in": %s}}\n'
         lasting.send(nested % (b"[" * depth + b"]" * depth))
@@ -225,7 +225,7 @@ def test_odd_requests_are_refused_on_a_connection_of_the_newest_protocol(tmp_pat
         assert echo(server, "last") == "last"
 
 
-def test_blank_lines_and_carriage_returns_and_halves_are_no_matter(lasting: Server):
+def test_blank_lines_carriage_returns_and_split_lines_are_accepted(lasting: Server):
     lasting.send(b'\n  \n\r\n{"jsonrpc": "2.0", "id": 90, ')
     lasting.send(b'"method": "ping"}\r\n')
     assert lasting.answer(90)["result"] == {}
@@ -244,7 +244,7 @@ def test_an_answer_that_utf8_cannot_carry_is_sent_with_a_replacement(lasting: Se
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, thorough(signal.SIGINT)])
 @pytest.mark.parametrize("busy", [thorough(False), True])
-def test_it_leaves_at_a_signal_though_the_client_stays(
+def test_the_server_exits_at_a_signal_while_the_client_stays(
     tmp_path: Path, program: Path, number: int, busy: bool
 ):
     with serving(tmp_path, program) as server:
@@ -255,7 +255,7 @@ def test_it_leaves_at_a_signal_though_the_client_stays(
         assert "Traceback" not in server.errors
 
 
-def test_it_leaves_when_nobody_reads_its_answers_any_more(tmp_path: Path, program: Path):
+def test_the_server_exits_when_its_answers_have_no_reader(tmp_path: Path, program: Path):
     with serving(tmp_path, program) as server:
         start(server, busy=False)
         server.process.stdout.close()  # type: ignore[union-attr]

@@ -189,7 +189,7 @@ def test_a_client_without_tasks_gets_job_handles_only(lasting: Lasting, tmp_path
     takes_no_tasks(lasting.server, tmp_path / "go", MISSING_CAPABILITY)
 
 
-def test_what_a_client_of_an_older_protocol_says_of_tasks_does_not_count(author: Path, tmp_path: Path):
+def test_tasks_requested_by_an_older_protocol_are_ignored(author: Path, tmp_path: Path):
     with serving(tmp_path, author) as server:
         takes_no_tasks(server.open(LEGACY[-1]), tmp_path / "go", NO_METHOD, **CAPABLE)
         assert server.leave() == 0

@@ -241,7 +241,7 @@ def test_every_kind_of_result_is_that_of_the_undecorated_tool(author: Shared):
 
 
 @both_ways
-def test_a_slow_body_is_handed_over_starts_once_and_its_result_is_the_same(
+def test_a_slow_body_is_handed_over_and_gives_the_same_result_once(
     author: Shared, another: JobManager, tmp_path: Path
 ):
     path = tmp_path / "go"

@@ -21,7 +21,7 @@ from python_mcp_server.context import in_worker
 from tests.helpers.waiting import eventually
 
 LIFETIME_S = 60.0
-"""Of bodies that a test is meant to end: should it not, they end by themselves."""
+"""How long bodies live that their test should end, so that a failed test leaves none."""
 
 
 def add(left: int, right: int = 1) -> int:
@@ -44,7 +44,7 @@ def note(path: str, line: str = "started") -> None:
 
 
 def count_and_wait(starts: str, gate: str) -> str:
-    """Note the start; return when the file `gate` is there."""
+    """Note the start; return once the file `gate` exists."""
     note(starts)
     eventually(Path(gate).exists, deadline_s=LIFETIME_S)
     return "done"
@@ -199,7 +199,7 @@ class Homebound:
 
 @dataclass
 class Mortal(Homebound):
-    """To look at it ends the process."""
+    """Inspecting it ends the process."""
 
     def model_dump(self, **_: object) -> NoReturn:
         os._exit(3)
@@ -233,7 +233,7 @@ class Opaque:
 
 
 class Trap:
-    """Its own code fails when it is made plain."""
+    """Its own code fails when it is converted to JSON."""
 
     def model_dump(self, **_: object) -> NoReturn:
         raise LookupError("no dump")
@@ -336,7 +336,7 @@ def report_two_and_wait(gate: str) -> None:
 
 
 class Number:
-    """As a number of NumPy's: no int, no float, but it knows how to become one."""
+    """Like a NumPy number: neither int nor float, but convertible to one."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -433,4 +433,4 @@ async def inline_wait(seconds: float) -> int:
 
 
 def anything(*args: Any, **kwargs: Any) -> None:
-    """Take whatever comes."""
+    """Accept any arguments."""

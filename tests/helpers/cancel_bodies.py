@@ -1,4 +1,4 @@
-"""Bodies that are meant to be cancelled, each of a kind that is hard to end, and a server that runs one."""
+"""Bodies to be cancelled, each hard to end in its own way, and a server that runs one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.helpers import bodies, environment, eventually, python
 from tests.helpers.bodies import LIFETIME_S, note
 
 GRACE: Final = {"PYTHON_MCP_CANCEL_GRACE_SECONDS": str(LIFETIME_S)}
-"""So that a body which hears has its time to clean up, however busy the machine is."""
+"""A long grace, so that a cancelled body can clean up however busy the machine is."""
 
 FAMILY: Final = Path(__file__).with_name("family.py")
 
 
 def with_family(starts: str, *kinds: str) -> None:
-    """Wait with a family of these kinds below, whose lines are noted too."""
+    """Start `family.py` with these kinds of children, note its lines too, and wait."""
     with open(starts, "a", encoding="utf-8") as out:
         child = subprocess.Popen([sys.executable, FAMILY, *kinds], stdout=out)
     expected = len(kinds) + 1 + kinds.count("session")
@@ -55,12 +55,12 @@ def leave_hidden(starts: str) -> int:
 
 
 def two_at_once(starts: str, _gate: str) -> None:
-    """One of two: the other waits for its gate."""
+    """Note the start and wait to be cancelled; `serve` starts a neighbour that waits for the gate."""
     bodies.sleep_long(starts)
 
 
 def hold_lock(starts: str) -> None:
-    """Stand still for ever in the middle of a write to the job's own record."""
+    """Block for ever while holding the lock of the job's own record."""
 
     def stop(job: Job) -> Job:
         note(starts, f"started {os.getpid()}")
@@ -71,13 +71,13 @@ def hold_lock(starts: str) -> None:
 
 
 def hold_lock_in_child(starts: str) -> None:
-    """The same in a child; the body waits for it."""
+    """Call `hold_lock` in a child, and wait for the child."""
     code = f"from tests.helpers.cancel_bodies import hold_lock; hold_lock({starts!r})"
     subprocess.run([sys.executable, "-c", code], check=False)
 
 
 def cancel_itself(starts: str, gate: str) -> None:
-    """Cancel the job that this body is, once the gate is there."""
+    """Cancel this body's own job once the file `gate` exists."""
     note(starts, f"started {os.getpid()}")
     eventually(Path(gate).exists)
     try:
@@ -98,7 +98,7 @@ def count_cancels(starts: str) -> None:
 
 
 def grow(size: int, gate: str) -> int:
-    """Hold so much memory until the gate is there, then give it back."""
+    """Hold this much memory until the file `gate` exists, then free it."""
     block = b"x" * size
     eventually(Path(gate).exists, deadline_s=LIFETIME_S)
     return len(block)
@@ -110,7 +110,7 @@ async def loop_of_this_worker() -> tuple[int, int]:
 
 
 async def serve(body: str, *arguments: str) -> None:
-    """Run this body in the background, print the job's id, and stay; be busy when told so on stdin."""
+    """Run this body in the background, print the job's id, and wait; block when stdin says so."""
     jobs = JobManager()
     run = globals().get(body) or getattr(bodies, body)
     job = await jobs.submit(Request(run, arguments))
@@ -126,7 +126,7 @@ async def serve(body: str, *arguments: str) -> None:
 
 @contextmanager
 def server(body: str, *arguments: str | Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own that runs this body; its process and the job's id. It is killed
+    """A server in a process of its own that runs this body, and the job's id. The server is killed
     at the end, and so are the job and all that belongs to it."""
     imports = "import asyncio, sys; from tests.helpers.cancel_bodies import serve"
     code = f"{imports}; asyncio.run(serve(*sys.argv[1:]))"

@@ -28,7 +28,7 @@ _DESKTOP_BYTES: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Shown:
-    """What a model is shown of one result.
+    """What a client shows its model of one result.
 
     Attributes:
         texts: The texts, in their order.
@@ -40,7 +40,7 @@ class Shown:
 
     @property
     def said(self) -> Any:
-        """What the first text says, as JSON where it is that; the SDK wraps what is no object."""
+        """The first text block, parsed where it is JSON; the SDK wraps values that are no object."""
         try:
             said = json.loads(self.texts[0])
         except ValueError:
@@ -60,7 +60,7 @@ def claude_code(tool: Wire, result: Wire) -> Shown:
 
 
 def codex(_tool: Wire, result: Wire) -> Shown:
-    """Structured content wins here too."""
+    """Structured content wins, as with Claude Code."""
     return _structured_wins(result)
 
 

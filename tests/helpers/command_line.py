@@ -11,7 +11,7 @@ from python_mcp_server.cli import main
 
 
 def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run it as its entry point does, to its end; return its exit code and output."""
+    """Run the command line as its entry point does; return its exit code and output."""
     arguments, code = [str(word) for word in words], 0
     out, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with redirect_stdout(out), redirect_stderr(errors):

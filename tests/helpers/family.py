@@ -76,7 +76,7 @@ def stopped() -> None:
 
 
 def hydra() -> None:
-    """Never the same process for long: it forks, and the elder goes."""
+    """A process that keeps forking; the parent exits each time."""
     os.setsid()
     say("hydra")
     end = time.monotonic() + LIFETIME_S / 4
@@ -87,7 +87,7 @@ def hydra() -> None:
 
 
 def nomads() -> None:
-    """As the hydra, but each generation is in a session of its own, and so in a group of its own."""
+    """As `hydra`, with each generation in a session and a group of its own."""
     say("nomads")
     end = time.monotonic() + LIFETIME_S / 4
     while time.monotonic() < end:
@@ -98,7 +98,7 @@ def nomads() -> None:
 
 
 def phoenix() -> None:
-    """It answers SIGTERM with another one of its kind, in a session of its own."""
+    """It answers SIGTERM by starting another of its kind in a session of its own."""
 
     def rise(*_: object) -> None:
         if os.fork() == 0:
@@ -113,7 +113,7 @@ def phoenix() -> None:
 
 
 def guards() -> None:
-    """Two in sessions of their own, each of which replaces the other as soon as that is gone."""
+    """Two processes in sessions of their own; each restarts the other as soon as that is gone."""
     os.setsid()
     say("guards")
     end = time.monotonic() + LIFETIME_S / 2

@@ -1,4 +1,4 @@
-"""Bodies of jobs whose programs do odd things."""
+"""Bodies of jobs whose programs fork, exit or lose their home."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _begin(folder: str) -> None:
 
 
 def wait_for_gate(folder: str) -> str:
-    """Return when the file `gate` is there."""
+    """Return once the file `gate` exists."""
     _begin(folder)
     eventually(Path(folder, "gate").exists, deadline_s=LIFETIME_S)
     note(f"{folder}/starts", "ended")
@@ -31,13 +31,13 @@ def wait_for_gate(folder: str) -> str:
 
 
 def wait_in_c(folder: str) -> None:
-    """Stay in one step of the main thread, where no handler of a signal runs."""
+    """Block the main thread in one C call, where no signal handler runs."""
     _begin(folder)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 
 
 def swallow_every_cancel(folder: str) -> None:
-    """Take a cancel for nothing."""
+    """Swallow every cancel."""
     _begin(folder)
     ends_at = time.monotonic() + LIFETIME_S
     while time.monotonic() < ends_at:

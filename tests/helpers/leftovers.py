@@ -18,12 +18,12 @@ _TRACKER: Final = "resource_tracker"  # of loky and of multiprocessing: one a pr
 
 
 def processes() -> set[int]:
-    """Return the ids of everything that runs now: none of it is of a test that begins now."""
+    """Return the ids of all running processes: a test that begins now has started none of them."""
     return set(psutil.pids())
 
 
 def left_behind(test_id: str, before: set[int]) -> list[psutil.Process]:
-    """Return what this test's processes are after a generous wait: none, if all is well.
+    """Return the processes that this test leaves behind after a generous wait.
 
     A test's are those that carry its id, and those below this process that carry none. A zombie is
     not left: a manager that is closed lets go of the workers that go on, and nobody waits for them.
@@ -38,7 +38,7 @@ def left_behind(test_id: str, before: set[int]) -> list[psutil.Process]:
 
 @contextlib.contextmanager
 def outliving(home: Path) -> Generator[dict[str, str]]:
-    """The variables of a server that many tests use, with this home; at the end nothing of it is left."""
+    """The environment of a server that many tests share; fails if a process is left at the end."""
     test_id, before = uuid.uuid4().hex, processes()
     yield {"PYTHON_MCP_HOME": str(home), "PYTHON_MCP_SPARE_WORKERS": "0", TEST_VARIABLE: test_id}
     left = left_behind(test_id, before)
@@ -54,7 +54,7 @@ def describe(process: psutil.Process) -> str:
 
 
 def end(process: psutil.Process) -> None:
-    """Kill it, and reap it where it is our own child."""
+    """Kill the process, and reap it if it is a child of this one."""
     with contextlib.suppress(psutil.Error):
         process.kill()
         process.wait(timeout=5)

@@ -1,4 +1,4 @@
-"""Bodies that go over their limits, and a server that starts one and is then killed."""
+"""Bodies that exceed their limits, and a server that starts one and is then killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_BYTES = 20_000_000
 
 
 def grow(gate: str = "", steps: int = 30) -> int:
-    """Say that it runs, wait for the gate, and take memory step by step."""
+    """Print that it runs, wait for the file `gate`, and allocate memory step by step."""
     print("begun", flush=True)
     if gate:
         eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
@@ -29,17 +29,17 @@ def grow(gate: str = "", steps: int = 30) -> int:
 
 
 def grow_deaf() -> int:
-    """Take memory in one loop of C code, in which no other thread of the process runs."""
+    """Allocate memory in one loop of C code, during which no other thread of the process runs."""
     return len(list(range(40_000_000)))
 
 
 def jump() -> int:
-    """Ask for far more than there is to be had, at once."""
+    """Allocate far more memory at once than the machine has."""
     return len(bytearray(5_000_000_000))
 
 
 def grow_in_children() -> int:
-    """Take memory in processes of its own, each of them small."""
+    """Allocate memory in several child processes, each of them small."""
     import subprocess
 
     code = f"block = bytearray({STEP_BYTES}); print(len(block), flush=True); import time; time.sleep(60)"
@@ -48,7 +48,7 @@ def grow_in_children() -> int:
 
 
 def burn(gate: str = "") -> None:
-    """Say that it runs, wait for the gate, and use a core until it is ended."""
+    """Print that it runs, wait for the file `gate`, and use a whole core until killed."""
     print("begun", flush=True)
     if gate:
         eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
@@ -71,7 +71,7 @@ async def doze_async() -> None:
 
 
 def whereabouts() -> dict[str, Any]:
-    """Return what the worker is bound to."""
+    """Return the priority, cores and limits of the worker."""
     import resource
 
     return {
@@ -85,7 +85,7 @@ def whereabouts() -> dict[str, Any]:
 
 
 def serve(name: str, limits: str, *args: str) -> None:
-    """Start one body in the background, say its id as `survival.serve` does, and wait to be ended."""
+    """Start one body in the background, print its id as `survival.serve` does, and wait to be killed."""
     asyncio.run(_serve(name, Limits(**json.loads(limits)), args))
 
 

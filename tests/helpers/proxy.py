@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts its connections when it is told to, as those in front of servers do."""
+"""A TCP proxy that cuts its connections on demand, as those in front of servers do."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy_to(port: int) -> AsyncIterator[Proxy]:
-    """Stand in front of a server of this machine."""
+    """Run a proxy in front of a server of this machine."""
     proxy = Proxy(port)
     listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = listener.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Bodies that ask their user."""
+"""Bodies that ask their user questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 
 
 def colour(starts: str = "") -> list[Any]:
-    """Ask for a text, note the start before and the cancel of the waiting."""
+    """Ask for a text; note the start, and the cancel of the wait."""
     if starts:
         bodies.note(starts)
     try:
@@ -28,7 +28,7 @@ def colour(starts: str = "") -> list[Any]:
 
 
 def threads_ask(starts: str = "") -> list[Any]:
-    """Ask two things at once, from threads that inherit no context."""
+    """Ask two questions at once, from threads that inherit no context."""
     if starts:
         bodies.note(starts)
     with ThreadPoolExecutor(2) as threads:
@@ -41,7 +41,7 @@ def threads_ask(starts: str = "") -> list[Any]:
 
 
 async def tasks_ask(starts: str = "") -> list[Any]:
-    """Ask two things at once on a loop, the second under a key that is taken."""
+    """Ask two questions at once on a loop, the second under a key that is taken."""
     if starts:
         bodies.note(starts)
     try:
@@ -53,7 +53,7 @@ async def tasks_ask(starts: str = "") -> list[Any]:
 
 
 def hurried(seconds: float) -> str:
-    """Ask, and wait for so long only."""
+    """Ask with this time-out."""
     try:
         return request_input("Anybody?", timeout_seconds=seconds).action
     except TimeoutError as late:
@@ -61,7 +61,7 @@ def hurried(seconds: float) -> str:
 
 
 async def gives_up() -> str:
-    """Stop waiting for an answer by the means of asyncio, and ask something else."""
+    """Let asyncio time an answer out, then ask another question."""
     try:
         await asyncio.wait_for(request_input("Slow?", key="slow"), 0.2)
     except TimeoutError:
@@ -70,21 +70,21 @@ async def gives_up() -> str:
 
 
 def asks_after(folder: str) -> list[Any]:
-    """Ask when `on` is there."""
+    """Ask once the file `on` exists."""
     bodies.note(f"{folder}/starts")
     eventually(Path(folder, "on").exists, deadline_s=bodies.LIFETIME_S)
     return colour()
 
 
 def hurried_after(folder: str) -> str:
-    """Ask when `on` is there, and wait for the answer for a moment only."""
+    """Ask once the file `on` exists, with a short time-out."""
     bodies.note(f"{folder}/starts")
     eventually(Path(folder, "on").exists, deadline_s=bodies.LIFETIME_S)
     return hurried(0.2)
 
 
 def fails_to_ask() -> str:
-    """Ask where nobody can record it; return what that raises."""
+    """Ask where the question cannot be recorded; return the error."""
     try:
         request_input("Anybody?")
     except Exception as error:  # noqa: BLE001  the test looks at it

@@ -43,14 +43,14 @@ RUNNING, PENDING, DONE = JobState.RUNNING, JobState.PENDING, JobState.COMPLETED
 
 
 def hold_for_a_moment(path: str) -> None:
-    """Note when it begins and when it ends."""
+    """Note the begin and the end."""
     note(path, "+")
     time.sleep(0.1)
     note(path, "-")
 
 
 def hold(path: str, gate: str) -> str:
-    """Note the start; print; return when the file `gate` is there."""
+    """Note the start; print; return once the file `gate` exists."""
     note(path)
     print("holding", flush=True)
     eventually(Path(gate).exists, deadline_s=60)
@@ -73,7 +73,7 @@ def use_password(path: str, password: str) -> int:
 
 @dataclass(frozen=True)
 class Server:
-    """A server as its test sees it, with the ids of the jobs that it submitted."""
+    """A server process, with the ids of the jobs that it submitted."""
 
     process: subprocess.Popen[str]
     ids: list[str]

@@ -1,4 +1,4 @@
-"""Jobs, and the files that they lie in."""
+"""Jobs, and the files of their records."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 
 
 def a_job(status: JobState = JobState.RUNNING, job_id: str | None = None) -> Job:
-    """Return a job that lies nowhere yet."""
+    """Return a job that is in no store yet."""
     return Job(job_id or new_job_id(), "a label", status, utc_now())
 
 
 def record_of(home: Path, job: Job) -> Path:
-    """Return the file of a job, wherever it lies in this home."""
+    """Return the file of a job's record in this home."""
     (found,) = (home / "jobs").rglob(f"*{job.id}.json")
     return found
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put other content in place at once: the thread of meta/jobs.json reads records at any time."""
+    """Replace the content atomically, because the thread of meta/jobs.json reads records at any time."""
     made = path.with_name(path.name + ".new")
     made.write_bytes(content)
     made.replace(path)

@@ -1,4 +1,4 @@
-"""Bodies that leave their process in another state than they found it in, and values that take their time."""
+"""Bodies that change the state of their process, and values that are slow to pickle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE_BYTES: Final = 300_000
 
 
 def spoil(folder: str) -> int:
-    """Change whatever can be put back."""
+    """Change all process state that can be restored."""
     import resource
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -34,7 +34,7 @@ def spoil(folder: str) -> int:
 
 
 async def hear_a_signal() -> int:
-    """Let the loop have the arrival of signals, which leaves it with nobody afterwards."""
+    """Let the event loop set the wake-up descriptor of signals, which stays closed afterwards."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, bool)
     loop.remove_signal_handler(signal.SIGUSR1)
@@ -69,14 +69,14 @@ def state() -> dict[str, Any]:
 
 
 def spoil_for_good(folder: str) -> int:
-    """Leave the working directory, to which nobody can go back: it is gone."""
+    """Remove the working directory, so that it cannot be restored."""
     os.chdir(os.sep)
     os.rmdir(folder)
     return os.getpid()
 
 
 def fork_away(path: str) -> None:
-    """Fork a process that is in a session of its own and starts no program; then wait to be killed."""
+    """Fork a process into a session of its own, without an exec; then wait to be killed."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -87,7 +87,7 @@ def fork_away(path: str) -> None:
 
 
 class Gate:
-    """Waits, in the server only, whenever it is taken apart or put together, until the loop has turned."""
+    """Waits until the loop has run whenever it is pickled or unpickled in the server."""
 
     turns: int | None = None
 
@@ -109,7 +109,7 @@ class Gate:
 
 
 async def count_turns(first_s: float = 0.0) -> None:
-    """Let gates know from now on that the loop turns."""
+    """Count the turns of the loop, for which gates wait."""
     await asyncio.sleep(first_s)
     while True:
         Gate.turns = (Gate.turns or 0) + 1
@@ -121,7 +121,7 @@ def pass_through(gate: Gate) -> Gate:
 
 
 def wait_with(gate: Gate, path: str) -> int:
-    """Return the size of what came once the file is there."""
+    """Return the size of the value once the file exists."""
     bodies.note(f"{path}.started", "started")
     while not Path(path).exists():
         time.sleep(0.01)

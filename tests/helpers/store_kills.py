@@ -153,7 +153,7 @@ SCENARIOS: Final[dict[str, tuple[Prepare, Act]]] = {
 
 
 def a_job(status: JobState, job_id: str = "") -> Job:
-    """Return a job that lies nowhere yet."""
+    """Return a job that is in no store yet."""
     return Job(job_id or new_job_id(), "label", status, utc_now())
 
 

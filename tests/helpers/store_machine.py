@@ -24,13 +24,13 @@ WHICH = st.integers(0, 5)
 
 
 class Asked(Protocol):
-    """Something that does commands: a server, here or in a child."""
+    """Anything that carries out commands: a server in this process or in a child."""
 
     def ask(self, command: str, *arguments: Any) -> Any: ...
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """The model is what the store must hold: a record, and the hours since its end, for each id."""
+    """The model is the expected content of the store: a record and the hours since its end, by id."""
 
     ids = Bundle("ids")
 
@@ -120,7 +120,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 class StoreMachineOfProcesses(StoreMachine):
-    """The same over several processes, which race and are killed."""
+    """As `StoreMachine`, over several processes, which race and are killed."""
 
     ids = StoreMachine.ids
 
@@ -130,7 +130,7 @@ class StoreMachineOfProcesses(StoreMachine):
 
     @rule(job_id=ids, ends=st.permutations(ENDS))
     def settle_at_once(self, job_id: str, ends: Sequence[str]):
-        """All processes end one job, each in another way: all are told the same."""
+        """All processes end one job, each with another result; all get the same answer."""
         for child, end in zip(self.children, ends, strict=False):
             child.begin("update", job_id, end, 1, 0, 10)
         told = [child.answer() for child in self.children]
@@ -140,7 +140,7 @@ class StoreMachineOfProcesses(StoreMachine):
 
     @rule(target=ids, job_id=GIVEN)
     def create_at_once(self, job_id: str):
-        """All processes create a job with one id: one of them does."""
+        """All processes create a job with one id; exactly one succeeds."""
         for child in self.children:
             child.begin("create", job_id, "running", 0)
         made = [answer for child in self.children if (answer := child.answer())]
@@ -171,7 +171,7 @@ class StoreMachineOfProcesses(StoreMachine):
 
     @rule(which=WHICH, step=st.integers(1, 30))
     def die_in_a_prune(self, which: int, step: int):
-        """It may have removed some; none comes back, and no other is gone."""
+        """It may have removed some jobs; none of those comes back, and no other is missing."""
         died = self.dies(which, step, "prune", ["completed", "failed"], 1)
         may_go = [i for i, r in self.model.items() if r["status"] in ENDS[:2] and self.ages_h[i] >= 1]
         for gone in may_go:
@@ -181,7 +181,7 @@ class StoreMachineOfProcesses(StoreMachine):
                 assert died
 
     def dies(self, which: int, step: int, command: str, *arguments: Any) -> bool:
-        """Let a process do this and die at that step; whether it came to that. It is there again then."""
+        """Let a process carry this out and die at this step; return whether it died. It is restarted then."""
         child = self.server(which)
         self.answer = child.ask("dying", step, command, *arguments)
         if self.answer != DIED:

@@ -1,4 +1,4 @@
-"""A process that holds one store and does with it what it is told, a line of JSON each.
+"""A process that holds one store and carries out commands on it, one line of JSON each.
 
 `python -m tests.helpers.store_process` forks the one that serves, and another one whenever that was
 killed, so that a death costs little. `Child` is the other end.
@@ -38,7 +38,7 @@ class Server:
         return self._store
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Do it, and return plain data."""
+        """Carry out the command, and return plain data."""
         return getattr(self, f"do_{command}")(*arguments)
 
     def do_open(self, home: str) -> None:
@@ -98,7 +98,7 @@ class Server:
         return [job.id for job in jobs], more
 
     def do_dying(self, step: int, command: str, *arguments: Any) -> Any:
-        """Do it, and die at that step of those that change the disk, if there are so many."""
+        """Carry out the command, and die at this step of those that change the disk, if there are so many."""
         call_off = die_at(step)
         answer = self.ask(command, *arguments)
         call_off()
@@ -121,18 +121,18 @@ class Child:
             process.wait(60)
 
     def ask(self, command: str, *arguments: Any) -> Any:
-        """Let it do this, and return the answer; `DIED` where it died of it."""
+        """Carry out a command and return its answer; `DIED` if the process died."""
         self.begin(command, *arguments)
         return self.answer()
 
     def begin(self, command: str, *arguments: Any) -> None:
-        """Let it do this while the caller goes on."""
+        """Start a command and return at once."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([command, *arguments]) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """Return the answer to what was begun."""
+        """Return the answer to the started command."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "the process that holds the store has ended"
@@ -153,7 +153,7 @@ def _serve() -> None:
 
 
 def _read_line() -> bytes:
-    """Read no byte more than a line: the next one may be for another process."""
+    """Read exactly one line, because the next one may be for another process."""
     line = b""
     while not line.endswith(b"\n") and (byte := os.read(0, 1)):
         line += byte
@@ -161,7 +161,7 @@ def _read_line() -> bytes:
 
 
 def main() -> None:
-    """Keep one process that serves, until there are no commands any more."""
+    """Keep one serving process alive until the commands end."""
     while True:
         pid = os.fork()
         if pid == 0:

@@ -34,7 +34,7 @@ def await_file(folder: str, name: str) -> None:
 
 
 def work(folder: str) -> dict[str, int]:
-    """Report, print and grow, before `on` is there and after, and once more before the end."""
+    """Report, print and grow before and after the file `on` exists, and once more before the end."""
     bodies.note(f"{folder}/starts", f"started {os.getpid()}")
     print("before")
     report_progress(1, 3, "begun")
@@ -51,7 +51,7 @@ def work(folder: str) -> dict[str, int]:
 
 
 def return_after(folder: str, kind: str) -> Any:
-    """Return a value of some kind when `end` is there."""
+    """Return a value of this kind once the file `end` exists."""
     bodies.note(f"{folder}/starts", f"started {os.getpid()}")
     await_file(folder, "end")
     bodies.note(f"{folder}/starts", "ended")
@@ -59,7 +59,7 @@ def return_after(folder: str, kind: str) -> Any:
 
 
 def use_its_folder(folder: str) -> None:
-    """Write into the job's own folder, and stay."""
+    """Write into the job's own folder, then wait."""
     job = current_job()
     assert job is not None
     (job.folder / "notes").write_text("x")
@@ -68,7 +68,7 @@ def use_its_folder(folder: str) -> None:
 
 
 class Trap:
-    """Its own code asks for the end of the process."""
+    """Its own code raises SystemExit."""
 
     def __repr__(self) -> str:
         sys.exit("no text")
@@ -89,7 +89,7 @@ def leave_a_child(folder: str) -> str:
 
 
 def serve(*calls: list[str]) -> None:
-    """Start these bodies in the background, say their ids, and wait to be ended.
+    """Start these bodies in the background, print their ids, and wait to be killed.
 
     A body before whose name stands `call:` is called within its budget instead. `idle` is the pid of a
     worker that has ended a call, and where nothing else is called, has nothing to do any more.
@@ -120,7 +120,7 @@ def _body(name: str) -> Any:
 
 
 class Server:
-    """A server process and what it said."""
+    """A server process and the ids that it printed."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -129,17 +129,17 @@ class Server:
         self.idle: int = said["idle"]
 
     def line(self) -> str:
-        """Return the next line that it says."""
+        """Return the next line that it prints."""
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
     def kill(self, *, group: bool = False) -> None:
-        """End it with SIGKILL, alone or with its process group."""
+        """Kill it with SIGKILL, alone or with its process group."""
         (os.killpg if group else os.kill)(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
 
     def leave(self) -> None:
-        """Let it end in an orderly way."""
+        """Ask it to exit in an orderly way."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -151,7 +151,7 @@ CODE = "import json, sys; from tests.helpers import survival; survival.serve(*js
 
 @contextmanager
 def server(*calls: list[str], **settings: str) -> Iterator[Server]:
-    """A server that runs these calls, each the name of a body and its arguments. It is ended after."""
+    """A server that runs these calls, each a body's name and its arguments; it is killed at the end."""
     process = python(
         "-c", CODE, json.dumps(calls), env=environment(**settings), stderr=None, start_new_session=True
     )

@@ -1,4 +1,4 @@
-"""Wait for what another process or thread does, where no event can be had."""
+"""Wait for another process or thread by polling, where there is no event to wait for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages made on the spot, so that what installs them needs no network."""
+"""Packages built by the tests, so that installing them needs no network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wheel(folder: Path, name: str, version: str) -> str:
 
 
 def source_tree(folder: Path, name: str) -> Path:
-    """Make a directory that can be built without any other package, and return its one module."""
+    """Make a directory that builds without any other package, and return its one module."""
     folder.mkdir()
     backend = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     (folder / "pyproject.toml").write_text(f'{backend}[project]\nname = "{name}"\nversion = "1.0"\n', "utf-8")

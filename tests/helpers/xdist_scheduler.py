@@ -1,4 +1,4 @@
-"""How pytest-xdist shares the tests out: those that share a server go to one process, which starts it once.
+"""How pytest-xdist distributes the tests: those that share a server go to one process, which starts it once.
 
 xdist's own `xdist_group` mark does nothing under pytest 9.2, which no longer lets it rename tests.
 """
@@ -30,30 +30,34 @@ TOGETHER: Final = {
     "tests/integration/questions/test_questions.py": "a warm manager",
     **dict.fromkeys(
         (
+            "tests/integration/store/test_machine.py",
             "tests/unit/jobs/test_output.py",
             "tests/unit/jobs/test_takeover.py",
-            "tests/unit/test_model.py",
             "tests/unit/pool/test_transport.py",
-            "tests/unit/runner/test_search.py",
+            "tests/unit/runner/test_line_reader.py",
             "tests/unit/runner/test_output.py",
+            "tests/unit/runner/test_screen.py",
+            "tests/unit/runner/test_search.py",
             "tests/unit/store/test_contract.py",
             "tests/unit/store/test_machine.py",
+            "tests/unit/test_jsonable.py",
+            "tests/unit/test_model.py",
         ),
-        "what hypothesis draws: a process that does so first reads all our sources for constants, for 5 s",
+        "hypothesis, which reads all our sources for constants once in each process, for 2 s of CPU",
     ),
 }
-"""What the tests of a file share, by file. A file that is missing here costs another start, no more."""
+"""The resource that the tests of a file share. A file that is missing here only costs another start."""
 
 
 class SharingScheduler(LoadScopeScheduling):
-    """Gives a process all tests that share something, or all unit tests of a file, or one test."""
+    """Gives a process all tests that share a resource, or all unit tests of a file, or one test."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return TOGETHER.get(file) or (file if file.startswith("tests/unit/") else nodeid)
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Take note of a process that has ended; the test that ended it is not run again."""
+        """Report the test that ended its process as crashed, and do not run it again."""
         units = self.assigned_work[node].values()
         crashed = next((test for unit in units for test, done in unit.items() if not done), None)
         for unit in units:

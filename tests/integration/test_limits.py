@@ -230,7 +230,7 @@ def test_priority_and_cores_bind_one_call_and_no_other():
     run(main())
 
 
-def test_a_script_is_bound_and_its_libraries_start_no_more_threads_than_cores(tmp_path: Path):
+def test_a_scripts_libraries_start_no_more_threads_than_it_has_cores(tmp_path: Path):
     code = "import os; print(len(os.sched_getaffinity(0)), os.nice(0), os.environ['MKL_NUM_THREADS'])"
     result = run_script_in_dir(str(tmp_path), script_content=code, cpus=1, nice=4)
     assert result["stdout"] == "1 4 1\n"
@@ -239,7 +239,7 @@ def test_a_script_is_bound_and_its_libraries_start_no_more_threads_than_cores(tm
 
 
 @weighs_at_will
-def test_a_script_weighs_what_its_worker_does_and_one_that_is_measured_as_much_as_the_server(tmp_path: Path):
+def test_a_measured_script_has_the_servers_priority_others_their_workers(tmp_path: Path):
     code = "import pathlib; path = pathlib.Path('/proc/self/autogroup')\n"
     code += "print(path.read_bytes().split()[-1].decode() if path.exists() else 0)"
     bound = session_nice() + 11 - os.getpriority(os.PRIO_PROCESS, 0)

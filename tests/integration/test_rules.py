@@ -57,7 +57,7 @@ def record(home: Path, job_id: str) -> Job:
     ],
 )
 @pytest.mark.parametrize("outcome", [Outcome(1), Outcome(cancelled=True), Outcome(failure=Failure("E", "e"))])
-def test_once_a_verdict_stands_nothing_else_is_settled_and_only_when_the_tree_is_gone(
+def test_only_a_recorded_end_reason_is_settled_once_the_tree_is_gone(
     verdict: str, state: tuple[JobState, str | None], outcome: Outcome
 ):
     store, job = InMemoryJobStore(), Job(new_job_id(), "job", JobState.RUNNING, utc_now(), ending=verdict)
@@ -133,7 +133,7 @@ def test_what_a_killed_worker_has_left_is_ended_before_its_job_is_settled(
     assert not any(settled_with)
 
 
-def test_the_memory_of_one_call_is_not_charged_to_the_next_of_its_worker(tmp_path: Path):
+def test_a_calls_memory_is_not_charged_to_its_workers_next_call(tmp_path: Path):
     async def main() -> None:
         async with manager(sample_seconds=0.05) as jobs:
             peaks = [await peak_of(jobs, size, tmp_path / str(size)) for size in (120_000_000, 1000)]
@@ -221,7 +221,7 @@ def command_line_cancels(job_id: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("instant", ["before", "after"])
-def test_a_cancel_of_another_process_in_the_instant_of_the_end_leaves_one_truth(
+def test_a_foreign_cancel_at_the_instant_of_the_end_leaves_one_end(
     instant: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     answers: list[str] = []
@@ -267,7 +267,7 @@ for line in sys.stdin:
 """
 
 
-def test_cancels_of_another_process_that_race_with_the_end_are_told_what_stays_true(home: Path):
+def test_foreign_cancels_that_race_with_the_end_are_told_the_final_status(home: Path):
     async def main(canceller: subprocess.Popen[str]) -> None:
         async with manager(spare_workers=2, cancel_grace_seconds=0.1) as jobs:
             for number in range(8):
@@ -371,9 +371,7 @@ def server_killed_at(state: str, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("state", KILLED_SERVER)
-def test_a_server_killed_in_any_state_leaves_a_job_that_says_what_became_of_it(
-    state: str, home: Path, tmp_path: Path
-):
+def test_a_server_killed_in_any_state_leaves_a_job_with_its_true_end(state: str, home: Path, tmp_path: Path):
     with server_killed_at(state, tmp_path):
         jobs = JobManager()
         (job,), _ = jobs.blocking.list()
@@ -392,9 +390,7 @@ def test_a_server_killed_within_the_first_second_of_a_call_leaves_nothing(tmp_pa
         assert JobManager().blocking.list() == ([], False)
 
 
-def test_a_job_whose_server_is_killed_before_it_is_queued_is_started_once_by_another(
-    home: Path, tmp_path: Path
-):
+def test_a_job_whose_server_dies_before_queueing_it_is_started_once(home: Path, tmp_path: Path):
     async def main() -> None:
         (tmp_path / "gate").touch()
         async with manager() as jobs:
@@ -425,9 +421,7 @@ def kill_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     monkeypatch.setattr(owner, name, killing)
 
 
-def test_a_worker_killed_while_its_call_is_waited_for_fails_the_call_and_its_record(
-    home: Path, tmp_path: Path
-):
+def test_a_worker_killed_while_its_caller_waits_fails_call_and_record(home: Path, tmp_path: Path):
     async def main() -> None:
         async with manager(record_after_seconds=0.01) as jobs:
             waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(tmp_path / "starts")))
@@ -452,7 +446,7 @@ def test_a_worker_killed_while_its_call_is_waited_for_fails_the_call_and_its_rec
     ],
     ids=["handed over", "cancelling", "settling"],
 )
-def test_a_worker_killed_in_any_state_leaves_a_job_that_says_what_became_of_it(
+def test_a_worker_killed_in_any_state_leaves_a_job_with_its_true_end(
     point: tuple[Any, str],
     state: tuple[JobState, str | None],
     home: Path,

@@ -39,7 +39,7 @@ async def wait(job_id: str) -> None:
     assert not timed_out
 
 
-def test_a_direct_call_takes_both_kinds_of_arguments_and_answers_the_value():
+def test_a_direct_call_takes_both_kinds_of_arguments():
     async def main() -> None:
         assert await bodies.decorated(2) == 3
         assert await bodies.decorated(2, right=3) == 5
@@ -48,7 +48,7 @@ def test_a_direct_call_takes_both_kinds_of_arguments_and_answers_the_value():
     run(main())
 
 
-def test_the_decorated_function_keeps_its_face_and_gains_two_parameters():
+def test_the_decorated_function_keeps_its_signature_plus_two_parameters():
     def names(function: Any) -> list[str]:  # there is one more where mcp is loaded
         return [name for name in inspect.signature(function).parameters if name != "mcp_context"]
 

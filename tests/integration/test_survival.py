@@ -73,9 +73,7 @@ def gone(pid: int) -> bool:
 # ---- it goes on, shows what it does, and ends
 
 
-def test_a_job_whose_server_was_killed_shows_its_progress_memory_and_output_and_ends(
-    folder: Path, home: Path
-):
+def test_an_orphan_shows_progress_memory_and_output_and_ends(folder: Path, home: Path):
     with server(["work", str(folder)]) as killed:
         started(folder)
         killed.kill()
@@ -92,9 +90,7 @@ def test_a_job_whose_server_was_killed_shows_its_progress_memory_and_output_and_
     assert output(job_id) == "before\nbetween\nafter\n"
 
 
-def test_the_record_of_an_orphan_is_as_complete_as_that_of_a_job_whose_server_lived(
-    tmp_path: Path, home: Path
-):
+def test_an_orphans_record_is_as_complete_as_one_whose_server_lived(tmp_path: Path, home: Path):
     records: list[Job] = []
     for name in ("alive", "killed"):
         (folder := tmp_path / name).mkdir()
@@ -218,7 +214,7 @@ def test_values_of_any_kind_and_size_are_kept_without_a_server(tmp_path: Path, h
 # ---- cancelled
 
 
-def test_a_job_whose_server_was_killed_can_be_cancelled_by_the_next_process(folder: Path, home: Path):
+def test_an_orphan_can_be_cancelled_by_another_process(folder: Path, home: Path):
     with server(["family", f"{folder}/starts"]) as killed:
         pids = started_pids(folder / "starts")
         killed.kill()
@@ -230,7 +226,7 @@ def test_a_job_whose_server_was_killed_can_be_cancelled_by_the_next_process(fold
 
 
 @pytest.mark.parametrize(("body", "grace_s"), [("spin", "25"), ("ignore_sigterm", "0.3")])
-def test_an_orphan_ends_by_itself_when_its_canceller_was_killed_after_the_verdict(
+def test_an_orphan_ends_when_its_canceller_died_after_the_end_reason(
     body: str, grace_s: str, folder: Path, home: Path
 ):
     with server([body, f"{folder}/starts"], PYTHON_MCP_CANCEL_GRACE_SECONDS=grace_s) as killed:
@@ -475,7 +471,7 @@ asyncio.run(main())
 """
 
 
-def test_a_job_whose_server_is_killed_as_soon_as_its_call_is_sent_runs_to_its_end(folder: Path, home: Path):
+def test_a_job_whose_server_dies_right_after_the_send_runs_to_its_end(folder: Path, home: Path):
     (folder / "end").touch()
     with python("-c", f"FOLDER = {str(folder)!r}\n{AS_SOON_AS_SENT}") as process:
         assert process.wait(60) == -signal.SIGKILL
@@ -503,7 +499,7 @@ PRELOADED = """
 """
 
 
-def test_a_job_whose_call_waits_behind_an_import_when_its_server_is_killed_runs_to_its_end(
+def test_a_call_behind_an_import_when_its_server_dies_runs_to_its_end(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (folder / "end").touch()

@@ -52,7 +52,7 @@ class Front:
             context.leave_job(token)
 
 
-def test_outside_of_a_job_nobody_can_be_asked():
+def test_outside_of_a_job_no_question_can_be_asked():
     with pytest.raises(NotInJob, match="from inside a job"):
         request_input("Anybody?")
     token = context.enter_job(context.JobContext("j", "j", "", lambda _progress: None), whole_process=False)
@@ -94,7 +94,7 @@ def test_a_key_is_never_used_twice():
         ({"message": "?", "schema": 3}, "schema is 3"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(arguments: dict[str, Any], says: str):
+def test_an_invalid_question_is_refused_before_it_is_asked(arguments: dict[str, Any], says: str):
     front = Front()
     with front.job(), pytest.raises(InvalidInput) as refused:
         request_input(**arguments)
@@ -102,7 +102,7 @@ def test_what_cannot_be_meant_is_refused_before_anybody_is_asked(arguments: dict
     assert front.heard == []
 
 
-def test_whoever_keeps_the_record_says_whether_an_answer_came_in_time():
+def test_the_owner_of_the_record_decides_if_an_answer_came_in_time():
     front = Front()
     with front.job():
         _later(front, EXPIRED, when=lambda said: said.expired)
@@ -127,7 +127,7 @@ def _later(front: Front, answer: InputAnswer | str, when: Any) -> None:
     threading.Thread(target=reply, daemon=True).start()
 
 
-def test_a_thread_that_waits_hears_the_cancel_and_the_end_of_its_body():
+def test_a_waiting_thread_gets_the_cancel_and_the_end_of_its_body():
     for end, error in ((lambda f: setattr(f, "cancelled", True), JobCancelled), (_close, NotInJob)):
         front, raised = Front(), list[BaseException]()
 

@@ -42,7 +42,7 @@ def in_thread(work: contextvars.Context | None = None) -> JobContext | None:
     return seen[0]
 
 
-def test_outside_a_job_there_is_none_and_reports_go_nowhere() -> None:
+def test_outside_a_job_there_is_no_context_and_reports_are_dropped() -> None:
     context.report_progress(1, 2, "nobody hears")
     context.create_progress_callback()(1, 2, "nobody hears")
     assert context.current_job() is None

@@ -115,7 +115,7 @@ def test_numpy_numbers_become_the_nearest_python_numbers():
     assert jsonable(value).value == [0.25, [0.25, None], "1+2j", {"a": ["1j"]}]
 
 
-def test_an_iterator_is_read_as_often_as_somebody_asks():
+def test_an_iterator_can_be_read_again():
     for values in (map(str, [1, 2]), iter(["1", "2"]), zip(["1", "2"], strict=True), enumerate("12")):
         value = {"in": [values]}
         first = jsonable(value)

@@ -59,7 +59,7 @@ MB = 1_000_000
         ("cpus", "0", "how many cores, such as 2, or their numbers, such as [0, 1]"),
     ],
 )
-def test_a_value_without_meaning_is_named(name: str, value: Any, right: str):
+def test_a_meaningless_limit_is_refused_by_value(name: str, value: Any, right: str):
     with pytest.raises(InvalidInput) as caught:
         Limits(**{name: value})
     assert str(caught.value) == f"{name} is {value!r}; it must be {right}"
@@ -124,7 +124,7 @@ def guard(limits: Limits, **options: Any) -> LimitChecker:
     return LimitChecker(limits, lambda: (1,), **options)
 
 
-def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
+def test_a_memory_breach_has_peak_and_limit(monkeypatch: pytest.MonkeyPatch):
     readings(monkeypatch, TreeUsage(500 * MB, 0.0, 1), TreeUsage(501 * MB, 0.0, 1))
     over = guard(Limits(memory_limit_mb=500))
     assert over.look() is None
@@ -134,7 +134,7 @@ def test_a_guard_tells_of_memory_with_peak_and_limit(monkeypatch: pytest.MonkeyP
     assert breach.sentence == "ended at its memory limit: its processes held 501 MB, the limit is 500 MB"
 
 
-def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPatch):
+def test_samples_come_sooner_near_the_limit(monkeypatch: pytest.MonkeyPatch):
     readings(monkeypatch, *(TreeUsage(used * MB, 0.0, 1) for used in (10, 400, 499)))
     near = guard(Limits(memory_limit_mb=500))
     pauses = [near.pause_s for _ in range(3) if near.look() is None]
@@ -143,7 +143,7 @@ def test_a_guard_looks_sooner_the_nearer_the_limit(monkeypatch: pytest.MonkeyPat
     assert pauses[-1] <= 0.05
 
 
-def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.MonkeyPatch):
+def test_cpu_time_includes_ended_processes(monkeypatch: pytest.MonkeyPatch):
     readings(monkeypatch, TreeUsage(0, 0.4, 2), TreeUsage(0, 0.1, 1))
     reaped = [0.0, 1.0]
     over = guard(Limits(cpu_time_limit_seconds=1), cpu_base_s=lambda: reaped.pop(0))
@@ -156,13 +156,13 @@ def test_a_guard_counts_the_cpu_time_of_those_who_ended(monkeypatch: pytest.Monk
     )
 
 
-def test_a_guard_from_now_on_leaves_out_what_others_used(monkeypatch: pytest.MonkeyPatch):
+def test_usage_before_the_call_is_left_out(monkeypatch: pytest.MonkeyPatch):
     readings(monkeypatch, TreeUsage(0, 50.0, 1), TreeUsage(0, 50.9, 1), TreeUsage(0, 51.1, 1))
     over = guard(Limits(cpu_time_limit_seconds=1), from_now=True)
     assert [over.look() is None for _ in range(3)] == [True, True, False]
 
 
-def test_a_guard_keeps_the_time_where_it_is_told_when_it_began():
+def test_the_time_limit_counts_from_the_given_start():
     breach = guard(Limits(timeout_seconds=5), started_s=0.0).look()
     assert breach is not None
     assert (breach.kind, breach.sentence) == (TIME, "ended at its time limit of 5 s")
@@ -185,12 +185,12 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
 
 
 @linux
-def test_a_process_that_is_gone_weighs_nothing():
+def test_a_gone_process_uses_no_memory():
     assert meter.measure((2**22 + 1,), 1) == TreeUsage(0, 0.0, 1)
 
 
 @linux
-def test_without_proc_psutil_tells_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_without_proc_psutil_gives_the_same_usage(monkeypatch: pytest.MonkeyPatch):
     there = meter.measure((os.getpid(),), None)
     monkeypatch.setattr(meter, "LINUX", False)
     here = meter.measure((os.getpid(), 2**22 + 1), None)
@@ -232,7 +232,7 @@ def test_the_kernels_limits_are_as_before_after_a_call():
     assert former == [resource.getrlimit(kind) for kind in (resource.RLIMIT_DATA, resource.RLIMIT_CPU)]
 
 
-def test_a_queued_jobs_limits_are_in_its_recipe():
+def test_a_queued_jobs_limits_are_in_its_spec():
     limits = Limits(memory_limit_mb=100, cpus=(0,))
     recipe = to_spec(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
     job = Job("an-id", "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(recipe)))
@@ -241,7 +241,7 @@ def test_a_queued_jobs_limits_are_in_its_recipe():
     assert request.limits == limits
 
 
-def test_libraries_start_as_many_threads_as_there_are_cores_unless_the_user_says(
+def test_libraries_start_one_thread_per_core_unless_the_user_says(
     monkeypatch: pytest.MonkeyPatch,
 ):
     for name in THREAD_VARIABLES:

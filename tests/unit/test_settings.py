@@ -102,7 +102,7 @@ def test_an_unknown_way_to_exit_is_refused() -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.parametrize("text", ["", " ", "\t\n"])
-def test_an_empty_variable_is_as_good_as_none(name: str, text: str) -> None:
+def test_an_empty_variable_counts_as_unset(name: str, text: str) -> None:
     assert Settings.from_environ({variable(name): text}) == Settings.from_environ({})
 
 

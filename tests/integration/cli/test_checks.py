@@ -28,7 +28,7 @@ def test_damaged_records_are_counted(home: Path):
     assert str(home / "jobs" / "damaged") in found["records"].advice
 
 
-def test_records_that_nobody_can_read_are_counted_however_old(home: Path):
+def test_unreadable_records_are_counted_at_any_age(home: Path):
     store = FileJobStore(home)
     for _ in range(55):
         store.create(Job(new_job_id(), "label", JobState.COMPLETED, utc_now()))

@@ -35,7 +35,7 @@ class Moody(FileJobStore):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="another process cancels by a signal")
-def test_a_cancel_from_another_process_touches_no_later_call_of_the_same_worker(tmp_path: Path):
+def test_a_cancel_from_another_process_spares_the_workers_next_call(tmp_path: Path):
     async def main() -> None:
         async with manager(spare_workers=0) as jobs:
             job = await jobs.submit(Request(bodies.swallow, (str(tmp_path / "starts"),)))
@@ -49,7 +49,7 @@ def test_a_cancel_from_another_process_touches_no_later_call_of_the_same_worker(
     run(main())
 
 
-def test_an_end_that_cannot_be_written_now_is_written_when_the_store_works_again(home: Path, tmp_path: Path):
+def test_an_end_is_written_once_the_store_works_again(home: Path, tmp_path: Path):
     async def main() -> None:
         store = Moody(home)
         async with manager(store) as jobs:

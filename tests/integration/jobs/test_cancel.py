@@ -33,7 +33,7 @@ async def started(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("body", HEARING)
-def test_a_body_that_hears_cleans_up_and_its_worker_goes(body: Any, tmp_path: Path):
+def test_a_cancelled_body_cleans_up_and_its_worker_ends(body: Any, tmp_path: Path):
     async def main() -> None:
         async with manager(cancel_grace_seconds=LONG_S) as jobs:
             starts = tmp_path / "starts"
@@ -48,7 +48,7 @@ def test_a_body_that_hears_cleans_up_and_its_worker_goes(body: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("body", HARD)
-def test_a_body_that_does_not_hear_is_killed_after_the_grace(body: Any, tmp_path: Path):
+def test_a_body_that_ignores_its_cancel_is_killed_after_the_grace(body: Any, tmp_path: Path):
     async def main() -> None:
         async with manager(cancel_grace_seconds=0.2) as jobs:
             result = await handed_over(jobs, body, str(tmp_path / "starts"))
@@ -65,7 +65,7 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_children_and_deaf_grandchildren_in_their_own_session_go_along(tmp_path: Path):
+def test_a_cancel_ends_children_and_grandchildren_in_other_sessions(tmp_path: Path):
     async def main() -> None:
         async with manager(cancel_grace_seconds=0.2) as jobs:
             result = await handed_over(jobs, bodies.family, str(tmp_path / "starts"))
@@ -153,7 +153,7 @@ def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
     run(main())
 
 
-def test_cancels_that_race_with_the_end_leave_one_truth_and_working_workers():
+def test_cancels_that_race_with_the_end_leave_one_end_and_good_workers():
     async def main() -> None:
         async with manager() as jobs:
             for number in range(8):
@@ -181,7 +181,7 @@ def test_a_cancel_from_another_thread_returns_when_the_tree_is_gone(tmp_path: Pa
 
 
 @pytest.mark.parametrize("body", [bodies.spin, bodies.sleep_long_async])
-def test_plain_code_on_the_jobs_own_loop_cancels_without_waiting_for_the_grace(
+def test_a_cancel_on_the_jobs_own_loop_does_not_wait_for_the_grace(
     body: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def main() -> None:
@@ -251,7 +251,7 @@ def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
     run(main())
 
 
-def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_another(tmp_path: Path):
+def test_a_call_that_its_killed_worker_has_not_read_starts_in_another(tmp_path: Path):
     async def main() -> None:
         async with manager(spare_workers=1) as jobs:
             await call(jobs, bodies.pid)
@@ -273,7 +273,7 @@ def test_a_call_sent_to_a_worker_that_is_killed_before_it_reads_starts_in_anothe
     assert len(lines(tmp_path / "starts")) == 1
 
 
-def test_a_worker_that_dies_between_the_grant_and_the_call_costs_nothing():
+def test_a_worker_that_dies_before_its_call_is_sent_costs_nothing():
     async def main() -> None:
         async with manager() as jobs:
             job = await jobs.submit(Request(bodies.add, (1,)))

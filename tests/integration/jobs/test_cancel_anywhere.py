@@ -102,7 +102,7 @@ def occupy(front: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("fate", [thorough(leave), kill, thorough(suspend), thorough(occupy)])
-def test_another_session_cancels_whatever_the_server_does(
+def test_another_process_can_cancel_in_any_state_of_the_server(
     fate: Callable[[subprocess.Popen[str]], None], home: Path, tmp_path: Path
 ):
     starts = tmp_path / "starts"
@@ -122,7 +122,7 @@ def test_another_session_cancels_whatever_the_server_does(
 
 
 @pytest.mark.parametrize("body", ["deaf", thorough("swallow"), thorough("ignore_sigterm")])
-def test_a_body_that_does_not_hear_is_killed_though_its_server_is_dead(body: str, home: Path, tmp_path: Path):
+def test_a_body_that_ignores_its_cancel_is_killed_without_its_server(body: str, home: Path, tmp_path: Path):
     starts = tmp_path / "starts"
     with server(body, starts) as (front, job_id):
         (worker,) = started_pids(starts)
@@ -200,7 +200,7 @@ def test_what_a_dead_worker_left_is_ended_before_its_job_is_cancelled(home: Path
         assert not processes.is_alive(daemon)
 
 
-def test_a_job_with_a_process_that_cannot_be_ended_is_not_called_cancelled(
+def test_a_job_with_an_unkillable_process_is_not_called_cancelled(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with orphans(home) as (job, daemon):
@@ -248,7 +248,7 @@ def test_a_stopped_process_of_the_job_loses_the_lock_that_it_holds(
         assert not processes.is_alive(worker)
 
 
-def test_a_stranger_that_holds_the_lock_is_named_and_lives(home: Path, tmp_path: Path):
+def test_a_foreign_process_that_holds_the_lock_is_named_and_lives(home: Path, tmp_path: Path):
     starts = tmp_path / "starts"
     code = "import sys; from tests.helpers.cancel_bodies import hold_lock; hold_lock(sys.argv[1])"
     with server("sleep_long", starts) as (_, job_id), ExitStack() as stack:
@@ -305,9 +305,7 @@ def test_the_end_reason_of_a_killed_canceller_is_carried_out(
 
 
 @pytest.mark.parametrize("body", ["deaf", thorough("ignore_sigterm")])
-def test_a_verdict_that_its_worker_cannot_hear_is_carried_out_by_a_reader(
-    body: str, home: Path, tmp_path: Path
-):
+def test_an_end_reason_its_worker_ignores_is_carried_out_by_a_reader(body: str, home: Path, tmp_path: Path):
     starts = tmp_path / "starts"
     with server(body, starts) as (front, job_id):
         (worker,) = started_pids(starts)
@@ -318,7 +316,7 @@ def test_a_verdict_that_its_worker_cannot_hear_is_carried_out_by_a_reader(
         assert identify(worker) is None
 
 
-def test_a_verdict_on_a_job_whose_server_lives_is_left_to_the_server(home: Path):
+def test_the_end_reason_of_a_live_servers_job_is_left_to_the_server(home: Path):
     with python("-c", "input()") as owner, python("-c", "input()") as worker:
         job = Job(
             new_job_id(),
@@ -438,7 +436,7 @@ def test_a_job_that_has_ended_keeps_its_true_status(state: JobState, home: Path)
     assert cancel_record(store, job.id, 0.0) == ended
 
 
-def test_whoever_got_the_pid_of_a_dead_worker_is_not_touched(home: Path):
+def test_a_process_that_got_the_pid_of_a_dead_worker_is_not_killed(home: Path):
     with python("-c", "input()") as stranger:
         identity = identify(stranger.pid)
         assert identity is not None

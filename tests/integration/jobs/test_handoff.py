@@ -45,7 +45,7 @@ def test_a_body_past_its_budget_goes_on_and_starts_only_once(warm: WarmManager, 
     warm.run(main)
 
 
-def test_the_list_for_people_tells_of_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
+def test_the_public_list_has_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
     def writers() -> set[int | None]:
         return {thread.ident for thread in threading.enumerate() if thread.name == "jobs-list"}
 
@@ -73,9 +73,7 @@ def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: Warm
     warm.run(main)
 
 
-def test_a_body_that_ends_in_the_instant_of_its_budget_has_one_start_and_one_truth(
-    warm: WarmManager, tmp_path: Path
-):
+def test_a_body_that_ends_as_its_budget_ends_starts_once_and_ends_once(warm: WarmManager, tmp_path: Path):
     async def main(jobs: JobManager) -> None:
         await call(jobs, bodies.pid)
         for number in range(40):
@@ -115,7 +113,7 @@ def test_a_call_that_lasts_has_a_record_though_it_ends_in_time(tmp_path: Path):
     run(main())
 
 
-def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_the_reason(tmp_path: Path):
+def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_why(tmp_path: Path):
     async def main() -> None:
         async with manager(max_workers=1) as jobs:
             gate = tmp_path / "gate"
@@ -157,7 +155,7 @@ def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path)
     run(main())
 
 
-def test_many_calls_at_once_share_few_workers_and_the_surplus_goes():
+def test_many_calls_share_few_workers_and_the_surplus_ends():
     async def main() -> None:
         async with manager(max_workers=2, worker_idle_seconds=0.1) as jobs:
             pool = (await jobs._engine()).pool
@@ -174,7 +172,7 @@ def test_many_calls_at_once_share_few_workers_and_the_surplus_goes():
 
 
 @pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
-def test_a_result_that_is_no_json_completes_the_job_with_its_text(warm: WarmManager, body):
+def test_a_result_without_json_completes_the_job_with_its_text(warm: WarmManager, body):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(body))
         job, _ = await jobs.wait(job.id, LONG_S)
@@ -266,7 +264,7 @@ def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path:
     run(main())
 
 
-def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is_closed(
+def test_a_close_settles_the_kept_jobs_that_end_meanwhile(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     orphan, settle, settling = RecordWriter.orphan, RecordWriter.settle, threading.Event()
@@ -296,7 +294,7 @@ def test_a_kept_job_that_ends_while_its_manager_closes_is_settled_before_that_is
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_manager_closed_while_workers_start_and_calls_wait_leaves_nobody():
+def test_a_manager_closed_while_workers_start_leaves_no_process():
     async def main() -> None:
         jobs = JobManager(settings=Settings.from_environ())
         calls = [asyncio.ensure_future(call(jobs, bodies.pid)) for _ in range(5)]

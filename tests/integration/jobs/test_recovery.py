@@ -52,7 +52,7 @@ def record_of_the_front(home: Path, *, background: bool) -> Job:
     return eventually(look)
 
 
-def test_a_call_in_its_budget_fails_with_server_died_when_its_server_is_killed(home: Path, tmp_path: Path):
+def test_a_call_within_its_budget_fails_when_its_server_is_killed(home: Path, tmp_path: Path):
     with python("-c", FRONT, "600", tmp_path / "starts") as front:
         job = record_of_the_front(home, background=False)
         front.kill()
@@ -64,9 +64,7 @@ def test_a_call_in_its_budget_fails_with_server_died_when_its_server_is_killed(h
     assert FileJobStore(home).get(job.id) == found
 
 
-def test_a_kept_job_fails_with_worker_died_when_its_worker_is_killed_after_its_server(
-    home: Path, tmp_path: Path
-):
+def test_a_kept_job_fails_when_its_worker_is_killed_after_its_server(home: Path, tmp_path: Path):
     with python("-c", FRONT, "0.2", tmp_path / "starts") as front:
         assert front.stdout is not None
         told = front.stdout.readline().strip()
@@ -116,7 +114,7 @@ def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own
 @pytest.mark.parametrize(
     ("silent_s", "status"), [(90, JobState.FAILED), (8 * 3600, JobState.RUNNING), (-90, JobState.RUNNING)]
 )
-def test_a_job_of_another_container_is_lost_after_a_minute_of_silence_that_nobody_slept_through(
+def test_a_job_of_another_container_is_lost_after_a_minute_of_silence(
     home: Path, own: ProcessIdentity, silent_s: float, status: JobState
 ):
     store = FileJobStore(home)
@@ -144,7 +142,7 @@ def test_a_reader_that_was_stopped_ends_no_worker_that_has_another_job(home: Pat
         assert worker.poll() is None
 
 
-def test_the_verdict_of_a_cancel_that_was_cut_off_is_honoured(home: Path, own: ProcessIdentity):
+def test_the_end_reason_of_an_interrupted_cancel_is_honoured(home: Path, own: ProcessIdentity):
     store = FileJobStore(home)
     gone = replace(own, start_ticks=own.start_ticks - 1)
     job = running(store, gone, gone, ending="cancelled", background=True)
@@ -177,7 +175,7 @@ def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Pa
     assert (ended.status, ended.result) == (JobState.COMPLETED, "done")
 
 
-def test_an_owner_that_is_stopped_does_not_keep_its_dead_workers_job_running(
+def test_a_job_of_a_dead_worker_fails_although_its_owner_is_stopped(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(recovery, "_OWNER_GRACE", timedelta(seconds=0.3))
@@ -205,7 +203,7 @@ def test_a_clock_that_was_set_back_gives_the_owner_its_time_anew(
     assert recovered(store, late).error_kind == "worker_died"
 
 
-def test_a_job_that_somebody_took_on_since_it_was_read_is_not_settled(
+def test_a_job_taken_over_since_it_was_read_is_not_settled(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):
     store = FileJobStore(home)
@@ -237,7 +235,7 @@ def test_a_store_that_cannot_be_written_shows_the_job_as_it_stands(home: Path, g
     assert jobs.blocking.list() == ([job], False)
 
 
-def test_two_who_read_at_once_tell_the_same_end(home: Path, gone: ProcessIdentity):
+def test_two_concurrent_readers_tell_the_same_end(home: Path, gone: ProcessIdentity):
     job = running(FileJobStore(home), gone, gone, background=True)
     together, found = threading.Barrier(4), list[Job]()
 
@@ -255,7 +253,7 @@ def test_two_who_read_at_once_tell_the_same_end(home: Path, gone: ProcessIdentit
     assert {(each.status, each.completed_at) for each in found} == {(JobState.FAILED, found[0].completed_at)}
 
 
-def test_a_job_that_is_settled_by_its_reader_keeps_its_output_and_no_process(home: Path, tmp_path: Path):
+def test_a_job_settled_by_a_reader_keeps_its_output_and_no_process(home: Path, tmp_path: Path):
     with server(1, ("hold_with_child", tmp_path / "starts", tmp_path / "gate")) as doomed:
         job = kept_job_in(home, doomed.ids[0])
         (child,) = started_pids(tmp_path / "starts")

@@ -64,7 +64,7 @@ def test_a_job_that_waits_says_how_many_run_on_this_machine(home: Path, tmp_path
     assert len(lines(tmp_path / "starts")) == 2
 
 
-def test_a_killed_servers_places_are_free_at_once(home: Path, tmp_path: Path):
+def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
         running = job_in(home, doomed.ids[0], RUNNING)
         with server(1, ("hold_for_a_moment", tmp_path / "held")) as other:
@@ -75,7 +75,7 @@ def test_a_killed_servers_places_are_free_at_once(home: Path, tmp_path: Path):
     assert job_in(home, running.id, RUNNING), "nobody had to settle it"
 
 
-def test_a_job_that_outlives_its_server_keeps_its_place(home: Path, tmp_path: Path):
+def test_a_job_that_outlives_its_server_keeps_its_slot(home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
         job = kept_job_in(home, doomed.ids[0])
         doomed.kill()
@@ -100,7 +100,7 @@ def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: P
             job_in(home, stopped.ids[1], DONE)
 
 
-def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: Path):
+def test_calls_that_are_handed_over_take_slots_and_are_never_refused(tmp_path: Path):
     async def main() -> None:
         async with manager(max_background_jobs=1, spare_workers=2) as jobs:
             await jobs.start()
@@ -123,7 +123,7 @@ def test_calls_that_are_handed_over_take_places_and_are_never_refused(tmp_path: 
     run(main())
 
 
-def test_calls_whose_budget_ends_in_the_queue_wait_for_places_like_other_jobs(tmp_path: Path):
+def test_calls_whose_budget_ends_in_the_queue_wait_for_slots_too(tmp_path: Path):
     async def main() -> None:
         async with manager(max_workers=1, max_background_jobs=2) as jobs:
             held = str(tmp_path / "held")
@@ -169,7 +169,7 @@ def test_the_oldest_job_of_all_servers_goes_first(home: Path, own: ProcessIdenti
     assert acquire(store, SlotRequest(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
 
 
-def test_a_job_that_was_cancelled_or_taken_over_takes_no_place(home: Path, own: ProcessIdentity):
+def test_a_cancelled_or_taken_over_job_takes_no_slot(home: Path, own: ProcessIdentity):
     store = FileJobStore(home)
     cancelled = queued(store, own, ending="cancelled")
     anothers = queued(store, ProcessIdentity(own.pid, own.start_ticks - 1))

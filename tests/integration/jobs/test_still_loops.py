@@ -42,7 +42,7 @@ def still(home: Path) -> Iterator[tuple[JobManager, Callable[[Coroutine[Any, Any
         runner.run(jobs.close())
 
 
-def test_who_was_told_cancelled_while_the_loop_stood_still_reads_it(still: Any, tmp_path: Path):
+def test_a_cancel_acknowledged_while_the_loop_is_blocked_is_recorded(still: Any, tmp_path: Path):
     jobs, run_for_a_while = still
     job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
     assert jobs.blocking.cancel(job_id).status is JobState.CANCELLED
@@ -72,9 +72,7 @@ def test_plain_functions_see_the_death_of_a_worker_while_its_loop_stands_still(s
     assert run_for_a_while(jobs.get(job_id)).error_kind == "worker_died"
 
 
-def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_next_one(
-    home: Path, tmp_path: Path
-):
+def test_a_queued_job_of_a_closed_loop_is_started_on_the_next_loop(home: Path, tmp_path: Path):
     jobs = JobManager(None, Settings.from_environ(max_background_jobs=1))
     gate, starts = tmp_path / "gate", tmp_path / "starts"
 
@@ -100,7 +98,7 @@ def test_a_queued_job_of_a_loop_that_was_closed_without_us_is_started_on_the_nex
     assert lines(starts) == ["started"]
 
 
-def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_path: Path):
+def test_an_abandoned_manager_does_not_use_its_closed_loop(home: Path, tmp_path: Path):
     jobs = JobManager(None, Settings.from_environ(max_background_jobs=1))
     gate, starts = tmp_path / "gate", tmp_path / "starts"
 
@@ -125,7 +123,7 @@ def test_what_is_let_go_of_with_its_loop_does_not_reach_for_it(home: Path, tmp_p
     eventually(lambda: jobs.blocking.get(job_id).status is JobState.COMPLETED)
 
 
-def test_a_job_that_is_submitted_while_its_manager_closes_is_left_to_another(
+def test_a_job_submitted_while_its_manager_closes_is_left_to_another(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def main() -> str:
@@ -180,7 +178,7 @@ async def report_oddly() -> str:
     return "done"
 
 
-def test_an_odd_report_of_an_inline_body_costs_nobody_anything(home: Path):
+def test_an_invalid_report_of_an_inline_body_is_dropped(home: Path):
     async def main() -> None:
         async with manager() as jobs:
             result = await jobs.run(Request(report_oddly, isolation="inline"), budget_s=0.1)
@@ -213,7 +211,7 @@ def test_an_end_that_fails_in_an_unforeseen_way_is_written_later(
     run(main())
 
 
-def test_whoever_runs_a_job_answers_the_question_whether_it_is_there(home: Path, tmp_path: Path):
+def test_the_runner_of_a_job_answers_whether_it_is_alive(home: Path, tmp_path: Path):
     def missed_at(job_id: str) -> object:
         job = FileJobStore(home).get(job_id)
         assert job is not None

@@ -41,7 +41,7 @@ from tests.helpers.queueing import (
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_a_queued_job_of_a_killed_server_is_started_once_by_one_of_three_others(home: Path, tmp_path: Path):
+def test_a_queued_job_of_a_killed_server_is_started_once_by_another(home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with ExitStack() as stack:
         doomed = stack.enter_context(server(1, *[("hold", starts, gate)] * 4))
@@ -57,7 +57,7 @@ def test_a_queued_job_of_a_killed_server_is_started_once_by_one_of_three_others(
     assert lines(starts) == ["started"] * 4
 
 
-def test_a_queued_job_of_a_server_that_ends_in_order_is_left_to_the_next_one(home: Path, tmp_path: Path):
+def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with server(1, *[("hold", starts, gate)] * 2) as first:
         kept_job_in(home, first.ids[0])
@@ -95,9 +95,7 @@ detach = WorkerHandle.detach
         "WorkerHandle.detach = lambda *told: (detach(*told), die())",
     ],
 )
-def test_a_job_that_its_server_has_claimed_and_not_sent_is_started_by_the_next_one(
-    instant: str, home: Path, tmp_path: Path
-):
+def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(instant: str, home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     submitted = json.dumps([["hold", str(starts), str(gate)]])
     with python("-c", DIES + instant + SERVER, "1", submitted) as doomed:
@@ -165,7 +163,7 @@ def test_a_server_that_is_told_to_cancel_at_its_exit_leaves_no_queued_job(home: 
         assert job_in(home, job_id, JobState.CANCELLED).call is None
 
 
-def test_a_manager_that_is_closed_while_its_process_lives_leaves_its_queued_job_too(tmp_path: Path):
+def test_a_closed_manager_in_a_live_process_leaves_its_queued_job_too(tmp_path: Path):
     async def main() -> None:
         gate = tmp_path / "gate"
         async with manager(max_background_jobs=1) as closing:
@@ -181,9 +179,7 @@ def test_a_manager_that_is_closed_while_its_process_lives_leaves_its_queued_job_
     run(main())
 
 
-def test_a_queued_job_with_secrets_fails_with_server_died_and_its_values_are_nowhere(
-    home: Path, tmp_path: Path
-):
+def test_a_queued_job_with_secrets_fails_and_its_values_are_nowhere(home: Path, tmp_path: Path):
     gate, used = tmp_path / "gate", tmp_path / "used"
     jobs = ("hold", tmp_path / "starts", gate), ("use_password", used, "hush-hush")
     with server(1, *jobs) as doomed, server(4):
@@ -238,7 +234,9 @@ def orphan(store: FileJobStore, owner: ProcessIdentity | None, **recipe: object)
     return job
 
 
-def test_of_many_who_look_at_once_one_takes_the_job(home: Path, own: ProcessIdentity, gone: ProcessIdentity):
+def test_of_many_concurrent_servers_one_takes_the_job(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
     stores = [FileJobStore(home) for _ in range(4)]
     ids = {orphan(stores[0], owner).id for owner in (gone, gone, None)}
     taken: list[str] = []
@@ -283,7 +281,7 @@ def test_a_job_that_waits_for_a_server_says_so_and_can_be_cancelled(home: Path, 
     assert (record_of(jobs, job).status, record_of(jobs, job).call) == (JobState.CANCELLED, None)
 
 
-def test_a_taker_that_is_killed_before_the_start_leaves_the_job_to_the_next(
+def test_a_taker_killed_before_the_start_leaves_the_job_to_the_next(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):
     store = FileJobStore(home)
@@ -323,9 +321,7 @@ mcp.run()
 
 
 @pytest.mark.parametrize("kind", [thorough("FastMCP"), "the official SDK"])
-def test_a_server_of_an_author_takes_over_when_it_starts_although_nobody_calls_it(
-    kind: str, home: Path, tmp_path: Path
-):
+def test_a_tool_authors_server_takes_jobs_over_when_it_starts(kind: str, home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with server(1, *[("hold", starts, gate)] * 2) as first:
         kept_job_in(home, first.ids[0])

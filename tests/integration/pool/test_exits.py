@@ -84,9 +84,7 @@ def test_a_program_that_ends_leaves_its_kept_job_and_nothing_else(end: str, tmp_
 
 
 @pytest.mark.parametrize("extra", ["pass", FORK])
-def test_a_killed_front_leaves_its_kept_job_which_ends_and_is_recorded(
-    extra: str, tmp_path: Path, home: Path
-):
+def test_the_kept_job_of_a_killed_server_ends_and_is_recorded(extra: str, tmp_path: Path, home: Path):
     before = semaphores()
     with program(WAITS.format(extra=extra), tmp_path) as front:
         assert front.stdout is not None

@@ -153,7 +153,7 @@ async def main():
 """
 
 
-def test_what_goes_by_value_beside_things_of_the_main_file_leaves_them_their_names(tmp_path: Path):
+def test_objects_of_the_main_file_keep_their_names_beside_those_by_value(tmp_path: Path):
     assert answers(HARD + GUARDED, tmp_path) == [[True, 3, True, True], 4]
 
 
@@ -201,7 +201,7 @@ if __name__ == "__main__":
 """
 
 
-def test_what_the_main_file_does_to_its_process_does_not_hide_the_servers_state(tmp_path: Path):
+def test_the_main_files_changes_do_not_hide_the_servers_state(tmp_path: Path):
     inside = tmp_path / "inside"
     inside.mkdir()
     expected = [[mode, "at the top", str(inside), 1] for mode in ("first", "second")]
@@ -221,7 +221,7 @@ async def main(): await told(forked())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="forks and the pipe of signals are those of POSIX")
-def test_a_child_that_the_main_file_forks_is_no_worker_and_sigterm_is_heard_still(tmp_path: Path):
+def test_a_child_forked_by_the_main_file_is_no_worker_and_hears_sigterm(tmp_path: Path):
     assert answers(ODD_TOP + GUARDED, tmp_path) == [[1, True]]
 
 
@@ -282,7 +282,7 @@ def check_fallback(said: list[Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_main_file_that_cannot_be_loaded_again_is_done_without(kind: str, tmp_path: Path):
+def test_a_main_file_that_cannot_be_loaded_again_is_left_out(kind: str, tmp_path: Path):
     line, reason = HOSTILE[kind]
     check_fallback(answers(f"{line}\n{NEEDS_MAIN}{GUARDED}", tmp_path), reason)
 
@@ -294,14 +294,14 @@ def test_a_main_file_without_a_guard_is_never_run_a_second_time(tmp_path: Path):
     check_fallback(said, 'program.py has no `if __name__ == "__main__":` block')
 
 
-def test_calls_outside_of_the_guard_do_without_the_main_file(tmp_path: Path):
+def test_calls_outside_of_the_guard_leave_the_main_file_out(tmp_path: Path):
     said = answers(
         f"{NEEDS_MAIN}\nasyncio.run(main()){GUARDED.replace('main()', 'asyncio.sleep(0)')}", tmp_path
     )
     check_fallback(said, "outside of its")
 
 
-def test_a_main_file_that_was_changed_since_is_done_without(tmp_path: Path):
+def test_a_main_file_changed_since_the_start_is_left_out(tmp_path: Path):
     change = "    import os, time\n    os.utime(__file__, (time.time() + 5,) * 2)\n    asyncio.run(main())"
     said = answers(NEEDS_MAIN + GUARDED.replace("    asyncio.run(main())", change), tmp_path)
     check_fallback(said, "was changed after the program started")
@@ -377,5 +377,5 @@ async def main():
 """
 
 
-def test_arguments_that_are_named_in_the_main_file_reach_bodies_of_other_modules(tmp_path: Path):
+def test_arguments_of_main_file_classes_reach_bodies_of_other_modules(tmp_path: Path):
     assert answers(ARGUMENTS + GUARDED, tmp_path) == [3, 8, 5, 1]

@@ -66,9 +66,7 @@ asyncio.run(main())
 """
 
 
-def test_a_kept_job_is_committed_while_the_program_and_a_child_that_it_forked_live_on(
-    tmp_path: Path, home: Path
-):
+def test_a_kept_job_is_committed_while_program_and_forked_child_live(tmp_path: Path, home: Path):
     with python("-c", PRELUDE + LOOP_ENDS, tmp_path) as front:
         assert front.stdout is not None
         job_id, child = front.stdout.readline().split()
@@ -84,14 +82,14 @@ def test_a_kept_job_is_committed_while_the_program_and_a_child_that_it_forked_li
     assert front.returncode == 0
 
 
-def test_a_call_in_another_thread_ends_though_the_main_thread_has_ended_before_it(tmp_path: Path):
+def test_a_call_in_a_thread_ends_after_the_main_thread_has_ended(tmp_path: Path):
     env = environment(PYTHON_MCP_RECORD_AFTER_SECONDS="600")
     with python("-c", PRELUDE + MAIN_THREAD_ENDS, tmp_path, env=env) as front:
         out, errors = front.communicate(timeout=60)
     assert (front.returncode, out, errors) == (0, "done\n", "")
 
 
-def test_a_program_without_output_or_directory_and_with_an_odd_home_gets_its_results(tmp_path: Path):
+def test_a_program_without_output_or_directory_gets_its_results(tmp_path: Path):
     env = environment(PYTHON_MCP_HOME=f"{tmp_path}/odd\udcff home")
     command = ["sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh", sys.executable]
     done = subprocess.run(

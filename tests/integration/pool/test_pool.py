@@ -25,7 +25,7 @@ def pool_in(folder: Path, **settings: Any) -> Pool:
     return Pool(Settings.from_environ(**settings), lambda name: folder / name, "test")
 
 
-def test_where_no_worker_can_be_started_everybody_who_waits_is_told(tmp_path: Path):
+def test_where_no_worker_can_be_started_every_waiting_call_fails(tmp_path: Path):
     (tmp_path / "lanes").touch()  # where a folder should be
 
     async def main() -> None:
@@ -38,7 +38,7 @@ def test_where_no_worker_can_be_started_everybody_who_waits_is_told(tmp_path: Pa
     run(main())
 
 
-def test_a_worker_that_cannot_even_be_thought_of_is_a_start_that_failed(tmp_path: Path):
+def test_a_worker_that_cannot_be_created_is_a_failed_start(tmp_path: Path):
     async def main() -> None:
         def nowhere(_name: str) -> Path:
             raise PermissionError("the home is not ours")
@@ -101,7 +101,7 @@ def test_of_surplus_workers_those_go_that_were_idle_the_longest(tmp_path: Path):
     run(main())
 
 
-def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead_again(
+def test_a_module_that_exits_costs_one_worker_and_is_not_preloaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     starts = tmp_path / "starts"
@@ -124,7 +124,7 @@ def test_a_module_that_ends_its_process_costs_one_worker_and_is_not_loaded_ahead
     assert starts.read_text(encoding="utf-8") == "x"
 
 
-def test_a_worker_whose_end_failed_takes_no_more_calls_and_is_ended_later(
+def test_a_worker_whose_end_failed_takes_no_calls_and_is_ended_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async def main() -> None:
@@ -147,7 +147,7 @@ def _out_of_descriptors(*_args: object, **_kwargs: object) -> list[int]:
     raise OSError(24, "Too many open files")
 
 
-def test_surplus_workers_that_nobody_took_go_when_their_time_is_over(tmp_path: Path):
+def test_unused_surplus_workers_end_after_their_idle_time(tmp_path: Path):
     async def main() -> None:
         pool = pool_in(tmp_path / "lanes", max_workers=3, spare_workers=0, worker_idle_seconds=0.1)
         takers = [asyncio.create_task(pool.take()) for _ in range(2)]

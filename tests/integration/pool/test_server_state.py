@@ -53,7 +53,7 @@ def test_a_mapping_in_the_place_of_the_environment_is_seen_too(monkeypatch: pyte
     run(main())
 
 
-def test_a_module_that_sets_a_variable_as_it_is_loaded_does_not_hide_the_servers(
+def test_a_variable_set_by_an_imported_module_does_not_hide_the_servers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     name = "module_that_sets_a_variable"
@@ -122,7 +122,7 @@ def test_a_call_that_waits_for_its_worker_keeps_the_state_of_its_call(
     run(main())
 
 
-def test_a_folder_that_comes_to_the_search_path_is_searched_by_workers_too(
+def test_a_folder_added_to_the_search_path_is_searched_by_workers_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     name = "plugin_of_two_folders"

@@ -90,7 +90,7 @@ def test_a_question_hands_the_call_over_and_the_first_answer_counts(warm: WarmMa
     ("body", "keys"),
     [(question_bodies.threads_ask, ("one", "two")), (question_bodies.tasks_ask, ("n", "n-2"))],
 )
-def test_of_several_questions_each_is_answered_by_itself_from_another_process_too(
+def test_each_of_several_questions_is_answered_from_another_process_too(
     warm: WarmManager, body: Any, keys: tuple[str, str]
 ):
     async def main(jobs: JobManager) -> None:
@@ -125,7 +125,7 @@ def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
     run(main())
 
 
-def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(warm: WarmManager):
+def test_a_question_is_withdrawn_at_its_time_limit_and_without_a_waiter(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         late = await handed_over(jobs, question_bodies.hurried, 0.3, budget_s=LONG_S)
         assert late.questions[0].expires_at is not None
@@ -140,7 +140,7 @@ def test_a_question_is_withdrawn_when_its_time_is_over_or_nobody_waits_for_it(wa
     warm.run(main)
 
 
-def test_an_inline_body_asks_as_others_do_and_a_body_hears_that_its_question_cannot_be_recorded():
+def test_an_inline_body_can_ask_and_an_unrecorded_question_is_an_error():
     class Full(FileJobStore):
         def update(self, job_id: str, change: Any) -> Job:
             def checked(job: Job) -> Job:
@@ -166,9 +166,7 @@ def test_an_inline_body_asks_as_others_do_and_a_body_hears_that_its_question_can
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
-def test_the_jobs_of_a_killed_server_ask_on_and_are_answered_cancelled_or_time_out(
-    home: Path, tmp_path: Path
-):
+def test_the_questions_of_a_killed_servers_jobs_are_still_answered(home: Path, tmp_path: Path):
     starts = str(tmp_path / "starts")
     calls = (
         ["colour"],

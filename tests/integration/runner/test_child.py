@@ -106,5 +106,5 @@ def test_a_script_outlives_a_shortage_of_descriptors_in_its_worker(tmp_path: Pat
 
 
 @pytest.mark.parametrize("wait", ["with pidfd", "without pidfd"])
-def test_who_ends_as_an_orphan_gives_its_pid_back_while_the_script_runs(tmp_path: Path, wait: str):
+def test_orphaned_processes_are_reaped_while_the_script_runs(tmp_path: Path, wait: str):
     assert as_a_worker(tmp_path, "run(sys.argv[3])", wait, ORPHANS) == [0, "all gone\n", []]

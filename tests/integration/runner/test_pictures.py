@@ -68,7 +68,7 @@ os.wait()
     assert job.wants_record
 
 
-def test_there_is_an_end_to_the_pictures_of_a_script(folder: Path, job: JobContext) -> None:
+def test_the_number_of_pictures_of_a_script_is_limited(folder: Path, job: JobContext) -> None:
     code = """
 import matplotlib.pyplot as plt
 for number in range(102):

@@ -181,7 +181,7 @@ other.wait()
     assert alive(worker.family()) == []
 
 
-def test_cpu_time_counts_children_that_nobody_waited_for(worker: Worker) -> None:
+def test_cpu_time_counts_children_that_were_not_waited_for(worker: Worker) -> None:
     code = """
 import os, time
 def burn(seconds):

@@ -68,7 +68,7 @@ for number in range(100):
     store.close()
 
 
-def test_eight_processes_update_one_job_and_each_of_a_thousand_readers_finds_it_whole(home: Path):
+def test_readers_find_a_whole_job_while_eight_processes_update_it(home: Path):
     store, job = FileJobStore(home), Job(new_job_id(), "label", JobState.RUNNING, utc_now())
     store.create(job.evolve(extra={"count": 0}))
     update = """
@@ -141,7 +141,7 @@ store.update(sys.argv[2], hold)
 """
 
 
-def test_a_lock_is_waited_for_and_its_holder_is_named_with_pid_and_command(home: Path):
+def test_a_lock_is_waited_for_and_its_holder_is_named(home: Path):
     job = Job(new_job_id(), "label", JobState.RUNNING, utc_now())
     store = FileJobStore(home, lock_s=0.1)
     store.create(job)
@@ -186,7 +186,7 @@ store.update(sys.argv[2], hold)
     store.close()
 
 
-def test_a_home_that_is_deleted_while_running_is_made_again_at_the_next_write(home: Path):
+def test_a_home_deleted_while_running_is_made_again_at_the_next_write(home: Path):
     store = FileJobStore(home)
     store.create(Job(new_job_id(), "label", JobState.RUNNING, utc_now()))
     eventually((home / "meta" / "jobs.json").exists)
@@ -203,7 +203,7 @@ def test_a_home_that_is_deleted_while_running_is_made_again_at_the_next_write(ho
     again.close()
 
 
-def test_a_stopped_process_that_holds_no_lock_stops_nobody(home: Path):
+def test_a_stopped_process_without_a_lock_stops_no_other(home: Path):
     idle = "store = FileJobStore(home); print('ready', flush=True); sys.stdin.readline()"
     store = FileJobStore(home)
     with program(idle, home) as process:

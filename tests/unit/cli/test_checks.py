@@ -13,7 +13,7 @@ def test_a_network_file_system_is_known(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "overlay", "apfs", "fuse.ntfs", "", "nfsd2"])
-def test_a_local_file_system_is_none(kind: str) -> None:
+def test_a_local_file_system_is_no_network_file_system(kind: str) -> None:
     assert not checks.is_network(kind)
 
 

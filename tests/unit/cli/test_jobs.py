@@ -43,7 +43,7 @@ def never(_job: Job, question: Question) -> None:
     raise AssertionError(f"it does not ask {question.message}")
 
 
-def test_who_waits_is_told_once_of_each_question(manager: JobManager) -> None:
+def test_a_waiting_caller_is_told_once_of_each_question(manager: JobManager) -> None:
     questions = tuple(Question(key, f"{key}?", {"properties": {}}, "2026-01-01T00:00:00Z") for key in "ab")
     job_id = new_job_id()
     manager.store.create(Job(job_id, "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
@@ -58,13 +58,13 @@ def test_waiting_for_a_job_that_does_not_end_ends_with_the_time(manager: JobMana
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_a_time_that_is_none_is_refused(manager: JobManager, seconds: float) -> None:
+def test_an_invalid_time_is_refused(manager: JobManager, seconds: float) -> None:
     with pytest.raises(InvalidInput, match=r"--timeout is .*; it must be"):
         wait_for_job(manager, ONE, seconds, never)
 
 
 @pytest.mark.parametrize(("offset", "limit"), [(-1, None), (0, 0), (0, -5)])
-def test_a_page_that_cannot_be_meant_is_refused(manager: JobManager, offset: int, limit: int | None) -> None:
+def test_an_impossible_page_is_refused(manager: JobManager, offset: int, limit: int | None) -> None:
     with pytest.raises(InvalidInput, match="or more"):
         copy_output(manager, ONE, "stdout", offset=offset, limit=limit, follow=False)
 

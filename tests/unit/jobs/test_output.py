@@ -111,7 +111,7 @@ def test_lines_that_match_come_with_their_numbers(stream: Path) -> None:
     [("(", "no regular expression: missing"), ("a{4294967295}{9}", "no regular expression"),
      ("", "pattern has 0 characters"), ("x" * 1001, "pattern has 1001 characters")],
 )  # fmt: skip
-def test_a_pattern_that_is_none_is_refused(stream: Path, pattern: str, sentence: str) -> None:
+def test_an_invalid_pattern_is_refused(stream: Path, pattern: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         read(stream, b"x\n", pattern=pattern)
 
@@ -131,6 +131,6 @@ def test_a_pattern_that_comes_to_no_end_is_given_up(
     [({"line": 0}, "line is 0; the first line is 1"), ({"line": 2, "offset": 3}, "line is 2 and offset is 3"),
      ({"limit": 0}, "limit is 0"), ({"stream": "log"}, "stream is 'log'")],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused_by_value(wanted: dict[str, Any], sentence: str) -> None:
+def test_impossible_values_are_refused_by_value(wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         Wanted(**wanted).check()

@@ -94,7 +94,7 @@ def test_what_is_too_large_or_has_no_end_stays_out_of_the_record():
     assert recipe(bodies.anything, "x" * (LIMIT_BYTES // 2)) is not None
 
 
-def test_a_body_without_a_name_or_a_process_has_no_recipe():
+def test_a_body_without_a_name_or_a_process_has_no_spec():
     assert recipe(lambda: 1) is None
     for request in (Request(bodies.anything, isolation="inline"), Request(bodies.anything, replayable=False)):
         assert to_spec(request, refer(bodies.anything)) is None
@@ -112,7 +112,7 @@ def test_a_value_whose_name_sounds_like_a_secret_stays_out_of_the_record(name: s
 
 
 @pytest.mark.parametrize("name", ["monkey", "directory", "environmental", "keyboard", "args", "passenger"])
-def test_other_names_do_not(name: str):
+def test_other_names_are_kept_in_the_record(name: str):
     assert not name_looks_secret(name)
 
 

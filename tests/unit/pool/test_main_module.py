@@ -37,7 +37,7 @@ def main_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         '\ufeffif __name__ == "__main__": pass',
     ],
 )
-def test_a_guard_is_known_in_its_usual_forms(guard: str, main_of):
+def test_a_main_guard_is_recognised_in_its_usual_forms(guard: str, main_of):
     assert isinstance(main_of(guard).file, MainFile)
 
 
@@ -51,7 +51,7 @@ def test_a_guard_is_known_in_its_usual_forms(guard: str, main_of):
         'def main():\n    if __name__ == "__main__":\n        pass',
     ],
 )
-def test_anything_else_is_no_guard(top: str, main_of):
+def test_other_conditions_are_no_main_guard(top: str, main_of):
     assert "has no `if __name__" in str(main_of(top).file)
 
 
@@ -88,7 +88,7 @@ def test_names_that_the_program_sets_as_it_runs_are_not_those_of_a_copy(main_of)
         ("try:\n    pass\nfinally:\n    configure()", True),
     ],
 )
-def test_a_top_that_does_more_than_to_define_sets_something_up(top: str, sets_up: bool, main_of):
+def test_top_level_code_beyond_definitions_counts_as_set_up(top: str, sets_up: bool, main_of):
     main = main_of(f"{top}\n{GUARD}")
     assert isinstance(main.file, MainFile)
     assert main.sets_up is sets_up

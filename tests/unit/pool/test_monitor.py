@@ -29,7 +29,7 @@ class FakeGuard:
         return Breach(CPU, "over") if self.looks > 1 else None
 
 
-def test_a_breach_is_told_once_and_then_it_is_looked_at_no_more():
+def test_a_breach_is_reported_once_and_ends_the_monitoring():
     limiter, told, guard = LimitMonitor(), list[Breach](), FakeGuard()
     watched = limiter.watch(guard, told.append)  # type: ignore[arg-type]
     eventually(lambda: told)
@@ -41,7 +41,7 @@ def test_a_breach_is_told_once_and_then_it_is_looked_at_no_more():
     assert not limiter.unwatch(watched), "so that its worker is known to be spent"
 
 
-def test_a_body_that_ends_while_it_is_looked_at_hears_nothing():
+def test_a_body_that_ends_during_a_sample_gets_no_breach():
     limiter, told = LimitMonitor(), list[Breach]()
     ended = threading.Event()
 
@@ -60,7 +60,7 @@ def test_a_body_that_ends_while_it_is_looked_at_hears_nothing():
     assert told == []
 
 
-def test_a_look_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture):
+def test_a_failed_sample_does_not_end_the_monitoring(caplog: pytest.LogCaptureFixture):
     limiter, told = LimitMonitor(), list[Breach]()
 
     def fail() -> None:

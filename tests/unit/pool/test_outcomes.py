@@ -23,7 +23,7 @@ def failure(body):
     return outcomes.failure_of(caught.value)
 
 
-def test_an_exception_that_travels_is_raised_as_itself_with_the_workers_traceback():
+def test_a_picklable_exception_is_raised_with_the_workers_traceback():
     error = rebuild(failure(bodies.raise_value_error))
     assert type(error) is ValueError
     assert error.args == ("seven is right out",)
@@ -42,7 +42,7 @@ def test_only_an_input_that_has_no_stdin_is_explained_and_once():
 @pytest.mark.parametrize(
     "body", [bodies.raise_unpicklable, bodies.raise_broken_rebuild, bodies.raise_system_exit]
 )
-def test_an_exception_that_does_not_travel_becomes_a_remote_error_with_its_name(body):
+def test_an_unpicklable_exception_becomes_a_remote_error_with_its_name(body):
     found = failure(body)
     assert found.pickled is None
     error = rebuild(found)
@@ -121,7 +121,7 @@ class Ambiguous:
         ExceptionGroup("several", [ValueError("a"), KeyError("b")]),
     ],
 )
-def test_an_exception_that_holds_what_is_equal_to_nothing_travels_as_itself(error: Exception):
+def test_an_exception_with_a_value_unequal_to_itself_is_pickled(error: Exception):
     pickled = outcomes.failure_of(error).pickled
     assert pickled is not None
     copy = pickle.loads(pickled)
@@ -133,7 +133,7 @@ class Prefixed(Exception):
         super().__init__(f"told: {text}")
 
 
-def test_an_exception_that_would_say_something_else_after_its_journey_does_not_travel():
+def test_an_exception_whose_text_changes_with_pickling_is_not_pickled():
     assert outcomes.failure_of(Prefixed("once")).pickled is None
 
 
@@ -165,7 +165,7 @@ class Trick:
 
 
 @pytest.mark.parametrize("trick", [Trick(end_the_front), Trick(SystemExit, 3), Trick(len, "no error")])
-def test_an_exception_that_becomes_something_else_in_the_front_is_a_remote_error(trick: Trick):
+def test_an_exception_that_unpickles_as_another_is_a_remote_error(trick: Trick):
     error = rebuild(Failure("their.Error", "told", "Traceback", pickled=pickle.dumps(trick)))
     assert isinstance(error, RemoteError)
     assert error.type_name == "their.Error"

@@ -29,7 +29,7 @@ def loaded_by_path(name: str, path: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["__main__", "served_by_its_path"])
-def test_an_instance_of_a_class_that_only_this_process_knows_travels_by_value(
+def test_an_instance_of_a_class_without_an_import_travels_by_value(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, name, ModuleType(name))  # puts back what was there

@@ -10,7 +10,7 @@ def test_each_death_in_a_row_doubles_the_rest_up_to_a_limit():
     assert [backoff.failed(0.0) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
 
 
-def test_a_pool_rests_until_its_time_is_over_or_a_worker_has_done_something():
+def test_a_back_off_ends_with_its_time_or_a_worker_that_served():
     backoff = StartBackoff()
     assert not backoff.active(10.0)
     backoff.failed(10.0)

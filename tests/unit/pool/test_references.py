@@ -41,7 +41,7 @@ def test_a_name_that_leads_to_another_body_is_not_used(monkeypatch: pytest.Monke
     assert refer(former).code is not None
 
 
-def test_a_module_under_a_name_that_nobody_else_can_import_travels_by_value(
+def test_a_module_that_other_processes_cannot_import_travels_by_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     module = types.ModuleType("server_by_path")
@@ -83,7 +83,7 @@ class Ender:
         raise SystemExit("not me")
 
 
-def test_what_wants_to_end_the_program_as_it_is_sent_is_refused_like_anything_else():
+def test_an_argument_that_exits_while_pickled_is_refused_like_others():
     ender = Ender()
     with pytest.raises(InvalidInput, match="not me"):
         refer(lambda: ender)

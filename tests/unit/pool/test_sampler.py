@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_a_machine_without_threads_costs_the_numbers_only_until_it_has_some_again(
+def test_usage_is_sampled_again_once_a_thread_can_be_started(
     monkeypatch: pytest.MonkeyPatch,
 ):
     def refuse(_thread: threading.Thread) -> None:

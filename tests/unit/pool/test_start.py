@@ -43,7 +43,7 @@ def in_a_worker(body: Any) -> Any:
         executor.shutdown(kill_workers=True)
 
 
-def test_a_worker_inherits_nothing_from_the_program_that_would_make_its_work_untrue(tmp_path: Path):
+def test_a_worker_inherits_no_state_that_could_change_results(tmp_path: Path):
     gone = tmp_path / "gone"
     gone.mkdir()
     program = f"""
@@ -68,7 +68,7 @@ except FileNotFoundError:
     ], done.stderr
 
 
-def test_a_directory_that_a_program_may_not_enter_keeps_no_worker_from_starting(
+def test_a_worker_starts_in_a_directory_that_may_not_be_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ os._exit(0)
     assert (done.returncode, done.stderr[:4]) == (0, "True")  # behind it, the tracker complains of the exit
 
 
-def test_a_signal_to_the_group_of_the_program_ends_no_worker_that_is_being_started():
+def test_a_signal_to_the_programs_group_ends_no_starting_worker():
     """The worker is stopped before it has done anything, and gets the signals then."""
     program = """
 import os, signal, sys, threading
@@ -112,7 +112,7 @@ print(in_a_worker(state)["leads"])
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_a_start_waits_on_nothing_that_a_child_forked_by_the_program_holds():
+def test_a_start_does_not_wait_for_locks_that_a_forked_child_holds():
     program = """
 import os, signal, sys
 from loky.backend import fork_exec

@@ -111,7 +111,7 @@ def test_a_reader_on_the_loop_takes_huge_frames_and_notices_the_end():
     run(main())
 
 
-def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
+def test_a_full_pipe_drops_progress_and_delays_the_outcome():
     queue: Any = WorkerContext().SimpleQueue()
     up = UpWriter(queue)
     frame = pack(Kind.PROGRESS, bytes(PIPE_ATOM - 5))
@@ -130,7 +130,7 @@ def test_progress_is_dropped_where_the_pipe_is_full_and_the_last_word_waits():
     assert len(seen[-1][1]) == 300_000
 
 
-def test_the_front_being_gone_is_told_to_the_last_word_and_costs_progress_nothing():
+def test_a_gone_server_fails_the_outcome_and_not_the_progress():
     queue: Any = WorkerContext().SimpleQueue()
     up = UpWriter(queue)
     queue.reader.close()
@@ -149,7 +149,7 @@ def test_a_forked_child_may_not_write_into_the_stream():
     queue.close()
 
 
-def test_a_frame_that_its_handler_fails_at_takes_none_of_those_behind_it_along():
+def test_a_frame_whose_handler_fails_costs_no_frame_behind_it():
     async def main() -> None:
         reader, writer = multiprocessing.Pipe(duplex=False)
         seen: list[bytes] = []

@@ -55,7 +55,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, error: OSError) -> list[int]:
     return tries
 
 
-def test_a_worker_weighs_less_than_the_server_and_what_it_starts_as_much_as_it_does():
+def test_a_worker_and_its_children_have_less_weight_than_the_server():
     lowered = min(session_nice() + STEP, 19)
     assert processes.worker_variables() == {
         "PYTHON_MCP_SERVER_NICE": str(session_nice()),
@@ -76,7 +76,7 @@ child.kill(); child.wait()
 
 
 @weighs_sessions
-def test_a_server_that_init_has_started_is_in_no_session_and_weighs_what_its_process_does(
+def test_a_server_without_a_session_has_the_weight_of_its_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     nothing = tmp_path / "autogroup"
@@ -89,7 +89,7 @@ def test_a_server_that_init_has_started_is_in_no_session_and_weighs_what_its_pro
     }
 
 
-def test_a_call_changes_what_its_worker_and_what_it_starts_weigh_beside_the_server():
+def test_a_call_changes_the_weight_of_its_worker_and_its_children():
     code = """
 own = os.getpriority(os.PRIO_PROCESS, 0)
 for more in (3, 0, 40):
@@ -99,7 +99,7 @@ for more in (3, 0, 40):
     assert worker(code) == [weighed(5), weighed(2), weighed(19)]
 
 
-def test_a_body_that_has_its_way_with_the_variables_does_no_harm():
+def test_a_body_that_changes_the_job_variables_does_no_harm():
     code = """
 os.environ.update(PYTHON_MCP_SERVER_NICE="much", PYTHON_MCP_SESSION_NICE="")
 before = session_nice()

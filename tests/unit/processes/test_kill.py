@@ -91,13 +91,13 @@ def waiting_child() -> Iterator[subprocess.Popen[str]]:
         child.kill()
 
 
-def test_a_tree_has_everybody_but_its_root() -> None:
+def test_a_tree_has_all_descendants_without_the_root() -> None:
     with family(*KINDS) as found:
         members = {process.pid for process in find_tree(found.root.pid, found.job_id)}
         assert members == found.pids
 
 
-def test_a_process_that_carries_the_worker_id_of_a_dead_root_is_of_its_tree() -> None:
+def test_a_process_with_the_worker_id_of_a_dead_root_is_of_its_tree() -> None:
     worker = uuid.uuid4().hex
     with waiting_child() as root:
         dead = replace(_given(identify(root.pid)), worker_id=worker)
@@ -127,7 +127,7 @@ def test_children_come_after_their_parents() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_end_of_a_tree_leaves_nobody(kind: str) -> None:
+def test_killing_a_tree_leaves_no_process(kind: str) -> None:
     with family(kind) as found:
         assert kill_tree(found.root.pid, job_id=found.job_id, wait_s=30) == []
         assert [kind for kind, one in found.identities.items() if is_alive(one)] == []
@@ -157,7 +157,7 @@ def test_a_daemon_without_an_environment_is_found_below_its_subreaper() -> None:
         assert not is_alive(found.identities["hidden"])
 
 
-def test_nobody_is_killed_before_everybody_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_is_killed_before_all_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
     send = vars(kill_module)["send_signal"]
 
@@ -204,7 +204,7 @@ os.close(os.open({str(next_step)!r}, os.O_CREAT))
 
 
 @linux_only
-def test_a_hunt_that_fails_leaves_nobody_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_kill_leaves_no_process_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
 
     def fail(search: TreeScan) -> Any:
@@ -223,7 +223,7 @@ def test_a_hunt_that_fails_leaves_nobody_stopped(monkeypatch: pytest.MonkeyPatch
         eventually(lambda: not any(is_alive(one) for one in found.identities.values()))
 
 
-def test_the_root_stays_where_it_is_not_meant() -> None:
+def test_a_kill_of_descendants_spares_the_root() -> None:
     with family(*KINDS) as found:
         assert kill_tree(found.root.pid, job_id=found.job_id, with_root=False, wait_s=30) == []
         living = [kind for kind, one in found.identities.items() if is_alive(one)]
@@ -254,7 +254,7 @@ def test_a_process_with_the_pid_of_a_dead_root_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("change", [{"boot_id": "another"}, {"pid_namespace": "pid:[1]"}])
-def test_a_process_of_another_boot_or_namespace_is_nobody_here(change: dict[str, str]) -> None:
+def test_a_process_of_another_boot_or_namespace_is_not_found(change: dict[str, str]) -> None:
     with family("plain") as found:
         root = identify(found.root.pid)
         assert root is not None
@@ -426,7 +426,7 @@ def test_a_shortage_of_descriptors_only_delays_the_end_of_a_tree(
 
 
 @linux_only
-def test_a_shortage_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lasting_shortage_of_descriptors_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: object) -> int:
         raise OSError(errno.EMFILE, "Too many open files")
 
@@ -439,7 +439,7 @@ def test_a_shortage_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 @linux_only
-def test_a_process_that_we_may_not_look_at_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_process_is_no_member(monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden(path: str, *args: int) -> int:
         if path.startswith("/proc/") and path != f"/proc/{child.pid}/stat":
             raise PermissionError(errno.EACCES, "Permission denied", path)

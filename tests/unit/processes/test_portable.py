@@ -38,7 +38,7 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
-def test_psutil_tells_of_a_process_what_its_files_do(no_files: Callable[[], None]):
+def test_psutil_gives_the_same_facts_as_proc(no_files: Callable[[], None]):
     pid = os.getpid()
     real, environment = identity.read_stat(pid), table.environment_of(pid)
     assert real is not None
@@ -55,7 +55,7 @@ def test_psutil_tells_of_a_process_what_its_files_do(no_files: Callable[[], None
     assert identity.boot_id().isdigit()
 
 
-def test_who_is_gone_is_told_as_gone(no_files: Callable[[], None]):
+def test_a_gone_process_is_reported_as_gone(no_files: Callable[[], None]):
     no_files()
     with python("-c", WAIT, stdin=subprocess.PIPE) as process:
         pid = process.pid
@@ -82,7 +82,7 @@ def test_a_process_is_bound_by_psutil_too():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is needed")
-def test_on_linux_what_looks_after_a_batch_loads_no_psutil():
+def test_on_linux_the_batch_supervisor_loads_no_psutil():
     code = "import sys, python_mcp_server.tools.batch.slot; print('psutil' in sys.modules)"
     with python("-c", code, stdout=subprocess.PIPE) as process:
         assert process.communicate()[0] == "False\n"

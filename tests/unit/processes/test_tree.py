@@ -103,7 +103,7 @@ def after_look(number: int, step: Callable[[], object], monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-def test_a_child_that_begins_right_after_a_look_goes_too(looks: int, monkeypatch: pytest.MonkeyPatch):
+def test_a_child_started_right_after_a_scan_is_killed_too(looks: int, monkeypatch: pytest.MonkeyPatch):
     with program(BEGINS_A_CHILD) as root:
         root.line()
         children: list[Any] = []
@@ -115,7 +115,7 @@ def test_a_child_that_begins_right_after_a_look_goes_too(looks: int, monkeypatch
 
 
 @pytest.mark.parametrize("pidfds", [True, False])
-def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.MonkeyPatch):
+def test_a_new_thread_is_no_member(pidfds: bool, monkeypatch: pytest.MonkeyPatch):
     if not pidfds:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     with program(BEGINS_A_THREAD) as root:
@@ -131,7 +131,7 @@ def test_a_thread_that_begins_is_no_member(pidfds: bool, monkeypatch: pytest.Mon
         assert root.process.poll() is None
 
 
-def test_a_child_whose_parent_a_look_at_new_ones_missed_is_found_by_the_next_look():
+def test_a_child_of_a_missed_parent_is_found_by_the_next_look():
     with program(FAR_YOUNGER) as root:
         root.line()
         search = TreeScan(root.process.pid, "a job that nobody carries")
@@ -163,7 +163,7 @@ def test_a_child_of_a_parent_that_ends_meanwhile_is_found_next(
         assert [member.pid for member in search.look().members] == [child]
 
 
-def test_a_number_that_was_given_again_leads_to_nobody(monkeypatch: pytest.MonkeyPatch):
+def test_a_reused_pid_leads_to_no_member(monkeypatch: pytest.MonkeyPatch):
     with program(FAR_YOUNGER) as root:
         root.line()
         search = TreeScan(root.process.pid, "a job that nobody carries")

@@ -132,13 +132,13 @@ def test_a_task_shows_what_is_open_as_requests_of_the_protocol():
         ({"q": {"action": "maybe"}}, "the response to 'q' must have an action"),
     ],
 )
-def test_responses_that_are_none_are_refused(responses: Any, says: str):
+def test_invalid_responses_are_refused(responses: Any, says: str):
     with pytest.raises(InvalidInput) as refused:
         answers_of(responses, [asks(ONE)])
     assert says in str(refused.value)
 
 
-def test_responses_to_what_nobody_asked_are_left_out():
+def test_responses_to_unasked_questions_are_ignored():
     said = {"q": {"action": "decline"}, "unknown": "odd"}
     assert answers_of(said, [asks(ONE)]) == {"q": InputAnswer("decline")}
     assert answers_of(None, [asks(ONE)]) == {}

@@ -113,7 +113,7 @@ def test_a_pictures_content_is_all_of_it_or_nothing(tmp_path: Path, whole: bytes
     [(PNG, "image/png"), (JPEG, "image/jpeg"), (b"GIF89a..", "image/gif"), (SVG, "image/svg+xml"),
      (b"RIFF....WEBPVP8 ", "image/webp"), (b"RIFF....WAVE", None), (b"", None), (b"text", None)],
 )  # fmt: skip
-def test_what_a_picture_is_its_first_bytes_say(head: bytes, kind: str | None) -> None:
+def test_the_kind_of_a_picture_is_read_from_its_first_bytes(head: bytes, kind: str | None) -> None:
     assert kind_of(head) == kind
 
 

@@ -113,7 +113,7 @@ def test_a_prune_before_the_job_existed_excuses_nothing():
     assert "is lost" in only_breach(history, FinalState())
 
 
-def test_a_job_that_somebody_did_not_find_though_it_is_there_is_a_breach():
+def test_an_existing_job_that_was_not_found_is_a_breach():
     history = told()
     history.not_found(JOB, history.jobs[JOB].told_at or 0, "client-1")
     history.jobs[JOB].told_at = 0.5
@@ -146,7 +146,7 @@ def test_a_job_that_runs_again_after_its_end_was_told_is_a_breach():
     assert "had ended" in only_breach(history, left())
 
 
-def test_a_running_job_that_was_asked_for_before_the_end_was_told_is_none():
+def test_a_running_job_seen_before_its_end_was_told_is_no_breach():
     history = told()
     history.saw(record(JobState.RUNNING), 0.0, "client-1")
     assert breaches(history, left()) == []
@@ -262,7 +262,7 @@ def test_a_failure_without_a_cause_or_of_another_kind_is_a_breach(kind: str | No
     "what",
     ["processes", "leftovers", "damaged", "locks", "semaphores", "tracebacks", "orphans", "bystanders"],
 )
-def test_whatever_is_left_behind_is_a_breach(what: str):
+def test_any_leftover_process_or_file_is_a_breach(what: str):
     final_state = left()
     getattr(final_state, what).append("the one that is left")
     assert only_breach(told(), final_state).endswith("the one that is left")

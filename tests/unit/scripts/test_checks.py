@@ -48,6 +48,15 @@ def test_a_class_name_in_two_modules_is_found():
     }
 
 
+def test_a_long_name_of_a_test_is_found(tmp_path: Path):
+    short, long = (f"test_{'x' * length}" for length in (64, 65))
+    tests = tmp_path / "test_names.py"
+    tests.write_text(
+        f"def {short}(): ...\nclass Test:\n    async def {long}(self): ...\ndef helper_{long}(): ...\n"
+    )
+    assert structure.long_names([tests]) == [long]
+
+
 def test_a_new_cycle_and_one_that_is_gone_both_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

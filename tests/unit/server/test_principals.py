@@ -60,7 +60,7 @@ def test_a_person_is_the_same_through_every_client_of_one_issuer():
     assert ada != principal_of("editor", "bob", "https://one.example")
 
 
-def test_nobody_can_choose_a_name_that_is_somebody_elses():
+def test_no_caller_can_choose_the_name_of_another():
     names = [
         principal_of("ada"),
         principal_of("x", "ada"),
@@ -166,7 +166,7 @@ class Names:
         return AccessToken(token=token, client_id="an editor", scopes=[], subject=token)
 
 
-def test_people_whom_a_verifier_knows_have_jobs_of_their_own(manager: JobManager, tmp_path: Path):
+def test_users_known_to_a_verifier_have_jobs_of_their_own(manager: JobManager, tmp_path: Path):
     here = "http://127.0.0.1"
     facts = {"issuer_url": here, "resource_server_url": here, "validate_token_resource": False}
     auth = AuthSettings.model_validate(facts)
@@ -197,7 +197,7 @@ def test_people_whom_a_verifier_knows_have_jobs_of_their_own(manager: JobManager
     run(main())
 
 
-def test_a_call_makes_a_job_of_who_calls(manager: JobManager, tmp_path: Path):
+def test_a_job_belongs_to_the_caller_of_its_call(manager: JobManager, tmp_path: Path):
     server = create_server(manager)
 
     async def main() -> None:

@@ -109,7 +109,7 @@ def test_a_change_that_raises_or_returns_another_job_leaves_all_as_it_was(store:
     assert store.get(job.id) == job
 
 
-def test_of_two_racing_settlers_the_first_wins_and_both_read_the_same(store: Store):
+def test_of_two_racing_settlers_the_first_wins_and_both_agree(store: Store):
     for _ in range(20):
         job = a_job(JobState.RUNNING)
         store.create(job)
@@ -258,7 +258,7 @@ def ended_ago(
     return job.id
 
 
-def test_a_prune_by_age_removes_what_ended_by_then_whenever_it_was_created(store: Store):
+def test_a_prune_by_age_goes_by_the_end_and_not_by_the_creation(store: Store):
     long, old, young = ended_ago(store, 25, 1000), ended_ago(store, 25, 25), ended_ago(store, 23, 1000)
     cancelled = ended_ago(store, 25, 25, JobState.CANCELLED)
     pruned = store.prune(among=[JobState.FAILED], ended_before=utc_now() - 24 * HOUR)

@@ -158,7 +158,7 @@ def test_a_large_result_that_was_cut_or_padded_is_named_in_the_note(store: FileJ
     assert f"is damaged ({kept} bytes are there)" in (found.result_note or "")
 
 
-def test_a_damaged_note_in_a_lock_harms_nobody(store: FileJobStore, home: Path):
+def test_a_damaged_note_in_a_lock_does_no_harm(store: FileJobStore, home: Path):
     for path in (home / "jobs" / "locks").iterdir():
         path.write_bytes(b"\0nobody knows")
     job = created(store)
@@ -190,7 +190,7 @@ def test_a_prune_looks_at_the_states_it_was_told_and_counts_the_rest(store: File
     assert (pruned.removed, pruned.remaining) == (1, len(jobs) - 1)
 
 
-def test_a_long_prune_holds_nobody_up(home: Path):
+def test_a_long_prune_does_not_block_others(home: Path):
     store = FileJobStore(home, lock_s=0)
     for _ in range(70):  # more than there are locks
         created(store, JobState.CANCELLED)
@@ -212,9 +212,7 @@ def test_a_long_prune_holds_nobody_up(home: Path):
     store.close()
 
 
-def test_the_list_for_people_takes_its_time_where_writing_it_is_long(
-    store: FileJobStore, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_slow_public_list_is_written_less_often(store: FileJobStore, monkeypatch: pytest.MonkeyPatch):
     spent = iter([0.0, 0.5])
     fake = SimpleNamespace(**vars(time))
     fake.thread_time = lambda: next(spent, 0.0)
@@ -228,7 +226,7 @@ def test_the_list_for_people_takes_its_time_where_writing_it_is_long(
     assert due_s > 5
 
 
-def test_the_list_for_people_reads_the_live_and_the_newest_jobs_only(
+def test_the_public_list_reads_live_and_newest_jobs_only(
     store: FileJobStore, monkeypatch: pytest.MonkeyPatch
 ):
     for _ in range(150):

@@ -74,7 +74,7 @@ def test_a_home_that_was_there_keeps_its_mode(tmp_path: Path):
     "damage",
     [b"", b"{", b"[]", b"null", b'{"format":1}', b"\xff\xfe", b"[" * 100_000, b'{"format":1,"id":5}', None],
 )
-def test_a_damaged_record_is_set_aside_with_a_warning_and_costs_only_itself(
+def test_a_damaged_record_is_set_aside_with_a_warning(
     store: FileJobStore, home: Path, caplog: pytest.LogCaptureFixture, status: JobState, damage: bytes | None
 ):
     bad, good = a_job(status), a_job(status)
@@ -275,7 +275,7 @@ def test_a_lock_that_stays_taken_names_its_holder(store: FileJobStore, home: Pat
     hasty.close()
 
 
-def test_the_public_list_has_the_live_and_the_recent_jobs_in_the_shape_of_tools(home: Path):
+def test_the_public_list_has_live_and_recent_jobs_as_tools_show_them(home: Path):
     store = FileJobStore(home)
     live = a_job(job_id=new_job_id(utc_now() - timedelta(days=1)))
     store.create(live)
@@ -300,7 +300,7 @@ def test_the_public_list_follows_without_close(store: FileJobStore, home: Path):
     eventually(lambda: '"completed"' in path.read_text())
 
 
-def test_the_logs_of_workers_whose_server_was_killed_long_ago_go_when_the_store_is_opened(home: Path):
+def test_opening_removes_old_logs_of_workers_whose_server_was_killed(home: Path):
     workers = home / "lanes"
     FileJobStore(home).close()
     for name in ("999999999-gone-1", "999999998-young-1", f"{os.getpid()}-mine-1"):
@@ -314,7 +314,7 @@ def test_the_logs_of_workers_whose_server_was_killed_long_ago_go_when_the_store_
     )
 
 
-def test_a_prune_removes_what_calls_left_that_were_killed_before_they_had_a_record(home: Path):
+def test_a_prune_removes_what_killed_calls_without_a_record_left(home: Path):
     store, young, old, live, ended, spoilt = (FileJobStore(home), *(a_job() for _ in range(5)))
     for job in (live, end(ended), spoilt):
         store.create(job)
@@ -427,7 +427,7 @@ def test_a_damaged_file_of_counts_costs_nothing(store: FileJobStore, home: Path,
     assert counted(store) == 1
 
 
-def test_a_record_is_written_though_a_prune_removes_its_directories_while_they_are_made(
+def test_a_record_is_written_while_a_prune_removes_its_directories(
     store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     job, mkdir, taken = a_job(), os.mkdir, list[str]()
@@ -446,7 +446,7 @@ def test_a_record_is_written_though_a_prune_removes_its_directories_while_they_a
     assert found.status is JobState.COMPLETED
 
 
-def test_a_directory_that_gets_a_file_while_it_is_removed_goes_all_the_same(
+def test_a_directory_that_gets_a_file_while_being_removed_still_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "job"
@@ -480,9 +480,7 @@ def test_a_job_that_could_not_be_written_whole_is_not_there(home: Path, monkeypa
     assert store.get(job.id) is not None
 
 
-def test_a_list_that_gets_no_thread_refuses_no_job_and_is_written_at_the_close(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_public_list_without_a_thread_is_written_at_the_close(home: Path, monkeypatch: pytest.MonkeyPatch):
     store = FileJobStore(home)
 
     def start(_thread: threading.Thread) -> None:

@@ -92,7 +92,7 @@ def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: 
         save_script("a", "x = 1\n")
 
 
-def test_of_many_who_save_one_name_at_once_one_wins(home: Path) -> None:
+def test_of_many_concurrent_saves_of_one_name_one_wins(home: Path) -> None:
     written: list[bool] = []
     barrier = threading.Barrier(8)
 
@@ -160,7 +160,7 @@ def test_a_path_that_no_file_can_have_is_refused_as_one_that_is_missing(tmp_path
             existing_script(path, tmp_path)
 
 
-def test_a_byte_order_mark_or_an_encoding_comment_does_not_change_the_text(
+def test_a_byte_order_mark_or_encoding_comment_changes_no_text(
     home: Path,
 ) -> None:
     saved = save_script("a", "\ufeff# coding: latin-1\nprint('\u00e9')\n")
@@ -205,7 +205,7 @@ def test_the_history_is_bounded_and_numbers_are_never_used_again() -> None:
     assert list_scripts()["scripts"][0].get("versions") == list(range(4, 24))
 
 
-def test_of_many_who_replace_a_script_at_once_nobodys_is_lost(home: Path) -> None:
+def test_no_concurrent_replacement_of_a_script_is_lost(home: Path) -> None:
     save_script("a", "x = 'first'\n")
     sources = [f"x = {number}\n" for number in range(8)]
     barrier = threading.Barrier(len(sources))

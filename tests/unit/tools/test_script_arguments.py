@@ -47,7 +47,7 @@ def test_a_script_without_a_parser_has_none() -> None:
     assert (arguments_of(tree), description_of(tree)) == ([], "")
 
 
-def test_what_is_told_is_bounded() -> None:
+def test_descriptions_are_bounded() -> None:
     many = "\n".join(f"p.add_argument('--a{n}', help='{'h' * 1000}')" for n in range(100))
     told = arguments_of(ast.parse(many))
     assert (len(told), len(told[0].get("help", ""))) == (50, 300)

@@ -74,7 +74,7 @@ def test_however_a_body_fails_the_caller_is_told_and_the_worker_serves_on(
         (Request(bodies.return_mortal), "None", "its worker is gone"),
     ],
 )
-def test_a_value_that_cannot_travel_reaches_caller_and_record_in_its_json_form(
+def test_an_unpicklable_value_reaches_caller_and_record_as_json(
     warm: WarmManager, wanted: Request, form: str, said: str, caplog: pytest.LogCaptureFixture
 ):
     async def main(jobs: JobManager) -> None:
@@ -106,7 +106,7 @@ def test_a_worker_that_dies_takes_its_call_along_and_nothing_else(
     warm.run(main)
 
 
-def test_results_and_arguments_of_fifty_megabytes_travel_without_holding_the_loop(warm: WarmManager):
+def test_arguments_and_results_of_50_mb_do_not_block_the_loop(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         assert len(await call(jobs, bodies.huge, 50_000_000)) == 50_000_000
         assert await call(jobs, bodies.length, bytes(50_000_000)) == 50_000_000
@@ -125,7 +125,7 @@ def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker(warm: Wa
     warm.run(main)
 
 
-def test_a_body_whose_module_the_worker_cannot_import_fails_with_the_reason(
+def test_a_body_whose_module_cannot_be_imported_fails_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "front_only.py").write_text(
@@ -230,7 +230,7 @@ def test_a_thread_and_odd_numbers_report_as_well(warm: WarmManager):
         assert [notice.progress.current for notice in notices if notice.progress] == [current]
 
 
-def test_progress_that_is_no_finite_number_reaches_nobody_as_one(warm: WarmManager):
+def test_progress_that_is_not_a_finite_number_is_not_sent_as_one(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
         job = await jobs.submit(Request(bodies.report_not_finite))
         job, _ = await jobs.wait(job.id, LONG_S)

@@ -51,7 +51,7 @@ def test_a_worker_that_cannot_be_put_back_in_order_gets_no_further_call(
     run(main())
 
 
-def test_what_a_body_has_forked_into_another_session_is_gone_before_its_caller_hears_that_the_worker_died(
+def test_children_in_other_sessions_are_gone_before_worker_died_is_raised(
     tmp_path: Path,
 ):
     async def main() -> None:
@@ -66,7 +66,7 @@ def test_what_a_body_has_forked_into_another_session_is_gone_before_its_caller_h
     run(main())
 
 
-def test_the_loop_turns_while_large_arguments_and_results_are_made_and_read(monkeypatch: pytest.MonkeyPatch):
+def test_the_loop_runs_while_large_arguments_and_results_are_pickled(monkeypatch: pytest.MonkeyPatch):
     async def main() -> None:
         async with manager() as jobs:
             await call(jobs, bodies.pid)
@@ -79,7 +79,7 @@ def test_the_loop_turns_while_large_arguments_and_results_are_made_and_read(monk
     run(main())
 
 
-def test_a_job_whose_large_argument_is_on_its_way_when_its_server_leaves_goes_on(
+def test_a_job_goes_on_whose_server_exits_while_its_argument_is_sent(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "end"

@@ -75,7 +75,7 @@ def test_the_environment_holds_nothing_of_the_server(monkeypatch: pytest.MonkeyP
     assert run_script_with_dependencies(code)["stdout"] == "None None\n"
 
 
-def test_programs_of_the_environment_come_first_for_children_of_the_script() -> None:
+def test_children_of_a_script_find_the_environments_programs_first() -> None:
     code = "import shutil, sys; print(shutil.which('python') == sys.executable)"
     assert run_script_with_dependencies(code)["stdout"] == "True\n"
 

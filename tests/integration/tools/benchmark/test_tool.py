@@ -88,7 +88,7 @@ def test_children_count_with_the_script() -> None:
     assert math.isclose(result["course"]["seconds"][-1], result["wall_time_seconds"], abs_tol=1e-4)
 
 
-def test_it_runs_in_turns_with_another_and_says_which_one_is_faster(tmp_path: Path) -> None:
+def test_two_scripts_run_in_turns_and_the_faster_one_is_named(tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nopen('slow', 'a').write('x')\ntime.sleep(0.2)\n", "utf-8")
     quick = "import sys\nprint('out', sys.argv[1])\nopen('quick', 'a').write('x')\n"

@@ -201,7 +201,7 @@ def in_a_worker(tmp_path: Path, **kwargs: Any) -> Any:
 
 
 @linux
-def test_failures_are_readable_during_the_run_and_a_cancel_leaves_no_worker(
+def test_failures_are_readable_while_it_runs_and_cancel_ends_its_workers(
     suite: Callable[..., Path],
 ) -> None:
     folder = suite(LIVE)

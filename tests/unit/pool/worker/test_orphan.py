@@ -95,7 +95,7 @@ def test_an_end_that_cannot_be_written_for_very_long_is_given_up(monkeypatch: py
     assert 0 < len(record.failures) < 1_000_000
 
 
-def test_a_record_that_was_removed_is_not_tried_again_and_the_body_goes_on():
+def test_a_removed_record_is_not_tried_again_and_the_body_goes_on():
     record = FakeRecord([JobNotFound("no-such-job"), JobNotFound("no-such-job")])
     orphan_of(record, [None, None, Outcome("done")]).run_to_completion()
     assert (record.committed, record.failures) == ([], [])
@@ -119,7 +119,7 @@ def test_a_body_that_broke_stderr_does_not_cost_its_outcome(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("hears", [True, False])
-def test_a_verdict_is_told_to_the_body_and_one_that_does_not_hear_leaves_nothing_to_write(hears: bool):
+def test_an_end_reason_reaches_the_body_and_a_deaf_one_writes_nothing(hears: bool):
     record = FakeRecord([], doomed=True)
     asked: list[str] = []
     ends: list[Outcome | None] = [None]

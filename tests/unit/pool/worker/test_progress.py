@@ -56,7 +56,7 @@ def test_a_report_that_found_no_room_is_tried_again_without_another_one():
     eventually(lambda: wire.sent == [1, 2])
 
 
-def test_what_finds_no_room_at_the_end_is_given_back_to_go_before_the_outcome():
+def test_a_report_without_room_at_the_end_goes_before_the_outcome():
     wire = Wire()
     wire.room = False
     gate = ProgressGate(wire.offer)
@@ -64,7 +64,7 @@ def test_what_finds_no_room_at_the_end_is_given_back_to_go_before_the_outcome():
     assert gate.close() == JobProgress(7)
 
 
-def test_the_last_report_is_known_after_the_end_also_where_the_pipe_had_no_room():
+def test_the_last_report_is_known_although_the_pipe_had_no_room():
     wire = Wire()
     gate = ProgressGate(wire.offer)
     report = gate.open()
@@ -89,7 +89,7 @@ def test_a_message_is_text_and_not_too_long_whatever_the_body_gave():
     assert bounded(JobProgress(1)) == JobProgress(1)
 
 
-def test_a_report_for_a_body_that_has_ended_is_dropped_also_while_the_next_one_runs():
+def test_a_report_of_an_ended_body_is_dropped_while_the_next_one_runs():
     wire = Wire()
     gate = ProgressGate(wire.offer)
     former = gate.open()

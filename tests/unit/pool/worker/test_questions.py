@@ -10,7 +10,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.worker.questions import BodyQuestions
 
 
-def test_a_forked_child_that_asks_first_is_refused_though_nobody_holds_the_lock_there(
+def test_a_forked_child_that_asks_first_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ):
     sent: list[bytes] = []

@@ -13,7 +13,7 @@ from python_mcp_server.pool.worker.streams import flush_output, link_logs, open_
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
-def test_a_full_disk_costs_what_is_printed_meanwhile_and_is_told_of_afterwards(
+def test_a_full_disk_loses_output_and_a_note_says_so_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     fd, full, log = os.open(os.devnull, os.O_WRONLY), os.open("/dev/full", os.O_WRONLY), tmp_path / "log"

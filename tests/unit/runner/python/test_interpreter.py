@@ -58,13 +58,13 @@ def test_what_may_be_a_version_is_not_refused(request_: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, -0.5, math.nan, "5", None, True])
-def test_a_time_limit_that_is_none_is_refused_by_value(wrong: Any) -> None:
+def test_an_invalid_time_limit_is_refused_by_value(wrong: Any) -> None:
     with pytest.raises(InvalidInput) as refused:
         deadline_after(wrong)
     assert f"timeout_seconds is {wrong!r}" in str(refused.value)
 
 
-def test_a_time_limit_of_nought_is_no_limit() -> None:
+def test_a_time_limit_of_zero_is_no_limit() -> None:
     assert deadline_after(0) is None
     assert deadline_after(math.inf) is None
     limit = deadline_after(100)
@@ -105,7 +105,7 @@ error: No solution found when resolving dependencies
     )
 
 
-def test_the_marks_below_a_wrong_word_are_no_words() -> None:
+def test_the_markers_below_an_error_of_uv_are_left_out() -> None:
     stderr = """error: Couldn't parse requirement in `r.txt` at position 0
   cause: Expected `@`, found `i`
          this is wrong
@@ -138,7 +138,7 @@ def test_a_project_is_found_up_to_the_root_of_its_repository(tmp_path: Path) -> 
     assert find_project(inner) is None
 
 
-def test_the_nearest_folder_that_speaks_of_python_decides(tmp_path: Path) -> None:
+def test_the_nearest_folder_with_a_python_project_decides(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "pyproject.toml").write_text("[project]\nname='p'\n", "utf-8")
     inner = tmp_path / "tool" / "inner"
@@ -220,7 +220,7 @@ def test_a_project_with_a_mark_or_windows_line_ends_is_read(tmp_path: Path, data
     assert (found.managed, found.requires_python) == (True, ">=3.9")
 
 
-def test_a_directory_in_the_place_of_a_project_is_none(tmp_path: Path) -> None:
+def test_a_directory_named_like_a_project_file_is_no_project(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").mkdir()
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "pyvenv.cfg").write_bytes(b"home = /caf\xe9\nversion = 3.1.0\n")

@@ -176,9 +176,7 @@ def test_a_model_that_is_no_object_is_answered_as_by_the_undecorated_tool(fn: Ca
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 @pytest.mark.parametrize("fn", KINDS)
-def test_answers_are_those_of_the_undecorated_tool_and_handles_stand_at_top_level(
-    fn: Callable[..., Any], mode: Any
-):
+def test_answers_are_the_undecorated_tools_and_handles_are_at_top_level(fn: Callable[..., Any], mode: Any):
     async def main():
         plain, ours = MCPServer("same"), MCPServer("same")
         plain.tool()(fn)

@@ -53,7 +53,7 @@ def test_each_change_is_told_and_the_end_too():
     assert Scene(going(1), going(1), going(2), going(2), over(3)).followed() == 2
 
 
-def test_what_is_over_is_looked_at_once():
+def test_an_ended_job_is_read_once():
     assert Scene(over(1)).followed() == 0
 
 
@@ -61,7 +61,7 @@ def test_the_end_alone_is_no_change_where_nothing_else_is():
     assert Scene(going(1), over(1)).followed() == 0
 
 
-def test_what_goes_away_is_told_once():
+def test_a_removed_job_is_reported_once():
     assert Scene(going(1), JobNotFound("x")).followed() == 1
 
 

@@ -188,7 +188,7 @@ def test_an_error_of_the_protocol_is_the_only_failed_task():
     assert "result" not in task
 
 
-def test_an_error_of_the_protocol_survives_its_record_and_data_that_is_no_json():
+def test_a_protocol_error_survives_its_record_and_data_without_json():
     job = ended(Outcome(failure=raised(MCPError(-32005, "not now", {"when": BEGAN}))))
     assert Job.from_record(job.to_record()).rpc_error == {
         "code": -32005,
@@ -211,7 +211,7 @@ def test_a_result_that_is_not_json_is_shown_as_text_with_the_reason():
     assert result_of(job, adapt(an_int)).is_error  # a client would look for what the schema promises
 
 
-def test_a_result_that_the_store_has_lost_is_an_error_where_the_tool_declares_a_type():
+def test_a_lost_result_is_an_error_where_the_tool_declares_a_type():
     seen = adapt(an_int)
     lost = a_job(JobState.COMPLETED, result_note="its file is damaged", reply=dict(seen.replies().form))
     result = result_of(lost, seen)
@@ -264,7 +264,7 @@ def test_the_older_a_job_the_longer_a_client_should_wait(age_s: float, least_ms:
     assert least_ms <= poll_interval_ms(job) <= most_ms
 
 
-def test_a_task_that_has_no_extension_on_its_server_is_refused_with_the_cure():
+def test_a_task_without_the_extension_on_its_server_is_refused():
     class Everything:
         protocol_version = "2026-07-28"
         request_id = 1

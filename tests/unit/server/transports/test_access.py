@@ -90,14 +90,14 @@ def test_a_page_of_another_server_may_not_even_with_the_token(origin: str):
 
 
 @pytest.mark.parametrize("shown", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"BEARER  {TOKEN}"])
-def test_who_shows_the_token_is_served(shown: str):
+def test_a_request_with_the_token_is_served(shown: str):
     assert status(grant("127.0.0.1", (), TOKEN), host="localhost", authorization=shown) == 200
 
 
 @pytest.mark.parametrize(
     "shown", ["", TOKEN, "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"]
 )
-def test_who_does_not_is_not(shown: str):
+def test_a_request_without_the_token_is_refused(shown: str):
     access = grant("127.0.0.1", (), TOKEN)
     assert status(access, host="localhost", authorization=shown) == 401
     assert status(access, host="localhost") == 401
@@ -135,7 +135,7 @@ def test_new_tokens_have_256_bits_and_no_two_are_alike():
 @pytest.mark.parametrize(
     "token", ["short", "x" * 15, "with some spaces in it", "with\nlines-in-between", "ü" * 20]
 )
-def test_what_can_be_no_token_is_refused_without_being_shown(token: str):
+def test_an_invalid_token_is_refused_without_being_shown(token: str):
     with pytest.raises(InvalidInput, match="PYTHON_MCP_HTTP_TOKEN cannot be a token") as caught:
         grant("127.0.0.1", (), token)
     assert token not in str(caught.value)
@@ -144,6 +144,6 @@ def test_what_can_be_no_token_is_refused_without_being_shown(token: str):
 @pytest.mark.parametrize(
     "name", ["https://x.example", "x.example:443", "*.example", "*", "a b", "x/y", "[::1]:80"]
 )
-def test_what_is_no_name_of_a_host_is_refused(name: str):
+def test_an_invalid_host_name_is_refused(name: str):
     with pytest.raises(InvalidInput, match="PYTHON_MCP_HTTP_ALLOWED_HOSTS names"):
         grant("127.0.0.1", ("fine.example", name), "")

@@ -111,7 +111,7 @@ def test_a_write_to_a_client_that_left_says_so():
     run(main())
 
 
-def test_stopping_wakes_whoever_waits_for_a_line():
+def test_stopping_wakes_the_readers_of_lines():
     async def main():
         async with over_pipes() as (lines, _, _unused):
             waiting = asyncio.create_task(lines.read_line())

@@ -105,7 +105,7 @@ def test_a_file_of_arguments_that_is_no_text_is_refused_by_its_line(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["missing", "~no-such-user/x", "a\0b", "x" * 5000, "."])
-def test_a_file_of_arguments_that_is_none_is_refused_by_value(name: str, tmp_path: Path) -> None:
+def test_a_missing_file_of_arguments_is_refused_by_value(name: str, tmp_path: Path) -> None:
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
     with pytest.raises(InvalidInput) as refused:
         request.plan(None, None, None)
@@ -113,7 +113,7 @@ def test_a_file_of_arguments_that_is_none_is_refused_by_value(name: str, tmp_pat
     assert "\n" not in str(refused.value)
 
 
-def test_what_is_not_said_is_as_it_was_in_the_batch_that_is_resumed() -> None:
+def test_a_resumed_batch_keeps_its_unstated_options() -> None:
     assert NOTHING.plan(PLAN, {"KEY": "x"}, "j") == PLAN
     longer = replace(NOTHING, args_list=[["a"], ["d"]], script_content="1").plan(PLAN, {"KEY": "x"}, "j")
     assert (longer.args_list, longer.script_content) == ((("a",), ("d",)), "1")
@@ -156,7 +156,7 @@ def test_a_line_that_was_cut_off_is_no_result(journal: Callable[..., BatchJourna
     assert journal("mine").take_over(folder, failures=True) == 1
 
 
-def test_a_batch_that_runs_cannot_be_resumed_nor_a_job_that_is_none(
+def test_neither_a_running_batch_nor_an_unknown_job_can_be_resumed(
     journal: Callable[..., BatchJournal], tmp_path: Path
 ) -> None:
     running = journal("running")

@@ -57,7 +57,7 @@ def ended(exit_code: int, stderr: str = "", **facts: Any) -> ScriptResult:
 
 
 @pytest.mark.parametrize("program", [PLUGIN.read_text("utf-8"), LAUNCH], ids=["plugin", "launch"])
-def test_programs_for_other_environments_are_old_python_without_our_imports(program: str) -> None:
+def test_programs_for_other_environments_are_old_python_and_standalone(program: str) -> None:
     tree = ast.parse(program, feature_version=(3, 8))
     imported = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -306,7 +306,7 @@ def test_a_run_that_never_started_leaves_the_record_alone(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"rootdir": 1}'])
-def test_a_damaged_record_is_none(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_record_counts_as_missing(tmp_path: Path, damage: str) -> None:
     record = SuiteRecord(tmp_path / "home", tmp_path)
     record.save(summary_of(*ran("a.py::x", "failed"), rootdir=tmp_path), complete=True)
     [file] = (tmp_path / "home" / "suites").iterdir()
