@@ -5,8 +5,9 @@ one process of an executor of its own, and a death or a kill touches no other. l
 here, the worker's `serve`; everything else goes through the channel.
 
 With `start` this is the only module that uses names which are private to other projects. They are
-`_processes` (loky's executor), `_threads_wakeups` (loky's module) and `_register_atexit` (threading);
-`tests/unit/pool/test_privates.py` says what breaks without each.
+`_processes` (loky's executor), `_threads_wakeups` (loky's module) and `_register_atexit` (threading). Beside
+them `process_pool_executor_at_exit` (loky's module) is set. What breaks without each is said by
+`tests/unit/pool/test_privates.py`.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -278,8 +279,9 @@ class _Exit:
     """The end of the interpreter, and of a child that the program has forked.
 
     loky would join its workers at the end of the interpreter, and so wait for every detached job. Hooks of
-    `threading` run last in, first out, and loky adds its own with every executor: so ours is added after each
-    of them. `atexit` itself comes too late, after the joins.
+    `threading` run last in, first out, so ours is added after loky's, which loky means to add once. But it
+    notes None for that, and would add another with every executor: after the first start we note it instead.
+    `atexit` itself comes too late, after the joins.
 
     A forked child has copies of all this. Its end must not reach the workers of its parent.
 
@@ -288,6 +290,7 @@ class _Exit:
     """
 
     def __init__(self) -> None:
+        self._hooked = False
         self._start_over()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -317,12 +320,16 @@ class _Exit:
             try:
                 yield
                 self._alive.add(executor)
+                process_executor.process_pool_executor_at_exit = self
             finally:
                 self._starting = None
                 self._register()
+            self._hooked = True
 
     def _register(self) -> None:
         if not self.ended:
+            if self._hooked:
+                return
             with contextlib.suppress(RuntimeError):
                 threading._register_atexit(self._orphan_all)
                 return

@@ -53,6 +53,25 @@ def program(code: str, folder: Path) -> subprocess.Popen[str]:
     return python("-c", PRELUDE + code, folder)
 
 
+def test_only_the_first_start_of_a_worker_adds_hooks_to_the_end_of_the_interpreter(tmp_path: Path):
+    starts = """
+import os, threading
+from pathlib import Path
+from python_mcp_server.pool.process import WorkerProcess
+hooks = []
+for name in "abc":
+    folder = Path(sys.argv[1], name)
+    folder.mkdir()
+    WorkerProcess(folder).orphan()
+    hooks.append([hook.func.__qualname__ for hook in threading._threading_atexits])
+assert hooks[0] == hooks[1] == hooks[2], hooks
+print(hooks[0][-3:])
+"""
+    with program(starts, tmp_path) as ended:
+        out, errors = ended.communicate(timeout=60)
+    assert (out, errors) == ("['_Exit._orphan_all', '_python_exit', '_Exit._orphan_all']\n", "")
+
+
 def semaphores() -> set[str]:
     return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
 
