@@ -1,6 +1,7 @@
 """What runs inside a worker process. Imports no mcp, no pydantic and no numpy.
 
-main       the main thread: reads frames, runs bodies, sends outcomes; the process's start and end
+main       the main thread: reads calls, sends outcomes; the process's start and end
+body       one body: found, bound by its limits, awaited
 control    the control thread: detach, cancel, answers, the parent's end; SIGTERM from outside
 cancel     how a cancel reaches exactly one body
 progress   reports of a body, coalesced

@@ -3,11 +3,7 @@
 The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
 The control thread hears detach and cancel, and notices when the parent is gone: a worker without a
 detached job then leaves at once; one with a detached job finishes it, commits it by itself, and leaves.
-
-
-What binds one call inside its worker: priority, cores, the kernel's limits; and how it is undone.
-
-The event loop that async bodies of one worker share, one after the other."""
+"""
 
 from __future__ import annotations
 
@@ -20,18 +16,14 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from python_mcp_server import context, processes
-from python_mcp_server.errors import InvalidInput, LimitExceeded
-from python_mcp_server.limits import Limits, jump_breach
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
-from python_mcp_server.pool.outcomes import failure_of
 from python_mcp_server.pool.protocol import (
     PIPE_ATOM,
     READ_SIZE,
@@ -45,6 +37,7 @@ from python_mcp_server.pool.protocol import (
 )
 from python_mcp_server.pool.references import Bodies
 from python_mcp_server.pool.start import silent_without
+from python_mcp_server.pool.worker.body import BodyRunner
 from python_mcp_server.pool.worker.cancel import CancelGate
 from python_mcp_server.pool.worker.control import GRACE_S, ControlHandlers, ControlThread, Termination
 from python_mcp_server.pool.worker.orphan import Body, DetachedJob, Orphan, kill_leftovers
@@ -60,16 +53,8 @@ from python_mcp_server.pool.worker.streams import (
     try_link_logs,
 )
 from python_mcp_server.runner.enforce import (
-    LimitChecker,
-    confine_own_thread,
     keep_threads_to_cores,
-    rlimits,
-    thread_variables,
 )
-
-if TYPE_CHECKING:
-    import asyncio
-
 
 _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
@@ -132,12 +117,12 @@ class Worker:
         self._cancel_gate = CancelGate()
         self._termination = Termination(self._cancel_gate, self._grace_s)
         self._process_state = ProcessState(libc)
-        self._bodies = Bodies(self._process_state.note_variables)
+        bodies = Bodies(self._process_state.note_variables)
+        self._runner = BodyRunner(self._cancel_gate, bodies, libc)
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
             self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
         )
-        self._body_loop = BodyLoop()
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
@@ -149,8 +134,6 @@ class Worker:
         self._call_read = threading.Event()
         self._reads_since: float | None = None
         self._cpu_s = self._cpu_base_s = 0.0
-        self._checker: LimitChecker | None = None
-        self._no_main: str | None = None
         handlers = ControlHandlers(
             self._on_detach,
             self._on_record,
@@ -195,7 +178,7 @@ class Worker:
                     self._process_state.follow(pickle.loads(payload))
                 elif kind == Kind.IMPORT:
                     _import_modules(pickle.loads(payload))
-                    self._end_if_forked()
+                    self._runner.end_if_forked()
                     self._process_state.note_variables()
 
     def _show(self, reason: str) -> None:
@@ -209,7 +192,7 @@ class Worker:
 
     def _load_main(self, main: MainFile | str) -> None:
         if isinstance(main, str):
-            self._no_main = main
+            self._runner.no_main = main
             return
         late = f"{main.path} is not loaded after {_LOAD_S:g} s"
         alarm = threading.Timer(_LOAD_S, self._report_main, (late,))
@@ -218,14 +201,14 @@ class Worker:
         try:
             load_main(main)
         except BaseException as error:  # noqa: BLE001  the user's program may end in any way
-            self._end_if_forked()
+            self._runner.end_if_forked()
             _log.warning("%s cannot be loaded", main.path, exc_info=True)
             said = " ".join(outcomes.failure_of(error).sentence.partition("\n\n")[0].split())
             self._report_main(f"{main.path} cannot be loaded in a worker: {said}")
             self._wait_for_exit()
         finally:
             alarm.cancel()
-        self._end_if_forked()
+        self._runner.end_if_forked()
         self._process_state.note_all()
         self._report_main("")
 
@@ -254,7 +237,7 @@ class Worker:
         try:
             call = Call(*pickle.loads(payload))
         except BaseException as error:  # noqa: BLE001  an argument's class is missing here, or refuses to be rebuilt
-            self._send(Outcome(failure=self._failure_of(error)))
+            self._send(Outcome(failure=self._runner.failure_of(error)))
             return
         self._process_state.begin(processes.JOB_VARIABLE, call.job_id)
         if not self._begin(call.job_id, call.folder):
@@ -265,8 +248,10 @@ class Worker:
         questions = self._questions.open(call.job_id)
         job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
         token = context.enter_job(job, whole_process=True)
-        outcome = self._run_body(call) if call.limits is None else self._run_limited(call, call.limits)
-        self._end_if_forked()
+        if call.limits is not None:
+            self._cpu_base_s = _cpu_seconds()
+        outcome = self._runner.run(call, self._cpu_base_s)
+        self._runner.end_if_forked()
         unsent = self._progress.close()
         self._questions.close()
         context.leave_job(token)
@@ -281,13 +266,8 @@ class Worker:
             mark_begun(folder)
         except OSError as error:
             sentence = f"The job cannot begin: its folder cannot be written ({error}); start it again"
-            return self._failure_of(InvalidInput(sentence))
+            return self._runner.failure_of(InvalidInput(sentence))
         return None
-
-    def _end_if_forked(self) -> None:
-        """End a process that somebody's code has forked, and that came out of it: it is not the worker."""
-        if os.getpid() != self._pid:
-            os._exit(1)
 
     def _begin(self, job_id: str, folder: str) -> bool:
         """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
@@ -302,39 +282,6 @@ class Worker:
             if self._orphaned:
                 self._call_read.set()
         return True
-
-    def _run_limited(self, call: Call, limits: Limits) -> Outcome:
-        self._cpu_base_s = _cpu_seconds()
-        self._checker = self_checker(limits, self._cpu_base_s, time.monotonic())
-        try:
-            with apply_limits(limits, self._libc):
-                return as_limit_failure(self._run_body(call), limits)
-        except InvalidInput as error:
-            return Outcome(failure=outcomes.failure_of(error))
-        finally:
-            self._checker = None
-
-    def _run_body(self, call: Call) -> Outcome:
-        gate = self._cancel_gate
-        try:
-            body = self._bodies.find(call.body, call.code)
-            self._end_if_forked()
-            gate.enter(call.job_id, _enter.__code__)
-            value = _enter(body, call.args, call.kwargs)
-            kind = cast("type[object]", type(value))
-            if hasattr(kind, "__await__"):  # as `await` looks: the value's own code may do anything
-                value = self._body_loop.run(value, gate.deliver_by)
-            gate.leave()
-        except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
-            gate.leave()
-            if gate.ended_by(error):
-                return Outcome(cancelled=True)
-            outcomes.explain_missing_input(error)
-            return Outcome(failure=self._failure_of(error))
-        return Outcome(value)
-
-    def _failure_of(self, error: BaseException) -> Failure:
-        return outcomes.with_missing_main(outcomes.failure_of(error), self._no_main)
 
     def _finish(self, job_id: str, outcome: Outcome, unsent: JobProgress | None) -> None:
         with self._lock:
@@ -426,7 +373,7 @@ class Worker:
             await_end=self._await_end,
             cancel=self._cancel_gate.request,
             adopt_logs=self._adopt_logs,
-            checker=self._checker,
+            checker=self._runner.checker,
             questions=lambda: self._questions.present,
             terminated=self._termination.wanted,
         )
@@ -449,11 +396,6 @@ def _progress_frame(progress: JobProgress) -> bytes:
     return pack(Kind.PROGRESS, pickle.dumps((shown.current, shown.total, shown.message)))
 
 
-def _enter(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the body: a cancel is raised only in frames that this one called."""
-    return body(*args, **kwargs)
-
-
 def _import_modules(names: list[str]) -> None:
     for name in names:
         try:
@@ -464,94 +406,3 @@ def _import_modules(names: list[str]) -> None:
 
 def _cpu_seconds() -> float:
     return sum(os.times()[:4])
-
-
-@contextmanager
-def apply_limits(limits: Limits | None, libc: Any) -> Generator[None]:
-    """Run a body within its limits. Priority and cores stay: such a worker takes no further call.
-
-    Args:
-        limits: The call's.
-        libc: The C library, to give back first what calls before have left unused; None without.
-
-    Raises:
-        InvalidInput: This machine or this account cannot give what they say.
-    """
-    if limits is None:
-        yield
-        return
-    if limits.memory_limit_mb is not None and hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
-    os.environ.update(thread_variables(limits))
-    confine_own_thread(limits)
-    with rlimits(limits):
-        yield
-
-
-def self_checker(limits: Limits, cpu_base_s: float, started_s: float) -> LimitChecker:
-    """Return who looks after the limits of this very process, once its server is gone."""
-    return LimitChecker(limits, lambda: (os.getpid(),), cpu_base_s=lambda: -cpu_base_s, started_s=started_s)
-
-
-def as_limit_failure(outcome: Outcome, limits: Limits | None) -> Outcome:
-    """Call a body's `MemoryError` what it is, where it had a limit of memory."""
-    failure = outcome.failure
-    if failure is None or limits is None or limits.memory_limit_mb is None:
-        return outcome
-    if failure.type_name not in ("MemoryError", "numpy._core._exceptions._ArrayMemoryError"):
-        return outcome
-    breach = jump_breach(limits)
-    told = failure_of(LimitExceeded(breach.sentence, breach.kind))
-    return Outcome(failure=replace(told, traceback_text=failure.traceback_text))
-
-
-_LEFTOVERS_S: Final = 1.0
-"""What tasks that a body left running get to hear their cancel; guessed: `finally` blocks are short."""
-
-
-class BodyLoop:
-    """Made with the first async body; it outlives them, for a loop costs a millisecond."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def run(self, awaitable: Awaitable[Any], deliver_by: Callable[[Callable[[], None]], None]) -> Any:
-        """Run an async body; what it leaves running ends with it.
-
-        Args:
-            awaitable: What the body returned.
-            deliver_by: Is told how to cancel it.
-        """
-        import asyncio
-
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        loop = self._loop
-        task = asyncio.ensure_future(awaitable, loop=loop)
-        deliver_by(lambda: _cancel(loop, task))
-        try:
-            return loop.run_until_complete(task)
-        finally:
-            self._end_leftovers(loop)
-
-    def _end_leftovers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Else they would go on inside the next body, and print into its output."""
-        import asyncio
-
-        if not (leftovers := asyncio.all_tasks(loop)):
-            return
-        for task in leftovers:
-            task.cancel()
-        ended, deaf = loop.run_until_complete(asyncio.wait(leftovers, timeout=_LEFTOVERS_S))
-        for task in ended:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                loop.call_exception_handler(
-                    {"message": "a task that the body left failed", "exception": error, "task": task}
-                )
-        if deaf:
-            self._loop = None  # whoever does not hear stays behind on a loop that never runs again
-
-
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> None:
-    loop.call_soon_threadsafe(task.cancel)
