@@ -1,23 +1,15 @@
-"""Who may have a worker now: so many calls that somebody waits for. Background jobs come with leave of
-their own, which `jobs` gives for all servers of a home together.
+"""The workers of one event loop: warm spares, growth on demand, shrinking when idle, admission, back-off.
 
-What a pool learns from workers that die before they do anything: to leave the spares alone for a
-while, and what they load ahead. A module that ends its process would else cost a worker at a time.
+                     ┌───────────────────────── server (one event loop) ────────────────────────┐
+    JobRun ──▶ Pool.take ──▶ handle.dispatch ── calls ────────────▶ worker: body ──▶ child
+        ▲           │             │          ── detach, cancel ───▶ its control thread
+        │           │             ◀── progress, outcome (one queue) ─ in order
+        │           │             ◀── pidfd: death ──────────────────
+        │     spares, queue
+        └── release, detach, end_tree          Sampler ◀─ usage ─── the worker's tree
 
-
-The workers of one event loop: warm spares, growth on demand, shrinking when idle, admission.
-
-                     ┌────────────────────────── front (one event loop) ─────────────────────────┐
-    JobManager ──▶ acquire ──▶ handle.dispatch ── calls ────────────────▶ worker: body ──▶ child
-        ▲              │            │        ── detach, cancel ───────▶ control thread
-        │              │            ◀── progress, outcome (one queue) ─ in order
-        │              │            ◀── pidfd: death ──────────────────
-        │          spares, queue
-        └── release, detach, retire            Sampler ◀─ psutil ─── the worker's tree
-
-The pool limits the workers that somebody waits for (`max_workers`). Those whose call was handed over are
-admitted by the manager, for all servers of a home together. A worker moves from the first to the second
-by `detach`, which never fails.
+The pool limits the workers that somebody waits for (`max_workers`). Background jobs are admitted by `jobs`,
+for all servers of a home together. `detach` moves a worker from the first to the second, and never fails.
 """
 
 from __future__ import annotations
