@@ -63,7 +63,7 @@ def test_a_public_name_comes_from_its_home(name: str) -> None:
 
 
 def test_every_error_is_public() -> None:
-    defined = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    defined = {name for name, value in vars(errors).items() if isinstance(value, type) and name != "Any"}
     assert defined <= HOMES.keys()
 
 
