@@ -70,7 +70,7 @@ def test_each_path_of_the_project_that_the_page_names_exists(page: Path) -> None
         assert list(ROOT.glob(path.rstrip("./"))), path
 
 
-def test_the_map_of_the_architecture_has_each_package_and_top_level_module() -> None:
+def test_the_map_of_the_architecture_has_each_package_and_module() -> None:
     block = ARCHITECTURE.read_text("utf-8").split("```")[1]
     packages = {
         path.parent.name for name, path in MODULES.items() if path.name == "__init__.py" and "." in name
