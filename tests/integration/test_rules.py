@@ -321,7 +321,7 @@ def here():
 
 points = {
     "pending": (JobRun, "queue"),
-    "handing over": (JobRun, "_keep"),
+    "handing over": (JobRun, "_detach_worker"),
     "cancelling": (WorkerHandle, "cancel"),
     "settling": (RecordWriter, "settle"),
     "settled": (RecordWriter, "settle", True),
@@ -440,7 +440,7 @@ def test_a_worker_killed_while_its_caller_waits_fails_call_and_record(home: Path
 @pytest.mark.parametrize(
     ("point", "state"),
     [
-        ((WorkerHandle, "keep"), (JobState.FAILED, "worker_died")),
+        ((WorkerHandle, "detach"), (JobState.FAILED, "worker_died")),
         ((WorkerHandle, "cancel"), (JobState.CANCELLED, None)),
         ((RecordWriter, "settle"), DONE),
     ],

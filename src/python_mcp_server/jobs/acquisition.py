@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import StoreError
+from python_mcp_server.errors import StoreError, WorkerUnavailable
 from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.slots import Claim
 from python_mcp_server.pool.handle import WorkerHandle
@@ -53,7 +53,7 @@ class WorkerAcquisition:
         goes from pending to running before anything is sent.
 
         Raises:
-            OSError, RuntimeError, PoolClosed: There is no worker to be had.
+            WorkerUnavailable, PoolClosed: There is no worker to be had.
             JobNotFound, StoreError: The record is gone, or cannot be taken back.
         """
         while True:
@@ -82,7 +82,7 @@ class WorkerAcquisition:
         for _ in range(_STARTS - 1):
             try:
                 return await self.services.pool.take(background=background)
-            except (OSError, RuntimeError) as error:  # it may have been killed, and nothing has started
+            except WorkerUnavailable as error:  # it may have been killed, and nothing has started
                 _log.warning("a worker for job %s did not start: %s", self.record.job_id, error)
         return await self.services.pool.take(background=background)
 

@@ -57,8 +57,7 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
-        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code in any
-            thread.
+        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
 
