@@ -36,13 +36,11 @@ Anyone may import this module; it imports no other of this package.
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class PythonMcpError(Exception):
     """Base of all errors of this package. Its text is one sentence that says what would be right."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         # an exception pickles as a call of its class with its text, which is not what `__init__` takes
         return _without_init, (type(self),), {"args": self.args, **self.__dict__}
 
