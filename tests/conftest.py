@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import shutil
 import signal
@@ -56,6 +57,18 @@ def pytest_collection_finish() -> None:
     """Spare each later collection the objects of all the modules and tests that were loaded."""
     gc.enable()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test on a loop of its own, with the deadline and the watchdog of `helpers.run`."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    from tests.helpers import run
+
+    names = inspect.signature(pyfuncitem.obj).parameters
+    run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,7 +9,6 @@ import pytest
 
 from tests.acceptance.support import MODERN, connected, data, refusal
 from tests.acceptance.test_fastmcp import OLDEST, VERSIONS
-from tests.helpers import run
 
 BODIES = """
 from pydantic import BaseModel
@@ -63,42 +62,36 @@ CALLS: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("program", "env"), SERVERS)
-def test_arguments_reach_a_decorated_body_as_they_are_meant(
+async def test_arguments_reach_a_decorated_body_as_they_are_meant(
     program: str, env: dict[str, str], tmp_path: Path
 ):
     (tmp_path / "authors_echo.py").write_text(BODIES)
     server = tmp_path / "authors_server.py"
     server.write_text(program)
 
-    async def main() -> None:
-        async with connected(server, env=env, mode=MODERN) as client:
-            for arguments, expected in CALLS:
-                for text in ("null", '{"a": 1}'):
-                    told = data(await client.call_tool("echo", {"text": text} | arguments))
-                    assert told["result"] == [repr(text), *expected], arguments
-            assert (await client.call_tool("echo", {"text": None})).is_error
-            assert (await client.call_tool("echo", {"text": "", "names": "[1]"})).is_error
-
-    run(main())
+    async with connected(server, env=env, mode=MODERN) as client:
+        for arguments, expected in CALLS:
+            for text in ("null", '{"a": 1}'):
+                told = data(await client.call_tool("echo", {"text": text} | arguments))
+                assert told["result"] == [repr(text), *expected], arguments
+        assert (await client.call_tool("echo", {"text": None})).is_error
+        assert (await client.call_tool("echo", {"text": "", "names": "[1]"})).is_error
 
 
-def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Path):
-    async def main() -> None:
-        async with connected(mode="legacy") as client:
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            names = tools["py_run_script_in_dir"].input_schema["properties"]
-            code = "import os, sys; print(sys.argv[1:], os.environ['A'], 'value: null')"
-            given = {"directory": str(tmp_path), "script_content": code, "use_uv": "false"}
-            given |= {"args": '["null", "[1]"]', "env_vars": {"A": "{}"}}
-            told = data(await client.call_tool("py_run_script_in_dir", dict.fromkeys(names) | given))
-            assert told["stdout"] == "['null', '[1]'] {} value: null\n"
-            handle = data(await client.call_tool("py_run_script_in_dir", given | {"async_mode": True}))
-            job_id = handle["job_id"]
-            await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60})
-            page = data(await client.call_tool("py_job_output", {"job_id": job_id, "pattern": "null"}))
-            assert page["matches"] == 1
-            listed = {"status_filter": None, "limit": None}
-            assert data(await client.call_tool("py_list_jobs", listed))["total"] >= 1
-            assert "job_id is None" in refusal(await client.call_tool("py_job_status", {"job_id": None}))
-
-    run(main())
+async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Path):
+    async with connected(mode="legacy") as client:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        names = tools["py_run_script_in_dir"].input_schema["properties"]
+        code = "import os, sys; print(sys.argv[1:], os.environ['A'], 'value: null')"
+        given = {"directory": str(tmp_path), "script_content": code, "use_uv": "false"}
+        given |= {"args": '["null", "[1]"]', "env_vars": {"A": "{}"}}
+        told = data(await client.call_tool("py_run_script_in_dir", dict.fromkeys(names) | given))
+        assert told["stdout"] == "['null', '[1]'] {} value: null\n"
+        handle = data(await client.call_tool("py_run_script_in_dir", given | {"async_mode": True}))
+        job_id = handle["job_id"]
+        await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60})
+        page = data(await client.call_tool("py_job_output", {"job_id": job_id, "pattern": "null"}))
+        assert page["matches"] == 1
+        listed = {"status_filter": None, "limit": None}
+        assert data(await client.call_tool("py_list_jobs", listed))["total"] >= 1
+        assert "job_id is None" in refusal(await client.call_tool("py_job_status", {"job_id": None}))

@@ -160,26 +160,23 @@ def test_the_jobs_of_one_token_are_hidden_from_others(http: Served, tmp_path: Pa
     assert record(http.home, job_id).status is JobState.COMPLETED
 
 
-def test_a_call_whose_connection_is_cut_goes_on_as_a_job(http: Served, tmp_path: Path):
+async def test_a_call_whose_connection_is_cut_goes_on_as_a_job(http: Served, tmp_path: Path):
     async def call(port: int) -> None:
         async with client_of(port, TOKEN, mode=MODERN) as client:
             await client.call_tool("py_run_script_in_dir", script(tmp_path, GO_ON))
 
-    async def main() -> None:
-        async with proxy_to(http.port) as proxy, client_of(http.port, TOKEN, mode=MODERN) as direct:
-            calling = asyncio.create_task(call(proxy.port))
-            while not (jobs := data(await direct.call_tool("py_list_jobs"))["jobs"]):
-                await asyncio.sleep(0.02)
-            proxy.cut()
-            with pytest.raises(ExceptionGroup):
-                await calling
-            while not record(http.home, jobs[0]["id"]).background:
-                await asyncio.sleep(0.02)
-            (tmp_path / "go").touch()
-            waited = data(await direct.call_tool("py_wait_job", {"job_id": jobs[0]["id"]}))
-            assert waited["job"]["result"]["stdout"] == "done\n"
-
-    run(main())
+    async with proxy_to(http.port) as proxy, client_of(http.port, TOKEN, mode=MODERN) as direct:
+        calling = asyncio.create_task(call(proxy.port))
+        while not (jobs := data(await direct.call_tool("py_list_jobs"))["jobs"]):
+            await asyncio.sleep(0.02)
+        proxy.cut()
+        with pytest.raises(ExceptionGroup):
+            await calling
+        while not record(http.home, jobs[0]["id"]).background:
+            await asyncio.sleep(0.02)
+        (tmp_path / "go").touch()
+        waited = data(await direct.call_tool("py_wait_job", {"job_id": jobs[0]["id"]}))
+        assert waited["job"]["result"]["stdout"] == "done\n"
 
 
 @pytest.mark.parametrize("host", [thorough("192.0.2.1"), "nobody.invalid"])

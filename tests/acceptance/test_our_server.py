@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.acceptance.shared import Shared
 from tests.acceptance.support import LEGACY, MODERN, Server, connected, data, refusal, serving
-from tests.helpers import eventually, run
+from tests.helpers import eventually
 from tests.helpers.clients import check_list
 from tests.helpers.marks import thorough
 
@@ -115,19 +115,16 @@ def test_past_the_budget_the_same_run_goes_on_as_a_job_and_is_waited_for(hasty: 
 
 
 @pytest.mark.thorough  # `test_generations.py` shows it to a client of an older protocol
-def test_a_job_outlives_its_client_and_its_server(tmp_path: Path):
-    async def main():
-        async with connected(env=SHORT) as client:
-            arguments = {"directory": str(tmp_path), "script_content": COUNTED}
-            job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
-            await asyncio.to_thread(eventually, lambda: read(tmp_path / "starts"))
-        (tmp_path / "go").touch()
-        async with connected() as client:
-            ended = data(await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60}))
-            assert ended["job"]["result"]["stdout"] == "begun\ndone\n"
-        assert (tmp_path / "starts").read_text() == "x"
-
-    run(main())
+async def test_a_job_outlives_its_client_and_its_server(tmp_path: Path):
+    async with connected(env=SHORT) as client:
+        arguments = {"directory": str(tmp_path), "script_content": COUNTED}
+        job_id = data(await client.call_tool("py_run_script_in_dir", arguments))["job_id"]
+        await asyncio.to_thread(eventually, lambda: read(tmp_path / "starts"))
+    (tmp_path / "go").touch()
+    async with connected() as client:
+        ended = data(await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60}))
+        assert ended["job"]["result"]["stdout"] == "begun\ndone\n"
+    assert (tmp_path / "starts").read_text() == "x"
 
 
 @pytest.mark.parametrize("ours", [thorough("legacy"), "auto"], indirect=True)

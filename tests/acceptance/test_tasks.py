@@ -151,38 +151,35 @@ def told(server: Server, enough: Callable[[dict[str, Any]], bool]) -> list[dict[
     return heard
 
 
-def test_a_task_gives_its_result_and_the_body_starts_once(author: Path, tmp_path: Path):
+async def test_a_task_gives_its_result_and_the_body_starts_once(author: Path, tmp_path: Path):
     path = tmp_path / "go"
     tasks = TaskClient(lambda _task: path.touch())
 
-    async def main():
-        async with connected(author, mode=MODERN, extensions=[tasks]) as client:
-            assert data(await client.call_tool("quick", {"n": 1})) == {"result": 2}
-            assert tasks.made == []
-            late = await client.call_tool("waits", {"path": str(path)})
-            assert [task.status for task in tasks.made] == ["working"]
-            assert Path(f"{path}.starts").read_text() == "x"
-            soon = await client.call_tool("patient", {"path": str(path)})
-            assert (late.content, late.structured_content) == (soon.content, soon.structured_content)
-            assert data(late) == {"thePath": str(path), "note": None}
+    async with connected(author, mode=MODERN, extensions=[tasks]) as client:
+        assert data(await client.call_tool("quick", {"n": 1})) == {"result": 2}
+        assert tasks.made == []
+        late = await client.call_tool("waits", {"path": str(path)})
+        assert [task.status for task in tasks.made] == ["working"]
+        assert Path(f"{path}.starts").read_text() == "x"
+        soon = await client.call_tool("patient", {"path": str(path)})
+        assert (late.content, late.structured_content) == (soon.content, soon.structured_content)
+        assert data(late) == {"thePath": str(path), "note": None}
 
-            handle = data(await client.call_tool("waits_without", {"path": str(tmp_path / "never")}))
-            assert handle["status"] == "running"
-            await task_client.cancel(client.session, handle["job_id"])
-            assert (await task_client.ended(client.session, handle["job_id"]))["status"] == "cancelled"
+        handle = data(await client.call_tool("waits_without", {"path": str(tmp_path / "never")}))
+        assert handle["status"] == "running"
+        await task_client.cancel(client.session, handle["job_id"])
+        assert (await task_client.ended(client.session, handle["job_id"]))["status"] == "cancelled"
 
-            assert data(await client.call_tool("quick", {"n": 1, "async_mode": True})) == {"result": 2}
-            assert data(await client.call_tool("only_a_task", {"how": "work"})) == {"result": "work"}
-            assert "ValueError: the body said no" in refusal(
-                await client.call_tool("only_a_task", {"how": "raise"})
-            )
-            assert "worker" in refusal(await client.call_tool("only_a_task", {"how": "die"}))
-            with pytest.raises(MCPError) as error:
-                await client.call_tool("only_a_task", {"how": "refuse"})
-            assert (error.value.code, error.value.data) == (-32005, {"again": "later"})
-            assert len(tasks.made) == 6
-
-    run(main())
+        assert data(await client.call_tool("quick", {"n": 1, "async_mode": True})) == {"result": 2}
+        assert data(await client.call_tool("only_a_task", {"how": "work"})) == {"result": "work"}
+        assert "ValueError: the body said no" in refusal(
+            await client.call_tool("only_a_task", {"how": "raise"})
+        )
+        assert "worker" in refusal(await client.call_tool("only_a_task", {"how": "die"}))
+        with pytest.raises(MCPError) as error:
+            await client.call_tool("only_a_task", {"how": "refuse"})
+        assert (error.value.code, error.value.data) == (-32005, {"again": "later"})
+        assert len(tasks.made) == 6
 
 
 def test_a_client_without_tasks_gets_job_handles_only(lasting: Lasting, tmp_path: Path):

@@ -75,52 +75,43 @@ def test_a_script_that_asks_for_too_much_at_once_has_met_its_limit_too(tmp_path:
         run_script_in_dir(str(tmp_path), script_content="bytearray(10**10)", memory_limit_mb=100)
 
 
-def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: Path):
-    async def main():
-        async with manager() as made:
-            starts, gate = tmp_path / "starts", tmp_path / "gate"
-            ample, paths = Limits(memory_limit_mb=1000), (str(starts), str(gate))
-            others = [
-                asyncio.create_task(run_within(made, ample, bodies.count_and_wait, *paths)) for _ in range(4)
-            ]
-            while len(lines(starts)) < 4:
-                await asyncio.sleep(0.01)
-            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), limits_bodies.grow)
-            gate.touch()
-            assert error.kind == MEMORY
-            assert await asyncio.gather(*others) == ["done"] * 4
-            assert len(lines(starts)) == 4
-
-    run(main())
+async def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: Path):
+    async with manager() as made:
+        starts, gate = tmp_path / "starts", tmp_path / "gate"
+        ample, paths = Limits(memory_limit_mb=1000), (str(starts), str(gate))
+        others = [
+            asyncio.create_task(run_within(made, ample, bodies.count_and_wait, *paths)) for _ in range(4)
+        ]
+        while len(lines(starts)) < 4:
+            await asyncio.sleep(0.01)
+        error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), limits_bodies.grow)
+        gate.touch()
+        assert error.kind == MEMORY
+        assert await asyncio.gather(*others) == ["done"] * 4
+        assert len(lines(starts)) == 4
 
 
 @pytest.mark.parametrize(
     "body", [limits_bodies.grow_deaf, limits_bodies.jump, thorough(limits_bodies.grow_in_children)]
 )
-def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
-    async def main():
-        async with manager() as made:
-            error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), body)
-            assert error.kind == MEMORY
-            assert f"{TIGHT_MB} MB" in str(error)
-
-    run(main())
+async def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
+    async with manager() as made:
+        error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), body)
+        assert error.kind == MEMORY
+        assert f"{TIGHT_MB} MB" in str(error)
 
 
-def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
-    async def main():
-        async with manager() as made:
-            job = await made.submit(Request(limits_bodies.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
-            job = (await made.wait(job.id, 60))[0]
-            assert (job.status, job.error_kind) == (JobState.FAILED, MEMORY)
-            assert job.error is not None
-            assert job.error.endswith(f"the limit is {TIGHT_MB} MB")
-            assert job.usage is not None
-            assert job.usage.peak_rss_bytes > TIGHT_MB * MB
-            assert (await made.output(job.id)).text == "begun\n"
-            assert job.result is None
-
-    run(main())
+async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
+    async with manager() as made:
+        job = await made.submit(Request(limits_bodies.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
+        job = (await made.wait(job.id, 60))[0]
+        assert (job.status, job.error_kind) == (JobState.FAILED, MEMORY)
+        assert job.error is not None
+        assert job.error.endswith(f"the limit is {TIGHT_MB} MB")
+        assert job.usage is not None
+        assert job.usage.peak_rss_bytes > TIGHT_MB * MB
+        assert (await made.output(job.id)).text == "begun\n"
+        assert job.result is None
 
 
 # ---- the fork bomb
@@ -142,64 +133,53 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("children", [40, thorough(200)])
-def test_a_fork_bomb_ends_at_its_time_limit_and_leaves_nothing_behind(tmp_path: Path, children: int):
-    async def main():
-        async with manager() as made:
-            request = Request(
-                run_script_in_dir,
-                (str(tmp_path),),
-                {
-                    "script_content": BOMB,
-                    "args": [str(children)],
-                    "memory_limit_mb": 600,  # each shares nearly all with the first: counted once, they fit
-                    "timeout_seconds": 6,
-                },
-            )
-            result = (await made.run(request, budget_s=LONG_S)).value
-            assert result["timed_out"]
-            assert result["stdout"] == "all there\n"
-
-    run(main())  # the fixture of all tests looks for what is left
+async def test_a_fork_bomb_ends_at_its_time_limit_and_leaves_nothing_behind(tmp_path: Path, children: int):
+    async with manager() as made:
+        request = Request(
+            run_script_in_dir,
+            (str(tmp_path),),
+            {
+                "script_content": BOMB,
+                "args": [str(children)],
+                "memory_limit_mb": 600,  # each shares nearly all with the first: counted once, they fit
+                "timeout_seconds": 6,
+            },
+        )
+        result = (await made.run(request, budget_s=LONG_S)).value
+        assert result["timed_out"]
+        assert result["stdout"] == "all there\n"
 
 
 # ---- CPU time and time
 
 
-def test_cpu_time_counts_all_processes_and_ends_the_body():
-    async def main():
-        async with manager() as made:
-            error = await error_within(made, Limits(cpu_time_limit_seconds=0.3), limits_bodies.burn)
-            assert error.kind == CPU
-            assert str(error).endswith("the limit is 0.3 s")
-            job = CommandJob(
-                (sys.executable, "-c", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"),
-                limits=Limits(cpu_time_limit_seconds=0.3),
-            )
-            with pytest.raises(LimitExceeded, match="ended at its CPU time limit"):
-                await made.run(job, budget_s=LONG_S)
-
-    run(main())
+async def test_cpu_time_counts_all_processes_and_ends_the_body():
+    async with manager() as made:
+        error = await error_within(made, Limits(cpu_time_limit_seconds=0.3), limits_bodies.burn)
+        assert error.kind == CPU
+        assert str(error).endswith("the limit is 0.3 s")
+        job = CommandJob(
+            (sys.executable, "-c", "import os\nfor _ in range(2): os.fork()\nwhile True: pass"),
+            limits=Limits(cpu_time_limit_seconds=0.3),
+        )
+        with pytest.raises(LimitExceeded, match="ended at its CPU time limit"):
+            await made.run(job, budget_s=LONG_S)
 
 
-def test_a_body_at_its_time_limit_may_clean_up_and_is_ended(tmp_path: Path):
-    async def main():
-        notes = str(tmp_path / "notes")
-        async with manager() as made:
-            await run_within(
-                made, Limits(timeout_seconds=60), limits_bodies.whereabouts
-            )  # its module is loaded
-            error = await error_within(made, Limits(timeout_seconds=0.5), limits_bodies.doze, notes)
-            assert (error.kind, str(error)) == (TIME, "ended at its time limit of 0.5 s")
-            assert lines(notes) == ["cleaned up"]
-            inline = Request(limits_bodies.doze_async, isolation="inline", limits=Limits(timeout_seconds=0.2))
-            with pytest.raises(LimitExceeded, match=r"time limit of 0\.2 s"):
-                await made.run(inline, budget_s=LONG_S)
-            for limits in (Limits(memory_limit_mb=5), Limits(nice=5)):
-                wrong = Request(limits_bodies.doze_async, isolation="inline", limits=limits)
-                with pytest.raises(InvalidInput, match="cannot be kept with isolation='inline'"):
-                    await made.run(wrong, budget_s=LONG_S)
-
-    run(main())
+async def test_a_body_at_its_time_limit_may_clean_up_and_is_ended(tmp_path: Path):
+    notes = str(tmp_path / "notes")
+    async with manager() as made:
+        await run_within(made, Limits(timeout_seconds=60), limits_bodies.whereabouts)  # its module is loaded
+        error = await error_within(made, Limits(timeout_seconds=0.5), limits_bodies.doze, notes)
+        assert (error.kind, str(error)) == (TIME, "ended at its time limit of 0.5 s")
+        assert lines(notes) == ["cleaned up"]
+        inline = Request(limits_bodies.doze_async, isolation="inline", limits=Limits(timeout_seconds=0.2))
+        with pytest.raises(LimitExceeded, match=r"time limit of 0\.2 s"):
+            await made.run(inline, budget_s=LONG_S)
+        for limits in (Limits(memory_limit_mb=5), Limits(nice=5)):
+            wrong = Request(limits_bodies.doze_async, isolation="inline", limits=limits)
+            with pytest.raises(InvalidInput, match="cannot be kept with isolation='inline'"):
+                await made.run(wrong, budget_s=LONG_S)
 
 
 # ---- what a call is bound to
@@ -210,24 +190,21 @@ weighs_at_will = pytest.mark.skipif(
 
 
 @weighs_at_will
-def test_priority_and_cores_bind_one_call_and_no_other():
-    async def main():
-        async with manager() as made:
-            free = await run_within(
-                made, Limits(memory_limit_mb=500, timeout_seconds=60), limits_bodies.whereabouts
-            )
-            assert free["data"] == 2 * 500 * MB + (1 << 30)
-            assert free["session_nice"] == weighed(session_nice() + STEP)
-            nice = free["nice"] + 3
-            bound = await run_within(made, Limits(nice=nice, cpus=1), limits_bodies.whereabouts)
-            weight = weighed(session_nice() + 3)
-            own = {"nice": nice, "session_nice": weight, "cpus": 1, "threads": "1", "data": -1}
-            assert bound == free | own
-            after = (await made.run(Request(limits_bodies.whereabouts), budget_s=LONG_S)).value
-            assert after == free | {"pid": after["pid"], "data": -1}
-            assert after["pid"] != free["pid"], "who was bound is not used again"
-
-    run(main())
+async def test_priority_and_cores_bind_one_call_and_no_other():
+    async with manager() as made:
+        free = await run_within(
+            made, Limits(memory_limit_mb=500, timeout_seconds=60), limits_bodies.whereabouts
+        )
+        assert free["data"] == 2 * 500 * MB + (1 << 30)
+        assert free["session_nice"] == weighed(session_nice() + STEP)
+        nice = free["nice"] + 3
+        bound = await run_within(made, Limits(nice=nice, cpus=1), limits_bodies.whereabouts)
+        weight = weighed(session_nice() + 3)
+        own = {"nice": nice, "session_nice": weight, "cpus": 1, "threads": "1", "data": -1}
+        assert bound == free | own
+        after = (await made.run(Request(limits_bodies.whereabouts), budget_s=LONG_S)).value
+        assert after == free | {"pid": after["pid"], "data": -1}
+        assert after["pid"] != free["pid"], "who was bound is not used again"
 
 
 def test_a_scripts_libraries_start_no_more_threads_than_it_has_cores(tmp_path: Path):
@@ -239,23 +216,20 @@ def test_a_scripts_libraries_start_no_more_threads_than_it_has_cores(tmp_path: P
 
 
 @weighs_at_will
-def test_a_measured_script_has_the_servers_priority_others_their_workers(tmp_path: Path):
+async def test_a_measured_script_has_the_servers_priority_others_their_workers(tmp_path: Path):
     code = "import pathlib; path = pathlib.Path('/proc/self/autogroup')\n"
     code += "print(path.read_bytes().split()[-1].decode() if path.exists() else 0)"
     bound = session_nice() + 11 - os.getpriority(os.PRIO_PROCESS, 0)
 
-    async def main():
-        async with manager() as made:
-            for tool, kwargs, nice in (
-                (run_script_in_dir, {"directory": str(tmp_path)}, weighed(session_nice() + STEP)),
-                (run_script_in_dir, {"directory": str(tmp_path), "nice": 11}, weighed(bound)),
-                (benchmark_script, {"max_runs": 1, "warmup": 0}, weighed(session_nice())),
-            ):
-                request = Request(tool, (), {"script_content": code, **kwargs})
-                result = (await made.run(request, budget_s=LONG_S)).value
-                assert result["stdout"] == f"{nice}\n"
-
-    run(main())
+    async with manager() as made:
+        for tool, kwargs, nice in (
+            (run_script_in_dir, {"directory": str(tmp_path)}, weighed(session_nice() + STEP)),
+            (run_script_in_dir, {"directory": str(tmp_path), "nice": 11}, weighed(bound)),
+            (benchmark_script, {"max_runs": 1, "warmup": 0}, weighed(session_nice())),
+        ):
+            request = Request(tool, (), {"script_content": code, **kwargs})
+            result = (await made.run(request, budget_s=LONG_S)).value
+            assert result["stdout"] == f"{nice}\n"
 
 
 def test_the_decorator_limits_each_call_and_refuses_what_has_no_meaning():
@@ -271,28 +245,25 @@ def test_the_decorator_limits_each_call_and_refuses_what_has_no_meaning():
         smart_async(cpu_time_limit_seconds=-1)
 
 
-def test_a_background_job_waits_until_there_is_memory_and_says_so(
+async def test_a_background_job_waits_until_there_is_memory_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async def main():
-        free = Memory(80 * MB, 20_000 * MB)
-        monkeypatch.setattr(slots, "memory", lambda: free)
-        starts, gate = tmp_path / "starts", tmp_path / "gate"
-        async with manager(min_free_memory_mb=500) as made:
-            request = Request(bodies.count_and_wait, (str(starts), str(gate)))
-            first, second = [(await made.submit(request)).id for _ in range(2)]
-            while (waits := await made.get(second)).message is None or not lines(starts):
-                await asyncio.sleep(0.01)
-            assert waits.status is JobState.PENDING
-            assert waits.message == "waiting for memory: 80 MB are free, 500 MB must be"
-            free = Memory(900 * MB, 20_000 * MB)
-            while len(lines(starts)) < 2:
-                await asyncio.sleep(0.01)
-            gate.touch()
-            for job_id in (first, second):
-                assert (await made.wait(job_id, 60))[0].status is JobState.COMPLETED
-
-    run(main())
+    free = Memory(80 * MB, 20_000 * MB)
+    monkeypatch.setattr(slots, "memory", lambda: free)
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    async with manager(min_free_memory_mb=500) as made:
+        request = Request(bodies.count_and_wait, (str(starts), str(gate)))
+        first, second = [(await made.submit(request)).id for _ in range(2)]
+        while (waits := await made.get(second)).message is None or not lines(starts):
+            await asyncio.sleep(0.01)
+        assert waits.status is JobState.PENDING
+        assert waits.message == "waiting for memory: 80 MB are free, 500 MB must be"
+        free = Memory(900 * MB, 20_000 * MB)
+        while len(lines(starts)) < 2:
+            await asyncio.sleep(0.01)
+        gate.touch()
+        for job_id in (first, second):
+            assert (await made.wait(job_id, 60))[0].status is JobState.COMPLETED
 
 
 # ---- a worker whose server is gone

@@ -91,17 +91,14 @@ def test_a_hand_off_is_first_the_record_then_detach_then_the_reply(
     assert order == ["detach, recorded as running", "reply"]
 
 
-def test_a_cancel_is_raised_once_in_its_body_and_then_the_worker_goes(tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=0.3) as jobs:
-            starts = tmp_path / "starts"
-            result = await handed_over(jobs, cancel_bodies.count_cancels, str(starts))
-            (worker,) = await asyncio.to_thread(started_pids, starts)
-            assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
-            assert lines(starts)[1:] == ["heard"]
-            assert identify(worker) is None
-
-    run(main())
+async def test_a_cancel_is_raised_once_in_its_body_and_then_the_worker_goes(tmp_path: Path):
+    async with manager(cancel_grace_seconds=0.3) as jobs:
+        starts = tmp_path / "starts"
+        result = await handed_over(jobs, cancel_bodies.count_cancels, str(starts))
+        (worker,) = await asyncio.to_thread(started_pids, starts)
+        assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
+        assert lines(starts)[1:] == ["heard"]
+        assert identify(worker) is None
 
 
 def test_what_a_killed_worker_has_left_is_ended_before_its_job_is_settled(
@@ -153,22 +150,21 @@ def test_a_calls_memory_is_not_charged_to_its_workers_next_call(tmp_path: Path):
     run(main())
 
 
-def test_a_worker_that_has_grown_too_large_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_worker_that_has_grown_too_large_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(job_run, "BLOATED_BYTES", 1)
 
-    async def main() -> None:
-        async with manager(sample_seconds=0.05) as jobs:
-            gate = tmp_path / "gate"
-            result = await handed_over(jobs, cancel_bodies.grow, 1000, str(gate))
-            while (await jobs.get(result.job_id)).usage is None:
-                await asyncio.sleep(0.01)
-            gate.touch()
-            job, _ = await jobs.wait(result.job_id, LONG_S)
-            assert job.status is JobState.COMPLETED
-            assert job.worker is not None
-            assert identify(job.worker.pid) is None
-
-    run(main())
+    async with manager(sample_seconds=0.05) as jobs:
+        gate = tmp_path / "gate"
+        result = await handed_over(jobs, cancel_bodies.grow, 1000, str(gate))
+        while (await jobs.get(result.job_id)).usage is None:
+            await asyncio.sleep(0.01)
+        gate.touch()
+        job, _ = await jobs.wait(result.job_id, LONG_S)
+        assert job.status is JobState.COMPLETED
+        assert job.worker is not None
+        assert identify(job.worker.pid) is None
 
 
 def test_async_bodies_of_one_worker_share_its_loop(warm: WarmManager):
@@ -182,38 +178,32 @@ def test_async_bodies_of_one_worker_share_its_loop(warm: WarmManager):
 # ---- instants
 
 
-def test_a_job_that_was_polled_once_mid_run_is_seen_to_finish_by_all(home: Path, tmp_path: Path):
-    async def main() -> None:
-        other = JobManager(FileJobStore(home))
-        async with manager() as jobs:
-            gate = tmp_path / "gate"
-            await call(jobs, bodies.pid)
-            result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
-            assert (await jobs.get(result.job_id)).status is JobState.RUNNING
-            assert other.blocking.get(result.job_id).status is JobState.RUNNING
-            gate.touch()
-            job, _ = await jobs.wait(result.job_id, LONG_S)
-            assert (job.status, job.result) == (JobState.COMPLETED, "done")
-            assert other.blocking.get(result.job_id) == await jobs.get(result.job_id) == job
-
-    run(main())
+async def test_a_job_that_was_polled_once_mid_run_is_seen_to_finish_by_all(home: Path, tmp_path: Path):
+    other = JobManager(FileJobStore(home))
+    async with manager() as jobs:
+        gate = tmp_path / "gate"
+        await call(jobs, bodies.pid)
+        result = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+        assert (await jobs.get(result.job_id)).status is JobState.RUNNING
+        assert other.blocking.get(result.job_id).status is JobState.RUNNING
+        gate.touch()
+        job, _ = await jobs.wait(result.job_id, LONG_S)
+        assert (job.status, job.result) == (JobState.COMPLETED, "done")
+        assert other.blocking.get(result.job_id) == await jobs.get(result.job_id) == job
 
 
 @pytest.mark.parametrize("body", [bodies.count_and_wait, bodies.swallow])
-def test_a_cancelled_job_stays_cancelled_past_its_natural_end(body: Any, home: Path, tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=LONG_S) as jobs:
-            gate = tmp_path / "gate"
-            args = (str(tmp_path / "starts"), str(gate))[: body.__code__.co_argcount]
-            result = await handed_over(jobs, body, *args)
-            await until(lambda: lines(tmp_path / "starts"))
-            told = await jobs.cancel(result.job_id)
-            gate.touch()
-            assert (told.status, told.result) == (JobState.CANCELLED, None)
-            assert await call(jobs, bodies.add, 1) == 2
-        assert record(home, result.job_id) == told
-
-    run(main())
+async def test_a_cancelled_job_stays_cancelled_past_its_natural_end(body: Any, home: Path, tmp_path: Path):
+    async with manager(cancel_grace_seconds=LONG_S) as jobs:
+        gate = tmp_path / "gate"
+        args = (str(tmp_path / "starts"), str(gate))[: body.__code__.co_argcount]
+        result = await handed_over(jobs, body, *args)
+        await until(lambda: lines(tmp_path / "starts"))
+        told = await jobs.cancel(result.job_id)
+        gate.touch()
+        assert (told.status, told.result) == (JobState.CANCELLED, None)
+        assert await call(jobs, bodies.add, 1) == 2
+    assert record(home, result.job_id) == told
 
 
 def command_line_cancels(job_id: str) -> subprocess.CompletedProcess[str]:
@@ -421,20 +411,17 @@ def kill_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
     monkeypatch.setattr(owner, name, killing)
 
 
-def test_a_worker_killed_while_its_caller_waits_fails_call_and_record(home: Path, tmp_path: Path):
-    async def main() -> None:
-        async with manager(record_after_seconds=0.01) as jobs:
-            waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(tmp_path / "starts")))
-            (worker,) = await asyncio.to_thread(started_pids, tmp_path / "starts")
-            (job,) = await until(lambda: FileJobStore(home).list()[0])
-            os.kill(worker, signal.SIGKILL)
-            with pytest.raises(WorkerDied) as caught:
-                await waiting
-            assert caught.value.exit_code == -signal.SIGKILL
-            ended = record(home, job.id)
-            assert (ended.status, ended.error_kind) == (JobState.FAILED, "worker_died")
-
-    run(main())
+async def test_a_worker_killed_while_its_caller_waits_fails_call_and_record(home: Path, tmp_path: Path):
+    async with manager(record_after_seconds=0.01) as jobs:
+        waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(tmp_path / "starts")))
+        (worker,) = await asyncio.to_thread(started_pids, tmp_path / "starts")
+        (job,) = await until(lambda: FileJobStore(home).list()[0])
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(WorkerDied) as caught:
+            await waiting
+        assert caught.value.exit_code == -signal.SIGKILL
+        ended = record(home, job.id)
+        assert (ended.status, ended.error_kind) == (JobState.FAILED, "worker_died")
 
 
 @pytest.mark.parametrize(
@@ -473,17 +460,14 @@ def test_a_worker_killed_in_any_state_leaves_a_job_with_its_true_end(
     assert record(home, job.id) == job
 
 
-def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
-    async def main() -> None:
-        async with manager(spare_workers=0) as jobs:
-            job = await jobs.submit(Request(bodies.pid))
-            ended, _ = await jobs.wait(job.id, LONG_S)
-            os.kill(ended.result, signal.SIGKILL)
-            await until(lambda: identify(ended.result) is None)
-            assert await jobs.get(job.id) == record(home, job.id) == ended
-            assert await call(jobs, bodies.add, 1) == 2
-
-    run(main())
+async def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
+    async with manager(spare_workers=0) as jobs:
+        job = await jobs.submit(Request(bodies.pid))
+        ended, _ = await jobs.wait(job.id, LONG_S)
+        os.kill(ended.result, signal.SIGKILL)
+        await until(lambda: identify(ended.result) is None)
+        assert await jobs.get(job.id) == record(home, job.id) == ended
+        assert await call(jobs, bodies.add, 1) == 2
 
 
 # ---- a child that is killed, a home that is deleted
@@ -504,24 +488,19 @@ def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(warm: WarmManag
     warm.run(main)
 
 
-def test_a_home_that_is_deleted_costs_the_records_and_no_call(home: Path, tmp_path: Path):
-    async def main() -> None:
-        async with manager(record_after_seconds=0.01) as jobs:
-            gate = str(tmp_path / "gate")
-            job = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "job"), gate)))
-            waited_for = asyncio.ensure_future(
-                call(jobs, bodies.count_and_wait, str(tmp_path / "call"), gate)
-            )
-            await until(lambda: lines(tmp_path / "job") and lines(tmp_path / "call"))
-            await until(lambda: len(FileJobStore(home).list()[0]) > 1)
-            await asyncio.to_thread(shutil.rmtree, home)
-            Path(gate).touch()
-            assert await waited_for == "done"
-            while job.id in jobs._live:
-                await asyncio.sleep(0.01)
-            with pytest.raises(JobNotFound):
-                await jobs.get(job.id)
-            again = await jobs.submit(Request(bodies.add, (1,)))
-            assert (await jobs.wait(again.id, LONG_S))[0].result == 2
-
-    run(main())
+async def test_a_home_that_is_deleted_costs_the_records_and_no_call(home: Path, tmp_path: Path):
+    async with manager(record_after_seconds=0.01) as jobs:
+        gate = str(tmp_path / "gate")
+        job = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "job"), gate)))
+        waited_for = asyncio.ensure_future(call(jobs, bodies.count_and_wait, str(tmp_path / "call"), gate))
+        await until(lambda: lines(tmp_path / "job") and lines(tmp_path / "call"))
+        await until(lambda: len(FileJobStore(home).list()[0]) > 1)
+        await asyncio.to_thread(shutil.rmtree, home)
+        Path(gate).touch()
+        assert await waited_for == "done"
+        while job.id in jobs._live:
+            await asyncio.sleep(0.01)
+        with pytest.raises(JobNotFound):
+            await jobs.get(job.id)
+        again = await jobs.submit(Request(bodies.add, (1,)))
+        assert (await jobs.wait(again.id, LONG_S))[0].result == 2

@@ -39,13 +39,10 @@ async def wait(job_id: str) -> None:
     assert not timed_out
 
 
-def test_a_direct_call_takes_both_kinds_of_arguments():
-    async def main() -> None:
-        assert await bodies.decorated(2) == 3
-        assert await bodies.decorated(2, right=3) == 5
-        assert await bodies.decorated_async(left=1) == 2
-
-    run(main())
+async def test_a_direct_call_takes_both_kinds_of_arguments():
+    assert await bodies.decorated(2) == 3
+    assert await bodies.decorated(2, right=3) == 5
+    assert await bodies.decorated_async(left=1) == 2
 
 
 def test_the_decorated_function_keeps_its_signature_plus_two_parameters():
@@ -75,16 +72,13 @@ def test_a_decorator_with_an_unknown_choice_is_refused():
         smart_async(isolation="thread")
 
 
-def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
-    async def main() -> None:
-        answer = await bodies.slow(str(tmp_path / "starts"), 0.1, async_mode=True, job_label="mine")
-        assert set(answer) == {"job_id", "status"}
-        assert answer["status"] == "pending"
-        await wait(answer["job_id"])
-        job = get_job_status(answer["job_id"])["job"]
-        assert (job["label"], job["tool"], job["result"]) == ("mine", "slow", "done with 0")
-
-    run(main())
+async def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
+    answer = await bodies.slow(str(tmp_path / "starts"), 0.1, async_mode=True, job_label="mine")
+    assert set(answer) == {"job_id", "status"}
+    assert answer["status"] == "pending"
+    await wait(answer["job_id"])
+    job = get_job_status(answer["job_id"])["job"]
+    assert (job["label"], job["tool"], job["result"]) == ("mine", "slow", "done with 0")
 
 
 def test_past_the_budget_the_answer_is_a_job_handle(tmp_path: Path, home: Path):
@@ -134,32 +128,26 @@ def test_listing_pruning_and_unknown_ids(tmp_path: Path):
         JobManager().blocking.get("nobody")
 
 
-def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: Path):
-    async def main() -> None:
-        answer = await bodies.slow(str(tmp_path / "starts"), LONG_S)
-        told = await asyncio.to_thread(cancel_job, answer["job_id"])
-        assert told["status"] == "cancelled"
-        again = cancel_job(answer["job_id"])
-        assert "had already ended as cancelled" in again["message"]
-
-    run(main())
+async def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: Path):
+    answer = await bodies.slow(str(tmp_path / "starts"), LONG_S)
+    told = await asyncio.to_thread(cancel_job, answer["job_id"])
+    assert told["status"] == "cancelled"
+    again = cancel_job(answer["job_id"])
+    assert "had already ended as cancelled" in again["message"]
 
 
-def test_an_inline_body_runs_here_and_is_handed_over_and_cancelled_too():
-    async def main() -> None:
-        assert await bodies.inline_wait(0) == os.getpid()
-        answer = await bodies.inline_wait(0.4)
-        assert answer["status"] == "running"
-        await wait(answer["job_id"])
-        assert get_job_status(answer["job_id"])["job"]["result"] == os.getpid()
-        pending = await bodies.inline_wait(0.0, async_mode=True)
-        await wait(pending["job_id"])
-        assert get_job_status(pending["job_id"])["job"]["result"] == os.getpid()
-        endless = await bodies.inline_wait(LONG_S)
-        told = await asyncio.to_thread(cancel_job, endless["job_id"])
-        assert told["status"] == "cancelled"
-
-    run(main())
+async def test_an_inline_body_runs_here_and_is_handed_over_and_cancelled_too():
+    assert await bodies.inline_wait(0) == os.getpid()
+    answer = await bodies.inline_wait(0.4)
+    assert answer["status"] == "running"
+    await wait(answer["job_id"])
+    assert get_job_status(answer["job_id"])["job"]["result"] == os.getpid()
+    pending = await bodies.inline_wait(0.0, async_mode=True)
+    await wait(pending["job_id"])
+    assert get_job_status(pending["job_id"])["job"]["result"] == os.getpid()
+    endless = await bodies.inline_wait(LONG_S)
+    told = await asyncio.to_thread(cancel_job, endless["job_id"])
+    assert told["status"] == "cancelled"
 
 
 class Busy(Exception):
@@ -170,7 +158,7 @@ class Busy(Exception):
         self.lock = lock
 
 
-def test_nothing_of_an_inline_body_is_pickled():
+async def test_nothing_of_an_inline_body_is_pickled():
     lock, user = threading.Lock(), ContextVar("user", default="nobody")
 
     @smart_async(isolation="inline", default_timeout=LONG_S)
@@ -181,20 +169,17 @@ def test_nothing_of_an_inline_body_is_pickled():
                 raise Busy(held)
         return lock, user.get()
 
-    async def main() -> None:
-        user.set("somebody")
-        held = threading.Lock()
-        value, name = await borrow(held, False)
-        assert (value is lock, name) == (True, "somebody")
-        with pytest.raises(Busy) as caught:
-            await borrow(held, True)
-        assert caught.value.lock is held
-        assert len(caught.value.__notes__) == 1
-        handle = await borrow(held, False, async_mode=True)
-        await wait(handle["job_id"])
-        assert get_job_status(handle["job_id"])["job"]["status"] == "completed"
-
-    run(main())
+    user.set("somebody")
+    held = threading.Lock()
+    value, name = await borrow(held, False)
+    assert (value is lock, name) == (True, "somebody")
+    with pytest.raises(Busy) as caught:
+        await borrow(held, True)
+    assert caught.value.lock is held
+    assert len(caught.value.__notes__) == 1
+    handle = await borrow(held, False, async_mode=True)
+    await wait(handle["job_id"])
+    assert get_job_status(handle["job_id"])["job"]["status"] == "completed"
 
 
 def test_two_runs_of_a_program_share_the_default_manager():

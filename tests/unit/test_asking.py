@@ -20,7 +20,7 @@ from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import AnswerTimeout, InvalidInput, NotInJob, StoreError
 from python_mcp_server.questions.model import EXPIRED, InputAnswer, QuestionEvent
 from python_mcp_server.questions.open import OpenQuestions
-from tests.helpers import eventually, run
+from tests.helpers import eventually
 
 YES = InputAnswer("accept", {"answer": "yes"})
 
@@ -150,23 +150,20 @@ def _close(front: Front) -> None:
     front.inquiries.close()
 
 
-def test_on_a_loop_the_answer_is_awaited_and_several_are_open_at_once():
+async def test_on_a_loop_the_answer_is_awaited_and_several_are_open_at_once():
     front = Front()
 
-    async def main() -> None:
-        with front.job():
-            both = asyncio.gather(request_input("One?", key="one"), request_input("Two?", key="two"))
-            while len(front.inquiries.state()[0]) < 2:
-                await asyncio.sleep(0)
-            front.inquiries.resolve("two", InputAnswer("cancel"))
-            front.inquiries.resolve("one", YES)
-            assert await both == [YES, InputAnswer("cancel")]
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(request_input("Three?", key="three"), 0.01)
-            assert front.heard[-1] == QuestionEvent("three")
-            front.inquiries.resolve("three", YES)  # too late, and no harm
-
-    run(main())
+    with front.job():
+        both = asyncio.gather(request_input("One?", key="one"), request_input("Two?", key="two"))
+        while len(front.inquiries.state()[0]) < 2:
+            await asyncio.sleep(0)
+        front.inquiries.resolve("two", InputAnswer("cancel"))
+        front.inquiries.resolve("one", YES)
+        assert await both == [YES, InputAnswer("cancel")]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(request_input("Three?", key="three"), 0.01)
+        assert front.heard[-1] == QuestionEvent("three")
+        front.inquiries.resolve("three", YES)  # too late, and no harm
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
@@ -187,20 +184,17 @@ class Colour(BaseModel):
     colour: str
 
 
-def test_the_stand_in_of_the_context_elicits_as_the_sdk_does(monkeypatch: pytest.MonkeyPatch):
+async def test_the_stand_in_of_the_context_elicits_as_the_sdk_does(monkeypatch: pytest.MonkeyPatch):
     blue = InputAnswer("accept", {"colour": "blue"})
     front = Front(blue, InputAnswer("decline"), InputAnswer("cancel"), blue, InputAnswer("accept", {}))
 
-    async def main() -> None:
-        with front.job():
-            said = await BodyContext().elicit("Which?", Colour)
-            assert isinstance(said, AcceptedElicitation)
-            assert said.data == Colour(colour="blue")
-            assert isinstance(await BodyContext().elicit("Which?", Colour), DeclinedElicitation)
-            assert isinstance(await BodyContext().elicit("Which?", Colour), CancelledElicitation)
-            monkeypatch.delitem(__import__("sys").modules, "mcp.server.elicitation")
-            assert await BodyContext().elicit("Which?", Colour) == Elicited("accept", Colour(colour="blue"))
-            with pytest.raises(ValueError, match="the answer does not fit Colour"):
-                await BodyContext().elicit("Which?", Colour)
-
-    run(main())
+    with front.job():
+        said = await BodyContext().elicit("Which?", Colour)
+        assert isinstance(said, AcceptedElicitation)
+        assert said.data == Colour(colour="blue")
+        assert isinstance(await BodyContext().elicit("Which?", Colour), DeclinedElicitation)
+        assert isinstance(await BodyContext().elicit("Which?", Colour), CancelledElicitation)
+        monkeypatch.delitem(__import__("sys").modules, "mcp.server.elicitation")
+        assert await BodyContext().elicit("Which?", Colour) == Elicited("accept", Colour(colour="blue"))
+        with pytest.raises(ValueError, match="the answer does not fit Colour"):
+            await BodyContext().elicit("Which?", Colour)

@@ -33,31 +33,25 @@ async def started(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("body", HEARING)
-def test_a_cancelled_body_cleans_up_and_its_worker_ends(body: Any, tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=LONG_S) as jobs:
-            starts = tmp_path / "starts"
-            result = await handed_over(jobs, body, str(starts))
-            (worker,) = await started(starts)
-            job = await jobs.cancel(result.job_id)
-            assert job.status is JobState.CANCELLED
-            assert lines(starts)[1:] == ["cleaned up"]
-            assert identify(worker) is None
-
-    run(main())
+async def test_a_cancelled_body_cleans_up_and_its_worker_ends(body: Any, tmp_path: Path):
+    async with manager(cancel_grace_seconds=LONG_S) as jobs:
+        starts = tmp_path / "starts"
+        result = await handed_over(jobs, body, str(starts))
+        (worker,) = await started(starts)
+        job = await jobs.cancel(result.job_id)
+        assert job.status is JobState.CANCELLED
+        assert lines(starts)[1:] == ["cleaned up"]
+        assert identify(worker) is None
 
 
 @pytest.mark.parametrize("body", HARD)
-def test_a_body_that_ignores_its_cancel_is_killed_after_the_grace(body: Any, tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=0.2) as jobs:
-            result = await handed_over(jobs, body, str(tmp_path / "starts"))
-            (worker,) = await started(tmp_path / "starts")
-            job = await jobs.cancel(result.job_id)
-            assert (job.status, job.result) == (JobState.CANCELLED, None)
-            assert identify(worker) is None
-
-    run(main())
+async def test_a_body_that_ignores_its_cancel_is_killed_after_the_grace(body: Any, tmp_path: Path):
+    async with manager(cancel_grace_seconds=0.2) as jobs:
+        result = await handed_over(jobs, body, str(tmp_path / "starts"))
+        (worker,) = await started(tmp_path / "starts")
+        job = await jobs.cancel(result.job_id)
+        assert (job.status, job.result) == (JobState.CANCELLED, None)
+        assert identify(worker) is None
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -65,119 +59,95 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_a_cancel_ends_children_and_grandchildren_in_other_sessions(tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=0.2) as jobs:
-            result = await handed_over(jobs, bodies.family, str(tmp_path / "starts"))
-            family = await started(tmp_path / "starts")
-            assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
-            assert [pid for pid in family if identify(pid)] == []
-
-    run(main())
+async def test_a_cancel_ends_children_and_grandchildren_in_other_sessions(tmp_path: Path):
+    async with manager(cancel_grace_seconds=0.2) as jobs:
+        result = await handed_over(jobs, bodies.family, str(tmp_path / "starts"))
+        family = await started(tmp_path / "starts")
+        assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
+        assert [pid for pid in family if identify(pid)] == []
 
 
-def test_neighbours_keep_their_process_and_their_result(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            neighbour = await handed_over(
-                jobs, bodies.count_and_wait, str(tmp_path / "n"), str(tmp_path / "gate")
-            )
-            before = (await jobs.get(neighbour.job_id)).worker
-            doomed = await handed_over(jobs, bodies.spin, str(tmp_path / "d"))
-            await jobs.cancel(doomed.job_id)
-            assert (await jobs.get(neighbour.job_id)).worker == before
-            (tmp_path / "gate").touch()
-            job, _ = await jobs.wait(neighbour.job_id, LONG_S)
-            assert (job.status, job.result) == (JobState.COMPLETED, "done")
-
-    run(main())
+async def test_neighbours_keep_their_process_and_their_result(tmp_path: Path):
+    async with manager() as jobs:
+        neighbour = await handed_over(
+            jobs, bodies.count_and_wait, str(tmp_path / "n"), str(tmp_path / "gate")
+        )
+        before = (await jobs.get(neighbour.job_id)).worker
+        doomed = await handed_over(jobs, bodies.spin, str(tmp_path / "d"))
+        await jobs.cancel(doomed.job_id)
+        assert (await jobs.get(neighbour.job_id)).worker == before
+        (tmp_path / "gate").touch()
+        job, _ = await jobs.wait(neighbour.job_id, LONG_S)
+        assert (job.status, job.result) == (JobState.COMPLETED, "done")
 
 
-def test_a_cancel_before_the_body_begins_is_not_lost(tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=LONG_S) as jobs:
-            await call(jobs, bodies.pid)
-            for number in range(20):  # at once, so that it may arrive before, in, or after the call
-                starts = tmp_path / str(number)
-                waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(starts)))
-                while not jobs._live:
-                    await asyncio.sleep(0)
-                (attempt,) = jobs._live.values()
-                await attempt.cancel()
-                with pytest.raises(JobCancelled):
-                    await waiting
-
-    run(main())
+async def test_a_cancel_before_the_body_begins_is_not_lost(tmp_path: Path):
+    async with manager(cancel_grace_seconds=LONG_S) as jobs:
+        await call(jobs, bodies.pid)
+        for number in range(20):  # at once, so that it may arrive before, in, or after the call
+            starts = tmp_path / str(number)
+            waiting = asyncio.ensure_future(call(jobs, bodies.sleep_long, str(starts)))
+            while not jobs._live:
+                await asyncio.sleep(0)
+            (attempt,) = jobs._live.values()
+            await attempt.cancel()
+            with pytest.raises(JobCancelled):
+                await waiting
 
 
-def test_a_queued_job_is_cancelled_without_ever_starting(tmp_path: Path):
-    async def main() -> None:
-        async with manager(max_background_jobs=1) as jobs:
-            gate = str(tmp_path / "gate")
-            first = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "first"), gate)))
-            second = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "second"), gate)))
-            while (await jobs.get(first.id)).status is not JobState.RUNNING:
-                await asyncio.sleep(0.01)
-            waiting = await jobs.get(second.id)
-            assert waiting.status is JobState.PENDING
-            assert (await jobs.cancel(second.id)).status is JobState.CANCELLED
-            Path(gate).touch()
-            assert (await jobs.wait(first.id, LONG_S))[0].status is JobState.COMPLETED
-            third = await jobs.submit(Request(bodies.add, (1,)))
-            assert (await jobs.wait(third.id, LONG_S))[0].result == 2
-        assert lines(tmp_path / "second") == []
-
-    run(main())
+async def test_a_queued_job_is_cancelled_without_ever_starting(tmp_path: Path):
+    async with manager(max_background_jobs=1) as jobs:
+        gate = str(tmp_path / "gate")
+        first = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "first"), gate)))
+        second = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "second"), gate)))
+        while (await jobs.get(first.id)).status is not JobState.RUNNING:
+            await asyncio.sleep(0.01)
+        waiting = await jobs.get(second.id)
+        assert waiting.status is JobState.PENDING
+        assert (await jobs.cancel(second.id)).status is JobState.CANCELLED
+        Path(gate).touch()
+        assert (await jobs.wait(first.id, LONG_S))[0].status is JobState.COMPLETED
+        third = await jobs.submit(Request(bodies.add, (1,)))
+        assert (await jobs.wait(third.id, LONG_S))[0].result == 2
+    assert lines(tmp_path / "second") == []
 
 
-def test_two_cancels_at_once_and_one_afterwards_say_the_same(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
-            both = await asyncio.gather(jobs.cancel(result.job_id), jobs.cancel(result.job_id))
-            after = await jobs.cancel(result.job_id)
-            assert [job.status for job in (*both, after)] == [JobState.CANCELLED] * 3
-            assert after.completed_at == both[0].completed_at
-
-    run(main())
+async def test_two_cancels_at_once_and_one_afterwards_say_the_same(tmp_path: Path):
+    async with manager() as jobs:
+        result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+        both = await asyncio.gather(jobs.cancel(result.job_id), jobs.cancel(result.job_id))
+        after = await jobs.cancel(result.job_id)
+        assert [job.status for job in (*both, after)] == [JobState.CANCELLED] * 3
+        assert after.completed_at == both[0].completed_at
 
 
-def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.add, (1,)))
-            await jobs.wait(job.id, LONG_S)
-            job = await jobs.cancel(job.id)
-            assert (job.status, job.result) == (JobState.COMPLETED, 2)
-
-    run(main())
+async def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
+    async with manager() as jobs:
+        job = await jobs.submit(Request(bodies.add, (1,)))
+        await jobs.wait(job.id, LONG_S)
+        job = await jobs.cancel(job.id)
+        assert (job.status, job.result) == (JobState.COMPLETED, 2)
 
 
-def test_cancels_that_race_with_the_end_leave_one_end_and_good_workers():
-    async def main() -> None:
-        async with manager() as jobs:
-            for number in range(8):
-                job = await jobs.submit(Request(bodies.add, (number,)))
-                told = await jobs.cancel(job.id) if number % 2 else (await jobs.wait(job.id, LONG_S))[0]
-                again, _ = await jobs.wait(job.id, LONG_S)
-                assert again.status is told.status
-            assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
-            workers = list((await jobs._engine()).pool.workers)
-            assert len(workers) == len(set(workers))
-
-    run(main())
+async def test_cancels_that_race_with_the_end_leave_one_end_and_good_workers():
+    async with manager() as jobs:
+        for number in range(8):
+            job = await jobs.submit(Request(bodies.add, (number,)))
+            told = await jobs.cancel(job.id) if number % 2 else (await jobs.wait(job.id, LONG_S))[0]
+            again, _ = await jobs.wait(job.id, LONG_S)
+            assert again.status is told.status
+        assert await asyncio.gather(*(call(jobs, bodies.add, n) for n in range(8))) == list(range(1, 9))
+        workers = list((await jobs._engine()).pool.workers)
+        assert len(workers) == len(set(workers))
 
 
-def test_a_cancel_from_another_thread_returns_when_the_tree_is_gone(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
-            (worker,) = await started(tmp_path / "starts")
-            job = await asyncio.to_thread(jobs.blocking.cancel, result.job_id)
-            assert job.status is JobState.CANCELLED
-            assert identify(worker) is None
-
-    run(main())
+async def test_a_cancel_from_another_thread_returns_when_the_tree_is_gone(tmp_path: Path):
+    async with manager() as jobs:
+        result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+        (worker,) = await started(tmp_path / "starts")
+        job = await asyncio.to_thread(jobs.blocking.cancel, result.job_id)
+        assert job.status is JobState.CANCELLED
+        assert identify(worker) is None
 
 
 @pytest.mark.parametrize("body", [bodies.spin, bodies.sleep_long_async])
@@ -199,56 +169,45 @@ def test_a_cancel_on_the_jobs_own_loop_does_not_wait_for_the_grace(
     run(main())
 
 
-def test_another_manager_over_the_same_home_cancels_too(tmp_path: Path, home: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
-            (worker,) = await started(tmp_path / "starts")
-            other = JobManager(FileJobStore(home), Settings.from_environ())
-            job = await asyncio.to_thread(other.blocking.cancel, result.job_id)
-            assert job.status is JobState.CANCELLED
-            assert identify(worker) is None
-            assert (await jobs.get(result.job_id)).status is JobState.CANCELLED
-
-    run(main())
+async def test_another_manager_over_the_same_home_cancels_too(tmp_path: Path, home: Path):
+    async with manager() as jobs:
+        result = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+        (worker,) = await started(tmp_path / "starts")
+        other = JobManager(FileJobStore(home), Settings.from_environ())
+        job = await asyncio.to_thread(other.blocking.cancel, result.job_id)
+        assert job.status is JobState.CANCELLED
+        assert identify(worker) is None
+        assert (await jobs.get(result.job_id)).status is JobState.CANCELLED
 
 
-def test_a_caller_that_leaves_cancels_its_call(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            waiting = asyncio.ensure_future(call(jobs, bodies.spin, str(tmp_path / "starts")))
-            (worker,) = await started(tmp_path / "starts")
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            assert identify(worker) is None
-            assert not jobs._live
-
-    run(main())
+async def test_a_caller_that_leaves_cancels_its_call(tmp_path: Path):
+    async with manager() as jobs:
+        waiting = asyncio.ensure_future(call(jobs, bodies.spin, str(tmp_path / "starts")))
+        (worker,) = await started(tmp_path / "starts")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert identify(worker) is None
+        assert not jobs._live
 
 
-def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            gate = tmp_path / "gate"
-            request = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(gate)))
-            waiting = asyncio.ensure_future(
-                jobs.run(request, budget_s=LONG_S, on_caller_left=lambda: "detach")
-            )
-            while not lines(tmp_path / "starts"):
-                await asyncio.sleep(0.01)
-            (job_id,) = jobs._live
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            while not jobs._live[job_id].background:
-                await asyncio.sleep(0.01)
-            gate.touch()
-            job, _ = await jobs.wait(job_id, LONG_S)
-            assert (job.status, job.result) == (JobState.COMPLETED, "done")
-        assert lines(tmp_path / "starts") == ["started"]
-
-    run(main())
+async def test_a_caller_that_leaves_may_let_its_job_go_on(tmp_path: Path):
+    async with manager() as jobs:
+        gate = tmp_path / "gate"
+        request = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(gate)))
+        waiting = asyncio.ensure_future(jobs.run(request, budget_s=LONG_S, on_caller_left=lambda: "detach"))
+        while not lines(tmp_path / "starts"):
+            await asyncio.sleep(0.01)
+        (job_id,) = jobs._live
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        while not jobs._live[job_id].background:
+            await asyncio.sleep(0.01)
+        gate.touch()
+        job, _ = await jobs.wait(job_id, LONG_S)
+        assert (job.status, job.result) == (JobState.COMPLETED, "done")
+    assert lines(tmp_path / "starts") == ["started"]
 
 
 def test_a_call_that_its_killed_worker_has_not_read_starts_in_another(tmp_path: Path):
@@ -273,18 +232,15 @@ def test_a_call_that_its_killed_worker_has_not_read_starts_in_another(tmp_path: 
     assert len(lines(tmp_path / "starts")) == 1
 
 
-def test_a_worker_that_dies_before_its_call_is_sent_costs_nothing():
-    async def main() -> None:
-        async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.add, (1,)))
-            pool = (await jobs._engine()).pool
-            while not pool._background:
-                await asyncio.sleep(0)
-            for worker in list(pool._background):
-                os.kill(worker.pid, signal.SIGKILL)
-            job, timed_out = await jobs.wait(job.id, LONG_S)
-            assert not timed_out
-            assert job.status in (JobState.COMPLETED, JobState.FAILED)
-            assert await call(jobs, bodies.add, 1) == 2
-
-    run(main())
+async def test_a_worker_that_dies_before_its_call_is_sent_costs_nothing():
+    async with manager() as jobs:
+        job = await jobs.submit(Request(bodies.add, (1,)))
+        pool = (await jobs._engine()).pool
+        while not pool._background:
+            await asyncio.sleep(0)
+        for worker in list(pool._background):
+            os.kill(worker.pid, signal.SIGKILL)
+        job, timed_out = await jobs.wait(job.id, LONG_S)
+        assert not timed_out
+        assert job.status in (JobState.COMPLETED, JobState.FAILED)
+        assert await call(jobs, bodies.add, 1) == 2

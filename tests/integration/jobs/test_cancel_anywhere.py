@@ -25,7 +25,7 @@ from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, 
 from python_mcp_server.processes import JOB_VARIABLE, identify
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import ROOT, bodies, cancel_bodies, environment, eventually, python, run
+from tests.helpers import ROOT, bodies, cancel_bodies, environment, eventually, python
 from tests.helpers.cancel_bodies import FAMILY, GRACE, server
 from tests.helpers.managers import LONG_S, call, lines, manager, started_pids
 from tests.helpers.marks import thorough
@@ -215,17 +215,14 @@ def test_a_job_with_an_unkillable_process_is_not_called_cancelled(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, who hides may escape")
-def test_an_idle_worker_that_leaves_ends_what_a_body_left_behind(tmp_path: Path):
-    async def main() -> None:
-        async with manager(spare_workers=0) as jobs:
-            worker = await call(jobs, bodies.pid)
-            hidden = await call(jobs, cancel_bodies.leave_hidden, str(tmp_path / "starts"))
-            assert processes.identify(hidden) is not None
-            os.kill(worker, signal.SIGTERM)
-            await asyncio.to_thread(eventually, lambda: identify(worker) is None)
-            assert identify(hidden) is None
-
-    run(main())
+async def test_an_idle_worker_that_leaves_ends_what_a_body_left_behind(tmp_path: Path):
+    async with manager(spare_workers=0) as jobs:
+        worker = await call(jobs, bodies.pid)
+        hidden = await call(jobs, cancel_bodies.leave_hidden, str(tmp_path / "starts"))
+        assert processes.identify(hidden) is not None
+        os.kill(worker, signal.SIGTERM)
+        await asyncio.to_thread(eventually, lambda: identify(worker) is None)
+        assert identify(hidden) is None
 
 
 # ---- whoever holds its lock
@@ -394,25 +391,22 @@ class Moody(FileJobStore):
         return super().update(job_id, change)
 
 
-def test_cancelling_a_job_with_an_unwritten_end_spares_the_next_one(home: Path, tmp_path: Path):
-    async def main() -> None:
-        store = Moody(home)
-        async with manager(store, spare_workers=0) as jobs:
-            job = await jobs.submit(Request(bodies.add, (1,)))
-            while (await jobs.get(job.id)).worker is None:
-                await asyncio.sleep(0.001)
-            store.fails = job.id
-            while job.id in jobs._live:
-                await asyncio.sleep(0.001)
-            starts, gate = tmp_path / "starts", tmp_path / "gate"
-            following = asyncio.ensure_future(call(jobs, bodies.count_and_wait, str(starts), str(gate)))
-            await asyncio.to_thread(eventually, lambda: lines(starts))
-            assert record(home, job.id).status is JobState.RUNNING
-            await asyncio.to_thread(cancel_record, FileJobStore(home), job.id, 0.1)
-            gate.touch()
-            assert await following == "done"
-
-    run(main())
+async def test_cancelling_a_job_with_an_unwritten_end_spares_the_next_one(home: Path, tmp_path: Path):
+    store = Moody(home)
+    async with manager(store, spare_workers=0) as jobs:
+        job = await jobs.submit(Request(bodies.add, (1,)))
+        while (await jobs.get(job.id)).worker is None:
+            await asyncio.sleep(0.001)
+        store.fails = job.id
+        while job.id in jobs._live:
+            await asyncio.sleep(0.001)
+        starts, gate = tmp_path / "starts", tmp_path / "gate"
+        following = asyncio.ensure_future(call(jobs, bodies.count_and_wait, str(starts), str(gate)))
+        await asyncio.to_thread(eventually, lambda: lines(starts))
+        assert record(home, job.id).status is JobState.RUNNING
+        await asyncio.to_thread(cancel_record, FileJobStore(home), job.id, 0.1)
+        gate.touch()
+        assert await following == "done"
 
 
 def test_a_job_that_is_queued_on_another_server_never_starts(home: Path, tmp_path: Path):

@@ -45,19 +45,16 @@ def test_a_body_past_its_budget_goes_on_and_starts_only_once(warm: WarmManager, 
     warm.run(main)
 
 
-def test_the_public_list_has_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
+async def test_the_public_list_has_the_jobs_that_the_close_ended(tmp_path: Path, home: Path):
     def writers() -> set[int | None]:
         return {thread.ident for thread in threading.enumerate() if thread.name == "jobs-list"}
 
-    async def main() -> None:
-        before = writers()
-        async with manager(on_exit="cancel") as jobs:
-            await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
-        listed = json.loads((home / "meta" / "jobs.json").read_text())
-        assert [job["status"] for job in listed] == ["cancelled"]
-        assert writers() <= before
-
-    run(main())
+    before = writers()
+    async with manager(on_exit="cancel") as jobs:
+        await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
+    listed = json.loads((home / "meta" / "jobs.json").read_text())
+    assert [job["status"] for job in listed] == ["cancelled"]
+    assert writers() <= before
 
 
 def test_another_process_reads_the_job_as_soon_as_the_caller_knows_it(warm: WarmManager, tmp_path: Path):
@@ -90,85 +87,68 @@ def test_a_body_that_ends_as_its_budget_ends_starts_once_and_ends_once(warm: War
     warm.run(main)
 
 
-def test_a_call_that_ends_before_a_record_is_due_leaves_no_file(home: Path):
-    async def main() -> None:
-        async with manager(record_after_seconds=LONG_S) as jobs:
-            await call(jobs, bodies.pid)
-            before = {path for path in home.rglob("*") if "lanes" not in path.parts}
-            await call(jobs, bodies.say, "hello")
-            assert {path for path in home.rglob("*") if "lanes" not in path.parts} == before
-            assert await jobs.list() == ([], False)
-
-    run(main())
+async def test_a_call_that_ends_before_a_record_is_due_leaves_no_file(home: Path):
+    async with manager(record_after_seconds=LONG_S) as jobs:
+        await call(jobs, bodies.pid)
+        before = {path for path in home.rglob("*") if "lanes" not in path.parts}
+        await call(jobs, bodies.say, "hello")
+        assert {path for path in home.rglob("*") if "lanes" not in path.parts} == before
+        assert await jobs.list() == ([], False)
 
 
-def test_a_call_that_lasts_has_a_record_though_it_ends_in_time(tmp_path: Path):
-    async def main() -> None:
-        async with manager(record_after_seconds=0.1) as jobs:
-            assert await call(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.5) == "done"
-            ((job,), more) = await jobs.list()
-            assert (job.status, job.result, more) == (JobState.COMPLETED, "done", False)
-            assert job.usage is not None
-
-    run(main())
+async def test_a_call_that_lasts_has_a_record_though_it_ends_in_time(tmp_path: Path):
+    async with manager(record_after_seconds=0.1) as jobs:
+        assert await call(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.5) == "done"
+        ((job,), more) = await jobs.list()
+        assert (job.status, job.result, more) == (JobState.COMPLETED, "done", False)
+        assert job.usage is not None
 
 
-def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_why(tmp_path: Path):
-    async def main() -> None:
-        async with manager(max_workers=1) as jobs:
-            gate = tmp_path / "gate"
-            arguments = (str(tmp_path / "starts"), str(gate))
-            first = asyncio.ensure_future(
-                jobs.run(Request(bodies.count_and_wait, arguments), budget_s=LONG_S)
-            )
-            while not lines(tmp_path / "starts"):
-                await asyncio.sleep(0.01)
-            result = await handed_over(jobs, bodies.count_and_wait, *arguments)
-            assert result.status is JobState.PENDING
-            assert result.handle()["message"] == (
-                "Task exceeded 0.05s time budget; waiting for a free worker: 1 calls run, the limit is 1"
-            )
-            gate.touch()
-            assert (await first).value == "done"
-            assert (await jobs.wait(result.job_id, LONG_S))[0].result == "done"
-        assert lines(tmp_path / "starts") == ["started", "started"]
-
-    run(main())
+async def test_a_budget_that_ends_in_the_queue_gives_a_pending_job_and_why(tmp_path: Path):
+    async with manager(max_workers=1) as jobs:
+        gate = tmp_path / "gate"
+        arguments = (str(tmp_path / "starts"), str(gate))
+        first = asyncio.ensure_future(jobs.run(Request(bodies.count_and_wait, arguments), budget_s=LONG_S))
+        while not lines(tmp_path / "starts"):
+            await asyncio.sleep(0.01)
+        result = await handed_over(jobs, bodies.count_and_wait, *arguments)
+        assert result.status is JobState.PENDING
+        assert result.handle()["message"] == (
+            "Task exceeded 0.05s time budget; waiting for a free worker: 1 calls run, the limit is 1"
+        )
+        gate.touch()
+        assert (await first).value == "done"
+        assert (await jobs.wait(result.job_id, LONG_S))[0].result == "done"
+    assert lines(tmp_path / "starts") == ["started", "started"]
 
 
-def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path):
-    async def main() -> None:
-        async with manager(max_background_jobs=1) as jobs:
-            gate = tmp_path / "gate"
-            handed = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "s"), str(gate))
-            while (await jobs.get(handed.job_id)).status is not JobState.RUNNING:
-                await asyncio.sleep(0.01)
-            waiting = await jobs.submit(AsyncJob(bodies.add, (1,)))
-            assert waiting.status is JobState.PENDING
-            while (told := (await jobs.get(waiting.id)).message) is None:
-                await asyncio.sleep(0.01)
-            assert told == "waiting for its turn: 1 background job runs on this machine, the limit is 1"
-            assert await call(jobs, bodies.add, 1) == 2  # a call in its budget is none of them
-            gate.touch()
-            assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
-
-    run(main())
+async def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path: Path):
+    async with manager(max_background_jobs=1) as jobs:
+        gate = tmp_path / "gate"
+        handed = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "s"), str(gate))
+        while (await jobs.get(handed.job_id)).status is not JobState.RUNNING:
+            await asyncio.sleep(0.01)
+        waiting = await jobs.submit(AsyncJob(bodies.add, (1,)))
+        assert waiting.status is JobState.PENDING
+        while (told := (await jobs.get(waiting.id)).message) is None:
+            await asyncio.sleep(0.01)
+        assert told == "waiting for its turn: 1 background job runs on this machine, the limit is 1"
+        assert await call(jobs, bodies.add, 1) == 2  # a call in its budget is none of them
+        gate.touch()
+        assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
 
 
-def test_many_calls_share_few_workers_and_the_surplus_ends():
-    async def main() -> None:
-        async with manager(max_workers=2, worker_idle_seconds=0.1) as jobs:
-            pool = (await jobs._engine()).pool
-            answers = asyncio.gather(*(call(jobs, bodies.add, number) for number in range(40)))
-            await asyncio.sleep(0)
-            assert pool._starting <= 2 + 1
-            assert await answers == list(range(1, 41))
-            assert len(list(pool.workers)) + pool._starting <= 2 + 1
-            while len(list(pool.workers)) > 1:
-                await asyncio.sleep(0.01)
-            assert await call(jobs, bodies.add, 1) == 2
-
-    run(main())
+async def test_many_calls_share_few_workers_and_the_surplus_ends():
+    async with manager(max_workers=2, worker_idle_seconds=0.1) as jobs:
+        pool = (await jobs._engine()).pool
+        answers = asyncio.gather(*(call(jobs, bodies.add, number) for number in range(40)))
+        await asyncio.sleep(0)
+        assert pool._starting <= 2 + 1
+        assert await answers == list(range(1, 41))
+        assert len(list(pool.workers)) + pool._starting <= 2 + 1
+        while len(list(pool.workers)) > 1:
+            await asyncio.sleep(0.01)
+        assert await call(jobs, bodies.add, 1) == 2
 
 
 @pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
@@ -212,19 +192,16 @@ def test_a_large_result_in_the_background_is_whole_in_its_record(warm: WarmManag
     warm.run(main)
 
 
-def test_jobs_in_memory_work_and_end_with_their_manager(tmp_path: Path):
-    async def main() -> None:
-        store = InMemoryJobStore()
-        async with manager(store) as jobs:
-            done = await jobs.submit(Request(bodies.add, (1,)))
-            assert (await jobs.wait(done.id, LONG_S))[0].result == 2
-            going = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
-        ended = store.get(going.job_id)
-        assert ended is not None
-        assert ended.status is JobState.CANCELLED
-        store.close()
-
-    run(main())
+async def test_jobs_in_memory_work_and_end_with_their_manager(tmp_path: Path):
+    store = InMemoryJobStore()
+    async with manager(store) as jobs:
+        done = await jobs.submit(Request(bodies.add, (1,)))
+        assert (await jobs.wait(done.id, LONG_S))[0].result == 2
+        going = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
+    ended = store.get(going.job_id)
+    assert ended is not None
+    assert ended.status is JobState.CANCELLED
+    store.close()
 
 
 def test_two_event_loops_of_one_manager_see_each_others_jobs(tmp_path: Path, home: Path):
@@ -247,21 +224,18 @@ def test_two_event_loops_of_one_manager_see_each_others_jobs(tmp_path: Path, hom
     assert lines(tmp_path / "starts") == ["started"]
 
 
-def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path: Path):
-    async def main() -> None:
-        gate = tmp_path / "gate"
-        async with manager() as jobs:
-            await call(jobs, bodies.pid)
-            kept = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
-        async with manager() as jobs:
-            assert await call(jobs, bodies.add, 1) == 2  # its wires have the numbers of the closed ones
-            assert (await jobs.get(kept.job_id)).status is JobState.RUNNING
-            gate.touch()
-            job, timed_out = await jobs.wait(kept.job_id, LONG_S)
-            assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
-            assert await call(jobs, bodies.add, 1) == 2
-
-    run(main())
+async def test_a_closed_manager_leaves_a_kept_job_that_the_next_one_sees_end(tmp_path: Path):
+    gate = tmp_path / "gate"
+    async with manager() as jobs:
+        await call(jobs, bodies.pid)
+        kept = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "starts"), str(gate))
+    async with manager() as jobs:
+        assert await call(jobs, bodies.add, 1) == 2  # its wires have the numbers of the closed ones
+        assert (await jobs.get(kept.job_id)).status is JobState.RUNNING
+        gate.touch()
+        job, timed_out = await jobs.wait(kept.job_id, LONG_S)
+        assert (timed_out, job.status, job.result) == (False, JobState.COMPLETED, "done")
+        assert await call(jobs, bodies.add, 1) == 2
 
 
 def test_a_close_settles_the_kept_jobs_that_end_meanwhile(
@@ -294,17 +268,14 @@ def test_a_close_settles_the_kept_jobs_that_end_meanwhile(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_manager_closed_while_workers_start_leaves_no_process():
-    async def main() -> None:
-        jobs = JobManager(settings=Settings.from_environ())
-        calls = [asyncio.ensure_future(call(jobs, bodies.pid)) for _ in range(5)]
-        while not jobs._live:
-            await asyncio.sleep(0)
-        await jobs.close()
-        ended = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(answer, BaseException) for answer in ended)
-
-    run(main())
+async def test_a_manager_closed_while_workers_start_leaves_no_process():
+    jobs = JobManager(settings=Settings.from_environ())
+    calls = [asyncio.ensure_future(call(jobs, bodies.pid)) for _ in range(5)]
+    while not jobs._live:
+        await asyncio.sleep(0)
+    await jobs.close()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, BaseException) for answer in ended)
 
 
 def test_secrets_of_a_call_are_nowhere_in_the_home(warm: WarmManager):

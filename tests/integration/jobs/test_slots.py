@@ -17,7 +17,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import Claim, SlotRequest, acquire, snapshot
 from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import bodies, eventually, run
+from tests.helpers import bodies, eventually
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
 from tests.helpers.queueing import (
     DONE,
@@ -100,52 +100,41 @@ def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: P
             job_in(home, stopped.ids[1], DONE)
 
 
-def test_calls_that_are_handed_over_take_slots_and_are_never_refused(tmp_path: Path):
-    async def main() -> None:
-        async with manager(max_background_jobs=1, spare_workers=2) as jobs:
-            await jobs.start()
-            pool = (await jobs._engine()).pool
-            while len(pool._idle) < 2:  # so that no budget ends before its body starts
-                await asyncio.sleep(0.01)
-            gate = tmp_path / "gate"
-            for _ in range(2):
-                handed = await handed_over(jobs, hold, str(tmp_path / "starts"), str(gate))
-                assert handed.status is RUNNING
-            waiting = await jobs.submit(Request(bodies.add, (1,)))
-            while (message := (await jobs.get(waiting.id)).message) is None:
-                await asyncio.sleep(0.01)
-            assert message.startswith(
-                "waiting for its turn: 2 background jobs run on this machine, the limit"
-            )
-            gate.touch()
-            assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
-
-    run(main())
+async def test_calls_that_are_handed_over_take_slots_and_are_never_refused(tmp_path: Path):
+    async with manager(max_background_jobs=1, spare_workers=2) as jobs:
+        await jobs.start()
+        pool = (await jobs._engine()).pool
+        while len(pool._idle) < 2:  # so that no budget ends before its body starts
+            await asyncio.sleep(0.01)
+        gate = tmp_path / "gate"
+        for _ in range(2):
+            handed = await handed_over(jobs, hold, str(tmp_path / "starts"), str(gate))
+            assert handed.status is RUNNING
+        waiting = await jobs.submit(Request(bodies.add, (1,)))
+        while (message := (await jobs.get(waiting.id)).message) is None:
+            await asyncio.sleep(0.01)
+        assert message.startswith("waiting for its turn: 2 background jobs run on this machine, the limit")
+        gate.touch()
+        assert (await jobs.wait(waiting.id, LONG_S))[0].result == 2
 
 
-def test_calls_whose_budget_ends_in_the_queue_wait_for_slots_too(tmp_path: Path):
-    async def main() -> None:
-        async with manager(max_workers=1, max_background_jobs=2) as jobs:
-            held = str(tmp_path / "held")
-            calls = (handed_over(jobs, hold_for_a_moment, held, budget_s=0.01) for _ in range(6))
-            for result in await asyncio.gather(*calls):
-                assert (await jobs.wait(result.job_id, LONG_S))[0].status is DONE
-            assert len(lines(held)) == 12
-            assert most_at_once(Path(held)) <= 3, "the one that had a worker was handed over, and not refused"
-
-    run(main())
+async def test_calls_whose_budget_ends_in_the_queue_wait_for_slots_too(tmp_path: Path):
+    async with manager(max_workers=1, max_background_jobs=2) as jobs:
+        held = str(tmp_path / "held")
+        calls = (handed_over(jobs, hold_for_a_moment, held, budget_s=0.01) for _ in range(6))
+        for result in await asyncio.gather(*calls):
+            assert (await jobs.wait(result.job_id, LONG_S))[0].status is DONE
+        assert len(lines(held)) == 12
+        assert most_at_once(Path(held)) <= 3, "the one that had a worker was handed over, and not refused"
 
 
-def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
-    async def main() -> None:
-        async with manager(InMemoryJobStore(), max_background_jobs=2) as jobs:
-            held = str(tmp_path / "held")
-            submitted = [await jobs.submit(Request(hold_for_a_moment, (held,))) for _ in range(6)]
-            for job in submitted:
-                assert (await jobs.wait(job.id, LONG_S))[0].status is DONE
-            assert most_at_once(Path(held)) <= 2
-
-    run(main())
+async def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
+    async with manager(InMemoryJobStore(), max_background_jobs=2) as jobs:
+        held = str(tmp_path / "held")
+        submitted = [await jobs.submit(Request(hold_for_a_moment, (held,))) for _ in range(6)]
+        for job in submitted:
+            assert (await jobs.wait(job.id, LONG_S))[0].status is DONE
+        assert most_at_once(Path(held)) <= 2
 
 
 def queued(store: FileJobStore, owner: ProcessIdentity | None, **facts: object) -> Job:
@@ -191,16 +180,13 @@ class Moody(FileJobStore):
         return super().exclusive(name)
 
 
-def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path):
-    async def main() -> None:
-        store = Moody(home)
-        async with manager(store) as jobs:
-            store.fails = True
-            job = await jobs.submit(Request(bodies.add, (1,)))
-            while not store.tries:
-                await asyncio.sleep(0.01)
-            assert (await jobs.get(job.id)).status is PENDING
-            store.fails = False
-            assert (await jobs.wait(job.id, LONG_S))[0].result == 2
-
-    run(main())
+async def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path):
+    store = Moody(home)
+    async with manager(store) as jobs:
+        store.fails = True
+        job = await jobs.submit(Request(bodies.add, (1,)))
+        while not store.tries:
+            await asyncio.sleep(0.01)
+        assert (await jobs.get(job.id)).status is PENDING
+        store.fails = False
+        assert (await jobs.wait(job.id, LONG_S))[0].result == 2

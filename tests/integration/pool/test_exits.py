@@ -53,7 +53,7 @@ def program(code: str, folder: Path) -> subprocess.Popen[str]:
     return python("-c", PRELUDE + code, folder)
 
 
-def test_only_the_first_start_of_a_worker_adds_hooks_to_the_end_of_the_interpreter(tmp_path: Path):
+def test_only_the_first_start_of_a_worker_adds_exit_hooks(tmp_path: Path):
     starts = """
 import os, threading
 from pathlib import Path

@@ -40,17 +40,14 @@ def test_variables_that_change_are_seen_by_every_worker(monkeypatch: pytest.Monk
     run(main())
 
 
-def test_a_mapping_in_the_place_of_the_environment_is_seen_too(monkeypatch: pytest.MonkeyPatch):
-    async def main() -> None:
-        async with manager() as made:
-            monkeypatch.setattr(os, "environ", {**os.environ, NAME: "put there"})
-            assert await call(made, os.getenv, NAME) == "put there"
-            monkeypatch.setitem(os.environ, NAME, "changed")
-            assert await call(made, os.getenv, NAME) == "changed"
-            monkeypatch.undo()
-            assert await call(made, os.getenv, NAME) is None
-
-    run(main())
+async def test_a_mapping_in_the_place_of_the_environment_is_seen_too(monkeypatch: pytest.MonkeyPatch):
+    async with manager() as made:
+        monkeypatch.setattr(os, "environ", {**os.environ, NAME: "put there"})
+        assert await call(made, os.getenv, NAME) == "put there"
+        monkeypatch.setitem(os.environ, NAME, "changed")
+        assert await call(made, os.getenv, NAME) == "changed"
+        monkeypatch.undo()
+        assert await call(made, os.getenv, NAME) is None
 
 
 def test_a_variable_set_by_an_imported_module_does_not_hide_the_servers(
@@ -75,51 +72,42 @@ def test_a_variable_set_by_an_imported_module_does_not_hide_the_servers(
         sys.modules.pop(name, None)
 
 
-def test_what_belongs_to_a_worker_stays_its_own(monkeypatch: pytest.MonkeyPatch):
-    async def main() -> None:
-        async with manager(spare_workers=0) as made:
-            before = await call(made, environ)
-            for name in (processes.WORKER_VARIABLE, processes.JOB_VARIABLE):
-                monkeypatch.setenv(name, "the server's")
-            after = await call(made, environ)
-            assert after[processes.WORKER_VARIABLE] == before[processes.WORKER_VARIABLE]
-            assert after[processes.JOB_VARIABLE] not in ("the server's", before[processes.JOB_VARIABLE])
-
-    run(main())
+async def test_what_belongs_to_a_worker_stays_its_own(monkeypatch: pytest.MonkeyPatch):
+    async with manager(spare_workers=0) as made:
+        before = await call(made, environ)
+        for name in (processes.WORKER_VARIABLE, processes.JOB_VARIABLE):
+            monkeypatch.setenv(name, "the server's")
+        after = await call(made, environ)
+        assert after[processes.WORKER_VARIABLE] == before[processes.WORKER_VARIABLE]
+        assert after[processes.JOB_VARIABLE] not in ("the server's", before[processes.JOB_VARIABLE])
 
 
-def test_a_working_directory_is_that_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_working_directory_is_that_of_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path)
 
-    async def main() -> None:
-        async with manager(spare_workers=0) as made:
-            assert await call(made, os.getcwd) == str(tmp_path)
-            monkeypatch.chdir(tmp_path / "inside")
-            assert await call(made, os.getcwd) == str(tmp_path / "inside")
-            await call(made, lambda: os.chdir("/"))
-            assert await call(made, os.getcwd) == str(tmp_path / "inside")
-
-    run(main())
+    async with manager(spare_workers=0) as made:
+        assert await call(made, os.getcwd) == str(tmp_path)
+        monkeypatch.chdir(tmp_path / "inside")
+        assert await call(made, os.getcwd) == str(tmp_path / "inside")
+        await call(made, lambda: os.chdir("/"))
+        assert await call(made, os.getcwd) == str(tmp_path / "inside")
 
 
-def test_a_call_that_waits_for_its_worker_keeps_the_state_of_its_call(
+async def test_a_call_that_waits_for_its_worker_keeps_the_state_of_its_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async def main() -> None:
-        async with manager(max_workers=1, spare_workers=0) as made:
-            first = asyncio.create_task(
-                call(made, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
-            )
-            monkeypatch.setenv(NAME, "then")
-            second = asyncio.create_task(call(made, os.getenv, NAME))
-            await asyncio.sleep(0)  # both are under way
-            monkeypatch.setenv(NAME, "now")
-            (tmp_path / "gate").touch()
-            await first
-            assert (await second, await call(made, os.getenv, NAME)) == ("then", "now")
-
-    run(main())
+    async with manager(max_workers=1, spare_workers=0) as made:
+        first = asyncio.create_task(
+            call(made, bodies.count_and_wait, str(tmp_path / "starts"), str(tmp_path / "gate"))
+        )
+        monkeypatch.setenv(NAME, "then")
+        second = asyncio.create_task(call(made, os.getenv, NAME))
+        await asyncio.sleep(0)  # both are under way
+        monkeypatch.setenv(NAME, "now")
+        (tmp_path / "gate").touch()
+        await first
+        assert (await second, await call(made, os.getenv, NAME)) == ("then", "now")
 
 
 def test_a_folder_added_to_the_search_path_is_searched_by_workers_too(
@@ -148,16 +136,13 @@ def test_a_folder_added_to_the_search_path_is_searched_by_workers_too(
         sys.modules.pop(name, None)
 
 
-def test_a_background_job_sees_the_state_of_its_call_too(monkeypatch: pytest.MonkeyPatch):
+async def test_a_background_job_sees_the_state_of_its_call_too(monkeypatch: pytest.MonkeyPatch):
     from python_mcp_server.jobs.request import Request
 
-    async def main() -> None:
-        async with manager() as made:
-            await call(made, os.getpid)
-            monkeypatch.setenv(NAME, "at the call")
-            job = await made.submit(Request(os.getenv, (NAME,)))
-            monkeypatch.delenv(NAME)
-            ended, _ = await made.wait(job.id, LONG_S)
-            assert ended.result == "at the call"
-
-    run(main())
+    async with manager() as made:
+        await call(made, os.getpid)
+        monkeypatch.setenv(NAME, "at the call")
+        job = await made.submit(Request(os.getenv, (NAME,)))
+        monkeypatch.delenv(NAME)
+        ended, _ = await made.wait(job.id, LONG_S)
+        assert ended.result == "at the call"

@@ -16,7 +16,7 @@ from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.questions.model import InputAnswer
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import eventually, question_bodies, run
+from tests.helpers import eventually, question_bodies
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
 from tests.helpers.survival import ended, look, server
 from tests.helpers.warm_manager import WarmManager
@@ -111,18 +111,15 @@ def test_each_of_several_questions_is_answered_from_another_process_too(
 @pytest.mark.parametrize(
     "body", [question_bodies.colour, question_bodies.threads_ask, question_bodies.tasks_ask]
 )
-def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
-    async def main() -> None:
-        async with manager(cancel_grace_seconds=LONG_S) as jobs:
-            starts = tmp_path / "starts"
-            asked = await jobs.run(Request(body, (str(starts),)), budget_s=LONG_S)
-            job = await jobs.cancel(asked.job_id)
-            assert (job.status, job.questions) == (JobState.CANCELLED, ())
-            assert lines(starts) == ["started", "cleaned up"]
-            with pytest.raises(QuestionNotOpen, match="has ended as cancelled"):
-                await jobs.answer(asked.job_id, {asked.questions[0].key: BLUE})
-
-    run(main())
+async def test_a_body_that_waits_hears_its_cancel(body: Any, tmp_path: Path):
+    async with manager(cancel_grace_seconds=LONG_S) as jobs:
+        starts = tmp_path / "starts"
+        asked = await jobs.run(Request(body, (str(starts),)), budget_s=LONG_S)
+        job = await jobs.cancel(asked.job_id)
+        assert (job.status, job.questions) == (JobState.CANCELLED, ())
+        assert lines(starts) == ["started", "cleaned up"]
+        with pytest.raises(QuestionNotOpen, match="has ended as cancelled"):
+            await jobs.answer(asked.job_id, {asked.questions[0].key: BLUE})
 
 
 def test_a_question_is_withdrawn_at_its_time_limit_and_without_a_waiter(warm: WarmManager):
@@ -140,7 +137,7 @@ def test_a_question_is_withdrawn_at_its_time_limit_and_without_a_waiter(warm: Wa
     warm.run(main)
 
 
-def test_an_inline_body_can_ask_and_an_unrecorded_question_is_an_error():
+async def test_an_inline_body_can_ask_and_an_unrecorded_question_is_an_error():
     class Full(FileJobStore):
         def update(self, job_id: str, change: Any) -> Job:
             def checked(job: Job) -> Job:
@@ -151,18 +148,15 @@ def test_an_inline_body_can_ask_and_an_unrecorded_question_is_an_error():
 
             return super().update(job_id, checked)
 
-    async def main() -> None:
-        async with manager() as jobs:
-            asked = await jobs.run(Request(question_bodies.tasks_ask, isolation="inline"), budget_s=LONG_S)
-            await asking_now(jobs, asked.job_id, "n", "n-2")
-            await jobs.answer(asked.job_id, {"n": number(1), "n-2": number(2)})
-            assert await result(jobs, asked.job_id) == [{"n": 1}, {"n": 2}]
-            home = jobs.store.home
-        async with manager(Full(home)) as jobs:
-            said = await jobs.run(Request(question_bodies.fails_to_ask), budget_s=LONG_S)
-            assert said.value == "StoreError: the disk is full"
-
-    run(main())
+    async with manager() as jobs:
+        asked = await jobs.run(Request(question_bodies.tasks_ask, isolation="inline"), budget_s=LONG_S)
+        await asking_now(jobs, asked.job_id, "n", "n-2")
+        await jobs.answer(asked.job_id, {"n": number(1), "n-2": number(2)})
+        assert await result(jobs, asked.job_id) == [{"n": 1}, {"n": 2}]
+        home = jobs.store.home
+    async with manager(Full(home)) as jobs:
+        said = await jobs.run(Request(question_bodies.fails_to_ask), budget_s=LONG_S)
+        assert said.value == "StoreError: the disk is full"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")

@@ -177,7 +177,7 @@ print([key for key in before.keys() | after.keys() if before.get(key) is not aft
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_a_start_ends_with_its_worker_although_a_forked_child_holds_the_pipe():
+def test_a_start_ends_with_its_worker_while_a_forked_child_has_the_pipe():
     program = """
 import os, signal, sys
 from loky.backend import fork_exec

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from python_mcp_server.pool.protocol import PIPE_ATOM, FrameParser, Kind, UpWriter, pack
 from python_mcp_server.pool.start import WorkerContext
 from python_mcp_server.pool.transport import LoopReader, LoopWriter
-from tests.helpers import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="elsewhere threads read and write the wires")
 KINDS = st.sampled_from([Kind.CALL, Kind.OUTCOME, Kind.PROGRESS, Kind.DETACH])
@@ -50,65 +49,56 @@ def test_a_frame_is_what_a_multiprocessing_connection_reads():
         assert reader.recv_bytes() == Kind.CALL + b"payload"
 
 
-def test_a_writer_whose_reader_stands_still_does_not_hold_the_loop():
-    async def main() -> None:
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        loop = asyncio.get_running_loop()
-        seen: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
-        frames = [pack(Kind.CALL, bytes(20_000_000)), pack(Kind.CALL, b"second")]
-        with reader, writer:
-            sender = LoopWriter(loop, writer)
-            for frame in frames:
-                sender.send(frame)  # returns at once: nobody reads yet
-            parser, got = FrameParser(), []
+async def test_a_writer_whose_reader_stands_still_does_not_hold_the_loop():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    loop = asyncio.get_running_loop()
+    seen: asyncio.Future[tuple[bytes, bytes]] = loop.create_future()
+    frames = [pack(Kind.CALL, bytes(20_000_000)), pack(Kind.CALL, b"second")]
+    with reader, writer:
+        sender = LoopWriter(loop, writer)
+        for frame in frames:
+            sender.send(frame)  # returns at once: nobody reads yet
+        parser, got = FrameParser(), []
 
-            def read() -> None:
-                while len(got) < 2:
-                    got.extend(parser.feed(os.read(reader.fileno(), 1 << 16)))
+        def read() -> None:
+            while len(got) < 2:
+                got.extend(parser.feed(os.read(reader.fileno(), 1 << 16)))
 
-            await asyncio.to_thread(read)
-            sender.close()
-        assert [(kind, len(payload)) for kind, payload in got] == [(Kind.CALL, 20_000_000), (Kind.CALL, 6)]
-        del seen
-
-    run(main())
+        await asyncio.to_thread(read)
+        sender.close()
+    assert [(kind, len(payload)) for kind, payload in got] == [(Kind.CALL, 20_000_000), (Kind.CALL, 6)]
+    del seen
 
 
-def test_a_closed_writer_writes_nothing_to_whoever_has_its_descriptor_now():
-    async def main() -> None:
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        with reader, writer:
-            sender = LoopWriter(asyncio.get_running_loop(), writer)
-            sender.close()
-            with pytest.raises(BrokenPipeError):
-                sender.send(pack(Kind.DETACH))
-            assert not reader.poll(0)
-
-    run(main())
+async def test_a_closed_writer_writes_nothing_to_whoever_has_its_descriptor_now():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with reader, writer:
+        sender = LoopWriter(asyncio.get_running_loop(), writer)
+        sender.close()
+        with pytest.raises(BrokenPipeError):
+            sender.send(pack(Kind.DETACH))
+        assert not reader.poll(0)
 
 
-def test_a_reader_on_the_loop_takes_huge_frames_and_notices_the_end():
-    async def main() -> None:
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        whole = asyncio.Event()
-        sizes: list[int] = []
+async def test_a_reader_on_the_loop_takes_huge_frames_and_notices_the_end():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    whole = asyncio.Event()
+    sizes: list[int] = []
 
-        def on_frame(_kind: bytes, payload: bytes) -> None:
-            sizes.append(len(payload))
-            whole.set()
+    def on_frame(_kind: bytes, payload: bytes) -> None:
+        sizes.append(len(payload))
+        whole.set()
 
-        with reader:
-            listening = LoopReader(asyncio.get_running_loop(), reader.fileno(), on_frame)
-            thread = threading.Thread(target=writer.send_bytes, args=(Kind.OUTCOME + bytes(50_000_000),))
-            thread.start()
-            await whole.wait()
-            await asyncio.to_thread(thread.join)
-            writer.close()
-            listening.drain()
-            listening.close()
-        assert sizes == [50_000_000]
-
-    run(main())
+    with reader:
+        listening = LoopReader(asyncio.get_running_loop(), reader.fileno(), on_frame)
+        thread = threading.Thread(target=writer.send_bytes, args=(Kind.OUTCOME + bytes(50_000_000),))
+        thread.start()
+        await whole.wait()
+        await asyncio.to_thread(thread.join)
+        writer.close()
+        listening.drain()
+        listening.close()
+    assert sizes == [50_000_000]
 
 
 def test_a_full_pipe_drops_progress_and_delays_the_outcome():
@@ -149,20 +139,17 @@ def test_a_forked_child_may_not_write_into_the_stream():
     queue.close()
 
 
-def test_a_frame_whose_handler_fails_costs_no_frame_behind_it():
-    async def main() -> None:
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        seen: list[bytes] = []
+async def test_a_frame_whose_handler_fails_costs_no_frame_behind_it():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    seen: list[bytes] = []
 
-        def on_frame(_kind: bytes, payload: bytes) -> None:
-            seen.append(payload)
-            raise ValueError(payload)
+    def on_frame(_kind: bytes, payload: bytes) -> None:
+        seen.append(payload)
+        raise ValueError(payload)
 
-        with reader, writer:
-            os.write(writer.fileno(), pack(Kind.PROGRESS, b"1") + pack(Kind.OUTCOME, b"2"))
-            listening = LoopReader(asyncio.get_running_loop(), reader.fileno(), on_frame)
-            listening.drain()
-            listening.close()
-        assert seen == [b"1", b"2"]
-
-    run(main())
+    with reader, writer:
+        os.write(writer.fileno(), pack(Kind.PROGRESS, b"1") + pack(Kind.OUTCOME, b"2"))
+        listening = LoopReader(asyncio.get_running_loop(), reader.fileno(), on_frame)
+        listening.drain()
+        listening.close()
+    assert seen == [b"1", b"2"]

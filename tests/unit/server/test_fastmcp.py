@@ -11,7 +11,6 @@ from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
 
 from python_mcp_server import TasksExtension, context, smart_async
 from python_mcp_server.server.sdk import adapter
-from tests.helpers import run
 
 SHOWN = ["n", "async_mode", "job_label"]
 
@@ -55,15 +54,12 @@ def test_what_fastmcps_own_errors_say_is_passed_on_as_it_is(bodies: Any):
         view.error(SdkToolError("the SDK knows what to do"))
 
 
-def test_a_call_from_within_the_server_gets_the_result_itself(bodies: Any):
-    async def main():
-        server = bodies.FastMCP("unit")
-        server.add_extension(TasksExtension().for_fastmcp())
-        server.tool(smart_async(isolation="inline")(bodies.waiting))
-        server.tool(smart_async(task="required")(bodies.typed))
-        answer = await server.call_tool("waiting", {"n": 3})
-        assert answer.structured_content == {"result": 3}
-        refused = await server.call_tool("typed", {"n": 3})
-        assert "typed answers with a task, and this server makes none" in str(refused.content)
-
-    run(main())
+async def test_a_call_from_within_the_server_gets_the_result_itself(bodies: Any):
+    server = bodies.FastMCP("unit")
+    server.add_extension(TasksExtension().for_fastmcp())
+    server.tool(smart_async(isolation="inline")(bodies.waiting))
+    server.tool(smart_async(task="required")(bodies.typed))
+    answer = await server.call_tool("waiting", {"n": 3})
+    assert answer.structured_content == {"result": 3}
+    refused = await server.call_tool("typed", {"n": 3})
+    assert "typed answers with a task, and this server makes none" in str(refused.content)

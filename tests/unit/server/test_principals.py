@@ -22,7 +22,6 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.principals import current_principal, find_job
-from tests.helpers import run
 
 
 @contextmanager
@@ -85,19 +84,16 @@ def manager(home: Path) -> Iterator[JobManager]:
     made.store.close()
 
 
-def test_a_job_of_another_is_as_unknown_as_one_that_never_was(manager: JobManager):
-    async def main() -> None:
-        async with manager:
-            theirs = a_job("client:bob")
-            manager.store.create(theirs)
-            assert await find_job(manager, theirs.id) == theirs
-            with asked_by("ada"):
-                for job_id in (theirs.id, "nobody"):
-                    with pytest.raises(JobNotFound) as caught:
-                        await find_job(manager, job_id)
-                    assert str(caught.value) == f"Job {job_id} not found"
-
-    run(main())
+async def test_a_job_of_another_is_as_unknown_as_one_that_never_was(manager: JobManager):
+    async with manager:
+        theirs = a_job("client:bob")
+        manager.store.create(theirs)
+        assert await find_job(manager, theirs.id) == theirs
+        with asked_by("ada"):
+            for job_id in (theirs.id, "nobody"):
+                with pytest.raises(JobNotFound) as caught:
+                    await find_job(manager, job_id)
+                assert str(caught.value) == f"Job {job_id} not found"
 
 
 JOB_TOOLS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -110,53 +106,47 @@ JOB_TOOLS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def test_no_job_tool_knows_a_job_of_another(manager: JobManager):
+async def test_no_job_tool_knows_a_job_of_another(manager: JobManager):
     server = create_server(manager)
 
-    async def main() -> None:
-        theirs = a_job("client:bob", JobState.PENDING)
-        manager.store.create(theirs)
-        with asked_by("ada"):
-            async with manager, Client(server) as client:
-                for tool, arguments in JOB_TOOLS:
-                    told = [
-                        await client.call_tool(tool, {"job_id": job_id, **arguments})
-                        for job_id in (theirs.id, "nobody")
-                    ]
-                    assert [result.is_error for result in told] == [True, True]
-                    assert told[0].content[0].text == f"Job {theirs.id} not found"  # type: ignore[union-attr]
-        left = manager.store.get(theirs.id)
-        assert left is not None
-        assert (left.status, left.ending) == (JobState.PENDING, None)
-
-    run(main())
+    theirs = a_job("client:bob", JobState.PENDING)
+    manager.store.create(theirs)
+    with asked_by("ada"):
+        async with manager, Client(server) as client:
+            for tool, arguments in JOB_TOOLS:
+                told = [
+                    await client.call_tool(tool, {"job_id": job_id, **arguments})
+                    for job_id in (theirs.id, "nobody")
+                ]
+                assert [result.is_error for result in told] == [True, True]
+                assert told[0].content[0].text == f"Job {theirs.id} not found"  # type: ignore[union-attr]
+    left = manager.store.get(theirs.id)
+    assert left is not None
+    assert (left.status, left.ending) == (JobState.PENDING, None)
 
 
-def test_listing_and_pruning_are_about_ones_own_jobs(manager: JobManager):
+async def test_listing_and_pruning_are_about_ones_own_jobs(manager: JobManager):
     server = create_server(manager)
 
-    async def main() -> None:
-        mine, theirs, owners = a_job("client:ada"), a_job("client:bob"), a_job(None)
-        live = a_job("client:ada", JobState.PENDING)
-        for job in (mine, theirs, owners, live):
-            manager.store.create(job)
-        gone = {"keep_completed": False, "max_age_hours": 0}
-        with asked_by("ada"):
-            async with manager, Client(server) as client:
-                for limit, more in ((1, True), (2, False)):
-                    listed = (await client.call_tool("py_list_jobs", {"limit": limit})).structured_content
-                    assert listed is not None
-                    assert {job["id"] for job in listed["jobs"]} <= {mine.id, live.id}
-                    assert (listed["total"], listed["more"]) == (limit, more)
-                pruned = (await client.call_tool("py_prune_jobs", gone)).structured_content
-                assert pruned == {"removed": 1, "remaining": 1}
-        assert [job and job.id for job in map(manager.store.get, (mine.id, theirs.id, owners.id))] == [
-            None,
-            theirs.id,
-            owners.id,
-        ]
-
-    run(main())
+    mine, theirs, owners = a_job("client:ada"), a_job("client:bob"), a_job(None)
+    live = a_job("client:ada", JobState.PENDING)
+    for job in (mine, theirs, owners, live):
+        manager.store.create(job)
+    gone = {"keep_completed": False, "max_age_hours": 0}
+    with asked_by("ada"):
+        async with manager, Client(server) as client:
+            for limit, more in ((1, True), (2, False)):
+                listed = (await client.call_tool("py_list_jobs", {"limit": limit})).structured_content
+                assert listed is not None
+                assert {job["id"] for job in listed["jobs"]} <= {mine.id, live.id}
+                assert (listed["total"], listed["more"]) == (limit, more)
+            pruned = (await client.call_tool("py_prune_jobs", gone)).structured_content
+            assert pruned == {"removed": 1, "remaining": 1}
+    assert [job and job.id for job in map(manager.store.get, (mine.id, theirs.id, owners.id))] == [
+        None,
+        theirs.id,
+        owners.id,
+    ]
 
 
 class Names:
@@ -166,7 +156,7 @@ class Names:
         return AccessToken(token=token, client_id="an editor", scopes=[], subject=token)
 
 
-def test_users_known_to_a_verifier_have_jobs_of_their_own(manager: JobManager, tmp_path: Path):
+async def test_users_known_to_a_verifier_have_jobs_of_their_own(manager: JobManager, tmp_path: Path):
     here = "http://127.0.0.1"
     facts = {"issuer_url": here, "resource_server_url": here, "validate_token_resource": False}
     auth = AuthSettings.model_validate(facts)
@@ -182,32 +172,26 @@ def test_users_known_to_a_verifier_have_jobs_of_their_own(manager: JobManager, t
             async with Client(transport, mode="2026-07-28") as client:
                 yield client
 
-    async def main() -> None:
-        arguments = {"directory": str(tmp_path), "script_content": "pass", "async_mode": True}
-        async with manager, server.session_manager.run():
-            async with client_of("ada") as ada:
-                handle = (await ada.call_tool("py_run_script_in_dir", arguments)).structured_content
-                assert handle is not None
-                job_id = handle["job_id"]
-                assert not (await ada.call_tool("py_wait_job", {"job_id": job_id})).is_error
-            async with client_of("bob") as bob:
-                assert (await bob.call_tool("py_wait_job", {"job_id": job_id})).is_error
-            assert (await manager.get(job_id)).principal == 'subject:[null, "ada"]'
-
-    run(main())
+    arguments = {"directory": str(tmp_path), "script_content": "pass", "async_mode": True}
+    async with manager, server.session_manager.run():
+        async with client_of("ada") as ada:
+            handle = (await ada.call_tool("py_run_script_in_dir", arguments)).structured_content
+            assert handle is not None
+            job_id = handle["job_id"]
+            assert not (await ada.call_tool("py_wait_job", {"job_id": job_id})).is_error
+        async with client_of("bob") as bob:
+            assert (await bob.call_tool("py_wait_job", {"job_id": job_id})).is_error
+        assert (await manager.get(job_id)).principal == 'subject:[null, "ada"]'
 
 
-def test_a_job_belongs_to_the_caller_of_its_call(manager: JobManager, tmp_path: Path):
+async def test_a_job_belongs_to_the_caller_of_its_call(manager: JobManager, tmp_path: Path):
     server = create_server(manager)
 
-    async def main() -> None:
-        arguments = {"directory": str(tmp_path), "script_content": "pass", "async_mode": True}
-        with asked_by("ada"):
-            async with manager, Client(server) as client:
-                handle = (await client.call_tool("py_run_script_in_dir", arguments)).structured_content
-                assert handle is not None
-                job, _ = await manager.wait(handle["job_id"], 60)
-        assert (job.status, job.principal) == (JobState.COMPLETED, "client:ada")
-        assert "principal" not in job.to_json()
-
-    run(main())
+    arguments = {"directory": str(tmp_path), "script_content": "pass", "async_mode": True}
+    with asked_by("ada"):
+        async with manager, Client(server) as client:
+            handle = (await client.call_tool("py_run_script_in_dir", arguments)).structured_content
+            assert handle is not None
+            job, _ = await manager.wait(handle["job_id"], 60)
+    assert (job.status, job.principal) == (JobState.COMPLETED, "client:ada")
+    assert "principal" not in job.to_json()

@@ -125,7 +125,7 @@ def test_an_argument_that_cannot_be_sent_is_refused_and_costs_no_worker(warm: Wa
     warm.run(main)
 
 
-def test_a_body_whose_module_cannot_be_imported_fails_with_the_reason(
+async def test_a_body_whose_module_cannot_be_imported_fails_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "front_only.py").write_text(
@@ -136,13 +136,10 @@ def test_a_body_whose_module_cannot_be_imported_fails_with_the_reason(
     monkeypatch.syspath_prepend(tmp_path)
     import front_only  # type: ignore[import-not-found]
 
-    async def main() -> None:
-        async with manager() as jobs:
-            with pytest.raises(ImportError, match="not here"):
-                await call(jobs, front_only.body)
-            assert await call(jobs, bodies.add, 1) == 2
-
-    run(main())
+    async with manager() as jobs:
+        with pytest.raises(ImportError, match="not here"):
+            await call(jobs, front_only.body)
+        assert await call(jobs, bodies.add, 1) == 2
 
 
 def test_what_a_body_writes_anywhere_is_output_of_its_job(capfd: pytest.CaptureFixture[str]):

@@ -20,63 +20,51 @@ from tests.helpers.managers import LONG_S, call, manager, started_pids
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are those of POSIX")
 
 
-def test_the_next_body_of_a_worker_finds_its_process_as_the_first_one_did(tmp_path: Path):
-    async def main() -> None:
-        async with manager() as jobs:
-            before = await call(jobs, state_changing_bodies.state)
-            spoilt = (state_changing_bodies.spoil, (str(tmp_path),))
-            for body, args in (
-                spoilt,
-                (state_changing_bodies.hear_a_signal, ()),
-                (state_changing_bodies.replace_environ, ()),
-            ):
-                assert await call(jobs, body, *args) == before["pid"]
-                assert await call(jobs, state_changing_bodies.state) == before
-
-    run(main())
+async def test_the_next_body_of_a_worker_finds_its_process_as_the_first_one_did(tmp_path: Path):
+    async with manager() as jobs:
+        before = await call(jobs, state_changing_bodies.state)
+        spoilt = (state_changing_bodies.spoil, (str(tmp_path),))
+        for body, args in (
+            spoilt,
+            (state_changing_bodies.hear_a_signal, ()),
+            (state_changing_bodies.replace_environ, ()),
+        ):
+            assert await call(jobs, body, *args) == before["pid"]
+            assert await call(jobs, state_changing_bodies.state) == before
 
 
-def test_a_worker_that_cannot_be_put_back_in_order_gets_no_further_call(
+async def test_a_worker_that_cannot_be_put_back_in_order_gets_no_further_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "own"
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    async def main() -> None:
-        async with manager() as jobs:
-            spoilt = await call(jobs, state_changing_bodies.spoil_for_good, str(folder))
-            assert await call(jobs, bodies.pid) != spoilt
-
-    run(main())
+    async with manager() as jobs:
+        spoilt = await call(jobs, state_changing_bodies.spoil_for_good, str(folder))
+        assert await call(jobs, bodies.pid) != spoilt
 
 
-def test_children_in_other_sessions_are_gone_before_worker_died_is_raised(
+async def test_children_in_other_sessions_are_gone_before_worker_died_is_raised(
     tmp_path: Path,
 ):
-    async def main() -> None:
-        async with manager() as jobs:
-            died = asyncio.ensure_future(call(jobs, state_changing_bodies.fork_away, str(tmp_path / "pids")))
-            worker, child = await asyncio.to_thread(started_pids, tmp_path / "pids")
-            os.kill(worker, signal.SIGKILL)
-            with pytest.raises(WorkerDied):
-                await died
-            assert identify(child) is None
-
-    run(main())
+    async with manager() as jobs:
+        died = asyncio.ensure_future(call(jobs, state_changing_bodies.fork_away, str(tmp_path / "pids")))
+        worker, child = await asyncio.to_thread(started_pids, tmp_path / "pids")
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            await died
+        assert identify(child) is None
 
 
-def test_the_loop_runs_while_large_arguments_and_results_are_pickled(monkeypatch: pytest.MonkeyPatch):
-    async def main() -> None:
-        async with manager() as jobs:
-            await call(jobs, bodies.pid)
-            monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
-            turning = asyncio.ensure_future(state_changing_bodies.count_turns())
-            passed = await call(jobs, state_changing_bodies.pass_through, state_changing_bodies.Gate())
-            assert len(passed.content) == state_changing_bodies.LARGE_BYTES
-            turning.cancel()
-
-    run(main())
+async def test_the_loop_runs_while_large_arguments_and_results_are_pickled(monkeypatch: pytest.MonkeyPatch):
+    async with manager() as jobs:
+        await call(jobs, bodies.pid)
+        monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
+        turning = asyncio.ensure_future(state_changing_bodies.count_turns())
+        passed = await call(jobs, state_changing_bodies.pass_through, state_changing_bodies.Gate())
+        assert len(passed.content) == state_changing_bodies.LARGE_BYTES
+        turning.cancel()
 
 
 def test_a_job_goes_on_whose_server_exits_while_its_argument_is_sent(

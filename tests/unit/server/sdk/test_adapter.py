@@ -158,40 +158,36 @@ def one_of_both(n: int) -> Either:
 
 
 @pytest.mark.parametrize("fn", [some_numbers, some_counts, one_of_both])
-def test_a_model_that_is_no_object_is_answered_as_by_the_undecorated_tool(fn: Callable[..., Any]):
-    async def main():
-        plain, ours = MCPServer("same"), MCPServer("same")
-        plain.tool()(fn)
-        ours.tool()(decorated(fn))
-        async with Client(plain, mode="2026-07-28") as one, Client(ours, mode="2026-07-28") as other:
-            expected = await one.call_tool(fn.__name__, {"n": 3})
-            assert await other.call_tool(fn.__name__, {"n": 3}) == expected
-            handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
-            assert handed_over.structured_content == HANDLE
-        async with Client(ours, mode="legacy") as older:
-            assert [tool.name for tool in (await older.list_tools()).tools] == [fn.__name__]
-
-    run(main())
+async def test_a_model_that_is_no_object_is_answered_as_by_the_undecorated_tool(fn: Callable[..., Any]):
+    plain, ours = MCPServer("same"), MCPServer("same")
+    plain.tool()(fn)
+    ours.tool()(decorated(fn))
+    async with Client(plain, mode="2026-07-28") as one, Client(ours, mode="2026-07-28") as other:
+        expected = await one.call_tool(fn.__name__, {"n": 3})
+        assert await other.call_tool(fn.__name__, {"n": 3}) == expected
+        handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
+        assert handed_over.structured_content == HANDLE
+    async with Client(ours, mode="legacy") as older:
+        assert [tool.name for tool in (await older.list_tools()).tools] == [fn.__name__]
 
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 @pytest.mark.parametrize("fn", KINDS)
-def test_answers_are_the_undecorated_tools_and_handles_are_at_top_level(fn: Callable[..., Any], mode: Any):
-    async def main():
-        plain, ours = MCPServer("same"), MCPServer("same")
-        plain.tool()(fn)
-        ours.tool()(decorated(fn))
-        async with Client(plain, mode=mode) as one, Client(ours, mode=mode) as other:
-            schema = (await other.list_tools()).tools[0].output_schema
-            assert (schema is None) == ((await one.list_tools()).tools[0].output_schema is None)
-            assert schema is None or schema["type"] == "object"
-            expected = await one.call_tool(fn.__name__, {"n": 3})
-            assert await other.call_tool(fn.__name__, {"n": 3}) == expected
-            assert not expected.is_error
-            handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
-            assert handed_over.structured_content == HANDLE
-
-    run(main())
+async def test_answers_are_the_undecorated_tools_and_handles_are_at_top_level(
+    fn: Callable[..., Any], mode: Any
+):
+    plain, ours = MCPServer("same"), MCPServer("same")
+    plain.tool()(fn)
+    ours.tool()(decorated(fn))
+    async with Client(plain, mode=mode) as one, Client(ours, mode=mode) as other:
+        schema = (await other.list_tools()).tools[0].output_schema
+        assert (schema is None) == ((await one.list_tools()).tools[0].output_schema is None)
+        assert schema is None or schema["type"] == "object"
+        expected = await one.call_tool(fn.__name__, {"n": 3})
+        assert await other.call_tool(fn.__name__, {"n": 3}) == expected
+        assert not expected.is_error
+        handed_over = await other.call_tool(fn.__name__, {"n": 3, "async_mode": True})
+        assert handed_over.structured_content == HANDLE
 
 
 def test_the_schema_has_the_functions_own_parameters_and_ours():

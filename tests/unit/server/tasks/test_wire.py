@@ -28,7 +28,6 @@ from python_mcp_server.server.tasks.subscriptions import Listening
 from python_mcp_server.server.tasks.wire import detailed, poll_interval_ms, result_of, summary
 from python_mcp_server.smart_async import smart_async
 from python_mcp_server.store.memory import InMemoryJobStore
-from tests.helpers import run
 from tests.helpers.managers import manager
 
 BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -280,17 +279,14 @@ def test_a_task_without_the_extension_on_its_server_is_refused():
         require_tasks_for("sums", asking)
 
 
-def test_the_jobs_of_another_home_are_no_tasks_here():
-    async def main() -> None:
-        elsewhere = manager(InMemoryJobStore())
-        async with manager() as ours, elsewhere as theirs:
-            offer = Offer(lambda asked: asked is ours)
-            offer.accept(theirs, "j-1")
-            assert offer.job_id == ""
-            offer.accept(ours, "j-2")
-            assert offer.job_id == "j-2"
-
-    run(main())
+async def test_the_jobs_of_another_home_are_no_tasks_here():
+    elsewhere = manager(InMemoryJobStore())
+    async with manager() as ours, elsewhere as theirs:
+        offer = Offer(lambda asked: asked is ours)
+        offer.accept(theirs, "j-1")
+        assert offer.job_id == ""
+        offer.accept(ours, "j-2")
+        assert offer.job_id == "j-2"
 
 
 def test_a_call_becomes_a_task_by_the_job_that_its_answer_names():
