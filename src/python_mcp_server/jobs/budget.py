@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Coroutine
 
 
@@ -16,23 +15,32 @@ class RecordTimer:
     def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         self.after_s = after_s
         self.loop = loop
-        self._waiting: deque[tuple[float, BudgetTimer]] = deque()
+        self._due_at: dict[BudgetTimer, float] = {}  # in this order
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, budget: BudgetTimer) -> None:
         """Let this call have its record when it is due."""
         due_at = self.loop.time() + self.after_s
-        self._waiting.append((due_at, budget))
+        self._due_at[budget] = due_at
         if self._timer is None:
             self._timer = self.loop.call_at(due_at, self._run)
+
+    def remove(self, budget: BudgetTimer) -> None:
+        """This call needs no record any more."""
+        self._due_at.pop(budget, None)
 
     def _run(self) -> None:
         now = self.loop.time()
         try:
-            while self._waiting and (self._waiting[0][1].expired.done() or self._waiting[0][0] <= now):
-                self._waiting.popleft()[1].record_due()
+            while (first := self._first()) is not None and self._due_at[first] <= now:
+                del self._due_at[first]
+                first.record_due()
         finally:  # else one failure would switch off the budget of every later call
-            self._timer = self.loop.call_at(self._waiting[0][0], self._run) if self._waiting else None
+            first = self._first()
+            self._timer = None if first is None else self.loop.call_at(self._due_at[first], self._run)
+
+    def _first(self) -> BudgetTimer | None:
+        return next(iter(self._due_at), None)
 
 
 class BudgetTimer:
@@ -42,7 +50,7 @@ class BudgetTimer:
         expired: Done when the caller should look: its job has ended, or its budget has.
     """
 
-    def __init__(self, records: RecordTimer, on_record_due: Callable[[], None]) -> None:
+    def __init__(self, records: RecordTimer, on_record_due: Callable[[], object]) -> None:
         self.expired: asyncio.Future[None] = records.loop.create_future()
         self._records = records
         self._on_record_due = on_record_due
@@ -69,7 +77,10 @@ class BudgetTimer:
             self.expired.set_result(None)
 
     def cancel(self) -> None:
-        """Stop counting: the caller has its answer, or left."""
+        """Stop counting: the caller has its answer, or left. Nothing may lead from here to the call any more,
+        so that what it was made of is freed at once, and the next call finds that memory warm."""
+        self._records.remove(self)
+        self._on_record_due = bool
         if self._timer is not None:
             self._timer.cancel()
         self.expired.cancel()

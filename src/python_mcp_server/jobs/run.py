@@ -52,7 +52,6 @@ class JobRun:
         outcome: How the run ended, once it did; None where another server goes on with the job.
         status: What others may see.
         budget: How long the caller waits.
-        record: The durable record.
     """
 
     def __init__(
@@ -72,14 +71,13 @@ class JobRun:
         self.outcome: Outcome | None = None
         self.status = RunStatus(services, call, request, listener)
         self.budget = BudgetTimer(services.record_timer, self._on_record_due)
-        show = None if request.replies is None else request.replies.show
-        self.record = RecordWriter(services, call.job_id, self.snapshot, self._on_durable, show)
         self._services = services
         self._slots = slots
         self._request = request
         self._server_state = server_state
         self._on_done = on_done
         self._worker: WorkerHandle | InlineWorker | None = None
+        self._record: RecordWriter | None = None
         self._limits: LimitWatch | None = None
         self._questions: QuestionRelay | None = None
         self._queueing: asyncio.Task[None] | None = None
@@ -95,6 +93,21 @@ class JobRun:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop it belongs to."""
         return self._services.loop
+
+    @property
+    def record(self) -> RecordWriter:
+        """The durable record; nearly every call ends without."""
+        if self._record is None:
+            show = None if self._request.replies is None else self._request.replies.show
+            self._record = RecordWriter(
+                self._services, self.call.job_id, self.snapshot, self._on_durable, show
+            )
+        return self._record
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a record is there or on its way."""
+        return self._record is not None and self._record.begun
 
     @property
     def live(self) -> bool:
@@ -229,12 +242,12 @@ class JobRun:
             pool = self._services.pool
             self._limits = LimitWatch(self.call.limits, self.loop, pool.limiter, self.request_end)
             self._limits.start(worker)
-        if self.record.begun:
+        if self.recorded:
             self.status.sample()
 
     def _announce(self, worker: WorkerHandle | InlineWorker) -> None:
         self._worker = worker
-        if self.record.begun:
+        if self.recorded:
             worker.record()
         if self.caller is CallerState.DETACHED:
             self._detach_worker()
@@ -279,7 +292,7 @@ class JobRun:
             self._start_again()
         else:
             self._begin_finalising(outcome)
-            if self.record.begun or outcome.wants_record or outcome.touched or outcome.cancelled:
+            if self.recorded or outcome.wants_record or outcome.touched or outcome.cancelled:
                 self._services.spawn(self._finish(outcome), f"settle-{self.call.job_id}")
             else:
                 self._conclude()
@@ -325,7 +338,7 @@ class JobRun:
         """
         if self.background:
             return True
-        fresh = not self.record.begun
+        fresh = not self.recorded
         if self.state >= RunState.ENDING or not await self._say_that_nobody_waits():
             await self.join()
             return False

@@ -194,6 +194,8 @@ def dump_arguments(
     pickler = _Pickler(file)
     try:
         pickler.dump(fields)
+        if not pickler.modules:
+            return file.getvalue()
         unknown = _unknown_to_workers(pickler.modules)
         if pickler.main_names and main is not None and _finds_main(pickler.main_names, main, on_main):
             unknown = [module for module in unknown if module.__name__ != MAIN]

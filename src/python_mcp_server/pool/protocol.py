@@ -144,8 +144,9 @@ class UpWriter:
         self._connection: Connection = queue.writer
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._fd = self._connection.fileno()
         if not WINDOWS:
-            os.set_blocking(self._connection.fileno(), False)
+            os.set_blocking(self._fd, False)
 
     def offer(self, frame: bytes) -> bool:
         """Send a frame of at most `PIPE_ATOM` bytes if the pipe has room for it now.
@@ -160,7 +161,7 @@ class UpWriter:
                 if WINDOWS:
                     self._connection.send_bytes(frame[HEADER:])
                 else:
-                    os.write(self._connection.fileno(), frame)
+                    os.write(self._fd, frame)
             except (BlockingIOError, BrokenPipeError):
                 return False
         return True
@@ -175,12 +176,12 @@ class UpWriter:
             if WINDOWS:
                 self._connection.send_bytes(frame[HEADER:])
                 return
-            data, fd = memoryview(frame), self._connection.fileno()
+            data = memoryview(frame)
             while data:
                 try:
-                    data = data[os.write(fd, data) :]
+                    data = data[os.write(self._fd, data) :]
                 except BlockingIOError:
-                    select.select([], [fd], [])
+                    select.select([], [self._fd], [])
 
 
 def mark_unbegun(folder: Path, *, fsync: bool = False) -> None:

@@ -145,7 +145,8 @@ class WorkerLogs:
 
 
 def _closed() -> bool:
-    return any(stream is None or stream.closed for stream in (sys.__stdout__, sys.__stderr__))
+    out, error = sys.__stdout__, sys.__stderr__
+    return out is None or error is None or out.closed or error.closed
 
 
 def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
