@@ -62,7 +62,7 @@ def test_plain_functions_see_the_end_of_a_job_while_its_loop_stands_still(still:
     assert seen == run_for_a_while(jobs.get(job_id))
 
 
-def test_plain_functions_see_the_death_of_a_worker_while_its_loop_stands_still(still: Any, tmp_path: Path):
+def test_plain_functions_see_a_dead_worker_of_a_loop_that_stands_still(still: Any, tmp_path: Path):
     jobs, run_for_a_while = still
     job_id = run_for_a_while(under_way(jobs, bodies.sleep_long, tmp_path / "starts"))
     worker = jobs.blocking.get(job_id).worker

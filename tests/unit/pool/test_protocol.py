@@ -10,7 +10,7 @@ from python_mcp_server.pool import protocol
 
 
 @pytest.mark.parametrize("fsync", [False, True])
-def test_the_note_that_a_job_has_not_begun_is_removed_as_durably_as_it_was_written(
+def test_the_note_of_an_unbegun_job_goes_as_durably_as_it_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
 ):
     synced: list[str] = []
