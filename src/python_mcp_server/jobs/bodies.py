@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.pool.main_module import MainFile, MainModule
@@ -15,7 +14,6 @@ from python_mcp_server.pool.server_state import ServerState, present_state
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.engine import Engine
-    from python_mcp_server.model import Call
     from python_mcp_server.pool.pool import Pool
 
 
@@ -94,15 +92,3 @@ class BodyRegistry:
             self._modules.append(module)
             for engine in self._engines.values():
                 engine.pool.preload(module)
-
-
-def without_main(call: Call, body: Callable[..., Any], main: MainModule) -> Call:
-    """Return the call, without the main module where a worker could not load that meanwhile.
-
-    Raises:
-        InvalidInput: The body cannot do without.
-    """
-    if main.trouble is None or not isinstance(call.main, MainFile):
-        return call
-    reference = refer(body, main)
-    return replace(call, body=reference.name, code=reference.code, main=reference.main)
