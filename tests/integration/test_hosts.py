@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks ar
 WHO_FORKS = ("-W", "ignore::DeprecationWarning")  # Python 3.12 warns of forks beside threads
 PRELUDE = """
 import asyncio, multiprocessing, os, signal, sys, threading, time
+import filelock  # its hooks print an error where they are registered during a fork of another thread
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from tests.helpers import bodies, host_bodies
