@@ -31,9 +31,9 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     Returns:
         0, also where an aim is missed; 1 where a row could not be measured.
     """
-    from benchmarks.row_process import RowFailed, measure_in_process
-
     options = _parser(rows).parse_args(arguments)
+    from benchmarks.row_process import RowFailed, measure_in_process  # --help runs without psutil
+
     if options.against:
         return _compare(options, [row.name for row in rows if not options.rows or row.name in options.rows])
     signal.signal(signal.SIGTERM, _leave)
