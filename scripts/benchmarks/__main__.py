@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     options = _parser(rows).parse_args(arguments)
     from benchmarks.row_process import RowFailed, measure_in_process  # --help runs without psutil
 
+    signal.signal(signal.SIGTERM, _leave)
     if options.against:
         return _compare(options, [row.name for row in rows if not options.rows or row.name in options.rows])
-    signal.signal(signal.SIGTERM, _leave)
     figures: list[Figure] = []
     failed: list[str] = []
     for row in (row for row in rows if not options.rows or row.name in options.rows):

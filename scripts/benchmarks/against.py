@@ -61,7 +61,7 @@ class Pair:
 
 
 def compare(reference: str, rows: Sequence[str], *, turns: int, repeats: int | None, quick: bool) -> int:
-    """Measure both sides and print the table.
+    """Measure both sides and print each row when it is measured.
 
     Args:
         reference: The commit, as git names it.
@@ -83,7 +83,7 @@ def compare(reference: str, rows: Sequence[str], *, turns: int, repeats: int | N
                 if not _take_turn(pairs, [*how, row], other, other_first=turn % 2 == 1):
                     failed.append(row)
                     break
-    print(_table(pairs, reference))
+            print(_table({key: pair for key, pair in pairs.items() if key[0] == row}, reference), flush=True)
     slower = [f"{row}: {what}" for (row, what), pair in pairs.items() if pair.verdict == "slower"]
     for title, found in (("slower", slower), ("could not be measured", failed)):
         if found:
@@ -138,17 +138,17 @@ def _measure(place: Path, arguments: list[str]) -> dict[tuple[str, str], dict[st
     """Run the benchmarks of one side; None where they fail, and why is on stderr."""
     environment = {**os.environ, "PYTHONPATH": f"{place / 'src'}{os.pathsep}{place / 'scripts'}"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else the unpacked side compiles itself at every start
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=place,
-        env=environment,
-        stdout=subprocess.PIPE,
-        check=False,
-    )
-    if done.returncode != 0:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.terminate()  # not kill: it ends its own row first
+            raise
+    if process.returncode != 0:
         print(f"{' '.join(arguments)} fails in {place}", file=sys.stderr)
         return None
-    figures = json.loads(done.stdout)["figures"]
+    figures = json.loads(output)["figures"]
     return {(figure["row"], figure["what"]): figure for figure in figures}
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import psutil
+import pytest
 
 from benchmarks.against import Pair
-from tests.helpers import ROOT, environment, run_python
+from tests.helpers import ROOT, environment, eventually, python, run_python
 
 
 def bench(home: Path, *arguments: str, program: tuple[str, ...] = ("-m", "benchmarks")):
@@ -51,6 +55,24 @@ def test_a_checkout_beside_itself_is_measured_in_turns_and_is_not_slower(tmp_pat
     slower = any(line.endswith("slower") for line in lines)  # on a machine this noisy it may be
     assert (done.returncode, "slower:" in done.stderr) == (int(slower), slower)
     assert not list(tmp_path.glob("bench-*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is a signal of POSIX")
+def test_a_comparison_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path):
+    path = ":".join(str(ROOT / part) for part in ("src", "scripts", ""))
+    env = environment(PYTHONPATH=path, TMPDIR=str(tmp_path))
+    arguments = ("-m", "benchmarks", "--against", "HEAD", "--repeats", "1000000", "progress")
+    with python(*arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as bench:
+        eventually(lambda: any("benchmarks.row_process" in child.cmdline() for child in tree(bench.pid)))
+        started = tree(bench.pid)
+        bench.terminate()
+        assert bench.wait(60) == 128 + signal.SIGTERM
+    assert [child for child in started if child.is_running()] == []
+    assert not list(tmp_path.glob("bench-*"))
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
 
 
 def test_a_commit_that_does_not_exist_is_named(tmp_path: Path):
