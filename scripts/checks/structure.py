@@ -1,4 +1,5 @@
-"""Checks what neither ruff nor import-linter sees: cycles of imports, reused class names, long test names.
+"""Checks what neither ruff nor import-linter sees: cycles of imports, reused class names, package maps, long
+test names.
 
 An import under `if TYPE_CHECKING:` or within a function counts too, because a reader follows it as any other.
 Known exceptions are listed here. The lists only shrink: an entry that no longer holds fails as well.
@@ -7,6 +8,7 @@ Known exceptions are listed here. The lists only shrink: an entry that no longer
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -32,6 +34,7 @@ def main() -> int:
     twice = classes_twice(trees)
     found += [f"class name used twice: {name}" for name in sorted(twice - KNOWN_TWICE)]
     found += [f"class name not used twice any more: {name}" for name in sorted(KNOWN_TWICE - twice)]
+    found += [f"not in the map of its package: {name}" for name in unmapped(trees)]
     tests = sorted((ROOT / "tests").rglob("test_*.py"))
     found += [f"name of a test over {LONGEST_TEST_NAME} characters: {name}" for name in long_names(tests)]
     for line in found:
@@ -45,6 +48,17 @@ def module_of(path: Path) -> str:
     """Return the name under which a file is imported."""
     parts = path.relative_to(SOURCES).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def unmapped(trees: dict[str, tuple[Path, ast.Module]]) -> list[str]:
+    """Return the modules below the first level that the docstring of their package does not name."""
+    return [name for name in sorted(trees) if name.count(".") > 1 and not _is_mapped(name, trees)]
+
+
+def _is_mapped(name: str, trees: dict[str, tuple[Path, ast.Module]]) -> bool:
+    package, _, module = name.rpartition(".")
+    package_map = ast.get_docstring(trees[package][1]) or ""
+    return re.search(rf"^{module}/? |`{module}`", package_map, re.MULTILINE) is not None
 
 
 def imports(trees: dict[str, tuple[Path, ast.Module]]) -> dict[str, set[str]]:

@@ -139,11 +139,11 @@ class Job:
         message: A sentence on the present state, such as why it still waits.
         result: Plain JSON, or None; set only when completed.
         result_note: Says so where the body's value was no JSON and `result` is its text.
-        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "server_died",
+        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "server_died",
             "no_worker" (the machine gave no process), "lost".
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
-        ending: The verdict of whoever is about to kill: "cancelled", "time_limit" or
-            "memory_limit". Once it is set, only this verdict may be settled.
+        ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit" or
+            "memory_limit". Once it is set, only this reason may be settled.
         owner: The process that settles it while it lives.
         worker: The process that runs the body.
         background: Whether it was handed over, so that it outlives its caller.

@@ -6,6 +6,8 @@ engine       what one event loop holds of the manager: its runs, and how they en
 bodies       how bodies travel to workers, and what workers load ahead
 services     what the parts of one engine share: loop, pool, store threads, tasks, refreshing of records
 run          one run of a job, as a state machine: queue, worker, hand-off, cancel, settle
+state        the states of a run, drawn, with the transitions that are allowed
+acquisition  a slot and a worker for a run, with the retries of a start that failed
 status       what others may see of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
 limit_watch  the limits of a run, and the reasons to end it

@@ -3,7 +3,7 @@
 pool          who may have a worker now: spares, growth, shrinking, admission, back-off
 handle        one worker as the server holds it: start, dispatch, outcome, death, kill
 process       the process behind a handle: a loky executor of one; how the program parts with it
-start         how loky starts it: session, signals, locks; the names that are private to others
+start         how loky starts it: session, signals, locks; `process` and this use privates of loky and others
 protocol      the wires, the frames on them, and the note that a job has not begun
 transport     the server's ends of the wires, read and written beside an event loop
 references    how a body is named on one side and found on the other

@@ -48,6 +48,17 @@ def test_a_class_name_in_two_modules_is_found():
     }
 
 
+def test_a_module_without_a_line_in_the_map_of_its_package_is_found():
+    trees = modules(
+        jobs="'''Jobs.\n\nrun  one run\n* `slots`: slots\n'''",
+        jobs__run="",
+        jobs__slots="",
+        jobs__one="",
+        model="",
+    )
+    assert structure.unmapped(trees) == ["python_mcp_server.jobs.one"]
+
+
 def test_a_long_name_of_a_test_is_found(tmp_path: Path):
     short, long = (f"test_{'x' * length}" for length in (64, 65))
     tests = tmp_path / "test_names.py"

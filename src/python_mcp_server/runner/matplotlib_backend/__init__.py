@@ -1,1 +1,1 @@
-"""The folder that stands in the path of scripts, so that matplotlib finds the module beside this."""
+"""The folder in the path of scripts where matplotlib finds `python_mcp_pictures`, its backend."""

@@ -7,7 +7,7 @@ elicitation  a job's questions, by the best channel that the client has
 progress     a call's progress on its way to the client, throttled
 replies      the value of a body, or what it raised, as a result of a tool
 messages     JSON-RPC messages, told from what only looks like one
-private      every private name of the SDK that is used, with the reason
+private      the private names of the SDK that are used, with the reasons; all but one of pydantic's
 
 `smart_async` loads `adapter` and `calls` where the SDK is loaded; nothing here imports `smart_async`.
 """

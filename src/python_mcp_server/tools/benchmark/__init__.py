@@ -1,6 +1,6 @@
 """`py_benchmark_script`: measures a script over many runs, alone or in turns with another one.
 
-tool        the body of the tool, and its result: figures, summary, comparison, and the files of the job
+tool        the body of the tool, and how it fills the result: figures, summary, comparison, files of the job
 plan        how often to run, which candidates run in each round, and when the figures are certain
 run         one measured run: the kernel's figures, and samples of memory and CPU over time
 launcher    a program: starts the script in its own interpreter, and writes down the kernel's figures

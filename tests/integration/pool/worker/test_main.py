@@ -199,7 +199,7 @@ def test_a_body_knows_its_job(warm: WarmManager):
 
 def test_a_worker_loads_nothing_of_the_protocol(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "loky.reusable") == []
+        assert await call(jobs, bodies.loaded, "mcp", "pydantic", "starlette", "numpy", "loky.reusable") == []
 
     warm.run(main)
 
