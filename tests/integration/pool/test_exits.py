@@ -63,7 +63,7 @@ for name in "abc":
     folder = Path(sys.argv[1], name)
     folder.mkdir()
     WorkerProcess(folder).orphan()
-    hooks.append([hook.func.__qualname__ for hook in threading._threading_atexits])
+    hooks.append([getattr(hook, 'func', hook).__qualname__ for hook in threading._threading_atexits])
 assert hooks[0] == hooks[1] == hooks[2], hooks
 print(hooks[0][-3:])
 """

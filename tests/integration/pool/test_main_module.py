@@ -114,11 +114,13 @@ def test_a_main_module_of_a_package_or_a_folder_is_one_too(options: tuple[str, .
     (package / "other.py").write_text("FACTOR = 5\n")
     relative = "from .other import FACTOR" if options[0] == "-m" else "from other import FACTOR"
     program = f"""
+import os
 {relative}
 def times(n): return n * FACTOR
 @smart_async
 def pooled():
-    with ProcessPoolExecutor(1) as pool:
+    how = get_context("fork") if hasattr(os, "fork") else None
+    with ProcessPoolExecutor(1, how) as pool:  # no other child of multiprocessing loads a `__main__.py`
         return list(pool.map(times, [2]))
 async def main(): await told(pooled())
 """
