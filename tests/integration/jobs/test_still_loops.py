@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,22 @@ def test_plain_functions_see_a_dead_worker_while_its_loop_is_blocked(still: Any,
     os.kill(worker.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     eventually(lambda: jobs.blocking.get(job_id).status is JobState.FAILED)
     assert run_for_a_while(jobs.get(job_id)).error_kind == "worker_died"
+
+
+async def test_a_close_waits_for_what_plain_code_has_cancelled(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with manager() as jobs:
+        job_id = await under_way(jobs, bodies.sleep_long, tmp_path / "starts")
+        tasks, update = (await jobs._engine()).services.tasks, jobs.store.update
+        assert jobs.blocking.cancel(job_id).status is JobState.CANCELLED
+
+        def update_slowly(job_id: str, change: Callable[[Job], Job]) -> Job:
+            time.sleep(0.5)
+            return update(job_id, change)
+
+        monkeypatch.setattr(jobs.store, "update", update_slowly)
+    assert not tasks
 
 
 def test_a_queued_job_of_a_closed_loop_is_started_on_the_next_loop(home: Path, tmp_path: Path):
