@@ -113,8 +113,9 @@ class JobRun:
     @property
     def live(self) -> bool:
         """Whether `snapshot` is the truth: others can read the job, it is not about to end, and what its
-        worker says is heard."""
-        return self.record.durable and self.state < RunState.ENDING and self.loop.is_running()
+        worker says is heard. For any thread, so it makes no record: the loop may make it this instant."""
+        durable = self._record is not None and self._record.durable
+        return durable and self.state < RunState.ENDING and self.loop.is_running()
 
     @property
     def background(self) -> bool:

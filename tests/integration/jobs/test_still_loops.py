@@ -89,6 +89,17 @@ async def test_a_close_waits_for_what_plain_code_has_cancelled(
     assert not tasks
 
 
+async def test_a_look_at_a_run_makes_no_record_of_it(home: Path, tmp_path: Path):
+    async with manager() as jobs:
+        await call(jobs, bodies.pid)  # the next has a worker at once
+        running = asyncio.create_task(call(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.3))
+        await asyncio.sleep(0.1)
+        (run_of_it,) = jobs._live.values()
+        assert not run_of_it.live
+        assert run_of_it._record is None
+        await running
+
+
 def test_a_queued_job_of_a_closed_loop_is_started_on_the_next_loop(home: Path, tmp_path: Path):
     jobs = JobManager(None, Settings.from_environ(max_background_jobs=1))
     gate, starts = tmp_path / "gate", tmp_path / "starts"
