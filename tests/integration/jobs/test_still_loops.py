@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from python_mcp_server import report_progress
+from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.processes import is_alive
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
@@ -87,6 +89,29 @@ async def test_a_close_waits_for_what_plain_code_has_cancelled(
 
         monkeypatch.setattr(jobs.store, "update", update_slowly)
     assert not tasks
+
+
+async def test_a_cancel_while_a_worker_is_let_go_is_left_to_that_worker(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with manager() as jobs:
+        job_id = await under_way(jobs, bodies.deaf, tmp_path / "starts")
+        run_of_it, pool = jobs._live[job_id], (await jobs._engine()).pool
+        worker, close = jobs.blocking.get(job_id).worker, pool.close
+        assert worker is not None
+
+        async def cancel_meanwhile() -> None:
+            closing = asyncio.create_task(close())
+            await asyncio.sleep(0)
+            run_of_it.request_end(EndReason())
+            await closing
+
+        monkeypatch.setattr(pool, "close", cancel_meanwhile)
+    left = FileJobStore(home).get(job_id)
+    assert left is not None
+    assert (left.status, left.ending, is_alive(worker)) == (JobState.RUNNING, "cancelled", True)
+    assert (await asyncio.to_thread(jobs.blocking.get, job_id)).status is JobState.CANCELLED  # by its reader
+    assert not is_alive(worker)
 
 
 async def test_a_look_at_a_run_makes_no_record_of_it(home: Path, tmp_path: Path):
