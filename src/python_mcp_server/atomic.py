@@ -84,8 +84,8 @@ def _write_once(
         # To swap the two names is faster under load, but a loss of power could leave an empty file.
         put = os.replace if replace else _put_new
         retry_on_windows_sharing(lambda: put(temporary, path))
-    except OSError:
-        with suppress(OSError):  # the first error is the one to tell; the next to open cleans up
+    except BaseException:  # also a Ctrl-C: the directory may be the user's, where nobody else cleans up
+        with suppress(OSError):  # the first error is the one to tell
             os.unlink(temporary)
         raise
     if fsync:

@@ -42,7 +42,8 @@ class PythonMcpError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # an exception pickles as a call of its class with its text, which is not what `__init__` takes
-        return _without_init, (type(self),), {"args": self.args, **self.__dict__}
+        made_of = super().__reduce__()[1]  # for errors of the system more than `args`
+        return _without_init, (type(self), *made_of), {"args": self.args, **self.__dict__}
 
 
 class InvalidInput(PythonMcpError, ValueError):
@@ -171,5 +172,5 @@ class PoolClosed(PythonMcpError, RuntimeError):
     """The pool or the manager was closed and takes no more work."""
 
 
-def _without_init(kind: type[PythonMcpError]) -> PythonMcpError:
-    return kind.__new__(kind)
+def _without_init(kind: type[PythonMcpError], *args: object) -> PythonMcpError:
+    return kind.__new__(kind, *args)

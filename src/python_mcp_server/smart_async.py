@@ -169,7 +169,9 @@ def smart_async(
 def _checked_secrets(names: Collection[str] | None, parameters: frozenset[str]) -> frozenset[str] | None:
     if names is None:
         return None
-    if isinstance(names, str) or not parameters.issuperset(names):
+    given: Any = names  # an author may give anything, such as an iterator, which is empty at the second look
+    listed = isinstance(given, Collection) and not isinstance(given, str)
+    if not listed or not parameters.issuperset(names):
         known = ", ".join(sorted(parameters)) or "none"
         raise InvalidInput(f"secret_parameters is {names!r}; it must be a list of these parameters: {known}")
     return frozenset(names)

@@ -80,7 +80,7 @@ def test_a_call_in_the_place_of_the_function_is_refused():
         smart_async(waits())  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("names", ["password", ("password", "pin")])
+@pytest.mark.parametrize("names", ["password", ("password", "pin"), iter(["password"]), 7])
 def test_a_secret_that_is_no_parameter_is_refused(names: Any):
     def body(password: str) -> None: ...
 

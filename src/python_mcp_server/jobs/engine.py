@@ -33,6 +33,9 @@ _log: Final = logging.getLogger(__name__)
 _EXIT_GRACE_S: Final = 0.5
 """What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
 
+_TASKS_S: Final = 10.0
+"""How long a close waits for the last tasks; guessed: only a disk that hangs holds one up for longer."""
+
 
 class Engine:
     """One event loop's side of a manager; closed with the manager or with the loop.
@@ -151,6 +154,7 @@ class Engine:
         kept = await self._end_runs()
         await self.services.refresher.close()
         await self._orphan(kept)
+        await self._end_tasks()
         await self.services.in_store(self.services.store.flush)
         self.services.shutdown()
         self._on_closed(self)
@@ -184,6 +188,12 @@ class Engine:
         await self.pool.close()  # from its first step on nothing is heard of the others
         for run in kept:
             self._forget(run)
+
+    async def _end_tasks(self) -> None:
+        """Wait for what is done beside: a run that plain code has settled has ended for all but its loop."""
+        deadline = self.loop.time() + _TASKS_S
+        while (tasks := self.services.tasks) and (rest_s := deadline - self.loop.time()) > 0:
+            await asyncio.wait(tasks, timeout=rest_s)
 
     def abandon(self) -> None:
         """Let go of a loop that was closed without its manager: kept jobs run on and are committed by their

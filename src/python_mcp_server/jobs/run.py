@@ -113,8 +113,9 @@ class JobRun:
     @property
     def live(self) -> bool:
         """Whether `snapshot` is the truth: others can read the job, it is not about to end, and what its
-        worker says is heard."""
-        return self.record.durable and self.state < RunState.ENDING and self.loop.is_running()
+        worker says is heard. For any thread, so it makes no record: the loop may make it this instant."""
+        durable = self._record is not None and self._record.durable
+        return durable and self.state < RunState.ENDING and self.loop.is_running()
 
     @property
     def background(self) -> bool:
@@ -400,7 +401,10 @@ class JobRun:
             await self._end_body(reason, body_ended)
         except Exception:  # noqa: BLE001  whatever it is, somebody may wait for the end
             _log.exception("the body of job %s could not be ended well", self.call.job_id)
-        await self._finalise(reason.outcome())
+        if not (isinstance(self._worker, WorkerHandle) and self._worker.let_go):
+            await self._finalise(reason.outcome())
+        elif self._done is not None:  # the worker finds the reason in its record, and ends with its tree
+            self._done.set()
 
     async def _end_body(self, reason: EndReason, body_ended: asyncio.Event) -> None:
         self.status.note_peak(reason.peak_bytes)

@@ -141,10 +141,10 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
     if reference.code is not None or reference.main is not None:
         return None  # only this program has it
     try:
-        named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
-        secret = request.secret_parameters
-        if any(named.get(name) for name in secret or ()):
-            return None
+        signature, secret = inspect.signature(request.body), request.secret_parameters
+        named = signature.bind(*request.args, **request.kwargs).arguments
+        if any(name not in signature.parameters or named.get(name) for name in secret or ()):
+            return None  # also where it is not known which argument is meant
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
     except (_NotReplayable, TypeError, ValueError, RecursionError):

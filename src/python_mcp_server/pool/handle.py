@@ -90,6 +90,7 @@ class WorkerHandle:
         detached: Whether its call goes on without its caller.
         cpu_seconds: What the worker had used when its last call ended.
         gone: Whether the worker is dead, or let go of.
+        let_go: Whether it finishes its call by itself, and is heard no more.
         retired: Whether it was to be killed: it takes no more calls, even if it still lives.
         died_unused: Whether it died before it read a first call.
         generation: Of the pool as it was started.
@@ -121,7 +122,7 @@ class WorkerHandle:
         self.call: Call | None = None
         self.detached = False
         self.cpu_seconds = 0.0
-        self.gone = self.retired = self.died_unused = False
+        self.gone = self.let_go = self.retired = self.died_unused = False
         self._used = self._outcome_came = False
         self._threads = threads
         self._on_gone = on_gone
@@ -475,7 +476,7 @@ class WorkerHandle:
 
     def orphan(self) -> None:
         """Let go of a worker with a detached job, on a loop that goes on: it finishes by itself."""
-        self.gone = True
+        self.gone = self.let_go = True
         self._on_outcome = None
         self._close_wires()
         if self._process is not None:

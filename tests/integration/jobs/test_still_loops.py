@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from python_mcp_server import report_progress
+from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.processes import is_alive
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
@@ -71,6 +74,56 @@ def test_plain_functions_see_a_dead_worker_while_its_loop_is_blocked(still: Any,
     os.kill(worker.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     eventually(lambda: jobs.blocking.get(job_id).status is JobState.FAILED)
     assert run_for_a_while(jobs.get(job_id)).error_kind == "worker_died"
+
+
+async def test_a_close_waits_for_what_plain_code_has_cancelled(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with manager() as jobs:
+        job_id = await under_way(jobs, bodies.sleep_long, tmp_path / "starts")
+        tasks, update = (await jobs._engine()).services.tasks, jobs.store.update
+        assert jobs.blocking.cancel(job_id).status is JobState.CANCELLED
+
+        def update_slowly(job_id: str, change: Callable[[Job], Job]) -> Job:
+            time.sleep(0.5)
+            return update(job_id, change)
+
+        monkeypatch.setattr(jobs.store, "update", update_slowly)
+    assert not tasks
+
+
+async def test_a_cancel_while_a_worker_is_let_go_is_left_to_that_worker(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with manager() as jobs:
+        job_id = await under_way(jobs, bodies.deaf, tmp_path / "starts")
+        run_of_it, pool = jobs._live[job_id], (await jobs._engine()).pool
+        worker, close = jobs.blocking.get(job_id).worker, pool.close
+        assert worker is not None
+
+        async def cancel_meanwhile() -> None:
+            closing = asyncio.create_task(close())
+            await asyncio.sleep(0)
+            run_of_it.request_end(EndReason())
+            await closing
+
+        monkeypatch.setattr(pool, "close", cancel_meanwhile)
+    left = FileJobStore(home).get(job_id)
+    assert left is not None
+    assert (left.status, left.ending, is_alive(worker)) == (JobState.RUNNING, "cancelled", True)
+    assert (await asyncio.to_thread(jobs.blocking.get, job_id)).status is JobState.CANCELLED  # by its reader
+    assert not is_alive(worker)
+
+
+async def test_a_look_at_a_run_makes_no_record_of_it(home: Path, tmp_path: Path):
+    async with manager() as jobs:
+        await call(jobs, bodies.pid)  # the next has a worker at once
+        running = asyncio.create_task(call(jobs, bodies.sleep_and_count, str(tmp_path / "starts"), 0.3))
+        await asyncio.sleep(0.1)
+        (run_of_it,) = jobs._live.values()
+        assert not run_of_it.live
+        assert run_of_it._record is None
+        await running
 
 
 def test_a_queued_job_of_a_closed_loop_is_started_on_the_next_loop(home: Path, tmp_path: Path):

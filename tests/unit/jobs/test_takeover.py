@@ -124,6 +124,13 @@ def test_where_an_author_names_the_secrets_none_is_guessed():
     assert to_spec(unset, refer(bodies.add)) is not None
 
 
+def test_a_secret_that_is_no_parameter_keeps_the_call_out_of_the_record():
+    for body, args, kwargs in ((bodies.anything, (), {"pin": "1234"}), (bodies.add, (1, 2), {})):
+        for declared in (frozenset({"pin"}), "pin"):
+            request = Request(body, args, kwargs, secret_parameters=declared)  # type: ignore[arg-type]
+            assert to_spec(request, refer(body)) is None
+
+
 def test_options_and_addresses_that_hold_secrets_stay_out_of_the_record():
     for text in ("--password=x", "--api-key", "-token", "https://me:hush@example.org/x"):
         assert recipe(bodies.anything, ["run", text]) is None

@@ -92,6 +92,16 @@ def test_a_script_that_cannot_be_written_is_a_sentence(home: Path, monkeypatch: 
         save_script("a", "x = 1\n")
 
 
+def test_a_save_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("python_mcp_server.atomic.os.link", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_script("a", "x = 1\n", directory=str(tmp_path))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_of_many_concurrent_saves_of_one_name_one_wins(home: Path) -> None:
     written: list[bool] = []
     barrier = threading.Barrier(8)
