@@ -19,14 +19,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 from click.core import ParameterSource
 
-from python_mcp_server.cli.jobs import jobs
 from python_mcp_server.cli.options import home_option, json_option, print_json
-from python_mcp_server.cli.run import run
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.settings import Settings
 from python_mcp_server.version import __version__
@@ -39,6 +38,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
+_MODULES: Final = ("jobs", "run")
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -168,10 +168,25 @@ def demo(budget_s: float) -> int:
     return demonstrate(budget_s)
 
 
+class _Program(click.Group):
+    """The commands; those that have a module of their own are loaded when one of them is meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        return sorted({*super().list_commands(ctx), *_MODULES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, or None."""
+        if cmd_name in _MODULES:
+            return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
 @click.group(
+    cls=_Program,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    commands=[serve, run, jobs, doctor, demo],
+    commands=[serve, doctor, demo],
 )
 @click.version_option(__version__)
 @click.pass_context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.pool.main_module import MainFile, MainModule
@@ -13,7 +13,6 @@ from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState, present_state
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.pool.pool import Pool
 
 
@@ -24,18 +23,20 @@ class BodyRegistry:
         main: The main module of this program.
     """
 
-    def __init__(self, engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> None:
+    def __init__(self, modules: list[str]) -> None:
+        """Begin without any; new workers load these modules, and those of the bodies that are added."""
         self.main = MainModule()
-        self._engines = engines
+        self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
             weakref.WeakKeyDictionary()
         )
-        self._modules: list[str] = []
+        self._modules = modules
         self._main_file: MainFile | None = None
         self._state = present_state()
 
     def prepare(self, pool: Pool) -> None:
         """Let the workers of a new pool load what those of the others do."""
+        self._pools.add(pool)
         if self._main_file is not None:
             pool.preload_main(self._main_file)
         for module in self._modules:
@@ -53,11 +54,11 @@ class BodyRegistry:
             self._references.clear()
             forget_modules()
             here = asyncio.get_running_loop()
-            for engine in list(self._engines.values()):
-                if engine.loop is here:
-                    engine.pool.renew()
-                elif not engine.loop.is_closed():
-                    engine.loop.call_soon_threadsafe(engine.pool.renew)
+            for pool in list(self._pools):
+                if pool.loop is here:
+                    pool.renew()
+                elif not pool.loop.is_closed():
+                    pool.loop.call_soon_threadsafe(pool.renew)
         return present
 
     def refer(self, body: Callable[..., Any]) -> BodyReference:
@@ -85,10 +86,10 @@ class BodyRegistry:
     def _preload(self, reference: BodyReference) -> None:
         if isinstance(reference.main, MainFile) and self._main_file is None:
             self._main_file = reference.main
-            for engine in self._engines.values():
-                engine.pool.preload_main(reference.main)
+            for pool in list(self._pools):
+                pool.preload_main(reference.main)
         module, separator, _ = reference.name.partition(":")
         if separator and reference.code is None and reference.main is None and module not in self._modules:
             self._modules.append(module)
-            for engine in self._engines.values():
-                engine.pool.preload(module)
+            for pool in list(self._pools):
+                pool.preload(module)

@@ -7,29 +7,34 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.limit_watch import check_limits
+from python_mcp_server.jobs.request import CommandJob, Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.takeover import Takeover
-from python_mcp_server.model import MB
+from python_mcp_server.model import MB, Call, new_job_id
+from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from python_mcp_server.jobs.request import Listener, Request
-    from python_mcp_server.model import Call, Job
-    from python_mcp_server.pool.main_module import MainModule
+    from python_mcp_server.jobs.bodies import BodyRegistry
+    from python_mcp_server.model import Job
     from python_mcp_server.pool.pool import Pool
-    from python_mcp_server.pool.server_state import ServerState
     from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+_HERE: Final = BodyReference("inline")
+"""How an inline body travels: it does not."""
+
 _EXIT_GRACE_S: Final = 0.5
 """What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
 
@@ -50,7 +55,7 @@ class Engine:
         settings: Settings,
         runs: dict[str, JobRun],
         on_closed: Callable[[Engine], object],
-        main: MainModule,
+        bodies: BodyRegistry,
     ) -> None:
         """Make it on the running loop.
 
@@ -59,12 +64,14 @@ class Engine:
             settings: The settings.
             runs: Mapping of job id to run, of all engines of the manager.
             on_closed: Called when it is closed.
-            main: The main module of this program.
+            bodies: How bodies travel.
         """
-        self.services = Services(store, settings, main)
+        self.services = Services(store, settings, bodies.main)
+        bodies.prepare(self.services.pool)
         self.slots = BackgroundSlots(
             self.services, settings.max_background_jobs, settings.min_free_memory_mb * MB
         )
+        self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs
         self._on_closed = on_closed
@@ -99,10 +106,24 @@ class Engine:
                 await self.close()
 
     def new_run(
-        self, call: Call, request: Request, listener: Listener | None, server_state: ServerState
+        self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
     ) -> JobRun:
-        """Make the run of a job; nothing is started yet."""
-        run = self._runs[call.job_id] = JobRun(
+        """Make the run of a job, of a new one where `job_id` is None; nothing is started yet.
+
+        Raises:
+            InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
+        """
+        request = request.request() if isinstance(request, CommandJob) else request
+        check_limits(request)
+        server_state = self._bodies.server_state()
+        reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
+        job_id = job_id or new_job_id()
+        label = request.label or request.tool or getattr(request.body, "__name__", "job")
+        folder = self.services.store.folder_text(job_id)
+        call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
+        call = replace(call, main=reference.main) if reference.main is not None else call
+        call = replace(call, limits=request.limits) if request.limits is not None else call
+        run = self._runs[job_id] = JobRun(
             self.services,
             self.slots,
             call,

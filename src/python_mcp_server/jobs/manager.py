@@ -1,7 +1,7 @@
 """Jobs from submission to their end, for any number of event loops in one process.
 
 `run` is the main job of the product: wait for the budget, answer the value, or hand over. Async methods never
-block the loop.
+block the loop. What workers need is loaded with the first engine: loky alone costs a server 0.1 s.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final, Self, TypeVar, TypeVarTuple
 
-from python_mcp_server import model
 from python_mcp_server.errors import PoolClosed
-from python_mcp_server.jobs.blocking import BlockingJobs
-from python_mcp_server.jobs.bodies import BodyRegistry
 from python_mcp_server.jobs.budget import within
-from python_mcp_server.jobs.engine import Engine
-from python_mcp_server.jobs.limit_watch import check_limits
-from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.state import RunState
-from python_mcp_server.model import Call, Job, JobState
-from python_mcp_server.pool.references import BodyReference
+from python_mcp_server.model import Job, JobState
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
+    from python_mcp_server.jobs.blocking import BlockingJobs
+    from python_mcp_server.jobs.bodies import BodyRegistry
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
@@ -44,9 +41,6 @@ Ts = TypeVarTuple("Ts")
 _STORE_POLL_S: Final = 0.2
 """Between two looks at a job of another process while somebody waits for it."""
 
-_HERE: Final = BodyReference("inline")
-"""How an inline body travels: it does not."""
-
 _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the tree's end before it goes on without knowing."""
 
@@ -57,7 +51,6 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
-        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
 
@@ -75,13 +68,25 @@ class JobManager:
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
         )
-        self._bodies = BodyRegistry(self._engines)
-        grace_s = settings.cancel_grace_seconds
-        self.blocking = BlockingJobs(self.store, grace_s, self._live, self._engines)
+        self._preloaded: list[str] = []
         self._closed = False
         self._inherited: object = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=partial(_forget_in_child, weakref.ref(self)))
+
+    @cached_property
+    def blocking(self) -> BlockingJobs:
+        """`get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code."""
+        from python_mcp_server.jobs.blocking import BlockingJobs
+
+        grace_s = self.settings.cancel_grace_seconds
+        return BlockingJobs(self.store, grace_s, self._live, self._engines)
+
+    @cached_property
+    def _bodies(self) -> BodyRegistry:
+        from python_mcp_server.jobs.bodies import BodyRegistry
+
+        return BodyRegistry(self._preloaded)
 
     # ---- life
 
@@ -119,9 +124,10 @@ class JobManager:
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
                 self.blocking.run_of(job_id)  # those of a loop that was closed without us are abandoned
-            main = self._bodies.main
-            engine = self._engines[loop] = Engine(self.store, self.settings, self._live, self._forget, main)
-            self._bodies.prepare(engine.pool)
+            from python_mcp_server.jobs.engine import Engine
+
+            engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
+            self._engines[loop] = engine
             await engine.open(partial(self._adopt, engine))
         return engine
 
@@ -142,9 +148,11 @@ class JobManager:
     async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await (await self._engine()).services.in_store(work, *args)
 
-    def preload(self, body: Callable[..., Any]) -> None:
-        """Let new workers load this body's module in their idle time; its first call does so too."""
-        self._bodies.refer(body)
+    def preload(self, module: str) -> None:
+        """Let new workers load this module in their idle time."""
+        self._preloaded.append(module)
+        for engine in self._engines.values():
+            engine.pool.preload(module)
 
     # ---- run
 
@@ -179,7 +187,7 @@ class JobManager:
             BaseException: Otherwise what the body raised.
         """
         engine = self._engines.get(asyncio.get_running_loop()) or await self._engine()
-        run = self._new_run(engine, request, listener)
+        run = engine.new_run(request, listener)
         if ask is not None:
             run.questions.ask = ask
         run.start()
@@ -245,7 +253,7 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         engine = await self._engine()
-        run = self._new_run(engine, request, None)
+        run = engine.new_run(request, None)
         try:
             await run.submit()
             job = run.snapshot()
@@ -260,26 +268,7 @@ class JobManager:
 
     def _adopt(self, engine: Engine, job: Job, request: Request) -> None:
         request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
-        self._new_run(engine, request, None, job.id).adopt(job)
-
-    def _new_run(
-        self,
-        engine: Engine,
-        request: Request | CommandJob,
-        listener: Listener | None,
-        job_id: str | None = None,
-    ) -> JobRun:
-        request = request.request() if isinstance(request, CommandJob) else request
-        check_limits(request)
-        state = self._bodies.server_state()
-        reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
-        job_id = job_id or model.new_job_id()
-        label = request.label or request.tool or getattr(request.body, "__name__", "job")
-        folder = self.store.folder_text(job_id)
-        call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
-        call = replace(call, main=reference.main) if reference.main is not None else call
-        call = replace(call, limits=request.limits) if request.limits is not None else call
-        return engine.new_run(call, request, listener, state)
+        engine.new_run(request, None, job.id).adopt(job)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:

@@ -146,7 +146,7 @@ class Pool:
         self._settings = settings
         self._worker_folder = worker_folder
         self._prefix = prefix
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pool")
         self._large = ThreadPoolExecutor(_LARGE_THREADS, thread_name_prefix="pool-large")
         self._numbers = count(1)
@@ -192,7 +192,7 @@ class Pool:
 
     def warm(self) -> None:
         """Start what is missing: the spares, and a worker for each call that waits and is admitted."""
-        now = self._loop.time()
+        now = self.loop.time()
         if self._closed or (self._failed_starts.active(now) and self._has_workers):
             return
         resting = self._deaths.active(now) or self._failed_starts.failing
@@ -217,7 +217,7 @@ class Pool:
         worker = self._idle.pop()
         (self._background if background else self._busy).add(worker)
         if len(self._idle) < self._settings.spare_workers:
-            self._loop.call_soon(self.warm)
+            self.loop.call_soon(self.warm)
         return worker
 
     async def take(self, *, background: bool = False) -> WorkerHandle:
@@ -229,7 +229,7 @@ class Pool:
         """
         if (worker := self.take_idle(background=background)) is not None:
             return worker
-        waiter = Waiter(background, self._loop.create_future())
+        waiter = Waiter(background, self.loop.create_future())
         self._waiting.append(waiter)
         self.warm()
         try:
@@ -254,7 +254,7 @@ class Pool:
         if worker.retired:  # it was to be killed and lives: it gets no call, but another try
             self._retired.add(worker)
             self._spawn(self._end_worker(worker), "worker-end")
-            self._loop.call_soon(self.warm)
+            self.loop.call_soon(self.warm)
             return
         self._deaths.reset()
         self._take_in(worker)
@@ -263,7 +263,7 @@ class Pool:
         """Let a worker wait for calls, or go if it is behind."""
         if worker.generation != self._generation:
             self._spawn(self._end_worker(worker), "worker-renewal")
-            self._loop.call_soon(self.warm)
+            self.loop.call_soon(self.warm)
             return
         self._idle.append(worker)
         if self._waiting:
@@ -272,7 +272,7 @@ class Pool:
 
     def _arm_idle_timer(self) -> None:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_workers:
-            self._idle_timer = self._loop.call_later(self._settings.worker_idle_seconds, self._shrink)
+            self._idle_timer = self.loop.call_later(self._settings.worker_idle_seconds, self._shrink)
 
     def detach(self, worker: WorkerHandle) -> None:
         """Count this worker as background from now on; its place is free for the next call."""
@@ -296,9 +296,9 @@ class Pool:
 
     async def all_sent(self) -> None:
         """Wait until the calls of detached jobs are in their pipes: a close would cut them off."""
-        deadline = self._loop.time() + _SENDING_S
+        deadline = self.loop.time() + _SENDING_S
         for worker in [worker for worker in self.workers if worker.detached]:
-            while worker.detached and worker.sending and self._loop.time() < deadline:  # noqa: ASYNC110  rare
+            while worker.detached and worker.sending and self.loop.time() < deadline:  # noqa: ASYNC110  rare
                 await asyncio.sleep(_SENDING_POLL_S)
 
     async def close(self) -> None:
@@ -350,7 +350,7 @@ class Pool:
     # ---- inside
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = steady_task(self._loop, work, name)
+        task = steady_task(self.loop, work, name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -418,7 +418,7 @@ class Pool:
         """Try again later; where there is no worker to wait for, tell one call for each failed start."""
         _log.warning("no worker could be started: %s", error)
         self._untold_failures += 1
-        self._loop.call_later(self._failed_starts.failed(self._loop.time()), self.warm)
+        self.loop.call_later(self._failed_starts.failed(self.loop.time()), self.warm)
         if self._has_workers:
             return
         for waiter in list(self._waiting):
@@ -429,7 +429,7 @@ class Pool:
                     waiter.worker.set_exception(_unavailable(error))
         self._untold_failures = 0
         if self._admission.count(self._waiting):
-            self._loop.call_soon(self.warm)  # the others get their own try
+            self.loop.call_soon(self.warm)  # the others get their own try
 
     def _serve_waiting(self) -> None:
         for waiter in list(self._waiting):
@@ -454,8 +454,8 @@ class Pool:
         if self._closed:
             return
         if worker.died_unused and not worker.retired:
-            self._loop.call_later(self._deaths.failed(self._loop.time()), self.warm)
-        self._loop.call_soon(self.warm)
+            self.loop.call_later(self._deaths.failed(self.loop.time()), self.warm)
+        self.loop.call_soon(self.warm)
 
     def _shrink(self) -> None:
         self._idle_timer = None

@@ -36,7 +36,7 @@ from python_mcp_server import processes
 from python_mcp_server.pool.protocol import WINDOWS, Kind, close_ends, open_channel, pack
 from python_mcp_server.pool.start import WorkerContext
 from python_mcp_server.pool.steady import never_free
-from python_mcp_server.pool.worker import main
+from python_mcp_server.pool.worker import serve, start
 from python_mcp_server.pool.worker.streams import remove_logs
 from python_mcp_server.processes.inherited import open_standard_descriptors
 
@@ -140,18 +140,17 @@ class WorkerProcess:
         self._context = WorkerContext()
         open_standard_descriptors()
         self.server_pipes, worker_ends = open_channel(self._context)
-        config = main.WorkerConfig(worker_ends, str(log_folder), os.getpid())
         self._loky = loky.ProcessPoolExecutor(
             1,
             context=self._context,
-            initializer=main.start,
-            initargs=(config,),
+            initializer=start,
+            initargs=(worker_ends, str(log_folder), os.getpid()),
             env={processes.WORKER_VARIABLE: self.worker_id, **processes.worker_variables()},
         )
         self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
         try:
             with _exit.starting(self):
-                self._loky.submit(main.serve).add_done_callback(_consume_exception)
+                self._loky.submit(serve).add_done_callback(_consume_exception)
         except BaseException:
             self._abort_start()
             raise

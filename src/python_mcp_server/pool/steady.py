@@ -9,7 +9,6 @@ so such tasks are taken off the list, and whoever makes one awaits it at its own
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable
@@ -35,6 +34,8 @@ def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 def never_free(thing: object) -> None:
     """Keep an object until the process ends, also from the interpreter's last collection."""
+    import ctypes  # costs 5 ms, and is needed at an end only
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

@@ -6,8 +6,9 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.request_state import RequestStateSecurity
@@ -15,7 +16,7 @@ from mcp.server.request_state import RequestStateSecurity
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import JobTools, resuming
-from python_mcp_server.server.registry import SentenceTool, defer_tool
+from python_mcp_server.server.registry import DeferredTool, SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.extension import TasksExtension
@@ -26,6 +27,8 @@ from python_mcp_server.version import __version__
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
+
+    from python_mcp_server.jobs.reply import Replies
 
 _INSTRUCTIONS: Final = """\
 Runs Python code, in processes of their own, on the machine of the user.
@@ -140,20 +143,45 @@ def _instructions(groups: Sequence[str]) -> str:
 
 
 def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, bool]) -> Tool:
-    """Return a tool whose calls run in workers, without a schema of its results."""
-    module, _, function = place.partition(":")
-    body: Callable[..., Any] = getattr(import_module(f"python_mcp_server.tools.{module}"), function)
-    manager.preload(body)
-    name = f"py_{function}"
-    options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
-    kind = resuming(manager) if function == _RESUMES else SentenceTool
-    return defer_tool(wrap(options, adapt(body, declares_output=False)), name, title, kind, **hints)
+    """Return a tool whose calls run in workers, without a schema of its results; loaded when first used."""
+    short, _, function = place.partition(":")
+    module, name = f"python_mcp_server.tools.{short}", f"py_{function}"
+
+    def build() -> Tool:
+        body: Callable[..., Any] = getattr(import_module(module), function)
+        options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
+        kind = resuming(manager) if function == _RESUMES else SentenceTool
+        return make_tool(wrap(options, adapt(body, declares_output=False)), name, title, kind, **hints)
+
+    manager.preload(module)
+    tool = DeferredTool(name, build)
+    manager.tools[name] = _DeferredAdapter(manager, tool)
+    return cast("Tool", tool)
 
 
-def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[JobManager]]:
+@dataclass(frozen=True, slots=True)
+class _DeferredAdapter:
+    """What a server knows of a tool that is not built yet: an earlier job of it may be asked for first."""
+
+    manager: JobManager
+    tool: DeferredTool
+
+    def replies(self, style: str) -> Replies:
+        """Return how the tool answers; what is built takes the place of this."""
+        self.tool.build()
+        return self.manager.tools[self.tool.name].replies(style)
+
+
+def owner_of(
+    manager: JobManager, *, starts: bool = True
+) -> Callable[[MCPServer[Any]], AbstractAsyncContextManager[JobManager]]:
     """Return a lifespan that starts the manager with its first user and closes it with its last.
 
     Clients in the same process enter a server's lifespan once each.
+
+    Args:
+        manager: The manager.
+        starts: False where the first answer goes first, and the manager is started after it.
     """
     users: list[object] = []
 
@@ -162,7 +190,8 @@ def owner_of(manager: JobManager) -> Callable[[MCPServer[Any]], AbstractAsyncCon
         user = object()
         users.append(user)
         try:
-            await manager.start()
+            if starts:
+                await manager.start()
             yield manager
         finally:
             users.remove(user)

@@ -104,17 +104,18 @@ class DeferredTool:
 
     def __init__(self, name: str, build: Callable[[], Tool]) -> None:
         self.name = name
-        self._build = build
+        self._maker = build
         self._tool: Tool | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # a copy asks before there is anything to build with
             raise AttributeError(name)
-        return getattr(self._built(), name)
+        return getattr(self.build(), name)
 
-    def _built(self) -> Tool:
+    def build(self) -> Tool:
+        """Return the tool, which is built once."""
         if self._tool is None:
-            self._tool = self._build()
+            self._tool = self._maker()
         return self._tool
 
 

@@ -14,7 +14,9 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -22,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
 from python_mcp_server.processes import inherited
-from python_mcp_server.server.transports.access import grant, is_loopback, listen, new_token, url_of
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
 
@@ -34,6 +35,15 @@ if TYPE_CHECKING:
 _LEAVE_S: Final = 1.0  # for what Python does at exit; a stuck thread must not keep the process
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 100_000
 """While modules are loaded, whose objects stay: the usual 700 cost 70 ms, and no collection at all 1 MB."""
+
+_WITH_WORKERS: Final = (
+    "psutil",
+    "loky",
+    "python_mcp_server.pool.handle",
+    "python_mcp_server.pool.pool",
+    "python_mcp_server.jobs.engine",
+)
+"""What workers need of a server, and the answer to `initialize` does not."""
 
 _FILE_BYTES: Final = 5_000_000
 _FILES: Final = 3
@@ -49,11 +59,16 @@ def run_stdio(settings: Settings | None = None) -> int:
     """
     inherited.repair_inherited_state()
     pipes = take_over_stdio()
-    server, manager = _build(settings)
+    server, manager = _build(settings, starts=False)
     from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.transports.stdio import serve_stdio
 
-    code = asyncio.run(serve_stdio(server, pipes, lambda: close_in_time(manager)))
+    starting: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        starting.append(asyncio.create_task(_start(manager), name="manager-start"))
+
+    code = asyncio.run(serve_stdio(server, pipes, lambda: close_in_time(manager), start))
     sys.stdout.flush()
     _leave_soon(code)
     return code
@@ -69,6 +84,8 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     Raises:
         InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
     """
+    from python_mcp_server.server.transports.access import grant, is_loopback, listen, new_token, url_of
+
     inherited.repair_inherited_state()
     settings = settings or Settings.from_environ()
     grant(host, settings.http_allowed_hosts, settings.http_token)
@@ -99,22 +116,41 @@ def _announce(url: str, made_token: str) -> None:
     sys.stderr.flush()
 
 
-def _build(settings: Settings | None) -> tuple[MCPServer[Any], JobManager]:
+async def _start(manager: JobManager) -> None:
+    """Start the manager, module by module: the loop stands still for one at a time.
+
+    A thread would load them in the memory of its own arena, which costs 4 MB.
+    """
+    with _few_collections():
+        for module in _WITH_WORKERS:
+            import_module(module)
+            await asyncio.sleep(0)
+        await manager.start()
+
+
+@contextmanager
+def _few_collections() -> Generator[None]:
+    """Load modules without the collections that their objects, all of which stay, would set off."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.freeze()
+
+
+def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer[Any], JobManager]:
     settings = settings or Settings.from_environ()
     os.environ.pop(variable("http_token"), None)  # what scripts inherit, they can read
     configure_logging(settings)
     from python_mcp_server.jobs.manager import JobManager
 
     manager = JobManager(settings=settings)
-    thresholds = gc.get_threshold()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    try:
+    with _few_collections():
         from python_mcp_server.server.app import create_server, owner_of
 
-        server = create_server(manager, lifespan=owner_of(manager))
-    finally:
-        gc.set_threshold(*thresholds)
-    gc.freeze()
+        server = create_server(manager, lifespan=owner_of(manager, starts=starts))
     return server, manager
 
 

@@ -49,6 +49,9 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
 
 
 def _begin(layout: Layout, locks: Locks, records: Records) -> None:
+    if not os.path.exists(layout.public):  # a list of our own is written after the mark only
+        mark(layout, records)
+        return
     with locks.hold("open"):
         if not os.path.exists(layout.format):
             _import_old_list(layout, records)

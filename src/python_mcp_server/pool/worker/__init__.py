@@ -10,3 +10,24 @@ streams    descriptors 0 to 2 and the log files behind them
 state      environment, directory, signals and limits, put back after each body
 orphan     a detached job without a server: its record is refreshed, its end is written
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from python_mcp_server.pool.protocol import WorkerPipes
+
+
+def start(ends: WorkerPipes, log_folder: str, parent_pid: int) -> None:
+    """Make this process a worker: what loky calls there first. A server loads nothing of `main` for it."""
+    from python_mcp_server.pool.worker import main
+
+    main.start(main.WorkerConfig(ends, log_folder, parent_pid))
+
+
+def serve() -> None:
+    """Run calls until the parent is gone or says so: the one call that loky ever makes in a worker."""
+    from python_mcp_server.pool.worker import main
+
+    main.serve()

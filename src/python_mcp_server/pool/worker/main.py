@@ -98,7 +98,7 @@ def _start(config: WorkerConfig) -> None:
 
 
 def serve() -> None:
-    """Run calls until the parent is gone or says so: the one call that loky ever makes here."""
+    """Run calls until the parent is gone or says so."""
     if _State.worker is None:
         raise RuntimeError("the worker was not started")
     _State.worker.serve()

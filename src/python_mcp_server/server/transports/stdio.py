@@ -49,7 +49,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 async def serve_stdio(
-    server: MCPServer[Any], pipes: StdioPipes, on_signal: Callable[[], Awaitable[None]]
+    server: MCPServer[Any],
+    pipes: StdioPipes,
+    on_signal: Callable[[], Awaitable[None]],
+    on_first_answer: Callable[[], object] = bool,
 ) -> int:
     """Serve one client until it leaves, or until SIGTERM or SIGINT.
 
@@ -57,12 +60,13 @@ async def serve_stdio(
         server: The server; its lifespan is entered here.
         pipes: The client's pipes.
         on_signal: Awaited first when a signal asks to stop, while answers can still be sent.
+        on_first_answer: Called once the first answer is written, for what need not be done before.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal.
     """
     low = low_level(server)
-    async with _streams(pipes) as (read, write, stop):
+    async with _streams(pipes, on_first_answer) as (read, write, stop):
         serving = asyncio.create_task(low.run(read, write, low.create_initialization_options()), name="stdio")
         with _signals() as arrived:
             await asyncio.wait([serving, arrived], return_when=asyncio.FIRST_COMPLETED)
@@ -95,9 +99,11 @@ def _signals() -> Generator[asyncio.Future[int]]:
 
 
 @asynccontextmanager
-async def _streams(pipes: StdioPipes) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
+async def _streams(
+    pipes: StdioPipes, on_first_answer: Callable[[], object]
+) -> AsyncGenerator[tuple[Any, Any, Callable[[int], None]]]:
     """Yield the reader, the writer, and a function that ends the reading."""
-    unanswered = PendingRequests()
+    unanswered = PendingRequests(on_first_answer)
     if not pipes.pollable:
         files = LineFiles(pipes)
         # The thread that reads cannot be woken.
@@ -119,9 +125,10 @@ def _leave(code: int) -> None:
 
 
 class PendingRequests:
-    """The requests that a client still waits for."""
+    """The requests that a client still waits for; `on_first` is called after the first answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[], object] = bool) -> None:
+        self._on_first: Callable[[], object] | None = on_first
         self._ids: set[str | int] = set()
         self._none = asyncio.Event()
         self._none.set()
@@ -138,6 +145,9 @@ class PendingRequests:
             self._ids.discard(message.id)
             if not self._ids:
                 self._none.set()
+            if self._on_first is not None:
+                on_first, self._on_first = self._on_first, None
+                on_first()
 
     async def end(self, wait_s: float) -> None:
         """Wait until there are none, but not longer."""
