@@ -40,6 +40,26 @@ def test_serving_loads_no_rich() -> None:
     assert run_python("-c", code).stdout == "False\n"
 
 
+def test_the_first_answer_waits_for_no_module_that_it_does_not_need(tmp_path: Path) -> None:
+    program = (
+        "import asyncio, json, sys; from python_mcp_server.server import serve\n"
+        "async def note(manager, answered):\n"
+        "    await answered.wait()\n"
+        "    print(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)\n"
+        "serve._start = note\n"
+        "from python_mcp_server.cli import main; main(['serve'])\n"
+    )
+    with serving(tmp_path, "-c", program) as server:
+        server.open("2025-11-25").leave()
+        loaded = json.loads(server.errors.splitlines()[-1])
+    ours = [
+        "cli.jobs", "cli.run", "jobs.engine", "pool.process", "runner.child", "server.transports.access",
+        "server.transports.http", "tools.scripts",
+    ]  # fmt: skip
+    late = ["filelock", "loky", "psutil", *(f"python_mcp_server.{name}" for name in ours)]
+    assert [name for name in late if name in loaded] == []
+
+
 def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
     told = run_python(*PROGRAM, "serve", "--http", "--host", "192.0.2.1", "--port", "0")
     assert told.returncode == 2

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.server.transports.lines import StdioPipes
 
 _LEAVE_S: Final = 1.0  # for what Python does at exit; a stuck thread must not keep the process
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 100_000
@@ -44,6 +45,9 @@ _WITH_WORKERS: Final = (
     "python_mcp_server.jobs.engine",
 )
 """What workers need of a server, and the answer to `initialize` does not."""
+
+_FIRST_REQUEST_S: Final = 1.0
+"""A client that asks nothing at first finds a warm worker, too; guessed."""
 
 _FILE_BYTES: Final = 5_000_000
 _FILES: Final = 3
@@ -60,15 +64,7 @@ def run_stdio(settings: Settings | None = None) -> int:
     inherited.repair_inherited_state()
     pipes = take_over_stdio()
     server, manager = _build(settings, starts=False)
-    from python_mcp_server.server.app import close_in_time
-    from python_mcp_server.server.transports.stdio import serve_stdio
-
-    starting: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        starting.append(asyncio.create_task(_start(manager), name="manager-start"))
-
-    code = asyncio.run(serve_stdio(server, pipes, lambda: close_in_time(manager), start))
+    code = asyncio.run(_serve_stdio(server, manager, pipes))
     sys.stdout.flush()
     _leave_soon(code)
     return code
@@ -116,11 +112,26 @@ def _announce(url: str, made_token: str) -> None:
     sys.stderr.flush()
 
 
-async def _start(manager: JobManager) -> None:
-    """Start the manager, module by module: the loop stands still for one at a time.
+async def _serve_stdio(server: MCPServer[Any], manager: JobManager, pipes: StdioPipes) -> int:
+    from python_mcp_server.server.app import close_in_time
+    from python_mcp_server.server.transports.stdio import serve_stdio
 
-    A thread would load them in the memory of its own arena, which costs 4 MB.
+    answered = asyncio.Event()
+    starting = asyncio.create_task(_start(manager, answered), name="manager-start")
+    try:
+        return await serve_stdio(server, pipes, lambda: close_in_time(manager), answered.set)
+    finally:
+        starting.cancel()
+
+
+async def _start(manager: JobManager, answered: asyncio.Event) -> None:
+    """Start the manager after the first answer, module by module: the loop stands still for one at a time.
+
+    A thread would load them into the memory of an arena of its own, which costs 4 MB.
     """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_REQUEST_S):
+            await answered.wait()
     with _few_collections():
         for module in _WITH_WORKERS:
             import_module(module)
