@@ -181,8 +181,9 @@ def command_line() -> Iterator[str]:
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"### {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from _command(child, click.Context(child, context, name, terminal_width=_WIDTH))
+        for name in command.list_commands(context):
+            if (child := command.get_command(context, name)) is not None:
+                yield from _command(child, click.Context(child, context, name, terminal_width=_WIDTH))
 
 
 def api() -> Iterator[str]:

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Final, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.budget import within
@@ -51,6 +51,7 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
+        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code.
         tools: What a server knows of the tools whose jobs these are, by name; only kept here.
     """
 
@@ -148,11 +149,14 @@ class JobManager:
     async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await (await self._engine()).services.in_store(work, *args)
 
-    def preload(self, module: str) -> None:
-        """Let new workers load this module in their idle time."""
-        self._preloaded.append(module)
+    def preload(self, body: Callable[..., Any] | str) -> None:
+        """Let new workers load this body's module, or the module of this name, in their idle time."""
+        if not isinstance(body, str):
+            self._bodies.refer(body)
+            return
+        self._preloaded.append(body)
         for engine in self._engines.values():
-            engine.pool.preload(module)
+            engine.pool.preload(body)
 
     # ---- run
 
