@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
+from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.processes import inherited
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.server.transports.lines import StdioPipes
 
+_log: Final = logging.getLogger(__name__)
 _LEAVE_S: Final = 1.0  # for what Python does at exit; a stuck thread must not keep the process
 _OBJECTS_BETWEEN_COLLECTIONS: Final = 100_000
 """While modules are loaded, whose objects stay: the usual 700 cost 70 ms, and no collection at all 1 MB."""
@@ -136,7 +138,10 @@ async def _start(manager: JobManager, answered: asyncio.Event) -> None:
         for module in _WITH_WORKERS:
             import_module(module)
             await asyncio.sleep(0)
-        await manager.start()
+        try:
+            await manager.start()
+        except (PythonMcpError, OSError) as error:
+            _log.error("no job can be run now, each call tries again: %s", error)
 
 
 @contextmanager
