@@ -12,16 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
+from python_mcp_server import atomic
+from python_mcp_server.store import layout, locks, maintenance, records
+
 CRASH_STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
 CRASHES_VARIABLE: Final = "PYTHON_MCP_CHAOS_CRASHES"
-_MODULES: Final = (
-    "atomic",
-    *(f"store.{name}" for name in ("counts", "locks", "records", "layout", "maintenance")),
-)
 _STEPS: Final = frozenset(
     {"open", "write", "fchmod", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "chmod", "utime"}
 )
@@ -72,8 +70,8 @@ def arm_crash_point(*, worker: bool = False) -> None:
         crashing_os = _CrashingOs(
             os, step % _WORKER_STEPS + 1 if worker else step, os.environ[CRASHES_VARIABLE]
         )
-        for name in _MODULES:
-            vars(import_module(f"python_mcp_server.{name}"))["os"] = crashing_os
+        for module in (atomic, layout, locks, maintenance, records):
+            vars(module)["os"] = crashing_os
 
 
 if __name__ == "__main__":

@@ -55,15 +55,18 @@ def program(code: str, folder: Path) -> subprocess.Popen[str]:
 
 def test_only_the_first_start_of_a_worker_adds_exit_hooks(tmp_path: Path):
     starts = """
-import os, threading
+import inspect, os, threading
 from pathlib import Path
 from python_mcp_server.pool.process import WorkerProcess
 hooks = []
+def name_of(hook):  # from Python 3.14 on they are functions around the given one
+    func = hook.func if hasattr(hook, "func") else inspect.getclosurevars(hook).nonlocals["func"]
+    return func.__qualname__
 for name in "abc":
     folder = Path(sys.argv[1], name)
     folder.mkdir()
     WorkerProcess(folder).orphan()
-    hooks.append([getattr(hook, 'func', hook).__qualname__ for hook in threading._threading_atexits])
+    hooks.append([name_of(hook) for hook in threading._threading_atexits])
 assert hooks[0] == hooks[1] == hooks[2], hooks
 print(hooks[0][-3:])
 """
