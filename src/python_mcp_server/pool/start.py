@@ -15,9 +15,10 @@ Between exec and `_arrive` lie 60 ms in which a signal to the group of the progr
 worker has every signal blocked until it arrives, and nothing to lose: no call is sent to a worker that is not
 ready.
 
-With `process` this is the only module that uses names which are private to other projects. They are `_Popen`,
-`_inheriting` (multiprocessing's process), `_reader`, `_writer` (its queue), `_data` (`os.environ`) and the
-module `_signal`; `tests/unit/pool/test_privates.py` says what breaks without each.
+With `process` this is the only module of the package `pool` that uses names which are private to other
+projects. They are `_Popen`, `_inheriting` (multiprocessing's process), `_reader`, `_writer`, `_semlock` (its
+queue), `_data` (`os.environ`) and the module `_signal`; `tests/unit/pool/test_privates.py` says what breaks
+without each.
 """
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportAttributeAccessIssue=false
@@ -34,11 +35,12 @@ import pickle
 import select
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from multiprocessing import process as mp_process
-from multiprocessing import synchronize, util
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from multiprocessing.context import set_spawning_popen
 from typing import Any, Final, cast
@@ -253,35 +255,28 @@ def _name(number: int) -> str:
         return ""  # a real-time signal
 
 
-class LocalLock(synchronize.Lock):
-    """A lock of which each process has its own.
+class LocalSemaphore(threading.Semaphore):
+    """A semaphore, or with one permit a lock, of which each process has its own.
 
-    loky's locks keep several workers apart, and each of our executors has one: a queue is written by the
-    threads of one process and read by the threads of the other. So no lock has to be shared, none needs a
-    name that outlives its processes, and no resource tracker has to look after names.
+    loky's locks keep several workers apart, and each of our executors has one worker: a queue is written by
+    the threads of one process and read by the threads of the other. So no lock has to be shared, and nothing
+    has a name, not even for the instant between the system calls that make a semaphore of multiprocessing.
+    The server counts what it puts into loky's call queue, which is one call.
     """
-
-    def __init__(self) -> None:
-        super().__init__(ctx=_unnamed())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LocalLock, ()
-
-
-class LocalSemaphore(synchronize.Semaphore):
-    """A semaphore of which each process has its own. The server counts what it puts into loky's call queue,
-    which is one call; what the worker takes out of it is counted by nobody."""
-
-    def __init__(self, value: int = 1) -> None:
-        super().__init__(value, ctx=_unnamed())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LocalSemaphore, ()
 
+    @property
+    def _semlock(self) -> LocalSemaphore:
+        """What a queue of multiprocessing asks whether it is full."""
+        return self
 
-def _unnamed() -> Any:
-    """Return a context of multiprocessing whose semaphores have no names, only handles."""
-    return multiprocessing.get_context("spawn" if sys.platform == "win32" else "fork")
+    def _is_zero(self) -> bool:
+        free = self.acquire(blocking=False)
+        if free:
+            self.release()
+        return not free
 
 
 class UpQueue(SimpleQueue):
@@ -314,7 +309,7 @@ class WorkerContext(LokyContext):
 
     def Lock(self) -> Any:  # noqa: N802
         """Return a lock."""
-        return LocalLock()
+        return LocalSemaphore()
 
     def Semaphore(self, value: int = 1) -> Any:  # noqa: N802
         """Return a semaphore."""

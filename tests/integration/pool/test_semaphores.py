@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers import run_python
 from tests.helpers.programs import python
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere semaphores are no files")
@@ -28,6 +29,20 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+WITHOUT = """
+import _multiprocessing
+class Refused(_multiprocessing.SemLock):
+    def __new__(cls, *arguments):
+        raise AssertionError("a semaphore of the system is made")
+_multiprocessing.SemLock = Refused
+""" + STARTING.replace("await asyncio.sleep(30)", "")
+
+
+def test_a_start_makes_no_semaphore_of_the_system():
+    done = run_python("-c", WITHOUT)
+    assert (done.stdout, done.returncode) == ("started\n", 0), done.stderr
 
 
 def semaphores() -> set[str]:

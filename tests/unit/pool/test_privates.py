@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 from loky import process_executor
+from loky.backend.queues import Queue
 
 from python_mcp_server import pool
 from python_mcp_server.pool.process import WorkerProcess
@@ -73,6 +74,18 @@ def writer(tmp_path: Path) -> None:
     queue.close()
 
 
+def semlock(tmp_path: Path) -> None:
+    """Without `_semlock`, a queue that loky writes to could not say whether it is full."""
+    queue = Queue(1, ctx=WorkerContext())
+    assert not queue.full()
+    queue._sem.acquire(True, None)
+    assert queue.full()
+    assert not queue._sem.acquire(False, None)
+    queue._sem.release()
+    assert not queue.full()
+    queue.close()
+
+
 def data(tmp_path: Path) -> None:
     """Without `_data`, each call would decode every variable to see whether one has changed."""
     assert variables_of(os.environ) is variables_of(os.environ)
@@ -119,6 +132,7 @@ NEEDED: Final[dict[str, tuple[str, Callable[[Path], None]]]] = {
     "_inheriting": ("start.py", inheriting),
     "_reader": ("start.py", reader),
     "_writer": ("start.py", writer),
+    "_semlock": ("start.py", semlock),
     "_data": ("start.py", data),
     "_signal": ("start.py", raw_signal),
     "_processes": ("process.py", processes),
@@ -150,7 +164,7 @@ def private_names(path: Path) -> set[str]:
     used |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     used |= {str(node.value) for node in nodes if isinstance(node, ast.Constant) and node.value == "_signal"}
     used = {name for name in used if name.startswith("_") and not name.endswith("__")}
-    return (used - defined - DOCUMENTED) | ({"_Popen"} & defined)
+    return (used - defined - DOCUMENTED) | ({"_Popen", "_semlock"} & defined)
 
 
 def is_self(node: ast.expr) -> bool:
