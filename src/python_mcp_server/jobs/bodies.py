@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.pool.main_module import MainFile, MainModule
@@ -13,6 +14,7 @@ from python_mcp_server.pool.references import BodyReference, refer
 from python_mcp_server.pool.server_state import ServerState, present_state
 
 if TYPE_CHECKING:
+    from python_mcp_server.model import Call
     from python_mcp_server.pool.pool import Pool
 
 
@@ -93,3 +95,15 @@ class BodyRegistry:
             self._modules.append(module)
             for pool in list(self._pools):
                 pool.preload(module)
+
+
+def without_main(call: Call, body: Callable[..., Any], main: MainModule) -> Call:
+    """Return the call, without the main module where workers have failed to load it meanwhile.
+
+    Raises:
+        InvalidInput: The body cannot travel without the main module.
+    """
+    if main.trouble is None or not isinstance(call.main, MainFile):
+        return call
+    reference = refer(body, main)
+    return replace(call, body=reference.name, code=reference.code, main=reference.main)

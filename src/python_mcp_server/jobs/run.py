@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
+from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch
@@ -22,9 +23,8 @@ from python_mcp_server.jobs.takeover import to_spec
 from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
-from python_mcp_server.pool.main_module import MainFile
 from python_mcp_server.pool.outcomes import NEVER_STARTED
-from python_mcp_server.pool.references import BodyReference, refer
+from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.worker.streams import try_link_logs
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.services import Services
     from python_mcp_server.jobs.slots import BackgroundSlots
     from python_mcp_server.model import Call
-    from python_mcp_server.pool.main_module import MainModule
     from python_mcp_server.pool.server_state import ServerState
 
 _log: Final = logging.getLogger(__name__)
@@ -225,7 +224,7 @@ class JobRun:
                 worker.follow(self._server_state)
                 if self.status.spec is not None:
                     self.call = replace(self.call, unbegun=True)
-                self.call = _without_main(self.call, self._request.body, self._services.pool.main)
+                self.call = without_main(self.call, self._request.body, self._services.pool.main)
             worker.dispatch(
                 self.call,
                 self.status.on_progress,
@@ -524,15 +523,3 @@ class JobRun:
         if self._done is not None:
             self._done.set()
         self.budget.wake()
-
-
-def _without_main(call: Call, body: Callable[..., Any], main: MainModule) -> Call:
-    """Return the call, without the main module where a worker could not load that meanwhile.
-
-    Raises:
-        InvalidInput: The body cannot do without.
-    """
-    if main.trouble is None or not isinstance(call.main, MainFile):
-        return call
-    reference = refer(body, main)
-    return replace(call, body=reference.name, code=reference.code, main=reference.main)
