@@ -29,7 +29,7 @@ from python_mcp_server.runner.output import append_line, end_of, size_of
 from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import positive
-from python_mcp_server.tools.benchmark.run import Run, RunSampler, measured_run
+from python_mcp_server.tools.benchmark.measured_run import Run, RunSampler, measured_run
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     Machine,

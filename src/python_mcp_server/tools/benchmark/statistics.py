@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import psutil
 
-from python_mcp_server.tools.benchmark.run import Run
+from python_mcp_server.tools.benchmark.measured_run import Run
 from python_mcp_server.tools.results import Noise, OutlyingRun, SpreadOfRuns
 
 CONFIDENCE: Final = 0.95

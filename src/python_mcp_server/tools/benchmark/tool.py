@@ -21,8 +21,8 @@ from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings, positive
 from python_mcp_server.tools import parameters
+from python_mcp_server.tools.benchmark.measured_run import Run
 from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, Measured, RunPlan, seconds
-from python_mcp_server.tools.benchmark.run import Run
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     interval_of_ratio,

@@ -11,8 +11,8 @@ import pytest
 from python_mcp_server.errors import ToolchainError
 from python_mcp_server.runner.child import ChildExit
 from python_mcp_server.tools.benchmark import tool as module
+from python_mcp_server.tools.benchmark.measured_run import Run, UsageSample
 from python_mcp_server.tools.benchmark.plan import Benchmark, Candidates, Measured, Rounds, RunPlan, seconds
-from python_mcp_server.tools.benchmark.run import Run, UsageSample
 from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise, timeline, typical
 from python_mcp_server.tools.benchmark.tool import draw, report, sentence
 from python_mcp_server.tools.results import DependencyResult
