@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import signal
@@ -12,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from argument_types import count_from, positive
 from benchmarks.rows import ROWS, Row
 
 if TYPE_CHECKING:
@@ -87,17 +87,19 @@ def _parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
         metavar="ROW",
         help="the rows to measure; all where none is named",
     )
-    parser.add_argument("--repeats", type=_count, help="how often each is measured")
+    parser.add_argument("--repeats", type=count_from(1), help="how often each is measured")
     parser.add_argument("--quick", action="store_true", help="a few repeats only: does it run at all?")
     parser.add_argument(
         "--against",
         metavar="REF",
         help="measure this checkout beside another commit, in turns, and fail where it is 1.1x slower",
     )
-    parser.add_argument("--turns", type=_count, default=6, help="how many turns with --against (default 6)")
+    parser.add_argument(
+        "--turns", type=count_from(1), default=6, help="how many turns with --against (default 6)"
+    )
     parser.add_argument(
         "--patience",
-        type=_seconds,
+        type=positive,
         default=_PATIENCE_S,
         metavar="SECONDS",
         help="give a row up that makes no progress for this long (default: %(default)s)",
@@ -110,22 +112,6 @@ def _row_name(text: str, names: Sequence[str]) -> str:
     if text not in names:
         raise argparse.ArgumentTypeError(f"{text!r} is no row; there are {', '.join(names)}")
     return text
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 1 or more")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
-    return seconds
 
 
 def _print(figures: Sequence[Figure], *, as_json: bool) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from argument_types import count_from, positive
+
 if TYPE_CHECKING:
     from chaos_testing.environment import Environment
 
@@ -66,30 +68,16 @@ def _parser() -> argparse.ArgumentParser:
         "and makes it exit with 1.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=_positive, default=60.0, help="how long to run (default: 60)")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="how long to run (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of all random choices (default: 1)")
-    parser.add_argument("--servers", type=_count, default=4, help="how many servers run at once (default: 4)")
+    parser.add_argument(
+        "--servers", type=count_from(1), default=4, help="how many servers run at once (default: 4)"
+    )
     parser.add_argument(
         "--home", metavar="DIR", help="an empty directory for all files (default: a temporary one)"
     )
     parser.add_argument("--keep", action="store_true", help="keep the files even if all promises held")
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 async def _run(environment: Environment) -> int:

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from argument_types import count_from, positive
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a soak test.
@@ -45,27 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     tests = parser.add_subparsers(dest="test", required=True, metavar="TEST")
     mixed = tests.add_parser("mixed", help="a server over stdio under a mix of tool calls")
-    mixed.add_argument("--minutes", type=_positive, default=60.0, help="how long (default: 60)")
-    mixed.add_argument("--rate", type=_positive, default=20.0, help="calls a second (default: 20)")
+    mixed.add_argument("--minutes", type=positive, default=60.0, help="how long (default: 60)")
+    mixed.add_argument("--rate", type=positive, default=20.0, help="calls a second (default: 20)")
     calls = tests.add_parser("calls", help="a library program that makes one call after another")
-    calls.add_argument("--calls", type=_count, default=200_000, help="how many (default: 200000)")
+    calls.add_argument("--calls", type=count_from(10), default=200_000, help="how many (default: 200000)")
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 10:  # noqa: PLR2004  a sample is taken at each tenth
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 10 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from python_mcp_server import processes
 from python_mcp_server.errors import WorkerUnavailable
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.settings import Settings
 from tests.helpers import eventually, run
@@ -52,16 +53,23 @@ def test_a_worker_that_cannot_be_created_is_a_failed_start(tmp_path: Path):
     run(main())
 
 
+async def one_busy_and_no_further_one(
+    pool: Pool, folders: Path
+) -> tuple[WorkerHandle, asyncio.Task[WorkerHandle]]:
+    """Take a worker, let no other one start, and return it with a call that waits for a worker."""
+    busy = await pool.take()
+    folders.rename(folders.with_name("elsewhere"))
+    folders.touch()  # where a folder should be
+    waiting = asyncio.create_task(pool.take())
+    while not pool._failed_starts.failing:
+        await asyncio.sleep(0.01)
+    return busy, waiting
+
+
 def test_a_call_whose_worker_cannot_be_started_waits_for_another_worker(tmp_path: Path):
     async def main() -> None:
-        folders = tmp_path / "lanes"
-        pool = pool_in(folders, max_workers=2, spare_workers=0)
-        busy = await pool.take()
-        folders.rename(tmp_path / "elsewhere")
-        folders.touch()  # where a folder should be
-        waiting = asyncio.create_task(pool.take())
-        while not pool._failed_starts.failing:
-            await asyncio.sleep(0.01)
+        pool = pool_in(tmp_path / "lanes", max_workers=2, spare_workers=0)
+        busy, waiting = await one_busy_and_no_further_one(pool, tmp_path / "lanes")
         assert not waiting.done()
         pool.release(busy)
         assert await waiting is busy
@@ -72,15 +80,9 @@ def test_a_call_whose_worker_cannot_be_started_waits_for_another_worker(tmp_path
 
 def test_a_start_that_failed_is_tried_again_while_another_worker_is_busy(tmp_path: Path):
     async def main() -> None:
-        folders = tmp_path / "lanes"
-        pool = pool_in(folders, max_workers=2, spare_workers=0)
-        busy = await pool.take()
-        folders.rename(tmp_path / "elsewhere")
-        folders.touch()
-        waiting = asyncio.create_task(pool.take())
-        while not pool._failed_starts.failing:
-            await asyncio.sleep(0.01)
-        folders.unlink()
+        pool = pool_in(tmp_path / "lanes", max_workers=2, spare_workers=0)
+        busy, waiting = await one_busy_and_no_further_one(pool, tmp_path / "lanes")
+        (tmp_path / "lanes").unlink()
         assert await waiting is not busy
         assert not pool._failed_starts.failing
         await pool.close()
