@@ -301,6 +301,18 @@ def say(text: str) -> str:
 # ---- forks, threads, progress
 
 
+def end_children_as_they_start(count: int) -> set[int]:
+    """Send SIGTERM to forked children in their first microseconds; return how they ended."""
+    ends: set[int] = set()
+    for _ in range(count):
+        if (child := os.fork()) == 0:
+            while True:
+                signal.pause()
+        os.kill(child, signal.SIGTERM)
+        ends.add(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return ends
+
+
 def fork_that_returns() -> str:
     child = os.fork()
     if child == 0:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from python_mcp_server.pool.protocol import WINDOWS, FrameParser, Kind
+from python_mcp_server.pool.start import RAW
 from python_mcp_server.pool.worker.cancel import SIGNAL, CancelGate
 
 _log: Final = logging.getLogger(__name__)
@@ -164,8 +165,25 @@ class Termination:
         self._heard, told = os.pipe()
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_hear_nothing)  # its signals are not this process's
+        self._forking = threading.local()
+        os.register_at_fork(
+            before=self._hold_signal, after_in_parent=self._let_signal, after_in_child=self._hear_nothing
+        )
         threading.Thread(target=self._run, name="termination", daemon=True).start()
+
+    def _hold_signal(self) -> None:
+        """Block SIGTERM in the thread that forks: until `_hear_nothing`, one that a child gets would be told
+        here, and not to the child, because it has a copy of the descriptor."""
+        self._forking.was_blocked = SIGNAL in RAW.pthread_sigmask(signal.SIG_BLOCK, (SIGNAL,))
+
+    def _let_signal(self) -> None:
+        if not getattr(self._forking, "was_blocked", True):
+            RAW.pthread_sigmask(signal.SIG_UNBLOCK, (SIGNAL,))
+
+    def _hear_nothing(self) -> None:
+        """In a forked child: its signals are not this process's. `CancelGate` has made it die of SIGTERM."""
+        signal.set_wakeup_fd(-1)
+        self._let_signal()
 
     def _run(self) -> None:
         try:
@@ -180,7 +198,3 @@ class Termination:
             self._gate.request_present()
             time.sleep(_AGAIN_S)
         self._gate.go()
-
-
-def _hear_nothing() -> None:
-    signal.set_wakeup_fd(-1)

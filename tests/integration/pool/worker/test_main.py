@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,15 @@ def test_a_forked_child_that_comes_out_of_the_body_says_nothing(warm: WarmManage
     async def main(jobs: JobManager) -> None:
         assert await call(jobs, body) == "from the parent"
         assert await call(jobs, bodies.add, 1) == 2
+
+    warm.run(main)
+
+
+def test_a_signal_to_a_child_that_just_started_ends_that_child_only(warm: WarmManager):
+    async def main(jobs: JobManager) -> None:
+        before = await call(jobs, bodies.pid)
+        assert await call(jobs, bodies.end_children_as_they_start, 500) == {-signal.SIGTERM}
+        assert await call(jobs, bodies.pid) == before
 
     warm.run(main)
 
