@@ -1,8 +1,8 @@
 """Run Python for MCP clients, and make slow MCP tools safe.
 
-The names here are the public ones. The decorator is imported at once, for a lazy name would be
-shadowed by the module of the same name; everything else is imported when it is first asked for, so
-that a worker pays only for what it uses.
+The names here are the public ones. The decorator is imported at once, because the module of the same name
+would shadow a lazy name. Everything else is imported at its first use, so that a worker pays only for the
+modules that it uses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`request_input`: how a body asks its user, and waits.
 
-It is apart from `context` because only bodies that ask pay for its imports, and because the code that waits
-here is the body's own, so a cancel may be raised in it.
+The module is apart from `context` for two reasons: only bodies that ask pay for its imports, and the code
+that waits here is the body's own, so a cancel may be raised in it.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def request_input(
     message: str, schema: object = None, *, key: str | None = None, timeout_seconds: float | None = None
 ) -> Any:
-    """Ask the user, and wait for the answer.
+    """Ask the user a question and wait for the answer.
 
     Plain code, in any thread of the body, gets the `InputAnswer` itself; code that runs on an event
-    loop gets an awaitable of it. Several questions may be open at once. While one is, the job's status
-    is `input_required`; how it reaches the user depends on what their client can do.
+    loop gets an awaitable of the answer. Several questions may be open at once. While one is open, the job's
+    status is `input_required`. How a question reaches the user depends on the client.
 
     Args:
         message: What the user reads.
         schema: What to ask for: a dataclass, a TypedDict, a pydantic model or a JSON schema, with flat
             fields (texts, numbers, booleans, dates, choices). None: one text, the answer's `text`.
-        key: Names the question for whoever answers it; one is made up where None, and a number is added
-            to one that this job has used.
-        timeout_seconds: How long to wait; None for ever. A time limit of the job goes on
-            meanwhile, its budget too.
+        key: Names the question for the one who answers. Where None, a key is generated; a key that this job
+            has used already gets a number at its end.
+        timeout_seconds: How long to wait; None for ever. The job's time limit and its budget run on
+            meanwhile.
 
     Returns:
         The answer: `action` is "accept", "decline" or "cancel", `content` maps fields to values.
 
     Raises:
-        InvalidInput: The message, the schema, the key or the time cannot be meant.
-        NotInJob: This is called outside of a job.
-        AnswerTimeout: Nobody answered in time.
+        InvalidInput: The message, the schema, the key or the time is not valid.
+        NotInJob: The call is made outside a job.
+        AnswerTimeout: No answer came in time.
         JobCancelled: The job was cancelled.
         StoreError: The question cannot be recorded, so no user would see it.
     """

@@ -1,7 +1,7 @@
 """Writes, reads and removes private files: a file is replaced as a whole, and errors are sentences.
 
-Everyone may import this module. Paths are text here: on the way of every read and write, `Path` would
-cost more than the system calls.
+Any module may import this one. Paths are text here, because `Path` would cost more than the system calls of a
+read or write.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", er
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST})
 _TRIES: Final = 20
-"""Guessed: of a replace on Windows, which fails while somebody reads the file, 5 ms apart; and of a
-write whose directory is taken away each time."""
+"""Guessed. Tries of a replace on Windows, 5 ms apart, which fails while another process reads the file; and
+tries of a write whose directory is removed each time.
+"""
 
 Value = TypeVar("Value")
 
@@ -39,21 +40,21 @@ def write_file(
     private: bool = True,
     replace: bool = True,
 ) -> None:
-    """Put `data` at `path`, atomically; directories that are missing on the way are made.
+    """Write `data` to `path` atomically; missing directories above it are made.
 
     Args:
         path: The file.
         data: All of its contents.
-        temporary_in: Where it is written first, on the same file system; beside the file where
-            empty. The store has one directory for all records, so that what a killed writer leaves is
-            found there without a walk.
-        fsync: Whether it must survive a loss of power.
+        temporary_in: The directory of the temporary file, on the same file system; that of the file where
+            empty. The store has one directory for all records, so that the files of killed writers are found
+            without a walk.
+        fsync: Whether the file must survive a loss of power.
         private: Whether only this user may read it, whatever the umask.
         replace: Whether a file that is there already is replaced.
 
     Raises:
-        FileExistsError: It is there already, and is not to be replaced.
-        OSError: It could not be written; what was there before is untouched.
+        FileExistsError: The file exists already and is not to be replaced.
+        OSError: The file could not be written; the former file is untouched.
     """
     temporary_in = temporary_in or os.path.dirname(path)
     for attempt in range(_TRIES):
@@ -84,8 +85,8 @@ def _write_once(
         # To swap the two names is faster under load, but a loss of power could leave an empty file.
         put = os.replace if replace else _put_new
         retry_on_windows_sharing(lambda: put(temporary, path))
-    except BaseException:  # also a Ctrl-C: the directory may be the user's, where nobody else cleans up
-        with suppress(OSError):  # the first error is the one to tell
+    except BaseException:  # also a Ctrl-C: the directory may be the user's, which no other process cleans up
+        with suppress(OSError):  # the first error is the one to report
             os.unlink(temporary)
         raise
     if fsync:
@@ -101,7 +102,7 @@ def _fill(descriptor: int, data: bytes, fsync: bool) -> None:
 
 
 def _put_new(temporary: str, path: str) -> None:
-    """Give a file its name, unless that is taken, also at this very moment."""
+    """Give a file its name, unless the name is taken, even if another process takes it at this moment."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -114,7 +115,7 @@ def _put_new(temporary: str, path: str) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Let the disk itself have it: on macOS `fsync` leaves it in the disk's own cache."""
+    """Flush the file to the disk itself: on macOS `fsync` leaves the data in the disk's own cache."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -124,7 +125,7 @@ def _sync(descriptor: int) -> None:
 
 
 def retry_on_windows_sharing(action: Callable[[], Value]) -> Value:
-    """Do it again while Windows refuses because another process has the file open just now."""
+    """Repeat the call while Windows refuses it because another process has the file open."""
     if not _WINDOWS:
         return action()
     for _ in range(_TRIES - 1):
@@ -139,7 +140,7 @@ def read_file(path: str) -> bytes | None:
     """Return the content of the file, or None if the file does not exist.
 
     Raises:
-        OSError: It is there and cannot be read.
+        OSError: The file exists and cannot be read.
     """
     try:
         return retry_on_windows_sharing(lambda: _read(path))
@@ -168,8 +169,9 @@ def remove_file(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all in it. One that is not there, or goes meanwhile, is no error; what comes
-    meanwhile, such as a reader's index, goes too."""
+    """Remove a directory with all in it, files that are added meanwhile included. A directory that does not
+    exist, or is removed meanwhile, is no error.
+    """
     import shutil  # costs 5 ms, and a worker seldom removes anything
 
     for _ in range(_TRIES - 1):
@@ -202,7 +204,7 @@ def make_directory(path: str, *, fsync: bool = False) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory survive a loss of power, where the system knows how."""
+    """Make the names in a directory survive a loss of power, where the system supports that."""
     if _WINDOWS:
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -217,7 +219,7 @@ def translate_os_errors(home: str, doing: str) -> Generator[None]:
     """Turn an `OSError` of the block into a `StoreError` of one sentence.
 
     Raises:
-        StoreError: The block met an error of the system; it names the path and what to do.
+        StoreError: The block met an error of the system; the text names the path and what to do.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a body gets that declares the SDK's `Context`: a stand-in that works inside a worker."""
+"""A stand-in for the SDK's `Context` that works inside a worker, for bodies that declare one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from python_mcp_server.context import report_progress
 
 
 class BodyContext:
-    """Stands in for the SDK's `Context` inside a worker, for bodies that declare one.
+    """Stands in for the SDK's `Context` inside a worker.
 
     `report_progress` travels as any progress does; `elicit` asks as `request_input` does; `debug`,
     `info`, `warning` and `error` become lines on the job's stderr, where `py_job_output` shows them.
@@ -19,19 +19,20 @@ class BodyContext:
     async def report_progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Say how far the body is."""
+        """Report how far the body is."""
         report_progress(progress, total, message)
 
     async def elicit(self, message: str, schema: Any) -> Any:
-        """Ask the user, and wait.
+        """Ask the user a question and wait for the answer.
 
         Args:
             message: What the user reads.
             schema: A pydantic model with flat fields.
 
         Returns:
-            What the SDK's `elicit` returns: `action` is "accept", "decline" or "cancel", and `data` of
-            an accepted one is an instance of the model. Its own classes where the SDK is loaded here.
+            What the SDK's `elicit` returns: `action` is "accept", "decline" or "cancel", and `data` of an
+            accepted one is an instance of the model. The classes are the SDK's own where the SDK is loaded
+            here.
 
         Raises:
             ValueError: The answer does not fit the model.
@@ -48,25 +49,25 @@ class BodyContext:
         return _result(answer.action, data)
 
     async def debug(self, message: str, **_extra: object) -> None:
-        """Write a line for those who look closely."""
+        """Write a debug line to the job's stderr."""
         _write_line("debug", message)
 
     async def info(self, message: str, **_extra: object) -> None:
-        """Write a line for everybody."""
+        """Write an info line to the job's stderr."""
         _write_line("info", message)
 
     async def warning(self, message: str, **_extra: object) -> None:
-        """Write a line on what may go wrong."""
+        """Write a warning line to the job's stderr."""
         _write_line("warning", message)
 
     async def error(self, message: str, **_extra: object) -> None:
-        """Write a line on what went wrong."""
+        """Write an error line to the job's stderr."""
         _write_line("error", message)
 
 
 @dataclass(frozen=True, slots=True)
 class Elicited:
-    """What `elicit` returns where the SDK is not loaded."""
+    """The result of `elicit` where the SDK is not loaded."""
 
     action: str
     data: Any = None

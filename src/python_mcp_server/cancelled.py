@@ -1,5 +1,6 @@
 """`JobCancelled`, in a module of its own: its base class lives in asyncio, which costs a worker
-40 ms and 5 MB, and most workers never need it. Anyone may import this module."""
+40 ms and 5 MB, and most workers never need it. Any module may import this one.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What a body may call while it runs: its job, its progress. Its questions are in `asking`.
+"""The functions that a running body may call: for its job and its progress. `asking` has those for its
+questions.
 
-Imported by bodies, so by workers: it must stay light. A body is found through a context variable
+Bodies import this module, and so workers do: it must stay light. A body is found through a context variable
 (several async bodies may share a loop) and, from threads that a body starts and that inherit no
 context, through the one body this process runs.
 """
@@ -32,10 +33,10 @@ ProgressSink = Callable[[JobProgress], None]
 
 
 class ProgressCallback(Protocol):
-    """What `create_progress_callback` returns; its parameters are those of `report_progress`."""
+    """The callback from `create_progress_callback`; its parameters are those of `report_progress`."""
 
     def __call__(self, current: float, total: float | None = None, message: str | None = None) -> None:
-        """Say how far the body is."""
+        """Report how far the body is."""
         ...
 
 
@@ -67,10 +68,10 @@ class JobContext:
 
     @property
     def inquiries(self) -> OpenQuestions:
-        """What it asks.
+        """Return the body's questions.
 
         Raises:
-            NotInJob: The body's questions reach no user, or it has ended.
+            NotInJob: The body's questions reach no user, or the body has ended.
         """
         if self._open is None:
             raise NotInJob("the questions of this job reach no user")
@@ -78,8 +79,9 @@ class JobContext:
 
     @property
     def folder(self) -> Path:
-        """The job's own directory, made on first use, mode 0700. It goes with the job, and at once
-        for a call that needs no record."""
+        """The job's own directory, made on first use, mode 0700. It is removed with the job, and at the end
+        of a call that needs no record.
+        """
         path = Path(self._folder)
         if not self.touched:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,16 +89,16 @@ class JobContext:
         return path
 
     def keep_record(self) -> None:
-        """Ask that the job stays readable even if it ends within its budget: its files matter."""
+        """Keep the job readable even if it ends within its budget, because its files matter."""
         self.wants_record = True
 
     def report(self, progress: JobProgress) -> None:
-        """Pass progress on; where the body runs decides how."""
+        """Pass progress on, in the way of the process that runs the body."""
         self._progress(progress)
 
 
 class _Process:
-    """What this process runs: at most one body in a worker, none in a server."""
+    """The jobs that this process runs: at most one in a worker, none in a server."""
 
     job: JobContext | None = None
     is_worker: bool = False
@@ -112,15 +114,15 @@ def current_job() -> JobContext | None:
 
 
 def report_progress(current: float, total: float | None = None, message: str | None = None) -> None:
-    """Say how far the body is. Outside a job it does nothing, so a tool's code runs anywhere.
+    """Report how far the body is. Outside a job this does nothing, so a tool's code runs anywhere.
 
-    Cheap enough for an inner loop: at most 20 reports a second travel, the latest wins, and the
+    The call is cheap enough for an inner loop: at most 20 reports a second are sent, the latest wins, and the
     last one always arrives before the result.
 
     Args:
         current: How much is done; it should not fall.
         total: How much there is; None where that is not known.
-        message: A few words on what is being done.
+        message: A few words on the present work.
     """
     job = _job.get() or _here.job
     if job is not None:
@@ -145,15 +147,15 @@ def _report(job: JobContext, current: float, total: float | None, message: str |
     try:
         progress = JobProgress(_number(current), None if total is None else _number(total), message)
     except OverflowError:
-        return  # beyond what any reader could show; the body must not fail for it
+        return  # more than any reader could show; the body must not fail for it
     job.report(progress)
 
 
 def _number(value: float) -> float:
-    """Return a plain number: NumPy's and others' own types would need their library to be read.
+    """Return a plain number, because reading NumPy's and others' own types would need their library.
 
     Raises:
-        OverflowError: It is too big for one.
+        OverflowError: The number is too big for a plain one.
     """
     kind = type(value)
     return value if kind is float or (kind is int and abs(value) < _BIG) else float(value)
@@ -165,7 +167,7 @@ def in_worker() -> bool:
 
 
 def mark_worker() -> None:
-    """Say that this process is a worker. Called once, by the worker itself."""
+    """Note that this process is a worker. The worker itself calls this once."""
     _here.is_worker = True
 
 

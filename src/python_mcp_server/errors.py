@@ -3,7 +3,7 @@
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
     ├── JobNotFound (LookupError)      no job has this id
-    ├── QuestionNotOpen (LookupError)  the job does not ask this, or not any more
+    ├── QuestionNotOpen (LookupError)  the job does not ask this, or no longer does
     ├── NotInJob (RuntimeError)        an in-job function was called outside a running job
     ├── AnswerTimeout (TimeoutError)   the body's question got no answer in time
     ├── RemoteError                    a body raised a type that cannot travel to this process
@@ -31,7 +31,7 @@ Kinds of failed jobs, `Job.error_kind`:
     server_died   the server ended before a worker that outlives it had the job
     lost          how the job ended is not known, as with a job of an older version
 
-Anyone may import this module; it imports no other of this package.
+Any module may import this one; it imports no other of this package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PythonMcpError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # an exception pickles as a call of its class with its text, which is not what `__init__` takes
-        made_of = super().__reduce__()[1]  # for errors of the system more than `args`
+        made_of = super().__reduce__()[1]  # errors of the system have more than `args`
         return _without_init, (type(self), *made_of), {"args": self.args, **self.__dict__}
 
 
@@ -63,7 +63,7 @@ class JobNotFound(PythonMcpError, LookupError):
 
 
 class QuestionNotOpen(PythonMcpError, LookupError):
-    """A job has no open question of this key: it was answered, withdrawn or never asked."""
+    """A job has no open question with this key: the question was answered, withdrawn or never asked."""
 
 
 class NotInJob(PythonMcpError, RuntimeError):
@@ -75,7 +75,7 @@ class AnswerTimeout(PythonMcpError, TimeoutError):
 
     Attributes:
         key: The question.
-        timeout_seconds: How long was waited.
+        timeout_seconds: How long the body waited.
     """
 
     def __init__(self, key: str, timeout_seconds: float | None = None) -> None:
@@ -102,7 +102,7 @@ class RemoteError(PythonMcpError):
 
 
 class JobFailed(PythonMcpError):
-    """The work ended without a result, and not by an exception of the body.
+    """The work ended without a result, for a reason other than an exception of the body.
 
     Attributes:
         kind: The job's `error_kind`: "worker_died", "time_limit", "memory_limit", ...
@@ -126,14 +126,14 @@ class WorkerDied(JobFailed):
 
 
 class WorkerUnavailable(JobFailed, RuntimeError):
-    """No worker process could be started, and there is none that could be waited for."""
+    """No worker process could be started, and no other worker process exists that the call could wait for."""
 
     def __init__(self, message: str, kind: str = "no_worker") -> None:
         super().__init__(message, kind)
 
 
 class LimitExceeded(JobFailed):
-    """The work was ended because it went over its time or memory limit."""
+    """The job was ended because it exceeded its time or memory limit."""
 
 
 class StoreError(PythonMcpError):
@@ -144,7 +144,7 @@ class StoreLocked(StoreError, TimeoutError):
     """A lock of the store stayed taken for longer than the wait allows; the text names the holder.
 
     Attributes:
-        holder_pid: The process that took it last, as its note says; None where that is not known.
+        holder_pid: The process that took the lock last, by the lock's note; None where that is not known.
     """
 
     def __init__(self, message: str, holder_pid: int | None = None) -> None:
@@ -153,14 +153,14 @@ class StoreLocked(StoreError, TimeoutError):
 
 
 class ToolchainError(PythonMcpError):
-    """An interpreter, or uv, is missing or cannot do what was asked; the text says what to do."""
+    """An interpreter or uv is missing or cannot meet the request; the text says what to do."""
 
 
 class UvRefused(ToolchainError):
     """uv ended with an error; the text is uv's own sentence.
 
     Attributes:
-        by_request: Whether what was asked for cannot be, as against a machine that cannot serve.
+        by_request: Whether the request cannot be met on any machine; False where this machine is at fault.
     """
 
     def __init__(self, sentence: str, by_request: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Plain functions over one default manager, for code without an event loop. `smart_async` exports them.
 
-Imported by every module that holds a body: the manager is loaded when it is first needed.
+Every module that holds a body imports this one, so the manager is loaded when it is first needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JobMeta = Job
 
 
 class RunScriptResult(TypedDict):
-    """What a script tool answers, in the shape that older versions named so."""
+    """The answer of a script tool, in the shape that older versions gave this name."""
 
     stdout: str
     stderr: str
@@ -34,22 +34,22 @@ class RunScriptResult(TypedDict):
 
 
 class AppState:
-    """The state of the default manager, as older versions showed it."""
+    """The state of the default manager, in the form of older versions."""
 
     @property
     def jobs(self) -> Mapping[str, Job]:
-        """The most recent jobs by id, read anew at each look."""
+        """The most recent jobs by id, read anew at each access."""
         jobs, _ = default_manager().blocking.list(None, 1000)
         return {job.id: job for job in jobs}
 
     @property
     def persistence_dir(self) -> Path:
-        """Where they lie."""
+        """The directory of the jobs."""
         return default_manager().store.home
 
 
 class _Default:
-    """The one global: the manager of functions that name none."""
+    """The only global state: the manager of functions that name no other."""
 
     manager: JobManager | None = None
     tools: dict[str, Adapter] = {}  # noqa: RUF012  known before the first call makes the manager
@@ -58,7 +58,7 @@ class _Default:
 
 
 def _free_lock_in_child() -> None:
-    """A thread of the parent may have held it when the program forked."""
+    """Make a new lock, because a thread of the parent may have held the old one at the fork."""
     _Default.lock = threading.Lock()
 
 
@@ -69,7 +69,7 @@ STATE: Final = AppState()
 
 
 def default_manager() -> JobManager:
-    """Return the manager that decorated functions use; made with the first call."""
+    """Return the manager that decorated functions use; the first call makes it."""
     with _Default.lock:
         if _Default.manager is None:
             from python_mcp_server.jobs.manager import JobManager
@@ -80,7 +80,7 @@ def default_manager() -> JobManager:
 
 
 def default_tools() -> dict[str, Adapter]:
-    """Return what the default manager keeps of tools, without making the manager."""
+    """Return the tools that the default manager knows, without making the manager."""
     return _Default.tools
 
 
@@ -105,7 +105,7 @@ def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
 
     Args:
         job_id: The job's id.
-        incremental: Adds `new_stdout` and `new_stderr`: what came since this process asked last.
+        incremental: Adds `new_stdout` and `new_stderr`: the output since the last call in this process.
     """
     manager = default_manager()
     try:
@@ -127,7 +127,7 @@ def list_jobs(status_filter: str | None = None, limit: int = 50) -> dict[str, An
     """Return `{"jobs": [...], "total": n, "more": bool}`, newest first.
 
     Raises:
-        InvalidInput: There is no such status, or the limit is not positive.
+        InvalidInput: The status does not exist, or the limit is not positive.
     """
     from python_mcp_server.jobs.request import listing, state_named
 
@@ -151,12 +151,12 @@ def cancel_job(job_id: str) -> dict[str, Any]:
 
 
 def answer_job(job_id: str, key: str, response: Any = None, action: str = "accept") -> dict[str, Any]:
-    """Answer a question of a job; return `{"job": {...}}` as it then stands, or `{"error": ...}`.
+    """Answer a question of a job; return `{"job": {...}}` in its state afterwards, or `{"error": ...}`.
 
     Args:
         job_id: The job's id.
         key: The question's key.
-        response: Mapping of the form's fields to values, or the bare value where it has one field.
+        response: Mapping of the form's fields to values, or the bare value where the form has one field.
         action: "accept", or "decline" or "cancel" without a response.
     """
     from python_mcp_server.jobs.questions import answer_of, question_of
@@ -175,7 +175,7 @@ def prune_jobs(
 ) -> dict[str, int]:
     """Remove finished jobs older than the age; return `{"removed": n, "remaining": n}`.
 
-    Cancelled jobs always go; completed and failed ones where they are not kept. No running one goes.
+    Cancelled jobs are always removed, completed and failed ones where they are not kept, running ones never.
     """
     pruned = default_manager().blocking.prune(
         keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours

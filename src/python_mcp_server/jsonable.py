@@ -1,8 +1,8 @@
-"""The JSON form of a value: one for answers, for records, and in workers that hold no model.
+"""The JSON form of a value: the same for answers, for records, and in workers that hold no model.
 
 It is the form that pydantic gives a value of unknown type, and so the SDK's for a tool without a model; a
 test compares the two. Beyond pydantic it knows arrays and scalars of numpy and its like, mappings and
-sequences of any class, and bytes that are no text. It imports nothing that a worker can do without.
+sequences of any class, and bytes that are not text. The module imports nothing that a worker can do without.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 TEXT_LIMIT: Final = 20_000
-"""Characters kept of a value that has no form in JSON; guessed: enough to recognise it by."""
+"""Characters kept of a value that has no form in JSON; guessed: enough to recognise the value."""
 
 _SIMPLE: Final = frozenset({str, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
@@ -57,7 +57,7 @@ class Jsonable(NamedTuple):
 
     Attributes:
         value: Only JSON types, and no number that JSON lacks.
-        note: What of the original this does not say; None where it says all.
+        note: What the JSON leaves out of the original; None where it is complete.
     """
 
     value: Any
@@ -84,7 +84,7 @@ def jsonable(value: Any, *, by_alias: bool | None = True) -> Jsonable:
 
 
 class Form:
-    """Makes the JSON form of one value, and takes note of what that form does not say.
+    """Makes the JSON form of one value, and notes what that form leaves out.
 
     Args:
         by_alias: As `jsonable` takes it.
@@ -97,14 +97,14 @@ class Form:
 
     @property
     def note(self) -> str | None:
-        """What the form does not say, with the first places of each."""
+        """What the form leaves out, each with its first places."""
         return "; ".join(map(_sentence, self._troubles, self._troubles.values())) or None
 
     def of(self, value: Any, where: str = "") -> Any:
         """Return the form of a part of the value.
 
         Raises:
-            Exception: Whatever the value's own code raises.
+            Exception: Any exception of the value's own code.
         """
         kind = cast("type[object]", type(value))
         if kind in _SIMPLE:
@@ -145,7 +145,7 @@ class Form:
         return [self.of(each, f"{where}[{index}]") for index, each in enumerate(values)]
 
     def _key(self, key: Any) -> str:
-        """A key as pydantic writes it."""
+        """Return a key as pydantic writes it."""
         if isinstance(key, tuple):
             return ",".join(map(self._key, cast("tuple[Any, ...]", key)))
         if isinstance(key, float) and not isinstance(key, Enum):
@@ -173,7 +173,7 @@ class Form:
         return self._contents(value, where)
 
     def _fields(self, value: Any) -> Any:
-        """What a model or a dataclass holds; None for anything else."""
+        """Return the fields of a model or a dataclass; None for anything else."""
         if isinstance(value, type):
             return None
         serializer: Any = getattr(cast("Any", type(value)), "__pydantic_serializer__", None)
@@ -218,7 +218,9 @@ class Form:
 
 
 def block_of(value: Any) -> dict[str, Any] | None:
-    """Return a block of MCP content, or what a helper for media makes, as the protocol has it; else None."""
+    """Return a block of MCP content, or the output of a helper for media, in the protocol's form; else
+    None.
+    """
     kind = cast("type[object]", type(value))
     if kind in _SIMPLE or kind in _NUMBERS or kind in _CONTAINERS:
         return None
@@ -227,7 +229,9 @@ def block_of(value: Any) -> dict[str, Any] | None:
 
 
 def unspent(values: Iterator[Any]) -> Iterator[Any]:
-    """Return a copy of an iterator where it has one: whoever reads it next finds all that it holds."""
+    """Return a copy of an iterator where that can be made, so that the next reader of the iterator finds all
+    items.
+    """
     try:
         return copy.deepcopy(values)
     except Exception:  # noqa: BLE001  such as a generator, which reaches nobody else
@@ -242,8 +246,9 @@ def _sentence(trouble: str, places: list[str]) -> str:
 
 
 def _are_plain(values: Collection[Any]) -> bool:
-    """Whether these are texts, truths, nulls and numbers that JSON has. Fast, because an answer may hold
-    millions."""
+    """Whether these are texts, booleans, nulls and numbers that JSON has. This is fast, because an answer may
+    hold millions.
+    """
     kinds: set[type[object]] = set(map(type, values))
     if kinds <= _SIMPLE:
         return True
@@ -257,7 +262,7 @@ def _are_plain(values: Collection[Any]) -> bool:
 
 
 def _as_said(value: Any) -> str | None:
-    """The text by which values of some types go; None for other types."""
+    """Return the text that stands for a value of certain types; None for other types."""
     if isinstance(value, datetime | time):
         text = value.isoformat()
         return f"{text[:-6]}Z" if text.endswith("+00:00") else text
@@ -273,7 +278,7 @@ def _as_said(value: Any) -> str | None:
 
 
 def _duration(span: timedelta) -> str:
-    """ISO 8601, in years of 365 days as pydantic writes it."""
+    """Return ISO 8601 text, in years of 365 days as pydantic writes it."""
     sign, span = ("-", -span) if span < timedelta(0) else ("", span)
     years, days = divmod(span.days, 365)
     hours, rest_s = divmod(span.seconds, 3600)
@@ -286,7 +291,7 @@ def _duration(span: timedelta) -> str:
 
 
 def _untyped(value: Any) -> Any:
-    """The Python values of an array or a scalar of numpy's kind."""
+    """Return the Python values of an array or a scalar of numpy's kind."""
     kind: str = getattr(value.dtype, "str", "")
     if kind[1:3] in ("M8", "m8") and kind.endswith(_FINE):  # they would come as bare numbers
         value = value.astype(f"{kind[1:3]}[us]")
@@ -296,7 +301,7 @@ def _untyped(value: Any) -> Any:
 
 
 def _in_order(values: AbstractSet[Any]) -> list[Any]:
-    """The members of a set, in the same order in each process."""
+    """Return the members of a set, in the same order in each process."""
     try:
         return sorted(values)
     except TypeError:

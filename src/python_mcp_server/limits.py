@@ -1,6 +1,7 @@
-"""What one call may use: memory, CPU time, time, priority, cores. Plain data that is checked when it is made.
+"""The limits of one call: memory, CPU time, time, priority, cores. They are plain data, checked when it is
+made.
 
-Anyone may import this module. What the limits mean while a call runs is in `runner.enforce`.
+Any module may import this one. `runner.enforce` enforces the limits while a call runs.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ _LOWEST_NICE, _HIGHEST_NICE = -20, 19
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a call may use; None for no limit.
+    """The limits of a call; None for no limit.
 
     Attributes:
         memory_limit_mb: Memory of all its processes together, in MB of 10^6 bytes.
         cpu_time_limit_seconds: CPU time of all its processes together.
-        timeout_seconds: How long it may run, counted from its start.
+        timeout_seconds: How long the call may run, counted from its start.
         nice: Its priority, from -20 (first) to 19 (last).
-        cpus: The cores it may use: a count, or their numbers.
+        cpus: The cores that the call may use: a count, or their numbers.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -66,21 +67,21 @@ class Limits:
 
     @property
     def single_use_worker(self) -> bool:
-        """Whether a worker that has run such a call cannot be made as new: priority and cores stay."""
+        """Whether a worker is replaced after such a call, because priority and cores cannot be restored."""
         return self.nice is not None or self.cpus is not None
 
     @property
     def needs_monitoring(self) -> bool:
-        """Whether somebody must look at the memory or the CPU time while the call runs."""
+        """Whether memory or CPU time must be monitored while the call runs."""
         return self.memory_limit_mb is not None or self.cpu_time_limit_seconds is not None
 
     @property
     def scheduling_only(self) -> Self:
-        """What is no limit of its own: priority and cores."""
+        """Return priority and cores only: no other limit."""
         return replace(self, memory_limit_mb=None, cpu_time_limit_seconds=None, timeout_seconds=None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is limited, by name."""
+        """Return the limits that are set, by name."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         if isinstance(self.cpus, tuple):
             given["cpus"] = list(self.cpus)
@@ -94,12 +95,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A limit that a call went over.
+    """A limit that a call exceeded.
 
     Attributes:
         kind: One of `KINDS`.
-        sentence: What it used and what it might use.
-        peak_bytes: The most memory that was seen, where that was over the limit.
+        sentence: How much the call used, and how much it was allowed.
+        peak_bytes: The largest memory that was measured, where that was over the limit.
     """
 
     kind: str
@@ -108,19 +109,19 @@ class Breach:
 
 
 def memory_breach(peak_bytes: int, limits: Limits) -> Breach:
-    """Return the breach of a call whose processes held so much."""
+    """Return the breach of a call whose processes held this much memory."""
     sentence = f"ended at its memory limit: its processes held {peak_bytes / _MB:.0f} MB"
     return Breach(MEMORY, f"{sentence}, the limit is {limits.memory_limit_mb:g} MB", peak_bytes)
 
 
 def jump_breach(limits: Limits) -> Breach:
-    """Return the breach of a call that the kernel refused memory, for it asked for too much at once."""
+    """Return the breach of a call that asked for too much memory at once, so that the kernel refused it."""
     limit = f"its limit of {limits.memory_limit_mb:g} MB"
     return Breach(MEMORY, f"ended by a MemoryError: it asked for more memory at once than {limit} allows")
 
 
 def cpu_breach(used_s: float, limits: Limits) -> Breach:
-    """Return the breach of a call whose processes used so much CPU time."""
+    """Return the breach of a call whose processes used this much CPU time."""
     sentence = f"ended at its CPU time limit: its processes used {used_s:.2f} s"
     return Breach(CPU, f"{sentence}, the limit is {limits.cpu_time_limit_seconds:g} s")
 

@@ -1,6 +1,6 @@
 """The data of the product: frozen, plain, JSON in and out.
 
-Everybody may import this module. It holds no behaviour beyond conversion, so that a record written
+Any module may import this one. It holds no behaviour beyond conversion, so that a record written
 by one version can be read by the next: unknown keys are kept in `Job.extra` and written back.
 """
 
@@ -23,7 +23,7 @@ _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 
 
 class JobState(StrEnum):
-    """Where a job stands. The last three are terminal: written once, never changed."""
+    """The state of a job. The last three are terminal: written once, never changed."""
 
     PENDING = "pending"  # accepted and durable, no body has started
     RUNNING = "running"  # its body was started
@@ -43,7 +43,7 @@ _TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANC
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far a body says it is; `total` is None where it does not know."""
+    """The progress that a body reports; `total` is None where it is not known."""
 
     current: float
     total: float | None = None
@@ -96,7 +96,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process for all time: a pid alone is reused.
+    """One process for all time, because a pid alone is reused.
 
     `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `worker_id` is
     no part of it: a worker and all that it forks carry it in their environment; empty where it is not known.
@@ -119,7 +119,7 @@ class ProcessIdentity:
         """Read what `to_json` wrote.
 
         Raises:
-            KeyError, TypeError: It is none.
+            KeyError, TypeError: The data is not an identity.
         """
         texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane")]
         read = cls(data["pid"], data["start_ticks"], *texts)
@@ -130,29 +130,29 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job, as it stands in the store. Change it with `evolve`, on the store's locked path only.
+    """One job, as it is in the store. Change it with `evolve`, on the store's locked path only.
 
     Attributes:
         id: Unguessable, and sorted by the time of creation.
-        label: What the caller calls it; the tool's name where it said nothing.
+        label: The caller's name for the job; the tool's name where the caller gave none.
         tool: The name of the tool or body.
-        message: A sentence on the present state, such as why it still waits.
+        message: A sentence on the present state, such as why the job still waits.
         result: Plain JSON, or None; set only when completed.
-        result_note: Says so where the body's value was no JSON and `result` is its text.
+        result_note: Set where the body's value was not JSON and `result` is its text; says so.
         error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "server_died",
             "no_worker" (the machine gave no process), "lost".
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
         ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit" or
             "memory_limit". Once it is set, only this reason may be settled.
-        owner: The process that settles it while it lives.
+        owner: The process that settles the job, as long as that process lives.
         worker: The process that runs the body.
-        background: Whether it was handed over, so that it outlives its caller.
-        principal: Who created it, where the server knew; only they see it, and the account's owner.
-        call: What another server needs to start it, until a worker has surely begun it, where another
-            may start it; see `jobs.takeover`.
-        reply: How its call answers beyond its result; see `jobs.reply`. None where nobody said.
-        missed_at: When somebody first saw its worker dead while its owner lived.
-        questions: What its body asks, until it has the answers.
+        background: Whether the job was handed over, so that it outlives its caller.
+        principal: Who created the job, where the server knew; only they and the account's owner see it.
+        call: The spec with which another server may start the job, until a worker has surely begun it; see
+            `jobs.takeover`.
+        reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
+        missed_at: When a reader first saw its worker dead while its owner lived.
+        questions: The body's questions, until the body has the answers.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -187,16 +187,18 @@ class Job:
         return replace(self, **changes)
 
     def belongs_to(self, principal: str | None) -> bool:
-        """Whether this principal may know of it; None, the account's owner, knows of all."""
+        """Whether this principal may see the job; None, the account's owner, sees all."""
         return principal is None or self.principal == principal
 
     @property
     def open_questions(self) -> tuple[Question, ...]:
-        """What it waits to be told."""
+        """The questions that have no answer yet."""
         return still_open(self.questions)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what tools show: only JSON types, no process identities, no arguments, no answers."""
+        """Return the form that tools show: only JSON types, no process identities, no arguments, no
+        answers.
+        """
         asked = [question.to_json() for question in self.open_questions]
         shown: dict[str, Any] = {
             "id": self.id,
@@ -217,7 +219,7 @@ class Job:
         return shown | {"questions": asked} if asked else shown
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the store writes: `to_json` plus what only processes need."""
+        """Return the form that the store writes: `to_json` plus the fields that only processes need."""
         return (
             self.extra
             | self.to_json()
@@ -240,7 +242,7 @@ class Job:
         """Read what `to_record` wrote.
 
         Raises:
-            KeyError, ValueError, TypeError: It is no record of a job.
+            KeyError, ValueError, TypeError: The data is not a record of a job.
         """
         plain = {key: value for key, value in data.items() if key in _KNOWN}
         for key, kinds in _KINDS.items():
@@ -279,16 +281,17 @@ class Call:
     """One start of a body, as it travels to a worker.
 
     Attributes:
-        job_id: The job it is an attempt of.
+        job_id: The job that this starts.
         label: The job's label.
         body: `"module:qualname"`, or `"digest:<sha256>"` for a body sent by value.
         code: The cloudpickled body, the first time a worker gets this digest.
         args: Positional arguments; pickled with the call.
         kwargs: Keyword arguments.
-        folder: Where the job's files lie; made by whoever first writes there.
-        limits: What it may use; None for all there is.
+        folder: The folder of the job's files; the first process that writes there makes it.
+        limits: The limits of the body; None for no limits.
         unbegun: Whether a note in the folder says that no worker has begun it; see `pool.protocol`.
-        main: What its worker loads of the main module before, or why it must not; see `pool.main_module`.
+        main: The part of the main module that the worker loads first, or why it must not load it; see
+            `pool.main_module`.
     """
 
     job_id: str
@@ -311,11 +314,11 @@ class Failure:
         type_name: Qualified name of its class.
         message: Its text.
         traceback_text: The worker's traceback.
-        pickled: The exception itself, only where it is proven to survive the trip.
+        pickled: The pickled exception, only where it is proven to survive pickling.
         error: The exception itself where the body ran in this process.
         kind: The job's `error_kind`.
-        exit_code: Of a worker that died; negative for a signal's number.
-        rpc_error: Of the SDK's `MCPError`: its code, message and data.
+        exit_code: The exit code of a worker that died; negative for a signal's number.
+        rpc_error: The code, message and data of the SDK's `MCPError`.
     """
 
     type_name: str
@@ -329,7 +332,7 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """What a record's `error` says."""
+        """The text of a record's `error`."""
         return f"{self.type_name}: {self.message}" if self.message else self.type_name
 
 
@@ -338,12 +341,12 @@ class Outcome:
     """How a body ended: a value, a failure, or cancelled. A worker returns one and never raises.
 
     Attributes:
-        value: What the body returned.
+        value: The value that the body returned.
         failure: Set where it raised.
         cancelled: Whether it ended by `JobCancelled`.
         wants_record: Whether the body asked for a record, because its files must stay readable.
         touched: Whether the job's folder may exist.
-        shown: What stands for a value that cannot be sent: its JSON form, and a note that says so.
+        shown: The substitute for a value that cannot be sent: its JSON form, and a note that says so.
     """
 
     value: Any = None

@@ -1,7 +1,7 @@
 """Every setting, its variable and its default, in one frozen object that is read once.
 
-Anyone may import this module. The one thing that is not here is the budget of a call: it is read at
-each call from the variable that the decorator names (`budget`).
+Any module may import this one. The budget of a call is not among the settings: `budget` reads it at each call
+from the variable that the decorator names.
 """
 
 from __future__ import annotations
@@ -108,17 +108,17 @@ class Settings:
 
     @staticmethod
     def home_default() -> Path:
-        """Where the home is when nobody says."""
+        """The home where none is set."""
         return Path("~/.python_mcp")
 
     @property
     def scripts(self) -> Path:
-        """Where saved scripts lie."""
+        """The directory of saved scripts."""
         return _absolute("scripts_dir", self.scripts_dir) if self.scripts_dir else self.home / "scripts"
 
     @property
     def logs(self) -> Path:
-        """Where the server's rotating log lies."""
+        """The directory of the server's rotating log."""
         return self.home / "logs"
 
 
@@ -136,7 +136,7 @@ def budget(variable_name: str, default_s: float, environ: Mapping[str, str] | No
     """Return how long a caller waits, in seconds: the variable's value, else the default.
 
     Raises:
-        InvalidInput: The value is no positive, finite number.
+        InvalidInput: The value is not a positive, finite number.
     """
     text = given_text((os.environ if environ is None else environ).get(variable_name))
     if text is None:
@@ -148,7 +148,7 @@ def positive(value: object, name: str) -> float:
     """Return `value` as a positive, finite float.
 
     Raises:
-        InvalidInput: It is none; the text names it and its value.
+        InvalidInput: The value is not one; the text names the setting and its value.
     """
     try:
         number = float(value)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""The face of the library: the decorator, and the plain functions of `functions`.
+"""The public interface of the library: the decorator, and the plain functions of `functions`.
 
-Imported by every module that holds a body, so by workers too: the manager is loaded when the first
-call is made, and the SDK's view of a function only where the SDK is loaded.
+Every module that holds a body imports this one, and so workers do too: the manager is loaded with the first
+call, and the SDK's view of a function only where the SDK is loaded.
 """
 
 from __future__ import annotations
@@ -100,37 +100,37 @@ def smart_async(
 ) -> Any:
     """Run a function in a worker process, and hand it over as a job when it outlasts the budget.
 
-    Works with and without parentheses, on `def` and `async def`. The decorated function is async. In
-    time, it returns what the body returns and raises what the body raises; past the budget it
-    returns `{"job_id", "status", "message"}`, and the same run goes on. It takes two parameters
-    more, unless the body declares them: `async_mode=True` starts a background job at once,
-    `job_label` names it. As a tool of the SDK's server it answers a `CallToolResult` with a schema.
+    The decorator works with and without parentheses, on `def` and `async def`. The decorated function is
+    async. In time, it returns the body's value or raises the body's exception; past the budget it returns
+    `{"job_id", "status", "message"}`, and the same run goes on. The function takes two more parameters,
+    unless the body declares them: `async_mode=True` starts a background job at once, `job_label` names it. As
+    a tool of the SDK's server the function answers a `CallToolResult` with a schema.
 
     Args:
         timeout_env: The variable that holds the budget in seconds, read at each call.
         default_timeout: The budget where the variable is not set.
-        on_client_cancel: What becomes of a call whose client gives up before the hand-off: "auto"
-            hands it over after a time-out or a lost connection and cancels it otherwise; "cancel"
-            and "detach" always do the one or the other.
+        on_client_cancel: How a call ends whose client gives up before the hand-off: "auto" hands the call
+            over after a time-out or a lost connection, and cancels it otherwise; "cancel" always cancels it,
+            "detach" always hands it over.
         isolation: "process", or "inline" for async bodies that only wait: no hard kill, no survival.
-        task: What a client of the Tasks extension gets. "auto": a task past the budget, or at once with
+        task: The answer to a client of the Tasks extension. "auto": a task past the budget, or at once with
             `async_mode=True`; "required": always a task, and clients without the extension are
             refused; "never": the job handle that others get.
-        name: What jobs call the tool; the function's own name where None.
-        manager: Whose jobs these are; the default manager's where None.
-        memory_limit_mb: Memory of the worker with all that the body starts, in MB. Beyond it they are
-            killed, and the call raises `LimitExceeded`, or the job has failed.
+        name: The tool's name in its jobs; the function's own name where None.
+        manager: The manager of the jobs; the default manager where None.
+        memory_limit_mb: Memory of the worker with all that the body starts, in MB. Beyond this limit the
+            processes are killed, and the call raises `LimitExceeded`, or the job has failed.
         cpu_time_limit_seconds: The same for the CPU time of all of them together.
-        timeout_seconds: The same for how long the body runs. The budget says how long a caller waits.
+        timeout_seconds: The same for the time that the body runs. The budget is the time that a caller waits.
         nice: Priority of the body, from -20 (first) to 19 (last).
-        cpus: Cores that it may use: how many, or their numbers.
-        secret_parameters: Parameters that hold secrets. A job that is given one waits only in its own
-            server, because another one would need it in the record. Where None, names and texts that
-            look like secrets count.
+        cpus: Cores that the body may use: a count, or their numbers.
+        secret_parameters: Parameters that hold secrets. A job with such a value waits only in its own server,
+            because another server would need the value in the record. Where None, names and texts that look
+            like secrets count.
 
     Raises:
         InvalidInput: An argument of the decorator has no meaning.
-        TypeError: What is decorated is no function, or the decorator is not used as one.
+        TypeError: The decorated object is not a function, or the decorator is used wrongly.
     """
     if callable(timeout_env):
         return smart_async()(timeout_env)
@@ -186,7 +186,8 @@ def _check_positional(first: object, default_timeout: object) -> None:
     """Check the two arguments that the decorator takes by position.
 
     Raises:
-        TypeError: One of them is of another kind; the decorator is told from what it decorates by these.
+        TypeError: One of them is of another kind; they tell the decorator from the function that it
+            decorates.
     """
     _refuse_descriptor(first)
     if inspect.iscoroutine(first):
@@ -203,10 +204,10 @@ def _check_positional(first: object, default_timeout: object) -> None:
 
 
 def _signature_of(function: object) -> inspect.Signature:
-    """Return the signature of what is decorated.
+    """Return the signature of the decorated object.
 
     Raises:
-        TypeError: It is not a function that a worker can run to one result.
+        TypeError: The object is not a function that a worker can run to one result.
     """
     _refuse_descriptor(function)
     if inspect.isclass(function) or not callable(function):
@@ -245,7 +246,7 @@ def _is_number(text: str) -> bool:
 def _adapt(function: Callable[..., Any]) -> ToolAdapter | None:
     """Return the SDK's view of a function, where the SDK is loaded and this is no worker.
 
-    What has no name of its own, such as a partial, is no tool and has none.
+    An object without a name of its own, such as a partial, is not a tool and has no such view.
     """
     if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
         return None
@@ -258,8 +259,8 @@ def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Cor
     """Return the decorated function.
 
     Args:
-        options: What the decoration says.
-        adapter: What the SDK sees of the function; None where no SDK calls it.
+        options: The options of the decoration.
+        adapter: The SDK's view of the function; None where no SDK calls it.
     """
     body = options.body
 
@@ -292,7 +293,7 @@ def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Cor
 
 
 def _register(options: ToolOptions, adapter: ToolAdapter) -> None:
-    """Let the manager know the tool, so that it answers another process's jobs of this tool too."""
+    """Tell the manager about the tool, so that it also answers for jobs of this tool from other processes."""
     if options.manager is None:
         from python_mcp_server.startup import take_over_at_start  # it loads asyncio, as the SDK did
 
@@ -317,7 +318,7 @@ def _extended_signature(body: Callable[..., Any]) -> inspect.Signature:
 
 
 async def _call(options: ToolOptions, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A direct call: the value itself, or the handle as a dictionary."""
+    """Make a direct call: return the value itself, or the handle as a dictionary."""
     request = options.request(args, kwargs)
     if options.wants_job(kwargs):
         return await options.submit(request)

@@ -1,9 +1,9 @@
-"""The start of a server of somebody else, as far as it can be seen: queued jobs of dead servers begin then.
+"""Notices the start of an author's own server, so that queued jobs of dead servers begin then.
 
 A tool author writes `mcp.run()`, and neither the official SDK nor FastMCP tells a tool that its server has
-started: the first thing that a decorated function hears is its first call, which may be hours away. So where
-the home holds jobs that have not ended, the first decoration starts a thread that waits until an event loop
-runs, and opens the manager on that loop, as the first call would do. Else it starts nothing.
+started: a decorated function learns of it with its first call, which may be hours away. So where the home
+holds jobs that have not ended, the first decoration starts a thread that waits until an event loop runs, and
+opens the manager on that loop, as the first call would do. Otherwise the decoration starts nothing.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _POLL_S: Final = 0.2
 _LASTS_S: Final = 2.0
-"""A loop that runs for this long after the manager was opened is the server's; one that prepares something
-before `mcp.run()` has ended by then, and the next one is waited for."""
+"""A loop that runs for this long after the manager was opened is the server's; a loop that prepares something
+before `mcp.run()` has ended by then, and the thread waits for the next loop.
+"""
 
 _OPEN_S: Final = 30.0
 _MODULES: Final = ("asyncio.base_events", "asyncio.runners")
@@ -39,11 +40,11 @@ _MODULES: Final = ("asyncio.base_events", "asyncio.runners")
 
 @cache
 def take_over_at_start() -> None:
-    """Wait for the start of the server beside the caller, once in a process, where a job may be waiting."""
+    """Wait for the server's start in a thread, once in a process, where a job may be waiting."""
     try:
         if _holds_jobs(Settings.from_environ().home):
             threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()
-    except (PythonMcpError, OSError, RuntimeError) as error:  # the first call will say so, or do it
+    except (PythonMcpError, OSError, RuntimeError) as error:  # the first call reports it, or succeeds
         _log.debug("queued jobs of dead servers wait for the first call: %s", error)
 
 
@@ -68,7 +69,7 @@ def _wait_for_server() -> None:
 
 
 def _open_on(loop: asyncio.AbstractEventLoop) -> bool:
-    """Open the default manager there; False where the loop ended before it could."""
+    """Open the default manager on this loop; False where the loop ended before."""
     opening = default_manager().start()
     try:
         opened = asyncio.run_coroutine_threadsafe(opening, loop)
@@ -78,13 +79,13 @@ def _open_on(loop: asyncio.AbstractEventLoop) -> bool:
     try:
         opened.result(_OPEN_S)
     except (PythonMcpError, OSError, RuntimeError, TimeoutError, CancelledError) as error:
-        _log.debug("the manager was not opened at the start of the server: %r", error)  # the first call tells
+        _log.debug("the manager was not opened at the start of the server: %r", error)  # a call reports it
         return not opened.cancelled()
     return True
 
 
 def _running_loops() -> Iterator[asyncio.AbstractEventLoop]:
-    """Yield the event loops that run in any thread, by the frames of asyncio that turn them."""
+    """Yield the event loops that run in any thread, found by the frames of asyncio that run them."""
     for frame in sys._current_frames().values():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  documented
         for owner in _owners(frame):
             loop = owner.get_loop() if isinstance(owner, asyncio.Runner) else owner

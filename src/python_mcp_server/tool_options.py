@@ -1,8 +1,8 @@
-"""What one decoration says, and the requests that its calls make.
+"""The options of one decoration, and the requests of its calls.
 
-Apart from `smart_async`, because the SDK's side of a decorated function needs it, and `smart_async` loads
-that side where the SDK is loaded. Loaded with every module that holds a body, so by workers too: the manager
-is loaded when the first call is made.
+The module is apart from `smart_async`, because the SDK's side of a decorated function needs these options,
+and `smart_async` loads that side where the SDK is loaded. Every module that holds a body loads this one, and
+so workers do too: the manager is loaded with the first call.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ ADDED_PARAMETERS: Final = ("async_mode", "job_label")
 
 @dataclass(frozen=True, slots=True)
 class ToolOptions:
-    """What one decoration says.
+    """The options of one decoration.
 
     Attributes:
         body: The undecorated function.
         timeout_env: The variable that holds the budget.
-        default_timeout: The budget where that is not set, in seconds.
+        default_timeout: The budget in seconds, where the variable is not set.
         on_client_cancel: "auto", "cancel" or "detach".
         isolation: "process" or "inline".
         task: "auto", "required" or "never".
         manager: The manager of these jobs; the default manager where None.
         body_parameters: The names of the body's parameters.
-        name: What jobs call the tool.
-        limits: What the body may use; None for all there is.
+        name: The tool's name in its jobs.
+        limits: The limits of the body; None for no limits.
         secret_parameters: Parameters of the body that hold secrets; None where that is not declared.
     """
 
@@ -55,14 +55,14 @@ class ToolOptions:
     secret_parameters: frozenset[str] | None = None
 
     def resolve_manager(self) -> JobManager:
-        """Return the manager of these jobs."""
+        """Return the manager of the jobs of this tool."""
         return self.manager or default_manager()
 
     def budget_s(self) -> float:
         """Return the present budget.
 
         Raises:
-            InvalidInput: The variable holds none.
+            InvalidInput: The variable does not hold a budget.
         """
         return budget(self.timeout_env, self.default_timeout)
 
@@ -78,7 +78,7 @@ class ToolOptions:
         return {name: value for name, value in kwargs.items() if name not in dropped}
 
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any], principal: str | None = None) -> Request:
-        """Return the request of a call with these arguments."""
+        """Return the request for a call with these arguments."""
         from python_mcp_server.jobs.request import Request
 
         return Request(

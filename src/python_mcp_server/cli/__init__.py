@@ -169,7 +169,7 @@ def demo(budget_s: float) -> int:
 
 
 class _Program(click.Group):
-    """The commands; those that have a module of their own are loaded when one of them is meant."""
+    """The commands; a command with a module of its own is loaded when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the help."""

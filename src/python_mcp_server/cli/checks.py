@@ -1,7 +1,7 @@
 """What `doctor` checks, in this order: Python, uv, the home, the store, a worker, a server.
 
-The last three are tried out in a directory of their own, on the file system of the home; what they start
-and write is gone when they end.
+The last three are tried out in a directory of their own, on the file system of the home; their processes and
+files are removed at the end.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another direct
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: The check.
         level: "ok", "warning" or "problem".
-        text: What was found, without a full stop.
-        advice: A sentence on what to do; empty where all is well.
+        text: The result in words, without a full stop.
+        advice: A sentence on what to do; empty where nothing needs to be done.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Finding:
 
 
 class Unexpected(Exception):
-    """A trial came to another result than it must; the text says which."""
+    """A trial had an unexpected result; the text says which."""
 
 
 def checkup() -> Generator[Finding]:
@@ -103,12 +103,12 @@ def checkup() -> Generator[Finding]:
 
 
 def _check(name: str, work: Callable[[], str], advice: str) -> Finding:
-    """Return the finding of a check: its text, or how it failed."""
+    """Return the finding of a check: its text, or its error."""
     try:
         return Finding(name, "ok", work())
     except (PythonMcpError, Unexpected) as error:
         return Finding(name, "problem", str(error).rstrip("."), advice)
-    except BaseExceptionGroup as group:  # what failed inside a connection of the SDK's client
+    except BaseExceptionGroup as group:  # the failure inside a connection of the SDK's client
         first = _leaf(group)
         return Finding(name, "problem", f"{type(first).__name__}: {first}".rstrip(": ."), advice)
     except (OSError, TimeoutError, subprocess.SubprocessError) as error:
@@ -202,12 +202,12 @@ def nearest(home: Path) -> Path:
 
 
 def open_to_others(home: Path) -> bool:
-    """Whether others than the owner may enter."""
+    """Whether users other than the owner may enter the directory."""
     return sys.platform != "win32" and bool(home.stat().st_mode & 0o077)
 
 
 def file_system(home: Path) -> str:
-    """Return the kind of file system, such as "ext4"; empty where it cannot be told."""
+    """Return the kind of file system, such as "ext4"; empty where it is not known."""
     import psutil
 
     place = os.path.realpath(nearest(home))
@@ -221,7 +221,7 @@ def file_system(home: Path) -> str:
 
 
 def is_network(kind: str) -> bool:
-    """Whether this kind of file system is one of other machines."""
+    """Whether this kind of file system is a network file system."""
     return _NETWORK.fullmatch(kind) is not None
 
 
@@ -249,7 +249,7 @@ def share_a_store(home: Path) -> str:
 
 
 def start_and_kill_a_worker(home: Path) -> str:
-    """Run a body in a worker, and kill that."""
+    """Run a body in a worker, and kill the worker."""
     return asyncio.run(asyncio.wait_for(_start_and_kill(home), _PATIENCE_S))
 
 

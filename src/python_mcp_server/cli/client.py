@@ -25,7 +25,7 @@ class Connection:
     client: Client
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Call a tool and return what it answers.
+        """Call a tool and return its answer.
 
         Raises:
             JobFailed: The answer is an error.
@@ -41,7 +41,7 @@ class Connection:
 
 @asynccontextmanager
 async def connected(home: Path, **variables: str) -> AsyncGenerator[Connection]:
-    """Start a server with this home and these variables, connect, and end it with the block."""
+    """Start a server with this home and these variables, and connect; the server ends with the block."""
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-m", "python_mcp_server", "serve"],

@@ -61,7 +61,7 @@ for i in range(steps):
     print(f"{{i + 1}}/{{steps}}: {{count}} primes from 1000000 to {{low}}", flush=True)
 print("digest", digest.hexdigest()[:16])
 """
-"""Takes the number of its steps, which are nearly equal."""
+"""A script that takes the number of its steps, which are nearly equal."""
 
 STUBBORN: Final = """\
 import signal, subprocess, sys
@@ -70,7 +70,7 @@ child = subprocess.Popen([sys.executable, "-c", spin])
 print("child", child.pid, flush=True)
 while True: pass
 """
-"""Two processes that take a core each; the child ignores SIGTERM."""
+"""A script of two processes that use a core each; the child ignores SIGTERM."""
 
 
 def steps_for(cpu_s: float) -> int:
@@ -93,7 +93,7 @@ _FAMILY: Final = 2
 
 
 class Unfulfilled(PythonMcpError):
-    """A step did not do what it says."""
+    """A step did not keep its promise."""
 
 
 def demonstrate(budget_s: float) -> int:
@@ -103,7 +103,7 @@ def demonstrate(budget_s: float) -> int:
         budget_s: How long the first server waits for a call.
 
     Raises:
-        Unfulfilled: One did not; the text names it.
+        Unfulfilled: A step did not hold; the text names it.
     """
     with tempfile.TemporaryDirectory(prefix="python-mcp-demo-") as name:
         show = Demonstration(Path(name), console(), budget_s)
@@ -115,7 +115,7 @@ class Demonstration:
 
     Args:
         place: A directory of its own.
-        out: Where to tell of it.
+        out: The stream for the report.
         budget_s: How long the first server waits for a call.
     """
 
@@ -289,7 +289,9 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _processes_of(job_id: str) -> list[ProcessIdentity]:
-    """Return who carries this job's id in its environment and lives: its script and the children."""
+    """Return the living processes that carry this job's id in their environment: its script and the
+    children.
+    """
     carriers = [one.pid for one in psutil.process_iter() if _environment(one).get(JOB_VARIABLE) == job_id]
     return [identity for identity in map(processes.identify, carriers) if identity is not None]
 

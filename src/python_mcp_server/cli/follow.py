@@ -30,15 +30,15 @@ from python_mcp_server.model import Job, JobState
 
 _PIECE_BYTES: Final = 1 << 20
 _PIECES_AT_ONCE: Final = 16
-"""So that a flood of output does not keep the caller from looking at the job."""
+"""The largest piece, so that a flood of output does not keep the caller from looking at the job."""
 
 
 class Copy:
     """Copies a file that grows to a stream, from an offset on.
 
     Attributes:
-        offset: How far it is, in bytes.
-        out: Where to.
+        offset: The position in the file, in bytes.
+        out: The stream that gets the bytes.
     """
 
     def __init__(self, path: Path, out: BinaryIO, offset: int = 0) -> None:
@@ -47,7 +47,7 @@ class Copy:
         self._path = path
 
     def read(self, limit: int = _PIECE_BYTES) -> bytes:
-        """Return what comes next, up to a piece; nothing where there is nothing yet."""
+        """Return the next bytes, at most a piece; nothing where there are none yet."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self.offset)
@@ -63,7 +63,7 @@ class Copy:
 
 
 class Screen:
-    """Where a job's output goes while it runs.
+    """The terminal that shows a job's output while the job runs.
 
     Args:
         folder: The job's folder.
@@ -80,11 +80,11 @@ class Screen:
 
     @property
     def watched(self) -> bool:
-        """Whether somebody looks: stderr is a terminal."""
+        """Whether a person may look: stderr is a terminal."""
         return self._console.is_terminal
 
     def pump(self, *, everything: bool = False) -> None:
-        """Copy what is new. This blocks while the copy is not read."""
+        """Copy the new output. This blocks while the copy is not read."""
         for copy in self._copies:
             pieces = 0
             while (data := copy.read()) and (everything or pieces < _PIECES_AT_ONCE):
@@ -95,7 +95,7 @@ class Screen:
                     self._at_line_start = data.endswith(b"\n")
 
     def show(self, job: Job) -> None:
-        """Draw the line of progress; not behind an unfinished line of output."""
+        """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
         words = [job.status.value, span(elapsed_s(job))]
@@ -112,7 +112,7 @@ class Screen:
         self._shown = told
 
     def clear(self) -> None:
-        """Take the line of progress away."""
+        """Remove the line of progress."""
         if self._shown:
             erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
             self._console.control(erase)
@@ -154,8 +154,8 @@ class Follower:
     """Shows a job's output and progress, and cancels it when asked to.
 
     Args:
-        manager: Whose job it is.
-        job: As it was submitted.
+        manager: The manager of the job.
+        job: The job as it was submitted.
     """
 
     def __init__(self, manager: JobManager, job: Job) -> None:
@@ -177,7 +177,7 @@ class Follower:
             await asyncio.to_thread(self._screen.pump, everything=True)
         finally:
             self._screen.clear()
-            await self._manager.cancel(self._id)  # it has ended, unless nobody reads the output any more
+            await self._manager.cancel(self._id)  # it has ended, unless the output is no longer read
             await asyncio.gather(end, *self._work)
         return (await end)[0]
 
@@ -220,7 +220,7 @@ class Follower:
 
 
 def _refusal(job: Job) -> errors.PythonMcpError:
-    """Return the error that a failed job's record tells of: bad input, or anything else."""
+    """Return the error of a failed job's record: bad input, or any other failure."""
     told = error_sentence(job)
     name, _, sentence = told.partition(": ")
     if sentence and name.rpartition(".")[2] == errors.InvalidInput.__name__:
@@ -230,7 +230,7 @@ def _refusal(job: Job) -> errors.PythonMcpError:
 
 @contextmanager
 def _heard(interrupt: Any) -> Generator[None]:
-    """Call `interrupt` on the loop when SIGINT or SIGTERM comes, instead of what they would do."""
+    """Call `interrupt` on the loop when SIGINT or SIGTERM comes, instead of their default action."""
     loop = asyncio.get_running_loop()
 
     def hear(number: int, _frame: FrameType | None) -> None:
@@ -250,10 +250,10 @@ _POLL_S: Final = 0.1
 def copy_output(
     manager: JobManager, job_id: str, stream: str, *, offset: int, limit: int | None, follow: bool
 ) -> None:
-    """Copy what a job wrote to our stdout; with `follow` until it ends.
+    """Copy a job's output to our stdout; with `follow` until the job ends.
 
     Raises:
-        InvalidInput: The offset or the limit cannot be meant.
+        InvalidInput: The offset or the limit is not valid.
     """
     if offset < 0:
         raise InvalidInput(f"--offset is {offset}; it must be 0 or more")

@@ -211,11 +211,11 @@ def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_j
 
 
 def find_job(manager: JobManager, typed: str) -> Job:
-    """Return the job with this id, or with this beginning or end of one among the most recent.
+    """Return the job with this id. A beginning or an end of the id of one of the most recent jobs is enough.
 
     Raises:
-        JobNotFound: There is none.
-        InvalidInput: There are several.
+        JobNotFound: No job has this id.
+        InvalidInput: Several jobs match.
     """
     job = manager.store.get(typed)
     if job is not None:
@@ -234,16 +234,16 @@ def find_job(manager: JobManager, typed: str) -> Job:
 def wait_for_job(
     manager: JobManager, typed: str, timeout_s: float | None, on_question: Callable[[Job, Question], None]
 ) -> tuple[Job, bool]:
-    """Wait for the end of a job or of the time; return the job and whether the time ran out.
+    """Wait until a job ends or the time is over; return the job and whether the time ran out.
 
     Args:
-        manager: Where the job is.
-        typed: Its id, or the beginning of it.
+        manager: The manager of the job.
+        typed: The job's id, or a beginning or an end of the id.
         timeout_s: The longest wait; None for ever.
-        on_question: Hears each question that the job waits with, once.
+        on_question: Called once with each question that the job waits for.
 
     Raises:
-        InvalidInput: The time is negative or no number.
+        InvalidInput: The time is negative or not a number.
     """
     if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
         raise InvalidInput(f"--timeout is {timeout_s:g}; it must be a number of seconds, 0 or more")
@@ -263,7 +263,7 @@ def wait_for_job(
 
 
 def typed_answer(question: Question, words: tuple[str, ...], action: str, as_json: str | None) -> InputAnswer:
-    """Return the answer that the words of a command line stand for.
+    """Return the answer that the words of a command line give.
 
     Args:
         question: The question.
@@ -272,7 +272,7 @@ def typed_answer(question: Question, words: tuple[str, ...], action: str, as_jso
         as_json: The answer as a JSON object instead.
 
     Raises:
-        InvalidInput: They cannot be meant.
+        InvalidInput: The words are not a valid answer.
     """
     from python_mcp_server.jobs.questions import answer_of
     from python_mcp_server.questions.forms import from_words

@@ -17,7 +17,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _set_home(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Pass the home on through the environment: workers and children must find the same one."""
+    """Pass the home on through the environment, because workers and children must find the same home."""
     if (value := given_text(value)) is not None:
         os.environ[variable("home")] = os.path.abspath(os.path.expanduser(value))
 

@@ -1,4 +1,6 @@
-"""What people see: tables, and words for times and sizes. Imports rich, so it is loaded late."""
+"""The output for people: tables, and words for times and sizes. The module imports rich, so it is loaded
+late.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,7 @@ def job_table(job: Job) -> Table:
 
 
 def _asked(question: Question) -> str:
-    """What is asked, and a line for each field of the answer."""
+    """Return the question, and a line for each field of the answer."""
     fields = [
         _field(name, prop, question.schema["required"])
         for name, prop in question.schema["properties"].items()
@@ -147,7 +149,7 @@ def size(count: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration as people write it."""
+    """Return a duration in words."""
     if seconds < _MINUTE_S:
         return f"{seconds:.1f} s"
     if seconds < _HOUR_S:

@@ -1,14 +1,14 @@
-"""What happens to a job: submit, wait, hand over, cancel, settle. Knows no MCP.
+"""The life of a job: submit, wait, hand over, cancel, settle. The package knows no MCP.
 
-manager      the public face on an event loop: run, submit, rejoin, get, wait, list, answer, cancel, prune
+manager      the interface on an event loop: run, submit, rejoin, get, wait, list, answer, cancel, prune
 blocking     the same for plain code in any thread
-engine       what one event loop holds of the manager: its runs, and how they end with it
-bodies       how bodies travel to workers, and what workers load ahead
-services     what the parts of one engine share: loop, pool, store threads, tasks, refreshing of records
+engine       one event loop's part of the manager: its runs, and how they end with the loop
+bodies       how bodies are sent to workers, and which modules workers load ahead
+services     shared by the parts of one engine: loop, pool, store threads, tasks, refreshing of records
 run          one run of a job, as a state machine: queue, worker, hand-off, cancel, settle
 state        the states of a run, drawn, with the transitions that are allowed
 acquisition  a slot and a worker for a run, with the retries of a start that failed
-status       what others may see of a run: progress, usage, questions
+status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
 limit_watch  the limits of a run, and the reasons to end it
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
@@ -18,7 +18,7 @@ recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process
 questions    the questions of a job: in the record, to the caller, back to the body
 inline       a worker's interface for async bodies that run on the server's own loop
-request      what goes in and what comes out: requests, notices, results, jobs as dictionaries
+request      the input and the output of the manager: requests, notices, results, jobs as dictionaries
 reply        how a tool's call answers, as its record keeps it
-output       pages and lines of what a job wrote
+output       pages and lines of a job's output
 """

@@ -1,4 +1,4 @@
-"""The way of a queued run to a worker: its slot, its worker, and the record that says that it runs."""
+"""How a queued run gets its worker: the slot, the worker, and the change of the record to running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _STARTS: Final = 3
-"""How many workers in a row may end before they are ready, until the job is told so."""
+"""How many workers in a row may end before they are ready until the job fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class WorkerAcquisition:
     """Gets a worker for one run that waits in the queue.
 
     Attributes:
-        services: What the parts of an engine share.
+        services: The objects that the parts of an engine share.
         slots: Where a background job waits first.
-        request: What is to be run.
+        request: The body to run.
         record: The record of the job.
-        status: Gets why the job is still pending.
-        in_background: Whether the job needs a slot; its caller may leave meanwhile.
-        on_worker: Called with whether the run has a worker from now on.
+        status: Gets the reason why the job is still pending.
+        in_background: Whether the job needs a slot; this changes if its caller leaves meanwhile.
+        on_worker: Called with True when the run gets a worker, with False when it loses the worker.
     """
 
     services: Services
@@ -49,11 +49,11 @@ class WorkerAcquisition:
     on_worker: Callable[[bool], None]
 
     async def acquire(self) -> WorkerHandle | InlineWorker | None:
-        """Return a worker for a job that may start; None for one that was cancelled meanwhile. The record
-        goes from pending to running before anything is sent.
+        """Return a worker for a job that may start; None for a job that was cancelled meanwhile. The record
+        changes from pending to running before anything is sent.
 
         Raises:
-            WorkerUnavailable, PoolClosed: There is no worker to be had.
+            WorkerUnavailable, PoolClosed: No worker is available.
             JobNotFound, StoreError: The record is gone, or cannot be taken back.
         """
         while True:
@@ -92,7 +92,7 @@ class WorkerAcquisition:
             return await self.slots.acquire(self.record.job_id, worker.identity, set_reason)
         try:
             started = not self.record.begun or await self.record.start(worker.identity)
-        except StoreError as error:  # the caller waits for the value, and needs no record for that
+        except StoreError as error:  # the caller waits for the value and needs no record
             _log.warning("the record of job %s does not say that it runs: %s", self.record.job_id, error)
             return Claim.TAKEN
         return Claim.TAKEN if started else Claim.OVER

@@ -1,7 +1,7 @@
 """The jobs of a manager for plain code in any thread: every method blocks.
 
-They act through the store, as any other process does. Where the job runs in this process, its run adds what
-the record does not have yet, and settles a job whose end its loop cannot hear of.
+They act through the store, as any other process does. Where the job runs in this process, its run adds the
+facts that the record does not have yet, and settles the job if its loop cannot notice the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore, Pruned
 
 _LOOP_POLL_S: Final = 0.2
-"""Between two looks whether a loop still runs on which a cancel is under way."""
+"""Between two checks whether the loop of a cancel under way still runs."""
 
 
 class BlockingJobs:
@@ -44,10 +44,10 @@ class BlockingJobs:
         runs: dict[str, JobRun],
         engines: MutableMapping[asyncio.AbstractEventLoop, Engine],
     ) -> None:
-        """Make it for one manager.
+        """Make the blocking methods of one manager.
 
         Args:
-            store: Where the jobs lie.
+            store: Where the jobs are stored.
             grace_s: How long a cancelled body may clean up.
             runs: Mapping of job id to run, of all engines.
             engines: Mapping of event loop to engine.
@@ -58,7 +58,9 @@ class BlockingJobs:
         self._engines = engines
 
     def run_of(self, job_id: str) -> JobRun | None:
-        """Return the run of a job that is at work here; a loop that was closed without us is abandoned."""
+        """Return the run of a job that runs in this process; a loop that was closed without its manager is
+        abandoned.
+        """
         run = self._runs.get(job_id)
         if run is None or not run.loop.is_closed():
             return run
@@ -68,12 +70,12 @@ class BlockingJobs:
         return None
 
     def live_snapshot(self, job_id: str) -> Job | None:
-        """Return what this process knows of a job beyond its record, or None."""
+        """Return a job with the facts that this process knows beyond its record, or None."""
         run = self.run_of(job_id)
         return run.snapshot() if run is not None and run.live else None
 
     def get(self, job_id: str) -> Job:
-        """Return a job as it stands now."""
+        """Return the present state of a job."""
         if (run := self.run_of(job_id)) is not None and run.live and not self._is_held_up(run):
             return run.snapshot()
         if (job := self._store.get(job_id)) is None:
@@ -81,7 +83,7 @@ class BlockingJobs:
         return self._fresh(job)
 
     def _fresh(self, job: Job) -> Job:
-        """Return the job of a record as it stands now."""
+        """Return the present state of the job of a record."""
         if job.status.terminal:
             return job
         if (run := self.run_of(job.id)) is None:
@@ -92,11 +94,13 @@ class BlockingJobs:
             return run.snapshot()
         job = self._recovered(job)
         if job.status.terminal and run.state < RunState.ENDING:
-            self._runs.pop(job.id, None)  # its loop, which is blocked or stands still, sees the end later
+            self._runs.pop(job.id, None)  # its loop is blocked and sees the end later
         return run.snapshot() if run.live and not job.status.terminal else job
 
     def _is_held_up(self, run: JobRun) -> bool:
-        """Whether this thread is that of the run's loop, which hears nothing of the worker meanwhile."""
+        """Whether this thread is the thread of the run's loop, which receives nothing from the worker
+        meanwhile.
+        """
         if run.loop.is_running():
             return run.loop is _running_loop()
         engine = self._engines.get(run.loop)
@@ -115,7 +119,7 @@ class BlockingJobs:
             raise InvalidInput(f"limit is {limit}; it must be 1 or more")
         if status is not None and status.terminal:
             for job in self._store.live():
-                self._fresh(job)  # those that have ended unseen are among them from now on
+                self._fresh(job)  # jobs that have ended unnoticed are settled first
         jobs, more = self._listed(status, limit, principal)
         if status is not None and any(job.status is not status for job in jobs):
             jobs, more = self._listed(status, limit, principal)
@@ -123,24 +127,26 @@ class BlockingJobs:
         return jobs, more
 
     def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
-        # named only where there is one: an author's own store may not know of principals
+        # passed only where there is one: an author's own store may not know of principals
         whose = {} if principal is None else {"principal": principal}
         jobs, more = self._store.list(status, limit, **whose)
         return [self._fresh(job) for job in jobs], more
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job; return when its last process is gone. Also for the thread of the job's own loop."""
+        """Cancel a job; return when its last process is gone. The thread of the job's own loop may call this
+        too.
+        """
         run = self.run_of(job_id)
         if run is not None and run.loop is not _running_loop() and _cancelled_there(run):
             return self.get(job_id)
         return self.cancel_by_record(job_id, run)
 
     def cancel_by_record(self, job_id: str, run: JobRun | None) -> Job:
-        """Cancel a job whose loop cannot do so: it is this thread's, it stands still, or there is none."""
+        """Cancel a job whose loop cannot: the loop belongs to this thread, is blocked, or does not exist."""
         own = run is not None and run.loop is _running_loop()
         job = cancel_record(self._store, job_id, self._grace_s, run.has_body_ended if run and own else bool)
         if run is not None and job.status is JobState.CANCELLED:
-            self._runs.pop(job_id, None)  # its loop, which is blocked or stands still, sees the end later
+            self._runs.pop(job_id, None)  # its loop is blocked and sees the end later
             if not run.loop.is_closed():
                 run.loop.call_soon_threadsafe(run.request_end, EndReason())
         return job
@@ -162,7 +168,7 @@ class BlockingJobs:
         max_age_hours: float = 24.0,
         principal: str | None = None,
     ) -> Pruned:
-        """Remove finished jobs older than the age: cancelled ones, and those that are not kept."""
+        """Remove finished jobs older than the age: cancelled jobs, and those that are not kept."""
         if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
             raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
         age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
@@ -171,14 +177,14 @@ class BlockingJobs:
         return self._store.prune(principal=principal, among=going, ended_before=utc_now() - age)
 
     def output(self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536) -> OutputPage:
-        """Return a page of what a job wrote, from a byte offset."""
+        """Return a page of a job's output, from a byte offset."""
         check_page(stream, limit)
         ended = self.get(job_id).status.terminal
         with translate_os_errors(str(self._store.home), f"read the {stream} of job {job_id}"):
             return read_page(self._store.folder(job_id) / stream, offset, limit, ended=ended)
 
     def lines(self, job_id: str, wanted: Wanted) -> LinePage:
-        """Return whole lines of what a job wrote, as they stand on a screen."""
+        """Return whole lines of a job's output, as a screen shows them."""
         wanted.check()
         ended = self.get(job_id).status.terminal
         with translate_os_errors(str(self._store.home), f"read the {wanted.stream} of job {job_id}"):
@@ -186,14 +192,14 @@ class BlockingJobs:
 
 
 def _cancelled_there(run: JobRun) -> bool:
-    """Cancel on the run's own loop, from another thread; False where that loop runs no more."""
+    """Cancel on the run's own loop, from another thread; False where that loop no longer runs."""
     if not run.loop.is_running():
         return False
     ending = asyncio.run_coroutine_threadsafe(run.cancel(), run.loop)
     while True:
         try:
             ending.result(_LOOP_POLL_S)
-        except (TimeoutError, CancelledError):  # the latter where that loop ends at this moment
+        except (TimeoutError, CancelledError):  # CancelledError where that loop ends at this moment
             if ending.cancelled() or not run.loop.is_running():
                 return False
         else:

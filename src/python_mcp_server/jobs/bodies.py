@@ -1,4 +1,6 @@
-"""How bodies travel to workers: their references, the modules that workers load ahead, the server's state."""
+"""How bodies are sent to workers: their references, the modules that workers load ahead, the server's
+state.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
 
 
 class BodyRegistry:
-    """What one manager knows of its bodies, for the pools of all its engines.
+    """The bodies that one manager knows, for the pools of all its engines.
 
     Attributes:
         main: The main module of this program.
     """
 
     def __init__(self, modules: list[str]) -> None:
-        """Begin without any; new workers load these modules, and those of the bodies that are added."""
+        """Begin without bodies; new workers load these modules, and the modules of the bodies that are
+        added.
+        """
         self.main = MainModule()
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
         self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
@@ -37,7 +41,7 @@ class BodyRegistry:
         self._state = present_state()
 
     def prepare(self, pool: Pool) -> None:
-        """Let the workers of a new pool load what those of the others do."""
+        """Let the workers of a new pool load the same modules as those of the other pools."""
         self._pools.add(pool)
         if self._main_file is not None:
             pool.preload_main(self._main_file)
@@ -45,8 +49,9 @@ class BodyRegistry:
             pool.preload(module)
 
     def server_state(self) -> ServerState:
-        """Return the state of the server that the next call sees. With another `sys.path` names may lead
-        elsewhere, so no worker that has loaded modules is used again."""
+        """Return the state of the server that the next call sees. After a change of `sys.path` a name may
+        mean another module, so no worker that has loaded modules is used again.
+        """
         former = self._state
         present = present_state(former)
         if present is former:
@@ -64,10 +69,11 @@ class BodyRegistry:
         return present
 
     def refer(self, body: Callable[..., Any]) -> BodyReference:
-        """Return how a body travels; new workers load its module in their idle time from then on.
+        """Return the reference that a body is sent by; from then on new workers load its module in their idle
+        time.
 
         Raises:
-            InvalidInput: It cannot be sent to a worker.
+            InvalidInput: The body cannot be sent to a worker.
         """
         try:
             reference = self._references[body]
@@ -78,11 +84,11 @@ class BodyRegistry:
         reference = refer(body, self.main)
         self._preload(reference)
         if reference.code is not None:
-            return reference  # by value: what it refers to may be different at the next call
+            return reference  # by value: the objects that it refers to may change until the next call
         try:
             self._references[body] = reference
         except TypeError:
-            return reference  # a callable that cannot be remembered, such as a builtin
+            return reference  # a callable that cannot be cached, such as a builtin
         return reference
 
     def _preload(self, reference: BodyReference) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 
 
 class RecordTimer:
-    """Calls `record_due` on each call that lasts. All of them wait equally long, so one timer of the loop
-    serves them in turn: a timer each would cost every short call more than its bookkeeping."""
+    """Calls `record_due` on each call that lasts. All calls wait equally long, so one timer of the loop
+    serves them in turn: a timer for each call would cost every short call more than its bookkeeping.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         self.after_s = after_s
@@ -19,14 +20,14 @@ class RecordTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, budget: BudgetTimer) -> None:
-        """Let this call have its record when it is due."""
+        """Add a call, whose record becomes due."""
         due_at = self.loop.time() + self.after_s
         self._due_at[budget] = due_at
         if self._timer is None:
             self._timer = self.loop.call_at(due_at, self._run)
 
     def remove(self, budget: BudgetTimer) -> None:
-        """This call needs no record any more."""
+        """Remove a call that no longer needs a record."""
         self._due_at.pop(budget, None)
 
     def _run(self) -> None:
@@ -35,7 +36,7 @@ class RecordTimer:
             while (first := self._first()) is not None and self._due_at[first] <= now:
                 del self._due_at[first]
                 first.record_due()
-        finally:  # else one failure would switch off the budget of every later call
+        finally:  # otherwise one failure would switch off the budget of every later call
             first = self._first()
             self._timer = None if first is None else self.loop.call_at(self._due_at[first], self._run)
 
@@ -44,10 +45,10 @@ class RecordTimer:
 
 
 class BudgetTimer:
-    """How long one caller waits.
+    """The time that one caller waits.
 
     Attributes:
-        expired: Done when the caller should look: its job has ended, or its budget has.
+        expired: Done when the caller must act: its job has ended, or its budget has.
     """
 
     def __init__(self, records: RecordTimer, on_record_due: Callable[[], object]) -> None:
@@ -58,7 +59,7 @@ class BudgetTimer:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, budget_s: float) -> None:
-        """Begin to count."""
+        """Start the timers."""
         self._rest_s = budget_s - self._records.after_s
         if self._rest_s > 0:
             self._records.add(self)
@@ -77,8 +78,9 @@ class BudgetTimer:
             self.expired.set_result(None)
 
     def cancel(self) -> None:
-        """Stop counting: the caller has its answer, or left. Nothing may lead from here to the call any more,
-        so that what it was made of is freed at once, and the next call finds that memory warm."""
+        """Stop the timers: the caller has its answer, or left. No reference to the call may remain here, so
+        that its objects are freed at once, and the next call finds that memory warm.
+        """
         self._records.remove(self)
         self._on_record_due = bool
         if self._timer is not None:
@@ -87,8 +89,9 @@ class BudgetTimer:
 
 
 async def within(work: Coroutine[None, None, object], seconds: float) -> None:
-    """Wait for this, but not longer. It runs in the calling task: `wait_for` would make another one,
-    which the end of `asyncio.run` cancels."""
+    """Wait for this, but not longer than the time. The wait runs in the calling task: `wait_for` would make
+    another task, which the end of `asyncio.run` cancels.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await work

@@ -1,7 +1,7 @@
 """Ends a job by its record alone: from another process, or from plain code on the owner's own loop.
 
 The reason goes into the record first; then the worker gets a signal, has its grace, and is killed with its
-tree; the state is written when the last process is gone. Blocks.
+tree; the state is written when the last process is gone. All functions block.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ OWNER_GRACE_S: Final = 5.0
 _POLL_S: Final = 0.005
 _AGAIN_S: Final = 0.02
 _TRIES: Final = 3
-"""To take a lock whose holder was ended: another process of the same tree may have waited for it too."""
+"""Time to take a lock whose holder was ended: another process of the same tree may have waited for it too."""
 
 _STOP: Final[int | None] = getattr(signal, "SIGSTOP", None)
 _CONTINUE: Final[int | None] = getattr(signal, "SIGCONT", None)
 
 
 def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Callable[[], bool] = bool) -> Job:
-    """Cancel a job that this call reaches only through its record; return the job as it then stands.
+    """Cancel a job that this call reaches only through its record; return the job in its state afterwards.
 
     Args:
-        store: Where it lies.
+        store: Where the job is stored.
         job_id: The job.
         grace_s: How long its body may clean up.
-        has_ended: Whether the body has ended though its worker lives, where the caller can know.
+        has_ended: Whether the body has ended although its worker lives, where the caller can know.
 
     Raises:
         JobNotFound: There is no such job.
-        JobCancelled: It is the job that this very process runs.
-        PythonMcpError: Some of its processes would not end, or cannot be reached from here: the
-            reason stays in the record, and the job ends when they do.
+        JobCancelled: This process itself runs the job.
+        PythonMcpError: Some of its processes did not end, or cannot be reached from here: the reason stays in
+            the record, and the job ends when they do.
     """
     job = _request_end(store, job_id)
     if job.status.terminal:
@@ -64,14 +64,14 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
 
 
 def carry_out_end(store: JobStore, job: Job, grace_s: float) -> Job:
-    """End a job whose record says that it is to end, where only its worker is left to do so, because the
-    process that wrote this may be gone; return the job as it then stands. For readers; any other job is
-    returned as it is.
+    """End a job whose record has a reason to end it, where only its worker is left to do so, because the
+    process that wrote the reason may be gone. Return the job in its state afterwards. Readers call this; any
+    other job is returned unchanged.
 
     Args:
-        store: Where it lies.
-        job: A job as it was read.
-        grace_s: How long its body may clean up: counted anew, because the time that it had is not known.
+        store: Where the job is stored.
+        job: The job as it was read.
+        grace_s: How long its body may clean up: counted anew, because the time already spent is not known.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -93,15 +93,16 @@ def _request_end(store: JobStore, job_id: str) -> Job:
 
 
 def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
-    """Write the reason though a process holds the lock for too long, if that process is of the tree that is
-    to end anyway, because it may be stopped."""
+    """Write the reason although a process holds the lock for too long. If the holder belongs to the tree of
+    the job, it is ended, because it may be stopped.
+    """
     job = store.get(job_id)
     if job is None or job.worker is None or job.status.terminal:
         raise error
     for _ in range(_TRIES):
         holder = _holder_in_tree(job.worker, job_id, error)
         with _stopped(job.worker):
-            if holder == job.worker:  # while it is there to hold its orphans
+            if holder == job.worker:  # while the worker is there to hold its orphans
                 processes.kill_tree(job.worker, job_id=job_id, with_root=False)
             if holder is not None:
                 processes.send_signal(holder, processes.KILL)
@@ -113,7 +114,9 @@ def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
 
 
 def _holder_in_tree(worker: ProcessIdentity, job_id: str, error: StoreLocked) -> ProcessIdentity | None:
-    """Return who holds the lock; None if that one has ended meanwhile. A stranger is named by the error."""
+    """Return the process that holds the lock; None if it has ended meanwhile. For a holder outside of the
+    tree `error` is raised, which names it.
+    """
     holder = None if error.holder_pid is None else processes.identify(error.holder_pid)
     if holder is None and error.holder_pid is not None:
         return None
@@ -125,7 +128,7 @@ def _holder_in_tree(worker: ProcessIdentity, job_id: str, error: StoreLocked) ->
 
 @contextmanager
 def _stopped(worker: ProcessIdentity) -> Generator[None]:
-    """Stop a worker, so that its body cannot answer the end of a child by an end of its own."""
+    """Stop a worker, so that its body cannot react to the end of a child by ending itself."""
     if _STOP is not None:
         processes.send_signal(worker, _STOP)
     try:
@@ -142,7 +145,7 @@ def _with_reason(job: Job) -> Job:
 def _carry_out(
     store: JobStore, job: Job, grace_s: float, has_ended: Callable[[], bool]
 ) -> tuple[Job, str | None]:
-    """End the job; return it as it then stands, and why it has not ended where it has not."""
+    """End the job; return its state afterwards, and the reason where it has not ended."""
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         job = _await_owner(store, job.id, grace_s + 2 * OWNER_GRACE_S)
         return job, None if job.status.terminal else "it runs in another container, whose server is silent"
@@ -156,13 +159,13 @@ def _carry_out(
 def _end_worker(
     worker: ProcessIdentity, job_id: str, grace_s: float, has_ended: Callable[[], bool]
 ) -> list[int]:
-    """Let the body clean up, then end the tree; return the pids that would not go."""
+    """Let the body clean up, then end the tree; return the pids that did not end."""
     deadline = time.monotonic() + grace_s
     signal_at = 0.0
     while processes.is_alive(worker) and not has_ended() and (now := time.monotonic()) < deadline:
-        if now >= signal_at:  # again and again: one that lands in our own code is not heard
+        if now >= signal_at:  # repeated: a signal that lands in our own code is ignored
             processes.send_signal(worker, signal.SIGTERM)
-            if _CONTINUE is not None:  # one that is stopped hears nothing
+            if _CONTINUE is not None:  # a stopped process receives nothing
                 processes.send_signal(worker, _CONTINUE)
             signal_at = now + _AGAIN_S
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""What one event loop holds of the manager: its services, its slots, its runs, and how they end with it."""
+"""One event loop's part of the manager: its services, its slots, its runs, and how they end with the loop."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _HERE: Final = BodyReference("inline")
-"""How an inline body travels: it does not."""
+"""The reference of an inline body, which is not sent."""
 
 _EXIT_GRACE_S: Final = 0.5
-"""What bodies get to clean up when the server leaves: clients wait 2 s before they kill."""
+"""The time of bodies to clean up when the server exits: clients wait 2 s before they kill."""
 
 _TASKS_S: Final = 10.0
 """How long a close waits for the last tasks; guessed: only a disk that hangs holds one up for longer."""
@@ -46,7 +46,7 @@ class Engine:
     """One event loop's side of a manager; closed with the manager or with the loop.
 
     Attributes:
-        services: What its parts share.
+        services: The objects that its parts share.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Engine:
         on_closed: Callable[[Engine], object],
         bodies: BodyRegistry,
     ) -> None:
-        """Make it on the running loop.
+        """Make the engine of the running loop.
 
         Args:
-            store: Where the jobs lie.
+            store: Where the jobs are stored.
             settings: The settings.
             runs: Mapping of job id to run, of all engines of the manager.
-            on_closed: Called when it is closed.
-            bodies: How bodies travel.
+            on_closed: Called when the engine is closed.
+            bodies: How bodies are sent to workers.
         """
         self.services = Services(store, settings, bodies.main)
         bodies.prepare(self.services.pool)
@@ -82,17 +82,18 @@ class Engine:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Its event loop."""
+        """Return the engine's event loop."""
         return self.services.loop
 
     @property
     def pool(self) -> Pool:
-        """Its workers."""
+        """Return the engine's pool of workers."""
         return self.services.pool
 
     async def open(self, adopt: Callable[[Job, Request], None]) -> None:
-        """Close with the loop, because `asyncio.run` ends the generators, and start the queued jobs of
-        servers that are gone: `adopt` queues one here."""
+        """Open the engine: close it with the loop, as `asyncio.run` ends async generators, and start the
+        queued jobs of servers that are gone. `adopt` queues such a job here.
+        """
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
         if self.services.record_locator is not None:
@@ -102,13 +103,13 @@ class Engine:
         try:
             yield
         finally:
-            if os.getpid() == self._pid:  # else the program has forked, and this is the loop of its parent
+            if os.getpid() == self._pid:  # otherwise the program has forked, and this is its parent's loop
                 await self.close()
 
     def new_run(
         self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
     ) -> JobRun:
-        """Make the run of a job, of a new one where `job_id` is None; nothing is started yet.
+        """Make a run of this job, or of a new job where `job_id` is None. The run is not started yet.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
@@ -135,12 +136,12 @@ class Engine:
         return run
 
     def _forget(self, run: JobRun) -> None:
-        if self._runs.get(run.call.job_id) is run:  # not another's, who has taken the job over
+        if self._runs.get(run.call.job_id) is run:  # not a job that another server has taken over
             del self._runs[run.call.job_id]
         self.slots.wake()
 
     def detach(self, run: JobRun) -> None:
-        """Move a run to the background because its caller has left. `close` waits for this."""
+        """Move a run to the background because its caller disconnected. `close` waits for this."""
         task = self.services.spawn(run.detach(), f"detach-{run.call.job_id}")
         self._detaching.add(task)
         task.add_done_callback(self._detaching.discard)
@@ -148,10 +149,12 @@ class Engine:
     # ---- end
 
     async def close(self, at_most_s: float | None = None) -> None:
-        """Cancel what somebody waits for; let handed-over jobs go on, or end them if so set.
+        """Cancel the runs that a caller waits for; let handed-over jobs go on, or end them if the settings
+        say so.
 
         Raises:
-            TimeoutError: This takes too long. The rest is left to the workers, which see this process gone.
+            TimeoutError: The close takes too long. The rest is left to the workers, which notice that this
+                process is gone.
         """
         if self._closing is None:
             self._closing = self.loop.create_task(self._close(), name="manager-close")
@@ -199,26 +202,27 @@ class Engine:
         return kept
 
     async def _orphan(self, kept: list[JobRun]) -> None:
-        """Leave these runs to their workers, and close the pool; those that end meanwhile are settled."""
+        """Leave these runs to their workers, and close the pool; runs that end meanwhile are settled."""
         for run in kept:
             await run.questions.close()
             await run.record.orphan()
         await self.pool.all_sent()
         while ending := [run for run in kept if RunState.ENDING <= run.state < RunState.DONE]:
             await asyncio.gather(*(run.join() for run in ending))
-        await self.pool.close()  # from its first step on nothing is heard of the others
+        await self.pool.close()  # from the first step on the others are not heard
         for run in kept:
             self._forget(run)
 
     async def _end_tasks(self) -> None:
-        """Wait for what is done beside: a run that plain code has settled has ended for all but its loop."""
+        """Wait for the background tasks: a run that plain code has settled has ended for all but its loop."""
         deadline = self.loop.time() + _TASKS_S
         while (tasks := self.services.tasks) and (rest_s := deadline - self.loop.time()) > 0:
             await asyncio.wait(tasks, timeout=rest_s)
 
     def abandon(self) -> None:
-        """Let go of a loop that was closed without its manager: kept jobs run on and are committed by their
-        workers, queued ones are left to another server. For any thread."""
+        """Abandon a loop that was closed without its manager: kept jobs run on and are committed by their
+        workers, queued jobs are left to another server. Any thread may call this.
+        """
         self.pool.abandon()
         left = self._own_runs()
         for run in left:
@@ -226,7 +230,7 @@ class Engine:
         work = partial(_abandon, left)
         try:
             threading.Thread(target=work, name="leave-queued").start()  # the calling thread may run a loop
-        except RuntimeError:  # no thread is to be had
+        except RuntimeError:  # no thread is available
             work()
 
 

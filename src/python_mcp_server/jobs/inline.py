@@ -82,18 +82,18 @@ class InlineWorker:
         return value
 
     def detach(self, record_class: str, record_locator: Any) -> None:
-        """Nothing here survives the server."""
+        """Do nothing: an inline body does not survive the server."""
 
     def record(self) -> None:
-        """Output of an inline body is the server's own."""
+        """Do nothing: the output of an inline body is the server's own."""
 
     def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
-        """Tell the body what was answered, or why nothing was."""
+        """Give the body the answer, or the reason why there is no answer."""
         if self._inquiries is not None:
             self._inquiries.resolve(key, answer, trouble)
 
     def cancel(self) -> None:
-        """Cancel the task."""
+        """Cancel the task of the body."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()

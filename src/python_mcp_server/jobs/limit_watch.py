@@ -27,12 +27,12 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EndReason:
-    """Why a body is ended from outside.
+    """The reason why a body is ended from outside.
 
     Attributes:
-        ending: What its record says before the kill.
-        sentence: What its record and its caller are told; None for a cancel.
-        peak_bytes: The memory that was too much.
+        ending: The `ending` that its record gets before the kill.
+        sentence: The text for its record and its caller; None for a cancel.
+        peak_bytes: The memory that exceeded the limit.
     """
 
     ending: str = JobState.CANCELLED.value
@@ -41,11 +41,11 @@ class EndReason:
 
     @property
     def patient(self) -> bool:
-        """Whether the body may clean up first: not while it eats the machine's memory."""
+        """Whether the body may clean up first: not while it fills the machine's memory."""
         return self.ending != MEMORY
 
     def outcome(self) -> Outcome:
-        """Return how the job ends."""
+        """Return the outcome of a job that is ended for this reason."""
         if self.sentence is None:
             return Outcome(cancelled=True, touched=True)
         failure = failure_of(LimitExceeded(self.sentence, self.ending))
@@ -53,7 +53,7 @@ class EndReason:
 
 
 def check_limits(request: Request) -> None:
-    """Refuse limits that cannot be kept here.
+    """Refuse limits that cannot be enforced here.
 
     Raises:
         InvalidInput: The text names the value.
@@ -68,7 +68,7 @@ def check_limits(request: Request) -> None:
 
 
 class LimitWatch:
-    """Says, once, that a running body has gone over one of its limits."""
+    """Reports once that a running body has exceeded one of its limits."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class LimitWatch:
         monitor: LimitMonitor,
         on_breach: Callable[[EndReason], None],
     ) -> None:
-        """Make it; nothing is looked at yet.
+        """Make the watch; nothing is checked yet.
 
         Args:
             limits: The limits.
             loop: Where `on_breach` is called.
-            monitor: Looks at memory and CPU time, in a thread.
+            monitor: Checks memory and CPU time in a thread.
             on_breach: Gets the reason to end the body.
         """
         self._limits = limits
@@ -94,7 +94,7 @@ class LimitWatch:
         self._worker: WorkerHandle | None = None
 
     def start(self, worker: WorkerHandle | InlineWorker) -> None:
-        """Watch the body that was sent to this worker."""
+        """Start to watch the body that was sent to this worker."""
         limits = self._limits
         if limits.timeout_seconds is not None:
             self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))
@@ -105,8 +105,9 @@ class LimitWatch:
             self._watched = self._monitor.watch(checker, self._report_from_thread)
 
     def stop(self) -> None:
-        """Watch no more. A worker that was over a limit this instant may be held by the kernel, so it
-        takes no further call."""
+        """Stop watching. A worker that exceeded a limit this instant may be held by the kernel, so it takes
+        no further call.
+        """
         if self._timer is not None:
             self._timer.cancel()
         if self._watched is not None and self._worker is not None:

@@ -1,7 +1,8 @@
 """Jobs from submission to their end, for any number of event loops in one process.
 
-`run` is the main job of the product: wait for the budget, answer the value, or hand over. Async methods never
-block the loop. What workers need is loaded with the first engine: loky alone costs a server 0.1 s.
+`run` is the main function of the product: it waits for the budget, then answers the value or hands over.
+Async methods never block the loop. The modules for workers are loaded with the first engine: loky alone costs
+a server 0.1 s.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _STORE_POLL_S: Final = 0.2
-"""Between two looks at a job of another process while somebody waits for it."""
+"""Between two looks at a job of another process while a caller waits for it."""
 
 _CANCEL_WAIT_S: Final = 10.0
-"""How long a cancelled caller waits for the tree's end before it goes on without knowing."""
+"""How long a cancelled caller waits for the end of the tree before it goes on without that."""
 
 
 class JobManager:
@@ -52,15 +53,15 @@ class JobManager:
         store: Where the jobs lie.
         settings: The settings.
         blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code.
-        tools: What a server knows of the tools whose jobs these are, by name; only kept here.
+        tools: The server's adapters of the tools of these jobs, by name; they are only kept here.
     """
 
     def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
         """Make a manager; nothing is started before the first call.
 
         Args:
-            store: Where jobs lie; the file store at the settings' home where None.
-            settings: Read from the environment where None.
+            store: Where jobs are stored; the file store at the settings' home where None.
+            settings: The settings; read from the environment where None.
         """
         self.settings = settings = settings or Settings.from_environ()
         self.store = store or FileJobStore(settings.home, lock_s=settings.lock_seconds, fsync=settings.fsync)
@@ -97,13 +98,14 @@ class JobManager:
         (await self._engine()).pool.warm()
 
     async def close(self, *, at_most_s: float | None = None) -> None:
-        """End what callers wait for; handed-over jobs go on, or end, as `on_exit` says.
+        """End the runs that callers wait for; handed-over jobs go on or end, by the setting `on_exit`.
 
         Args:
-            at_most_s: How long to take where the process ends right after; None for as long as it takes.
+            at_most_s: The longest time of the close, where the process ends right after; None for no limit.
 
         Raises:
-            TimeoutError: Not everything ended in this time; the rest leaves once it sees us gone.
+            TimeoutError: Not everything ended in this time; the rest ends when it notices that this process
+                is gone.
         """
         self._closed = True
         engine = self._engines.pop(asyncio.get_running_loop(), None)
@@ -124,7 +126,7 @@ class JobManager:
             if self._closed:
                 raise PoolClosed("the manager is closed and takes no more calls")
             for job_id in list(self._live):
-                self.blocking.run_of(job_id)  # those of a loop that was closed without us are abandoned
+                self.blocking.run_of(job_id)  # those of a loop closed without its manager are abandoned
             from python_mcp_server.jobs.engine import Engine
 
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
@@ -133,14 +135,14 @@ class JobManager:
         return engine
 
     def _forget(self, engine: Engine) -> None:
-        """An engine refers to its loop, and so would keep it for ever."""
-        if self._engines.get(engine.loop) is engine:  # not one that was opened while this one was closed
+        """Remove an engine, because it refers to its loop and would keep it for ever."""
+        if self._engines.get(engine.loop) is engine:  # not one that was opened meanwhile
             del self._engines[engine.loop]
 
     def abandon(self) -> None:
-        """Take the jobs that run here for those of another process; for a forked child.
+        """Treat the jobs that run here as jobs of another process; a forked child calls this.
 
-        What they are made of stays referred to: its end would reach into the parent's event loop.
+        Their objects stay referenced: freeing these would act on the parent's event loop.
         """
         self._inherited = (dict(self._live), dict(self._engines), self._inherited)
         self._live.clear()
@@ -150,7 +152,7 @@ class JobManager:
         return await (await self._engine()).services.in_store(work, *args)
 
     def preload(self, body: Callable[..., Any] | str) -> None:
-        """Let new workers load this body's module, or the module of this name, in their idle time."""
+        """Let new workers load this body's module, or the module with this name, in their idle time."""
         if not isinstance(body, str):
             self._bodies.refer(body)
             return
@@ -169,26 +171,26 @@ class JobManager:
         on_caller_left: Callable[[], str] | None = None,
         ask: Ask | None = None,
     ) -> JobResult:
-        """Run a body and wait for it within the budget; past it, hand it over.
+        """Run a body and wait for it within the budget; past the budget, hand the job over.
 
         Args:
             request: What to run.
             budget_s: How long to wait, in seconds.
-            listener: Hears progress while this call waits.
-            on_caller_left: Asked when the waiting is cancelled: "cancel" (the default) ends the job,
-                "detach" lets it go on in the background, "detach_recorded" does so if others can
-                read the job already.
-            ask: Asks the caller what the body asks; where None, a question hands the call over at once.
+            listener: Gets progress while this call waits.
+            on_caller_left: Called when the wait is cancelled: "cancel" (the default) ends the job, "detach"
+                lets it go on in the background, "detach_recorded" does so only if others can read the job
+                already.
+            ask: Puts the body's questions to the caller; where None, a question hands the call over at once.
 
         Returns:
             The value, or a result with `handed_over` set.
 
         Raises:
-            JobCancelled: The job was cancelled by somebody else.
+            JobCancelled: Another caller cancelled the job.
             InvalidInput: The body or an argument cannot be sent to a worker.
             WorkerDied: Its process ended before the body returned.
             RemoteError: The body raised a type that cannot travel.
-            BaseException: Otherwise what the body raised.
+            BaseException: Any other exception that the body raised.
         """
         engine = self._engines.get(asyncio.get_running_loop()) or await self._engine()
         run = engine.new_run(request, listener)
@@ -207,7 +209,7 @@ class JobManager:
             run.budget.cancel()
             run.status.subscribe(None)
             if ask is not None:
-                run.questions.ask = None  # what it asks from now on, others answer
+                run.questions.ask = None  # from now on others answer its questions
         return deliver(run.call.job_id, run.outcome)
 
     async def rejoin(
@@ -218,11 +220,11 @@ class JobManager:
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
     ) -> JobResult | Job:
-        """Wait again for a job that was handed over because it asked: for its end, its next question, or
-        the budget.
+        """Wait again for a job that was handed over because it asked a question: for its end, its next
+        question, or the end of the budget.
 
         Returns:
-            As `run`; the job as its record has it where it ended and this process was not at work on it.
+            As `run`; the job as in its record where the job has ended and did not run in this process.
 
         Raises:
             JobNotFound: There is no such job.
@@ -250,7 +252,7 @@ class JobManager:
         return deliver(job_id, run.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
-        """Start a job in the background; it is durable when this returns.
+        """Start a job in the background; the job is durable when this returns.
 
         Raises:
             InvalidInput: The body or an argument cannot be sent to a worker.
@@ -296,7 +298,7 @@ class JobManager:
         """
         run, engine = self.blocking.run_of(job_id), await self._engine()
         if run is None or not run.loop.is_running():
-            # for seconds, where the body is deaf: not in the threads that hand-offs need
+            # takes seconds where the body ignores it: not in the threads for hand-offs
             return await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
         if run.loop is engine.loop:
             await run.cancel()
@@ -307,7 +309,7 @@ class JobManager:
     # ---- jobs
 
     async def get(self, job_id: str) -> Job:
-        """Return a job as it stands now, with live progress and usage where it runs here.
+        """Return the present state of a job, with live progress and usage where the job runs here.
 
         Raises:
             JobNotFound: There is no such job.
@@ -315,15 +317,15 @@ class JobManager:
         return self.blocking.live_snapshot(job_id) or await self._in_store(self.blocking.get, job_id)
 
     async def wait(self, job_id: str, timeout_s: float, *, or_question: bool = False) -> tuple[Job, bool]:
-        """Wait for the end of a job or of the time.
+        """Wait until a job ends or the time is over.
 
         Args:
             job_id: The job.
             timeout_s: The longest wait.
-            or_question: Whether to return, too, as soon as the job asks something.
+            or_question: Whether to return also as soon as the job asks a question.
 
         Returns:
-            The job as it then stands, and whether the time ran out first.
+            The job in its state then, and whether the time ran out first.
 
         Raises:
             JobNotFound: There is no such job.
@@ -350,7 +352,7 @@ class JobManager:
         Args:
             status: Only jobs in this state.
             limit: How many at most.
-            principal: Only jobs of this one; None for all.
+            principal: Only jobs of this principal; None for all.
 
         Raises:
             InvalidInput: The limit is not positive.
@@ -358,16 +360,16 @@ class JobManager:
         return await self._in_store(self.blocking.list, status, limit, principal)
 
     async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
-        """Answer questions of a job, all of them or none; return the job as it then stands.
+        """Answer questions of a job, all of them or none; return the job in its state afterwards.
 
         Args:
             job_id: The job.
             answers: Mapping of a question's key to its answer.
-            lenient: Whether what the job does not ask is left out; else it is refused.
+            lenient: Whether answers to other questions are left out; otherwise they are refused.
 
         Raises:
             JobNotFound: There is no such job.
-            QuestionNotOpen: It does not ask this, or not any more.
+            QuestionNotOpen: The job does not ask this question, or no longer asks it.
             InvalidInput: An answer does not fit its question.
         """
         return await self._in_store(partial(self.blocking.answer, job_id, answers, lenient=lenient))
@@ -380,7 +382,7 @@ class JobManager:
         max_age_hours: float = 24.0,
         principal: str | None = None,
     ) -> Pruned:
-        """Remove finished jobs older than the age: cancelled ones, and those that are not kept.
+        """Remove finished jobs older than the age: cancelled jobs, and those that are not kept.
 
         Raises:
             InvalidInput: The age is negative or not a number.
@@ -398,31 +400,31 @@ class JobManager:
     async def output(
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
     ) -> OutputPage:
-        """Return a page of what a job wrote, from a byte offset, while it runs or afterwards.
+        """Return a page of a job's output, from a byte offset, while the job runs or afterwards.
 
         An offset below 0 counts from the end.
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: The stream or the limit cannot be meant.
+            InvalidInput: The stream or the limit is not valid.
         """
         return await self._in_store(self.blocking.output, job_id, stream, offset, limit)
 
     async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
-        """Return whole lines of what a job wrote, as they stand on a screen.
+        """Return whole lines of a job's output, as a screen shows them.
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: What is wanted cannot be meant, or its pattern does not end.
+            InvalidInput: The request is not valid, or its pattern takes too long.
         """
         work = partial(self.blocking.lines, job_id, wanted)
-        # for seconds, where much must be read: not in the threads that hand-offs need
-        if wanted.pattern is not None:  # and for longer where it does not end: pages do not wait for that
+        # takes seconds where much must be read: not in the threads for hand-offs
+        if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
             return await (await self._engine()).services.in_search(work)
         return await asyncio.to_thread(work)
 
 
 def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
-    """In a forked child nothing of this runs: its jobs are those of another process there."""
+    """Abandon the manager in a forked child, because its jobs run in the parent."""
     if (manager := reference()) is not None:
         manager.abandon()

@@ -1,5 +1,6 @@
-"""What a job wrote: pages by byte offset, or whole lines, made readable, from a byte or a line on or by a
-pattern. Live while the job runs, whole afterwards."""
+"""The output of a job: pages by byte offset, or whole readable lines, from a byte or a line on or by a
+pattern. The output is live while the job runs, and complete afterwards.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class OutputPage:
     Attributes:
         text: Decoded as UTF-8; invalid bytes are replaced.
         next_offset: Where the next page begins, in bytes.
-        total_bytes: What is there by now.
+        total_bytes: The present size of the output.
         eof: Whether the job ended and this page reaches its end.
     """
 
@@ -40,7 +41,7 @@ class OutputPage:
 
 
 def check_page(stream: str, limit: int) -> None:
-    """Refuse a page that cannot be meant.
+    """Refuse a page that is not valid.
 
     Raises:
         InvalidInput: The text names the value.
@@ -52,13 +53,13 @@ def check_page(stream: str, limit: int) -> None:
 
 
 def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage:
-    """Read one page, as it was written. Blocks; a file that is not there is empty.
+    """Read one page as it was written. Blocks; a missing file counts as empty.
 
     Args:
         path: The file.
         offset: The byte to start at; below 0 it counts from the end.
         limit: The most bytes.
-        ended: Whether nothing more will come.
+        ended: Whether the output is complete.
     """
     try:
         with path.open("rb") as file:
@@ -83,9 +84,9 @@ def _decode(data: bytes, *, final: bool) -> tuple[str, int]:
 
 
 _SEARCH_S: Final = 3.0
-"""How long one page is searched for: 5 million short lines. The next page goes on from there."""
+"""How long the search for one page may take: 5 million short lines. The next page continues there."""
 _PATIENCE_S: Final = 6.0
-"""How long it may take all in all: longer takes only a pattern that does not end on a line."""
+"""How long a search may take in all: only a pattern that does not end on a line takes longer."""
 _KILL_S: Final = 10.0
 """Where the system has no timers, the search does not end by itself."""
 _PATTERN_CHARS: Final = 1_000
@@ -94,7 +95,7 @@ _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a reader asks for.
+    """A reader's request for output.
 
     Attributes:
         stream: One of `jobs.output.STREAMS`.
@@ -102,7 +103,7 @@ class Wanted:
         limit: The most bytes of a page.
         line: The line to start at in place of `offset`, from 1; below 0 it counts from the end.
         pattern: A regular expression; only lines in which it is found are returned.
-        raw: Whether the text comes as it was written, with colours and overwritten states.
+        raw: Whether the text is returned as it was written, with colours and overwritten states.
     """
 
     stream: str = "stdout"
@@ -113,7 +114,7 @@ class Wanted:
     raw: bool = False
 
     def check(self) -> None:
-        """Refuse what cannot be meant.
+        """Refuse a request that is not valid.
 
         Raises:
             InvalidInput: The text names the value.
@@ -134,14 +135,14 @@ class LinePage:
     """A piece of output, from the beginning of a line to the end of one.
 
     Attributes:
-        text: Its lines. One that is longer than a page is cut at a character.
+        text: Its lines. A line that is longer than a page is cut between two characters.
         next_offset: Where the next page begins, in bytes.
-        total_bytes: What is there by now.
+        total_bytes: The present size of the output.
         eof: Whether the job ended and this page reaches its end.
         first_line: The number of the first line, where lines were counted.
-        total_lines: How many lines there are, where a line was asked for that is not there.
+        total_lines: How many lines there are, where the requested line does not exist.
         matches: How many lines matched, where a pattern was given; each stands after its number.
-        unfinished: The last line, as far as it was written; the next page has it when it is whole.
+        unfinished: The last line, as far as it was written; the next page has the whole line.
     """
 
     text: str
@@ -155,15 +156,15 @@ class LinePage:
 
 
 def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
-    """Return what is wanted of a stream. Blocks; a file that is not there is empty.
+    """Return the requested lines of a stream. Blocks; a missing file counts as empty.
 
     Args:
         path: The file.
-        wanted: What of it.
-        ended: Whether nothing more will come.
+        wanted: The request.
+        ended: Whether the output is complete.
 
     Raises:
-        InvalidInput: The pattern is not a valid regular expression, or does not end.
+        InvalidInput: The pattern is not a valid regular expression, or takes too long.
         ToolchainError: The search cannot be run.
     """
     try:
@@ -181,7 +182,7 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
 
 
 def _start(index: LineReader, wanted: Wanted) -> int | None:
-    """Return the byte to start at; None where there is no such line."""
+    """Return the byte to start at; None where the line does not exist."""
     if wanted.line is not None:
         if index.size == 0:
             return 0
@@ -248,7 +249,7 @@ def _matching(path: Path, index: LineReader, start: int, wanted: Wanted, *, ende
 
 
 def _search(wish: dict[str, Any]) -> dict[str, Any]:
-    """Search in a process of its own, which can be killed: a match holds the whole interpreter."""
+    """Search in a process of its own, which can be killed, because a match blocks the whole interpreter."""
     program = [sys.executable, "-I", "-S", "-X", "utf8", line_search.__file__]
     try:
         done = subprocess.run(

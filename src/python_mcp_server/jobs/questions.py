@@ -1,5 +1,5 @@
-"""The questions of a job: put into its record before a caller is told, answered once by the first who
-answers, taken out when the body has the answer.
+"""The questions of a job: written into its record before a caller sees them, answered once, by the first
+answer that comes, and removed when the body has the answer.
 
     body ──▶ worker ──▶ server (or the worker itself, once it is an orphan) ──▶ record ──▶ caller
     body ◀── worker ◀── server (or the worker itself) ◀── record ◀── an answer: compare-and-set
@@ -40,7 +40,7 @@ _BODY_STARTED: Final = (JobState.RUNNING, JobState.INPUT_REQUIRED)
 
 
 def with_questions(job: Job, questions: tuple[Question, ...]) -> Job:
-    """Return the job with these questions: it needs input while one of them is open."""
+    """Return the job with these questions; the job needs input while one of them is open."""
     if job.status not in _BODY_STARTED:
         return job
     state = JobState.INPUT_REQUIRED if still_open(questions) else JobState.RUNNING
@@ -49,13 +49,13 @@ def with_questions(job: Job, questions: tuple[Question, ...]) -> Job:
 
 
 def exchange(store: JobStore, job_id: str, asked: Iterable[Question], expired: Collection[str]) -> Job:
-    """Let the record have what the body asks now, and return the job with the answers that stand.
+    """Write the body's present questions into the record, and return the job with the recorded answers.
 
     Args:
-        store: Where it lies.
+        store: Where the job is stored.
         job_id: The job.
-        asked: What the body asks and has no answer to; what is not among them is taken out.
-        expired: Keys of those whose time is over: they are taken out unless they have been answered.
+        asked: The body's questions without an answer; all others are removed.
+        expired: Keys of the questions whose time is over: they are removed unless they have been answered.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -73,10 +73,10 @@ def exchange(store: JobStore, job_id: str, asked: Iterable[Question], expired: C
 
 
 def question_of(job: Job, key: str) -> Question:
-    """Return the open question of this key.
+    """Return the open question with this key.
 
     Raises:
-        QuestionNotOpen: There is none; the text says why, or what is open.
+        QuestionNotOpen: No open question has this key; the text says why, or which questions are open.
     """
     for question in job.open_questions:
         if question.key == key:
@@ -85,7 +85,7 @@ def question_of(job: Job, key: str) -> Question:
 
 
 def not_open(job: Job, key: str) -> QuestionNotOpen:
-    """Return the error for an answer that comes too late, or to nothing."""
+    """Return the error for an answer that comes too late, or that answers no question."""
     if job.status.terminal:
         return QuestionNotOpen(f"Job {job.id} has ended as {job.status}; its questions are closed")
     if job.ending is not None:
@@ -100,20 +100,20 @@ def not_open(job: Job, key: str) -> QuestionNotOpen:
 def answer_record(
     store: JobStore, job: Job, answers: Mapping[str, InputAnswer], *, lenient: bool = False
 ) -> Job:
-    """Answer questions of a job, all or none; return the job as it then stands. Blocks.
+    """Answer questions of a job, all or none; return the job in its state afterwards. Blocks.
 
     Args:
-        store: Where it lies.
-        job: The job as its record has it.
+        store: Where the job is stored.
+        job: The job as it is in its record.
         answers: Mapping of key to answer.
         lenient: Whether keys that are not open, and fields that a form does not have, are left out;
-            else they are refused.
+            otherwise they are refused.
 
     Raises:
-        JobNotFound: Its record is gone.
-        QuestionNotOpen: It does not ask this, or not any more.
+        JobNotFound: The record is gone.
+        QuestionNotOpen: The job does not ask this question, or no longer asks it.
         InvalidInput: An answer does not fit its question.
-        StoreError: It cannot be written.
+        StoreError: The record cannot be written.
     """
     fit = {
         question.key: _fitted(question, answers[question.key], strict=not lenient)
@@ -146,8 +146,8 @@ def _fitted(question: Question, answer: InputAnswer, *, strict: bool) -> InputAn
 
 
 def answer_of(question: Question, response: Any, action: str = "accept") -> InputAnswer:
-    """Return a response in the shape of an answer: it may be the fields themselves, the value of the only
-    field, or what MCP clients send, `{"action", "content"}`.
+    """Return a response in the shape of an answer. The response may be the fields themselves, the value of
+    the only field, or the form that MCP clients send, `{"action", "content"}`.
 
     Args:
         question: The question.
@@ -170,7 +170,7 @@ def answer_of(question: Question, response: Any, action: str = "accept") -> Inpu
 
 
 def _parsed(response: Any) -> Any:
-    """The object or list that a client has put into a text; anything else as it is."""
+    """Return the object or list that a client has put into a text; anything else unchanged."""
     try:
         meant: Any = json.loads(response) if isinstance(response, str) else None
     except (ValueError, RecursionError):
@@ -179,10 +179,10 @@ def _parsed(response: Any) -> Any:
 
 
 Ask = Callable[[str, Question], Awaitable[InputAnswer | None]]
-"""Asks the caller of a call that still waits; gets the job's id. None where they cannot be asked."""
+"""Asks the caller that still waits; gets the job's id. None where the caller cannot be asked."""
 
 _LOOK_S: Final = 0.2
-"""Between two looks at a record in which somebody else may have answered."""
+"""Between two looks at a record in which another process may have answered."""
 
 _AGAIN_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
@@ -190,10 +190,10 @@ _log: Final = logging.getLogger(__name__)
 
 class QuestionRelay:
     """The open questions of one running job: from the body into the record, and the answers from the record
-    to the body. Everything belongs to the loop of its server.
+    to the body. All methods belong to the loop of the server.
 
     Attributes:
-        ask: How the caller can be asked while it waits; None where it cannot.
+        ask: Asks the caller while it waits; None where the caller cannot be asked.
     """
 
     def __init__(
@@ -204,10 +204,10 @@ class QuestionRelay:
         status: RunStatus,
         on_question: Callable[[], None],
     ) -> None:
-        """Make it for one run of a job.
+        """Make the relay of one run of a job.
 
         Args:
-            services: What the parts of an engine share.
+            services: The objects that the parts of an engine share.
             job_id: The job.
             ensure_durable: Returns when the job has a record.
             status: Where the open questions are shown.
@@ -233,7 +233,7 @@ class QuestionRelay:
     # ---- from the body
 
     def on_event(self, worker: WorkerHandle | InlineWorker, event: QuestionEvent) -> None:
-        """Take what the body says of a question."""
+        """Take an event of one of the body's questions."""
         if self._closed:
             return
         self._worker = worker
@@ -249,7 +249,7 @@ class QuestionRelay:
             self._work = self._services.spawn(self._run(), f"questions-{self._job_id}")
 
     def _forget(self, key: str) -> None:
-        """The body is done with this question."""
+        """Remove a question that the body is done with."""
         self._asked.pop(key, None)
         self._expired.discard(key)
         self._answered.discard(key)
@@ -257,7 +257,7 @@ class QuestionRelay:
             asking.cancel()
 
     async def _run(self) -> None:
-        """Carry questions and answers until the body asks nothing more."""
+        """Carry questions and answers until the body has no open question."""
         while not self._closed and (self._changed or self._asked):
             self._wake.clear()
             pause_s = _LOOK_S
@@ -299,7 +299,7 @@ class QuestionRelay:
     # ---- to the body and the caller
 
     def apply(self, job: Job) -> None:
-        """Take the record as it stands: show what is open, and deliver what was answered."""
+        """Take the present record: show the open questions, and deliver the answers."""
         if self._closed or job.status.terminal:
             return
         asked = [question for question in job.questions if question.key in self._asked]
@@ -316,7 +316,7 @@ class QuestionRelay:
             self._worker.answer(key, answer, trouble)
 
     def _announce(self, questions: list[Question]) -> None:
-        """Let the caller have these questions, now that others can read them."""
+        """Pass these questions to the caller, because others can read them now."""
         if not questions:
             return
         self._status.publish()
@@ -329,7 +329,9 @@ class QuestionRelay:
                 self._asking[question.key] = self._services.loop.create_task(work, name=f"ask-{self._job_id}")
 
     async def _ask_caller(self, ask: Ask, question: Question) -> None:
-        """Ask the caller; where they cannot be asked, the call is handed over, for others to answer."""
+        """Ask the caller; where the caller cannot be asked, the call is handed over, so that others
+        answer.
+        """
         try:
             answer = await ask(self._job_id, question)
             if answer is not None:
@@ -349,7 +351,7 @@ class QuestionRelay:
     # ---- to others
 
     async def wait_for_question(self, seconds: float) -> None:
-        """Wait until another question is open, or the job ends, but not longer than this."""
+        """Wait until another question is open, or the job ends, but not longer than the time."""
         if not self._closed:
             watcher: asyncio.Future[None] = self._services.loop.create_future()
             self._watchers.add(watcher)
@@ -362,13 +364,13 @@ class QuestionRelay:
                 watcher.set_result(None)
 
     async def close(self) -> None:
-        """Leave the open questions to the record, and wait until nothing is on its way there."""
+        """Leave the open questions to the record, and wait for writes that are under way."""
         self.end()
         if self._work is not None:
             await asyncio.wait({self._work})
 
     def end(self) -> None:
-        """Carry nothing more: the job is settled."""
+        """Stop, because the job is settled."""
         self._closed = True
         for key in list(self._asking):
             self._forget(key)

@@ -1,8 +1,8 @@
-"""The durable record of a job: created once, kept fresh, and settled, which is the one way to a terminal
+"""The durable record of a job: created once, kept fresh, and settled. `settle` is the one way to a terminal
 state for server, worker and recovery alike.
 
-The first writer wins, under the store's lock; a reason to end the job that was written before the kill
-(`ending`) beats whatever the body still said.
+The first writer wins, under the store's lock. A reason to end the job that was written before the kill
+(`ending`) overrides any outcome of the body.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RecordWriter:
 
     @property
     def begun(self) -> bool:
-        """Whether a record is there or on its way."""
+        """Whether the record exists or is being written."""
         return self.state is not RecordState.NONE
 
     @property
@@ -82,11 +82,11 @@ class RecordWriter:
         return self.state is RecordState.DURABLE
 
     def adopt(self) -> None:
-        """Go on with the record of another server, which is there already."""
+        """Take over the record of another server, which exists already."""
         self.state = RecordState.DURABLE
 
     def create_soon(self) -> None:
-        """Write the record behind the caller's back."""
+        """Write the record in the background."""
         if self.state is RecordState.NONE:
             self.state = RecordState.WRITING
             self._task = self._services.spawn(self._create(), f"record-{self.job_id}")
@@ -95,7 +95,7 @@ class RecordWriter:
         """Return when the record is durable.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: The record cannot be written.
         """
         self.create_soon()
         if self._task is not None:
@@ -112,19 +112,20 @@ class RecordWriter:
         self._on_durable()
 
     async def join(self) -> None:
-        """Wait until no record is on its way."""
+        """Wait until no record is being written."""
         if self.state is RecordState.WRITING and self._task is not None:
             await asyncio.wait({self._task})
 
     async def refresh(self) -> Job | None:
-        """Bring the record up to date, and return the job as it then stands; None where that failed, which is
-        only logged, because the next refresh may go through."""
+        """Bring the record up to date, and return the job in its state afterwards; None where that failed. A
+        failure is only logged, because the next refresh may succeed.
+        """
         return await self._change(self._refreshed)
 
     def _refreshed(self, job: Job) -> Job:
         now = self._look()
         news = job.evolve(
-            missed_at=None,  # a process that missed this one sees that it is there
+            missed_at=None,  # a process that missed this process sees that it lives
             message=now.message,
             progress=now.progress or job.progress,
             usage=now.usage or job.usage,
@@ -133,7 +134,7 @@ class RecordWriter:
         if job.status is JobState.PENDING:
             news = news if job.ending else news.evolve(call=now.call)
         elif now.status is JobState.PENDING:
-            return job  # it has just become running, or must wait again: `start` and `withdraw` say so
+            return job  # the job has just become running, or must wait again: `start` and `withdraw` say so
         else:
             news = with_questions(news, job.questions)  # others may have answered
             if job.call is not None and not is_unbegun(self._services.store.folder(job.id)):
@@ -142,7 +143,7 @@ class RecordWriter:
         return job if news == job else news
 
     async def request_end(self, reason: EndReason) -> None:
-        """Write why the job is ended, before the kill."""
+        """Write the reason why the job is ended, before the kill."""
         await self.join()
         await self._change(
             lambda job: job if job.ending else job.evolve(ending=reason.ending, error=reason.sentence)
@@ -158,14 +159,14 @@ class RecordWriter:
             return None
 
     async def start(self, worker: ProcessIdentity | None) -> bool:
-        """Go from pending to running, compare-and-set under the lock, before the body is sent: from
-        then on a cancel by the record finds the worker there.
+        """Change the record from pending to running, compare-and-set under the lock, before the body is sent:
+        from then on a cancel by the record finds the worker there.
 
         Args:
-            worker: Who is about to run the body; None where that is this process.
+            worker: The process that is about to run the body; None for this process.
 
         Returns:
-            Whether the body may start; False when somebody cancelled the job meanwhile.
+            Whether the body may start; False when the job was cancelled meanwhile.
 
         Raises:
             StoreError, JobNotFound: The record cannot be written, or is gone.
@@ -177,7 +178,8 @@ class RecordWriter:
         return await self._services.in_store(start)
 
     async def withdraw(self) -> None:
-        """Go from running back to pending: the worker was gone before it read the call.
+        """Change the record from running back to pending, because the worker was gone before it read the
+        call.
 
         Raises:
             StoreError, JobNotFound: As `start`.
@@ -200,8 +202,9 @@ class RecordWriter:
         )
 
     async def requeue(self) -> None:
-        """Leave a queued job to another server; where that cannot be written, the end of this process
-        says the same."""
+        """Leave a queued job to another server; where that cannot be written, the end of this process has the
+        same effect.
+        """
         await self._change(self._released)
 
     def _released(self, job: Job) -> Job:
@@ -210,7 +213,7 @@ class RecordWriter:
         return self._withdrawn(job).evolve(owner=None, message=WAITS_FOR_A_SERVER)
 
     def abandon(self) -> None:
-        """Leave a queued job to another server, or fail it where none can start it. Blocks."""
+        """Leave a queued job to another server, or fail the job where no server can start it. Blocks."""
         store = self._services.store
         try:
             if self._look().call is not None:
@@ -221,14 +224,14 @@ class RecordWriter:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
 
     async def orphan(self) -> None:
-        """Leave a running job to its worker: from now on the job lives as long as the worker does."""
+        """Leave a running job to its worker: from now on the job lives as long as the worker."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        """Write the end, and return the job as it then stands; see `settle`. Blocks.
+        """Write the end, and return the job in its state afterwards; see `settle`. Blocks.
 
         Raises:
-            StoreError, JobNotFound: It cannot be written, or the record is gone.
+            StoreError, JobNotFound: The end cannot be written, or the record is gone.
         """
         now = self._look()
         return settle(
@@ -245,13 +248,13 @@ class RecordWriter:
 def start_record(
     store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
 ) -> bool:
-    """Let a queued job of this owner be running, and say whether it is. Blocks.
+    """Change a queued job of this owner to running, and return whether that was done. Blocks.
 
-    Its worker gets the call only after that. Where this process ends in between, or before the worker has
-    read the call, a note in the job's folder says so, and another server starts the job by its spec.
+    Its worker gets the call only after that. Where this process ends before the worker has read the call, a
+    note in the job's folder says so, and another server starts the job by its spec.
 
     Raises:
-        StoreError, JobNotFound: It cannot be written, or the record is gone.
+        StoreError, JobNotFound: The record cannot be written, or is gone.
     """
     started = False
 
@@ -276,11 +279,13 @@ def start_record(
 
 
 WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
-"""How the worker of a detached job finds its record, without the pool knowing this module."""
+"""The name by which the worker of a detached job finds `WorkerRecord`; so the pool need not import this
+module.
+"""
 
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
-    """Return the job in the terminal state that its outcome gives it, or the reason why it was ended."""
+    """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
     job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
@@ -306,7 +311,9 @@ def _failed(job: Job, failure: Failure) -> Job:
 
 
 def _memory(usage: Usage | None) -> str:
-    """The memory that was seen last, because the kernel may have ended the process for want of it."""
+    """Return the memory that was measured last, because the kernel may have ended the process for lack of
+    memory.
+    """
     if usage is None or not usage.rss_bytes:
         return ""
     return (
@@ -315,7 +322,9 @@ def _memory(usage: Usage | None) -> str:
 
 
 def _shown(outcome: Outcome, show: Show) -> Shown:
-    """The value as the record has it. The value's own code may run here, so never under a lock."""
+    """Return the value as the record has it. The value's own code may run here, so never call this under a
+    lock.
+    """
     if outcome.cancelled or outcome.failure is not None:
         return Shown()
     if outcome.shown is not None:
@@ -327,7 +336,7 @@ def _shown(outcome: Outcome, show: Show) -> Shown:
 
 
 def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
-    """The latest usage, with what only the process before could see: its peak."""
+    """Return the latest usage, with the peak that only the former process could see."""
     if former is None or latest is None:
         return latest or former
     peak_bytes = max(former.peak_rss_bytes, latest.peak_rss_bytes)
@@ -346,18 +355,18 @@ def settle(
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
 ) -> Job:
-    """Write the terminal state of a job, unless it has one; return the job as it then stands.
+    """Write the terminal state of a job, unless it has one; return the job in its state afterwards.
 
     Args:
-        store: Where it lies.
+        store: Where the job is stored.
         job_id: The job.
         outcome: How its body ended.
-        progress: The last progress, where it is known.
-        usage: The last sample, where it is known.
-        only_if: Asked of what then stands; where it says no, nothing is written.
-        tree_gone: Whether its last process is gone. Where it may live, a job that is to be ended
-            is not settled: it is returned unfinished, and the tree must be ended first.
-        show: Makes of the value what the record has; without it the value is shown as plain JSON.
+        progress: The last progress, where known.
+        usage: The last sample, where known.
+        only_if: Called with the present job; where it returns False, nothing is written.
+        tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
+            is not settled: the job is returned unfinished, and its tree must be ended first.
+        show: Turns the value into the form in the record; where None, the value is shown as plain JSON.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -382,14 +391,14 @@ def never_started() -> Failure:
 
 
 class WorkerRecord:
-    """The record of a detached job in the hands of its worker, once the server is gone.
+    """The record of a detached job in the hands of its worker, after the server is gone.
 
     Attributes:
         grace_s: How long a cancelled body may clean up.
     """
 
     def __init__(self, job_id: str, record_locator: dict[str, Any]) -> None:
-        """Make it; nothing is opened yet.
+        """Make the record; nothing is opened yet.
 
         Args:
             job_id: The job.
@@ -402,10 +411,10 @@ class WorkerRecord:
         self._store: FileJobStore | None = None
 
     def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
-        """Write how far the job is.
+        """Write the progress of the job.
 
         Returns:
-            Whether the body must end: its record says so, or is settled.
+            Whether the body must end: the record says so, or is settled.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -417,7 +426,7 @@ class WorkerRecord:
             now = job.evolve(
                 background=True,
                 call=None,  # its body runs
-                missed_at=None,  # a process that missed this one sees that it is there
+                missed_at=None,  # a process that missed this process sees that it lives
                 progress=progress or job.progress,
                 usage=_merged(job.usage, usage),
             )
@@ -442,7 +451,8 @@ class WorkerRecord:
     def exchange(
         self, asked: Collection[Question], expired: Collection[str]
     ) -> Mapping[str, InputAnswer | None]:
-        """Let the record have what the body asks; return it by key, each with its answer if there is one.
+        """Write the body's questions into the record; return them by key, each with its answer if there is
+        one.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -451,8 +461,8 @@ class WorkerRecord:
         return {question.key: question.answer for question in job.questions}
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
-        """Settle it. A job that is to be ended is left unsettled, because this process, the last of the job,
-        still lives; the next reader of the job settles it.
+        """Settle the job. A job that is to be ended is left unsettled, because this process, the last of the
+        job, still lives; the next reader settles it.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -469,7 +479,9 @@ class WorkerRecord:
         return show_raw(value, self._locator.get("reply"))
 
     def gone(self) -> bool:
-        """Whether the home was removed, or the jobs in it; a disk that cannot be read does not count."""
+        """Whether the home, or the jobs in it, were removed; a disk that cannot be read does not count as
+        removed.
+        """
         from python_mcp_server.store.layout import Layout
 
         try:
@@ -486,7 +498,7 @@ class WorkerRecord:
             self._store.close()
 
     def _open(self) -> FileJobStore:
-        """Return the store; one that is not there, such as on a disk that is gone, is not made anew."""
+        """Return the store; a missing store, such as on a disk that is gone, is not made anew."""
         from python_mcp_server.store.files import FileJobStore
         from python_mcp_server.store.layout import Layout
 

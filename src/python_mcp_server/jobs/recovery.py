@@ -38,24 +38,24 @@ _SILENCE: Final = timedelta(seconds=60)
 """Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
 
 _STALE: Final = timedelta(hours=1)
-"""A question older than that is asked anew: the machine may have slept right after it."""
+"""A request older than this is repeated, because the machine may have slept right after it."""
 
 _GRACE_S: Final = 2.0
-"""How long a body may clean up that a reader ends."""
+"""How long a body that a reader ends may clean up."""
 
 PENDING_AGAIN: Final = {"status": JobState.PENDING, "started_at": None, "worker": None, "missed_at": None}
-"""What makes a job pending again."""
+"""The changes that make a job pending again."""
 
 _EXIT_CODE_FIELD: Final = 49
 """Of /proc/<pid>/stat, counted behind the name."""
 
 
 def recovered(store: JobStore, job: Job) -> Job:
-    """Return the job as it stands, settled if its processes are gone. Blocks.
+    """Return the present state of the job, settled if its processes are gone. Blocks.
 
     Args:
-        store: Where it lies. If the end cannot be written there now, the job is returned as it is.
-        job: A job that the calling manager is not at work on.
+        store: Where the job is stored. If the end cannot be written now, the job is returned unchanged.
+        job: A job that the calling manager does not run.
     """
     try:
         return _recovered(store, job)
@@ -124,13 +124,13 @@ def _evolved(store: JobStore, job: Job, **facts: Any) -> Job:
 
 
 def _is_same(found: Job, seen: Job) -> bool:
-    """Whether no process has taken the job on since it was read."""
+    """Whether no other process has taken over the job since it was read."""
     facts = (found.status, found.owner, found.worker, found.missed_at)
     return facts == (seen.status, seen.owner, seen.worker, seen.missed_at)
 
 
 def _settled(store: JobStore, job: Job) -> Job:
-    failure = _cause(job)  # before the kill: a dead process tells only until its parent has gone
+    failure = _cause(job)  # before the kill: the exit code is readable only until the parent has gone
     if job.worker is not None:
         processes.kill_tree(job.worker, job_id=job.id, with_root=not processes.is_gone(job.worker))
     return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
@@ -149,14 +149,14 @@ def _cause(job: Job) -> Failure:
 
 
 def _exit_code(worker: ProcessIdentity) -> int | None:
-    """Return the exit code of a dead worker whose parent has not asked for it yet, negative for a signal."""
+    """Return the exit code of a dead worker that its parent has not reaped yet; negative for a signal."""
     if not processes.LINUX:
         return None
     try:
         with open(f"/proc/{worker.pid}/stat", "rb") as file:
             facts = file.read().rpartition(b")")[2].split()
     except OSError:
-        return None  # nothing of it is left
+        return None  # the process has been reaped
     if int(facts[19]) != worker.start_ticks or facts[0] not in b"ZX":
         return None
     return os.waitstatus_to_exitcode(int(facts[_EXIT_CODE_FIELD]))

@@ -1,13 +1,13 @@
-"""How a job's call answers, as its record keeps it: so any server answers as the call would have in time.
+"""How a job's call answers. The record keeps it, so that any server answers as the call would have in time.
 
-A reply is a dictionary of JSON in the record. Its form is known when the job is made; what only the value
-tells is added when the job ends.
+A reply is a dictionary of JSON in the record. Its form is known when the job is made; the facts that depend
+on the value are added when the job ends.
 
-    style        whose rules make text of a result: "mcp" or "fastmcp"
-    structured   what becomes of the result in structured content: it is the content ("whole"), stands in it
-                 as `result` ("wrapped"), or is the content where it is an object ("objects"); null for none
+    style        the rules that make text of a result: "mcp" or "fastmcp"
+    structured   the place of the result in structured content: it is the content ("whole"), in it as
+                 `result` ("wrapped"), or the content if it is an object ("objects"); null for none
     by_alias     as `jsonable` takes it
-    content      blocks of content that the result itself does not tell; "one" where its JSON is one text
+    content      blocks of content that cannot be derived from the result; "one" where its JSON is one text
     answer       the whole answer, where the body returned one
     error        true where the answer is an error, because the result does not fit the declared type
     raw          true where the tool's model was not known when the job ended
@@ -28,8 +28,8 @@ class Shown(NamedTuple):
 
     Attributes:
         result: The JSON.
-        note: What of the value that does not say, or why it is no answer.
-        reply: What the value adds to the form of the reply.
+        note: The facts of the value that the JSON leaves out, or why the value is not an answer.
+        reply: The facts that the value adds to the form of the reply.
     """
 
     result: Any = None
@@ -38,23 +38,23 @@ class Shown(NamedTuple):
 
 
 class Replies(Protocol):
-    """How one tool answers, to the callers of one kind of server."""
+    """How one tool answers the callers of one kind of server."""
 
     @property
     def form(self) -> Mapping[str, Any]:
-        """What is known of every reply."""
+        """Return the facts that all replies share."""
         ...
 
     def show(self, value: Any) -> Shown:
-        """Return what the record has of this value. The value's own code may run."""
+        """Return this value's form for the record. The value's own code may run."""
         ...
 
 
 class Adapter(Protocol):
-    """What a server knows of a tool."""
+    """A server's view of a tool."""
 
     def replies(self, style: str) -> Replies:
-        """Return how the tool answers to callers of this kind of server, "mcp" or "fastmcp"."""
+        """Return how the tool answers the callers of this kind of server, "mcp" or "fastmcp"."""
         ...
 
 
@@ -65,12 +65,12 @@ class RawReplies:
     form: Mapping[str, Any]
 
     def show(self, value: Any) -> Shown:
-        """Return what the record has of this value."""
+        """Return this value's form for the record."""
         return show_raw(value, self.form)
 
 
 def replies_of(form: Mapping[str, Any] | None, adapter: Adapter | None) -> Replies | None:
-    """Return how a job's tool answers, from the job's record and from what this process knows of it."""
+    """Return how a job's tool answers, from the job's record and this process's knowledge of the tool."""
     if adapter is not None:
         return adapter.replies((form or {}).get("style", "mcp"))
     return None if form is None else RawReplies(form)
@@ -80,11 +80,11 @@ Show = Callable[[Any], Shown]
 
 
 def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
-    """Return what the record has of a value, where the tool's model is not known.
+    """Return a value's form for the record, where the tool's model is not known.
 
     Args:
-        value: The value; its own code may do whatever it likes.
-        form: What is known of the reply, or None.
+        value: The value; its own code may run and may raise.
+        form: The known facts of the reply, or None.
     """
     known = form or {}
     result, note = jsonable(value, by_alias=known.get("by_alias", True))
@@ -93,7 +93,7 @@ def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
 
 
 def content_beside(value: Any, result: Any, form: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a reply must have so that its content is that of the value, not that of its JSON."""
+    """Return the facts that a reply needs so that its content is made of the value, not of its JSON."""
     if (block := block_of(value)) is not None:
         return {"content": [block]}
     try:
@@ -105,7 +105,7 @@ def content_beside(value: Any, result: Any, form: Mapping[str, Any]) -> dict[str
 
 
 def _apart(value: Any, result: Any) -> dict[str, Any]:
-    """The SDK makes a block of each member of a list."""
+    """Return the blocks as the SDK makes them: one of each member of a list."""
     if not isinstance(value, list | tuple):
         return {"content": "one"} if _becomes_other(value, result) else {}
     parts = list(_parts(cast("list[Any]", value)))
@@ -115,7 +115,7 @@ def _apart(value: Any, result: Any) -> dict[str, Any]:
 
 
 def _mixed(value: Any, by_alias: bool | None) -> dict[str, Any]:
-    """FastMCP keeps a list together, unless there is a block of content in it."""
+    """Return the blocks as FastMCP makes them: one of a list, unless the list has a block of content."""
     parts = cast("list[Any]", value) if isinstance(value, list | tuple) else []
     if not any(block_of(part) for part in parts):
         return {}
@@ -123,14 +123,16 @@ def _mixed(value: Any, by_alias: bool | None) -> dict[str, Any]:
 
 
 def _becomes_other(value: Any, result: Any) -> bool:
-    """Whether a value that is neither text nor list is one of these as JSON: its text would differ."""
+    """Whether a value that is neither text nor list becomes one of these as JSON, so that its text would
+    differ.
+    """
     if value is None or isinstance(value, str | int | float | dict | list | tuple):
         return False
     return isinstance(jsonable(value).value if result is ... else result, str | list)
 
 
 def _parts(values: Any) -> Iterator[Any]:
-    """The members of lists within lists, of which the SDK makes a block each."""
+    """Yield the members of lists within lists, because the SDK makes a block of each."""
     for each in values:
         if isinstance(each, list | tuple):
             yield from _parts(each)

@@ -1,5 +1,6 @@
-"""What goes into the manager and what comes out: requests, notices, results, and the way to them; jobs as the
-dictionaries that tools and functions answer with."""
+"""The input and the output of the manager: requests, notices, results, and their conversion; jobs as the
+dictionaries that tools and functions answer with.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +23,22 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One body to be run.
+    """A request to run one body.
 
     Attributes:
         body: The undecorated function, sync or async.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        label: What the caller calls the job; the tool's name where None.
+        label: The caller's name for the job; the tool's name where None.
         tool: The name of the tool or function.
         isolation: "process", or "inline" for an async body that only waits.
-        replayable: Whether another server may start it from its record, should this one end while it
-            is queued. Even then only if its arguments are plain JSON and none is a secret.
+        replayable: Whether another server may start the job from its record if this server ends while the job
+            is queued. It does so only if the arguments are plain JSON and none is a secret.
         secret_parameters: Parameters that hold secrets; where None, names and texts that look like secrets
             count.
-        principal: Whose job it is; None for the account's owner.
-        limits: What it may use; inline only a time limit can be kept.
-        replies: How its tool answers; None where it is no call of a tool.
+        principal: The principal that owns the job; None for the account's owner.
+        limits: The limits of the job; an inline body can only have a time limit.
+        replies: How its tool answers; None where this is not a call of a tool.
     """
 
     body: Callable[..., Any]
@@ -65,9 +66,9 @@ class CommandJob:
         argv: The program and its arguments; no shell is involved.
         cwd: Its working directory.
         env: Environment variables on top of the present ones; they are never stored.
-        timeout_seconds: After this long its tree is killed; 0 for no limit.
-        label: What the caller calls the job; the program's name where None.
-        limits: What it and whatever it starts may use besides.
+        timeout_seconds: The time after which its tree is killed; 0 for no limit.
+        label: The caller's name for the job; the program's name where None.
+        limits: Further limits of the program and all that it starts.
     """
 
     argv: tuple[str, ...]
@@ -78,7 +79,7 @@ class CommandJob:
     limits: Limits | None = None
 
     def request(self) -> Request:
-        """Return the Python call that runs it."""
+        """Return the Python call that runs the program."""
         from python_mcp_server.tools.scripts import run_command
 
         cwd = os.path.abspath(self.cwd)
@@ -90,16 +91,16 @@ class CommandJob:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a caller gets: the value, or a handle on the job that goes on.
+    """The caller's result: the value, or a handle on the job that goes on.
 
     Attributes:
-        job_id: The job's id; known to others only if the job has a record.
-        status: Where the job stands.
-        value: What the body returned, if it did so in time.
-        note: Why `value` is the JSON form of what the body returned; None where it is that itself.
+        job_id: The job's id; others know the job only if it has a record.
+        status: The state of the job.
+        value: The value that the body returned, if it did so in time.
+        note: Why `value` is only the JSON form of the returned value; None where it is the value itself.
         handed_over: Whether the job goes on in the background.
-        message: A sentence on why there is no value yet.
-        questions: What the job asks.
+        message: A sentence that says why there is no value yet.
+        questions: The questions that the job asks.
     """
 
     job_id: str
@@ -118,13 +119,13 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a caller may hear while it waits.
+    """News for a caller that waits.
 
     Attributes:
         job_id: The job, once it has a record that others can read.
         progress: The latest progress, or None.
         usage: The latest sample of memory and CPU, or None.
-        message: A sentence on what is being waited for, or None.
+        message: A sentence that says what the call waits for, or None.
     """
 
     job_id: str | None = None
@@ -134,19 +135,19 @@ class Notice:
 
 
 Listener = Callable[[Notice], None]
-"""Called on the event loop; it must not block."""
+"""A listener is called on the event loop; it must not block."""
 
 TRACE_HEADER: Final = "In the worker:\n"
-"""What the note with the worker's traceback begins with."""
+"""The beginning of the note with the worker's traceback."""
 
 
 def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
-    """Return the value of an outcome, or raise what it stands for; None stands for a cancel. A value that
+    """Return the value of an outcome, or raise its exception; an outcome of None is a cancel. A value that
     cannot be sent is returned in its JSON form, as in the record.
 
     Raises:
         JobCancelled: The job was cancelled.
-        BaseException: What `rebuild` makes of its failure.
+        BaseException: The exception that `rebuild` makes of the failure.
     """
     if outcome is None or outcome.cancelled:
         raise JobCancelled(f"job {job_id} was cancelled")
@@ -160,7 +161,7 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
 
 
 def handle_of(job: Job, budget_s: float) -> JobResult:
-    """Return what a caller gets in the place of a value: where the job stands, and why."""
+    """Return the handle that a caller gets in place of a value: the job's state, and the reason."""
     asked = job.open_questions
     if asked:
         message = _sentence_of(job.id, asked)
@@ -172,7 +173,7 @@ def handle_of(job: Job, budget_s: float) -> JobResult:
 
 
 def _sentence_of(job_id: str, questions: Iterable[Question]) -> str:
-    """Say what a job asks, and how to answer, in the handle of the job."""
+    """Return the text for the job's handle: the questions, and how to answer them."""
     asked = "; ".join(f"{question.key!r}: {question.message}" for question in questions)
     return f"The job asks and waits for the answer: {asked} (py_answer_job with job_id {job_id} and the key)"
 
@@ -187,7 +188,7 @@ def rebuild(failure: Failure) -> BaseException:
             error = pickle.loads(failure.pickled)
         except BaseException:  # noqa: BLE001  its class exists only in the worker, or any code of it runs here
             error = None
-    if not isinstance(error, Exception):  # it may be anything else here, such as what ends the server
+    if not isinstance(error, Exception):  # another exception, such as SystemExit, could end the server
         error = RemoteError(failure.type_name, failure.message, failure.traceback_text)
     if failure.traceback_text:
         _annotate(error, TRACE_HEADER + failure.traceback_text.rstrip())
@@ -203,10 +204,10 @@ def _annotate(error: Exception, note: str) -> None:
 
 
 def state_named(name: str | None) -> JobState | None:
-    """Return the state of this name; None stays None.
+    """Return the state with this name; None stays None.
 
     Raises:
-        InvalidInput: There is no such state; the text lists those there are.
+        InvalidInput: No state has this name; the text lists the states.
     """
     try:
         return None if name is None else JobState(name)
@@ -216,12 +217,12 @@ def state_named(name: str | None) -> JobState | None:
 
 
 def listing(jobs: list[Job], more: bool) -> dict[str, Any]:
-    """Return `{"jobs", "total", "more"}`; total counts what is in the answer."""
+    """Return `{"jobs", "total", "more"}`; `total` counts the jobs in the answer."""
     return {"jobs": [job.to_json() for job in jobs], "total": len(jobs), "more": more}
 
 
 def cancellation(job: Job, *, ended_before: bool) -> dict[str, Any]:
-    """Return `{"job_id", "status", "message"}` of a job after somebody tried to cancel it."""
+    """Return `{"job_id", "status", "message"}` of a job after an attempt to cancel it."""
     if ended_before:
         message = f"Job {job.id} had already ended as {job.status}; nothing was cancelled"
     elif job.status is JobState.CANCELLED:

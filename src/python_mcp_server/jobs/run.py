@@ -39,18 +39,18 @@ _AFTER_REPLY_S: Final = 0.05
 """Sampling begins this long after a hand-off: its thread would compete with the reply."""
 
 BLOATED_BYTES: Final = 300_000_000
-"""A worker that has grown beyond this is not used again; guessed: ten times a fresh one."""
+"""A worker that has grown beyond this size is not used again; guessed: ten times a fresh worker."""
 
 
 class JobRun:
     """One start of a body.
 
     Attributes:
-        call: What is sent to the worker.
+        call: The call that is sent to the worker.
         state: Where the run is; see `RunState`.
-        caller: Whether somebody waits for the value.
-        outcome: How the run ended, once it did; None where another server goes on with the job.
-        status: What others may see.
+        caller: Whether a caller waits for the value.
+        outcome: How the run ended; None before that, or where another server goes on with the job.
+        status: The facts that others may see.
         budget: How long the caller waits.
     """
 
@@ -91,12 +91,12 @@ class JobRun:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop it belongs to."""
+        """Return the event loop of the run."""
         return self._services.loop
 
     @property
     def record(self) -> RecordWriter:
-        """The durable record; nearly every call ends without."""
+        """Return the durable record, which is made at first use: nearly every call ends without one."""
         if self._record is None:
             show = None if self._request.replies is None else self._request.replies.show
             self._record = RecordWriter(
@@ -106,13 +106,14 @@ class JobRun:
 
     @property
     def recorded(self) -> bool:
-        """Whether a record is there or on its way."""
+        """Whether the record exists or is being written."""
         return self._record is not None and self._record.begun
 
     @property
     def live(self) -> bool:
-        """Whether `snapshot` is the truth: others can read the job, it is not about to end, and what its
-        worker says is heard. For any thread, so it makes no record: the loop may make it this instant."""
+        """Whether `snapshot` is right: others can read the job, it is not about to end, and its worker is
+        heard. Any thread may call this, so it makes no record: the loop may make the record at this instant.
+        """
         durable = self._record is not None and self._record.durable
         return durable and self.state < RunState.ENDING and self.loop.is_running()
 
@@ -123,21 +124,21 @@ class JobRun:
 
     @property
     def survives(self) -> bool:
-        """Whether the job goes on without this process."""
+        """Whether the job goes on after this process ends."""
         return self.background and self.state is RunState.RUNNING and isinstance(self._worker, WorkerHandle)
 
     def snapshot(self) -> Job:
-        """Return the job as it stands now."""
+        """Return the present state of the job."""
         return self.status.snapshot(background=self.caller is not CallerState.ATTACHED)
 
     # ---- queued
 
     def start(self) -> None:
-        """Send the call to an idle worker now, or queue for one.
+        """Send the call to an idle worker now, or queue for a worker.
 
         Raises:
             InvalidInput: An argument cannot be sent to a worker; nothing was started.
-            PoolClosed: No more work is taken.
+            PoolClosed: The pool takes no more work.
         """
         try:
             inline = self._request.isolation == "inline"
@@ -152,7 +153,7 @@ class JobRun:
             raise
 
     def adopt(self, job: Job) -> None:
-        """Queue as the job of another server, whose record has been taken over."""
+        """Queue the job of another server, whose record has been taken over."""
         self.caller = CallerState.DETACHED
         self.status.adopt(job)
         self.record.adopt()
@@ -160,7 +161,7 @@ class JobRun:
         self.queue()
 
     async def submit(self) -> None:
-        """Make it a durable job in the background, to be queued next.
+        """Make the run a durable background job, which is queued next.
 
         Raises:
             StoreError: The job cannot be recorded; nothing was started.
@@ -170,7 +171,9 @@ class JobRun:
         await self.record.ensure_durable()
 
     async def refuse(self, error: BaseException) -> None:
-        """End a submitted job whose caller is told this error, so that no record of it is started later."""
+        """End a submitted job whose caller gets this error, so that no server starts the job from its record
+        later.
+        """
         if self.record.durable:
             await self._finalise(Outcome(failure=outcomes.failure_of(error)))
         else:
@@ -181,10 +184,11 @@ class JobRun:
         self._conclude()
 
     def queue(self, *, again: bool = False) -> None:
-        """Wait in a task of its own: for a worker, and in the background for a slot before. With `again` the
-        record says that the job runs, on a worker that was gone before it read the call."""
+        """Wait in a task of its own for a worker; a background job waits for a slot first. With `again`, the
+        record says that the job runs on a worker, which was gone before it read the call.
+        """
         if self.state >= RunState.ENDING:
-            return  # it was submitted this instant
+            return  # the job was submitted this instant
         if not self.background:
             self.status.set_pending_reason(self._services.pool.full())
         work = self._run_queued(again=again)
@@ -257,7 +261,7 @@ class JobRun:
 
     @property
     def questions(self) -> QuestionRelay:
-        """What the body asks; nearly every call ends without."""
+        """Return the body's questions, made at first use: nearly every call ends without one."""
         if self._questions is None:
             ensure, wake = self.record.ensure_durable, self.budget.wake
             self._questions = QuestionRelay(self._services, self.call.job_id, ensure, self.status, wake)
@@ -278,7 +282,9 @@ class JobRun:
         self.status.publish()
 
     async def refresh(self) -> None:
-        """Bring the record up to date, and end the job where another process has asked for that there."""
+        """Bring the record up to date, and end the job where another process has asked for that in the
+        record.
+        """
         if self.live:
             self.status.publish()
             job = await self.record.refresh()
@@ -299,7 +305,7 @@ class JobRun:
                 self._conclude()
 
     def _start_again(self) -> None:
-        """Let another worker start the body: this one was gone before it read the call."""
+        """Let another worker start the body, because this worker was gone before it read the call."""
         self._to(RunState.STARTING)
         release(self._services.pool, self._worker)
         self._worker = None
@@ -309,15 +315,17 @@ class JobRun:
         self.queue(again=True)
 
     def has_body_ended(self) -> bool:
-        """Whether the body has ended, by what the worker has sent so far: for plain code that runs on the
-        loop itself, and so keeps it from reading."""
+        """Whether the body has ended, by the frames that the worker has sent so far. Plain code that runs on
+        the loop's own thread asks this, because it keeps the loop from reading.
+        """
         if isinstance(self._worker, WorkerHandle) and self.state is RunState.RUNNING:
             self._worker.drain()
         return self.state >= RunState.FINALISING
 
     def settle_if_ended(self) -> Job | None:
         """Write the end of a body that has ended, for plain code on the loop's thread, which keeps the loop
-        from doing so. Return the job as it then stands; None where nothing is written. Blocks."""
+        from doing so. Return the job in its state afterwards; None where nothing is written. Blocks.
+        """
         ended = self.has_body_ended() and self.state is RunState.FINALISING and self.record.durable
         outcome = self.outcome
         if not ended or outcome is None or outcome.cancelled:  # after a cancel the loop ends the worker first
@@ -331,11 +339,11 @@ class JobRun:
     # ---- hand-off
 
     async def detach(self) -> bool:
-        """Make the record durable and detach the worker; then the caller may be told.
+        """Make the record durable and detach the worker; after that the caller may get the handle.
 
         Returns:
-            Whether the job goes on in the background; False when it ended meanwhile, or when it
-            cannot be recorded, so that the caller must go on waiting for it.
+            Whether the job goes on in the background; False when the job ended meanwhile, or cannot be
+            recorded, so that the caller must go on waiting.
         """
         if self.background:
             return True
@@ -347,7 +355,7 @@ class JobRun:
         if not fresh:
             await self.record.refresh()
         if self.state is RunState.QUEUED and self._queueing is not None:
-            self._queueing.cancel()  # it waits among the callers, and from now on for a slot
+            self._queueing.cancel()  # the job waited as a call with a caller, and now waits for a slot
             self.queue()
         self.loop.call_later(_AFTER_REPLY_S, self._sample)
         return True
@@ -384,12 +392,12 @@ class JobRun:
     # ---- ending
 
     async def cancel(self) -> None:
-        """Cancel, and return when the last process is gone; a job that has ended is left as it is."""
+        """Cancel, and return when the last process is gone; a job that has ended is left unchanged."""
         self.request_end(EndReason())
         await self.join()
 
     def request_end(self, reason: EndReason) -> None:
-        """End the body for this reason, unless it has ended or is being ended."""
+        """End the body for this reason, unless the body has ended or is being ended."""
         if self.state < RunState.ENDING:
             self._to(RunState.ENDING)
             self._body_ended = asyncio.Event()
@@ -402,7 +410,7 @@ class JobRun:
             _log.exception("the body of job %s could not be ended well", self.call.job_id)
         if not (isinstance(self._worker, WorkerHandle) and self._worker.let_go):
             await self._finalise(reason.outcome())
-        elif self._done is not None:  # the worker finds the reason in its record, and ends with its tree
+        elif self._done is not None:  # the worker finds the reason in the record, and ends with its tree
             self._done.set()
 
     async def _end_body(self, reason: EndReason, body_ended: asyncio.Event) -> None:
@@ -417,8 +425,9 @@ class JobRun:
             await self._end_tree()
 
     async def requeue_or_fail(self) -> None:
-        """Leave a queued job to another server, for this one closes, or fail it where none can start it.
-        One that was sent to a worker is cancelled."""
+        """Leave a queued job to another server, because this server closes, or fail the job where no other
+        can start it. A job that was sent to a worker is cancelled.
+        """
         if self.state >= RunState.RUNNING:
             await self.cancel()
             return
@@ -435,13 +444,13 @@ class JobRun:
     # ---- finalising
 
     async def join(self) -> None:
-        """Wait until nothing more happens."""
+        """Wait until the run is over."""
         if self.state is not RunState.DONE:
             self._done = self._done or asyncio.Event()
             await self._done.wait()
 
     async def _finalise(self, outcome: Outcome) -> None:
-        """End with this outcome; where the run has ended already, wait until that is settled."""
+        """End the run with this outcome; where the run has ended already, wait until it is settled."""
         if self.state >= RunState.FINALISING:
             await self.join()
         else:
@@ -460,17 +469,18 @@ class JobRun:
             if await self._settle(outcome) is JobState.CANCELLED and not outcome.cancelled:
                 self.outcome = Outcome(cancelled=True)  # by another process
         finally:
-            if not self.loop.is_closed():  # else this run is abandoned with it, and so are all who wait
+            if not self.loop.is_closed():  # otherwise the run is abandoned, and so are all waiters
                 self._conclude()
 
     async def _settle(self, outcome: Outcome) -> JobState | None:
-        """End what must go, and write the end where there is a record: processes first, then the record,
-        then what is left. Return the status that was written, or None."""
+        """End the processes that must go first, then write the end where there is a record, then end the
+        rest. Return the status that was written, or None.
+        """
         job_id = self.call.job_id
         try:
             usage = self.status.usage
             if outcome.cancelled or (usage is not None and usage.rss_bytes > BLOATED_BYTES):
-                await self._end_tree()  # after a cancel the worker always goes
+                await self._end_tree()  # after a cancel the worker always ends
             await self.record.join()
             if outcome.wants_record:
                 await self.record.ensure_durable()
@@ -480,9 +490,9 @@ class JobRun:
         except Exception as error:  # noqa: BLE001  whatever it is, the outcome must not be lost
             unforeseen = None if isinstance(error, StoreError) else error
             _log.warning("the end of job %s will be written later: %s", job_id, error, exc_info=unforeseen)
-            # its record still names the worker: who cancels by that would end the worker's next call
+            # the record still names the worker: a cancel by the record would end the next call
             await self._end_tree()
-            # not the logs: they go with the worker
+            # not the logs: they are removed with the worker
             write = partial(self.record.settle, outcome, tree_gone=True)
             self._services.refresher.retry_write(job_id, write)
         finally:
@@ -495,7 +505,7 @@ class JobRun:
             await self._services.pool.end_tree(self._worker)
 
     async def _write_end(self, outcome: Outcome) -> JobState:
-        """Write the end; the reason that another process wrote meanwhile goes first, with its kill."""
+        """Write the end. A reason that another process wrote meanwhile takes precedence, with its kill."""
         job = await self._services.in_store(self._write_record, outcome)
         if not job.status.terminal:
             await self._end_tree()
@@ -510,7 +520,7 @@ class JobRun:
         return self.record.settle(outcome, tree_gone=gone)
 
     def _conclude(self) -> None:
-        """Free the worker, and wake all who wait."""
+        """Free the worker, and wake all waiters."""
         if self._limits is not None:
             self._limits.stop()
         release(self._services.pool, self._worker)

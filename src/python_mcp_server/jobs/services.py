@@ -1,4 +1,4 @@
-"""What the parts of one engine share: its loop, its pool, the store with threads for it, its tasks.
+"""The objects that the parts of one engine share: its loop, its pool, the store with its threads, its tasks.
 
 Every part of an engine may import this module; it imports none of them.
 """
@@ -33,24 +33,24 @@ _REFRESH_S: Final = 1.0
 
 _STORE_THREADS: Final = 4
 _SEARCHES: Final = 2
-"""How many patterns are tried at once: one that does not end keeps a core busy for seconds."""
+"""How many patterns are searched for at once: a pattern that does not end keeps a core busy for seconds."""
 
 
 class Services:
-    """What the parts of one engine share. Everything belongs to its loop.
+    """The objects that the parts of one engine share. All methods belong to its loop.
 
     Attributes:
         loop: The event loop.
-        thread_id: The thread that has opened this on the loop.
+        thread_id: The thread of the loop.
         store: Where the jobs lie.
         pool: The workers.
         settings: The settings.
         identity: This process.
         grace_s: How long a cancelled body may clean up.
         record_locator: Where a worker finds the store, or None where only this process can write to it.
-        record_timer: Says when a call has lasted long enough for a record.
+        record_timer: Reports when a call has lasted long enough for a record.
         refresher: Keeps the records of running jobs fresh.
-        tasks: What runs beside the callers; the engine awaits it at its close.
+        tasks: The background tasks; the engine awaits them when it closes.
     """
 
     def __init__(self, store: JobStore, settings: Settings, main: MainModule) -> None:
@@ -76,7 +76,7 @@ class Services:
         self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run something beside; its failure is logged, its end awaited at the close."""
+        """Run a coroutine as a background task; a failure is logged, and the close awaits its end."""
         task = steady_task(self.loop, work, name)
         self.tasks.add(task)
         task.add_done_callback(self._reap)
@@ -92,11 +92,15 @@ class Services:
             _log.error("%s failed", task.get_name(), exc_info=error)
 
     async def in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a blocking call to the store in a thread; it goes through even if the caller is cancelled."""
+        """Run a blocking call to the store in a thread; the call is completed even if the caller is
+        cancelled.
+        """
         return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
 
     async def in_search(self, work: Callable[[], T]) -> T:
-        """Search in a thread, a few at once; a search that has not begun is dropped with its caller."""
+        """Search in a thread, a few at once; a search that has not begun is dropped if its caller is
+        cancelled.
+        """
         return await in_thread(self.loop, self._searches, work)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
@@ -104,11 +108,11 @@ class Services:
         in_background(self.loop, self._threads, work, *args)
 
     def abandon_tasks(self) -> None:
-        """Leave what is unfinished: the process ends, and the loop with it."""
+        """Leave unfinished tasks, because the process and the loop end."""
         let_lie(self.tasks)
 
     def shutdown(self) -> None:
-        """Take no more calls to the store; those under way go through."""
+        """Accept no more calls to the store; calls under way are completed."""
         self._threads.shutdown(wait=False)
         self._searches.shutdown(wait=False, cancel_futures=True)
 
@@ -120,7 +124,7 @@ class RecordRefresher:
         self._services = services
         self._running: dict[str, Callable[[], Awaitable[None]]] = {}
         self._pending_writes: dict[str, Callable[[], object]] = {}
-        # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
+        # a timer, not a task that sleeps: a loop that is closed without us complains of no task
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -131,16 +135,16 @@ class RecordRefresher:
         self._schedule()
 
     def remove(self, job_id: str) -> None:
-        """The job has ended."""
+        """Stop refreshing a job, because it has ended."""
         self._running.pop(job_id, None)
 
     def retry_write(self, job_id: str, write: Callable[[], object]) -> None:
-        """Write the end of a job later: the store fails now, but the outcome must not be lost."""
+        """Write the end of a job later, because the store fails now and the outcome must not be lost."""
         self._pending_writes[job_id] = write
         self._schedule()
 
     def has_pending_write(self, job_id: str) -> bool:
-        """Whether the end of this job is known here and waits to be written."""
+        """Whether the end of this job is known and waits to be written."""
         return job_id in self._pending_writes
 
     def _schedule(self) -> None:
@@ -151,7 +155,7 @@ class RecordRefresher:
         self._task = self._services.spawn(self.run(), "record-refresh")
 
     async def run(self) -> None:
-        """Do one round."""
+        """Run one round of refreshes and retries."""
         try:
             await self._flush_pending_writes()
             for job_id, refresh in list(self._running.items()):
@@ -180,7 +184,7 @@ class RecordRefresher:
         self._closed = True
 
     async def close(self) -> None:
-        """Let the round under way end, and write what can be written."""
+        """Let the round under way end, and write the pending ends that can be written."""
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:

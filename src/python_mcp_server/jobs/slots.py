@@ -1,9 +1,9 @@
 """Slots for background jobs, shared by all servers of one home.
 
 A job holds a slot while its record says that it runs and the process behind it lives: so a crash frees the
-slot, and there is no count that could be wrong. It takes one by going from pending to running under a short
-lock. Handed-over calls run already: they are counted, and never refused. The pool counts the calls that
-somebody waits for; only the background jobs are counted here.
+slot, and no separate count can be wrong. A job takes a slot by changing from pending to running under a short
+lock. Handed-over calls run already: they are counted, and never refused. The pool counts the calls that a
+caller waits for; only the background jobs are counted here.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ _LOOK_S: Final = 0.5
 """Between two looks while jobs of this process wait: those of others end unseen."""
 
 HEAD_OF_LINE_GRACE_S: Final = 2.0
-"""How long an older job of another server goes first though it does not take the free slot, because its
-server may be stopped. Guessed: starting a worker takes 0.1 s, on a busy machine ten times as long."""
+"""How long an older job of another server goes first although it does not take the free slot; its server may
+be stopped. Guessed: starting a worker takes 0.1 s, on a busy machine ten times as long.
+"""
 
 
 class Claim(Enum):
-    """What came of trying to acquire a slot."""
+    """The result of an attempt to acquire a slot."""
 
     TAKEN = auto()  # the record says that the job runs
     FULL = auto()  # others were quicker, or the record cannot be written now
-    OVER = auto()  # the job is not queued any more: somebody cancelled it
+    OVER = auto()  # the job is no longer queued: it was cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class SlotSnapshot:
 
     Attributes:
         running: How many hold a slot.
-        queue: The ids of those that wait for one and whose server lives, oldest first.
-        memory_pressure: How far memory has run out, or None where there is enough.
+        queue: The ids of the jobs that wait for a slot and whose server lives, oldest first.
+        memory_pressure: A sentence on how short memory is, or None where there is enough.
     """
 
     running: int
@@ -62,12 +63,14 @@ class SlotSnapshot:
     memory_pressure: str | None = None
 
     def free_slots(self, limit: int) -> int:
-        """Return how many more may start; without memory one at a time, because other programs may use it."""
+        """Return how many more may start; where memory is short one at a time, because other programs may use
+        it.
+        """
         free = limit - self.running
         return free if self.memory_pressure is None else min(free, 0 if self.running else 1)
 
     def reason(self, limit: int) -> str | None:
-        """Return why the next job must wait, or None if it need not."""
+        """Return why the next job must wait, or None if it need not wait."""
         if self.running < limit:
             return (
                 f"waiting for memory: {self.memory_pressure}"
@@ -84,7 +87,7 @@ def snapshot(store: JobStore, least_bytes: float = 0) -> SlotSnapshot:
     Processes of another container cannot be seen from here: their jobs are not counted.
 
     Args:
-        store: Where they lie.
+        store: Where the jobs are stored.
         least_bytes: The memory that must be free for a job to start beside others.
 
     Raises:
@@ -107,7 +110,7 @@ def _lives(identity: ProcessIdentity | None, alive: Callable[[ProcessIdentity], 
 
 @dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """A queued job, whose it is, and the worker that is to run it; None for this process."""
+    """A queued job, its owner, and the worker that is to run it; None for this process."""
 
     id: str
     owner: ProcessIdentity | None
@@ -118,11 +121,11 @@ def acquire(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, lea
     """Try to take a slot for a queued job. Blocks.
 
     Args:
-        store: Where it lies.
+        store: Where the job is stored.
         job: The job.
         limit: How many slots there are.
         in_turn: Whether older jobs go first.
-        least_bytes: The memory that must be free for it to start beside others.
+        least_bytes: The memory that must be free for the job to start beside others.
 
     Raises:
         StoreError, JobNotFound: The record cannot be read or written, or is gone.
@@ -136,7 +139,7 @@ def acquire(store: JobStore, job: SlotRequest, limit: int, *, in_turn: bool, lea
 
 
 class BackgroundSlots:
-    """The queue of one engine's background jobs. Everything belongs to its loop."""
+    """The queue of one engine's background jobs. All methods belong to its loop."""
 
     def __init__(self, services: Services, limit: int, least_bytes: float = 0) -> None:
         self._services = services
@@ -150,7 +153,7 @@ class BackgroundSlots:
         self._closed = False
 
     async def wait_for_slot(self, job_id: str, set_reason: Callable[[str | None], None]) -> None:
-        """Return when this job may take a worker; `set_reason` gets why it must wait."""
+        """Return when this job may take a worker; `set_reason` gets the reason why it must wait."""
         if not self._waiting and not self._called:
             self._passed_over_since = None
         waiter = self._waiting[job_id] = _Waiter(self._services.loop.create_future(), set_reason)
@@ -166,12 +169,12 @@ class BackgroundSlots:
             raise
 
     def wake(self) -> None:
-        """Look now, because a job of this process has ended or left the queue."""
-        if not self._services.loop.is_closed():  # else the caller is abandoned with it
+        """Check the queue now, because a job of this process has ended or left the queue."""
+        if not self._services.loop.is_closed():  # otherwise the caller is abandoned with it
             self._changed.set()
 
     async def close(self) -> None:
-        """Stop looking: this process starts no background job from now on."""
+        """Stop checking the queue: this process starts no background job from now on."""
         self._closed = True
         if self._looking is not None:
             self._looking.cancel()
@@ -180,7 +183,8 @@ class BackgroundSlots:
     async def acquire(
         self, job_id: str, worker: ProcessIdentity | None, set_reason: Callable[[str], None]
     ) -> Claim:
-        """Take a slot for a job whose turn it is, if there still is one; `set_reason` gets why that failed.
+        """Take a slot for a job whose turn it is, if a slot is still free; `set_reason` gets the reason of a
+        failure.
 
         Raises:
             JobNotFound: Its record is gone.
@@ -215,7 +219,7 @@ class BackgroundSlots:
                 await within(self._changed.wait(), _LOOK_S)
 
     def _call(self, slots: SlotSnapshot) -> None:
-        """Wake the jobs whose turn it is, and tell the others why they wait."""
+        """Wake the jobs whose turn it is, and set the reason why the others wait."""
         self._called.intersection_update(slots.queue)
         own = [job_id for job_id in slots.queue if job_id in self._waiting or job_id in self._called]
         free = max(0, slots.free_slots(self._limit))
@@ -249,10 +253,10 @@ _SHARE: Final = 0.1
 
 
 def memory_pressure(least_bytes: float) -> str | None:
-    """Return how far memory has run out, or None where there is enough. Blocks, for a millisecond.
+    """Return a sentence on how short memory is, or None where there is enough. Blocks for a millisecond.
 
     Args:
-        least_bytes: What must be available; 0 for no such look.
+        least_bytes: The memory that must be available; 0 for no check.
     """
     if not least_bytes:
         return None

@@ -11,7 +11,7 @@ from typing import Final
 
 
 class RunState(IntEnum):
-    """Where a run is; it is over from ENDING on, whatever its worker still does.
+    """Where a run is; it is over from ENDING on, even if its worker still runs.
 
                worker             sent             body ended
     QUEUED ─────────▶ STARTING ─────────▶ RUNNING ──────────▶ FINALISING ──▶ DONE
@@ -44,15 +44,17 @@ NEXT_STATES: Final[tuple[tuple[RunState, ...], ...]] = (
 
 
 class CallerState(Enum):
-    """Whether somebody waits for the value: attached -> detaching -> detached."""
+    """Whether a caller waits for the value: attached -> detaching -> detached."""
 
     ATTACHED = auto()
-    DETACHING = auto()  # the record says that nobody waits, but may not be durable yet
+    DETACHING = auto()  # the record says that no caller waits, but may not be durable yet
     DETACHED = auto()  # the job runs in the background
 
 
 class RecordState(Enum):
-    """How far a job's record is: none -> writing -> durable; back to none where it cannot be written."""
+    """How far a job's record is: none -> writing -> durable; back to none where the record cannot be
+    written.
+    """
 
     NONE = auto()
     WRITING = auto()

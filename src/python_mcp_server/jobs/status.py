@@ -1,4 +1,4 @@
-"""What is known of one job while it runs: its times, its progress, its usage, its questions."""
+"""The facts of one job while it runs: its times, its progress, its usage, its questions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class RunStatus:
-    """What others may see of one run of a job.
+    """The public facts of one run of a job.
 
     Attributes:
-        public: Whether others can read the job, so that its id may be told.
-        spec: What another server needs to start the job while it is queued in the background, or None.
-        questions: What the body asks that others can read and that is not answered.
+        public: Whether others can read the job, so that its id may be shown.
+        spec: The spec with which another server may start the job while it is queued in the background, or
+            None.
+        questions: The unanswered questions that others can read.
     """
 
     def __init__(self, services: Services, call: Call, request: Request, listener: Listener | None) -> None:
@@ -62,13 +63,13 @@ class RunStatus:
         self._reason = reason
 
     def start(self, worker: WorkerHandle | InlineWorker) -> None:
-        """The call was sent to this worker."""
+        """Note that the call was sent to this worker."""
         self._worker = worker
         self._started_s = time.time()
         self._reason = None
 
     def restart(self) -> None:
-        """The job is pending again: the worker was gone before it read the call."""
+        """Make the job pending again, because the worker was gone before it read the call."""
         if self._watch is not None:
             self._sampler.unwatch(self._watch)
         self._worker = self._watch = self._started_s = None
@@ -76,7 +77,7 @@ class RunStatus:
     # ---- usage
 
     def sample(self) -> None:
-        """Have the memory and CPU of the worker read from now on."""
+        """Sample the memory and CPU of the worker from now on."""
         if isinstance(self._worker, WorkerHandle) and self._watch is None:
             self._watch = self._sampler.watch(self._worker.pid, self._call.job_id, self._worker.cpu_seconds)
 
@@ -87,7 +88,7 @@ class RunStatus:
             self._watch.usage = replace(usage, peak_rss_bytes=max(peak_bytes, usage.peak_rss_bytes))
 
     def end(self) -> None:
-        """The body has ended: sample no more, and take the worker's own count of CPU time."""
+        """Note the end of the body: stop sampling, and take the worker's own count of CPU time."""
         if (watch := self._watch) is None:
             return
         self._sampler.unwatch(watch)
@@ -103,13 +104,13 @@ class RunStatus:
     # ---- the caller
 
     def on_progress(self, progress: JobProgress) -> None:
-        """Take a report of the body."""
+        """Take a progress report of the body."""
         if (shown := finite(bounded(progress))) is not None:
             self._progress = shown
             self.publish()
 
     def publish(self) -> None:
-        """Tell the caller how far the job is, if it listens and still waits."""
+        """Send the job's progress to the caller, if the caller listens and still waits."""
         if self._listener is None:
             return
         job_id = self._call.job_id if self.public else None
@@ -120,11 +121,11 @@ class RunStatus:
             self._listener = None
 
     def subscribe(self, listener: Listener | None) -> None:
-        """Let another caller hear of the job; None when it has its answer, or left."""
+        """Send notices to this caller from now on; None when the caller has its answer or left."""
         self._listener = listener
 
     def snapshot(self, *, background: bool) -> Job:
-        """Return the job as it stands now, with its live progress and usage."""
+        """Return the present state of the job, with its live progress and usage."""
         started_s, request = self._started_s, self._request
         status = JobState.PENDING if started_s is None else JobState.RUNNING
         return Job(

@@ -1,12 +1,12 @@
 """Starts the queued jobs of servers that are gone: every engine looks for them.
 
 Exactly one server takes a job: its owner is replaced, compare-and-set, under the lock of its record. A server
-that dies between that and the start leaves the job as it was found.
+that dies between this and the start leaves the job as it found it.
 
 What another server needs to start a job is a spec in its record: only a body that can be named, with
 arguments that are plain JSON of bounded size and hold no secret. An author declares which parameters hold
-one. Where nobody has, names and texts that look like one count: rather a job too many that cannot be taken
-over than a password on disk. The record loses the spec once the body has begun, or the job ends.
+secrets. Without that, names and texts that look like secrets count: a job that cannot be taken over is better
+than a password on disk. The spec is removed from the record when the body has begun, or the job ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _FIRST_LOOK_S: Final = 0.2
-"""After the opening: the first call goes first."""
+"""Delay after the opening, so that the first call goes first."""
 
 _LOOK_S: Final = 2.0
 
@@ -74,13 +74,13 @@ def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
 
 
 class Takeover:
-    """Looks for queued jobs of dead servers, for one engine."""
+    """Looks for the queued jobs of dead servers, for one engine."""
 
     def __init__(self, services: Services, adopt: Callable[[Job, Request], None]) -> None:
         self._services = services
         self._adopt = adopt
         self._task: asyncio.Task[None] | None = None
-        # a timer, not a task that sleeps: a loop that is closed without us has nothing to complain of
+        # a timer, not a task that sleeps: a loop that is closed without us complains of no task
         self._timer: asyncio.TimerHandle | None = services.loop.call_later(_FIRST_LOOK_S, self._begin)
 
     def _begin(self) -> None:
@@ -96,7 +96,7 @@ class Takeover:
         except (StoreError, OSError) as error:
             _log.debug("queued jobs of dead servers cannot be looked for now: %s", error)
         finally:
-            if self._timer is not None and not self._services.loop.is_closed():  # else we go with it
+            if self._timer is not None and not self._services.loop.is_closed():  # else it ends with the loop
                 self._timer = self._services.loop.call_later(_LOOK_S, self._begin)
 
     async def _take(self, job: Job, request: Request) -> None:
@@ -108,7 +108,7 @@ class Takeover:
             await self._services.in_store(settle, self._services.store, job.id, failed)
 
     async def close(self) -> None:
-        """Stop looking. Jobs that were taken by then are queued here."""
+        """Stop looking. Jobs that were taken over by then are queued here."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -130,11 +130,11 @@ class _NotReplayable(Exception):
 
 
 def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None:
-    """Return what another server needs to start this, or None where it may not be started by another.
+    """Return the spec with which another server may start this body, or None where no other may.
 
     Args:
         request: The body and its arguments.
-        reference: How the body travels.
+        reference: How the body is sent to a worker.
     """
     if not request.replayable or request.isolation != "process":
         return None
@@ -144,7 +144,7 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         signature, secret = inspect.signature(request.body), request.secret_parameters
         named = signature.bind(*request.args, **request.kwargs).arguments
         if any(name not in signature.parameters or named.get(name) for name in secret or ()):
-            return None  # also where it is not known which argument is meant
+            return None  # also where the parameter of an argument is not known
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
     except (_NotReplayable, TypeError, ValueError, RecursionError):
@@ -161,7 +161,9 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
 
 
 def _check(value: Any, room: int, *, guess: bool) -> int:
-    """Return the room that is left after a value of JSON's own types that, by a guess, holds no secret."""
+    """Return the space left after a value; raise unless it has JSON's own types and, by a guess, holds no
+    secret.
+    """
     kind = cast("type[object]", type(value))
     if kind is dict:
         room = _check_named(value, room, guess=guess)
@@ -190,7 +192,7 @@ def _check_named(values: dict[Any, Any], room: int, *, guess: bool) -> int:
 
 
 def _as_json(value: Any) -> Any:
-    """Return the value as it is read from its record, if that is the same value."""
+    """Return the value as it is read from a record, if that is equal to the value."""
     text = json.dumps(value, allow_nan=False)
     back = json.loads(text)
     if len(text) > LIMIT_BYTES or back != value:
@@ -209,8 +211,8 @@ def _anchored(named: Mapping[str, Any]) -> bool:
 
 
 def from_spec(job: Job) -> Request | None:
-    """Return what starts this queued job here, or None where that cannot be done in this process:
-    its module is not loaded here, or from another file, or the working directory is another.
+    """Return the request that starts this queued job here, or None where this process cannot start it: its
+    module is not loaded, or is loaded from another file, or the working directory differs.
 
     Blocks: it may import a module of our own.
     """
@@ -231,7 +233,7 @@ def _working_directory() -> str:
     try:
         return os.getcwd()
     except OSError:
-        return _NOWHERE  # it was removed
+        return _NOWHERE  # the directory was removed
 
 
 def _body(name: str, file: str | None) -> Callable[..., Any] | None:

@@ -1,6 +1,7 @@
-"""Work on large values beside an event loop, one piece at a time.
+"""One worker as the server holds it: its process, its wires, its calls and its end.
 
-One worker: its process, its wires, its calls and its end, as the server holds it."""
+`OffloadQueue` does work on large values beside the event loop, one piece at a time.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class OffloadQueue:
-    """Does one thing after the other in a thread; what follows from it happens on the loop."""
+    """Runs work items one after the other in a thread; the function that follows each runs on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: Executor) -> None:
         self._loop = loop
@@ -45,11 +46,11 @@ class OffloadQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being done, or what follows from it is still to happen."""
+        """Whether a work item is running, or its following function has not run yet."""
         return self._present is not None
 
     def run(self, work: Callable[[], T], then: Callable[[Future[T]], object]) -> None:
-        """Do this in a thread, then call `then` with the future, which is done."""
+        """Run `work` in a thread, then call `then` with the finished future."""
         self._then = then
         try:
             self._present = future = self._threads.submit(work)
@@ -70,31 +71,31 @@ class OffloadQueue:
             self._then(future)
 
     def finish(self) -> None:
-        """Wait for it and do what follows now, for code that keeps the loop from turning."""
+        """Wait for the work item and run its following function now, for code that blocks the loop."""
         if (future := self._present) is not None:
             future.exception()
             self._end(future)
 
 
 _REAP_TIMEOUT_S: Final = 10.0
-"""How long a kill waits for the loop to take note of the death; guessed: far more than it ever takes."""
+"""How long a kill waits for the loop to take note of the death; guessed: far more than that ever takes."""
 
 
 class WorkerHandle:
-    """One worker process. All methods belong to the loop it was started on, without exception.
+    """One worker process. All methods belong to the loop that it was started on, without exception.
 
     Attributes:
-        name: Of the worker, and of its log folder.
-        identity: The worker; set when it is ready.
-        call: What it runs, or None.
-        detached: Whether its call goes on without its caller.
-        cpu_seconds: What the worker had used when its last call ended.
-        gone: Whether the worker is dead, or let go of.
-        let_go: Whether it finishes its call by itself, and is heard no more.
-        retired: Whether it was to be killed: it takes no more calls, even if it still lives.
-        died_unused: Whether it died before it read a first call.
-        generation: Of the pool as it was started.
-        main_failed: Whether it could not load the main module, and so has read nothing more.
+        name: The name of the worker and of its log folder.
+        identity: The identity of the worker process; set when it is ready.
+        call: The call that the worker runs, or None.
+        detached: Whether the call goes on without its caller.
+        cpu_seconds: The worker's CPU time when its last call ended.
+        gone: Whether the worker is dead or released by this process.
+        let_go: Whether the worker finishes its call by itself, and is no longer heard.
+        retired: Whether a kill was tried: the worker takes no more calls, even if it still lives.
+        died_unused: Whether the worker died before it read a first call.
+        generation: The pool's generation when the worker was started.
+        main_failed: Whether the worker could not load the main module, and so has read no further frames.
     """
 
     def __init__(
@@ -142,17 +143,17 @@ class WorkerHandle:
     # ---- life
 
     async def start(self, modules: list[str]) -> None:
-        """Start the process and wait until it takes calls; then it loads `modules` in its idle time.
+        """Start the process and wait until it takes calls; afterwards it loads `modules` in its idle time.
 
         Raises:
-            OSError: The machine gives no process, memory or descriptors.
+            OSError: The machine has no process, memory or descriptors left.
             RuntimeError: The process ended before it was ready; its log says why.
         """
         spawning = to_thread(self._loop, self._threads, self._spawn)
         try:
             await asyncio.shield(spawning)
             process = spawning.result()
-        except asyncio.CancelledError:  # the process must be ours before `kill` can end it
+        except asyncio.CancelledError:  # the process must belong to this handle before `kill` can end it
             self.retired = True
             await asyncio.wait({spawning})
             if spawning.exception() is None:
@@ -189,7 +190,7 @@ class WorkerHandle:
         self._state = present_state()
         self._process = process = WorkerProcess(self.log_folder, self._loop.is_running)
         if self.gone:
-            process.orphan()  # let go of while it was being started
+            process.orphan()  # abandoned while it was being started
         return process
 
     def _on_death(self) -> None:
@@ -197,7 +198,7 @@ class WorkerHandle:
             return
         self.gone = True
         try:
-            self._reader.drain()  # its last word may still be in the queue
+            self._reader.drain()  # its outcome may still be in the queue
         except Exception:  # noqa: BLE001  whatever is wrong with the wire, its caller must hear of its end
             _log.exception("the last words of the worker %s are lost", self.name)
         self._dead.set_result(None)
@@ -210,18 +211,20 @@ class WorkerHandle:
             steady_task(self._loop, self._fail_call(), f"worker-{self.name}-death")
 
     async def _fail_call(self) -> None:
-        """The worker died under its call: end what it left running, then say so."""
+        """Fail the call of a worker that died: end the processes that it left running, then report the
+        death.
+        """
         assert self.call is not None  # noqa: S101  a call has an outcome to wait for
         never_started, exit_code = False, None
         try:
-            # not one byte of the call was taken, or it has stopped before
+            # no byte of the call was read, or the worker stopped before
             never_started = self.main_failed or self._unread() >= self._call_bytes
             self.died_unused = never_started and not self._used
             exit_code = await in_thread(self._loop, self._threads, self._clean_up, self.call.job_id)
         except Exception:  # noqa: BLE001  whatever fails here, the caller is told and the worker goes
             _log.exception("the end of the worker %s is not known well", self.name)
         finally:
-            if not self._loop.is_closed():  # else we are let go of with it
+            if not self._loop.is_closed():  # otherwise this task is abandoned with it
                 self._end_call(
                     outcomes.death(exit_code, never_started=never_started), touched=not never_started
                 )
@@ -239,7 +242,7 @@ class WorkerHandle:
         return self._calls.unsent + (self._process.unread() if self._process else 0)
 
     def _deliver(self, outcome: Outcome) -> None:
-        """Pass the outcome on, the first one only."""
+        """Pass on the first outcome; ignore any later one."""
         on_outcome, self._on_outcome = self._on_outcome, None
         self._on_progress = self._on_question = None
         if on_outcome is not None:
@@ -270,7 +273,7 @@ class WorkerHandle:
     def _remove_leftovers(self) -> None:
         if self._process is not None:
             self._process.close()
-        if self.call is None:  # else its job has not taken its output yet
+        if self.call is None:  # otherwise the job has not taken its output yet
             shutil.rmtree(self.log_folder, ignore_errors=True)
 
     # ---- calls
@@ -285,7 +288,7 @@ class WorkerHandle:
             self._send(self._calls, pack(Kind.STATE, pickle.dumps(change)))
 
     def tell_main(self, main: MainFile | str) -> None:
-        """Let the worker load the main module, once, or tell it why it must not."""
+        """Let the worker load the main module, once, or send it the reason why it must not."""
         if self._told_of_main == main or isinstance(self._told_of_main, MainFile):
             return
         self._told_of_main = main
@@ -304,14 +307,14 @@ class WorkerHandle:
 
         Args:
             call: The call.
-            on_progress: Hears its progress.
-            on_outcome: Is called once, whatever happens.
-            announce: Is called before the call is sent, to `record` and `detach` it: a body that has
-                started is known for what it is, even if this process ends before its next step.
-            on_question: Hears what it asks.
+            on_progress: Gets its progress.
+            on_outcome: Called exactly once.
+            announce: Called before the call is sent, to `record` and `detach` it: so a body that has started
+                is recorded and detached, even if this process ends before its next step.
+            on_question: Gets its questions.
 
         Raises:
-            InvalidInput: An argument cannot be sent; the worker is idle still.
+            InvalidInput: An argument cannot be sent; the worker is still idle.
         """
         code = None if call.body in self._digests else call.code
         fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
@@ -350,30 +353,31 @@ class WorkerHandle:
 
     @property
     def sending(self) -> bool:
-        """Whether a part of its call is not in the pipe yet."""
+        """Whether a part of the call is not in the pipe yet."""
         return not self.gone and (self._offload.busy or bool(self._calls.unsent))
 
     def detach(self, record_class: str, record_locator: Any) -> None:
-        """Tell the worker to finish its call without a parent, and to write the end into the record that
-        this class finds by this locator."""
+        """Tell the worker to finish its call without a parent, and to write the end into the record. The
+        named class opens the record by this locator.
+        """
         assert self.call is not None  # noqa: S101  only a busy worker is detached
         self.detached = True
         facts = (self.call.job_id, record_class, record_locator)
         self._send(self._control, pack(Kind.DETACH, pickle.dumps(facts)))
 
     def record(self) -> None:
-        """Tell the worker that its job is durable: the job's folder takes the output."""
+        """Tell the worker that its job is durable: the job's folder gets the output."""
         if self.call is not None:
-            facts = os.fsencode(f"{self.call.job_id}\0{self.call.folder}")  # a home may be no UTF-8
+            facts = os.fsencode(f"{self.call.job_id}\0{self.call.folder}")  # a home may not be valid UTF-8
             self._send(self._control, pack(Kind.RECORD, facts))
 
     def cancel(self) -> None:
-        """Raise `JobCancelled` in the body, if it hears."""
+        """Raise `JobCancelled` in the body, if it runs Python code."""
         if self.call is not None:
             self._send(self._control, pack(Kind.CANCEL, self.call.job_id.encode()))
 
     def answer(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
-        """Tell the body what was answered, or why nothing was."""
+        """Give the body the answer, or the reason why there is no answer."""
         if self.call is not None and not self.gone:
             self._send(self._control, answer_frame(self.call.job_id, key, answer, trouble))
 
@@ -414,14 +418,14 @@ class WorkerHandle:
     def _decode_outcome(self, payload: bytes) -> None:
         if len(payload) <= HEAVY_BYTES:
             self._take_outcome(outcomes.decode(payload[8:]))
-        else:  # it is the last word on this call: nothing can overtake it
+        else:  # it is the last frame of this call: nothing can overtake it
             self._offload.run(
                 lambda: outcomes.decode(payload[8:], in_thread=True),
                 lambda read: self._take_outcome(read.result()),
             )
 
     def _take_outcome(self, outcome: Outcome) -> None:
-        """Pass it on; where its value cannot be rebuilt here, ask for its JSON form before."""
+        """Pass the outcome on; where its value cannot be rebuilt here, ask for its JSON form first."""
         failure = outcome.failure
         if failure is None or failure.kind != outcomes.UNREADABLE:
             self._deliver(outcome)
@@ -432,14 +436,16 @@ class WorkerHandle:
             self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
 
     def finished(self) -> None:
-        """The call is settled; the worker may take the next one; what a gone one has left is removed."""
+        """Note that the call is settled, so that the worker may take the next call; the files of a dead
+        worker are removed.
+        """
         self.call = self._on_outcome = None
         self.detached = False
         if self.gone:
             in_background(self._loop, self._threads, shutil.rmtree, self.log_folder, True)
 
     def drain(self) -> None:
-        """Hear what the worker has sent by now, for code that keeps the loop from reading."""
+        """Read the frames that the worker has sent by now, for code that keeps the loop from reading."""
         if not self.gone:
             self._reader.drain()
             self._offload.finish()
@@ -447,10 +453,10 @@ class WorkerHandle:
     # ---- end
 
     async def kill(self) -> list[int]:
-        """End the whole tree and wait until it is gone; return the pids that would not go.
+        """End the whole tree and wait until it is gone; return the pids that did not end.
 
         Raises:
-            OSError: There were no descriptors or no memory to do it with.
+            OSError: There were no descriptors or no memory for the kill.
         """
         self.retired = True
         if not self.pid:
@@ -469,13 +475,15 @@ class WorkerHandle:
         return processes.kill_tree(self.identity or self.pid, job_id=job_id, with_root=not self.gone)
 
     def abandon(self) -> None:
-        """Let go of the worker without a loop; for any thread."""
+        """Abandon the worker without a loop; any thread may call this."""
         self.gone = True
         if self._process is not None:
             self._process.orphan()
 
     def orphan(self) -> None:
-        """Let go of a worker with a detached job, on a loop that goes on: it finishes by itself."""
+        """Release a worker with a detached job, on a loop that goes on: the worker finishes the job by
+        itself.
+        """
         self.gone = self.let_go = True
         self._on_outcome = None
         self._close_wires()
@@ -484,5 +492,5 @@ class WorkerHandle:
 
 
 def _outcome_without_value(reason: str) -> Outcome:
-    """The outcome of a body that has returned what nobody can show any more."""
+    """Return the outcome of a body whose value can no longer be shown."""
     return Outcome(touched=True, shown=(None, f"{reason}; its worker is gone, and with it what it holds"))

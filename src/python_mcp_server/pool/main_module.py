@@ -1,9 +1,9 @@
-"""The main module of a program, which its workers have too where a body needs it.
+"""The main module of a program, which its workers load too where a body needs it.
 
 A worker runs the main file once, as `__mp_main__`, as `multiprocessing` does with the start method
 "spawn": the block under `if __name__ == "__main__":` stays with the program. A main module without a file
-or without such a block is never run a second time, because it would do again what the program does: start
-a server, say.
+or without such a block is never run a second time, because it would repeat the work of the program, such as
+to start a server.
 
 The server's side is `MainModule`, the worker's is `load_main`.
 """
@@ -30,35 +30,35 @@ from python_mcp_server.pool.start import refused_processes
 
 MAIN: Final = "__main__"
 COPY: Final = "__mp_main__"
-"""What `multiprocessing` calls the main module of a child, in the child and in the program."""
+"""The name that `multiprocessing` gives to the main module of a child, in the child and in the program."""
 
 _GUARD: Final = f'if __name__ == "{MAIN}":'
 _DEATHS: Final = 3
-"""How many workers in a row may end while they load it, until no other is to try; guessed."""
+"""How many workers in a row may end while they load the main module, until no other tries; guessed."""
 
 _log: Final = logging.getLogger(__name__)
 GO_BY_NAME: Final = (type, FunctionType, type(cache(int)), NewType)
-"""What pickle takes for the name of something in a module."""
+"""The opcodes of pickle for a name in a module."""
 
 _METHODS: Final = (staticmethod, classmethod)
 _OWN_NAMES: Final = frozenset({*vars(ModuleType("")), "__file__", "__builtins__"})
-"""What every module has, so also the copy of a worker."""
+"""The names that every module has, the copy of a worker included."""
 
 _INERT: Final = (
     *(ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assert, ast.Pass),
     *(ast.Assign, ast.AnnAssign, ast.AugAssign, ast.If, ast.Try, ast.Expr, ast.Delete, ast.Raise),
 )
-"""Statements at the top of a file that set nothing up but names of the module; `_sets_up` looks into some."""
+"""Statements at the top of a file that only set names of the module; `_sets_up` looks into some."""
 
 
 @dataclass(frozen=True, slots=True)
 class MainFile:
-    """What a worker needs to have the main module too.
+    """The facts with which a worker loads the main module.
 
     Attributes:
         path: The file.
         module: Its name where the program was started with `python -m`, else None.
-        package: What its relative imports refer to.
+        package: The package that its relative imports refer to.
         changed_ns: When the file was changed last.
     """
 
@@ -72,7 +72,7 @@ class MainModule:
     """The main module of this program.
 
     Attributes:
-        trouble: Why a worker could not load it, once one has tried in vain.
+        trouble: Why a worker could not load the module, once a worker has failed to.
     """
 
     def __init__(self) -> None:
@@ -83,12 +83,12 @@ class MainModule:
 
     @property
     def module(self) -> ModuleType | None:
-        """The module itself."""
+        """Return the module itself."""
         return sys.modules.get(MAIN)
 
     @property
     def file(self) -> MainFile | str:
-        """What a worker is to load, or the reason why it must not."""
+        """Return the file that a worker is to load, or the reason why it must not load it."""
         if self.trouble is not None:
             return self.trouble
         if self._module is not self.module:
@@ -99,11 +99,11 @@ class MainModule:
         return self._survey.file if self._survey.runs_guarded(vars(self._module)) else self._survey.unguarded
 
     def on_loaded(self, trouble: str, *, died: bool) -> None:
-        """A worker has tried to load it.
+        """Note that a worker has tried to load the module.
 
         Args:
-            trouble: Why it could not, or nothing.
-            died: Whether it died over it, which may have had another cause.
+            trouble: Why the worker could not load it; empty where it could.
+            died: Whether the worker died meanwhile, which may have had another cause.
         """
         self._deaths = self._deaths + 1 if died else 0
         if self._deaths >= _DEATHS:
@@ -113,12 +113,12 @@ class MainModule:
             _log.warning("workers have no copy of the main program, because %s", trouble)
 
     def has(self, names: Iterable[str]) -> bool:
-        """Whether the copy of a worker has these names too, and they mean the same there."""
+        """Whether a worker's copy has these names too, with the same meaning."""
         return not isinstance(self._survey, str) and all(map(self._survey.has, names))
 
     @property
     def sets_up(self) -> bool:
-        """Whether the top of the file does more than to give names to things, such as to set up logging."""
+        """Whether the top of the file does more than set names, such as set up logging."""
         return not isinstance(self._survey, str) and self._survey.sets_up
 
 
@@ -140,7 +140,7 @@ class _Survey:
         return f"{self.file.path} makes calls outside of its `{_GUARD}` block"
 
     def runs_guarded(self, namespace: dict[str, Any]) -> bool:
-        """Whether what runs of the file now, if anything does, is under the guard."""
+        """Whether the code of the file that runs now, if any, is under the guard."""
         line = _running_line(namespace)
         return line is None or any(line in lines for lines in self.guarded)
 
@@ -207,7 +207,7 @@ def _tells_main(test: ast.expr) -> bool:
 
 
 def _bound(statements: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield the names that these statements of a module give to something."""
+    """Yield the names that these statements of a module set."""
     for node in statements:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
@@ -256,11 +256,11 @@ def stand_in_for_main() -> None:
 
 
 def load_main(main: MainFile) -> None:
-    """Run the main file as `__mp_main__`, which is `__main__` too from now on. What it starts in a process of
-    its own is refused as by `multiprocessing`: it would load the main file again, and so on.
+    """Run the main file as `__mp_main__`, which is `__main__` too from now on. A start of a process by the
+    file is refused, as by `multiprocessing`: that process would load the main file again, and so on.
 
     Raises:
-        BaseException: What the file raises; `ImportError` where it is another file by now.
+        BaseException: The exception of the file; `ImportError` where the file has changed.
     """
     if os.stat(main.path).st_mtime_ns != main.changed_ns:
         raise ImportError("it was changed after the program started")
@@ -270,7 +270,7 @@ def load_main(main: MainFile) -> None:
     module.__file__, module.__package__ = main.path, main.package
     module.__spec__ = importlib.util.find_spec(main.module) if main.module else None
     sys.modules[MAIN] = sys.modules[COPY] = module
-    path = list(sys.path)  # the server's, which has done to it what the file does
+    path = list(sys.path)  # the server's, to which the file's changes are made already
     try:
         with refused_processes():
             exec(code, vars(module))  # noqa: S102  the user's own program
@@ -281,8 +281,9 @@ def load_main(main: MainFile) -> None:
 
 
 def _call_main(namespace: Mapping[str, Any]) -> None:
-    """Let what the copy defines say that it is of `__main__`, as in the program. cloudpickle, and so loky and
-    joblib, sends that by value; what is of `__mp_main__` their processes would not find."""
+    """Make the definitions of the copy belong to `__main__`, as in the program. cloudpickle, and so loky and
+    joblib, sends these by value; their processes would not find names of `__mp_main__`.
+    """
     for each in list(namespace.values()):
         thing: Any = each.__func__ if type(each) in _METHODS else each
         with contextlib.suppress(Exception):  # the code of a metaclass
@@ -292,7 +293,9 @@ def _call_main(namespace: Mapping[str, Any]) -> None:
 
 
 def is_of_main(thing: Any) -> bool:
-    """Whether the main module has this under its name, so that a program with the same main file finds it."""
+    """Whether the main module has this object under its name, so that a program with the same main file finds
+    it.
+    """
     if not issubclass(type(thing), GO_BY_NAME) or thing.__module__ != MAIN:
         return False
     found: Any = sys.modules[MAIN]

@@ -1,15 +1,11 @@
-"""A thread that looks at busy workers, and sleeps when there are none: the sampler, and the limiter.
+"""Threads that look at busy workers, and sleep when there are none: the sampler and the limit monitor.
 
-Memory and CPU of busy workers and whatever they started, read by a thread of its own.
+The sampler reads memory and CPU of busy workers and all that they started. A look can cost milliseconds:
+nothing here runs on the event loop. The numbers of a known process are read at each tick; the members of the
+tree are looked up less often, because that lists all processes.
 
-A look can cost milliseconds: nothing here runs on the event loop. The numbers of a known process are read
-at each tick; who belongs to the tree is looked up less often, because that lists all processes.
-
-
-Looks at the limits of busy workers in a thread of its own, each as often as its guard asks for.
-
-The body holds its own process up when a C loop keeps the interpreter's lock; so while the server lives, it
-looks, and not the worker.
+The limit monitor checks the limits of busy workers, each as often as its checker asks for. A body blocks its
+own process when a C loop holds the interpreter's lock; so the server checks while it lives, not the worker.
 """
 
 from __future__ import annotations
@@ -33,11 +29,11 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Watcher(ABC, Generic[T]):
-    """Looks in a daemon thread of its own, from the first thing that it is given on.
+    """Looks at its targets in a daemon thread of its own, which starts with the first target.
 
     Args:
         name: The thread's.
-        without: What is missing where the machine gives no thread, for the log.
+        without: The function that is missing where the machine gives no thread, for the log.
     """
 
     def __init__(self, name: str, without: str) -> None:
@@ -50,7 +46,7 @@ class Watcher(ABC, Generic[T]):
         self._closed = False
 
     def add(self, one: T) -> T:
-        """Begin to look at it."""
+        """Start to look at a target."""
         with self._lock:
             self._watched.add(one)
             if self._thread is None:
@@ -59,7 +55,7 @@ class Watcher(ABC, Generic[T]):
         return one
 
     def unwatch(self, one: T) -> bool:
-        """Look at it no more; return whether it was looked at until now."""
+        """Stop looking at a target; return whether it was looked at until now."""
         with self._lock:
             known = one in self._watched
             self._watched.discard(one)
@@ -72,20 +68,22 @@ class Watcher(ABC, Generic[T]):
 
     @abstractmethod
     def _look(self, watched: list[T]) -> float | None:
-        """Look at all of these once; return in how many seconds again, or None for not until one is added."""
+        """Look at all targets once; return the seconds until the next look, or None where the next added
+        target starts it.
+        """
 
     def _start(self) -> threading.Thread | None:
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # a call must not fail for it; the next one tries again
+        except RuntimeError as error:  # a call must not fail because of this; the next one tries again
             _log.warning("%s: %s", self._without, error)
             return None
         return thread
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.clear()  # before the look, or one that comes now would sleep with us
+            self._wake.clear()  # before the look, otherwise a target that is added now would wait
             with self._lock:
                 watched = list(self._watched)
             self._wake.wait(self._look(watched))
@@ -97,7 +95,7 @@ _TREE_EVERY: Final = 2
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One busy worker under observation; `usage` is replaced whole, so any thread may read it."""
+    """One busy worker under observation; `usage` is replaced as a whole, so any thread may read it."""
 
     pid: int
     job_id: str
@@ -121,7 +119,7 @@ class Sampler(Watcher[Watch]):
         Args:
             pid: The worker.
             job_id: The job it runs.
-            cpu_base_s: What it and its children had used before this job.
+            cpu_base_s: The CPU time of the worker and its children before this job.
         """
         return self.add(Watch(pid, job_id, cpu_base_s))
 
@@ -130,7 +128,7 @@ class Sampler(Watcher[Watch]):
             sample(watch)
         if not watched:
             return None
-        time.sleep(self._interval_s)  # not to be woken: each new watch would have all the others read again
+        time.sleep(self._interval_s)  # no wake-up: each new watch would cause a read of all others
         return 0.0
 
 
@@ -163,10 +161,11 @@ class Watched:
 
 
 class LimitMonitor(Watcher[Watched]):
-    """Looks after limits; whoever is over one is told once.
+    """Checks limits; the breach of a limit is reported once.
 
     Args:
-        holds: Whether a tree that is over its memory gets no more of it; not where it is our own.
+        holds: Whether a tree over its memory limit is kept from getting more memory; not for the process's
+            own tree.
     """
 
     def __init__(self, *, holds: bool = True) -> None:
@@ -174,7 +173,7 @@ class LimitMonitor(Watcher[Watched]):
         self._holds = holds
 
     def watch(self, guard: LimitChecker, on_breach: Callable[[Breach], None]) -> Watched:
-        """Begin to look; `on_breach` is called once at most, in the thread that looks."""
+        """Start to check; `on_breach` is called at most once, in the monitor's thread."""
         return self.add(Watched(guard, on_breach))
 
     def _look(self, watched: list[Watched]) -> float | None:
@@ -192,7 +191,7 @@ class LimitMonitor(Watcher[Watched]):
             _log.exception("the limits of a worker could not be looked at")
             breach = None
         watched.due_at = time.monotonic() + watched.guard.pause_s
-        if breach is not None and self.unwatch(watched):  # else its body has just ended
+        if breach is not None and self.unwatch(watched):  # otherwise its body has just ended
             if breach.kind == MEMORY and self._holds:
                 watched.guard.freeze_memory()
             watched.on_breach(breach)

@@ -1,4 +1,4 @@
-"""Outcomes as bytes: a worker never raises, and what it sends can always be read."""
+"""Outcomes as bytes: a worker never raises, and its frames can always be decoded."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PLAIN: Final = (str, bytes, int)
 _END_OF_INPUT: Final = "EOF when reading a line"
 _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
 _LOOKUPS: Final = frozenset({"AttributeError", "ImportError", "_pickle.PicklingError"})
-"""What is raised where a name leads nowhere."""
+"""The exceptions that are raised where a name is not found."""
 
 NEVER_STARTED: Final = "never_started"
 """The kind of failure of a call that no worker has read: it may be sent to another worker."""
 
 UNREADABLE: Final = "unreadable"
-"""The kind of failure of a result that this process cannot rebuild: its worker is asked for its JSON form."""
+"""The kind of failure of a result that this process cannot rebuild: the worker is asked for its JSON form."""
 
 _TEXT_LIMIT: Final = 100_000
-"""Characters kept of a message or a traceback; guessed: several screens, and no flood."""
+"""Characters kept of a message or a traceback; guessed: several screens."""
 
 
 def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
@@ -40,11 +40,12 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
 
     Args:
         error: The exception.
-        stays: Whether it is raised in this very process, so that it need not survive anything.
+        stays: Whether the exception is raised in this process itself, so that it need not survive a round
+            trip.
     """
     module, qualname = _names_of(type(error))
     name = qualname if module == "builtins" else f"{module}.{qualname}"
-    # SystemExit and its like would end the front instead of telling it: they go as RemoteError
+    # SystemExit and its like would end the server instead of informing it: they are sent as RemoteError
     ordinary = error if isinstance(error, Exception) else None
     pickled = _travelling(ordinary) if ordinary and not stays else None
     cause = error.kind if isinstance(error, LimitExceeded) else "exception"
@@ -53,7 +54,7 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
 
 
 def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
-    """Return the failure of a call whose worker ended like this."""
+    """Return the failure of a call whose worker ended in this way."""
     if exit_code is None:
         how = "ended without a word"
     elif exit_code < 0:
@@ -70,13 +71,13 @@ def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
 
 
 def explain_missing_input(error: BaseException) -> None:
-    """Say in a note of a body's exception what `input()` cannot be had for, and what takes its place."""
+    """Add a note to a body's exception: why `input()` does not work, and what to use instead."""
     if type(error) is EOFError and error.args == (_END_OF_INPUT,):
         error.add_note(_NO_INPUT)
 
 
 def with_missing_main(failure: Failure, reason: str | None) -> Failure:
-    """Return the failure with why there is no copy of the main program, where it is about that."""
+    """Return the failure with the reason why there is no copy of the main program, where that caused it."""
     if reason is None or MAIN not in failure.message or failure.type_name not in _LOOKUPS:
         return failure
     told = (
@@ -87,7 +88,9 @@ def with_missing_main(failure: Failure, reason: str | None) -> Failure:
 
 
 def _rpc_error(error: BaseException) -> dict[str, Any] | None:
-    """What the SDK's `MCPError` says; it is known by its name, for nothing here loads the SDK."""
+    """Return the data of the SDK's `MCPError`; the class is recognised by its name, because this module does
+    not load the SDK.
+    """
     if ("mcp.shared.exceptions", "MCPError") not in map(_names_of, type(error).__mro__):
         return None
     try:
@@ -99,7 +102,7 @@ def _rpc_error(error: BaseException) -> dict[str, Any] | None:
 
 
 def _names_of(kind: type[object]) -> tuple[str, str]:
-    """Return the module and the name of a class, which its metaclass may refuse to tell."""
+    """Return the module and the name of a class, which its metaclass may refuse to return."""
     try:
         return MAIN if kind.__module__ == COPY else kind.__module__, kind.__qualname__
     except BaseException:  # noqa: BLE001  the metaclass's own code
@@ -123,7 +126,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _body_frames(error: BaseException) -> TracebackType | None:
-    """The traceback without our own frames at its top, which say nothing to the body's author."""
+    """Return the traceback without our own frames at its top, which do not help the body's author."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_POOL):
         frames = frames.tb_next
@@ -144,8 +147,9 @@ def _round_trip(error: BaseException, dumps: Callable[[object], bytes]) -> bytes
 
 
 def _alike(copies: tuple[object, ...], args: tuple[object, ...]) -> bool:
-    """Whether these are the same arguments, as far as can be told without asking them: what is no plain
-    data may compare as it likes, and exceptions are equal to nothing but themselves."""
+    """Whether these are the same arguments, as far as that is known without calling their code: objects other
+    than plain data may compare in any way, and exceptions are equal only to themselves.
+    """
     return len(copies) == len(args) and all(
         type(copy) is type(arg) and (type(arg) not in _PLAIN or copy == arg)
         for copy, arg in zip(copies, args, strict=True)
@@ -153,7 +157,7 @@ def _alike(copies: tuple[object, ...], args: tuple[object, ...]) -> bool:
 
 
 def encode(outcome: Outcome) -> bytes:
-    """Return the outcome as bytes; for a value that cannot travel stands its JSON form."""
+    """Return the outcome as bytes; a value that cannot be sent is replaced by its JSON form."""
     try:
         return pickle.dumps(_plain(outcome), pickle.HIGHEST_PROTOCOL)
     except BaseException as plain:  # noqa: BLE001  a value may refuse in any way; cloudpickle takes more kinds
@@ -168,7 +172,7 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
 
 
 def shown(outcome: Outcome, reason: str) -> Outcome:
-    """Return the outcome with its value's JSON form, because the value itself does not reach the caller."""
+    """Return the outcome with its value's JSON form, because the value itself cannot reach the caller."""
     from python_mcp_server.jsonable import jsonable
 
     module, name = _names_of(cast("type[object]", type(outcome.value)))
@@ -178,11 +182,11 @@ def shown(outcome: Outcome, reason: str) -> Outcome:
 
 
 def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
-    """Read what `encode` wrote; what cannot be rebuilt here becomes an `UNREADABLE` failure.
+    """Decode the bytes of `encode`; an outcome that cannot be rebuilt here becomes an `UNREADABLE` failure.
 
     Args:
         data: The bytes.
-        in_thread: Whether other threads are to have their turns meanwhile.
+        in_thread: Whether to let other threads run meanwhile.
     """
     try:
         return Outcome(*(pickle.load(YieldingBytesIO(data)) if in_thread else pickle.loads(data)))
@@ -193,7 +197,7 @@ def decode(data: bytes, *, in_thread: bool = False) -> Outcome:
 
 
 def _plain(outcome: Outcome) -> tuple[Any, ...]:
-    """As a tuple, which pickles in a fifth of the time."""
+    """Return the outcome as a tuple, which pickles in a fifth of the time."""
     return (
         outcome.value,
         outcome.failure,

@@ -1,5 +1,6 @@
-"""What plain pickle does not do: cloudpickle behind types, loaded only where it is needed, and files that
-let other threads run. Used by the pool only."""
+"""Pickling beyond plain pickle: cloudpickle behind types, loaded only where needed, and files that let other
+threads run. Only the pool uses this module.
+"""
 
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 # (cloudpickle has no types)
@@ -20,35 +21,37 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.pool.main_module import GO_BY_NAME, MAIN, MainFile, MainModule
 
 _NO_FILE: Final = "<dynamic-code>"
-"""What cloudpickle says in the place of the file that code came from."""
+"""The text that cloudpickle puts in place of a file name."""
 
 _Look = Callable[[Any], bool]
 
 
 class YieldingBytesIO(io.BytesIO):
-    """A file for large pickles in a thread: pickle holds the interpreter from the first byte to the last,
-    but for the calls of these methods, one for every 64 KiB."""
+    """A file for large pickles in a thread. pickle holds the interpreter from the first byte to the last,
+    except during the calls of these methods, one for every 64 KiB.
+    """
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Do what `io.BytesIO` does."""
+        """Read as `io.BytesIO` does, in Python code that lets other threads run."""
         return super().read(size)
 
     def write(self, data: Any, /) -> int:
-        """Do what `io.BytesIO` does."""
+        """Write as `io.BytesIO` does, in Python code that lets other threads run."""
         return super().write(data)
 
 
 def dumps_by_value(value: object, *modules: ModuleType, look: _Look | None = None) -> bytes:
-    """Pickle what plain pickle refuses: functions and classes of `__main__`, closures, lambdas.
+    """Pickle objects that plain pickle refuses: functions and classes of `__main__`, closures, lambdas.
 
     Args:
         value: What to pickle.
-        modules: Whose functions and classes go by value too, though the modules are loaded here:
+        modules: Modules whose functions and classes are sent by value too, although they are loaded here:
             cloudpickle would send them by a name that only this process knows.
-        look: Sees each object that is not plain data, also code, and says whether it goes by its name.
+        look: Called with each object that is not plain data, also code; returns whether it is sent by its
+            name.
 
     Raises:
-        Exception: The value refuses, in whatever way it likes.
+        Exception: The value cannot be pickled; its own code may raise anything.
     """
     import cloudpickle
 
@@ -81,7 +84,7 @@ def _pickler() -> Any:
             return make, tuple(code.co_filename if type(p) is str and p == _NO_FILE else p for p in parts)
 
         def reducer_override(self, obj: Any) -> Any:
-            """Do what cloudpickle does, but for what is to go by its name."""
+            """Do as cloudpickle does, except for objects that are sent by their names."""
             if self._look is not None and self._look(obj):
                 return NotImplemented
             if _has_lost_its_slots(obj):
@@ -92,8 +95,9 @@ def _pickler() -> Any:
 
 
 def _has_lost_its_slots(obj: Any) -> bool:
-    """Whether its class is a copy that cloudpickle has made of one with slots: the copy's instances have a
-    dictionary, and those of the class that they go back to have none."""
+    """Whether an object's class is a copy, made by cloudpickle, of a class with slots: instances of the copy
+    have a dictionary, and instances of the original class have none.
+    """
     kind = cast("type[object]", type(obj))
     slots = cast("str | Iterable[str] | None", vars(kind).get("__slots__"))
     if slots is None or not hasattr(obj, "__dict__"):
@@ -108,10 +112,10 @@ def _has_lost_its_slots(obj: Any) -> bool:
 # ---- the arguments of a call
 
 HEAVY_BYTES: Final = 1 << 18
-"""What takes longer to pickle than a loop should stand still for; measured: a millisecond at the worst."""
+"""The size from which pickling blocks a loop for too long; measured: below it, a millisecond at the worst."""
 
 _NODE_BYTES: Final = 64
-"""What a value counts at least, so that to look at all of them is quick too."""
+"""The least size that a value counts, so that looking at many small values is bounded too."""
 
 _ATOMS: Final = frozenset({int, float, bool, complex, type(None)})
 _TEXTS: Final = frozenset({str, bytes, bytearray})
@@ -119,8 +123,9 @@ _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 
 
 def exceed_inline_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether these arguments are so large that they are not to be pickled on the loop, by a look at no more
-    of them than that takes. What hides its contents counts by what it says of its size."""
+    """Whether these arguments are too large to be pickled on the loop. The check looks at no more of them
+    than it needs. An object that hides its contents counts by the size that it states.
+    """
     if not args and not kwargs:
         return False
     room_bytes = HEAVY_BYTES
@@ -135,7 +140,7 @@ def exceed_inline_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 
 def _contents(value: Any) -> tuple[Collection[Any], int]:
-    """Return what is inside of a value, and the size of the rest."""
+    """Return the contents of a value, and the size of the rest."""
     kind = cast("type[object]", type(value))
     if kind in _ATOMS:
         return (), 0
@@ -156,7 +161,7 @@ def _contents_of_object(value: Any) -> tuple[Collection[Any], int]:
 
 
 class _Pickler(pickle.Pickler):
-    """Takes note of the modules that a worker will import; plain data costs it nothing more."""
+    """Notes the modules that a worker will import; plain data costs nothing more."""
 
     main_names: frozenset[str] = frozenset()
 
@@ -179,13 +184,14 @@ def dump_arguments(
     *,
     in_thread: bool = False,
 ) -> bytes:
-    """Pickle a call; by value where it has to be.
+    """Pickle a call, by value where necessary.
 
     Args:
         fields: Its facts.
         main: The main module of this program, where workers may have it too.
-        on_main: Is called where the worker has to load that first, or must not, with the reason.
-        in_thread: Whether other threads are to have their turns meanwhile.
+        on_main: Called where the worker must load the main module first, or must not load it, with the
+            reason.
+        in_thread: Whether to let other threads run meanwhile.
 
     Raises:
         InvalidInput: An argument cannot be sent to another process.
@@ -221,7 +227,7 @@ def _finds_main(names: frozenset[str], main: MainModule, on_main: Callable[[Main
 
 
 def _unknown_to_workers(names: set[Any]) -> list[ModuleType]:
-    """Those that a worker would not find, or would take another file for."""
+    """Return the modules that a worker would not find, or would find in another file."""
     modules = {name: sys.modules.get(name) for name in names}
     return [module for name, module in modules.items() if module is not None and not _known(name, module)]
 
@@ -232,19 +238,22 @@ def _known(name: str, module: ModuleType) -> bool:
 
 
 def forget_modules() -> None:
-    """`sys.path` has changed: look again which modules a worker finds."""
+    """Forget which modules a worker finds, because `sys.path` has changed."""
     _found.cache_clear()
 
 
 @cache
 def _found(name: str, _file: str) -> bool:
-    """Looked up once: a search takes longer than the rest of a small call."""
+    """Return the file of a module. It is looked up once, because a search takes longer than the rest of a
+    small call.
+    """
     return worker_finds(name, sys.modules[name])
 
 
 def worker_finds(module_name: str, module: ModuleType) -> bool:
-    """Whether importing this name elsewhere loads this file: servers that are started by the path
-    of their file carry names that nobody else can import."""
+    """Whether importing this name elsewhere loads this file: a server that is started by the path of its file
+    has modules that no other process can import.
+    """
     if module_name == "__main__":
         return False
     own_file: str | None = getattr(module, "__file__", None)

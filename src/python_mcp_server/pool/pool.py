@@ -8,7 +8,7 @@
         │     spares, queue
         └── release, detach, end_tree          Sampler ◀─ usage ─── the worker's tree
 
-The pool limits the workers that somebody waits for (`max_workers`). Background jobs are admitted by `jobs`,
+The pool limits the workers that a caller waits for (`max_workers`). Background jobs are admitted by `jobs`,
 for all servers of a home together. `detach` moves a worker from the first to the second, and never fails.
 """
 
@@ -52,17 +52,17 @@ class Admission:
         self._busy = busy
 
     def admits(self, *, background: bool) -> bool:
-        """Whether one more call of this sort may have a worker."""
+        """Whether one more call of this kind may have a worker."""
         return background or self._room > 0
 
     def refusal(self) -> str | None:
-        """Return why a call that somebody waits for must wait, or None if it need not."""
+        """Return why a call with a caller must wait, or None if it need not wait."""
         if self._room > 0:
             return None
         return f"waiting for a free worker: {len(self._busy)} calls run, the limit is {self._limit}"
 
     def count(self, waiting: Iterable[Waiter]) -> int:
-        """Return how many of those who wait may have a worker now."""
+        """Return how many of the waiting calls may have a worker now."""
         kinds = [waiter.background for waiter in waiting]
         return kinds.count(True) + min(kinds.count(False), max(0, self._room))
 
@@ -73,14 +73,16 @@ class Admission:
 
 _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 5.0
-"""Both guessed: a single kill from outside is made good at once, an endless series costs little."""
+"""Both guessed: the worker after a single kill from outside starts at once, and an endless series costs
+little.
+"""
 
 
 class StartBackoff:
     """Exponential back-off after workers that died before their first call, or that could not be started.
 
     Attributes:
-        preloading: Whether new workers still load modules ahead, any of which may have ended its process.
+        preloading: Whether new workers still load modules ahead; any of these may have ended its process.
     """
 
     def __init__(self) -> None:
@@ -89,23 +91,23 @@ class StartBackoff:
         self.preloading = True
 
     def failed(self, now: float) -> float:
-        """Note one more in a row, and return how long to wait now."""
+        """Note one more failure in a row, and return how long to wait now."""
         self.preloading = False
         self._delay_s = min(self._delay_s * 2 or _FIRST_S, _LONGEST_S)
         self._until = now + self._delay_s
         return self._delay_s
 
     def active(self, now: float) -> bool:
-        """Whether to wait still."""
+        """Whether the back-off still lasts."""
         return now < self._until
 
     @property
     def failing(self) -> bool:
-        """Whether the last one failed."""
+        """Whether the last start failed."""
         return self._delay_s > 0
 
     def reset(self) -> None:
-        """Begin again with the shortest time."""
+        """Start again with the shortest time."""
         self._delay_s = self._until = 0.0
 
 
@@ -114,16 +116,18 @@ _THREADS: Final = 8
 """For starts, kills and semaphores: each is short, and none may wait behind another for long."""
 
 _LARGE_THREADS: Final = 2
-"""For values that take long to pickle: they hold the interpreter most of the time, so more would not help."""
+"""For values that take long to pickle: pickling holds the interpreter most of the time, so more threads would
+not help.
+"""
 
 _SENDING_S: Final = 10.0
-"""How long a close waits for large arguments; guessed: only a worker that is stopped takes longer."""
+"""How long a close waits for large arguments; guessed: only a stopped worker takes longer."""
 
 _SENDING_POLL_S: Final = 0.005
 
 
 class Pool:
-    """The workers of one event loop. Not thread-safe: everything belongs to that loop."""
+    """The workers of one event loop. The pool is not thread-safe: all methods belong to that loop."""
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ class Pool:
         Args:
             settings: Limits and intervals.
             worker_folder: Where the worker of a given name keeps its logs.
-            prefix: Of the workers' names, so that several pools share a home.
+            prefix: The beginning of the workers' names, so that several pools can share a home.
             main: The main module of this program.
         """
         self.main = main or MainModule()
@@ -171,7 +175,7 @@ class Pool:
 
     @property
     def workers(self) -> Iterable[WorkerHandle]:
-        """All workers that have a process."""
+        """Return all workers that have a process."""
         return [*self._idle, *self._busy, *self._background, *self._retired]
 
     def preload(self, module: str) -> None:
@@ -184,14 +188,16 @@ class Pool:
         self._main_file = main
 
     def renew(self) -> None:
-        """Give no call to the workers there are: what they have loaded may be something else now."""
+        """Give no more calls to the present workers, because the modules that they have loaded may be others
+        now.
+        """
         self._generation += 1
         behind, self._idle = self._idle, []
         for worker in behind:
             self._spawn(self._end_worker(worker), "worker-renewal")
 
     def warm(self) -> None:
-        """Start what is missing: the spares, and a worker for each call that waits and is admitted."""
+        """Start the missing workers: the spares, and one for each call that waits and is admitted."""
         now = self.loop.time()
         if self._closed or (self._failed_starts.active(now) and self._has_workers):
             return
@@ -205,11 +211,11 @@ class Pool:
             start.add_done_callback(self._starts.discard)
 
     def full(self) -> str | None:
-        """Return why a call that somebody waits for must wait for a worker, or None if it need not."""
+        """Return why a call with a caller must wait for a worker, or None if it need not wait."""
         return self._admission.refusal()
 
     def take_idle(self, *, background: bool = False) -> WorkerHandle | None:
-        """Return an idle worker at once, or None; the spare is replaced behind the caller's back."""
+        """Return an idle worker at once, or None; the spare is replaced in the background."""
         if self._closed:
             raise PoolClosed("the pool is closed and takes no more calls")
         if not self._idle or self._waiting or not self._admission.admits(background=background):
@@ -225,7 +231,8 @@ class Pool:
 
         Raises:
             PoolClosed: The pool was closed meanwhile.
-            WorkerUnavailable: The machine gives no process, and there is no worker to wait for.
+            WorkerUnavailable: The machine gives no process, and no worker exists that the call could wait
+                for.
         """
         if (worker := self.take_idle(background=background)) is not None:
             return worker
@@ -245,13 +252,13 @@ class Pool:
             self.release(waiter.worker.result())
 
     def release(self, worker: WorkerHandle) -> None:
-        """Take a worker back whose call is settled."""
+        """Take back a worker whose call is settled."""
         worker.finished()
         self._busy.discard(worker)
         self._background.discard(worker)
         if self._closed or worker.gone:
             return
-        if worker.retired:  # it was to be killed and lives: it gets no call, but another try
+        if worker.retired:  # a kill has failed: the worker gets no call, and the kill is repeated
             self._retired.add(worker)
             self._spawn(self._end_worker(worker), "worker-end")
             self.loop.call_soon(self.warm)
@@ -260,7 +267,7 @@ class Pool:
         self._take_in(worker)
 
     def _take_in(self, worker: WorkerHandle) -> None:
-        """Let a worker wait for calls, or go if it is behind."""
+        """Let a worker wait for calls, or end it if it is outdated."""
         if worker.generation != self._generation:
             self._spawn(self._end_worker(worker), "worker-renewal")
             self.loop.call_soon(self.warm)
@@ -275,14 +282,16 @@ class Pool:
             self._idle_timer = self.loop.call_later(self._settings.worker_idle_seconds, self._shrink)
 
     def detach(self, worker: WorkerHandle) -> None:
-        """Count this worker as background from now on; its place is free for the next call."""
+        """Count this worker as background from now on, so that the next call may have a worker."""
         if worker in self._busy:
             self._busy.discard(worker)
             self._background.add(worker)
             self._serve_waiting()
 
     async def end_tree(self, worker: WorkerHandle) -> list[int]:
-        """End a worker with everything it started; return the pids that would not go. Release it after."""
+        """End a worker with all that it started; return the pids that did not end. Call `release`
+        afterwards.
+        """
         if worker.gone:
             return []
         try:
@@ -295,14 +304,14 @@ class Pool:
         return survivors
 
     async def all_sent(self) -> None:
-        """Wait until the calls of detached jobs are in their pipes: a close would cut them off."""
+        """Wait until the calls of detached jobs are in their pipes, because a close would cut them off."""
         deadline = self.loop.time() + _SENDING_S
         for worker in [worker for worker in self.workers if worker.detached]:
             while worker.detached and worker.sending and self.loop.time() < deadline:  # noqa: ASYNC110  rare
                 await asyncio.sleep(_SENDING_POLL_S)
 
     async def close(self) -> None:
-        """End every worker whose job is not detached; let go of the others."""
+        """End every worker whose job is not detached; release the others."""
         self._closed = True
         for waiter in self._waiting:
             if not waiter.worker.done():
@@ -318,23 +327,26 @@ class Pool:
         for worker in detached:
             worker.orphan()
         await asyncio.gather(*(worker.kill() for worker in others), *self._tasks, return_exceptions=True)
-        # what the workers left is cleared away by these threads: the process may end right after this
+        # these threads remove the workers' files: the process may end right after this
         try:
             await asyncio.to_thread(self._threads.shutdown)
-        except RuntimeError as error:  # the interpreter is ending: no thread is to be had
+        except RuntimeError as error:  # the interpreter is ending: no thread is available
             _log.info("what the workers left is not waited for: %s", error)
         self._forget()
 
     def abandon(self) -> None:
-        """Do what can be done for a loop that was closed without us: detached jobs run on and are committed
-        by their workers, other workers leave. For any thread."""
+        """Release the workers of a loop that was closed without its manager: detached jobs run on and are
+        committed by their workers, other workers exit. Any thread may call this.
+        """
         self._closed = True
         for worker in [*self.workers, *self._unready]:
             worker.abandon()
         self._forget()
 
     def abandon_tasks(self) -> None:
-        """The close took too long, and the loop ends: leave the rest to the workers, which see us gone."""
+        """Leave the rest to the workers, because the close took too long and the loop ends: they notice that
+        this process is gone.
+        """
         let_lie(self._tasks)
 
     def _forget(self) -> None:
@@ -389,7 +401,7 @@ class Pool:
         try:
             await worker.start(list(self._modules) if self._deaths.preloading else [])
         except GeneratorExit:
-            raise  # the loop is gone, and with it every way to end it here
+            raise  # the loop is gone, so the worker cannot be ended here
         except BaseException:
             if not worker.gone:
                 await self._end_worker(worker)
@@ -401,7 +413,7 @@ class Pool:
         return worker
 
     def _on_main_failed(self, worker: WorkerHandle) -> None:
-        """What the worker has done of the main module is unknown, so it goes."""
+        """End a worker that failed to load the main module, because its state is unknown."""
         if self.main.trouble is not None:
             self._main_file = None
         if worker in self._idle:
@@ -411,11 +423,11 @@ class Pool:
 
     @property
     def _has_workers(self) -> bool:
-        """Whether there is a worker that a call may wait for."""
+        """Whether a worker exists that a call may wait for."""
         return bool(self._idle or self._busy or self._background or self._starting)
 
     def _on_start_failed(self, error: Exception) -> None:
-        """Try again later; where there is no worker to wait for, tell one call for each failed start."""
+        """Try again later; where no worker exists to wait for, fail one call for each failed start."""
         _log.warning("no worker could be started: %s", error)
         self._untold_failures += 1
         self.loop.call_later(self._failed_starts.failed(self.loop.time()), self.warm)
@@ -429,7 +441,7 @@ class Pool:
                     waiter.worker.set_exception(_unavailable(error))
         self._untold_failures = 0
         if self._admission.count(self._waiting):
-            self.loop.call_soon(self.warm)  # the others get their own try
+            self.loop.call_soon(self.warm)  # the other calls get their own try
 
     def _serve_waiting(self) -> None:
         for waiter in list(self._waiting):

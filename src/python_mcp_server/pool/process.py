@@ -1,4 +1,5 @@
-"""One worker process: how it is started through loky, how its end is noticed, how the program parts with it.
+"""One worker process: how it is started through loky, how its end is noticed, how the program detaches from
+it.
 
 loky breaks a whole executor when one of its workers dies, and cannot cancel what runs. So each worker is the
 one process of an executor of its own, and a death or a kill touches no other. loky makes exactly one call
@@ -50,10 +51,10 @@ _POLL_S: Final = 0.1
 
 
 class DeathWatch:
-    """Calls `on_death` once on the loop.
+    """Calls `on_death` once on the loop, when the worker dies.
 
     Attributes:
-        pidfd: Of the worker; -1 where there is none.
+        pidfd: The worker's pidfd; -1 where there is none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_death: Callable[[], None]) -> None:
@@ -64,7 +65,7 @@ class DeathWatch:
         self._over = False
 
     def start(self) -> None:
-        """Start watching; of a worker that is dead already this says so at once."""
+        """Start watching; for a worker that is dead already `on_death` is called at once."""
         if hasattr(os, "pidfd_open"):
             try:
                 self.pidfd = os.pidfd_open(self._pid)
@@ -89,7 +90,7 @@ class DeathWatch:
         try:
             alive = processes.identify(self._pid) is not None
         except OSError:
-            alive = True  # nothing is known for now: there are no descriptors to look with
+            alive = True  # nothing is known for now: there are no descriptors for the look
         if alive:
             self._loop.call_later(_POLL_S, self._poll)
         else:
@@ -101,7 +102,7 @@ class DeathWatch:
             self._loop.remove_reader(self.pidfd)
 
     def close(self) -> None:
-        """Watch no more, and let go of the pidfd."""
+        """Stop watching, and close the pidfd."""
         self._stop()
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -113,24 +114,25 @@ _REAP_WAIT_S: Final = 1.0
 
 
 class WorkerProcess:
-    """A loky executor with one worker, and what loky does not offer: to part with its process.
+    """A loky executor with one worker, from which the program can detach, which loky does not offer.
 
     Attributes:
-        worker_id: What the process carries in its environment.
-        pid: Of the process.
+        worker_id: The id that the process carries in its environment.
+        pid: The pid of the process.
         server_pipes: The program's ends of the wires.
-        ready: Whether the worker has said that it takes calls.
+        ready: Whether the worker has reported that it takes calls.
     """
 
     def __init__(self, log_folder: Path, is_heard: Callable[[], bool] = bool) -> None:
         """Start the process. Blocks for some 20 ms.
 
         Args:
-            log_folder: Where the worker's output goes.
-            is_heard: Whether what the worker says is still heard; asked at the end of the interpreter.
+            log_folder: The folder for the worker's output.
+            is_heard: Returns whether the worker's frames are still read; called at the end of the
+                interpreter.
 
         Raises:
-            OSError: The machine gives no process, memory or descriptors, or the interpreter is gone.
+            OSError: The machine has no process, memory or descriptors left, or the interpreter file is gone.
             RuntimeError: The interpreter is ending.
         """
         self.worker_id = uuid.uuid4().hex
@@ -147,7 +149,7 @@ class WorkerProcess:
             initargs=(worker_ends, str(log_folder), os.getpid()),
             env={processes.WORKER_VARIABLE: self.worker_id, **processes.worker_variables()},
         )
-        self._calls_in = worker_ends.calls  # kept open, to count what nobody read: see `unread`
+        self._calls_in = worker_ends.calls  # kept open, to count the unread bytes: see `unread`
         try:
             with _exit.starting(self):
                 self._loky.submit(serve).add_done_callback(_consume_exception)
@@ -160,7 +162,9 @@ class WorkerProcess:
         self.pid: int = self._process.pid
 
     def _abort_start(self) -> None:
-        """End a start that failed halfway: there may be a process, and no thread that looks after it."""
+        """Clean up a start that failed halfway: there may be a process without a thread of loky that manages
+        it.
+        """
         worker = self._context.worker
         if worker is not None and worker.pid is not None:
             _end(worker)
@@ -169,12 +173,12 @@ class WorkerProcess:
         self._close_wires()
 
     def _shut_down(self) -> None:
-        """Let loky's threads end, without a process to kill or to join."""
+        """End loky's threads, which have no process to kill or to join."""
         self._loky._processes.clear()
         self._loky.shutdown(wait=False, kill_workers=True)
 
     def unread(self) -> int:
-        """How many bytes of calls no worker has read; 0 where that cannot be known."""
+        """Return how many bytes of calls the worker has not read; 0 where that cannot be known."""
         if sys.platform == "win32" or self._calls_in.closed:
             return 0
         import fcntl
@@ -185,7 +189,7 @@ class WorkerProcess:
         return count[0]
 
     def exit_code(self, wait_s: float) -> int | None:
-        """The worker's exit code once loky has reaped it."""
+        """Return the worker's exit code, once loky has reaped the worker."""
         deadline = time.monotonic() + wait_s
         while self._process.exitcode is None and time.monotonic() < deadline:
             time.sleep(_REAP_POLL_S)
@@ -193,13 +197,14 @@ class WorkerProcess:
         return code
 
     def end_unready(self) -> None:
-        """Kill a process that is not ready: nothing has been run by it, so there is no tree to look for."""
+        """Kill a process that is not ready. It has run nothing, so there is no tree to look for."""
         _end(self._process)
 
     def orphan(self) -> None:
-        """Let go of the process: nobody joins or kills it, and it hears that it is free. A detached job is
-        then finished and committed by its worker; any other worker leaves. For any thread, once or
-        more."""
+        """Detach from the process: it is no longer joined or killed, and is told so. A detached job is then
+        finished and committed by its worker; any other worker exits. Any thread may call this, more than
+        once.
+        """
         if self._parted:
             return
         self._parted = True
@@ -210,21 +215,23 @@ class WorkerProcess:
             self._reap_later()
 
     def orphan_at_exit(self) -> None:
-        """Do what `orphan` does; but a loop that other threads still turn keeps its wires until the
-        process ends."""
+        """Do as `orphan` does, except that a loop that another thread still runs keeps its wires until the
+        process ends.
+        """
         if not self._is_heard():
             self.orphan()
         elif not self._parted:
             self._detach()
 
     def leave_to_parent(self) -> None:
-        """In a child that the program has forked: leave the worker to the parent. The end of this object
-        would wait for threads and locks of the parent."""
+        """Leave the worker to the parent, in a child that the program has forked. The end of this object
+        would wait for threads and locks of the parent.
+        """
         self._parted = True
         never_free(self)
 
     def _detach(self) -> None:
-        """Let nothing here join or kill the process."""
+        """Keep all code here from joining or killing the process."""
         if not self.ready:  # it has nothing to finish
             _end(self._process)
             remove_logs(str(self._log_folder))
@@ -232,8 +239,9 @@ class WorkerProcess:
         self._shut_down()
 
     def _send_free(self) -> None:
-        """Say so in words: a process that the program has forked holds copies of the wires, and while
-        that one lives, closing them says nothing."""
+        """Send the worker an explicit frame: a process that the program has forked holds copies of the wires,
+        and while that process lives, closing them has no effect.
+        """
         try:
             if WINDOWS:
                 self.server_pipes.control.send_bytes(Kind.FREE)
@@ -243,7 +251,7 @@ class WorkerProcess:
             _log.debug("worker %s does not hear that it is free: %s", self.pid, error)
 
     def _reap_later(self) -> None:
-        """Take note of its end, for it is our child still and would stay a zombie."""
+        """Reap the process when it ends, because it is still our child and would stay a zombie."""
         try:
             threading.Thread(target=self._process.reap, name=f"reap-{self.pid}", daemon=True).start()
         except RuntimeError as error:
@@ -254,7 +262,7 @@ class WorkerProcess:
         self._calls_in.close()
 
     def close(self) -> None:
-        """Free what belongs to a worker that is gone."""
+        """Free the resources of a worker that is gone."""
         if not self._parted:
             self._parted = True
             self._loky.shutdown(wait=False, kill_workers=True)
@@ -278,8 +286,8 @@ class _Exit:
     """The end of the interpreter, and of a child that the program has forked.
 
     loky would join its workers at the end of the interpreter, and so wait for every detached job. Hooks of
-    `threading` run last in, first out, so ours is added after loky's, which loky means to add once. But it
-    notes None for that, and would add another with every executor: after the first start we note it instead.
+    `threading` run last in, first out, so ours is added after loky's. loky means to add its hook once, but
+    notes None for that, and would add another with every executor: so we note it after the first start.
     `atexit` itself comes too late, after the joins.
 
     A forked child has copies of all this. Its end must not reach the workers of its parent.
@@ -308,7 +316,8 @@ class _Exit:
 
     @contextlib.contextmanager
     def starting(self, executor: WorkerProcess) -> Generator[None]:
-        """Start a process in this block; the end of the interpreter waits for it, and lets go of it.
+        """Start a process in this block; the end of the interpreter waits for the start, and detaches from
+        the process.
 
         Raises:
             RuntimeError: The interpreter is ending.
@@ -332,7 +341,7 @@ class _Exit:
             with contextlib.suppress(RuntimeError):
                 threading._register_atexit(self._orphan_all)
                 return
-            self._orphan_alive()  # the end began this instant: loky's hook runs perhaps, and waits for them
+            self._orphan_alive()  # the end began this instant: loky's hook may be running, and waits for them
         raise RuntimeError("the interpreter is ending and starts no more workers")
 
     def _orphan_all(self) -> None:
@@ -346,11 +355,13 @@ class _Exit:
 
 
 _exit: Final = _Exit()
-"""Of the process, as loky's own hook is."""
+"""One hook for the process, as loky's own."""
 
 
 def exit_code_of(pidfd: int, executor: WorkerProcess | None) -> int | None:
-    """Return the exit code, negative for a signal, without reaping: loky waits for its own children."""
+    """Return the exit code, negative for a signal, without reaping, because loky waits for its own
+    children.
+    """
     if pidfd >= 0:
         try:
             status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)

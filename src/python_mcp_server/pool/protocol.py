@@ -1,9 +1,8 @@
-"""The pipes of a worker: one multiprocessing queue up, two pipes down, and frames on them.
+"""The pipes of a worker: one multiprocessing queue up, two pipes down, and the frames on them.
 
-A frame is one kind byte and a payload, in the framing of `multiprocessing.Connection`, so that both
-ends may also be read with `recv_bytes` where a loop cannot watch them. The queue is written by one
-process only, so its lock is never waited for; a dead worker leaves at most half a frame, and
-no reader waits for the rest.
+A frame is one kind byte and a payload, in the framing of `multiprocessing.Connection`, so that both ends may
+also be read with `recv_bytes` where a loop cannot watch them. Only one process writes to the queue, so no
+process waits for its lock. A dead worker leaves at most half a frame, and no reader waits for the rest.
 
     server                                         worker
     LoopWriter  ── calls    (pipe) ──────────────▶ main thread, blocking
@@ -30,7 +29,7 @@ from python_mcp_server.atomic import make_directory, read_file, remove_file, syn
 
 WINDOWS: Final = sys.platform == "win32"
 READ_SIZE: Final = 1 << 16
-"""Measured: from 128 KiB on each read maps and unmaps its buffer, which costs more than the read."""
+"""Measured: from 128 KiB on, each read maps and unmaps its buffer, which costs more than the read."""
 
 _LONG: Final = 0x7FFFFFFF
 HEADER: Final = 4
@@ -49,18 +48,18 @@ class Kind:
 
     CALL: Final = b"C"  # down: a pickled Call
     IMPORT: Final = b"I"  # down: names of modules to load while idle
-    MAIN: Final = b"M"  # down: load the main module, or why not; up: nothing where it is loaded, else why not
+    MAIN: Final = b"M"  # down: load the main module, or why not; up: empty where it is loaded, else why not
     STATE: Final = b"S"  # down: what has changed in the server since the call before
-    SHOW: Final = b"J"  # down: say the last outcome again, its value as JSON
+    SHOW: Final = b"J"  # down: send the last outcome again, its value as JSON
     DETACH: Final = b"K"  # control: finish this job without a parent
-    RECORD: Final = b"D"  # control: this job is durable now, its folder takes the output
+    RECORD: Final = b"D"  # control: this job is durable now, its folder gets the output
     CANCEL: Final = b"X"  # control: raise JobCancelled in this job's body
-    ANSWER: Final = b"A"  # control: what this job's user said to a question, or why nobody did
-    FREE: Final = b"F"  # control: this process will say nothing more, as if it had ended
+    ANSWER: Final = b"A"  # control: the user's answer to a question, or why there is none
+    FREE: Final = b"F"  # control: this process sends nothing more, as if it had ended
     READY: Final = b"R"  # up: the worker takes calls
     PROGRESS: Final = b"P"  # up: a JobProgress
-    QUESTION: Final = b"Q"  # up: what the body says of a question
-    OUTCOME: Final = b"O"  # up: the last word on a call
+    QUESTION: Final = b"Q"  # up: an event of one of the body's questions
+    OUTCOME: Final = b"O"  # up: the outcome of a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ def pack(kind: bytes, payload: bytes = b"") -> bytes:
 
 
 class FrameParser:
-    """Cuts a stream of bytes into frames; keeps what is not whole yet."""
+    """Cuts a stream of bytes into frames; keeps an incomplete frame for the next bytes."""
 
     __slots__ = ("_buffer",)
 
@@ -111,10 +110,10 @@ class FrameParser:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Take the next bytes; yield each whole frame as kind and payload."""
+        """Take the next bytes; yield each complete frame as kind and payload."""
         buffer = self._buffer
         if not buffer and len(data) >= HEADER and struct.unpack_from("!i", data)[0] == len(data) - HEADER:
-            yield data[4:5], data[5:]  # one whole frame and nothing else: nearly always
+            yield data[4:5], data[5:]  # one complete frame and nothing else: nearly always
             return
         buffer += data
         while (bounds := self._bounds()) is not None:
@@ -167,7 +166,7 @@ class UpWriter:
         return True
 
     def send(self, frame: bytes) -> None:
-        """Send a frame of any size and wait until it is through.
+        """Send a frame of any size and wait until it is written.
 
         Raises:
             BrokenPipeError: The server is gone.
@@ -202,10 +201,10 @@ def mark_unbegun(folder: Path, *, fsync: bool = False) -> None:
 
 
 def mark_begun(folder: str) -> None:
-    """Remove that note; for the worker, before it does anything of the body.
+    """Remove that note; the worker calls this before it runs any part of the body.
 
     Raises:
-        OSError: The note stays, so the body must not run: another server would start it again.
+        OSError: The note stays, so the body must not run, because another server would start it again.
     """
     note = f"{folder}/{_UNBEGUN}"
     fsync = read_file(note)

@@ -1,11 +1,12 @@
-"""How a body is named on one side and found on the other.
+"""The references of bodies: the server names a body, the worker finds it.
 
-By name, `"module:qualname"`, where the worker can find that very file under that name and the name
-leads back to this body; otherwise by value, cloudpickled, under the digest of its bytes. Used by the
-front (`refer`) and by the worker (`Bodies`).
+A body is sent by name, `"module:qualname"`, where the worker finds the same file under that name and the name
+refers to this body; otherwise by value, cloudpickled, under the digest of its bytes. The server uses `refer`,
+the worker `Bodies`.
 
-A body of the main file goes by value as long as a copy does: it refers to modules and plain data, and the top
-of the file sets nothing up. Otherwise its worker loads the main file, and the body goes by name.
+A body of the main file is sent by value as long as a copy works: where it refers to modules and plain data
+only, and the top of the file sets nothing up. Otherwise the worker loads the main file, and the body is sent
+by name.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _DIGEST: Final = "digest:"
 
 @dataclass(frozen=True, slots=True)
 class BodyReference:
-    """A body as it travels: a name, or a digest with the code that has it.
+    """The reference of a body: a name, or a digest with the code that has this digest.
 
     Attributes:
         name: The name.
-        code: The code of a body that goes by value.
-        main: What its worker loads of the main module before, or why it must not; None where that does not
-            matter.
+        code: The code of a body that is sent by value.
+        main: The part of the main module that the worker loads first, or why it must not; None where that
+            does not matter.
     """
 
     name: str
@@ -46,14 +47,14 @@ class BodyReference:
 
 
 def refer(body: Callable[..., Any], main: MainModule | None = None) -> BodyReference:
-    """Return how this body travels.
+    """Return the reference that this body is sent by.
 
     Args:
         body: The body.
         main: The main module of this program, where workers may have it too.
 
     Raises:
-        InvalidInput: It has no importable name and cannot be sent by value.
+        InvalidInput: The body has no importable name and cannot be sent by value.
     """
     if name := _importable_name(body):
         return BodyReference(name)
@@ -86,13 +87,13 @@ def _told(main: MainModule, look: _Look, *, failed: bool) -> MainFile | str | No
 
 
 class _Look:
-    """A look at what a body refers to while it is pickled by value.
+    """Collects the objects that a body refers to while it is pickled by value.
 
     Attributes:
-        is_of_main: Whether it is a body of the main module.
-        needs_main: Whether it refers to a function, a class or another named object of the main module.
-        names: The names of the main module that it refers to, at however many removes.
-        files: Where its code comes from.
+        is_of_main: Whether the body is of the main module.
+        needs_main: Whether the body refers to a function, a class or another named object of the main module.
+        names: The names of the main module that the body refers to, directly or indirectly.
+        files: The files that its code comes from.
     """
 
     def __init__(self, body: Callable[..., Any], *, main_by_name: bool = False) -> None:
@@ -105,7 +106,7 @@ class _Look:
         self._by_name = main_by_name
 
     def __call__(self, obj: Any) -> bool:
-        """Take note of an object; return whether it goes by its name."""
+        """Note an object; return whether it is sent by its name."""
         if isinstance(obj, CodeType):
             self.files.add(obj.co_filename)
             return False
@@ -130,7 +131,7 @@ def _by_value(body: Callable[..., Any], look: _Look) -> bytes:
 
 
 def _lines_of(files: set[str]) -> dict[str, list[str]]:
-    """What a worker cannot read itself: the cells of a notebook, say."""
+    """Return the lines of files that a worker cannot read, such as the cells of a notebook."""
     return {
         file: lines
         for file in sorted(files)
@@ -170,15 +171,15 @@ class Bodies:
     """The bodies a worker has found so far."""
 
     def __init__(self, on_found: Callable[[], object] = bool) -> None:
-        """Begin without any; `on_found` is called after each that was not known."""
+        """Begin without bodies; `on_found` is called after each body that was not known."""
         self._on_found = on_found
         self._known: dict[str, Callable[..., Any]] = {}
 
     def find(self, name: str, code: bytes | None) -> Callable[..., Any]:
-        """Return the undecorated body of this name.
+        """Return the undecorated body with this name.
 
         Raises:
-            ImportError, AttributeError: The name leads nowhere here.
+            ImportError, AttributeError: The name is not found here.
         """
         body = self._known.get(name)
         if body is None:

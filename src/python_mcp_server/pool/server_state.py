@@ -1,9 +1,9 @@
-"""What a body sees of the server's process at the time of its call: the environment, `sys.path` and the
-working directory.
+"""The state of the server's process that a body sees at the time of its call: the environment, `sys.path` and
+the working directory.
 
-A worker has them from the server as of its start. It is told of what has changed in the environment and of
-another working directory before the call that is to see it. One whose `sys.path` is behind is replaced,
-because it may have loaded modules that would be others now.
+A worker inherits them at its start. Changes of the environment and of the working directory are sent to it
+before the call that is to see them. A worker with an outdated `sys.path` is replaced, because it may have
+loaded modules that would be others now.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _OF_THE_WORKER: Final = frozenset({processes.JOB_VARIABLE, processes.WORKER_VARI
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """What a worker must do to see what the server sees.
+    """The changes that a worker must make to see the server's state.
 
     Attributes:
         set: Variables with their new values.
         removed: Variables that are gone.
-        directory: The working directory; None where it is the same, or is gone.
+        directory: The working directory; None where it has not changed, or is gone.
     """
 
     set: dict[str, str]
@@ -49,7 +49,7 @@ class ServerState:
     directory: str | None
 
     def change_to(self, later: ServerState) -> StateChange | None:
-        """Return what has changed of the environment and the directory, or None."""
+        """Return the changes of the environment and the directory, or None."""
         before, now = self.variables, later.variables
         changed = {key: value for key, value in now.items() if before.get(key) != value}
         new = {os.fsdecode(key): os.fsdecode(value) for key, value in changed.items()}
@@ -63,7 +63,7 @@ class ServerState:
 
 
 def present_state(former: ServerState | None = None) -> ServerState:
-    """Return the present state: `former` itself where nothing has changed, which takes 3 us to see."""
+    """Return the present state: `former` itself where nothing has changed; this check takes 3 us."""
     variables, directory = variables_of(os.environ), present_directory()
     if former is None:
         return ServerState(dict(variables), list(sys.path), directory)

@@ -1,9 +1,9 @@
-"""How loky starts a worker process, adapted to programs that lack what loky takes for granted.
+"""How loky starts a worker process, adapted to programs that do not meet loky's assumptions.
 
 loky flushes `sys.stdout`, asks for the working directory, starts resource trackers, leaves a worker in the
-session of the program, and starts it before there is anything for it to read. The classes here are loky's own
-with these changed; nothing of loky is patched. A start waits on no pipe for the exec, so a process that
-another thread of the program forks meanwhile holds nothing up.
+session of the program, and starts it before there is any data for it to read. The classes here are loky's own
+with these changed; nothing of loky is patched. A start does not wait on a pipe for the exec, so a process
+that another thread of the program forks meanwhile does not block it.
 
     program                                       worker
     WorkerProcess.start ── pickled process ──┐    (a pipe)
@@ -57,7 +57,7 @@ RAW: Final[Any] = importlib.import_module("_signal")
 """Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
 
 _LIFE_MS: Final = 100
-"""Between two looks whether a worker lives that does not read what it needs; guessed."""
+"""Between two checks whether a worker that does not read its data lives; guessed."""
 
 _FAULTS: Final = {
     "SIGSEGV",
@@ -76,7 +76,7 @@ class WorkerSession(LokyProcess):
     """A process of loky that leaves the session of the program before it does anything else.
 
     Attributes:
-        parted: Whether the program has let go of it: the program's end does not wait for it.
+        parted: Whether the program has detached from the worker: the program's end does not wait for it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -86,12 +86,13 @@ class WorkerSession(LokyProcess):
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end; multiprocessing does so for every child at the end of a program. A forked child
-        of the program has copies of its objects and waits for none."""
+        of the program has copies of these objects and waits for none of the processes.
+        """
         if not self.parted and os.getpid() == self._starter:
             super().join(timeout)
 
     def reap(self) -> None:
-        """Wait for the end, although the program has let go of it."""
+        """Wait for the end, although the program has detached from the worker."""
         super().join()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,7 +110,9 @@ if sys.platform != "win32":
     from loky.backend.popen_loky_posix import Popen
 
     class Start(Popen):
-        """Without a flush of the program's streams, which may be closed: exec copies no buffers."""
+        """Starts the process without flushing the program's streams, which may be closed: exec copies no
+        buffers.
+        """
 
         __module__ = Popen.__module__  # what the worker runs
 
@@ -133,7 +136,7 @@ if sys.platform != "win32":
                 with os.fdopen(target, "wb", buffering=0):
                     os.set_blocking(target, False)
                     with os.fdopen(source, "rb"):
-                        # there before the worker: else it would complain where this process dies now
+                        # open before the worker starts: otherwise it would complain if this process dies now
                         data = data[_write_what_fits(target, data) :]
                         self._passed += [source, alive]
                         self.pid = fork_exec(
@@ -143,7 +146,9 @@ if sys.platform != "win32":
 
         def _write_rest(self, target: int, data: memoryview) -> None:
             """Write until the worker has read all or is dead, which is noticed elsewhere. A process that the
-            program has forked meanwhile may hold the other end, so a full pipe says nothing of that."""
+            program has forked meanwhile may hold the other end, so a full pipe does not show whether the
+            worker lives.
+            """
             room = select.poll()
             room.register(target, select.POLLOUT)
             with suppress(BrokenPipeError):
@@ -168,11 +173,11 @@ if sys.platform != "win32":
 
 
 def _facts(name: str) -> dict[str, Any]:
-    """Return what loky's `spawn.prepare` gives to a worker. Its `get_preparation_data` would start two
-    resource trackers, which are processes, and would fail where the working directory is gone.
+    """Return the facts that loky's `spawn.prepare` needs in a worker. Its `get_preparation_data` would start
+    two resource trackers, which are processes, and would fail where the working directory is gone.
 
     Raises:
-        RuntimeError: This process loads a main module, which would start a worker at each level.
+        RuntimeError: This process is loading a main module, which would start a worker at each level.
     """
     current: Any = mp_process.current_process()
     if getattr(current, "_inheriting", False):
@@ -192,8 +197,9 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def _directory() -> str:
-    """Return where a worker begins: the root where the working directory was removed or may not be
-    entered."""
+    """Return the directory that a worker begins in: the root where the working directory was removed or may
+    not be entered.
+    """
     try:
         directory = os.getcwd()
     except OSError:
@@ -202,7 +208,7 @@ def _directory() -> str:
 
 
 def _write_what_fits(target: int, data: memoryview) -> int:
-    """Fill a pipe as far as it goes, and return how many bytes that were."""
+    """Write to a pipe until it is full, and return the number of bytes written."""
     try:
         return os.write(target, data)
     except BlockingIOError:
@@ -211,8 +217,9 @@ def _write_what_fits(target: int, data: memoryview) -> int:
 
 @contextmanager
 def silent_without(program: int) -> Generator[None]:
-    """End this process where the block fails because its program is gone, and the files of it that the start
-    needs with it: nobody is left to be told."""
+    """End this process silently where the block fails because the program is gone, with the files that the
+    start needs: no process is left that could be told.
+    """
     try:
         yield
     except Exception:
@@ -222,12 +229,14 @@ def silent_without(program: int) -> Generator[None]:
 
 
 def _arrive(program: int, state: bytes) -> WorkerSession:
-    """Begin a worker: what it has inherited from the program, its session too, is left behind."""
+    """Begin a worker: leave the program's session, and drop the signals and the priority that were
+    inherited.
+    """
     if hasattr(os, "setsid"):
         if os.getppid() != program:
-            os._exit(0)  # it has ended already: spare the machine the rest
+            os._exit(0)  # the program has ended already: skip the rest
         os.setsid()
-        # what was sent to the program's group; but SIGTERM always ends a worker
+        # signals that were sent to the program's group; but SIGTERM always ends a worker
         inherited.reset_signals(discard=signal.sigpending() - {signal.SIGTERM})
         processes.keep_priority()
         inherited.allow_owner()
@@ -239,7 +248,7 @@ def _arrive(program: int, state: bytes) -> WorkerSession:
 
 @contextmanager
 def _blocked_signals() -> Generator[None]:
-    """Block all signals in this thread: what it starts inherits that, and is not ended halfway."""
+    """Block all signals in this thread: processes that it starts inherit that, and are not ended halfway."""
     faults = {number for number in signal.valid_signals() if _name(number) in _FAULTS}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)
     try:
@@ -316,7 +325,9 @@ class WorkerContext(LokyContext):
         return LocalSemaphore(value)
 
     def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
-        """Return a semaphore without a bound: the worker gives back what only the program has taken."""
+        """Return a semaphore without a bound, because the worker releases what only the program has
+        acquired.
+        """
         return LocalSemaphore(value)
 
     def SimpleQueue(self, reducers: Any = None) -> UpQueue:  # noqa: N802
@@ -326,8 +337,9 @@ class WorkerContext(LokyContext):
 
 @contextmanager
 def refused_processes() -> Generator[None]:
-    """Let multiprocessing and loky refuse to start a process in this block, as they do while a child of
-    theirs loads the main module: the process would load that module too, and so on."""
+    """Make multiprocessing and loky refuse to start a process in this block, as they do while a child of
+    theirs loads the main module: the process would load that module too, and so on.
+    """
     process: Any = multiprocessing.current_process()
     process._inheriting = True
     try:
@@ -337,10 +349,11 @@ def refused_processes() -> Generator[None]:
 
 
 def variables_of(environ: Any) -> dict[Any, Any]:
-    """Return the mapping behind `os.environ`: to compare the outer one would decode every variable.
+    """Return the mapping behind `os.environ`, because a comparison of `os.environ` itself would decode every
+    variable.
 
-    Where a program, or a test of it, has put another mapping in the place of `os.environ`, this makes one of
-    it.
+    Where a program, or a test of it, has replaced `os.environ` by another mapping, such a mapping is made
+    from that.
     """
     try:
         return environ._data

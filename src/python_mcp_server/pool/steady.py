@@ -1,9 +1,9 @@
-"""Work beside the callers: tasks that the end of `asyncio.run` does not cancel, and blocking calls
-whose end nobody waits for. Used by the pool and by `jobs`.
+"""Background work: tasks that the end of `asyncio.run` does not cancel, and blocking calls that run without a
+waiter. The pool and `jobs` use this module.
 
-`asyncio.run` cancels every task it knows and only then ends the async generators, which is when our
-own close runs. A settle or a cancel that was cut off by then would leave a job `running` for ever;
-so such tasks are taken off the list, and whoever makes one awaits it at its own close.
+`asyncio.run` cancels every task it knows and only then ends the async generators, which is when our own close
+runs. A settle or a cancel that is cut off then would leave a job `running` for ever; so such tasks are taken
+off asyncio's list, and their owner awaits them when it closes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], n
 
 
 def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Let these tasks end unfinished with the process: asyncio complains of each that is destroyed before."""
+    """Let these tasks end unfinished with the process, because asyncio complains of each task that is
+    destroyed before.
+    """
     for task in tasks:
         never_free(task)
 
 
 def never_free(thing: object) -> None:
     """Keep an object until the process ends, also from the interpreter's last collection."""
-    import ctypes  # costs 5 ms, and is needed at an end only
+    import ctypes  # costs 5 ms, and is needed only at the end
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class _Once(Generic[T]):
-    """A blocking call that runs at most once, although an executor keeps what it has refused.
+    """A blocking call that runs at most once, although an executor keeps a call that it has refused.
 
     `ThreadPoolExecutor.submit` queues the call before it starts a thread for it. Where the system gives no
-    thread, the caller is told so, and the next thread of the executor runs the call all the same.
+    thread, the caller gets an error, yet the next thread of the executor runs the call.
     """
 
     __slots__ = ("_args", "_turn", "_work", "outcome")
@@ -67,7 +69,7 @@ class _Once(Generic[T]):
             self.outcome.set_exception(error)
 
     def take(self) -> bool:
-        """Return whether the call is the asker's to run, or to drop; true once."""
+        """Return whether the asker may run or drop the call; true once."""
         return self._turn.acquire(blocking=False)
 
 
@@ -78,12 +80,12 @@ def to_thread(
 
     Args:
         loop: Gets the result.
-        threads: Whose thread; the loop's own executor where None.
+        threads: The executor; the loop's own where None.
         work: The call.
         args: Its arguments.
 
     Raises:
-        RuntimeError: There is no thread for it; it does not run, now or later.
+        RuntimeError: No thread is available; the call does not run, now or later.
     """
     once = _Once(work, args)
     try:
@@ -97,8 +99,9 @@ def to_thread(
 def in_thread(
     loop: asyncio.AbstractEventLoop, threads: Executor | None, work: Callable[..., T], *args: Any
 ) -> asyncio.Future[T]:
-    """Run a blocking call in a thread; here and now where there is none, for the interpreter gives no more
-    threads once its main thread has ended."""
+    """Run a blocking call in a thread, or at once in this thread where none is available: the interpreter
+    starts no threads after its main thread has ended.
+    """
     try:
         return to_thread(loop, threads, work, *args)
     except RuntimeError as error:
@@ -107,7 +110,7 @@ def in_thread(
 
 
 def done(work: Callable[..., T], *args: Any) -> Future[T]:
-    """Do it now, and return a future with what came of it."""
+    """Run the call now, and return a future with its result or exception."""
     future: Future[T] = Future()
     try:
         future.set_result(work(*args))

@@ -1,4 +1,4 @@
-"""The server's ends of a worker's wires: frames are read and written beside an event loop."""
+"""The server's ends of a worker's wires: they read and write frames beside an event loop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """Reads frames for the front until it is closed."""
+    """Reads frames for the server until it is closed."""
 
     def drain(self) -> None:
-        """Read what is there now, without waiting."""
+        """Read the frames that have arrived, without waiting."""
 
     def close(self) -> None:
         """Stop reading."""
@@ -32,7 +32,7 @@ FrameHandler = Callable[[bytes, bytes], None]
 
 
 def _handle(on_frame: FrameHandler, kind: bytes, payload: bytes) -> None:
-    """Hand a frame on: one that its handler fails at must not take those behind it along."""
+    """Pass a frame to its handler; an error of the handler must not stop the frames behind it."""
     try:
         on_frame(kind, payload)
     except Exception:  # noqa: BLE001  whoever listens may fail in any way
@@ -65,12 +65,12 @@ class LoopReader:
         return bool(data)
 
     def drain(self) -> None:
-        """Read what is there now, without waiting."""
+        """Read the frames that have arrived, without waiting."""
         while self._fd >= 0 and self._readable():
             pass
 
     def close(self) -> None:
-        """Stop reading; the descriptor stays open, for it is not ours."""
+        """Stop reading; the descriptor stays open, because another object owns it."""
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             self._fd = -1
@@ -97,11 +97,11 @@ class ThreadReader:
             return  # the worker is gone, the wire was closed, or the loop was
 
     def drain(self) -> None:
-        """Wait a moment for what is on its way."""
+        """Wait a moment for frames that are on their way."""
         self._thread.join(0.2)
 
     def close(self) -> None:
-        """Stop reading; the thread ends with the wire."""
+        """Stop reading; the thread ends when the wire is closed."""
 
 
 class LoopWriter:
@@ -120,9 +120,9 @@ class LoopWriter:
         """Send a frame, or as much as fits now, and the rest when the pipe has room.
 
         Raises:
-            BrokenPipeError: The worker is gone; its death is noticed elsewhere too.
+            BrokenPipeError: The worker is gone; its death is also noticed elsewhere.
         """
-        if self._closed:  # the number of its descriptor may be somebody else's by now
+        if self._closed:  # the number of its descriptor may belong to another file by now
             raise BrokenPipeError
         if self._fd < 0:
             self._loop.run_in_executor(None, self._connection.send_bytes, frame[HEADER:])
@@ -137,7 +137,7 @@ class LoopWriter:
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for room in the pipe."""
+        """Return how many bytes wait for room in the pipe."""
         return sum(len(rest) for rest in self._waiting)
 
     def _write(self, data: memoryview) -> memoryview:
@@ -160,7 +160,7 @@ class LoopWriter:
             self._loop.remove_writer(self._fd)
 
     def close(self) -> None:
-        """Send no more; the descriptor stays open, for it is not ours."""
+        """Stop sending; the descriptor stays open, because another object owns it."""
         self._closed = True
         if self._waiting:
             self._loop.remove_writer(self._fd)

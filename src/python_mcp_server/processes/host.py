@@ -1,4 +1,4 @@
-"""What the machine, or the container, gives to this process and to the sessions that it starts.
+"""The resources that the machine or the container gives to this process and to the sessions that it starts.
 
 * Cores and memory. A container may have less of both than its machine.
 * The weight of a session. Linux may share its cores out among sessions first, and among the processes of each
@@ -52,7 +52,7 @@ def usable_cores() -> int:
 
 
 class Memory(NamedTuple):
-    """Memory in bytes: what can be had without swapping, and all of it."""
+    """Memory in bytes: the part that is available without swapping, and the total."""
 
     available: int
     total: int
@@ -146,7 +146,9 @@ def keep_priority() -> None:
 
 
 def change_priority(nice: int) -> None:
-    """Let the session of this worker weigh what this niceness of a process says, beside the server's."""
+    """Give the session of this worker the weight of this niceness of a process, beside the server's
+    session.
+    """
     os.environ[_SESSION_VARIABLE] = str(_as_session(nice))
     keep_priority()
 

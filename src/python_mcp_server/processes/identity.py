@@ -1,4 +1,4 @@
-"""The identity of a process, which tells it from every other that had or will have its pid."""
+"""The identity of a process, which distinguishes it from every other that had or will have its pid."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _send_through_pidfd(identity: ProcessIdentity, number: int) -> bool:
         pidfd = os.pidfd_open(identity.pid)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):  # of older and newer kernels
-            return False  # a thread: it goes with its process
+            return False  # a thread: it ends with its process
         raise
     try:
         if not is_alive(identity):

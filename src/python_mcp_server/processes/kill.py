@@ -66,7 +66,7 @@ def kill_tree(
         OSError: There were no descriptors or no memory to look at processes, all that time.
     """
     if isinstance(root, ProcessIdentity) and root != identity_of(root.pid, root.start_ticks):
-        return []  # of another boot or namespace: its pid belongs to somebody else here
+        return []  # of another boot or namespace: its pid belongs to another process here
     deadline = time.monotonic() + wait_s
     identity = retry_on_shortage(deadline, identify, root) if isinstance(root, int) else root
     kill = _TreeKill(root if identity is None else identity, job_id, with_root=with_root, deadline=deadline)

@@ -38,7 +38,7 @@ def all_pids() -> list[int]:
 
 
 def newest_pid() -> int | None:
-    """Return the last pid that was assigned in our namespace, where the system tells it."""
+    """Return the last pid that was assigned in our namespace, where the system shows it."""
     if not LINUX:
         return None
     try:
@@ -49,7 +49,7 @@ def newest_pid() -> int | None:
 
 
 def stat_of(pid: int) -> Stat | None:
-    """Return what the table says of one process; None where there is none.
+    """Return the table's entry of one process; None where there is none.
 
     Raises:
         OSError: One of `SHORTAGES`, on Linux: nothing is known about it.
@@ -155,7 +155,7 @@ class TreeScan:
         It takes some 0.1 ms, and is never complete.
 
         Returns:
-            None where no process began, or the system does not tell.
+            None where no process began, or the system does not show that.
         """
         before, newest = self._newest_at_begin, newest_pid()
         if before is None or newest is None or newest <= before:

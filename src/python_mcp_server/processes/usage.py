@@ -1,8 +1,8 @@
 """Memory and CPU time of processes: the one reader, used by limits, the usage sampler and the benchmark.
 
-On Linux /proc tells, in 0.1 ms for a process; elsewhere `processes.portable` asks psutil. This module imports
-only the standard library at its top, because `tools/benchmark/sampler.py` is a program that loads it by its
-path and runs without the package.
+On Linux it reads /proc, in 0.1 ms for a process; elsewhere `processes.portable` asks psutil. This module
+imports only the standard library at its top, because `tools/benchmark/sampler.py` is a program that loads it
+by its path and runs without the package.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def resident_usage(pids: Iterable[int]) -> TreeUsage:
 
 
 def measure(roots: Iterable[int], limit_bytes: int | None) -> TreeUsage:
-    """Return what these processes and all below them use of what a limit counts.
+    """Return the usage of these processes and all below them, as a limit counts it.
 
     That is their own and their shared memory, also where it was swapped out, but no pages of files, because
     the kernel takes those back when it needs them. Elsewhere than on Linux it is the resident memory.
@@ -130,7 +130,7 @@ def rss_bytes(pid: int) -> int:
 def cpu_clock_ns(pid: int) -> int:
     """Return the CPU time of a process and its threads, without its children; 0 where it is gone.
 
-    On Linux its own clock tells, because /proc counts in steps of 10 ms.
+    On Linux it is read from the process's own clock, because /proc counts in steps of 10 ms.
     """
     if not LINUX:
         from python_mcp_server.processes import portable

@@ -1,6 +1,6 @@
-"""What a body asks its user while it runs, and the answers.
+"""The questions that a running body asks its user, and the answers.
 
-model   a question, an answer, and what a body says of a question: plain data, in records and on pipes
+model   a question, an answer, and an event of a question: plain data, in records and on pipes
 open    the questions of one body, in the process that runs it: asked from any thread, answered from another
 forms   the form of an answer, a JSON schema with flat properties: made from a class or a schema, checked,
         and held against an answer

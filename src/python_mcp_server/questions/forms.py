@@ -1,7 +1,7 @@
-"""The form of a question: a JSON schema of an object with flat properties, as MCP's elicitation has it.
+"""The form of a question: a JSON schema of an object with flat properties, as in MCP's elicitation.
 
-A form is made from a schema, a dataclass, a TypedDict, or a pydantic model, whose library is not imported
-for it. Forms are checked when they are made, and answers against their form. Imported with the first
+A form is made from a schema, a dataclass, a TypedDict, or a pydantic model, without an import of pydantic.
+Forms are checked when they are made, and answers against their form. The module is imported with the first
 question.
 
 https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
@@ -39,7 +39,8 @@ def field_of(name: object, given: Any) -> Form:
     """Return the schema of a field; one of type `["string", "null"]` as that of a string.
 
     Raises:
-        InvalidInput: It cannot be shown or checked; the text says what is wrong, and what would be right.
+        InvalidInput: The field cannot be shown or checked; the text says what is wrong, and what would be
+            right.
     """
     prop: Form = dict(cast("Form", given)) if isinstance(given, dict) else {}
     if is_optional(prop):
@@ -60,14 +61,14 @@ def field_of(name: object, given: Any) -> Form:
 
 
 def is_optional(prop: object) -> bool:
-    """Whether a field's schema says that it is of one type, or null."""
+    """Whether a field's schema allows one type, or null."""
     said: Any = cast("Form", prop).get("type") if isinstance(prop, dict) else None
     kinds = cast("list[Any]", said) if isinstance(said, list) else []
     return "null" in kinds and len([each for each in kinds if each != "null"]) == 1
 
 
 def options(prop: Form) -> list[Any] | None:
-    """Return the values that a field offers; None where any value of its type will do."""
+    """Return the values that a field offers; None where it accepts any value of its type."""
     inner: Form = prop["items"] if prop["type"] == "array" else prop
     if "enum" in inner:
         return inner["enum"]
@@ -76,7 +77,7 @@ def options(prop: Form) -> list[Any] | None:
 
 
 def type_problem(kind: str, value: Any) -> str | None:
-    """Return what a value must be to be of a type; None where it is."""
+    """Return what a value must be to have this type; None where it has the type."""
     types_of: dict[str, Any] = {"string": str, "number": (int, float), "integer": int, "array": list}
     if kind == "boolean":
         return None if isinstance(value, bool) else "true or false"
@@ -88,7 +89,7 @@ def type_problem(kind: str, value: Any) -> str | None:
 
 
 def choice_problem(prop: Form, value: Any) -> str | None:
-    """Return what a value of the right type must be to be offered; None where it is."""
+    """Return which values a field offers; None where this value of the right type is one of them."""
     choices = options(prop)
     if choices is None:
         return None
@@ -127,7 +128,7 @@ def _all_texts(value: object) -> bool:
 
 
 def _constants(titled: object) -> object:
-    """Return the values of `[{"const": ...}]`; as it is what has another shape."""
+    """Return the values of `[{"const": ...}]`; any other shape is returned as it is."""
     if not isinstance(titled, list):
         return titled
     each_said = cast("list[Any]", titled)
@@ -167,7 +168,9 @@ def _keyword_problem(prop: Form) -> str | None:
 
 
 def _default_problem(prop: Form) -> str | None:
-    """Its bounds are not looked at: a default may say that nothing was given, such as an empty text."""
+    """Return what is wrong with a default. Its bounds are not checked: a default such as an empty text may
+    mean that nothing was given.
+    """
     if "default" not in prop:
         return None
     value = prop["default"]
@@ -176,7 +179,7 @@ def _default_problem(prop: Form) -> str | None:
 
 
 _MISSING: Final = type(dataclasses.MISSING)
-"""Not the object itself: a class that travelled by value has one of its own."""
+"""The name, not the object: a class that was sent by value has an object of its own."""
 
 _PLAIN: Final[dict[Any, Form]] = {
     str: {"type": "string"},
@@ -195,7 +198,7 @@ def form_of(schema: object) -> Form:
         schema: A JSON schema, or a class: a dataclass, a TypedDict or a pydantic model.
 
     Raises:
-        InvalidInput: It is something else, or has a field that no client can ask for.
+        InvalidInput: The schema is something else, or has a field that no client can ask for.
     """
     if schema is None:
         return checked(
@@ -239,7 +242,7 @@ def _of_class(kind: Any) -> Form:
 
 
 def _needed(kind: Any, name: str, hint: Any) -> bool:
-    """Whether a TypedDict requires a key; it cannot tell itself where its annotations are texts."""
+    """Whether a TypedDict requires a key; the class itself does not know where its annotations are texts."""
     marker = typing.get_origin(hint)
     return marker is Required or (name in kind.__required_keys__ and marker is not NotRequired)
 
@@ -306,7 +309,7 @@ def _flat(prop: Form, kinds: dict[str, Form]) -> Form:
     if "items" in prop:
         prop["items"] = {k: v for k, v in _flat(prop["items"], kinds).items() if k in ("type", "enum")}
     known = WORDS | {"type"} | KEYWORDS.get(prop.get("type", ""), frozenset())
-    odd = prop.get("type") not in KEYWORDS  # it is refused, and should be shown as it is
+    odd = prop.get("type") not in KEYWORDS  # the schema is refused, and should be shown as it is
     flat = {key: value for key, value in prop.items() if odd or key in known}
     if flat.get("format", "date") not in FORMATS:
         del flat["format"]
@@ -325,7 +328,7 @@ def checked(schema: Form) -> Form:
     """Return the schema as a form.
 
     Raises:
-        InvalidInput: It is not one; the text says what is wrong, and what would be right.
+        InvalidInput: The schema is not a form; the text says what is wrong, and what would be right.
     """
     properties = schema.get("properties", {})
     if schema.get("type", "object") != "object" or not isinstance(properties, dict):
@@ -363,15 +366,15 @@ def _check_size(value: object, what: str) -> None:
 
 
 def validate(form: Form, content: object, *, strict: bool = False) -> dict[str, Any]:
-    """Return the content of an answer, with the defaults of what was left out.
+    """Return the content of an answer, with the defaults of missing fields.
 
     Args:
         form: The form.
-        content: What was answered.
+        content: The answer's content.
         strict: Whether fields that the form does not have are refused; else they are left out.
 
     Raises:
-        InvalidInput: It does not fit the form.
+        InvalidInput: The content does not fit the form.
     """
     if not isinstance(content, Mapping):
         raise InvalidInput(f"the answer is {content!r}; it must be an object with {_names(form)}")
@@ -433,7 +436,7 @@ def _format_problem(name: str | None, value: str) -> str | None:
 
 
 def from_words(form: Form, words: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content that somebody typed, each field as a text, in the types of the form."""
+    """Convert typed content, each field as a text, to the types of the form."""
     return {name: _from_word(form["properties"].get(name, {}), word) for name, word in words.items()}
 
 

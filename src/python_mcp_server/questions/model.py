@@ -1,7 +1,7 @@
-"""What a body asks its user, and what was answered: frozen, plain, JSON in and out.
+"""The data of questions and answers: frozen, plain, JSON in and out.
 
-Everybody may import this module. The answer to a question is the user's own data: it lies in the
-job's record only until the body has it, and is shown to nobody.
+Any module may import this one. The answer to a question is the user's own data: it is in the job's record
+only until the body has it, and is never shown.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 ACTIONS: Final = ("accept", "decline", "cancel")
-"""What a user may do with a question: answer it, say no, or put it away without a choice."""
+"""The actions of a user on a question: answer it, say no, or put it away without a choice."""
 
 EXPIRED: Final = "expired"
-"""Stands for the answer of a question whose time is over."""
+"""Stands for the answer to a question whose time is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputAnswer:
-    """What the user said to one question.
+    """The user's answer to one question.
 
     Attributes:
         action: "accept", "decline" (the user said no) or "cancel" (put away without a choice).
@@ -36,7 +36,7 @@ class InputAnswer:
 
     @property
     def text(self) -> str | None:
-        """What was typed, of a question without a schema; None where nothing was."""
+        """The text that was typed, for a question without a schema; None where no text was typed."""
         return (self.content or {}).get("answer")
 
     def to_json(self) -> dict[str, Any]:
@@ -54,12 +54,12 @@ class Question:
     """One question of a job, from the asking until its body has the answer.
 
     Attributes:
-        key: Names it; no other question of the job has, had or will have the same.
-        message: What the user reads.
+        key: The question's name; no other question of the job ever has the same.
+        message: The text that the user reads.
         schema: The form of the answer: a JSON schema of an object with flat properties.
         asked_at: ISO 8601, UTC.
-        expires_at: When the body will wait no longer; None where it waits for ever.
-        answer: What was answered, as long as the body does not have it.
+        expires_at: When the body stops waiting; None where it waits for ever.
+        answer: The answer, until the body has it.
     """
 
     key: str
@@ -75,12 +75,12 @@ class Question:
         return self.answer is None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what tools show: `{"key", "message", "schema", "asked_at", "expires_at"?}`."""
+        """Return the form that tools show: `{"key", "message", "schema", "asked_at", "expires_at"?}`."""
         shown = {"key": self.key, "message": self.message, "schema": self.schema, "asked_at": self.asked_at}
         return shown | {"expires_at": self.expires_at} if self.expires_at else shown
 
     def to_record(self) -> dict[str, Any]:
-        """Return what the store writes: `to_json` plus the answer."""
+        """Return the form that the store writes: `to_json` plus the answer."""
         return self.to_json() | {"answer": None if self.answer is None else self.answer.to_json()}
 
     @classmethod
@@ -99,13 +99,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class QuestionEvent:
-    """What a body says of one of its questions.
+    """An event of one question of a body.
 
     Attributes:
         key: The question.
-        question: Set where it is asked just now.
-        expired: Whether its time is over: the body waits for the answer that stands, or for `EXPIRED`.
-            Without either, the body is done with the question: it has the answer, or has stopped waiting.
+        question: Set where the body has just asked it.
+        expired: Whether its time is over: the body waits for the recorded answer, or for `EXPIRED`. Where
+            neither `question` nor `expired` is set, the body is done with the question: it has the answer, or
+            has stopped waiting.
     """
 
     key: str
@@ -114,5 +115,5 @@ class QuestionEvent:
 
 
 def still_open(questions: Iterable[Question]) -> tuple[Question, ...]:
-    """Return those that have no answer yet."""
+    """Return the questions that have no answer yet."""
     return tuple(question for question in questions if question.open)

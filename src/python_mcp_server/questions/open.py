@@ -1,8 +1,8 @@
 """The open questions of one body, in the process that runs it: asked from any thread, answered from
 another one.
 
-Only `asking` and whoever runs a body import this module. What waits here is the body's own code, so a
-cancel may be raised in the middle of it.
+Only `asking` and the modules that run a body import this one. The body's own code waits here, so a cancel may
+be raised in the middle of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from python_mcp_server.errors import AnswerTimeout, InvalidInput, NotInJob, Stor
 from python_mcp_server.questions.model import EXPIRED, InputAnswer, Question, QuestionEvent
 
 _SLICE_S: Final = 0.2
-"""Between two looks of a waiting thread at whether the job was cancelled: no signal reaches it."""
+"""Between two looks of a waiting thread at whether the job was cancelled: no signal reaches such a thread."""
 
 
 @dataclass(slots=True)
@@ -31,9 +31,9 @@ class Waiting:
 
     Attributes:
         question: The question.
-        timeout_s: How long its answer is waited for; None for ever.
-        deadline: When that is over, by the monotonic clock.
-        answer: Done with the answer, or with why there is none.
+        timeout_s: How long the body waits for the answer; None for ever.
+        deadline: When this time is over, by the monotonic clock.
+        answer: Done with the answer, or with the reason why there is no answer.
         expired: Whether its time is over.
     """
 
@@ -45,12 +45,12 @@ class Waiting:
 
     @property
     def rest_s(self) -> float | None:
-        """How long to wait until there is something to do; None for ever."""
+        """How long to wait until the next step; None for ever."""
         return None if self.deadline is None or self.expired else max(0.0, self.deadline - monotonic())
 
 
 def check_process(body_pid: int) -> None:
-    """Refuse a process that the body has forked, because its questions reach no one.
+    """Refuse a process that the body has forked, because its questions would reach no user.
 
     Raises:
         InvalidInput: This process was forked by the body.
@@ -63,7 +63,7 @@ class OpenQuestions:
     """The questions of one body.
 
     Args:
-        tell: Passes on what the body says of its questions; may block for as long as a pipe is full.
+        tell: Passes on the events of the questions; may block for as long as a pipe is full.
         cancelled: Whether the body was told to end.
     """
 
@@ -79,19 +79,19 @@ class OpenQuestions:
     # ---- the body's threads
 
     def ask(self, message: str, form: dict[str, Any], key: str | None, timeout_s: float | None) -> Waiting:
-        """Ask a question; return what its answer will be in.
+        """Ask a question; return the object that gets its answer.
 
         Raises:
-            InvalidInput: This is a process that the body has forked.
+            InvalidInput: This process was forked by the body.
             NotInJob: The body has ended.
-            JobCancelled: It was cancelled.
+            JobCancelled: The job was cancelled.
         """
         check_process(self._pid)
         self._check()
         now, deadline = datetime.now(UTC), None if timeout_s is None else monotonic() + timeout_s
         until = None if timeout_s is None else (now + timedelta(seconds=timeout_s)).isoformat()
         answer: Future[InputAnswer] = Future()
-        answer.set_running_or_notify_cancel()  # whoever stops waiting on a loop must not cancel it
+        answer.set_running_or_notify_cancel()  # a waiter that stops waiting must not cancel this future
         with self._lock:
             name = self._new_key(key)
             question = Question(name, message, form, now.isoformat(), until)
@@ -100,7 +100,7 @@ class OpenQuestions:
         return waiting
 
     def _new_key(self, wanted: str | None) -> str:
-        """A key is never used twice: a late answer to one question must not answer another."""
+        """Return an unused key: a late answer to one question must not answer another."""
         numbered = (f"{wanted or 'question'}-{number}" for number in count(2 if wanted else 1))
         key = next(name for name in chain([wanted] if wanted else [], numbered) if name not in self._used)
         self._used.add(key)
@@ -110,8 +110,8 @@ class OpenQuestions:
         """Block until there is an answer.
 
         Raises:
-            AnswerTimeout: There was none in time.
-            StoreError: The question cannot be recorded, so nobody can be told of it.
+            AnswerTimeout: No answer came in time.
+            StoreError: The question cannot be recorded, so no user would see it.
             JobCancelled, NotInJob: The job was cancelled, or the body has ended.
         """
         try:
@@ -150,7 +150,7 @@ class OpenQuestions:
     # ---- other threads
 
     def resolve(self, key: str, answer: InputAnswer | None, trouble: str | None = None) -> None:
-        """Give the body its answer, or the reason why there is none: `EXPIRED`, or a sentence."""
+        """Give the body its answer, or the reason why there is no answer: `EXPIRED`, or a sentence."""
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None or waiting.answer.done():
@@ -163,7 +163,7 @@ class OpenQuestions:
                 waiting.answer.set_exception(StoreError(trouble or "the question cannot be recorded"))
 
     def state(self) -> tuple[tuple[Question, ...], frozenset[str]]:
-        """Return what is asked and not answered, and the keys of those whose time is over."""
+        """Return the unanswered questions, and the keys of those whose time is over."""
         with self._lock:
             waiting = [each for each in self._waiting.values() if not each.answer.done()]
         expired = frozenset(each.question.key for each in waiting if each.expired)

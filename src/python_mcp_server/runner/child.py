@@ -84,7 +84,7 @@ def deadline_after(timeout_seconds: float) -> float | None:
     """Return the deadline of a call that starts now; None for 0, which means no limit.
 
     Raises:
-        InvalidInput: The limit is negative or no number.
+        InvalidInput: The limit is negative or not a number.
     """
     given: Any = timeout_seconds  # a direct caller may give anything
     number = isinstance(given, (int, float)) and not isinstance(given, bool)

@@ -1,4 +1,4 @@
-"""From what a caller asks for to what is started: the interpreter with its packages, then the argv.
+"""From a caller's request to a command: the interpreter with its packages, then the argv.
 
 directory, header, python_version ──> interpreter_in_directory ──┐
 dependencies, header, python_version ──> interpreter_with ───────┴─> Interpreter ──> command_for
@@ -38,17 +38,17 @@ SYSTEM: Final[Strategy] = "system-python"
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """What runs a script.
+    """The interpreter that runs a script.
 
     Attributes:
         python: Its path.
         strategy: Whether uv gave it its packages.
-        detail: Which one it is, in words.
+        detail: The interpreter, in words.
         venv: Its virtual environment, where its programs come first.
         resolved: The packages that were installed for it.
         version: Its version, where that is known without starting it.
         install_s: How long it took to prepare; None where nothing had to be.
-        fresh: Whether packages were installed for this call; None where it has none of ours.
+        fresh: Whether packages were installed for this call; None where it has no packages of ours.
     """
 
     python: str
@@ -62,7 +62,7 @@ class Interpreter:
 
     @property
     def words(self) -> str:
-        """Which one it is, and whether its packages were there before."""
+        """Return the interpreter in words, and whether its packages were installed before."""
         if self.fresh is None:
             return self.detail
         return f"{self.detail}, installed {'now' if self.fresh else 'before'}"
@@ -74,7 +74,7 @@ class Script:
 
     Attributes:
         path: Where it is.
-        home: What stands in `sys.path[0]` for inline code; None for a script in its own place.
+        home: The directory in `sys.path[0]` for inline code; None for a script in its own place.
     """
 
     path: Path
@@ -84,9 +84,10 @@ class Script:
 def interpreter_in_directory(
     uv: Uv, directory: Path, header: Header | None, *, use_uv: bool, python_version: str | None
 ) -> Interpreter:
-    """Return what runs a script of a directory: the script's header first, then the directory's own.
+    """Return the interpreter for a script of a directory: by the script's header first, then by the
+    directory's project.
 
-    Where neither asks for anything it is this interpreter itself, for uv would only cost time.
+    Where neither asks for anything, this interpreter itself is used, because uv would only cost time.
     """
     if python_version is not None:
         check_request(python_version)
@@ -105,7 +106,7 @@ def interpreter_in_directory(
 
 
 def interpreter_with(uv: Uv, header: Header, python_version: str | None) -> Interpreter:
-    """Return what runs a script with the packages of its header and no others."""
+    """Return the interpreter for a script with the packages of its header and no others."""
     python_request = python_version or header.requires_python
     if python_request is not None:
         check_request(python_request)
@@ -120,7 +121,7 @@ def interpreter_with(uv: Uv, header: Header, python_version: str | None) -> Inte
 def command_for(
     interpreter: Interpreter, script: Script, args: Sequence[str] | None, cwd: Path, session: Session
 ) -> Command:
-    """Return what to start."""
+    """Return the command that runs a script."""
     own = interpreter.python == sys.executable
     env = child_environment(
         session.given, session.job_id, own=own, venv=interpreter.venv, limits=session.limits
@@ -130,7 +131,7 @@ def command_for(
 
 
 def check_arguments(args: Sequence[str] | None) -> None:
-    """Refuse what a command line cannot carry.
+    """Refuse arguments that a command line cannot carry.
 
     Raises:
         InvalidInput: The text names the first wrong argument.
@@ -165,7 +166,7 @@ def _of_environment(made: Environment, packages: str) -> Interpreter:
 
 
 def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpreter | None:
-    """Return what a project gives its scripts; None where it has nothing for this version."""
+    """Return the interpreter that a project gives its scripts; None where it has none for this version."""
     if project.managed:
         return _timed(lambda: _of_managed(uv, project, python_version))
     if project.venv and (python_version is None or serves(project.venv, python_version)):
@@ -185,7 +186,7 @@ def _of_managed(uv: Uv, project: Project, python_version: str | None) -> Interpr
 
 
 def _system(uv: Uv, directory: Path, python_version: str | None) -> Interpreter:
-    """Return an interpreter as it is, with no packages of anyone's choosing."""
+    """Return an interpreter as it is, without chosen packages."""
     request, why = python_version, "use_uv is false"
     try:
         if request is None and (project := find_project(directory)) is not None:

@@ -28,7 +28,7 @@ from python_mcp_server.processes.usage import family, measure
 from python_mcp_server.settings import PREFIX
 
 _RESERVE_BYTES: Final = 1 << 30
-"""Beyond twice the limit: what threads' stacks and the buffers of numerical libraries may reserve."""
+"""Beyond twice the limit: memory that threads' stacks and the buffers of numerical libraries may reserve."""
 
 _OURS: Final = PREFIX + "THREAD_VARIABLES"
 """Names the variables that were set here, and not by the user."""
@@ -68,7 +68,9 @@ def confine_child(pid: int, limits: Limits) -> None:
 
 
 def confine_own_thread(limits: Limits) -> None:
-    """Set cores and priority of the calling thread, and what it starts later; on Windows of the process."""
+    """Set cores and priority of the calling thread, and of all that it starts later; on Windows, of the
+    process.
+    """
     _bind(0, limits.cpus)
     if limits.nice is not None:
         change_priority(limits.nice)
@@ -128,7 +130,7 @@ def met_by_kernel(exit_code: int, cpu_s: float, stderr: Path, limits: Limits) ->
 
 
 def _was_refused_memory(stderr: Path) -> bool:
-    from python_mcp_server.runner.output import end_of  # a worker that runs no scripts needs it not
+    from python_mcp_server.runner.output import end_of  # a worker that runs no scripts does not need it
 
     lines = end_of(stderr, _LAST_WORDS_BYTES).rstrip().splitlines()
     return bool(lines) and any(word in lines[-1] for word in _REFUSED_MEMORY)
@@ -144,7 +146,8 @@ def cores_of(limits: Limits | None) -> int:
 
 def thread_variables(limits: Limits | None) -> dict[str, str]:
     """Return the variables that keep numerical libraries to the cores of a call, without those that the user
-    has set, and those that are right already."""
+    has set or that are right already.
+    """
     ours = os.environ.get(_OURS)
     if ours is not None and (limits is None or limits.cpus is None):
         return {}
@@ -186,7 +189,7 @@ def _chosen_cpus(wanted: int | tuple[int, ...]) -> list[int]:
             raise InvalidInput(f"cpus is {wanted}; there are {len(usable)} to be used here: {names}")
         import random  # costs a worker 5 ms
 
-        return random.sample(usable, wanted)  # the first ones would be those of every other job, too
+        return random.sample(usable, wanted)  # the first cores would be those of every other job, too
     missing = [number for number in wanted if number not in usable]
     if missing:
         raise InvalidInput(f"cpus has {missing[0]}, which is not to be used here; there are {names}")

@@ -56,7 +56,8 @@ def write_script(folder: Path, source: str) -> Path:
 def short_names(stderr: str, folder: Path) -> str:
     """Return what a script wrote to stderr, with the file in a job's folder called `script.py`.
 
-    Only where Python itself names it, in tracebacks and warnings: else the path may be what is meant.
+    The name is changed only where Python itself writes it, in tracebacks and warnings: elsewhere the path may
+    be meant.
     """
     path = str(folder / SCRIPT_NAME)
     if path not in stderr:
@@ -66,12 +67,14 @@ def short_names(stderr: str, folder: Path) -> str:
 
 
 def launcher_arguments(script: Path, home: Path) -> tuple[str, ...]:
-    """Return what follows the interpreter to run `script` as if it lay in `home`."""
+    """Return the arguments of the interpreter that run `script` as if it lay in `home`."""
     return ("-c", LAUNCHER, str(script), str(home))
 
 
 def as_utf8(source: str) -> str:
-    """Return code as it is to be written in UTF-8: no mark before it, and no other encoding named in it."""
+    """Return code for a file in UTF-8: without a byte order mark, and without another encoding named in
+    it.
+    """
     text = source.removeprefix("\ufeff")
     found = None if text.isascii() else _ENCODING.match(text)
     if found is None or not _is_other_encoding(found[2]):
@@ -83,4 +86,4 @@ def _is_other_encoding(name: str) -> bool:
     try:
         return codecs.lookup(name).name != "utf-8"
     except LookupError:
-        return False  # not ours to mend: Python will say what is wrong with it
+        return False  # Python itself will report what is wrong with it

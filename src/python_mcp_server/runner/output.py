@@ -77,7 +77,7 @@ class _Screen:
         return "\n".join(rows[sum(1 for _ in blank) :])
 
     def write(self, text: str) -> None:
-        """Take text with all that steers a terminal."""
+        """Write text with control sequences."""
         at = 0
         for token in _TOKEN.finditer(text):
             if token.start() > at:
@@ -161,7 +161,7 @@ class _Screen:
     def _erase_rows(self, which: int) -> None:
         """Erase rows below the cursor (0), above it (1) or all (2), and the one that it is in likewise."""
         if which not in {0, 1, 2}:
-            return  # 3 is for rows that scrolled away; they stay
+            return  # 3 erases rows that scrolled away; they stay here
         self._erase_in_row(which)
         first = self._y + 1 if which == 0 else self._top
         last = self._y if which == 1 else len(self._rows)
@@ -186,11 +186,11 @@ _LEADS: Final = {2: range(0xC0, 0xE0), 3: range(0xE0, 0xF0), 4: range(0xF0, 0xF8
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """What a result shows of one stream.
+    """The part of one stream that a result shows.
 
     Attributes:
-        text: All of it, or head and tail with a line in the middle that says what is missing; as it would
-            stand on a screen, without colours.
+        text: All of it, or head and tail with a line in the middle that says what is missing; as a screen
+            would show it, without colours.
         total_bytes: How much there is.
         cut: Whether something is missing.
     """
@@ -226,7 +226,7 @@ def append_line(path: Path, text: bytes) -> None:
 
 
 def end_of(path: Path, most_bytes: int) -> bytes:
-    """Return the last bytes of a file; none where there is no file."""
+    """Return the last bytes of a file; nothing where there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
@@ -239,10 +239,10 @@ def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> 
     """Return a bounded view of a stream from `start` on.
 
     Args:
-        path: The file; one that is not there is empty.
+        path: The file; a missing file counts as empty.
         start: Where this reader's part of the file begins, in bytes.
         limit_chars: How long the text may be.
-        job_id: The job whose `py_job_output` reads the rest; None where it will be gone.
+        job_id: The job whose `py_job_output` reads the rest; None where the job will be gone.
     """
     total = max(0, size_of(path) - start)
     if total == 0:
@@ -259,7 +259,7 @@ def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> 
 def cut_middle(text: str, limit_chars: int) -> str:
     """Return a text of about this length: head and tail, where it is longer, cut at whole lines.
 
-    The tail gets two thirds, for the end of a traceback says what happened.
+    The tail gets two thirds, because the end of a traceback says what happened.
     """
     if len(text) <= limit_chars:
         return text

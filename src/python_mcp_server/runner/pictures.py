@@ -27,7 +27,7 @@ _ENDS: Final = {"image/png": b"IEND\xaeB`\x82", "image/jpeg": b"\xff\xd9", "imag
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of JPEG after which its height and width stand."""
 _FILL: Final = b"\0\r\n"
-"""What some programs leave behind the end of a picture."""
+"""Bytes that some programs leave behind the end of a picture."""
 _PASSED_OVER: Final = frozenset({"node_modules", "site-packages", "venv"})
 _COARSE_NS: Final = 2_000_000_000
 """Some file systems keep whole seconds, or every other."""
@@ -39,8 +39,8 @@ class Picture:
 
     Attributes:
         path: Where it lies.
-        mime_type: What it is, by its first bytes.
-        size_bytes: How large it is.
+        mime_type: Its type, by its first bytes.
+        size_bytes: Its size in bytes.
         preview: A smaller copy, where there is one.
     """
 
@@ -60,7 +60,7 @@ def with_backend(
     Args:
         env: The environment.
         given: What the caller set.
-        folder: Where figures go; made by the first.
+        folder: The folder for figures; the first figure makes it.
         working_directory: Where pictures that the script saves itself are looked for.
     """
     if "MPLBACKEND" in given:
@@ -99,7 +99,7 @@ def saved_in(directory: Path, since_ns: int) -> list[Picture]:
             try:
                 written_ns = entry.stat(follow_symlinks=False).st_mtime_ns
             except OSError:
-                continue  # gone, or not ours to look at
+                continue  # gone, or not readable by this user
             coarse = written_ns % 1_000_000_000 == 0
             if written_ns + (_COARSE_NS if coarse else 0) >= since_ns:
                 since.append((written_ns, Path(entry.path)))
@@ -131,7 +131,7 @@ def _listed(folder: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             yield from entries
     except OSError:
-        return  # gone, or not ours to read: nothing of the script's lies there
+        return  # gone, or not readable by this user: the script has no file there
 
 
 def _is_looked_into(entry: os.DirEntry[str]) -> bool:
@@ -141,23 +141,25 @@ def _is_looked_into(entry: os.DirEntry[str]) -> bool:
 
 
 def _picture(path: Path, preview: Path | None = None) -> Picture | None:
-    """Return what a file is, or None where it is no picture, or gone."""
+    """Return the picture in a file, or None where the file is not a picture, or is gone."""
     head, size = _read(path, 512)
     kind = kind_of(head)
     return None if kind is None else Picture(path, kind, size, preview)
 
 
 def content_of(path: str | Path, most: int) -> bytes:
-    """Return a picture's bytes; none where it is gone, larger than `most`, no picture, or not whole."""
+    """Return a picture's bytes; nothing where it is gone, larger than `most`, not a picture, or not
+    complete.
+    """
     data, size = _read(path, most)
     kind = kind_of(data)
     return data if kind is not None and len(data) == size and _is_whole(kind, data) else b""
 
 
 def _read(path: str | Path, most: int) -> tuple[bytes, int]:
-    """Return the first bytes of a file, and its size; of what is gone or no file nothing.
+    """Return the first bytes of a file, and its size; nothing where it is gone or not a regular file.
 
-    It never waits, as it would for somebody to write into a pipe.
+    The read never waits, as a read of a pipe would wait for a writer.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -169,7 +171,7 @@ def _read(path: str | Path, most: int) -> tuple[bytes, int]:
 
 
 def kind_of(head: bytes) -> str | None:
-    """Return the MIME type of a picture that begins with these bytes; None where it is none."""
+    """Return the MIME type of a picture that begins with these bytes; None where they are not a picture."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -202,7 +204,7 @@ def longest_side(data: bytes) -> int:
 
 
 def _longest_side_of_jpeg(data: bytes) -> int:
-    """Go from segment to segment, to that which begins the frame."""
+    """Return the longer side from the segment of a JPEG that begins the frame; 0 without one."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 9 <= len(data):
         marker = data[at + 1]
@@ -214,7 +216,7 @@ def _longest_side_of_jpeg(data: bytes) -> int:
 
 
 def _is_whole(kind: str, data: bytes) -> bool:
-    """Tell whether the end of a picture is there: a script may have been killed while it wrote one."""
+    """Whether the end of a picture is there: a script may have been killed while it wrote the picture."""
     if kind == "image/webp":
         return len(data) >= 8 + int.from_bytes(data[4:8], "little")
     return data[-512:].rstrip(_FILL).endswith(_ENDS.get(kind, b""))

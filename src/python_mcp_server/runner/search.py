@@ -25,15 +25,16 @@ _ESCAPES: Final = re.compile(
 _CONTROLS: Final = dict.fromkeys({*range(1, 32), 127} - {ord("\t"), ord("\n")})
 _BLOCK: Final = 1 << 18
 _LONGEST: Final = 1 << 16
-"""Bytes of a line in which is searched; guessed: beyond it a line is data, not text."""
+"""Bytes of a line that are searched; guessed: beyond it a line is data, not text."""
 _SHOWN_CHARS: Final = 4_000
 _LINES_A_LOOK: Final = 256
 """Between two looks at the clock."""
 
 
 def readable(data: bytes) -> str:
-    """Return text as a terminal leaves it on the screen, without colours: the last state of a line that
-    was written over, nothing that steers a terminal. Bytes that are no UTF-8 are replaced."""
+    """Return text as a terminal leaves it on the screen: the last state of an overwritten line, without
+    colours and control sequences. Bytes that are not UTF-8 are replaced.
+    """
     if _UNREADABLE.search(data) is None:
         return data.decode("utf-8", "replace")
     text = _ESCAPES.sub(b"", data).decode("utf-8", "replace")
@@ -62,8 +63,8 @@ class Search:
 
     Args:
         wish: `path`, `pattern`, `offset` and the number `line` of the line there, `end` in bytes, `ended`
-            (whether a last line without an end is whole), `limit` in bytes of what is found, `seconds`
-            after which it stops between two lines, never without having gone on.
+            (whether a last line without an end is whole), `limit` in bytes of the found lines, `seconds`
+            after which it stops between two lines, but never before it has advanced.
     """
 
     def __init__(self, wish: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ class Search:
         return {"lines": self._found, "next_offset": self._next}
 
     def _look(self, block: bytes, matches: Any) -> bool:
-        """Look through whole lines; False where the time is over, or no room is left for a line."""
+        """Search whole lines; False where the time is over, or no room is left for a line."""
         for number, text in enumerate(readable(block).removesuffix("\n").split("\n")):
             if number and not number % _LINES_A_LOOK and time.monotonic() > self._until:
                 return self._stop(block, number)
@@ -107,8 +108,9 @@ class Search:
         return False
 
     def _blocks(self, file: io.FileIO) -> Iterator[tuple[bytes, int]]:
-        """Yield whole lines, many at once, and where the next one begins; of a line beyond all bounds
-        its head, alone."""
+        """Yield whole lines, many at once, and the byte where the next line begins; of a line that is too
+        long, only its head.
+        """
         position, end = self._next, self._wish["end"]
         file.seek(position)
         head = b""  # of a line whose end was not read yet
@@ -136,7 +138,7 @@ def _shown(line: str) -> str:
 
 
 def main() -> None:
-    """Search as stdin says and write what was found, or what is wrong, as JSON."""
+    """Run the search that stdin requests, and write the found lines, or the error, as JSON."""
     wish = json.load(sys.stdin)
     search = Search(wish)
     if hasattr(signal, "setitimer"):

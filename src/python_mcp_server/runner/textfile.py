@@ -14,11 +14,11 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput
 
 MOST_BYTES: Final = 16 << 20
-"""Of a file of settings; guessed: a larger one is something else, and would take minutes to be parsed."""
+"""The largest file of settings; guessed: a larger file is something else, and would take minutes to parse."""
 MOST_DATA_BYTES: Final = 256 << 20
-"""Of a script, or a list of arguments."""
+"""The largest script, or list of arguments."""
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
-"""What a caller can do about a file that stops everything in its directory, also the script that mends it."""
+"""Advice on a file that stops everything in its directory, also the script that would repair it."""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -29,13 +29,15 @@ _MERGE: Final = re.compile(r"(?:\A|[\r\n])(<{7} [^\r\n]*|>{7} [^\r\n]*)")
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, without their ends; a line end at the very end begins no other line."""
+    """Return the lines of a text, without their ends; a line end at the very end does not begin another
+    line.
+    """
     lines = _LINE_END.split(text)
     return lines if lines[-1] else lines[:-1]
 
 
 def decode(data: bytes, errors: str = "strict") -> str:
-    """Return text that is UTF-8, or what its byte order mark says; Windows likes to write UTF-16."""
+    """Decode UTF-8, or the encoding of the byte order mark; Windows programs often write UTF-16."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, errors)
@@ -43,15 +45,15 @@ def decode(data: bytes, errors: str = "strict") -> str:
 
 
 def read_bytes(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> bytes:
-    """Return what a file holds.
+    """Return the bytes of a file.
 
     Args:
         path: The file.
-        name: What it is called in the error.
-        most_bytes: How large it may be.
+        name: The name of the file in the error.
+        most_bytes: The largest allowed size.
 
     Raises:
-        InvalidInput: It cannot be read, or is too large.
+        InvalidInput: The file cannot be read, or is too large.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +69,8 @@ def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
     """Return the text of a file; its line ends stay.
 
     Raises:
-        InvalidInput: It cannot be read, is too large, or is no text; then the line is named.
+        InvalidInput: The file cannot be read, is too large, or is not text; in the last case the line is
+            named.
     """
     data = read_bytes(path, name, most_bytes)
     try:
@@ -82,7 +85,7 @@ def read_settings(path: Path, name: str) -> str:
     """Return the text of a file of settings.
 
     Raises:
-        InvalidInput: As for `read_text`, or a merge of it was left unfinished.
+        InvalidInput: As for `read_text`, or the file has an unfinished merge.
     """
     text = read_text(path, name, MOST_BYTES)
     if (mark := _MERGE.search(text)) is not None:

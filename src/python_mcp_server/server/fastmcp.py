@@ -41,7 +41,7 @@ class FastMCPExtension(ServerExtension):
     """Lets an extension of the SDK's kind serve a FastMCP server, as `add_extension` takes it.
 
     Args:
-        extension: What does the work.
+        extension: The extension that does the work.
     """
 
     def __init__(self, extension: Extension) -> None:
@@ -49,7 +49,7 @@ class FastMCPExtension(ServerExtension):
         self._extension = extension
 
     def clone(self) -> FastMCPExtension:
-        """Return an unbound one around the same extension, whose jobs and tasks cannot be copied."""
+        """Return an unbound copy around the same extension, whose jobs and tasks cannot be copied."""
         return FastMCPExtension(self._extension)
 
     def settings(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class FastMCPExtension(ServerExtension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, context: Context, call_next: ToolCallContinuation
     ) -> ToolCallOutcome:
-        """Run the call, and answer with what the extension puts in its place, if it does."""
+        """Run the call, and answer with the extension's result where it has one in place of the call's."""
         request = request_of(context)
         if request is None:  # a call from within the server, which takes a result only
             return await call_next()
@@ -82,7 +82,7 @@ class FastMCPExtension(ServerExtension):
 
 
 class _Answer(RootModel[dict[str, Any]]):
-    """A result as it goes over the wire, nulls included."""
+    """A result in its wire form, nulls included."""
 
 
 _NAME: Final = "tool"
@@ -110,7 +110,7 @@ def sentence_of(exc: BaseException) -> str | None:
 
 
 def is_context(ctx: object) -> bool:
-    """Whether a FastMCP server calls, with this context."""
+    """Whether this is the context of a FastMCP server."""
     return isinstance(ctx, Context)
 
 
@@ -169,12 +169,12 @@ class FastMCPReplies:
         return shown._replace(reply={**beside, **shown.reply}) if beside else shown
 
     def show_json(self, result: Any, note: str | None) -> Shown:
-        """Return what `show` would have: FastMCP makes nothing fit."""
+        """Return the result of `show` for JSON: FastMCP fits nothing to a type."""
         return Shown(result, note)
 
 
 def _answer_in(value: Any) -> CallToolResult | None:
-    """The whole answer that a body returned, if it is one."""
+    """Return the whole answer that a body returned, if its value is one."""
     said: Any = value.to_mcp_result() if isinstance(value, ToolResult) else value
     if isinstance(value, ToolResult) and isinstance(said, list | tuple):
         content, structured = cast("Any", said if isinstance(said, tuple) else (said, None))

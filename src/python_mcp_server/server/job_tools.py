@@ -243,7 +243,7 @@ def resuming(manager: JobManager) -> type[SentenceTool]:
         async def run(
             self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
         ) -> Any:
-            """Refuse a job that is nobody's or somebody else's, or that still runs."""
+            """Refuse a job that does not exist, belongs to another principal, or still runs."""
             job_id = arguments.get("resume")
             if isinstance(job_id, str):
                 try:

@@ -32,10 +32,10 @@ def current_principal() -> str | None:
 
 
 async def find_job(manager: JobManager, job_id: str) -> Job:
-    """Return a job of the present request's principal, as it stands now.
+    """Return a job of the present request's principal, in its present state.
 
     Raises:
-        JobNotFound: There is no such job, or it is somebody else's.
+        JobNotFound: The job does not exist, or belongs to another principal.
     """
     job = await manager.get(job_id)
     if not job.belongs_to(current_principal()):

@@ -39,8 +39,8 @@ class SentenceTool(Tool):
     """A tool whose refusals are one line each, without the SDK's words around them.
 
     Its results have structured content, but no client is told a schema of it, and no model of it is built.
-    A schema for all that a script or a job may come to is the longest part of a tool list and tells a model
-    nothing; and it would oblige the tool to structured content, beside which some clients drop images.
+    A schema for all that a script or a job may come to is the longest part of a tool list and is of no use to
+    a model; and it would oblige the tool to structured content, beside which some clients drop images.
     """
 
     results: ClassVar[Any] = dict[str, Any]
@@ -78,7 +78,7 @@ class SentenceTool(Tool):
         return InvalidInput(f"{self.name} has no parameter {wrong!r}; {hint}")
 
     def _no_number(self, arguments: dict[str, Any]) -> InvalidInput | None:
-        """Refuse true and false where a number is meant: pydantic reads them as 1 and 0."""
+        """Refuse true and false where a number is expected: pydantic reads them as 1 and 0."""
         schemas: dict[str, Any] = self.parameters.get("properties", {})
         wrong = next((name for name, value in arguments.items() if _no_number(schemas[name], value)), None)
         return None if wrong is None else InvalidInput(_TRUTH.format(wrong, arguments[wrong]))
@@ -173,7 +173,7 @@ def description_of(docstring: str) -> str:
 
 
 def compact(schema: dict[str, Any]) -> None:
-    """Take out of a JSON schema what tells a model nothing.
+    """Remove the parts of a JSON schema that are of no use to a model.
 
     Titles repeat names, and null as a default says no more than that the parameter may be left out.
     """

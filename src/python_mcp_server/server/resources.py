@@ -1,7 +1,7 @@
 """Jobs as resources: `job://{job_id}` and what a job wrote, with notifications while they change.
 
 Older clients subscribe once for their connection, newer ones listen on a request that stays open.
-Either way somebody looks at the job twice a second, only while a client wants it and the job goes on.
+Either way a task looks at the job twice a second, only while a client wants it and the job goes on.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _LISTEN: Final = "subscriptions/listen"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URI of ours names: a job, or one stream of its output."""
+    """The target of a URI of ours: a job, or one stream of its output."""
 
     job_id: str
     stream: str | None = None
 
     @classmethod
     def of(cls, uri: object) -> Self | None:
-        """Return what this URI names, or None where it is none of ours."""
+        """Return the target of this URI, or None where the URI is not ours."""
         match = _ADDRESS.fullmatch(uri) if isinstance(uri, str) else None
         if match is None:
             return None
@@ -67,7 +67,7 @@ class JobResources:
         self._manager = manager
 
     def install(self, server: MCPServer[Any]) -> None:
-        """Serve them, and tell of their changes."""
+        """Register the resources, and notify clients of their changes."""
         server.resource(
             "job://{job_id}",
             name="job",
@@ -115,7 +115,7 @@ class JobResources:
     # ---- changes
 
     async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Tell a client of an older protocol of this URI's changes, as long as its connection lasts."""
+        """Notify a client of an older protocol of this URI's changes, as long as its connection lasts."""
         uri = str(params.uri)
         found = await self._found(uri)
         if found is None:
@@ -153,7 +153,7 @@ class JobResources:
                 task.cancel()
 
     async def _honoured(self, uris: list[Any]) -> tuple[list[Any], dict[str, tuple[Address, Snapshot]]]:
-        """Leave out jobs that are not there for this client; what is not ours stays."""
+        """Leave out jobs that this client may not see; URIs that are not ours stay."""
         honoured: list[Any] = []
         ours: dict[str, tuple[Address, Snapshot]] = {}
         for uri in uris:
@@ -165,7 +165,7 @@ class JobResources:
         return honoured, ours
 
     async def _found(self, uri: str) -> tuple[Address, Snapshot] | None:
-        """Return what a URI names, and a first look at it; None where this client has no such job."""
+        """Return the target of a URI, and a first look at it; None where this client has no such job."""
         address = Address.of(uri)
         if address is None:
             return None
@@ -181,7 +181,7 @@ class JobResources:
         return asyncio.create_task(follow(seen, lambda: self._look(address), tell), name=f"follow-{uri}")
 
     async def _look(self, address: Address) -> Snapshot:
-        """Look at what a client would read; memory and CPU alone are no change.
+        """Look at the data that a client would read; memory and CPU alone are no change.
 
         Raises:
             JobNotFound: The job is gone.
@@ -200,7 +200,7 @@ def _teller(ctx: Context, uri: str) -> Callable[[], Awaitable[None]]:
 
 
 def _followed_by(ctx: Context) -> dict[str, asyncio.Task[None]]:
-    """Return what this connection follows; all of it ends with the connection."""
+    """Return the resources that this connection follows; following ends with the connection."""
     connection = connection_of(ctx.session)
     followed: dict[str, asyncio.Task[None]] | None = connection.state.get(_FOLLOWED)
     if followed is None:

@@ -1,4 +1,4 @@
-"""Runs our server in this process: what `python-mcp-server serve` does.
+"""Runs our server in this process, for `python-mcp-server serve`.
 
 The order matters: the client's pipes are taken first, so that nothing started later can touch them;
 the manager comes before the SDK, whose import takes half a second; the log is set up before the
@@ -46,7 +46,7 @@ _WITH_WORKERS: Final = (
     "python_mcp_server.pool.pool",
     "python_mcp_server.jobs.engine",
 )
-"""What workers need of a server, and the answer to `initialize` does not."""
+"""The modules that workers need of a server, and that the answer to `initialize` does not."""
 
 _FIRST_REQUEST_S: Final = 10.0
 """A client that asks nothing at first finds a warm worker, too; guessed: a busy machine answers within it."""
@@ -76,8 +76,8 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     """Serve over streamable HTTP until SIGTERM or SIGINT. The address is printed on stderr.
 
     An address that others can reach is served with an access token only: that of the settings, or a
-    new one, which is printed on stderr and nowhere else. So is any address where the token's variable is
-    there and blank, because somebody meant to ask for a token.
+    new one, which is printed on stderr and nowhere else. So is any address where the token's variable is set
+    but blank, because a token was meant.
 
     Raises:
         InvalidInput: The address is not of this machine, or cannot be taken, or a setting is wrong.
@@ -100,13 +100,13 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
 
 
 def _token_is_blank() -> bool:
-    """Whether the token's variable is there, and blank."""
+    """Whether the token's variable is set but blank."""
     text = os.environ.get(variable("http_token"))
     return text is not None and given_text(text) is None
 
 
 def _announce(url: str, made_token: str) -> None:
-    """Say where to connect. The log has none of it, for the token is shown once."""
+    """Print where to connect. The log does not have this, because the token is shown once."""
     lines = [f"python-mcp-server: {url}"]
     if made_token:
         lines.append(f"python-mcp-server: access token, for this run: {made_token}")
@@ -146,7 +146,7 @@ async def _start(manager: JobManager, answered: asyncio.Event) -> None:
 
 @contextmanager
 def _few_collections() -> Generator[None]:
-    """Load modules without the collections that their objects, all of which stay, would set off."""
+    """Load modules without the collections that their objects would set off, because all of them stay."""
     thresholds = gc.get_threshold()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     try:
@@ -185,7 +185,7 @@ def _leave_soon(code: int) -> None:
 def configure_logging(settings: Settings) -> None:
     """Send this process's log to stderr and to `server.log` under the home.
 
-    Without `debug` the notes of the SDK and of uvicorn on what goes well are left out. Where the file
+    Without `debug` the SDK's and uvicorn's notes on success are left out. Where the file
     cannot be written, stderr alone has the log, and says so.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
@@ -238,7 +238,7 @@ class _SharedFileHandler(RotatingFileHandler):
         return bool(super().shouldRollover(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
-        """Say once that the file cannot be written, instead of a stack for each record."""
+        """Report once that the file cannot be written, instead of a stack for each record."""
         if not self._told:
             self._told = True
             _say(f"{self.baseFilename} cannot be written ({sys.exc_info()[1]}); the log is on stderr")

@@ -1,6 +1,7 @@
-"""Text that is fit to be sent: valid Unicode, bounded, and there even where an exception hides its own.
+"""Text that can be sent: valid Unicode, bounded, and available even where an exception hides its own.
 
-Knows no SDK. What JSON in UTF-8 cannot carry would end the SDK's stock transports with their server.
+The module knows no SDK. Text that JSON in UTF-8 cannot carry would end the SDK's stock transports with their
+server.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _whole_fields(value: Any) -> Any:
 
 
 def without_infinities(value: Any) -> Any:
-    """Return JSON data as JSON can say it: null for inf and nan."""
+    """Return data as JSON can express it: null for inf and nan."""
     if isinstance(value, dict):
         return {name: without_infinities(item) for name, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list):

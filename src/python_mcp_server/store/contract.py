@@ -1,4 +1,6 @@
-"""What every store of jobs promises. Imported by `jobs` and by users who bring a store of their own."""
+"""The contract of every store of jobs. `jobs` imports this module, and so do users with a store of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from python_mcp_server.model import Job, JobState
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune did: how many jobs it removed, how many are left."""
+    """The result of a prune: how many jobs it removed, how many are left."""
 
     removed: int
     remaining: int
@@ -49,7 +51,7 @@ class PruneRule:
 
 
 def check_change(job: Job, changed: Job) -> None:
-    """Refuse what a change of a job returned where it is another job.
+    """Refuse the result of a change of a job where it is another job.
 
     Raises:
         InvalidInput: The ids differ.
@@ -83,16 +85,16 @@ class JobStore(ABC):
         """Write a new job. When this returns, every process that shares the store can read it.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
+            InvalidInput: A job with this id exists already, or the id is not from `new_job_id`.
         """
 
     @abstractmethod
     def get(self, job_id: str) -> Job | None:
-        """Return the job, or None. An id of any shape is safe to ask for."""
+        """Return the job, or None. An id of any shape may be passed."""
 
     @abstractmethod
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
-        """Replace the job by `change(job)` under its lock, and return what now stands.
+        """Replace the job by `change(job)` under its lock, and return the present job.
 
         A terminal job is returned as it is and `change` is not called: the first writer of a
         terminal state wins. `change` may return its argument itself, then nothing is written; it
@@ -100,7 +102,7 @@ class JobStore(ABC):
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: `change` returned another job, or something that is no JSON.
+            InvalidInput: `change` returned another job, or data that is not JSON.
         """
 
     @abstractmethod
@@ -109,8 +111,8 @@ class JobStore(ABC):
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more.
 
-        A result of more than 64 KiB is None here, and `result_note` says how large it is. With a
-        principal, the jobs of others are not there.
+        A result of more than 64 KiB is None here, and `result_note` says how large it is. With a principal,
+        the jobs of others are left out.
         """
 
     def live(self) -> tuple[Job, ...]:
@@ -131,28 +133,29 @@ class JobStore(ABC):
         """Remove the terminal jobs that every given condition names, with their files.
 
         Args:
-            should_go: Asked about each job that the other conditions name.
+            should_go: Called with each job that the other conditions name.
             principal: With one, the jobs of others are neither removed nor counted.
             among: The states to look at; all where None. Those left out cost next to nothing.
-            ended_before: Only jobs that ended by then. Jobs that were created later cost next to nothing.
+            ended_before: Only jobs that ended by this time. Jobs that were created later cost next to
+                nothing.
         """
 
     @abstractmethod
     def folder(self, job_id: str) -> Path:
-        """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
+        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet."""
 
     def folder_text(self, job_id: str) -> str:
-        """Return `folder` as text; on the way of every call, so a store may have a faster way to it."""
+        """Return `folder` as text. Every call needs it, so a store may have a faster way to it."""
         return str(self.folder(job_id))
 
     @abstractmethod
     def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job that has no record. A folder that is not there is no error."""
+        """Remove the files of a job that has no record. A missing folder is no error."""
 
     @abstractmethod
     def worker_folder(self, name: str) -> Path:
-        """Return where a worker of this name has its logs: on the same file system as `folder`, so that files
-        can be linked from here into a job's folder. It may not exist yet.
+        """Return the folder of the logs of the worker with this name. It is on the same file system as
+        `folder`, so that files can be linked from it into a job's folder, and may not exist yet.
 
         Raises:
             InvalidInput: The name may not name a directory.
@@ -160,13 +163,15 @@ class JobStore(ABC):
 
     @abstractmethod
     def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all who share the store. It is not
-        reentrant, and apart from the locks of jobs: under it every other method may be called."""
+        """Hold a lock of this name over the block, against all who share the store. The lock is not
+        reentrant. It is independent of the locks of jobs: while it is held every other method may be called.
+        """
 
     def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
-        """Bring what is shown beside the jobs up to date, and end the threads that do so. The store can
-        still be used."""
+        """Bring the list for people up to date, and end the threads that do so. The store can still be
+        used.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is beside the jobs, such as threads and temporary files. May be called twice."""
+        """Release threads, temporary files and other resources. May be called twice."""

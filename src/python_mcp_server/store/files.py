@@ -1,9 +1,9 @@
 """The store that processes share: one JSON file per job, replaced whole under a lock.
 
-Imported by `jobs` in servers and workers, so it stays light. `layout.py` says where everything
-lies. What it promises: an acknowledged write survives SIGKILL of every process, and with `fsync` a
-loss of power; no cost grows with the number of finished jobs, except that of a prune and of a
-listing that asks for more.
+`jobs` imports this module in servers and workers, so it stays light. `layout.py` defines the place of every
+file. The store's promises: an acknowledged write survives SIGKILL of every process, and with `fsync` a loss
+of power; no cost grows with the number of finished jobs, except that of a prune and of a listing that asks
+for more.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from python_mcp_server.store.records import Records, Stored
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a look at all records found.
+    """The result of a look at all records.
 
     Attributes:
         readable: How many are whole.
-        left: What cannot be read and stays where it is: of a newer version, or forbidden.
-        damaged: What was set aside, now or before.
+        left: The records that cannot be read and stay in place: of a newer version, or forbidden.
+        damaged: The files that were set aside, now or before.
     """
 
     readable: int
@@ -82,7 +82,7 @@ class FileJobStore(JobStore):
         """Write a new job. When this returns, every process that shares the store can read it.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
+            InvalidInput: A job with this id exists already, or the id is not from `new_job_id`.
         """
         check_job_id(job.id)
         doing = f"create job {job.id}"
@@ -97,19 +97,19 @@ class FileJobStore(JobStore):
         self._public.touch()
 
     def get(self, job_id: str) -> Job | None:
-        """Return the job, or None. An id of any shape is safe to ask for."""
+        """Return the job, or None. An id of any shape may be passed."""
         with translate_os_errors(self._layout.home, f"read job {job_id!r}"):
             stored = self._find(job_id)
             return None if stored is None else self._records.whole(stored)
 
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
-        """Replace the job by `change(job)` under its lock, and return what now stands.
+        """Replace the job by `change(job)` under its lock, and return the present job.
 
         `change` must not write to the store itself: it would wait for its own lock.
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: `change` returned another job, or something that is no JSON.
+            InvalidInput: `change` returned another job, or data that is not JSON.
         """
         with self._hold(job_id):
             with translate_os_errors(self._layout.home, f"read job {job_id}"):
@@ -159,7 +159,7 @@ class FileJobStore(JobStore):
     ) -> Pruned:
         """Remove the terminal jobs that every given condition names, with their files.
 
-        A lock is held for each removal alone, so a prune of any size holds nobody up.
+        A lock is held for each removal alone, so a prune of any size does not block other processes.
         """
         rule = PruneRule(should_go, principal, among, ended_before)
         wanted = None if ended_before is None else created_before(ended_before)
@@ -181,20 +181,20 @@ class FileJobStore(JobStore):
         return Pruned(removed, remaining)
 
     def folder(self, job_id: str) -> Path:
-        """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
+        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet."""
         return Path(self._layout.folder(job_id))
 
     def folder_text(self, job_id: str) -> str:
-        """Return `folder` as text, without the price of a `Path`."""
+        """Return `folder` as text, without the cost of a `Path`."""
         return self._layout.folder(job_id)
 
     def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job that has no record. A folder that is not there is no error."""
+        """Remove the files of a job that has no record. A missing folder is no error."""
         with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
             remove_tree(self._layout.folder(job_id))
 
     def worker_folder(self, name: str) -> Path:
-        """Return where a worker of this name has its logs; it may not exist yet."""
+        """Return the folder of the logs of the worker with this name; it may not exist yet."""
         check_name(name)
         return Path(self._layout.worker_logs, name)
 
@@ -212,13 +212,13 @@ class FileJobStore(JobStore):
         self.flush()
 
     def damaged(self) -> list[Path]:
-        """Return the files that were set aside because they were no records."""
+        """Return the files that were set aside because they were not records."""
         with translate_os_errors(self._layout.home, "look for damaged files"):
             directory = self._layout.damaged
             return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
 
     def survey(self) -> Survey:
-        """Read every record, and say what cannot be read. It costs some 0.1 ms for each job."""
+        """Read every record, and return which ones cannot be read. It costs some 0.1 ms for each job."""
         with translate_os_errors(self._layout.home, "read all records"):
             readable, left = self._records.survey()
         return Survey(readable, left, self.damaged())

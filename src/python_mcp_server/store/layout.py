@@ -49,7 +49,7 @@ _JOB_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{34}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 
 Wanted = Callable[[str], bool]
-"""Says by the front of an id, of any length, whether jobs with it are asked for."""
+"""Returns whether jobs whose id begins with this text, of any length, are asked for."""
 
 
 def is_job_id(job_id: str) -> bool:
@@ -61,7 +61,7 @@ def check_job_id(job_id: str) -> None:
     """Refuse an id that may not name a file.
 
     Raises:
-        InvalidInput: The id is not one of `new_job_id`.
+        InvalidInput: The id is not from `new_job_id`.
     """
     if not is_job_id(job_id):
         raise InvalidInput(f"The job id {job_id!r} is not one that new_job_id() gives; take one of those")
@@ -88,7 +88,7 @@ def tree_of(status: JobState) -> str:
 
 
 def created_before(moment: datetime) -> Wanted:
-    """Say which jobs may have ended by this moment: those that were created by then.
+    """Return a filter for the jobs that may have ended by this moment: those that were created by then.
 
     Those that were created in the future, by a clock that was set back since, may have ended by then too.
     """
@@ -121,18 +121,18 @@ class Layout:
         self.worker_logs: Final = f"{home}/lanes"
 
     def directories(self) -> list[str]:
-        """Return those that an open store has."""
+        """Return the directories that an open store has."""
         trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
         return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.worker_logs]
 
     def record(self, tree: str, job_id: str) -> str:
-        """Return where the record of this job lies, if it is in this tree."""
+        """Return the path of this job's record, if it is in this tree."""
         if tree == LIVE:
             return f"{self.jobs}/{tree}/{job_id}{_SUFFIX}"
         return f"{self.jobs}/{tree}/{job_id[:3]}/{job_id[3:5]}/{job_id[5:7]}/{job_id}{_SUFFIX}"
 
     def records(self, job_id: str) -> list[str]:
-        """Return all places where the record of this job may lie."""
+        """Return all paths that this job's record may have."""
         return [self.record(tree, job_id) for tree in (LIVE, *TERMINAL)]
 
     def has_ended(self, job_id: str) -> bool:
@@ -140,17 +140,17 @@ class Layout:
         return any(map(os.path.lexists, self.records(job_id)[1:]))
 
     def trashed(self, job_id: str) -> str:
-        """Return where the record of a job lies that is being removed."""
+        """Return the path of the record of a job that is being removed."""
         return f"{self.trash}/{job_id}{_SUFFIX}"
 
     def folder(self, job_id: str) -> str:
-        """Return the directory of a job's files. An id that may not name a file gets one that nobody uses."""
+        """Return the directory of a job's files. An id that may not name a file gets an unused directory."""
         part = shard(job_id)
         name = job_id if is_job_id(job_id) else f"no-{crc32(job_id.encode('utf-8', 'surrogatepass')):08x}"
         return f"{self.output}/{part}/{name}"
 
     def result(self, job_id: str) -> str:
-        """Return where a result lies that is too large for the record."""
+        """Return the path of a result that is too large for the record."""
         return f"{self.folder(job_id)}/result.json"
 
     def stripe(self, job_id: str) -> str:
@@ -167,7 +167,7 @@ class Layout:
 
         Args:
             trees: The trees.
-            wanted: What is asked for; all where None.
+            wanted: The filter on ids; all where None.
             missed: Gets the directories that could not be read.
         """
         into = [] if missed is None else missed
@@ -185,7 +185,7 @@ class Layout:
             try:
                 os.rmdir(directory)
             except OSError:
-                return  # another record lies there, or somebody else removed it
+                return  # another record is there, or another process removed it
             directory = os.path.dirname(directory)
 
 

@@ -35,7 +35,7 @@ class PublicList:
 
     Args:
         layout: The paths of the home.
-        records: What the list is made from.
+        records: The records that the list is made from.
     """
 
     def __init__(self, layout: Layout, records: Records) -> None:
@@ -53,7 +53,7 @@ class PublicList:
         self._thread: threading.Thread | None = None
 
     def touch(self) -> None:
-        """Say that a record changed. Cheap; the list follows within about a second."""
+        """Note that a record changed. This is cheap; the list is rewritten within about a second."""
         if self._pid != os.getpid():  # a thread does not survive a fork, and a lock may be taken for ever
             self._start_over()
         self._changed_at = time.time()
@@ -62,7 +62,7 @@ class PublicList:
             self._ensure_thread()
 
     def close(self) -> None:
-        """Write what is still to be written, and end the thread. A later `touch` starts it again."""
+        """Write pending changes, and end the thread. A later `touch` starts it again."""
         if self._pid != os.getpid():
             return
         with self._guard:

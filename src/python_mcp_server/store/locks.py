@@ -1,8 +1,8 @@
 """Locks between processes that the kernel releases when their holder dies.
 
-Used by the file store only. The files stay: removing one would split those who wait from those who
-come. A lock is taken anew for each use, on a descriptor of its own, so threads exclude each other
-as processes do.
+Only the file store uses this module. The files stay: removing one would separate the present waiters from
+later ones. A lock is taken anew for each use, on a descriptor of its own, so threads exclude each other as
+processes do.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from python_mcp_server.errors import StoreLocked
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FIRST_NAP_S: Final = 0.0002
 _LONGEST_NAP_S: Final = 0.005
-"""Guessed: a user does not notice it, and a lock is usually held for 0.5 ms."""
+"""Guessed: a user does not notice this wait, and a lock is usually held for 0.5 ms."""
 _NOTE_AT: Final = 1
-"""Where the holder's note starts: Windows lets nobody read byte 0, the locked one."""
+"""Where the holder's note starts: Windows lets no process read byte 0, the locked one."""
 _NOTE_CHARS: Final = 48
 
 
@@ -32,7 +32,8 @@ _held: Final[set[int]] = set()
 
 def _close_copies() -> None:
     """Close the copies of a child that was just forked, which would keep a lock taken after its holder died.
-    To close a copy does not release the lock."""
+    Closing a copy does not release the lock.
+    """
     while _held:
         os.close(_held.pop())
 
@@ -46,7 +47,7 @@ class Locks:
 
     Args:
         directory: Where the lock files lie; made when it is missing.
-        home: What the texts of errors tell the user to look at.
+        home: The directory that the errors name to the user.
         wait_s: How long to wait for a lock.
     """
 
@@ -97,7 +98,7 @@ class Locks:
                 _write_note(descriptor)
                 taken = True
         finally:
-            if not taken:  # also the lock of a file that was removed, home and all: it excludes nobody
+            if not taken:  # also the lock of a file that was removed, home and all: it excludes no process
                 os.close(descriptor)
         return descriptor if taken else None
 
@@ -126,14 +127,14 @@ def _write_note(descriptor: int) -> None:
 
 
 def _read_note(path: str) -> tuple[int, float] | None:
-    """Return who took the lock last and when, as far as its note tells."""
+    """Return the process that took the lock last, and when, if its note has that."""
     with open(path, "rb", buffering=0) as file:
         file.seek(_NOTE_AT)
         words = file.read(_NOTE_CHARS).split()
     try:
         return int(words[0]), float(words[1])
     except (ValueError, IndexError):
-        return None  # nobody had it yet, or the file was damaged, which harms no lock
+        return None  # not taken yet, or the file was damaged, which harms no lock
 
 
 def _holder(note: tuple[int, float] | None) -> str:

@@ -23,9 +23,9 @@ from python_mcp_server.store.records import FORMAT, Records, to_json
 
 _log: Final = logging.getLogger(__name__)
 _STALE_S: Final = 60.0
-"""Guessed: no write lasts that long. Should one, it starts again when its file is gone."""
+"""Guessed: no write lasts that long. If one does, it starts again when its file is gone."""
 _LOGS_STALE_S: Final = 600.0
-"""Guessed: a worker's folder of a pid that is not here may be in use in another container for a while."""
+"""Guessed: a worker's folder whose pid does not exist here may be in use in another container for a while."""
 
 _FOLDER_STALE_S: Final = 86_400.0
 """Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
@@ -59,7 +59,7 @@ def _begin(layout: Layout, locks: Locks, records: Records) -> None:
 
 
 def mark(layout: Layout, records: Records) -> None:
-    """Say that there is a store here, so that its own list is not taken for that of an older version."""
+    """Mark the home as a store, so that its own list is not taken for the list of an older version."""
     records.put(layout.format, to_json({"format": FORMAT}, "format"))
 
 
@@ -67,7 +67,7 @@ def _check(marker: bytes, home: str) -> None:
     try:
         content: Any = json.loads(marker)
     except ValueError:
-        return  # whoever damaged it did not thereby make the records newer
+        return  # damage to the mark does not make the records newer
     found = cast("dict[str, Any]", content).get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > FORMAT:
         raise StoreError(
@@ -82,7 +82,7 @@ def _import_old_list(layout: Layout, records: Records) -> None:
         return
     known = {stored.job.extra.get("old_id") for stored in records.newest_first(*TERMINAL)}
     for job in read_old_list(data, layout.public):
-        if job.extra["old_id"] not in known:  # else an import that was killed half way wrote it
+        if job.extra["old_id"] not in known:  # otherwise an import that was killed halfway wrote it
             records.write(job)
     records.put(layout.imported, data)
 
@@ -129,7 +129,7 @@ def _imported(old: Job) -> Job:
 
 
 def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
-    """Remove what is of no use any more. What cannot be removed now stays for the next time."""
+    """Remove files that are no longer of use. A file that cannot be removed now stays for the next time."""
     try:
         _clean_temporary(layout.tmp)
         _clean_worker_logs(layout.worker_logs)
@@ -153,8 +153,8 @@ def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
 
     Args:
         layout: The paths of the home.
-        locks: Against those who write a record now.
-        records: Asked again under the lock.
+        locks: The locks, against processes that write a record now.
+        records: Read again under the lock.
     """
     try:
         swept = os.path.exists(layout.swept)
@@ -184,7 +184,9 @@ def _clean_temporary(directory: str) -> None:
 
 
 def _clean_worker_logs(directory: str) -> None:
-    """Remove the logs of workers whose server was killed long ago; what a job has taken is its own."""
+    """Remove the logs of workers whose server was killed long ago; files that a job has taken stay with the
+    job.
+    """
     if not os.path.isdir(directory):
         return
     for entry in os.scandir(directory):
@@ -200,7 +202,7 @@ def _age_s(entry: os.DirEntry[str]) -> float:
 
 
 def _may_live(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 is no question, it ends the process
+    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 ends the process
         return True
     try:
         os.kill(int(pid), 0)

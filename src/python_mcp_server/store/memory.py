@@ -1,6 +1,6 @@
 """The store of one process, for tests and for programs that keep nothing.
 
-Jobs are in memory; their files lie in a private directory that goes with the store. Imported by
+Jobs are in memory; their files lie in a private directory that is removed with the store. Imported by
 `jobs` and by users.
 """
 
@@ -25,7 +25,7 @@ from python_mcp_server.store.records import Stored, encode
 
 
 class InMemoryJobStore(JobStore):
-    """Jobs in this process only; they end with it.
+    """Jobs in this process only; they end with the process.
 
     Its directory is removed at `close`, when the store is collected, and when the process exits.
     """
@@ -40,19 +40,21 @@ class InMemoryJobStore(JobStore):
         _stores.add(self)
 
     def free_locks(self) -> None:
-        """In a forked child: threads of the parent, which held these perhaps, are not there."""
+        """Replace the locks in a forked child, because threads of the parent that may hold them do not exist
+        there.
+        """
         self._guard, self._named = threading.RLock(), {}
 
     @property
     def home(self) -> Path:
-        """The directory of the jobs' files."""
+        """Return the directory of the jobs' files."""
         return Path(self._home)
 
     def create(self, job: Job) -> None:
         """Keep a new job.
 
         Raises:
-            InvalidInput: A job with this id is there already, or the id is not one of `new_job_id`.
+            InvalidInput: A job with this id exists already, or the id is not from `new_job_id`.
         """
         check_job_id(job.id)
         stored = _stored(job)
@@ -67,11 +69,11 @@ class InMemoryJobStore(JobStore):
         return None if stored is None else stored.job
 
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
-        """Replace the job by `change(job)`, and return what now stands; a terminal job stays.
+        """Replace the job by `change(job)`, and return the present job; a terminal job stays.
 
         Raises:
             JobNotFound: There is no such job.
-            InvalidInput: `change` returned another job, or something that is no JSON.
+            InvalidInput: `change` returned another job, or data that is not JSON.
         """
         with self._guard:
             job = self.get(job_id)
@@ -115,15 +117,15 @@ class InMemoryJobStore(JobStore):
         return Pruned(len(going), len(own) - len(going))
 
     def folder(self, job_id: str) -> Path:
-        """Return where the job's files (`stdout`, `stderr`, ...) lie; it may not exist yet."""
+        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet."""
         return Path(self._layout.folder(job_id))
 
     def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job. A folder that is not there is no error."""
+        """Remove the files of a job. A missing folder is no error."""
         shutil.rmtree(self._layout.folder(job_id), ignore_errors=True)
 
     def worker_folder(self, name: str) -> Path:
-        """Return where a worker of this name has its logs; it may not exist yet."""
+        """Return the folder of the logs of the worker with this name; it may not exist yet."""
         check_name(name)
         return Path(self._layout.worker_logs, name)
 
@@ -153,11 +155,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _stored(job: Job) -> Stored:
-    """Note the size of a large result, so that listings leave it out as those of files do."""
+    """Note the size of a large result, so that listings leave it out, as those of the file store do."""
     result = encode(job)[1]
     return Stored(job, len(result) if result else 0)
 
 
 def _remove(home: str, pid: int) -> None:
-    if os.getpid() == pid:  # a forked child that exits must not remove what is its parent's
+    if os.getpid() == pid:  # a forked child that exits must not remove its parent's files
         shutil.rmtree(home, ignore_errors=True)

@@ -32,9 +32,9 @@ LARGE_BYTES: Final = 64 * 1024
 _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
 _CLOCK_KEY: Final = "clock"
-"""Records of earlier versions have it."""
+"""The name of this field in records of earlier versions."""
 _ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
-"""Terminal records count first; those that a job moved to while this was read are found behind."""
+"""Terminal records count first; a record that moved there during the read is found later."""
 _SETTLED_S: Final = 10.0
 """Guessed: a writer that has touched a directory has also written its record this much later. One that was
 stopped for longer touches the directory again."""
@@ -69,10 +69,10 @@ class Stored:
 
 
 def encode(job: Job) -> tuple[bytes, bytes | None]:
-    """Return the record, and the result where it must lie apart.
+    """Return the record, and the result where it needs a file of its own.
 
     Raises:
-        InvalidInput: The job holds something that is no JSON.
+        InvalidInput: The job holds data that is not JSON.
     """
     record = {_FORMAT_KEY: FORMAT} | job.to_record()
     whole = to_json(record, job.id)
@@ -88,7 +88,7 @@ def to_json(value: object, job_id: str) -> bytes:
     """Return the value as JSON.
 
     Raises:
-        InvalidInput: It cannot be written as JSON.
+        InvalidInput: The value cannot be written as JSON.
     """
     try:
         return json.dumps(value, separators=(",", ":")).encode()
@@ -99,7 +99,7 @@ def to_json(value: object, job_id: str) -> bytes:
 
 
 def decode(data: bytes, job_id: str, tree: str) -> Stored:
-    """Read what `encode` wrote.
+    """Decode the bytes of `encode`.
 
     Args:
         data: The bytes of the file.
@@ -107,7 +107,7 @@ def decode(data: bytes, job_id: str, tree: str) -> Stored:
         tree: The directory that it was found in.
 
     Raises:
-        Unreadable: It is no record, or not one that belongs there.
+        Unreadable: The bytes are not a record, or not one that belongs there.
         StoreError: A newer version wrote it.
     """
     try:
@@ -172,13 +172,13 @@ class RecordCounts:
         live = sum(not self._layout.has_ended(job_id) for job_id in names)
         before, now = self._load(), Counts()
         for directory in self._directories():
-            with suppress(OSError):  # removed meanwhile, or forbidden: then whoever lists its jobs warns
+            with suppress(OSError):  # removed meanwhile, or forbidden: then a listing of its jobs warns
                 now[directory] = self._count(directory, before.get(directory))
         self._save(before, now)
         return live + sum(count for _, count in now.values())
 
     def forget(self) -> None:
-        """Let the next count look at everything, as after changes that other programs made."""
+        """Let the next count look at everything, because other programs may have changed the files."""
         with suppress(OSError):
             os.unlink(self._layout.counts)
 
@@ -243,7 +243,7 @@ class Records:
         return None
 
     def read(self, job_id: str, tree: str, *, locked: bool = False) -> Stored | None:
-        """Return the record of this job in this tree, or None; one that is damaged is set aside."""
+        """Return the record of this job in this tree, or None; a damaged record is set aside."""
         try:
             data = read_file(self._layout.record(tree, job_id))
             return None if data is None else decode(data, job_id, tree)
@@ -258,7 +258,7 @@ class Records:
             return None
         try:
             with self._locks.hold(self._layout.stripe(job_id)):
-                return self.read(job_id, tree, locked=True)  # somebody may have written the true one by now
+                return self.read(job_id, tree, locked=True)  # another process may have written it by now
         except (OSError, StoreError) as error:
             if isinstance(reason, OSError):
                 raise reason from error
@@ -272,7 +272,7 @@ class Records:
         _log.warning("Set aside %s as %s: %s", path, target, reason)
 
     def whole(self, stored: Stored) -> Job:
-        """Return the job with its result, wherever that lies."""
+        """Return the job with its result, also where that is in a file of its own."""
         if not stored.result_bytes:
             return stored.job
         try:
@@ -300,7 +300,7 @@ class Records:
             self.put(path, record)
 
     def retract(self, job: Job) -> None:
-        """Remove what a failed `write` of a new job has left. The caller holds its lock."""
+        """Remove the files that a failed `write` of a new job has left. The caller holds its lock."""
         tree = tree_of(job.status)
         record = self._layout.record(tree, job.id)
         for path in (record, self._layout.result(job.id)):
@@ -322,7 +322,7 @@ class Records:
             _log.warning("The live record %s stays beside the final one, which counts: %s", job_id, error)
 
     def remove(self, job_id: str, tree: str) -> bool:
-        """Remove a terminal job and its files, and say whether it was there. The caller holds its lock.
+        """Remove a terminal job and its files, and return whether it was there. The caller holds its lock.
 
         The record goes to the trash first: then the job is gone for all, and until its files are
         gone too, the record says that they must go.
@@ -346,14 +346,15 @@ class Records:
         remove_file(self._layout.trashed(job_id))
 
     def newest_first(self, *trees: str, wanted: Wanted | None = None) -> Iterator[Stored]:
-        """Yield what stands in these trees, newest first, each job once; what cannot be read is left out."""
+        """Yield the records in these trees, newest first, each job once; unreadable records are left out."""
         for job_id, tree in self._names(*trees, wanted=wanted):
             if (stored := self._listed(job_id, tree)) is not None:
                 yield stored
 
     def live(self) -> Iterator[Stored]:
-        """Yield what stands in the live tree, newest first. Queued jobs are looked at again and again, so a
-        record that is the same as at the last look is not decoded again."""
+        """Yield the records in the live tree, newest first. Queued jobs are looked at repeatedly, so a record
+        that has not changed since the last look is not decoded again.
+        """
         seen, before = dict[str, tuple[bytes, Stored]](), self._seen_live
         for job_id, tree in self._names(LIVE):
             entry = None if self._layout.has_ended(job_id) else self._live_one(job_id, before.get(job_id))
@@ -365,7 +366,9 @@ class Records:
         self._seen_live = seen
 
     def _live_one(self, job_id: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
-        """Return a record as it lies in the live tree; None where it must be read as others are."""
+        """Return a record of the live tree, decoded only where it has changed; None where the tree lacks a
+        good one.
+        """
         try:
             data = read_file(self._layout.record(LIVE, job_id))
             if data is None or (known is not None and known[0] == data):
@@ -382,7 +385,7 @@ class Records:
             last = job_id
 
     def known(self, job_id: str) -> bool:
-        """Whether there is a record of this job, or was one that is set aside now."""
+        """Whether there is a record of this job, or was one that is now set aside."""
         if any(map(os.path.lexists, self._layout.records(job_id))):
             return True
         return os.path.isdir(self._layout.damaged) and any(
@@ -401,7 +404,7 @@ class Records:
             except (StoreError, OSError):
                 whole = False
             readable += whole
-            if not whole and os.path.lexists(path):  # else it was set aside, or moved on
+            if not whole and os.path.lexists(path):  # otherwise it was set aside, or moved
                 left.append(path)
         return readable, left
 
@@ -415,7 +418,7 @@ class Records:
 
 
 def _touch(directory: str) -> None:
-    with suppress(OSError):  # it is not there yet, or not any more, which changes its time as well
+    with suppress(OSError):  # it is not there yet, or no longer there, which changes its time as well
         os.utime(directory)
 
 

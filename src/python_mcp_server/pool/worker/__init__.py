@@ -1,11 +1,11 @@
-"""What runs inside a worker process. Imports no mcp, no pydantic and no numpy.
+"""The code inside a worker process. It imports no mcp, no pydantic and no numpy.
 
 main       the main thread: reads calls, sends outcomes; the process's start and end
-body       one body: found, bound by its limits, awaited
+body       one body: found, run within its limits, awaited
 control    the control thread: detach, cancel, answers, the parent's end; SIGTERM from outside
 cancel     how a cancel reaches exactly one body
 progress   reports of a body, coalesced
-questions  what a body asks, and the answers
+questions  the questions of a body, and the answers
 streams    descriptors 0 to 2 and the log files behind them
 state      environment, directory, signals and limits, put back after each body
 orphan     a detached job without a server: its record is refreshed, its end is written
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 
 def start(ends: WorkerPipes, log_folder: str, parent_pid: int) -> None:
-    """Make this process a worker: what loky calls there first. A server loads nothing of `main` for it."""
+    """Make this process a worker: loky calls this first in the new process. A server need not load `main` for
+    this.
+    """
     from python_mcp_server.pool.worker import main
 
     main.start(main.WorkerConfig(ends, log_folder, parent_pid))
 
 
 def serve() -> None:
-    """Run calls until the parent is gone or says so: the one call that loky ever makes in a worker."""
+    """Run calls until the parent is gone or detaches: this is the only call that loky makes in a worker."""
     from python_mcp_server.pool.worker import main
 
     main.serve()

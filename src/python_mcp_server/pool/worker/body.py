@@ -1,4 +1,4 @@
-"""One body inside its worker: found by name or by value, bound by its limits, awaited where it is async."""
+"""One body inside its worker: found by name or by value, run within its limits, awaited where it is async."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class BodyRunner:
     """Runs the bodies of a worker, one after the other, in its main thread.
 
     Attributes:
-        checker: Of the limits of the present body, if it has any; used once its server is gone.
-        no_main: Why the main module is not loaded here, where it is not.
+        checker: Checks the limits of the present body, if it has any; used after its server is gone.
+        no_main: Why the main module is not loaded here; None where it is loaded.
     """
 
     def __init__(self, gate: CancelGate, bodies: Bodies, libc: Any) -> None:
@@ -39,11 +39,11 @@ class BodyRunner:
         self._pid = os.getpid()
 
     def run(self, call: Call, cpu_base_s: float) -> Outcome:
-        """Return how the body of this call has ended.
+        """Run the body of this call and return its outcome.
 
         Args:
             call: The call.
-            cpu_base_s: What this process had used before it.
+            cpu_base_s: The CPU time of this process before the call.
         """
         limits = call.limits
         if limits is None:
@@ -67,7 +67,7 @@ class BodyRunner:
             gate.enter(call.job_id, _enter.__code__)
             value = _enter(body, call.args, call.kwargs)
             kind = cast("type[object]", type(value))
-            if hasattr(kind, "__await__"):  # as `await` looks: the value's own code may do anything
+            if hasattr(kind, "__await__"):  # looked up as `await` does: the value's own code may do anything
                 value = self._loop.run(value, gate.deliver_by)
             gate.leave()
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
@@ -79,30 +79,32 @@ class BodyRunner:
         return Outcome(value)
 
     def failure_of(self, error: BaseException) -> Failure:
-        """Return the exception as data; it says where the body may have missed the main module."""
+        """Return the exception as data, with a note where the missing main module may be the cause."""
         return outcomes.with_missing_main(outcomes.failure_of(error), self.no_main)
 
     def end_if_forked(self) -> None:
-        """End a process that somebody's code has forked, and that came out of it: it is not the worker."""
+        """End a process that the body's code has forked and that returned from the body: it is not the
+        worker.
+        """
         if os.getpid() != self._pid:
             os._exit(1)
 
 
 def _enter(body: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the body: a cancel is raised only in frames that this one called."""
+    """Call the body. A cancel is raised only in frames below this function's."""
     return body(*args, **kwargs)
 
 
 @contextmanager
 def apply_limits(limits: Limits, libc: Any) -> Generator[None]:
-    """Run a body within its limits. Priority and cores stay: such a worker takes no further call.
+    """Run a body within its limits. Priority and cores are not restored: such a worker takes no further call.
 
     Args:
         limits: The call's.
-        libc: The C library, to give back first what calls before have left unused; None without.
+        libc: The C library, to release the unused memory of earlier calls first; None without.
 
     Raises:
-        InvalidInput: This machine or this account cannot give what they say.
+        InvalidInput: This machine or this account cannot set the limits.
     """
     if limits.memory_limit_mb is not None and hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
@@ -113,7 +115,7 @@ def apply_limits(limits: Limits, libc: Any) -> Generator[None]:
 
 
 def as_limit_failure(outcome: Outcome, limits: Limits) -> Outcome:
-    """Call a body's `MemoryError` what it is, where it had a limit of memory."""
+    """Report a body's `MemoryError` as an exceeded memory limit, if it had one."""
     failure = outcome.failure
     if failure is None or limits.memory_limit_mb is None:
         return outcome
@@ -125,21 +127,25 @@ def as_limit_failure(outcome: Outcome, limits: Limits) -> Outcome:
 
 
 _LEFTOVERS_S: Final = 1.0
-"""What tasks that a body left running get to hear their cancel; guessed: `finally` blocks are short."""
+"""The time for tasks that a body left running to react to their cancel; guessed: `finally` blocks are
+short.
+"""
 
 
 class BodyLoop:
-    """Made with the first async body; it outlives them, for a loop costs a millisecond."""
+    """The event loop for async bodies. The first one makes it; it outlives them, because a loop costs a
+    millisecond.
+    """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, awaitable: Awaitable[Any], deliver_by: Callable[[Callable[[], None]], None]) -> Any:
-        """Run an async body; what it leaves running ends with it.
+        """Run an async body; tasks that it leaves running end with it.
 
         Args:
-            awaitable: What the body returned.
-            deliver_by: Is told how to cancel it.
+            awaitable: The object that the body returned.
+            deliver_by: Gets the function that cancels the body.
         """
         import asyncio
 
@@ -155,7 +161,9 @@ class BodyLoop:
             self._end_leftovers(loop)
 
     def _end_leftovers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Else they would go on inside the next body, and print into its output."""
+        """Cancel the tasks that the body left, because they would go on during the next body and print into
+        its output.
+        """
         import asyncio
 
         if not (leftovers := asyncio.all_tasks(loop)):
@@ -169,7 +177,7 @@ class BodyLoop:
                     {"message": "a task that the body left failed", "exception": error, "task": task}
                 )
         if deaf:
-            self._loop = None  # whoever does not hear stays behind on a loop that never runs again
+            self._loop = None  # a task that ignores the cancel stays on a loop that never runs again
 
 
 def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> None:

@@ -32,7 +32,7 @@ _OWN_CODE: Final = tuple(
 
 
 class CancelGate:
-    """Open while a body runs; carries at most one cancel to it."""
+    """Is open while a body runs; carries at most one cancel to it."""
 
     def __init__(self) -> None:
         self._entry: CodeType | None = None
@@ -51,23 +51,23 @@ class CancelGate:
         """Open for a body that `entry`, a function's code, is about to call.
 
         Raises:
-            JobCancelled: Its cancel came before it.
+            JobCancelled: The cancel came before the body.
         """
         self._entry = entry
         self._requested = self._delivered = False
         self._cancel_task = None
-        if _handler(SIGNAL) is not self._handler:  # the last body may have set its own
+        if _handler(SIGNAL) is not self._handler:  # the last body may have set its own handler
             _set_handler(SIGNAL, self._handler)
         self._job_id = job_id
         if self._wanted == job_id:
             self._raise()
 
     def leave(self) -> None:
-        """Close: no cancel is raised from here on."""
+        """Close the gate: no cancel is raised from here on."""
         self._job_id = None
 
     def ended_by(self, error: BaseException) -> bool:
-        """Whether this exception, which came out of the body, is the cancel that was delivered."""
+        """Whether this exception of the body is the cancel that was delivered."""
         return self._delivered and any(kind.__name__ == "CancelledError" for kind in type(error).__mro__)
 
     @property
@@ -80,11 +80,11 @@ class CancelGate:
         self._cancel_task = cancel_task
 
     def request(self, job_id: str) -> bool:
-        """Ask, from another thread, that this job's body is cancelled; ask again until False. One that
-        has not begun yet is cancelled as soon as it does.
+        """Ask, from another thread, that this job's body is cancelled; ask again until False. A body that has
+        not begun yet is cancelled as soon as it begins.
 
         Returns:
-            Whether the body runs and has not heard it yet.
+            Whether the body runs and has not received the cancel yet.
         """
         self._wanted = job_id
         if self._job_id != job_id or self._delivered:
@@ -102,13 +102,14 @@ class CancelGate:
         return self._requested and self._job_id is not None
 
     def request_present(self) -> None:
-        """Do what `request` does, for the body that runs now, if one does."""
+        """Do as `request` does, for the body that runs now, if there is one."""
         if (job_id := self._job_id) is not None:
             self.request(job_id)
 
     def finish(self) -> None:
-        """The last body has ended, and its end is still to be written: SIGTERM does not cut that off any
-        more, `Termination` sees to it. For the main thread."""
+        """Note that the last body has ended and its end must still be written: SIGTERM no longer interrupts
+        that, `Termination` handles it. Only the main thread calls this.
+        """
         self._finishing = True
         _set_handler(SIGNAL, self._handler)
 
@@ -126,8 +127,9 @@ class CancelGate:
             self._raise()
 
     def go(self) -> NoReturn:
-        """Go while idle, as whoever is told so from outside: first what bodies have left running, for nobody
-        else finds orphans that hide once they are below this process no more."""
+        """Exit while idle, as SIGTERM demands. First end the processes that bodies have left running, because
+        no other process finds hidden orphans once they are no longer below this process.
+        """
         self._going = True
         try:
             processes.kill_tree(self._pid, with_root=False)
@@ -152,5 +154,7 @@ class CancelGate:
 
 
 def _default_in_child() -> None:
-    """A process that the body forks dies of SIGTERM as any other does."""
+    """Reset SIGTERM in a process that the body forks, so that it dies of the signal as any other process
+    does.
+    """
     signal.signal(SIGNAL, signal.SIG_DFL)

@@ -1,16 +1,14 @@
-"""The control thread of a worker: hears detach and cancel, and notices that the parent is gone.
+"""The control thread of a worker: receives detach and cancel, notices that the parent is gone, and handles
+SIGTERM.
 
-The parent's end shows in two ways: the control pipe closes, and the parent's pidfd becomes readable.
-Both are watched, for a process that the server forked can hold the pipe open. A parent that lives on and
-lets go of the worker says so, for the same reason.
+The parent's end shows in two ways: the control pipe closes, and the parent's pidfd becomes readable. Both are
+watched, because a process that the server forked can hold the pipe open. For the same reason, a parent that
+lives on and detaches from the worker sends a frame.
 
-
-SIGTERM from outside ends a worker, whatever its main thread does.
-
-A cancel of the server uses the same signal, and raises in the body. Python runs such a handler between two
-steps of the main thread only, which a loop of C code never takes. So the kernel's own handler also writes a
-byte here, and a thread sees to the rest: it asks the body to end, and when the grace is over, it ends the
-process with all that the body has started.
+SIGTERM from outside ends a worker, even while its main thread is busy. A cancel of the server uses the same
+signal, and raises in the body. Python runs such a handler only between two steps of the main thread, which a
+loop of C code never takes. So the kernel's own handler also writes a byte here, and a thread does the rest:
+it asks the body to end, and when the grace is over, it ends the process with all that the body has started.
 """
 
 from __future__ import annotations
@@ -32,15 +30,17 @@ from python_mcp_server.pool.worker.cancel import SIGNAL, CancelGate
 
 _log: Final = logging.getLogger(__name__)
 _AGAIN_MS: Final = 20
-"""Between two signals of one cancel, while it lands in code that must not be interrupted."""
+"""Between two signals of one cancel, while the signals land in code that must not be interrupted."""
 
 _PARENT_MS: Final = 1000
-"""Between two looks at the parent where there is no pidfd."""
+"""Between two checks of the parent where there is no pidfd."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControlHandlers:
-    """What the control thread calls, in its own thread; `orphaned` comes last, and never returns."""
+    """The functions that the control thread calls, in its own thread; `orphaned` is the last, and never
+    returns.
+    """
 
     detach: Callable[[bytes], None]
     record: Callable[[str, str], None]
@@ -82,7 +82,7 @@ class ControlThread:
         self._handlers.orphaned()
 
     def _read_rest(self, control: int) -> None:
-        """Hear what the parent said before its end: `detach` may be the last of it."""
+        """Read the frames that the parent sent before its end: `detach` may be the last."""
         poll = select.poll()
         poll.register(control, select.POLLIN)
         while any(event & select.POLLIN for _, event in poll.poll(0)) and self._read(control):
@@ -135,7 +135,7 @@ def _open_pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
     except OSError:
-        return -1  # gone already (getppid tells), or a kernel without pidfds: then getppid is polled
+        return -1  # gone already (getppid shows it), or a kernel without pidfds: then getppid is polled
 
 
 GRACE_S: Final = 5.0

@@ -1,8 +1,8 @@
-"""What runs inside a worker process: a Call in, an Outcome out.
+"""The main loop of a worker process: a Call in, an Outcome out.
 
 The main thread reads calls and runs bodies, so that bodies may use signals and a loop of their own.
-The control thread hears detach and cancel, and notices when the parent is gone: a worker without a
-detached job then leaves at once; one with a detached job finishes it, commits it by itself, and leaves.
+The control thread receives detach and cancel, and notices when the parent is gone: a worker without a
+detached job then exits at once; a worker with a detached job finishes it, commits it by itself, and exits.
 """
 
 from __future__ import annotations
@@ -58,16 +58,19 @@ from python_mcp_server.runner.enforce import (
 
 _log: Final = logging.getLogger(__name__)
 _UNREAD_S: Final = 2.0
-"""How long the main thread of an orphan waits at its pipe for a detached call; guessed. The pipe ends with
-the server, unless a process that the server forked holds it open."""
+"""How long the main thread of an orphan waits for a detached call in its pipe; guessed. The pipe ends with
+the server, unless a process that the server forked holds it open.
+"""
 
 _LOAD_S: Final = 60.0
-"""How long the main module may take to load; guessed. One that waits for what the server holds never ends."""
+"""How long the main module may take to load; guessed. A module that waits for a resource of the server never
+ends.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a new worker is given."""
+    """The configuration of a new worker."""
 
     ends: WorkerPipes
     log_folder: str
@@ -81,7 +84,7 @@ class _State:
 
 
 def start(config: WorkerConfig) -> None:
-    """Make this process a worker. Runs as loky's initializer, before anything else."""
+    """Make this process a worker. This runs as loky's initializer, before any other code."""
     with silent_without(config.parent_pid):
         _start(config)
 
@@ -91,14 +94,14 @@ def _start(config: WorkerConfig) -> None:
     libc = confine()
     keep_threads_to_cores()
     stand_in_for_main()
-    multiprocessing.set_start_method(None, force=True)  # loky's own, which a body's children know nothing of
+    multiprocessing.set_start_method(None, force=True)  # loky's own, unknown to a body's children
     context.mark_worker()
     _State.worker = Worker(config, logs, libc)
     _State.worker.watch_parent()
 
 
 def serve() -> None:
-    """Run calls until the parent is gone or says so."""
+    """Run calls until the parent is gone or detaches."""
     if _State.worker is None:
         raise RuntimeError("the worker was not started")
     _State.worker.serve()
@@ -142,17 +145,20 @@ class Worker:
             self._on_orphaned,
         )
         self._control = ControlThread(config.ends.control, config.parent_pid, handlers)
-        config.ends.up.reader.close()  # else this process would never see that nobody reads
+        config.ends.up.reader.close()  # otherwise this process would never notice that the reader is gone
 
     # ---- main thread
 
     def watch_parent(self) -> None:
-        """Leave when the parent does, even if it is gone before it has asked for `serve`: loky's own
-        worker would wait for that call for ever."""
+        """Exit when the parent is gone, even if that happens before it has called `serve`: loky's own worker
+        would wait for that call for ever.
+        """
         self._control.start()
 
     def serve(self) -> None:
-        """Read frames and run calls; returns never, for a loky worker would wait for its queue."""
+        """Read frames and run calls. This never returns, because a loky worker would then wait for its
+        queue.
+        """
         self._cpu_s = _cpu_seconds()
         self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
         try:
@@ -182,7 +188,7 @@ class Worker:
                     self._process_state.note_variables()
 
     def _show(self, reason: str) -> None:
-        """The server cannot rebuild the last value: let it have its JSON form."""
+        """Send the JSON form of the last value, because the server cannot rebuild the value."""
         if self._ended is None:
             return
         try:
@@ -261,7 +267,7 @@ class Worker:
         self._finish(call.job_id, outcome, unsent)
 
     def _note_begin(self, folder: str) -> Failure | None:
-        """Say in the job's folder that the body begins; return why that cannot be said."""
+        """Note in the job's folder that the body begins; return the reason where that fails."""
         try:
             mark_begun(folder)
         except OSError as error:
@@ -270,7 +276,7 @@ class Worker:
         return None
 
     def _begin(self, job_id: str, folder: str) -> bool:
-        """Get ready for a call; False where the parent is gone and nobody would hear of its end."""
+        """Prepare for a call; False where the parent is gone and no process would receive its outcome."""
         with self._lock:
             if self._orphaned and (self._detached is None or self._detached.job_id != job_id):
                 return False
@@ -299,14 +305,18 @@ class Worker:
             self._wait_for_exit()
 
     def _wait_for_exit(self) -> NoReturn:
-        """The parent is gone. Only the control may act on it: a `detach` may be in its pipe, still unread."""
+        """Wait, because the parent is gone. Only the control thread may act on that: a `detach` may be in its
+        pipe, unread.
+        """
         self._call_read.set()
         while True:
             threading.Event().wait()
 
     def _leave_next_call_unread(self) -> NoReturn:
-        """A body has spoilt this process: the next call is left in its pipe, and so goes to another worker.
-        Until it comes, this one may have to commit its last, for the parent may end before it does."""
+        """Leave the next call in its pipe, so that another worker gets it, because a body has changed this
+        process for good. Until that call comes, this worker may have to commit its last job, because the
+        parent may end first.
+        """
         self._calls.poll(None)
         self._cancel_gate.go()
 
@@ -316,7 +326,7 @@ class Worker:
 
     def _offer_progress(self, progress: JobProgress) -> bool:
         if self._orphaned:
-            return True  # nobody hears it; the record gets the last one
+            return True  # the server is gone; the record gets the last one
         frame = _progress_frame(progress)
         return len(frame) > PIPE_ATOM or self._up.offer(frame)
 
@@ -327,20 +337,20 @@ class Worker:
             self._detached = DetachedJob(*pickle.loads(payload))
 
     def _on_record(self, job_id: str, folder: str) -> None:
-        """Give the job the logs; if its body has not started yet, as soon as it does."""
+        """Give the job the logs; if its body has not started yet, as soon as it starts."""
         with self._lock:
             self._durable = (job_id, folder)
             if self._job_id == job_id:
                 try_link_logs(self._log_folder, folder)
 
     def _on_orphaned(self) -> None:
-        """The parent is gone: leave now, or after the job that is detached. Never returns."""
+        """Exit, because the parent is gone: now, or after the detached job. Never returns."""
         with self._lock:
             self._orphaned = True
             detached, job_id = self._detached, self._latest()
-            # an ended one may have got its record afterwards
+            # a job that has ended may have got its record afterwards
             unrecorded = self._job_id is not None and (self._durable or ("",))[0] != job_id
-        if detached is not None and detached.job_id != job_id:  # its call may be in the pipe, still unread
+        if detached is not None and detached.job_id != job_id:  # the call may be in the pipe, still unread
             self._await_unread()
             with self._lock:
                 job_id = self._latest()
@@ -357,7 +367,9 @@ class Worker:
             os._exit(0)
 
     def _await_unread(self) -> None:
-        """Let the main thread come to the call, however long it imports what it was told to before."""
+        """Wait until the main thread has read the call, even while it still imports modules from an earlier
+        frame.
+        """
         while not self._call_read.wait(_UNREAD_S):
             since = self._reads_since
             if since is not None and time.monotonic() - since > _UNREAD_S:

@@ -1,8 +1,8 @@
-"""A worker whose parent is gone while it has a detached job: it keeps the record fresh until the body ends,
-writes the end, and leaves.
+"""A worker whose parent is gone while it has a detached job: the worker keeps the record fresh until the body
+ends, writes the end, and exits.
 
-All of it runs in the control thread, which has nothing else to watch by then, so the body is never
-held up by a lock or a disk. What writes the record comes by name: the pool does not know the store.
+All of this runs in the control thread, which has nothing else to watch by then, so a lock or a disk never
+blocks the body. The class that writes the record is given by name, because the pool does not know the store.
 """
 
 from __future__ import annotations
@@ -36,33 +36,36 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _SAMPLE_S: Final = 0.5
-"""Between two looks at memory and CPU, as often as a server looks."""
+"""Between two samples of memory and CPU, as often as in a server."""
 
 _REFRESH_EVERY: Final = 2
 """Looks to a refresh of the record: once a second, as a server does."""
 
 _BREACH_S: Final = 0.02
-"""Between two looks whether a limit was gone over; guessed, as short as the checker's own pauses."""
+"""Between two checks of the limits; guessed, as short as the checker's own pauses."""
 
 _RETRY_S: Final = 1.0
 GONE_S: Final = 5.0
-"""How long the place of a record stays away until it is taken for removed; guessed: a file system that is
-mounted anew takes a second."""
+"""How long the place of a record may be missing until it counts as removed; guessed: mounting a file system
+again takes a second.
+"""
 
 PATIENCE_S: Final = 3600.0
-"""How long an end that cannot be written is tried again; guessed: somebody has looked after a full disk
-by then, and a process that waits for longer is in the way."""
+"""How long the write of an end is retried; guessed: a full disk has been cleaned up by then, and a process
+that waits for longer is in the way.
+"""
 
 _CANCEL_AGAIN_S: Final = 0.02
 _TRACKER: Final = re.compile(r"from ((?:multiprocessing|loky\.backend)\.resource_tracker) import main")
 _TRACKERS_S: Final = 1.0
-"""What trackers get to clean up; guessed: they need some ms, and do not end while a stranger holds
-their pipe."""
+"""The time for resource trackers to clean up; guessed: they need some ms, and do not end while another
+process holds their pipe.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class DetachedJob:
-    """What the server says with `detach`: the job, and the name and arguments of what opens its record."""
+    """The content of `detach`: the job, and the name and the arguments of the class that opens its record."""
 
     job_id: str
     record_class: str
@@ -70,13 +73,13 @@ class DetachedJob:
 
     @property
     def grace_s(self) -> float:
-        """How long a cancelled body may clean up, as far as the server has said."""
+        """How long a cancelled body may clean up, if the server has sent that."""
         locator: Any = self.record_locator
         return float(cast("dict[str, Any]", locator).get("grace_s", 0)) if isinstance(locator, dict) else 0.0
 
 
 class Record(QuestionRecord, Protocol):
-    """The record of a detached job. Whatever its methods raise is taken for trouble that may pass, but for
+    """The record of a detached job. Any exception of its methods counts as a problem that may pass, except
     `JobNotFound`: the record was removed.
 
     Attributes:
@@ -86,7 +89,7 @@ class Record(QuestionRecord, Protocol):
     grace_s: float
 
     def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
-        """Write how far the job is, and return whether somebody wants its end."""
+        """Write the progress of the job, and return whether its end was requested."""
         ...
 
     def request_end(self, breach: Breach) -> None:
@@ -94,34 +97,34 @@ class Record(QuestionRecord, Protocol):
         ...
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
-        """Write the end; a verdict on the job is left to those who find its processes gone."""
+        """Write the end; a reason to end the job is left to the readers that find its processes gone."""
         ...
 
     def gone(self) -> bool:
-        """Whether the place where it lay was removed, as against a disk that is full or fails."""
+        """Whether the place of the record was removed; False for a disk that is full or fails."""
         ...
 
     def close(self) -> None:
-        """Finish what goes on beside."""
+        """Finish background work, such as the list for people."""
         ...
 
 
 def _asks_nothing() -> None:
-    """What a body that never asks has asked."""
+    """The questions of a body that never asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What can be known and asked of the body, whose thread goes on beside.
+    """The interface to the body, which runs in another thread.
 
     Attributes:
-        cpu_base_s: What the worker had used before it.
+        cpu_base_s: The worker's CPU time before the body.
         progress: Returns its last report.
         await_end: Waits for this many seconds and returns its outcome, or None while it runs.
-        cancel: Asks it to end, and returns whether to ask again.
-        adopt_logs: Lets the job have what it prints; as often as wanted.
-        checker: Looks after its limits; None where it has none.
-        questions: Returns what it asks; None where it has asked nothing.
+        cancel: Asks the body to end, and returns whether to ask again.
+        adopt_logs: Gives the job the body's output; may be called repeatedly.
+        checker: Checks its limits; None where it has none.
+        questions: Returns its questions; None where it has asked none.
         terminated: Set once this process has got SIGTERM.
     """
 
@@ -136,7 +139,7 @@ class Body:
 
 
 class Orphan:
-    """Sees one detached job through."""
+    """Takes one detached job to its end."""
 
     def __init__(self, detached: DetachedJob, body: Body) -> None:
         from python_mcp_server.pool.monitor import Watch
@@ -150,8 +153,8 @@ class Orphan:
         self._troubles: set[str] = set()
 
     def run_to_completion(self) -> None:
-        """Return when the end is written, or when nothing is left to be written here."""
-        if self._body.checker is not None:  # in a thread of its own: a record may take its time
+        """Return when the end is written, or when this process has nothing left to write."""
+        if self._body.checker is not None:  # in a thread of its own: a write of the record may take long
             LimitMonitor(holds=False).watch(self._body.checker, self._on_breach)
         self._adopt_logs()
         outcome = self._loop()
@@ -164,7 +167,7 @@ class Orphan:
         self._breach = breach
 
     def _loop(self) -> Outcome | None:
-        """Wait for the end of the body; None where it was to end, and did not hear it."""
+        """Wait for the end of the body; None where it was asked to end and did not."""
         outcome = self._body.await_end(0)
         looks = count()
         while outcome is None:
@@ -185,7 +188,9 @@ class Orphan:
         return outcome
 
     def _end_at_limit(self, breach: Breach) -> Outcome | None:
-        """End the body at its limit: the verdict first; whoever finds this process gone settles it."""
+        """End the body at its limit: the reason is written first; a reader that finds this process gone
+        settles the job.
+        """
         try:
             self._open().request_end(breach)
         except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
@@ -193,7 +198,7 @@ class Orphan:
         return None if breach.kind == MEMORY else self._cancel()
 
     def _look(self, *, refresh: bool) -> bool:
-        """Sample, write, and return whether somebody wants the job's end."""
+        """Sample, write, and return whether the job's end was requested."""
         try:
             self._sample()
             self._questions.run(self._open)
@@ -202,7 +207,7 @@ class Orphan:
             ends = self._open().refresh(self._progress(), self._watch.usage)
         except JobNotFound as error:
             self._questions.withdraw(str(error))
-            return False  # the body goes on: what it does may matter without a record
+            return False  # the body goes on: its work may matter without a record
         except Exception as error:  # noqa: BLE001  no trouble with the record is worth the job
             self._log_once("state", f"cannot be written now: {error!r}")
             return False
@@ -236,7 +241,7 @@ class Orphan:
     # ---- the end
 
     def _commit(self, outcome: Outcome) -> None:
-        if outcome.cancelled:  # told so from outside: dead before it is written
+        if outcome.cancelled:  # ended from outside: dead before it is written
             kill_leftovers(self._detached.job_id, body_runs=False)
         told, deadline = self._body.terminated, time.monotonic() + PATIENCE_S
         gone_at: float | None = None
@@ -270,23 +275,23 @@ class Orphan:
             self._log_once("output", f"is not whole: {error!r}")
 
     def _log_once(self, what: str, trouble: str) -> None:
-        """Say what is wrong, once until it is right again: it goes into the job's own stderr."""
+        """Write a problem into the job's own stderr, once until the problem is over."""
         if what not in self._troubles:
             self._troubles.add(what)
             self._log_trouble(what, trouble)
 
     def _log_trouble(self, what: str, trouble: str) -> None:
-        with suppress(Exception):  # a body may have put anything in the place of sys.stderr
+        with suppress(Exception):  # a body may have replaced sys.stderr by anything
             _log.warning("the %s of job %s %s", what, self._detached.job_id, trouble)
 
 
 def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
-    """End what this worker has started and what still runs. Trackers go last, and by themselves: they
+    """End the processes of this worker that still run. Resource trackers end last and by themselves: they
     remove the semaphores and the shared memory that the others have left.
 
     Args:
-        job_id: Also whoever carries this id in its environment.
-        body_runs: Whether the body may start more of them: then there is no time for that.
+        job_id: Processes that carry this id in their environment are ended too.
+        body_runs: Whether the body may start more processes: then there is no time to wait for trackers.
     """
     pid = os.getpid()
     left = [] if body_runs else processes.find_tree(pid, job_id)
@@ -304,13 +309,14 @@ def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
 
 
 def _tracker_module(pid: int) -> Any:
-    """Return the module whose resource tracker this process is; None where it is another process, or the
-    tracker of another one."""
+    """Return the module whose resource tracker this process is; None for any other process, or the tracker of
+    another process.
+    """
     try:
         process = psutil.Process(pid)
         found = process.ppid() == os.getpid() and _TRACKER.search(" ".join(process.cmdline()))
     except psutil.Error:
-        return None  # it has ended
+        return None  # the process has ended
     return sys.modules.get(found[1]) if found else None
 
 

@@ -12,20 +12,20 @@ from typing import Final
 from python_mcp_server.model import JobProgress
 
 INTERVAL_S: Final = 0.05
-"""Between two reports that travel: 20 a second is more than any reader shows."""
+"""Between two reports that are sent: 20 a second is more than any reader shows."""
 
 _MESSAGE_LIMIT: Final = 800
-"""Characters of a progress message that travel, so that the frame goes through the pipe whole."""
+"""Characters of a progress message that are sent, so that the pipe takes the frame whole."""
 
 
 class ProgressGate:
-    """Lets at most one report per interval through; the latest wins, and `close` lets the last out.
+    """Sends at most one report per interval; the latest wins, and `close` sends the last.
 
     A report that comes too early is held, and a helper thread sends it when the interval is over,
-    even if the body then computes in silence. The thread starts with the first held report.
+    even if the body then reports nothing more. The thread starts with the first held report.
 
     Attributes:
-        last: What the present body, or the one that ended last, reported last; sent or not.
+        last: The last report of the present body, or of the one that ended last; sent or not.
     """
 
     def __init__(self, send: Callable[[JobProgress], bool]) -> None:
@@ -39,11 +39,11 @@ class ProgressGate:
         self._thread: threading.Thread | None = None
 
     def open(self) -> Callable[[JobProgress], None]:
-        """Begin a new body; its first report goes out at once.
+        """Begin a new body; its first report is sent at once.
 
         Returns:
-            What takes its reports, and never blocks. Once the body has ended, what threads that it
-            left behind still report is dropped: the next body is another job's.
+            The function that takes its reports, and never blocks. After the body has ended, reports of
+            threads that it left behind are dropped, because the next body is another job's.
         """
         self._held = self.last = None
         self._next_at = 0.0
@@ -63,9 +63,11 @@ class ProgressGate:
             self._arm()
 
     def close(self) -> JobProgress | None:
-        """Send what is held, and return it where the pipe has no room: it must go before the outcome."""
+        """Send the held report, and return it where the pipe has no room: it must be sent before the
+        outcome.
+        """
         self._turn += 1
-        self._flush()  # also waits for a report that the helper thread is just sending
+        self._flush()  # also waits for a report that the helper thread is sending
         unsent, self._held = self._held, None
         return unsent
 
@@ -92,7 +94,7 @@ class ProgressGate:
 
 
 def bounded(progress: JobProgress) -> JobProgress:
-    """Return the progress with a message that is text, and not longer than a reader shows."""
+    """Return the progress with a message that is text, and not longer than readers show."""
     if progress.message is None:
         return progress
     try:
@@ -103,8 +105,9 @@ def bounded(progress: JobProgress) -> JobProgress:
 
 
 def finite(progress: JobProgress) -> JobProgress | None:
-    """Return the progress as JSON can say it: without a total that is no finite number, None without
-    a current."""
+    """Return the progress as JSON can express it: without a total that is not finite; None without a finite
+    current.
+    """
     try:
         if not math.isfinite(progress.current):
             return None

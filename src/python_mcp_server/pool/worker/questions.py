@@ -1,7 +1,7 @@
-"""The questions of a worker's body on the wires: up as the body asks them, answers down to whoever waits.
+"""The questions of a worker's body on the wires: questions up, answers down to the threads that wait.
 
-What is open is known here whatever became of the frames: a worker whose server is gone carries it to
-the record itself, see `OrphanQuestions`.
+The open questions are known here even if frames were lost: a worker whose server is gone writes them into the
+record itself, see `OrphanQuestions`.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _log: Final = logging.getLogger(__name__)
 
 
 def question_frame(job_id: str, said: QuestionEvent) -> bytes:
-    """Return what goes up."""
+    """Return the payload of a question for the way up."""
     return pack(Kind.QUESTION, pickle.dumps((job_id, said)))
 
 
 def read_question(payload: bytes) -> tuple[str, QuestionEvent]:
-    """Read the payload of `question_frame`: the job's id and what its body says."""
+    """Read the payload of `question_frame`: the job's id and the event."""
     job_id, said = pickle.loads(payload)
     return job_id, said
 
 
 def answer_frame(job_id: str, key: str, answer: InputAnswer | None, trouble: str | None) -> bytes:
-    """Return what goes down: an answer, or why there is none."""
+    """Return the payload for the way down: an answer, or why there is none."""
     return pack(Kind.ANSWER, pickle.dumps((job_id, key, answer, trouble)))
 
 
 class BodyQuestions:
-    """The questions of whichever body runs in this worker."""
+    """The questions of the body that runs in this worker."""
 
     def __init__(
         self, send: Callable[[bytes], None], cancelled: Callable[[], bool], orphaned: Callable[[], bool]
     ) -> None:
-        """Make it for a worker.
+        """Make the questions of a worker.
 
         Args:
             send: Sends a frame up; may block.
             cancelled: Whether the present body was told to end.
-            orphaned: Whether nobody reads the frames any more.
+            orphaned: Whether the server no longer reads the frames.
         """
         self._send = send
         self._cancelled = cancelled
@@ -61,14 +61,14 @@ class BodyQuestions:
         self.present: OpenQuestions | None = None
 
     def open(self, job_id: str) -> Callable[[], OpenQuestions]:
-        """Begin a body; return what gives it its questions, made when it asks the first."""
+        """Begin a body; return a function that gives the body its questions, made when it asks the first."""
         self._job_id = job_id
         return partial(self._of, job_id, os.getpid())
 
     def _of(self, job_id: str, body_pid: int) -> OpenQuestions:
         from python_mcp_server.questions.open import OpenQuestions, check_process
 
-        check_process(body_pid)  # before the lock: whoever held it at the fork is not there to let it go
+        check_process(body_pid)  # before the lock, whose holder at the fork is not here to release it
         with self._lock:
             if self._job_id != job_id:
                 raise NotInJob("the job has ended, and with it all that it asks")
@@ -77,7 +77,7 @@ class BodyQuestions:
             return self.present
 
     def close(self) -> None:
-        """The body has ended."""
+        """End the questions, because the body has ended."""
         self._job_id = None
         if self.present is not None:
             self.present.close()
@@ -92,34 +92,34 @@ class BodyQuestions:
             _log.debug("the server is gone; the questions of job %s go into its record from here", job_id)
 
     def hear(self, payload: bytes) -> None:
-        """Take what came down."""
+        """Take the payload of an answer."""
         job_id, key, answer, trouble = pickle.loads(payload)
         if self.present is not None and job_id == self._job_id:
             self.present.resolve(key, answer, trouble)
 
 
 class QuestionRecord(Protocol):
-    """Where an orphan's questions go."""
+    """The record that gets an orphan's questions."""
 
     def exchange(
         self, asked: Collection[Question], expired: Collection[str]
     ) -> Mapping[str, InputAnswer | None]:
-        """Write what is asked; return it by key, each with its answer if one stands there."""
+        """Write the questions; return them by key, each with its recorded answer if there is one."""
         ...
 
 
 class OrphanQuestions:
-    """Carries the questions of an orphan's body to its record, and the answers back."""
+    """Carries the questions of an orphan's body to the record, and the answers back."""
 
     def __init__(self, present: Callable[[], OpenQuestions | None]) -> None:
         self._present = present
         self._told: Any = ((), frozenset[str]())
 
     def run(self, record: Callable[[], QuestionRecord]) -> None:
-        """Do so once, where there is anything to carry.
+        """Carry questions and answers once, where there are any.
 
         Raises:
-            Exception: Whatever the record raises; the next run tries again.
+            Exception: Any exception of the record; the next run tries again.
         """
         inquiries = self._present()
         if inquiries is None:
@@ -136,7 +136,7 @@ class OrphanQuestions:
             inquiries.resolve(key, None, EXPIRED)
 
     def withdraw(self, reason: str) -> None:
-        """The record is gone: nobody will ever answer."""
+        """Withdraw the questions, because the record is gone and no answer can come."""
         if (inquiries := self._present()) is not None:
             for question in inquiries.state()[0]:
                 inquiries.resolve(question.key, None, reason)

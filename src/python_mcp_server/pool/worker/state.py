@@ -1,10 +1,10 @@
-"""The state of a worker's process as it was before its first call, to which every body leaves it.
+"""Restores the state that a worker's process had before its first call, after every body.
 
-Modules and their own state stay as a body leaves them; that is what authors of tools count on.
+Modules and their own state stay as a body leaves them; authors of tools rely on that.
 
-To look at all of it takes 15 system calls, which made the shortest calls slower by a fifth. So those that
-take one are looked at after a body that was long enough for that not to matter, and after one that has
-called a function of Python's that changes them: these functions take note of it.
+A look at all facts takes 15 system calls, which made the shortest calls slower by a fifth. So a fact that
+needs a system call is checked only after a body that ran long enough for that not to matter, or that called a
+function of Python's that changes the fact: these functions note that they were called.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SETTERS: Final = {
     "resource": ("setrlimit", "prlimit"),
 }
 _ZONE: Final = "TZ" if hasattr(time, "tzset") else ""
-"""The variable that the C library reads at the start of a process, and then no more."""
+"""The variable that the C library reads only at the start of a process."""
 
 _PRIVATE_MASK: Final = 0o077
-"""For the instant in which the mask is read, for it can only be read by setting it."""
+"""The umask during the instant of its read, because it can only be read by setting it."""
 
 
 class _Fact(NamedTuple):
@@ -49,8 +49,8 @@ class _Fact(NamedTuple):
 class _Entry:
     """One variable in the C library's environment, in memory of our own.
 
-    glibc keeps every value that `setenv` was ever given. A job's id is another one for each call, so a worker
-    would grow by some hundred bytes a call for ever.
+    glibc keeps every value that `setenv` ever got. Each call has another job id, so a worker would grow by
+    some hundred bytes a call for ever.
     """
 
     def __init__(self, libc: Any) -> None:
@@ -58,18 +58,18 @@ class _Entry:
         self._text = self._former = ctypes.create_string_buffer(0)
 
     def set(self, key: bytes, value: bytes) -> None:
-        """Let the variable have this value."""
+        """Set the variable to this value."""
         text = b"%b=%b" % (key, value)
         if len(text) < len(self._text):
             self._text.value = text
         else:
-            self._former = self._text  # the environment leads there until `putenv` is done
+            self._former = self._text  # the environment points there until `putenv` is done
             self._text = ctypes.create_string_buffer(text)
         self._libc.putenv(self._text)  # again each time: a body may have set the variable itself
 
 
 class ProcessState:
-    """What this process was like, and the way back to it.
+    """The original state of this process, and the way back to it.
 
     Args:
         libc: The C library; None where it cannot be reached, or keeps no old values.
@@ -90,13 +90,14 @@ class ProcessState:
             setattr(module, name, _Noted(module.__name__, name, getattr(module, name), self._touch))
 
     def note_variables(self) -> None:
-        """Let new variables stay, because a module was loaded, which may set some once. Those that the server
-        has too keep its values: it has loaded that module before it set them."""
+        """Keep new variables, because a loaded module may have set some once. Variables that the server has
+        too keep the server's values: the server had loaded that module before it set them.
+        """
         self._variables = {**variables_of(self._environ), **self._variables}
         self._restore_variables()
 
     def follow(self, change: StateChange) -> None:
-        """Take over what has changed in the server, between two calls."""
+        """Take over the changes in the server, between two calls."""
         self._environ.update(change.set)
         for name in change.removed:
             self._environ.pop(name, None)
@@ -109,8 +110,9 @@ class ProcessState:
             self._note_facts()
 
     def note_all(self) -> None:
-        """Take everything for what it is to be, because the main module was loaded; but what is the server's
-        stays so, and SIGTERM is heard still."""
+        """Take the present state as the original, because the main module was loaded; but the server's values
+        stay, and SIGTERM is still handled.
+        """
         self.note_variables()
         if self._directory is not None and present_directory() != self._directory:
             self._enter(self._directory)
@@ -122,7 +124,7 @@ class ProcessState:
         self._touched = False
 
     def begin(self, name: str, value: str) -> None:
-        """A call begins: set this variable, which is to stay."""
+        """Begin a call: set this variable, which stays."""
         key, encoded = self._environ.encodekey(name), self._environ.encodevalue(value)
         if self._entry is None:
             self._environ[name] = value
@@ -133,7 +135,7 @@ class ProcessState:
         self._began_at = time.monotonic()
 
     def restore(self) -> bool:
-        """Put back what a body has changed; return whether all is as it was."""
+        """Undo the changes of a body; return whether the whole state is restored."""
         look = self._touched or time.monotonic() - self._began_at > _LONG_S
         self._touched = False
         try:
@@ -158,7 +160,7 @@ class ProcessState:
         return [fact.read() for fact in self._facts]
 
     def _restore_variables(self) -> None:
-        if os.environ is not self._environ:  # a body may have put another mapping in its place
+        if os.environ is not self._environ:  # a body may have replaced the mapping
             os.environ = self._environ  # noqa: B003
         now, wanted = variables_of(self._environ), self._variables
         if now == wanted:
@@ -189,8 +191,9 @@ class ProcessState:
 
 
 class _Noted:
-    """A function that takes note of being called; no function itself, or it would become a method where
-    somebody keeps it in a class."""
+    """A callable that notes its calls. It is not a function, because a function becomes a method where it is
+    kept in a class.
+    """
 
     def __init__(self, module: str, name: str, function: Any, note: Callable[[], None]) -> None:
         self._name = module, name
@@ -213,7 +216,7 @@ def _named(module: str, name: str) -> Any:
 
 
 def _setters() -> Iterator[tuple[Any, str]]:
-    """The functions of this system that change a fact, each with its module."""
+    """Return the functions of this system that change a fact, each with its module."""
     for module_name, names in _SETTERS.items():
         try:
             module = importlib.import_module(module_name)
@@ -223,7 +226,7 @@ def _setters() -> Iterator[tuple[Any, str]]:
 
 
 def _numbers() -> list[int]:
-    """The signals that bodies may make their own; a cancel looks after its own one."""
+    """Return the signals that bodies may handle; the cancel gate restores its own signal."""
     known = (getattr(signal, f"SIG{name}", SIGNAL) for name in _SIGNALS)
     return [int(number) for number in known if number != SIGNAL]
 
@@ -236,7 +239,7 @@ def _handlers() -> list[Any]:
 
 
 def _facts() -> Iterator[_Fact]:
-    """What this system has of it; timers first, for they end the process."""
+    """Return the facts that this system has; timers first, because they end the process."""
     if hasattr(signal, "getitimer"):
         yield from map(_timer, _TIMERS)
     yield _Fact("the working directory", present_directory, os.chdir)
@@ -281,7 +284,7 @@ def _umask(umask: Callable[[int], int] = os.umask) -> int:
 
 
 def _wakeup_fd() -> int:
-    """Return where the kernel's handlers write; that can only be read by setting it."""
+    """Return the descriptor that the kernel's handlers write to; it can only be read by setting it."""
     fd: int = RAW.set_wakeup_fd(-1)
     _set_wakeup_fd(fd)
     return fd

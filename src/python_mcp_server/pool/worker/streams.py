@@ -1,10 +1,9 @@
-"""The streams that bodies print to: a full disk costs what is printed meanwhile, and not the job.
+"""The standard streams and logs of a worker, which make a fresh process a safe place for foreign code.
 
-What makes a fresh process a safe place for foreign code: its descriptors, its logs.
-
-fd 0 is the null device; fd 1 and 2 are files of the worker, which the server links into a job's folder
-when the job becomes durable. So nothing that a body, a child or a C library writes can reach the
-client, output survives every crash, and a flood costs disk instead of memory.
+fd 0 is the null device; fd 1 and 2 are files of the worker, which the server links into a job's folder when
+the job becomes durable. So nothing that a body, a child or a C library writes can reach the client, output
+survives every crash, and a flood costs disk instead of memory. A full disk costs the output that is printed
+meanwhile, not the job.
 """
 
 from __future__ import annotations
@@ -28,14 +27,16 @@ _FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBI
 
 
 class _Log(io.FileIO):
-    """A descriptor that drops what there is no room for, and says how much that was once there is."""
+    """A descriptor that drops output without room on the disk, and writes how much was lost once there is
+    room.
+    """
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "w", closefd=False)
         self._lost_bytes = 0
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write, or drop; return the size of the data that is done with."""
+        """Write or drop data; return the size of the data that was handled."""
         try:
             self.tell_loss()
             return super().write(data) or 0
@@ -58,7 +59,9 @@ class _Log(io.FileIO):
 
 
 def open_log_stream(fd: int) -> TextIO:
-    """Return a text stream to this descriptor, flushed with every line; closing it leaves that open."""
+    """Return a text stream to this descriptor, flushed with every line; closing the stream leaves the
+    descriptor open.
+    """
     buffer = io.BufferedWriter(_Log(fd))
     stream: Any = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
     stream.mode = "w"
@@ -66,7 +69,7 @@ def open_log_stream(fd: int) -> TextIO:
 
 
 def tell_loss(stream: TextIO) -> None:
-    """Say at the end of a call what its stream has lost; not more often than there is room."""
+    """Write at the end of a call how much its stream has lost, if there is room."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     if isinstance(raw, _Log):
         raw.tell_loss()
@@ -86,7 +89,7 @@ def confine() -> Any:
     """
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    if null == 0:  # the program had none, so it is the number that comes next
+    if null == 0:  # the program had none, so the file gets the next number
         os.set_inheritable(0, True)
     else:
         os.close(null)
@@ -95,9 +98,9 @@ def confine() -> Any:
 
 
 def _open_log(fd: int, path: Path) -> tuple[int, int]:
-    """Let the descriptor lead to the log, and return the identity of that file."""
+    """Point the descriptor at the log, and return the identity of that file."""
     log = os.open(path, _LOG_FLAGS, 0o600)
-    if log == fd:  # it was closed, so it is the number that comes next
+    if log == fd:  # it was closed, so the file gets the next number
         os.set_inheritable(fd, True)
     else:
         os.dup2(log, fd)
@@ -107,7 +110,7 @@ def _open_log(fd: int, path: Path) -> tuple[int, int]:
 
 
 def open_streams() -> None:
-    """Let `sys.stdout` and `sys.stderr` write to fd 1 and 2, a line at a time."""
+    """Make `sys.stdout` and `sys.stderr` write to fd 1 and 2, a line at a time."""
     for fd, name in enumerate(STREAMS, start=1):
         stream = open_log_stream(fd)
         setattr(sys, name, stream)
@@ -122,8 +125,9 @@ class WorkerLogs:
         self._files = [_open_log(fd, path) for fd, path in enumerate(self._paths, start=1)]
 
     def refresh(self) -> None:
-        """Start a new call with empty logs: emptied, or made anew where a job has taken the old ones
-        or a body has closed or replaced what leads to them."""
+        """Start a new call with empty logs. They are emptied, or made anew where a job has taken the old ones
+        or a body has closed or replaced their descriptors.
+        """
         for fd, file in enumerate(self._files, start=1):
             try:
                 status = os.fstat(fd)
@@ -150,10 +154,12 @@ def _closed() -> bool:
 
 
 def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Let a job's folder have the worker's present logs, where it has no files of its own of that name: as
-    links, or where the file system has none, as copies, which the next call of this brings up to date."""
+    """Put the worker's present logs into a job's folder, where it has no own files with these names: as
+    links, or where the file system has no links, as copies, which the next call of this function brings up to
+    date.
+    """
     if not Path(log_folder).is_dir():
-        return  # the worker is cleared away, or all of the home is gone: it must not come back half
+        return  # the worker's folder or the whole home is gone: the home must not come back in part
     Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in STREAMS:
         source, target = Path(log_folder, name), Path(job_folder, name)
@@ -162,13 +168,13 @@ def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
         except FileExistsError:
             _bring_up_to_date(target, source)
         except FileNotFoundError:
-            return  # the worker is cleared away already
-        except OSError:  # another file system, or one without links
+            return  # the worker's folder is removed already
+        except OSError:  # another file system, or a file system without links
             shutil.copyfile(source, target)
 
 
 def _bring_up_to_date(copy: Path, log: Path) -> None:
-    """Append what has come to a log since it was copied; any other file that is there is left alone."""
+    """Append the new output of a log to its copy; any other file with this name is left alone."""
     if log.samefile(copy) or log.stat().st_size <= copy.stat().st_size:
         return
     with log.open("rb") as source, copy.open("r+b") as target:
@@ -179,7 +185,7 @@ def _bring_up_to_date(copy: Path, log: Path) -> None:
 
 
 def try_link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Do what `link_logs` does, where the job matters more than its output: a failure is logged."""
+    """Do as `link_logs` does, but only log a failure, because the job matters more than its output."""
     try:
         link_logs(log_folder, job_folder)
     except OSError as error:
@@ -187,8 +193,8 @@ def try_link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
 
 
 def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
-    """Do what `link_logs` does, and take the worker's folder away if the job has these very files: then
-    even a worker that is killed leaves nothing behind. It writes through its descriptors as before.
+    """Do as `link_logs` does, and remove the worker's folder if the job has these same files: then even a
+    killed worker leaves nothing behind. The worker writes through its descriptors as before.
 
     Raises:
         OSError: The job's folder cannot be written.
@@ -200,12 +206,12 @@ def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
 
 
 def remove_logs(log_folder: str) -> None:
-    """Take the worker's folder away; what a job has taken stays with the job."""
+    """Remove the worker's folder; files that a job has taken stay with the job."""
     shutil.rmtree(log_folder, ignore_errors=True)
 
 
 def flush_output(libc: Any) -> None:
-    """Bring what Python and C hold back to the files."""
+    """Flush the buffers of Python and C to the files."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -2,9 +2,9 @@
 # pyright: reportArgumentType=false
 """A backend of matplotlib without a screen: figures that a script shows or leaves open become files.
 
-It is loaded by matplotlib itself, in the interpreter of the script, so it knows nothing of ours and
+matplotlib itself loads this module, in the interpreter of the script, so it imports nothing of ours and uses
 nothing newer than Python 3.7. `plt.show()` saves the figures and closes them, as a person would; where it
-does not wait for one, they stay open, and what is open when the script ends is saved then.
+would not wait for a person, they stay open. Figures that are open when the script ends are saved then.
 
 https://matplotlib.org/stable/users/explain/figure/writing_a_backend_pyplot_interface.html
 """
@@ -30,10 +30,10 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
 class FigureManager(FigureManagerBase):
-    """A window that is none."""
+    """The manager of a figure without a window."""
 
     def show(self) -> None:
-        """Do nothing: what is open at the end is saved then."""
+        """Do nothing: figures that are open at the end are saved then."""
 
 
 class FigureCanvas(FigureCanvasAgg):
@@ -61,7 +61,7 @@ def new_figure_manager_given_figure(num: int, figure: Any) -> FigureManager:
 
 
 def show(*_args: Any, **kwargs: Any) -> None:
-    """Save all open figures and close them; where nobody would wait for them to be closed, do nothing."""
+    """Save all open figures and close them; where `show` would not wait for them to be closed, do nothing."""
     block = kwargs.get("block")
     if block is None:
         block = not is_interactive()
@@ -72,7 +72,9 @@ def show(*_args: Any, **kwargs: Any) -> None:
 
 
 def _save_open() -> None:
-    """Save what is open at the end, unless the script has saved it itself, where it will be found."""
+    """Save the figures that are open at the end, unless the script has saved them itself where they are
+    found.
+    """
     if os.getpid() == _PID:  # a forked process has inherited the figures, but not their end
         for manager in Gcf.get_all_fig_managers():
             if not getattr(manager.canvas.figure, "_python_mcp_saved", False):
@@ -92,7 +94,9 @@ def _save(figure: Any) -> None:
 
 
 def _new_path() -> Optional[str]:  # noqa: UP045  as old as it can be
-    """Return a file that is new, also where other processes of the script save figures; None for no more."""
+    """Return a new file, even while other processes of the script save figures; None where the limit is
+    reached.
+    """
     if not _FOLDER:
         return None
     os.makedirs(_FOLDER, mode=0o700, exist_ok=True)

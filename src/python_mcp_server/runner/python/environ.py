@@ -1,5 +1,6 @@
-"""The environment variables of a child: the worker's own without what is private to us, then the
-caller's file, then the caller's variables. Values are secrets: no error text here shows one."""
+"""The environment variables of a child: the worker's own without our private ones, then the caller's file,
+then the caller's variables. Values are secrets: no error text here shows one.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +25,16 @@ _DEFAULTS: Final = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 def given_variables(
     env_vars: Mapping[str, str] | None, env_file: str | None, base: Path, fallback: Path | None = None
 ) -> dict[str, str]:
-    """Return what the caller sets: the file's variables, then `env_vars` on top.
+    """Return the variables that the caller sets: the file's, then `env_vars` on top.
 
     Args:
         env_vars: Names and values.
         env_file: A file in dotenv form; relative to `base`.
         base: Where relative paths start.
-        fallback: A file that is read when no `env_file` is given and it is there.
+        fallback: A file that is read if it exists and no `env_file` is given.
 
     Raises:
-        InvalidInput: A name or value cannot be one, or the file is missing.
+        InvalidInput: A name or value is not valid, or the file is missing.
     """
     path = _env_file(env_file, base) if env_file is not None else fallback
     given = _read_env_file(path) if path is not None and path.is_file() else {}
@@ -54,11 +55,12 @@ def child_environment(
     """Return the whole environment of a child.
 
     Args:
-        given: What `given_variables` returned.
+        given: The result of `given_variables`.
         job_id: The job, so that its tree can be found.
         own: Whether the child is this very interpreter; any other must not see our packages.
         venv: The virtual environment whose programs come first.
-        limits: Its cores are how many threads numerical libraries start, where nobody says otherwise.
+        limits: The number of its cores is how many threads numerical libraries start, unless the variables
+            say otherwise.
     """
     env = {name: value for name, value in os.environ.items() if not _private(name, own=own)}
     env = {**_DEFAULTS, **env, **thread_variables(limits), **given, JOB_VARIABLE: job_id}

@@ -1,8 +1,8 @@
 """Environments with packages, made once by uv and kept under the home.
 
-One per set of packages and Python; the name of its directory is a digest of both, so a second run
-finds it with one read. Two calls that want the same one meet at its lock. The record `ready.json`
-is written last: an environment without one was never finished, and is made again.
+There is one environment per set of packages and Python; the name of its directory is a digest of both, so a
+second run finds it with one read. Two calls that need the same environment meet at its lock. The record
+`ready.json` is written last: an environment without one was never finished, and is made again.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Environment:
     Attributes:
         venv: Its directory.
         resolved: What is installed, as `name==version`.
-        python_version: Of its interpreter.
-        install_s: How long this call had to wait for it; None where it was there before.
+        python_version: The version of its interpreter.
+        install_s: How long this call had to wait for it; None where the environment existed before.
     """
 
     venv: Path
@@ -45,21 +45,21 @@ class Environment:
 
     @property
     def python(self) -> str:
-        """Its interpreter."""
+        """Return the path of its interpreter."""
         return str(scripts_folder(self.venv) / ("python.exe" if os.name == "nt" else "python"))
 
 
 def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> Environment:
-    """Return an environment with these packages; made now if there is none yet.
+    """Return an environment with these packages; it is made now if it does not exist yet.
 
     Args:
-        uv: Of this call.
-        packages: Of a header or a file.
+        uv: The uv of this call.
+        packages: The packages of a header or a file.
         python_request: A checked version or specifier; None for this interpreter's version.
 
     Raises:
         InvalidInput: A requirement is not valid or cannot be met; the text is the resolver's sentence.
-        ToolchainError: uv is missing or the machine cannot serve.
+        ToolchainError: uv is missing or fails for a reason of the machine.
         LimitExceeded: The call's time limit came first.
     """
     venv = uv.session.home / "environments" / _digest(packages, python_request)
@@ -157,20 +157,20 @@ class Packages(Protocol):
         """Let uv install them for an interpreter; return whether there was anything to install.
 
         Raises:
-            UvRefused: They cannot be had.
+            UvRefused: The packages cannot be installed.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderPackages:
-    """The packages of a header, and where its `[tool.uv]` says that they come from."""
+    """The packages of a header, and the sources that its `[tool.uv]` names."""
 
     header: Header
 
     @property
     def facts(self) -> Sequence[str]:
-        """The requirements, with what changes when one that lies on this machine does."""
+        """The requirements, with a stamp that changes when a package on this machine changes."""
         return (*(f"{wanted} {_stamp(wanted)}" for wanted in self._wanted), self.header.tool_text)
 
     @property
@@ -185,7 +185,7 @@ class HeaderPackages:
 
     @property
     def task(self) -> str:
-        """How many there are, and which."""
+        """The number of requirements, and their names."""
         count = len(self._wanted)
         if not count:
             return "preparing an environment"
@@ -197,7 +197,7 @@ class HeaderPackages:
         check_requirements(self._wanted)
 
     def install(self, uv: Uv, python: str) -> bool:
-        """Install the requirements; what a `[tool.uv]` says, only uv's scripts understand."""
+        """Install the requirements. Only uv's command for scripts understands a `[tool.uv]`."""
         if not self._wanted:
             return False
         wanted: Sequence[str] = ("--", *self._wanted)

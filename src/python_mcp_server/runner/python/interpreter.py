@@ -1,4 +1,4 @@
-"""Which Python: what a caller or a project asks for, and where it is."""
+"""The interpreter that a caller or a project asks for, and its path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def own_version() -> str:
 
 
 def check_request(python_version: str) -> None:
-    """Refuse what is no version of Python, before anything is searched for.
+    """Refuse a text that is not a version of Python, before any search.
 
     Raises:
         InvalidInput: The text names the value.
@@ -43,7 +43,7 @@ def check_request(python_version: str) -> None:
 
 
 def is_own(request: str) -> bool:
-    """Whether this interpreter is what a checked request asks for."""
+    """Whether this interpreter meets a checked request."""
     if _VERSION.match(request):
         return re.match(rf"{re.escape(request)}(\.|\Z)", own_version()) is not None
     if not re.match(r"\s*[<>=!~]", request):
@@ -54,10 +54,10 @@ def is_own(request: str) -> bool:
 
 
 def find_python(uv: Uv, request: str, *, download: bool = True) -> str:
-    """Return the path of an interpreter; uv finds it, or downloads it where it may.
+    """Return the path of an interpreter; uv finds it, or downloads it where that is allowed.
 
     Raises:
-        InvalidInput: There is none; the text says why and which are installed.
+        InvalidInput: No interpreter was found; the text says why, and which are installed.
     """
     if is_own(request):
         return sys.executable
@@ -85,7 +85,9 @@ def _installed(uv: Uv) -> str:
 
 
 def version_in(venv: Path) -> str:
-    """Return the version of Python of a virtual environment, from its own record; "" where it tells none."""
+    """Return the version of Python of a virtual environment, from its own record; "" where the record has
+    none.
+    """
     try:
         text = (venv / "pyvenv.cfg").read_text("utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""PEP 723: what a script says about itself in a comment block, `# /// script`.
+"""PEP 723: the header of a script, a comment block `# /// script`.
 
 https://peps.python.org/pep-0723/
 """
@@ -24,12 +24,12 @@ _LEADING: Final = re.compile(r"\A(?:\ufeff)?(?:#!.*\n)?(?:#.*coding[:=].*\n)?")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a script asks for.
+    """The requirements of a script.
 
     Attributes:
         requires_python: A version specifier, or None.
         dependencies: Requirements in the form of PEP 508.
-        tool_text: All else, so its `[tool.*]` tables, as text; comments between them stay.
+        tool_text: All other text, so its `[tool.*]` tables with the comments between them.
     """
 
     requires_python: str | None = None
@@ -45,7 +45,7 @@ def parse_header(source: str) -> Header | None:
     """Return the header of a script, or None where it has none.
 
     Raises:
-        InvalidInput: There are several, or it is not closed, or not valid.
+        InvalidInput: There are several headers, or the header is not closed or not valid.
     """
     if _TAG not in source:
         return None
@@ -62,7 +62,7 @@ def parse_header(source: str) -> Header | None:
 
 
 def with_header(source: str, dependencies: Sequence[str] | None, requires_python: str | None) -> str:
-    """Return the script with these facts in its header; what the header says already is kept.
+    """Return the script with these facts in its header; the present facts are kept.
 
     A requirement replaces the one for the same package.
 
@@ -91,17 +91,19 @@ def with_header(source: str, dependencies: Sequence[str] | None, requires_python
 
 
 def merge(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """Return both lists of requirements; one of `second` replaces that of `first` for the same package."""
+    """Return both lists of requirements; a requirement of `second` replaces the one of `first` for the same
+    package.
+    """
     replaced = {_package(requirement) for requirement in second}
     kept = [requirement for requirement in first if _package(requirement) not in replaced]
     return tuple(dict.fromkeys([*kept, *second]))
 
 
 def check_requirements(requirements: Sequence[str]) -> None:
-    """Refuse what is no requirement.
+    """Refuse texts that are not requirements.
 
     Raises:
-        InvalidInput: The text names the first wrong one.
+        InvalidInput: The text names the first wrong requirement.
     """
     if not requirements:
         return
@@ -117,7 +119,7 @@ def check_requirements(requirements: Sequence[str]) -> None:
 
 
 def check_specifier(specifier: str, name: str) -> None:
-    """Refuse what is no version specifier.
+    """Refuse a text that is not a version specifier.
 
     Raises:
         InvalidInput: The text names the argument and its value.
@@ -184,7 +186,7 @@ def _rest(content: str) -> str:
 
 
 def _statement(lines: list[str]) -> dict[str, Any] | None:
-    """Return what these lines say, or None where they end within a value."""
+    """Return the parsed statement of these lines, or None where they end within a value."""
     import tomllib
 
     try:
@@ -211,7 +213,7 @@ def render(header: Header) -> str:
 
 
 def _content(block: re.Match[str]) -> str:
-    lines = block["content"].split("\n")  # text may hold what other ways of splitting take for line ends
+    lines = block["content"].split("\n")  # other ways of splitting know more line ends
     return "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
 
 

@@ -19,12 +19,12 @@ from python_mcp_server.runner.textfile import WAY_OUT, read_settings, split_line
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What a directory or one above it, up to the repository's root, says about its Python.
+    """The Python settings of a directory, found in it or above it, up to the repository's root.
 
     Attributes:
-        root: Where it was found.
+        root: The directory where they were found.
         managed: Whether its `pyproject.toml` describes a project that uv can install.
-        requires_python: What that asks for.
+        requires_python: The Python that the project asks for.
         venv: Its virtual environment, where there is one.
         requirements: Its `requirements.txt`, where there is one.
     """
@@ -37,7 +37,7 @@ class Project:
 
 
 def find_project(directory: Path) -> Project | None:
-    """Return the project of a directory, or None where nothing there speaks of Python.
+    """Return the project of a directory, or None where no file there is about Python.
 
     Raises:
         InvalidInput: Its `pyproject.toml` cannot be read.
@@ -49,7 +49,9 @@ def find_project(directory: Path) -> Project | None:
 
 
 def _up_to_repository(directory: Path) -> list[Path]:
-    """Return the directory and those above it within its repository; outside of one, it alone."""
+    """Return the directory and those above it within its repository; outside a repository, only the directory
+    itself.
+    """
     chain: list[Path] = []
     for folder in (directory, *directory.parents):
         chain.append(folder)
@@ -112,8 +114,8 @@ def sync_project(uv: Uv, project: Project, python: str | None) -> Synced:
     """Bring a project's environment up to date, as `uv run` does, and return it.
 
     Args:
-        uv: Of this call.
-        project: A managed one.
+        uv: The uv of this call.
+        project: A managed project.
         python: Another interpreter than the project's own. Then the environment lies under our
             home, and the project's `.venv` is not touched.
     """
@@ -139,7 +141,7 @@ def sync_project(uv: Uv, project: Project, python: str | None) -> Synced:
 
 
 def serves(venv: Path | None, python: str) -> bool:
-    """Whether a virtual environment has the Python that is asked for."""
+    """Whether a virtual environment has the requested Python."""
     return venv is not None and f"{version_in(venv)}.".startswith(f"{python}.")
 
 

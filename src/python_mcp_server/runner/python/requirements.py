@@ -54,10 +54,11 @@ def local_path(requirement: str, folder: Path) -> Path | None:
 
 
 def stamp(path: Path, *, editable: bool = False) -> str:
-    """Return what changes when a package changes, so that it is built again.
+    """Return a stamp that changes when a package changes, so that it is built again.
 
-    Of a directory that is what a package is built from: not what builds, editors or runs leave there. Of
-    one that is installed as editable, only what describes it: the rest is read where it lies.
+    The stamp of a directory covers the files that a package is built from, not files that builds, editors or
+    runs leave there. For an editable package it covers only the files that describe the package: the rest is
+    read in place.
     """
     files = [path / name for name in _DESCRIPTIONS] if editable else _sources(path)
     digest = hashlib.sha256()
@@ -65,13 +66,13 @@ def stamp(path: Path, *, editable: bool = False) -> str:
         try:
             facts = file.stat()
         except (OSError, ValueError):
-            continue  # it went away, or never was: uv says so if it is needed
+            continue  # it is gone, or never existed: uv reports that if it is needed
         digest.update(f"{file}\0{facts.st_mtime_ns}\0{facts.st_size}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
 def _sources(path: Path) -> Iterator[Path]:
-    """Return an archive itself; of a directory the files of its packages, and other sources."""
+    """Return an archive itself; for a directory, the files of its packages and other sources."""
     if not os.path.isdir(path):
         yield path
         return
@@ -109,8 +110,8 @@ class FilePackages:
 
     Attributes:
         file: The file.
-        facts: Where it is, what it and those that it includes say, and what changes when a package that
-            lies on this machine does.
+        facts: Its path, the text of the file and of those that it includes, and a stamp that changes when a
+            package on this machine changes.
         directories: The requirements for packages that are directories on this machine.
     """
 
@@ -123,7 +124,7 @@ class FilePackages:
         """Read a file and those that it includes.
 
         Raises:
-            InvalidInput: One cannot be read. One that is missing is uv's to refuse.
+            InvalidInput: A file cannot be read. uv itself refuses a missing one.
         """
         try:
             parts = _with_included(_Part(file, read_bytes(file, str(file), MOST_BYTES), constrains=False))
@@ -140,7 +141,7 @@ class FilePackages:
 
     @property
     def way_out(self) -> str:
-        """The file can be done without."""
+        """Say how to run without the file."""
         return f"; {WAY_OUT}"
 
     @property
@@ -152,7 +153,8 @@ class FilePackages:
         """Refuse nothing, because uv says what is wrong with a file, and where."""
 
     def install(self, uv: Uv, python: str) -> bool:
-        """Install them; directories are named once more, for uv builds those anew that it is told here.
+        """Install the packages. Directories are named once more, because uv builds anew the packages that are
+        named here.
 
         https://docs.astral.sh/uv/concepts/cache/#dependency-caching
         """
@@ -166,10 +168,10 @@ class _Local:
     """A package that lies on this machine.
 
     Attributes:
-        requirement: As the file has it.
+        requirement: The requirement as in the file.
         path: Where it lies.
-        editable: Whether it is used where it lies.
-        constrains: Whether it is only said where it has to come from, if it is wanted.
+        editable: Whether the package is used in place.
+        constrains: Whether the line only says where the package comes from, if it is needed.
     """
 
     requirement: str
@@ -191,9 +193,9 @@ class _Part:
     """One of the files.
 
     Attributes:
-        path: It.
-        data: What it says; nothing where there is no such file.
-        constrains: Whether it was included for its constraints.
+        path: The path of the file.
+        data: The content; empty where the file does not exist.
+        constrains: Whether the file was included for its constraints.
     """
 
     path: Path
@@ -205,7 +207,7 @@ class _Part:
         return f"{self.path} {hashlib.sha256(self.data).hexdigest()}"
 
     def included(self) -> Iterator[_Part]:
-        """Yield the files that this one names; they lie relative to it."""
+        """Yield the files that this file names, relative to it."""
         for line in self._lines():
             if (include := _INCLUDE.match(line)) is not None:
                 path = Path(os.path.normpath(self.path.parent / include["file"].strip("\"'")))
@@ -232,7 +234,7 @@ class _Part:
 
 def _with_included(first: _Part) -> list[_Part]:
     parts = [first]
-    for part in parts:  # which grows meanwhile
+    for part in parts:  # the list grows meanwhile
         known = {(other.path, other.constrains) for other in parts}
         parts += [more for more in part.included() if (more.path, more.constrains) not in known]
     return parts

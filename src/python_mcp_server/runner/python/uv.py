@@ -35,7 +35,7 @@ _UNREACHABLE: Final = (
     "Could not resolve host",
     "Failed to connect to",
 )
-"""What uv, or the git that it starts, says of a network or an index that does not answer."""
+"""The words of uv, or of the git that it starts, for a network or an index that does not answer."""
 
 _START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
 _BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
@@ -51,17 +51,17 @@ class Uv:
     def __call__(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
         """Run uv with these arguments and return what it wrote to stdout.
 
-        Where the network does not answer it is run once more with what is in its cache.
+        Where the network does not answer, uv is run once more offline, with its cache.
 
         Raises:
-            ToolchainError: uv is not there.
-            UvRefused: It ended with an error; the text is its own sentence.
+            ToolchainError: uv is not installed.
+            UvRefused: uv ended with an error; the text is uv's own sentence.
             LimitExceeded: The call's time limit came first.
         """
         said = self._run(args, cwd, env or {})
         if said.failed and _says(_UNREACHABLE, said.err):
             report_progress(0, None, "the package index cannot be reached; looking in uv's cache")
-            # Second, not first: offline at once would pin what is stale.
+            # Second, not first: offline at once would pin stale packages.
             again = self._run(args, cwd, {**(env or {}), "UV_OFFLINE": "1"})
             if again.failed:
                 raise UvRefused(
@@ -109,10 +109,10 @@ def _says(signs: Sequence[str], text: str) -> bool:
 
 
 def find_uv() -> str:
-    """Return the path of uv: the one of its package, else one on the PATH.
+    """Return the path of uv: that of its package, else one on the PATH.
 
     Raises:
-        ToolchainError: There is none.
+        ToolchainError: uv was not found.
     """
     try:
         from uv import find_uv_bin
@@ -128,7 +128,7 @@ def find_uv() -> str:
 
 
 def sentence(stderr: str) -> str:
-    """Return uv's error as one line: from its first `error:` on, without what leads up to it."""
+    """Return uv's error as one line: from its first `error:` on, without the text before."""
     lines = [line.strip() for line in split_lines(stderr)]
     starts = [i for i, line in enumerate(lines) if _START.match(line)]
     useful = (

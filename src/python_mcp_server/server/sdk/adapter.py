@@ -1,4 +1,4 @@
-"""What the SDK sees of a decorated function.
+"""The SDK's view of a decorated function.
 
 `smart_async` takes from here, in a process that has `mcp` loaded, what the SDK shall see of a tool:
 its signature, and the conversion of its results. A tool must answer exactly as if it were not
@@ -68,14 +68,14 @@ class JobHandle(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ToolAdapter:
-    """What the SDK sees of one decorated function.
+    """The SDK's view of one decorated function.
 
     Attributes:
         signature: The function's parameters with their annotations resolved, the parameters that
             the decorator adds, and one for the context.
         annotations: For the wrapper's `__annotations__`, where the SDK looks for the context.
-        context_name: The keyword by which the SDK hands over its context; its presence among the
-            arguments tells that the SDK calls.
+        context_name: The keyword by which the SDK hands over its context; its presence among the arguments
+            shows that the SDK calls.
         body_context: The name of the body's own context parameter, or None.
     """
 
@@ -88,7 +88,7 @@ class ToolAdapter:
     _made: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def replies(self, style: str = "mcp") -> ServerReplies:
-        """Return how the tool answers to callers of this kind of server, "mcp" or "fastmcp"."""
+        """Return how the tool answers callers of this kind of server, "mcp" or "fastmcp"."""
         if style not in self._made:
             fastmcp = _fastmcp() if style == "fastmcp" else None
             made = None if fastmcp is None else fastmcp.replies_of(self._fn)
@@ -96,21 +96,22 @@ class ToolAdapter:
         return self._made[style]
 
     def replies_to(self, ctx: Any) -> ServerReplies:
-        """Return how the tool answers to the caller whose context this is."""
+        """Return how the tool answers the caller with this context."""
         fastmcp = _fastmcp()
         return self.replies("fastmcp" if fastmcp is not None and fastmcp.is_context(ctx) else "mcp")
 
     def answer(
         self, value: object, replies: ServerReplies | None = None, *, note: str | None = None
     ) -> CallToolResult:
-        """Return what the undecorated tool would have answered with this value, as far as JSON has it.
+        """Return the answer that the undecorated tool would give with this value, as far as JSON can express
+        it.
 
         Where that does not fit the declared type it is an error result that says why.
 
         Args:
-            value: What the body returned.
+            value: The value that the body returned.
             replies: How the tool answers the caller.
-            note: Why `value` is only the JSON form of what the body returned; None where it is that itself.
+            note: Why `value` is only the JSON form of the returned value; None where it is the value itself.
         """
         replies = replies or self.replies()
         shown = replies.show(value) if note is None else replies.show_json(value, note)
@@ -126,7 +127,7 @@ class ToolAdapter:
         """Return an error result that a model can read.
 
         Raises:
-            MCPError, ToolError, ResourceError: `exc` is one; the SDK itself knows what to answer.
+            MCPError, ToolError, ResourceError: `exc` is of this type; the SDK itself answers it.
         """
         if isinstance(exc, MCPError):
             said = [exc.error.message, exc.error.data]
@@ -139,7 +140,7 @@ class ToolAdapter:
 
 
 def adapt(fn: Callable[..., Any], *, declares_output: bool = True) -> ToolAdapter:
-    """Return what the SDK sees of `fn`. Called when it is decorated.
+    """Return the SDK's view of `fn`, when it is decorated.
 
     Args:
         fn: The undecorated function.
@@ -165,7 +166,7 @@ def adapt(fn: Callable[..., Any], *, declares_output: bool = True) -> ToolAdapte
 
 
 def _fastmcp() -> ModuleType | None:
-    """What FastMCP wants of us, in a program that has it loaded."""
+    """Return the module for FastMCP, in a program that has FastMCP loaded."""
     if "fastmcp" not in sys.modules:
         return None
     from python_mcp_server.server import fastmcp
@@ -181,10 +182,10 @@ def _resolved_signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 def _metadata(fn: Callable[..., Any]) -> FuncMetadata:
-    """How results are converted; the arguments are the registration's affair, and cost time."""
+    """Return how results are converted. The registration handles the arguments, which cost time."""
     try:
         return func_metadata(fn, skip_names=list(inspect.signature(fn).parameters))
-    except (InvalidSignature, PydanticUserError):  # its result may never be a tool's, and is no model's then
+    except (InvalidSignature, PydanticUserError):  # its result may never be a tool's, and then needs no model
         return FuncMetadata(arg_model=ArgModelBase)
 
 

@@ -63,7 +63,7 @@ class Read:
             try:
                 return validate(meant)
             except ValidationError:
-                pass  # what was sent is told of, not what it might have meant
+                pass  # the error is about the value that was sent, not its parsed form
             raise
 
 
@@ -72,7 +72,7 @@ def reading_as_meant(fn: Callable[..., Any], returns: Any = _EMPTY) -> Callable[
 
     Args:
         fn: The function.
-        returns: What the SDK is told of its results; the function's own annotation where it is left out.
+        returns: The annotation of its results for the SDK; the function's own where left out.
     """
     signature = inspect.signature(fn, eval_str=True)
     context = find_context_parameter(fn)
@@ -124,8 +124,9 @@ def _parts(parameter: inspect.Parameter) -> tuple[Any, ...]:
 
 
 def _inner(metadata: Any) -> Any:
-    """What stands beside the author's type: without a default, which belongs to the parameter, and with a
-    text in the sense that FastMCP gives it."""
+    """Return the metadata beside the author's type: without a default, which belongs to the parameter, and
+    with a text as the description that it is to FastMCP.
+    """
     if isinstance(metadata, str) and "fastmcp" in sys.modules:
         return Field(description=metadata)
     if not isinstance(metadata, FieldInfo):
@@ -144,7 +145,7 @@ def _default_of(field: FieldInfo) -> Any:
 
 
 def _is_foreign(metadata: Any) -> bool:
-    """Whether pydantic knows nothing of it: others look for it, such as FastMCP and `registry`."""
+    """Whether this metadata is unknown to pydantic: others look for it, such as FastMCP and `registry`."""
     if isinstance(metadata, FieldInfo) or hasattr(metadata, "__get_pydantic_core_schema__"):
         return False
     return type(metadata).__module__.partition(".")[0] not in ("annotated_types", "pydantic")

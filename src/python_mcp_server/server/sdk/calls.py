@@ -37,13 +37,13 @@ async def answer_call(
     """Make a call by the SDK, with progress on the way and errors as sentences.
 
     Args:
-        options: What the decoration says.
-        adapter: What the SDK sees of the function.
+        options: The options of the decoration.
+        adapter: The SDK's view of the function.
         kwargs: The arguments, the SDK's context among them.
 
     Raises:
-        MCPError, ToolError, ResourceError: The body raised one, or the client cannot take a task where
-            only a task will do; the SDK itself knows what to answer.
+        MCPError, ToolError, ResourceError: The body raised one, or the client cannot take a task where a task
+            is required; the SDK itself answers these.
     """
     ctx = kwargs.pop(adapter.context_name)
     if adapter.body_context is not None:
@@ -85,7 +85,7 @@ async def _answer(
 
 
 def _handed_over(options: ToolOptions, adapter: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
-    """The job handle, and a task in its place where the client takes tasks."""
+    """Return the job handle, or a task in its place where the client takes tasks."""
     answer = adapter.handle(handle)
     if options.task != "never" and (offer := negotiation.current_offer()) is not None:
         offer.accept(options.resolve_manager(), handle["job_id"])

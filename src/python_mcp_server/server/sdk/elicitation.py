@@ -1,11 +1,11 @@
-"""How what a job asks reaches whoever called, by the best way that their client has.
+"""Delivers a job's questions to its caller through the best channel that the client supports.
 
 task     a client of the Tasks extension gets its task at once; `tasks/get` shows the questions and
          `tasks/update` takes the answers
 rounds   another client of 2026-07-28 that can elicit gets an `InputRequiredResult`, and makes the call
          again with the answers: the same job goes on
 live     an older client that can elicit is asked by `elicitation/create` while its call is in flight
-handle   anybody else gets the job handle, and `py_answer_job`
+handle   any other client gets the job handle, and `py_answer_job`
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from python_mcp_server.server.sdk.adapter import ToolAdapter
 
 _STATE: Final = "python-mcp-job:"
-"""What our `requestState` begins with; it goes to the client and back sealed."""
+"""The beginning of our `requestState`, which is sealed and goes to the client and back."""
 
 
 class QuestionChannel:
-    """Who made one call of a decorated tool, and how they can be asked.
+    """The caller of one call of a decorated tool, and how the caller can be asked.
 
     Args:
-        request: The request of that call; None outside of one.
+        request: The request of that call; None outside of a request.
         body: The tool's body.
         may_be_task: Whether its calls may become tasks.
 
     Attributes:
-        ask: Asks them while the call is in flight; None where that cannot be.
+        ask: Asks the caller while the call is in flight; None where that is not possible.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class QuestionChannel:
 
     @property
     def job_id(self) -> str | None:
-        """The job that this call goes on with; None where it is a new one."""
+        """Return the job that this call continues; None for a new job."""
         state = self._params.get("requestState")
         return state.removeprefix(_STATE) if isinstance(state, str) and state.startswith(_STATE) else None
 
@@ -95,14 +95,14 @@ class QuestionChannel:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.
 
         Args:
-            manager: Whose job it is.
+            manager: The manager of the job.
             job_id: The job.
             adapter: How its tool answers.
             **how: As `JobManager.rejoin` takes it.
 
         Raises:
-            JobNotFound: There is no such job, or it is somebody else's.
-            InvalidInput: An answer does not fit its question; the job waits on.
+            JobNotFound: The job does not exist, or belongs to another principal.
+            InvalidInput: An answer does not fit its question; the job still waits.
         """
         job = await find_job(manager, job_id)
         answers = answers_of(self._params.get("inputResponses"), job.open_questions)

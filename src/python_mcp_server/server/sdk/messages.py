@@ -1,7 +1,7 @@
-"""Tells messages of the protocol from what looks like one, for every transport.
+"""Tells messages of the protocol from data that only looks like one, for every transport.
 
-The SDK's models ignore members that they do not know, so a request whose id is null or `1.0` is a valid
-notification to them, which nothing answers. The protocol forbids such ids:
+The SDK's models ignore members that they do not know, so they take a request whose id is null or `1.0` for a
+valid notification, which gets no answer. The protocol forbids such ids:
 https://modelcontextprotocol.io/specification/2025-11-25/basic#requests
 """
 
@@ -38,7 +38,7 @@ class NotAMessage(Exception):
     """A line or a body is no message that can be served.
 
     Attributes:
-        error: What the client is answered. It quotes nothing of the message, which may hold secrets.
+        error: The answer to the client. It quotes nothing of the message, which may hold secrets.
     """
 
     def __init__(self, request_id: str | int | None, code: int, text: str) -> None:
@@ -68,7 +68,7 @@ def parse(line: bytes) -> JSONRPCMessage:
 
 
 def check_notification(line: bytes) -> None:
-    """Refuse what passes for a notification and has an id; log a request that has none.
+    """Refuse a message that passes for a notification and has an id; log a request that has none.
 
     Raises:
         NotAMessage: It has an id.
@@ -76,7 +76,7 @@ def check_notification(line: bytes) -> None:
     try:
         data = from_json(line)
     except ValueError:
-        return  # whoever takes the message refuses it
+        return  # the receiver of the message refuses it
     if not isinstance(data, dict) or "method" not in data:
         return
     fields = cast("dict[str, Any]", data)

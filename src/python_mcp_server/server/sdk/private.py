@@ -29,7 +29,7 @@ _KEPT: Final = 256
 
 
 def progress_sender(ctx: AnyContext | None) -> Send | None:
-    """Return what sends progress to the caller of a request; None where the caller wants none.
+    """Return the function that sends progress to the caller of a request; None where the caller wants none.
 
     The reason of a cancel of this request is noted from now on.
 
@@ -114,5 +114,5 @@ class CancelReasons:
         return False
 
     def reason(self, request_id: str | int | None) -> str:
-        """Return what the cancel of this request gave as its reason."""
+        """Return the reason that the cancel of this request gave."""
         return "" if request_id is None else self._reasons.get(coerce_request_id(request_id), "")

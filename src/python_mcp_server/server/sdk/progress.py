@@ -24,12 +24,12 @@ Send = Callable[[float, float | None, str | None], Awaitable[None]]
 _log: Final = logging.getLogger(__name__)
 _INTERVAL_S: Final = 0.1  # ten a second: what a person can read, and 0.3 % of a core
 _NAMING_S: Final = 5.0  # hosts that extend their time-out at progress use 10 s and more
-_LAST_WORD_S: Final = 0.5  # the answer itself waits for nothing longer
+_LAST_WORD_S: Final = 0.5  # the answer itself waits no longer than this
 _STEP: Final = 1e-6  # the protocol wants rising values, also where the body's do not rise
 
 
 class ProgressForwarder:
-    """Sends what a listener hears to one caller, while its call is in flight.
+    """Sends the notices of a listener to one caller, while its call is in flight.
 
     At most ten notifications a second, the latest wins, and the last one goes out before the
     answer. At least every 5 s one says that the call is alive and names its job, once there is one.
@@ -75,7 +75,7 @@ class ProgressForwarder:
         if self._task is None or self._send is None:
             return
         self._over = True
-        if kind is not None or not self._telling:  # else a cancel would lose what is on its way
+        if kind is not None or not self._telling:  # otherwise a cancel would lose a notification on its way
             self._task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
@@ -140,4 +140,4 @@ class ProgressForwarder:
 
 
 def _ignore(notice: Notice) -> None:
-    """Hear nothing: the caller gave no progress token."""
+    """Ignore the notice, because the caller gave no progress token."""

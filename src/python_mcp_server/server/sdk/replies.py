@@ -51,7 +51,7 @@ TOOLS: Final = frozenset({
 """The tools whose results name pictures; `pictures` in the result of another tool means something else."""
 _SHOW_A_JOB: Final = frozenset({"py_wait_job", "py_job_status"})
 PLAIN_FORM: Final[Mapping[str, Any]] = {"style": "mcp", "structured": "objects"}
-"""How a tool answers that this server does not know."""
+"""How a tool that this server does not know answers."""
 
 
 def failure(exc: BaseException) -> CallToolResult:
@@ -105,7 +105,7 @@ async def _images(answer: Any) -> list[ImageContent]:
 
 
 def _read(wanted: list[Mapping[str, Any]]) -> list[ImageContent]:
-    """Read those that are there and still what the result says."""
+    """Read the pictures that exist and still match the result."""
     images: list[ImageContent] = []
     left = _MOST_BYTES
     for each in wanted:
@@ -123,7 +123,7 @@ class OutputModel:
 
     Args:
         kind: The type.
-        wrapped: Whether a result stands in it as `result`.
+        wrapped: Whether a result is inside of it, as `result`.
         by_alias: As `jsonable` takes it.
         validates: Whether values are made to fit it, as the SDK does, or only written by it, as FastMCP does.
     """
@@ -147,7 +147,9 @@ class OutputModel:
         return self.refused(value, shown.result, reason)
 
     def _show_plain(self, value: Any, reason: str) -> Shown:
-        """Make it fit by its plain form: pydantic takes neither numpy's numbers nor broken Unicode."""
+        """Fit the value by its plain form, because pydantic takes neither numpy's numbers nor broken
+        Unicode.
+        """
         plain = jsonable(value, by_alias=self._by_alias)
         try:
             return self._written(self._read(plain.value))._replace(note=plain.note)
@@ -160,7 +162,7 @@ class OutputModel:
         return Shown(form.of(dumped["result"] if self._wrapped else dumped), form.note)
 
     def show_json(self, result: Any, note: str | None) -> Shown:
-        """Return what `show` would have, from JSON that was made without this model."""
+        """Return the result of `show`, from JSON that was made without this model."""
         try:
             return self._written(self._read(result))._replace(note=note)
         except (ValidationError, PydanticSerializationError) as error:
@@ -192,14 +194,16 @@ class OutputModel:
         return None
 
     def refused(self, value: Any, result: Any, reason: str) -> Shown:
-        """Return what the record has of a value that cannot be answered."""
+        """Return the record's form of a value that cannot be answered."""
         sentence = f"the body returned a value of type {type_name(value)} that cannot be answered: {reason}"
         return Shown(result, sentence, {"error": True})
 
 
 @lru_cache(maxsize=1024)
 def _serializer(kind: Any) -> SchemaSerializer:
-    """What pydantic writes a type with, but NaN and infinities stay visible, so that they can be told of."""
+    """Return pydantic's serializer of a type, which keeps NaN and infinities visible, so that they can be
+    reported.
+    """
     schema = TypeAdapter(kind).core_schema
     return SchemaSerializer(schema, config={"ser_json_inf_nan": "constants"})
 
@@ -208,7 +212,7 @@ class ServerReplies(Replies, Protocol):
     """How one tool answers, in a process that has its model."""
 
     def show_json(self, result: Any, note: str | None) -> Shown:
-        """Return what `show` would have, from JSON that was made without the tool's model."""
+        """Return the result of `show`, from JSON that was made without the tool's model."""
         ...
 
 
@@ -216,7 +220,7 @@ class SdkReplies:
     """How a tool answers on the SDK's server.
 
     Args:
-        metadata: What the SDK knows of the undecorated function.
+        metadata: The SDK's metadata of the undecorated function.
     """
 
     def __init__(self, metadata: FuncMetadata) -> None:
@@ -244,7 +248,7 @@ class SdkReplies:
         return _with(shown, _text_beside(jsonable(value).value, shown.result, self.form))
 
     def show_json(self, result: Any, note: str | None) -> Shown:
-        """Return what `show` would have, from JSON that was made without the tool's model."""
+        """Return the result of `show`, from JSON that was made without the tool's model."""
         if self._model is None:
             return Shown(result, note)
         shown = self._model.show_json(result, note)
@@ -256,8 +260,9 @@ def _with(shown: Shown, beside: Mapping[str, Any]) -> Shown:
 
 
 def _text_beside(raw: Any, result: Any, form: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reply needs where the model has changed a value: the SDK makes the text of what the body
-    returned."""
+    """Return the content that a reply needs where the model has changed a value, because the SDK makes the
+    text of the original value.
+    """
     raw = _sendable(raw)
     if pydantic_core.to_json(raw) == pydantic_core.to_json(_sendable(result)):
         return {}
@@ -266,7 +271,7 @@ def _text_beside(raw: Any, result: Any, form: Mapping[str, Any]) -> dict[str, An
 
 
 def show_answer(answer: CallToolResult, model: OutputModel | None) -> Shown:
-    """Return what the record has of a whole answer, which must fit the tool's model unless it is an error."""
+    """Return the record's form of a whole answer, which must fit the tool's model unless it is an error."""
     form = Form(by_alias=True)
     said = answer.model_dump(by_alias=True, mode="json", exclude_unset=True, fallback=form.of)
     said = repair_unicode(form.of(said))
@@ -280,7 +285,7 @@ def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
     """Return the answer of a call.
 
     Args:
-        shown: What the body's value has become.
+        shown: The body's value in the record's form.
         form: How the tool answers.
     """
     reply = {**form, **shown.reply}
@@ -299,7 +304,7 @@ def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
 
 
 def result_from_record(job: Job, replies: ServerReplies | None) -> CallToolResult:
-    """Return what the call of a completed job would have answered.
+    """Return the answer that the call of a completed job would have given.
 
     Args:
         job: The job.
@@ -316,7 +321,7 @@ def result_from_record(job: Job, replies: ServerReplies | None) -> CallToolResul
 
 
 def _sendable(result: Any) -> Any:
-    """The result with its broken Unicode repaired; a look by pydantic is faster than one of ours."""
+    """Return the result with its broken Unicode repaired; pydantic's check is faster than ours."""
     try:
         pydantic_core.to_json(result)
     except PydanticSerializationError:
@@ -342,7 +347,7 @@ def _content(result: Any, reply: Mapping[str, Any]) -> list[Any]:
 
 
 def _blocks(result: Any, reply: Mapping[str, Any]) -> Any:
-    """The text of a result: the SDK makes a block of each member of a list, FastMCP one of all."""
+    """Return the text of a result: the SDK makes a block of each member of a list, FastMCP one of all."""
     if result is None or (result == [] and reply["style"] == "fastmcp"):
         return
     if isinstance(result, str):

@@ -1,7 +1,7 @@
 """The Tasks extension: a call that outlasts its budget becomes a task, for clients that take tasks.
 
-A task is a job, and its id is the job's. What is a task here was durable before it was told of, and
-is answered from its record, by this server, its successor, or another one on the same home.
+A task is a job, and its id is the job's. A task was durable before the client heard of it, and is answered
+from its record, by this server, its successor, or another one on the same home.
 
     tools/call ──▶ offer ──▶ decorator ──▶ hand-off, record ──▶ offer taken ──▶ CreateTaskResult
 """
@@ -83,7 +83,7 @@ class TasksExtension(Extension):
         """Make the extension of one server.
 
         Args:
-            manager: Whose jobs its tasks are; the default manager's where None, as with `smart_async`.
+            manager: The manager of the jobs; the default manager where None, as with `smart_async`.
         """
         self._book = TaskLookup(manager)
         self._cancelling: dict[str, asyncio.Task[Job]] = {}
@@ -152,7 +152,7 @@ class TasksExtension(Extension):
             _log.error("task %s could not be cancelled", job_id, exc_info=error)
 
     async def _job(self, ctx: ServerRequestContext[Any, Any], task_id: str) -> Job:
-        """Return the job of a request, after all that the specification wants checked."""
+        """Return the job of a request, after all checks of the specification."""
         require_tasks(ctx)
         headers = getattr(ctx.request, "headers", None)
         if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != task_id:

@@ -47,7 +47,7 @@ class Offer:
         return self._finds is not None
 
     def accept(self, manager: JobManager, job_id: str) -> None:
-        """Let the call become this job's task, where that can be."""
+        """Make the call this job's task, where that is possible."""
         if self._finds is not None and self._finds(manager):
             self.job_id = job_id
 
@@ -66,7 +66,7 @@ _CURRENT: Final[ContextVar[Offer | None]] = ContextVar("task_offer", default=Non
 
 @contextmanager
 def offering(offer: Offer) -> Generator[None]:
-    """Offer it to whatever is called inside."""
+    """Make the offer to the code in this block."""
     token = _CURRENT.set(offer)
     try:
         yield
@@ -90,7 +90,7 @@ def require_tasks(ctx: ServerRequestContext[Any, Any]) -> None:
     """Refuse a request whose client did not declare the extension.
 
     Raises:
-        MCPError: It did not; the code is -32021, as the specification wants it.
+        MCPError: The client did not; the code is -32021, as the specification says.
     """
     if not supports_tasks(ctx):
         needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {IDENTIFIER: {}}}}
@@ -100,7 +100,7 @@ def require_tasks(ctx: ServerRequestContext[Any, Any]) -> None:
 
 
 def require_tasks_for(tool: str, ctx: ServerRequestContext[Any, Any] | None) -> None:
-    """Refuse a call whose tool answers with nothing but a task, where there can be none.
+    """Refuse a call whose tool answers only with a task, where no task is possible.
 
     Raises:
         MCPError: The client did not declare the extension.

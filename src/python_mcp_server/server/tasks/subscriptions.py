@@ -1,4 +1,4 @@
-"""`subscriptions/listen` with `taskIds`: tells a client of its tasks without being asked each time.
+"""`subscriptions/listen` with `taskIds`: notifies a client of its tasks without being asked each time.
 
 Middleware around the SDK's own handler, which serves the other kinds of subscription and ends the
 stream. The acknowledgement names the tasks that were found; after it comes a snapshot of each, then
@@ -38,7 +38,7 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was seen.
+    """The result of one look.
 
     Attributes:
         mark: Equal to that of another look where nothing has changed.
@@ -55,14 +55,15 @@ async def follow(
     tell: Callable[[], Awaitable[None]],
     interval_s: float = INTERVAL_S,
 ) -> None:
-    """Call `tell` after each change, until what is looked at is over or gone. The task of one follower.
+    """Call `tell` after each change, until the thing that is looked at is over or gone. This is the task of
+    one follower.
 
     Changes within one interval are told once, and a listener that is slow hears less often.
 
     Args:
-        seen: A look from before the listener was promised to hear of changes.
+        seen: A look from before the listener was promised notifications.
         look: Looks again.
-        tell: Says that there is a change.
+        tell: Reports a change.
         interval_s: The time between two looks.
     """
     try:
@@ -168,7 +169,7 @@ class _Session:
         return getattr(self._session, name)
 
     async def send_notification(self, notification: Any, related_request_id: Any = None) -> None:
-        """Send it, the acknowledgement with the tasks added."""
+        """Send a notification; the acknowledgement gets the tasks added."""
         is_first = isinstance(notification, SubscriptionsAcknowledgedNotification)
         if is_first:
             agreed = notification.params.notifications.model_copy(update={"taskIds": self._task_ids})
@@ -180,7 +181,7 @@ class _Session:
 
 
 class _Stream:
-    """Tells one client of its tasks."""
+    """Notifies one client of its tasks."""
 
     def __init__(self, book: TaskLookup, session: _Session, request_id: Any, *, asks: bool) -> None:
         self._book = book
@@ -189,7 +190,7 @@ class _Stream:
         self._request_id = request_id
 
     async def tell(self, jobs: list[Job]) -> None:
-        """Tell of each job until it has ended."""
+        """Notify of each job until it has ended."""
         await self._session.acknowledged.wait()
         async with asyncio.TaskGroup() as group:
             for job in jobs:
@@ -223,7 +224,7 @@ class _Stream:
         try:
             await self._book.manager.wait(job.id, _OWN_S)
         except (JobNotFound, StoreError):
-            return  # the next look says so
+            return  # the next look reports it
 
     async def _send(self, task: dict[str, Any]) -> None:
         params = task | {"_meta": {SUBSCRIPTION_ID_META_KEY: self._request_id}}

@@ -37,7 +37,7 @@ _TYPE: Final = re.compile(r"([\w.<>]+)(?:: )?")
 
 
 def result_of(job: Job, adapter: ToolAdapter | None) -> CallToolResult:
-    """Return what the call would have answered, had it waited for the end.
+    """Return the answer that the call would have given if it had waited for the end.
 
     Args:
         job: A job that completed or failed.
@@ -57,7 +57,7 @@ def protocol_error(job: Job) -> dict[str, Any] | None:
 
 
 def _failed(job: Job) -> CallToolResult:
-    """The failure in the words that the caller would have read."""
+    """Return the failure in the words that the caller would have read."""
     text = job.error or f"the job failed: {job.error_kind or 'for an unknown reason'}"
     if job.error_kind != "exception":
         return failure(InvalidInput(text))
@@ -83,10 +83,10 @@ def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
 
 
 def answers_of(responses: Any, questions: Iterable[Question]) -> dict[str, InputAnswer]:
-    """Read `inputResponses`: what was answered to which of these questions. The rest is left out.
+    """Read `inputResponses`: the answers to these questions. Others are left out.
 
     Raises:
-        InvalidInput: It is no such mapping.
+        InvalidInput: The value is not such a mapping.
     """
     if responses is not None and not isinstance(responses, Mapping):
         raise InvalidInput(f"inputResponses is {responses!r}; it must be an object")
@@ -120,13 +120,13 @@ _MESSAGE_CHARS: Final = 500
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """Return what every form of a task says: where it stands, and when to ask again."""
+    """Return the fields of every form of a task: its state, and when to ask again."""
     task: dict[str, Any] = {
         "taskId": job.id,
         "status": status_of(job),
         "createdAt": iso(job.created_at),
         "lastUpdatedAt": iso(job.completed_at or job.started_at or job.created_at),
-        "ttlMs": None,  # jobs are kept until somebody prunes them
+        "ttlMs": None,  # jobs are kept until a prune removes them
     }
     if message := _message(job):
         task["statusMessage"] = message
@@ -143,7 +143,7 @@ def detailed(
     Args:
         job: The job.
         adapter: How its tool answers; None where this server does not know the tool.
-        questions: What it waits for, as requests by key.
+        questions: Its open questions, as requests by key.
     """
     task = summary(job)
     if task["status"] == "input_required":
@@ -196,7 +196,7 @@ class TaskLookup:
 
     @property
     def manager(self) -> JobManager:
-        """Whose jobs the tasks are; the default manager may change, so it is asked for each time."""
+        """Return the manager of the jobs; the default manager may change, so it is looked up each time."""
         return self._manager or functions.default_manager()
 
     def holds(self, manager: JobManager) -> bool:
@@ -222,5 +222,5 @@ class TaskLookup:
         return detailed(job, adapter, requests_of(job.open_questions) if asks else None)
 
     def runs_here(self, job: Job) -> bool:
-        """Whether this process has the job in hand, so that a look at it costs nothing."""
+        """Whether this process runs the job, so that a look at it costs nothing."""
         return job.owner is not None and job.owner.pid == os.getpid()

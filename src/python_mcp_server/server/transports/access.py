@@ -3,7 +3,7 @@
 Knows headers and no SDK, so a bad address, token or host name is refused before the SDK is loaded, which
 takes half a second.
 
-A web page of somebody else can make a browser send requests to this machine, also under a name that the
+A foreign web page can make a browser send requests to this machine, also under a name that the
 page's owner points here (DNS rebinding). So Host and Origin must name this server on every route. Starlette's
 `TrustedHostMiddleware` and the SDK's `TransportSecuritySettings` compare fixed texts: neither knows the
 address that the connection was made to, which is the name of a server that listens on all addresses, nor
@@ -70,7 +70,7 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def url_of(host: str, listener: socket.socket) -> str:
-    """Return what clients are to be given."""
+    """Return the URL for clients."""
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}/mcp"
 
@@ -95,12 +95,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a request must show.
+    """The conditions that a request must meet.
 
     Attributes:
         names: The names and addresses, in lower case, that the server may be reached by, beside the
             address that the connection was made to.
-        token_digest: Of the token that is asked for; None where none is.
+        token_digest: The digest of the required token; None where no token is required.
     """
 
     names: frozenset[str] = _LOOPBACK_NAMES
@@ -108,7 +108,7 @@ class Access:
 
     @property
     def principal(self) -> str | None:
-        """Who has the token; None where none is asked for."""
+        """Return the principal of the token; None where no token is required."""
         return None if self.token_digest is None else f"http-token:{self.token_digest.hex()[:16]}"
 
     def refusal(self, headers: Headers, reached: str | None, *, open_to_all: bool = False) -> Refusal | None:
@@ -145,10 +145,10 @@ def grant(host: str, allowed_hosts: Iterable[str], token: str) -> Access:
     Args:
         host: The address or name that it listens at.
         allowed_hosts: Further names.
-        token: What clients must show; empty for nothing.
+        token: The token that clients must show; empty for none.
 
     Raises:
-        InvalidInput: A name is none, or the token cannot be sent or is too short to be one.
+        InvalidInput: A name is not valid, or the token cannot be sent or is too short.
     """
     names = {_checked_name(name) for name in allowed_hosts}
     if token:

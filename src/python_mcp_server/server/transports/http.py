@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _GRACE_S: Final = 1  # an open stream of events never ends by itself
-_KEEP_ALIVE_S: Final = 75  # longer than proxies keep idle connections: who closes first loses no request
+_KEEP_ALIVE_S: Final = 75  # longer than proxies keep idle connections: closing first would lose requests
 _HEALTH: Final = "/healthz"
 _LARGEST_BODY: Final = DEFAULT_MAX_REQUEST_BODY_SIZE  # the SDK's, which refuses with 413
 
@@ -81,7 +81,7 @@ def serve_http(
 
 
 def _end_listening(server: MCPServer[Any]) -> None:
-    """Give those who listen for changes their last word."""
+    """End the listening requests, so that their clients get the last message."""
     served = low_level(server).get_request_handler("subscriptions/listen")
     if served is not None and isinstance(served.handler, ListenHandler):
         served.handler.close()
@@ -90,8 +90,8 @@ def _end_listening(server: MCPServer[Any]) -> None:
 class AccessMiddleware:
     """Stands before every route: Host and Origin, then the token. Answers `/healthz` itself.
 
-    Who shows the token is, to the SDK, a user like those of its own verifiers: their sessions and
-    their jobs are theirs alone.
+    A client with the token is, to the SDK, a user like those of its own verifiers: its sessions and jobs are
+    its own.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -116,10 +116,10 @@ class AccessMiddleware:
 
 
 class MessageCheck:
-    """Refuses requests that the SDK would take for notifications, because their id is none.
+    """Refuses requests that the SDK would take for notifications, because their id is not valid.
 
     Args:
-        app: Serves the others.
+        app: The application that serves the other requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -165,7 +165,7 @@ def _health(method: str) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it serves, and lets calls be answered before it closes their connections."""
+    """Reports when it serves, and lets calls be answered before it closes their connections."""
 
     def __init__(
         self,
@@ -185,14 +185,14 @@ class _Server(uvicorn.Server):
             self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take note of a signal; called between any two instructions."""
+        """Note a signal; this is called between any two instructions."""
         if self._asked is None and self.started:
             self._asked = sig
         else:
             super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
-        """Look ten times a second whether to stop."""
+        """Check ten times a second whether to stop."""
         if self._asked is not None and not self.should_exit:
             await self._on_stop()
             super().handle_exit(self._asked, None)

@@ -2,10 +2,10 @@
 
     take_over_stdio ──▶ StdioPipes ──▶ LineConnection (pipes, sockets) or LineFiles (terminals, files)
 
-`serve` takes the pipes over before it does anything else: whatever this process starts or loads
-afterwards finds the null device at fd 0 and stderr at fd 1, so only the server can read a request or
-write a byte to the client. This module imports nothing of the SDK, because importing that takes half a
-second, and the first worker is started before.
+`serve` takes the pipes over before it does anything else: all that this process starts or loads afterwards
+finds the null device at fd 0 and stderr at fd 1, so only the server can read a request or write a byte to the
+client. This module imports nothing of the SDK, because importing that takes half a second, and the first
+worker is started before.
 
 A `LineConnection` reads and writes on the event loop, without a thread and without a copy beyond the
 line. It is the asyncio protocol of the single socket, or of the writing pipe; the reading pipe has a
@@ -95,11 +95,11 @@ def _pollable(status: os.stat_result) -> bool:
 
 
 class LineTooLong(Exception):
-    """A line went over the limit; it was skipped, the next one can be read."""
+    """A line exceeded the limit; it was skipped, and the next one can be read."""
 
 
 class Lines(Protocol):
-    """Where a client's lines come from and go to."""
+    """The two directions of a client's lines."""
 
     async def read_line(self) -> bytes | None:
         """Return the next line; None when there will be none."""
@@ -133,7 +133,7 @@ class LineFiles:
         """Return the next line, without its end; None when there will be none.
 
         Raises:
-            LineTooLong: This line went over the limit.
+            LineTooLong: This line exceeded the limit.
         """
         if self._stopped:
             return None
@@ -170,7 +170,7 @@ class LineFiles:
             raise BrokenPipeError(str(error)) from error
 
     def stop(self) -> None:
-        """End the reading, once the line is there that a thread waits for."""
+        """End the reading, after the line that a thread waits for has come."""
         self._stopped = True
 
 
@@ -211,7 +211,7 @@ class LineConnection(asyncio.Protocol):
         """Return the next line, without its end; None when there will be none.
 
         Raises:
-            LineTooLong: This line went over the limit.
+            LineTooLong: This line exceeded the limit.
         """
         while not self._lines:
             if self._ended:
@@ -238,12 +238,12 @@ class LineConnection(asyncio.Protocol):
         await self._writable.wait()
 
     def stop(self) -> None:
-        """End the reading at once: what came and was not read yet is dropped."""
+        """End the reading at once: lines that were not read yet are dropped."""
         self._lines.clear()
         self._end()
 
     async def close(self, flush_s: float) -> None:
-        """Close both ends, after what was written is out or this time is over."""
+        """Close both ends, after all written bytes are sent or this time is over."""
         self._end()
         if self._reader is not None and not isinstance(self._reader, asyncio.WriteTransport):
             self._reader.close()
@@ -257,7 +257,7 @@ class LineConnection(asyncio.Protocol):
             self._writer.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Split what came into lines."""
+        """Split the received bytes into lines."""
         searched = len(self._partial)
         self._partial += data
         if b"\n" not in data:
@@ -295,17 +295,17 @@ class LineConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Nothing can be read or written any more."""
+        """Note that nothing can be read or written any more."""
         self._end()
         self._lost.set()
         self._writable.set()
 
     def pause_writing(self) -> None:
-        """The other side does not keep up."""
+        """Note that the other side does not keep up."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Note that the other side keeps up again."""
         self._writable.set()
 
     def _end(self) -> None:

@@ -150,7 +150,7 @@ class PendingRequests:
                 on_first()
 
     async def end(self, wait_s: float) -> None:
-        """Wait until there are none, but not longer."""
+        """Wait until no request is pending, but not longer than the time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._none.wait()

@@ -1,7 +1,7 @@
-"""What several runs say together: spread, outliers, intervals, one run over time, and what disturbed them.
+"""Statistics of several runs: spread, outliers, intervals, one run over time, and what disturbed them.
 
 Run times are skewed and have outliers, so means and t-intervals mislead. The interval of a median
-goes by ranks (sign test), that of a ratio by the ranks of what each round says (Wilcoxon's signed
+goes by ranks (sign test), that of a ratio by the ranks of the rounds' ratios (Wilcoxon's signed
 rank test on logarithms): both hold for few runs too, and neither draws random numbers.
 """
 
@@ -33,7 +33,7 @@ _OUTER_FENCE: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a value lies, with this confidence; below 0.95 where there are too few runs for more."""
+    """The interval of a value, with this confidence; below 0.95 where there are too few runs for more."""
 
     low: float
     high: float
@@ -68,7 +68,7 @@ def outliers(values: Sequence[float]) -> list[OutlyingRun]:
 
 
 def interval_of_median(values: Sequence[float]) -> Interval | None:
-    """Return where the median lies; None for a single value, which says nothing of it."""
+    """Return where the median lies; None for a single value, which has no interval."""
     count = len(values)
     if count < 2:  # noqa: PLR2004
         return None
