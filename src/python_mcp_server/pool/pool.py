@@ -113,7 +113,7 @@ class StartBackoff:
 
 _log: Final = logging.getLogger(__name__)
 _THREADS: Final = 8
-"""For starts, kills and semaphores: each is short, and none may wait behind another for long."""
+"""For starts and kills: each is short, and none may wait behind another for long."""
 
 _LARGE_THREADS: Final = 2
 """For values that take long to pickle: pickling holds the interpreter most of the time, so more threads would
