@@ -91,9 +91,17 @@ class JobManager:
 
     # ---- life
 
-    async def start(self) -> None:
-        """Start the first worker ahead of the first call; a closed manager opens again."""
-        self._closed = False
+    async def start(self, *, again: bool = True) -> None:
+        """Start the first worker ahead of the first call.
+
+        Args:
+            again: Whether a manager that was closed opens again.
+
+        Raises:
+            PoolClosed: It was closed, and is not to open again.
+        """
+        if again:
+            self._closed = False
         (await self._engine()).pool.warm()
 
     async def close(self, *, at_most_s: float | None = None) -> None:
