@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
 
@@ -87,7 +88,7 @@ class JobManager:
     def _bodies(self) -> BodyRegistry:
         from python_mcp_server.jobs.bodies import BodyRegistry
 
-        return BodyRegistry(self._preloaded)
+        return BodyRegistry(self._preloaded, partial(_pools, self._engines))
 
     # ---- life
 
@@ -162,9 +163,10 @@ class JobManager:
         if not isinstance(body, str):
             self._bodies.refer(body)
             return
-        self._preloaded.append(body)
-        for engine in self._engines.values():
-            engine.pool.preload(body)
+        if body not in self._preloaded:
+            self._preloaded.append(body)
+        for pool in _pools(self._engines):
+            pool.preload(body)
 
     # ---- run
 
@@ -428,6 +430,10 @@ class JobManager:
         if wanted.pattern is not None:  # and for longer where it does not end: pages do not wait for that
             return await (await self._engine()).services.in_search(work)
         return await asyncio.to_thread(work)
+
+
+def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:
+    return [engine.pool for engine in list(engines.values())]
 
 
 def _forget_in_child(reference: weakref.ref[JobManager]) -> None:
