@@ -60,6 +60,30 @@ def test_the_first_answer_waits_for_no_module_that_it_does_not_need(tmp_path: Pa
     assert [name for name in late if name in loaded] == []
 
 
+def test_a_signal_before_the_late_start_leaves_the_manager_closed(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys; from python_mcp_server.jobs.manager import JobManager\n"
+        "from python_mcp_server.server import serve\n"
+        "serve._WITH_WORKERS = ('sys',) * 100\n"
+        "serve.import_module = lambda _: signalled or signalled.append(signal.raise_signal(15))\n"
+        "signalled, opened, close = [], JobManager._engine, JobManager.close\n"
+        "async def noted(self):\n"
+        "    print('asked for an engine', file=sys.stderr, flush=True)\n"
+        "    engine = await opened(self)\n"
+        "    print('opened one', file=sys.stderr, flush=True)\n"
+        "    return engine\n"
+        "async def slow(self, **how):\n"
+        "    await close(self, **how)\n"
+        "    await __import__('asyncio').sleep(0.3)\n"
+        "JobManager._engine, JobManager.close = noted, slow\n"
+        "from python_mcp_server.cli import main; main(['serve'])\n"
+    )
+    with serving(tmp_path, "-c", program) as server:
+        server.open("2025-11-25")
+        assert server.process.wait(60) == 128 + signal.SIGTERM
+        assert server.errors == "asked for an engine\n"
+
+
 def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
     told = run_python(*PROGRAM, "serve", "--http", "--host", "192.0.2.1", "--port", "0")
     assert told.returncode == 2

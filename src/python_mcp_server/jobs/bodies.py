@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,15 @@ class BodyRegistry:
         main: The main module of this program.
     """
 
-    def __init__(self, modules: list[str]) -> None:
-        """Begin without bodies; new workers load these modules, and the modules of the bodies that are
-        added.
+    def __init__(self, modules: list[str], pools: Callable[[], Iterable[Pool]]) -> None:
+        """Begin without bodies.
+
+        Args:
+            modules: What new workers load; the modules of the bodies that are added come to it.
+            pools: Returns the pools of the engines that are open.
         """
         self.main = MainModule()
-        self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self._pools = pools
         self._references: weakref.WeakKeyDictionary[Callable[..., Any], BodyReference] = (
             weakref.WeakKeyDictionary()
         )
@@ -42,7 +45,6 @@ class BodyRegistry:
 
     def prepare(self, pool: Pool) -> None:
         """Let the workers of a new pool load the same modules as those of the other pools."""
-        self._pools.add(pool)
         if self._main_file is not None:
             pool.preload_main(self._main_file)
         for module in self._modules:
@@ -61,7 +63,7 @@ class BodyRegistry:
             self._references.clear()
             forget_modules()
             here = asyncio.get_running_loop()
-            for pool in list(self._pools):
+            for pool in self._pools():
                 if pool.loop is here:
                     pool.renew()
                 elif not pool.loop.is_closed():
@@ -94,12 +96,12 @@ class BodyRegistry:
     def _preload(self, reference: BodyReference) -> None:
         if isinstance(reference.main, MainFile) and self._main_file is None:
             self._main_file = reference.main
-            for pool in list(self._pools):
+            for pool in self._pools():
                 pool.preload_main(reference.main)
         module, separator, _ = reference.name.partition(":")
         if separator and reference.code is None and reference.main is None and module not in self._modules:
             self._modules.append(module)
-            for pool in list(self._pools):
+            for pool in self._pools():
                 pool.preload(module)
 
 

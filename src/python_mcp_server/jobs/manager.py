@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
 
@@ -88,13 +89,21 @@ class JobManager:
     def _bodies(self) -> BodyRegistry:
         from python_mcp_server.jobs.bodies import BodyRegistry
 
-        return BodyRegistry(self._preloaded)
+        return BodyRegistry(self._preloaded, partial(_pools, self._engines))
 
     # ---- life
 
-    async def start(self) -> None:
-        """Start the first worker ahead of the first call; a closed manager opens again."""
-        self._closed = False
+    async def start(self, *, again: bool = True) -> None:
+        """Start the first worker ahead of the first call.
+
+        Args:
+            again: Whether a manager that was closed opens again.
+
+        Raises:
+            PoolClosed: It was closed, and is not to open again.
+        """
+        if again:
+            self._closed = False
         (await self._engine()).pool.warm()
 
     async def close(self, *, at_most_s: float | None = None) -> None:
@@ -156,9 +165,10 @@ class JobManager:
         if not isinstance(body, str):
             self._bodies.refer(body)
             return
-        self._preloaded.append(body)
-        for engine in self._engines.values():
-            engine.pool.preload(body)
+        if body not in self._preloaded:
+            self._preloaded.append(body)
+        for pool in _pools(self._engines):
+            pool.preload(body)
 
     # ---- run
 
@@ -422,6 +432,10 @@ class JobManager:
         if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
             return await (await self._engine()).services.in_search(work)
         return await asyncio.to_thread(work)
+
+
+def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:
+    return [engine.pool for engine in list(engines.values())]
 
 
 def _forget_in_child(reference: weakref.ref[JobManager]) -> None:

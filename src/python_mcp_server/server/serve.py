@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
-from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.errors import PoolClosed, PythonMcpError
 from python_mcp_server.processes import inherited
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
@@ -135,12 +135,14 @@ async def _start(manager: JobManager, answered: asyncio.Event) -> None:
         async with asyncio.timeout(_FIRST_REQUEST_S):
             await answered.wait()
     with _few_collections():
-        for module in _WITH_WORKERS:
-            import_module(module)
-            await asyncio.sleep(0)
         try:
-            await manager.start()
-        except (PythonMcpError, OSError) as error:
+            for module in _WITH_WORKERS:
+                import_module(module)
+                await asyncio.sleep(0)
+            await manager.start(again=False)
+        except PoolClosed:
+            return  # the client was faster
+        except (PythonMcpError, ImportError, OSError) as error:
             _log.error("no job can be run now, each call tries again: %s", error)
 
 
