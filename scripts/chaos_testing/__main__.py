@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = Environment(folder, mark, options.seed, options.seconds, options.servers, observer)
     code = 1
     try:
-        code = asyncio.run(_run(environment))
+        code = asyncio.run(_run(environment, hostile=options.hostile))
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = 130
         print("scripts/chaos: stopped", file=sys.stderr)
@@ -76,29 +76,48 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--home", metavar="DIR", help="an empty directory for all files (default: a temporary one)"
     )
+    parser.add_argument(
+        "--hostile",
+        action="store_true",
+        help="kill nothing: attack two servers over HTTP, by strangers, by a client of another principal\n"
+        "and by odd files, beside a client that works in peace",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the files even if all promises held")
     return parser
 
 
-async def _run(environment: Environment) -> int:
-    from chaos_testing.experiment import run_experiment
+async def _run(environment: Environment, *, hostile: bool) -> int:
     from chaos_testing.process_table import kill_marked
-    from chaos_testing.promises import breaches
-    from chaos_testing.report import table
 
     me = asyncio.current_task()
     assert me is not None  # noqa: S101  this is a task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     try:
-        final_state = await run_experiment(environment)
+        table, found = await (_hostile(environment) if hostile else _kills(environment))
     finally:
         await asyncio.to_thread(kill_marked, environment.mark)
         await asyncio.sleep(_NOTICE_S)
-    found = breaches(environment.history, final_state)
-    print(table(environment, final_state, found))
+    print(table)
     for line in found:
         print(f"BREACH {line}")
     return 1 if found else 0
+
+
+async def _kills(environment: Environment) -> tuple[str, list[str]]:
+    from chaos_testing.experiment import run_experiment
+    from chaos_testing.promises import breaches
+    from chaos_testing.report import table
+
+    final_state = await run_experiment(environment)
+    found = breaches(environment.history, final_state)
+    return table(environment, final_state, found), found
+
+
+async def _hostile(environment: Environment) -> tuple[str, list[str]]:
+    from chaos_testing.hostile.experiment import run_hostile
+
+    findings = await run_hostile(environment)
+    return findings.table(), findings.breaches
 
 
 if __name__ == "__main__":
