@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from python_mcp_server.errors import StoreError
+from python_mcp_server.regular import read_regular
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY
-_BLOCK: Final = 1 << 16
+_MOST_BYTES: Final = 256 << 20
+"""The largest file that is read as a whole; guessed: far more than any record or result holds."""
 _WINDOWS: Final = sys.platform == "win32"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -140,23 +142,13 @@ def read_file(path: str) -> bytes | None:
     """Return the content of the file, or None if the file does not exist.
 
     Raises:
+        NotRegular: What is there is no regular file, or too large.
         OSError: The file exists and cannot be read.
     """
     try:
-        return retry_on_windows_sharing(lambda: _read(path))
+        return retry_on_windows_sharing(lambda: read_regular(path, _MOST_BYTES, follow=False))
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | _BINARY)
-    try:
-        parts: list[bytes] = []
-        while part := os.read(descriptor, _BLOCK):
-            parts.append(part)
-    finally:
-        os.close(descriptor)
-    return b"".join(parts)
 
 
 def remove_file(path: str) -> bool:
@@ -170,8 +162,11 @@ def remove_file(path: str) -> bool:
 
 def remove_tree(path: str) -> None:
     """Remove a directory with all in it, files that are added meanwhile included. A directory that does not
-    exist, or is removed meanwhile, is no error.
+    exist, or is removed meanwhile, is no error. A link, or what is no directory, is removed itself.
     """
+    if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
+        remove_file(path)
+        return
     import shutil  # costs 5 ms, and a worker seldom removes anything
 
     for _ in range(_TRIES - 1):

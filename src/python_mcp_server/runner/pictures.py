@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from python_mcp_server.regular import open_regular
 
 _BACKEND: Final = "module://python_mcp_pictures"
 _BACKEND_FOLDER: Final = Path(__file__).with_name("matplotlib_backend")
@@ -157,15 +158,10 @@ def content_of(path: str | Path, most: int) -> bytes:
 
 
 def _read(path: str | Path, most: int) -> tuple[bytes, int]:
-    """Return the first bytes of a file, and its size; nothing where it is gone or not a regular file.
-
-    The read never waits, as a read of a pipe would wait for a writer.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    """Return the first bytes of a file, and its size; nothing where it is gone or not a regular file."""
     try:
-        with open(os.open(path, flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            return (file.read(most), found.st_size) if stat.S_ISREG(found.st_mode) else (b"", 0)
+        with open(open_regular(os.fspath(path)), "rb") as file:
+            return file.read(most), os.fstat(file.fileno()).st_size
     except OSError:
         return b"", 0
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.regular import read_regular
 
 MOST_BYTES: Final = 16 << 20
 """The largest file of settings; guessed: a larger file is something else, and would take minutes to parse."""
 MOST_DATA_BYTES: Final = 256 << 20
-"""The largest script, or list of arguments."""
+"""The largest list of arguments."""
+MOST_SCRIPT_BYTES: Final = 16 << 20
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
 """Advice on a file that stops everything in its directory, also the script that would repair it."""
 _MARKS: Final = (
@@ -53,16 +55,12 @@ def read_bytes(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> byte
         most_bytes: The largest allowed size.
 
     Raises:
-        InvalidInput: The file cannot be read, or is too large.
+        InvalidInput: The file cannot be read, is no regular file, or is too large.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(most_bytes + 1)
-    except OSError as error:
-        raise InvalidInput(f"{name} cannot be read: {error.strerror}") from None
-    if len(data) > most_bytes:
-        raise InvalidInput(f"{name} cannot be read: it is larger than {most_bytes >> 20} MiB")
-    return data
+        return read_regular(str(path), most_bytes)
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        raise InvalidInput(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
@@ -81,13 +79,13 @@ def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
         raise InvalidInput(f"{name} cannot be read: line {_line_at(before)} is not {encoding}") from None
 
 
-def read_settings(path: Path, name: str) -> str:
+def read_settings(path: Path, name: str, most_bytes: int = MOST_BYTES) -> str:
     """Return the text of a file of settings.
 
     Raises:
         InvalidInput: As for `read_text`, or the file has an unfinished merge.
     """
-    text = read_text(path, name, MOST_BYTES)
+    text = read_text(path, name, most_bytes)
     if (mark := _MERGE.search(text)) is not None:
         number = _line_at(text[: mark.start(1)])
         raise InvalidInput(f"{name} cannot be read: line {number} is left of a merge ({mark[1][:40]!r})")

@@ -43,9 +43,11 @@ _MARGIN: Final = timedelta(minutes=1)
 """Guessed: a clock is seldom set by more between the creation of a job and its end."""
 _SHARDS: Final = 1024
 _STRIPES: Final = 64
-_LEVELS: Final = 3
+TIME_WIDTHS: Final = (3, 2, 2)
+"""How long the names of the directories of times are; what has another name is not ours."""
 _SUFFIX: Final = ".json"
-_JOB_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{34}")
+ID_CHARS: Final = 34
+_JOB_ID: Final = re.compile(rf"[0-9a-hjkmnp-tv-z]{{{ID_CHARS}}}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 
 Wanted = Callable[[str], bool]
@@ -181,7 +183,7 @@ class Layout:
     def tidy(self, record: str) -> None:
         """Remove the directories of times above a terminal record that are empty now."""
         directory = os.path.dirname(record)
-        for _ in range(_LEVELS):
+        for _ in TIME_WIDTHS:
             try:
                 os.rmdir(directory)
             except OSError:
@@ -200,11 +202,11 @@ def _walk(
         _log.warning("Left out all jobs in %s: %s", directory, error.strerror)
         missed.append(directory)
         return
-    if depth == _LEVELS:
+    if depth == len(TIME_WIDTHS):
         yield from _stems(names) if wanted is None else filter(wanted, _stems(names))
         return
     for name in names:
-        if wanted is None or wanted(front + name):
+        if len(name) == TIME_WIDTHS[depth] and (wanted is None or wanted(front + name)):
             yield from _walk(f"{directory}/{name}", front + name, wanted, missed, depth + 1)
 
 
@@ -216,4 +218,5 @@ def _names(directory: str) -> list[str]:
 
 
 def _stems(names: list[str]) -> list[str]:
-    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+    stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+    return [stem for stem in stems if len(stem) == ID_CHARS]

@@ -22,7 +22,8 @@ from typing import Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
-from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, Wanted, tree_of
+from python_mcp_server.regular import NotRegular
+from python_mcp_server.store.layout import ID_CHARS, LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
 from python_mcp_server.store.locks import Locks
 
 _log: Final = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _CLOCK_KEY: Final = "clock"
 """The name of this field in records of earlier versions."""
 _ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
 """Terminal records count first; a record that moved there during the read is found later."""
+_NAME_CHARS: Final = ID_CHARS + len(".json")
 _SETTLED_S: Final = 10.0
 """Guessed: a writer that has touched a directory has also written its record this much later. One that was
 stopped for longer touches the directory again."""
@@ -183,8 +185,8 @@ class RecordCounts:
             os.unlink(self._layout.counts)
 
     def _directories(self) -> list[str]:
-        tops = [f"{tree}/{top}" for tree in TERMINAL for top in _listed(f"{self._layout.jobs}/{tree}")]
-        return [f"{top}/{name}" for top in tops for name in _listed(f"{self._layout.jobs}/{top}")]
+        tops = [f"{tree}/{top}" for tree in TERMINAL for top in _times(f"{self._layout.jobs}/{tree}", 0)]
+        return [f"{top}/{name}" for top in tops for name in _times(f"{self._layout.jobs}/{top}", 1)]
 
     def _count(self, directory: str, before: list[int] | None) -> list[int]:
         path = f"{self._layout.jobs}/{directory}"
@@ -247,7 +249,7 @@ class Records:
         try:
             data = read_file(self._layout.record(tree, job_id))
             return None if data is None else decode(data, job_id, tree)
-        except (Unreadable, PermissionError, IsADirectoryError) as reason:
+        except (Unreadable, NotRegular, PermissionError, IsADirectoryError) as reason:
             return self._set_aside(job_id, tree, reason, locked=locked)
 
     def _set_aside(self, job_id: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
@@ -422,6 +424,10 @@ def _touch(directory: str) -> None:
         os.utime(directory)
 
 
+def _times(directory: str, depth: int) -> list[str]:
+    return [name for name in _listed(directory) if len(name) == TIME_WIDTHS[depth]]
+
+
 def _listed(directory: str) -> list[str]:
     try:
         return os.listdir(directory)
@@ -430,4 +436,4 @@ def _listed(directory: str) -> list[str]:
 
 
 def _records(directory: str) -> list[str]:
-    return [name for name in _listed(directory) if name.endswith(".json")]
+    return [name for name in _listed(directory) if name.endswith(".json") and len(name) == _NAME_CHARS]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from python_mcp_server.limits import CPU, MEMORY
+from python_mcp_server.regular import read_regular
 
 MOST_CHARS: Final = 200
 
@@ -229,8 +230,7 @@ def _reads_stdin(lines: list[str]) -> bool:
 def _waits_for_input(script: Path) -> bool:
     """Whether the code of a script reads stdin."""
     try:
-        with script.open("rb") as file:
-            source = file.read(_LARGEST_SOURCE)
+        source = read_regular(str(script), _LARGEST_SOURCE)
         if b"stdin" not in source:
             return False
         with warnings.catch_warnings(action="ignore"):  # the parser's warnings would go to the job's stderr

@@ -19,11 +19,13 @@ from typing import Annotated, Final, cast
 
 from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.regular import read_regular
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
 from python_mcp_server.runner.inline import as_utf8
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.pep723 import parse_header, with_header
 from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import MOST_SCRIPT_BYTES, read_bytes
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import script_call, stored
@@ -97,7 +99,8 @@ class Library:
                 return self._keep(path, data)
             if not overwrite:
                 return None
-            self._keep(path, path.read_bytes())  # it may be edited by hand, and be no version yet
+            edited = read_bytes(path, f"script {str(path)!r}", MOST_SCRIPT_BYTES)
+            self._keep(path, edited)  # by hand, it may be no version yet
             number = self._keep(path, data)
             self._write(path, data, replace=True)
             for old in versions(path)[:-_KEPT]:
@@ -159,10 +162,10 @@ def present_version(path: Path, data: bytes) -> int | None:
     """Return the version with these bytes; None if the script was edited by hand."""
     for number in reversed(versions(path)):
         try:
-            if version_file(path, number).read_bytes() == data:
+            if read_regular(str(version_file(path, number)), MOST_SCRIPT_BYTES) == data:
                 return number
-        except FileNotFoundError:
-            continue  # another process has just removed this old version
+        except OSError:
+            continue  # another process has just removed this old version, or it is none of ours
     return None
 
 
@@ -292,7 +295,7 @@ def _describe(path: Path) -> SavedScript:
     described = SavedScript(name=name, path=shown, docstring="", header=None)
     problems = [] if shown == str(path) else ["the name of its file is not UTF-8; rename it"]
     try:
-        data = path.read_bytes()
+        data = read_regular(str(path), MOST_SCRIPT_BYTES)
     except OSError as error:
         described["problem"] = f"it cannot be read: {error.strerror}"
         return described

@@ -19,7 +19,7 @@ from python_mcp_server.runner.python.environ import child_environment, given_var
 from python_mcp_server.runner.python.interpreter import own_version
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.textfile import read_bytes
+from python_mcp_server.runner.textfile import MOST_SCRIPT_BYTES, read_bytes
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import Finished, ScriptCall, Start, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
@@ -58,7 +58,8 @@ def header_of(script: Path | None, content: str | None, dependencies: Sequence[s
     if script is None:
         source = content or ""
     else:
-        source = read_bytes(script, f"script {str(script)!r}").decode("utf-8", errors="replace")
+        data = read_bytes(script, f"script {str(script)!r}", MOST_SCRIPT_BYTES)
+        source = data.decode("utf-8", errors="replace")
     header = parse_header(source.removeprefix("\ufeff"))
     if not dependencies:
         return header

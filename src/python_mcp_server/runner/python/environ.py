@@ -19,6 +19,7 @@ from python_mcp_server.settings import PREFIX
 
 _PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
 _OF_OUR_INTERPRETER: Final = frozenset({"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"})
+_MOST_BYTES: Final = 1 << 20
 _DEFAULTS: Final = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
@@ -94,7 +95,8 @@ def _env_file(env_file: str, base: Path) -> Path:
 def _read_env_file(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
-    values = dotenv_values(stream=io.StringIO(read_settings(path, f"env_file {str(path)!r}")))
+    text = read_settings(path, f"env_file {str(path)!r}", _MOST_BYTES)
+    values = dotenv_values(stream=io.StringIO(text))
     read = {name: value for name, value in values.items() if name and value is not None}
     for name, value in read.items():
         if "\0" in name or "\0" in value:

@@ -20,11 +20,13 @@ from typing import Any, Protocol
 from python_mcp_server.atomic import make_directory, write_file
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
+from python_mcp_server.regular import NotRegular, read_regular
 from python_mcp_server.runner.python.environ import scripts_folder
 from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
 from python_mcp_server.runner.python.requirements import local_path, stamp
 from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> E
 
 def _ready(venv: Path) -> Environment | None:
     try:
-        facts: dict[str, Any] = json.loads((venv / "ready.json").read_bytes())
+        facts: dict[str, Any] = json.loads(read_regular(str(venv / "ready.json"), MOST_BYTES))
         found = Environment(venv, tuple(facts["resolved"]), str(facts["python_version"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError):
         return None
     return found if os.access(found.python, os.X_OK) else None
 

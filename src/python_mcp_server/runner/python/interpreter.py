@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError, UvRefused
+from python_mcp_server.regular import read_regular
 from python_mcp_server.runner.python.pep723 import check_specifier
 from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import MOST_BYTES
 
 _NUMBER: Final = r"[23](\d{0,2}|(\.\d{1,3}){1,2})"
 """Of Python 2 or 3; 312 is 3.12 to uv."""
@@ -89,7 +91,7 @@ def version_in(venv: Path) -> str:
     none.
     """
     try:
-        text = (venv / "pyvenv.cfg").read_text("utf-8", errors="replace")
+        text = read_regular(str(venv / "pyvenv.cfg"), MOST_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return ""
     found = re.search(r"(?m)^version(?:_info)?\s*=\s*(\d+\.\d+\.\d+)", text)

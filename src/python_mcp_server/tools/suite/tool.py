@@ -13,9 +13,11 @@ from typing import Annotated, Any, Final
 
 from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.regular import NotRegular, read_regular
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.textfile import MOST_BYTES
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import ScriptCall, script_call
 from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
@@ -180,9 +182,9 @@ class SuiteRecord:
     def load(self) -> LastFailures | None:
         """Return the last failures; None where no run is known."""
         try:
-            facts: dict[str, Any] = json.loads(self._path.read_bytes())
+            facts: dict[str, Any] = json.loads(read_regular(str(self._path), MOST_BYTES))
             return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError):
             return None
 
     def save(self, summary: RunSummary, *, complete: bool) -> None:

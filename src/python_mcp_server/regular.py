@@ -1,0 +1,98 @@
+"""Opens files that others name, or may have put into the home: regular files only, and never with a wait.
+
+A named pipe without a writer would hold its reader for ever, a device has no end, a sparse file fills the
+memory, and a symbolic link in the home leads out of it. Any module may import this one. Paths are text here,
+because `Path` would cost more than the system calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+_FLAGS: Final[int] = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
+_NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+_BLOCK: Final = 1 << 16
+_LINKS: Final = frozenset({errno.ELOOP, getattr(errno, "EMLINK", errno.ELOOP)})
+_KINDS: Final = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+class NotRegular(OSError):
+    """What is there is no regular file, or one that is too large to be meant; `strerror` says what it is."""
+
+
+def open_regular(path: str, *, follow: bool = True) -> int:
+    """Open a regular file to read, and return its descriptor.
+
+    Args:
+        path: The file.
+        follow: Whether a symbolic link is followed. What lies in the home is none.
+
+    Raises:
+        NotRegular: It is no regular file.
+        OSError: It cannot be opened.
+    """
+    if follow and not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a device may do something
+        raise _refusal(mode, path)
+    try:
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | _NO_FOLLOW)
+    except OSError as error:
+        if not follow and (error.errno in _LINKS or error.errno == errno.ENXIO):  # a link; a socket
+            raise _refusal(os.lstat(path).st_mode, path) from None
+        raise
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _refusal(mode, path)
+    return descriptor
+
+
+def read_regular(path: str, most_bytes: int, *, follow: bool = True) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        NotRegular: It is no regular file, or holds more than that.
+        OSError: It cannot be read.
+    """
+    descriptor = open_regular(path, follow=follow)
+    try:
+        if os.fstat(descriptor).st_size > most_bytes:
+            raise _too_large(most_bytes, path)
+        parts: list[bytes] = []
+        size = 0
+        while part := os.read(descriptor, _BLOCK):
+            size += len(part)
+            if size > most_bytes:  # it grows, or is one of the kernel's, which tell no size
+                raise _too_large(most_bytes, path)
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
+
+
+def _refusal(mode: int, path: str) -> OSError:
+    if stat.S_ISDIR(mode):
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    return NotRegular(errno.EINVAL, f"it is {kind}, no regular file", path)
+
+
+def _too_large(most_bytes: int, path: str) -> NotRegular:
+    return NotRegular(errno.EFBIG, f"it is larger than {_in_mib(most_bytes)}", path)
+
+
+def _in_mib(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
