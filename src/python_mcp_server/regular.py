@@ -60,6 +60,11 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     return descriptor
 
 
+def own_file(path: str, _flags: int) -> int:
+    """Open a file of the home, as the `opener` of the built-in `open`; a link is not followed."""
+    return open_regular(path, follow=False)
+
+
 def read_regular(path: str, most_bytes: int, *, follow: bool = True) -> bytes:
     """Return the bytes of a regular file.
 

@@ -27,7 +27,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.regular import open_regular
+from python_mcp_server.regular import own_file
 
 _PIECE_BYTES: Final = 1 << 20
 _PIECES_AT_ONCE: Final = 16
@@ -50,7 +50,7 @@ class Copy:
     def read(self, limit: int = _PIECE_BYTES) -> bytes:
         """Return the next bytes, at most a piece; nothing where there are none yet."""
         try:
-            with open(open_regular(str(self._path), follow=False), "rb") as file:
+            with open(self._path, "rb", opener=own_file) as file:
                 file.seek(self.offset)
                 return file.read(limit)
         except FileNotFoundError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
-from python_mcp_server.regular import open_regular
+from python_mcp_server.regular import own_file
 from python_mcp_server.runner import search as line_search
 from python_mcp_server.runner.output import LineReader, on_screen, open_lines, whole_characters
 
@@ -63,7 +63,7 @@ def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage
         ended: Whether the output is complete.
     """
     try:
-        with open(open_regular(str(path), follow=False), "rb") as file:
+        with open(path, "rb", opener=own_file) as file:
             total = file.seek(0, 2)
             offset = max(0, total + offset) if offset < 0 else offset
             file.seek(min(offset, total))  # the kernel refuses numbers that are too large

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from python_mcp_server.regular import open_regular
+from python_mcp_server.regular import open_regular, own_file
 from python_mcp_server.runner.search import readable
 
 _HEIGHT: Final = 50
@@ -229,7 +229,7 @@ def append_line(path: Path, text: bytes) -> None:
 def end_of(path: Path, most_bytes: int) -> bytes:
     """Return the last bytes of a file; nothing where there is no file."""
     try:
-        with open(open_regular(str(path), follow=False), "rb") as file:
+        with open(path, "rb", opener=own_file) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
             return file.read(most_bytes)
     except FileNotFoundError:
@@ -248,7 +248,7 @@ def excerpt(path: Path, *, start: int, limit_chars: int, job_id: str | None) -> 
     total = max(0, size_of(path) - start)
     if total == 0:
         return Excerpt("", 0, cut=False)
-    with open(open_regular(str(path), follow=False), "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=own_file) as file:
         file.seek(start)
         if total <= max(4 * limit_chars, _SHORT_BYTES):
             text = on_screen(file.read(total))

@@ -16,8 +16,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from python_mcp_server.regular import open_regular
-
 _UNREADABLE: Final = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
 _ESCAPES: Final = re.compile(
     rb"\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|\Z)"  # colours, and moves of the cursor
@@ -80,7 +78,7 @@ class Search:
     def run(self) -> dict[str, Any]:
         """Return the lines found, each after its number, and the byte where the search is to go on."""
         matches = re.compile(self._wish["pattern"]).search
-        with open(open_regular(self._wish["path"], follow=False), "rb", buffering=0) as file:
+        with open(self._wish["path"], "rb", buffering=0) as file:
             for block, after in self._blocks(file):
                 if not self._look(block, matches):
                     break

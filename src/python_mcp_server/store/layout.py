@@ -46,8 +46,7 @@ _STRIPES: Final = 64
 TIME_WIDTHS: Final = (3, 2, 2)
 """How long the names of the directories of times are; what has another name is not ours."""
 _SUFFIX: Final = ".json"
-ID_CHARS: Final = 34
-_JOB_ID: Final = re.compile(rf"[0-9a-hjkmnp-tv-z]{{{ID_CHARS}}}")
+_JOB_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{34}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 
 Wanted = Callable[[str], bool]
@@ -218,5 +217,4 @@ def _names(directory: str) -> list[str]:
 
 
 def _stems(names: list[str]) -> list[str]:
-    stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-    return [stem for stem in stems if len(stem) == ID_CHARS]
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]

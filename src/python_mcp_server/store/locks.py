@@ -16,7 +16,7 @@ from typing import Final
 
 from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreLocked
-from python_mcp_server.regular import open_regular
+from python_mcp_server.regular import own_file
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _FIRST_NAP_S: Final = 0.0002
@@ -129,7 +129,7 @@ def _write_note(descriptor: int) -> None:
 
 def _read_note(path: str) -> tuple[int, float] | None:
     """Return the process that took the lock last, and when, if its note has that."""
-    with open(open_regular(path, follow=False), "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=own_file) as file:
         file.seek(_NOTE_AT)
         words = file.read(_NOTE_CHARS).split()
     try:

@@ -23,7 +23,7 @@ from python_mcp_server.atomic import make_directory, read_file, remove_file, rem
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
 from python_mcp_server.regular import NotRegular
-from python_mcp_server.store.layout import ID_CHARS, LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
+from python_mcp_server.store.layout import LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
 from python_mcp_server.store.locks import Locks
 
 _log: Final = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ _CLOCK_KEY: Final = "clock"
 """The name of this field in records of earlier versions."""
 _ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
 """Terminal records count first; a record that moved there during the read is found later."""
-_NAME_CHARS: Final = ID_CHARS + len(".json")
 _SETTLED_S: Final = 10.0
 """Guessed: a writer that has touched a directory has also written its record this much later. One that was
 stopped for longer touches the directory again."""
@@ -436,4 +435,4 @@ def _listed(directory: str) -> list[str]:
 
 
 def _records(directory: str) -> list[str]:
-    return [name for name in _listed(directory) if name.endswith(".json") and len(name) == _NAME_CHARS]
+    return [name for name in _listed(directory) if name.endswith(".json")]

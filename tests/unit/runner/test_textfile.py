@@ -45,7 +45,7 @@ def test_what_cannot_be_read_is_refused_by_name_and_line(tmp_path: Path) -> None
     file.write_bytes(b"a\r\nb\rc\n\xff")
     with pytest.raises(InvalidInput, match="the file cannot be read: line 4 is not UTF-8"):
         read_text(file, "the file")
-    with pytest.raises(InvalidInput, match="the file cannot be read: it is larger than 0 MiB"):
+    with pytest.raises(InvalidInput, match="the file cannot be read: it is larger than 0 KiB"):
         read_bytes(file, "the file", 7)
     with pytest.raises(InvalidInput, match="the file cannot be read: Is a directory"):
         read_text(tmp_path, "the file")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.regular import open_regular, read_regular
+from python_mcp_server.regular import own_file, read_regular
 from python_mcp_server.runner.output import open_stream
 from python_mcp_server.runner.textfile import MOST_DATA_BYTES
 from python_mcp_server.tools.results import ItemResult
@@ -127,7 +127,7 @@ class BatchJournal:
         """Return results by index: those of failed items, then others, up to `room_chars`."""
         taken: dict[int, ItemResult] = {}
         wanted = dict.fromkeys([*sorted(self.failures), *range(len(self._offsets))])
-        with open(open_regular(str(self._folder / _ITEMS), follow=False), "rb") as file:
+        with open(self._folder / _ITEMS, "rb", opener=own_file) as file:
             for index in wanted:
                 if not self.has(index):
                     continue
@@ -219,7 +219,7 @@ def _locked(folder: Path) -> Generator[None]:
 
 
 def _items_in(folder: Path) -> Iterator[ItemResult]:
-    with open(open_regular(str(folder / _ITEMS), follow=False), "rb") as file:
+    with open(folder / _ITEMS, "rb", opener=own_file) as file:
         for line in file:
             if line.endswith(b"\n"):  # the last one may have been cut off by a full disk
                 yield json.loads(line)

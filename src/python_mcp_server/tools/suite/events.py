@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.context import create_progress_callback
-from python_mcp_server.regular import open_regular
+from python_mcp_server.regular import own_file
 from python_mcp_server.runner.output import open_stream
 
 _POLL_S: Final = 0.1
@@ -86,7 +86,7 @@ class EventFollower:
 
     def _read(self) -> bytes:
         try:
-            with open(open_regular(str(self._events), follow=False), "rb") as file:
+            with open(self._events, "rb", opener=own_file) as file:
                 file.seek(self._offset)
                 piece = file.read(_PIECE_BYTES)
         except FileNotFoundError:
