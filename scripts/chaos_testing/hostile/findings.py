@@ -32,10 +32,10 @@ class Findings:
     slowest: dict[str, tuple[float, str]] = field(default_factory=dict[str, tuple[float, str]])
     breaches: list[str] = field(default_factory=list[str])
 
-    def breach(self, text: str) -> None:
-        """Note a breach, once."""
-        if text not in self.breaches:
-            self.breaches.append(text)
+    def breach(self, text: str, seen: str = "") -> None:
+        """Note a breach, once, with what was seen the first time."""
+        if not any(breach.startswith(text) for breach in self.breaches):
+            self.breaches.append(f"{text}: {seen}" if seen else text)
 
     def answered(self, who: str, what: str, answer: Answer) -> None:
         """Check an answer for what no answer may be."""
@@ -47,7 +47,7 @@ class Findings:
         if answer.status >= _SERVER_ERROR and answer.status != _BUSY:
             self.breach(f"{who}: {what} got {answer.status}: {answer.text:.200}")
         if "Traceback (most recent call last)" in answer.text and _OWN_CODE in answer.text:
-            self.breach(f"{who}: {what} got a traceback of the server: {answer.text[-300:]}")
+            self.breach(f"{who}: {what} got a traceback of the server", answer.text[-300:])
         if "list" in what and len(answer.text) > LARGEST_LIST:
             self.breach(f"{who}: {what} got {len(answer.text)} characters")
         if who != "peaceful" and self.secret in answer.text:
