@@ -36,6 +36,8 @@ _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
 _LISTED_CHARS: Final = 50_000
 """Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
+_READ_STREAMS: Final = 2_000
+"""So many positions are kept for `incremental`; the one that was not used longest goes first."""
 _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 
 
@@ -116,7 +118,10 @@ class JobTools:
     async def _news(self, job_id: str, stream: str) -> str:
         start = self._read.get((job_id, stream), 0)
         page = await self._manager.output(job_id, stream, start)
+        self._read.pop((job_id, stream), None)
         self._read[job_id, stream] = page.next_offset
+        if len(self._read) > _READ_STREAMS:
+            del self._read[next(iter(self._read))]
         return await asyncio.to_thread(on_screen, page.text.encode(), goes_on=start > 0)
 
     async def wait_job(
