@@ -23,6 +23,7 @@ _MOST_BYTES: Final = 256 << 20
 """The largest file that is read as a whole; guessed: far more than any record or result holds."""
 _WINDOWS: Final = sys.platform == "win32"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)})
+_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST})
 _TRIES: Final = 20
@@ -232,6 +233,8 @@ def _sentence(error: OSError, home: str, doing: str) -> str:
         advice = f"make {home} writable for this user, or set PYTHON_MCP_HOME to a directory that is"
     elif error.errno in _MISSING:
         advice = f"make sure that {home} is a directory and is not being removed"
+    elif error.errno in _MANY_FILES:
+        advice = "raise the limit of open files (`ulimit -n`), or let fewer jobs run at once"
     elif error.errno in (errno.ENOSYS, errno.ENOLCK):
         advice = (
             f"its file system has no locks, so set PYTHON_MCP_HOME to a local directory instead of {home}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,7 @@ from python_mcp_server.errors import StoreError, WorkerUnavailable
 from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.slots import Claim
 from python_mcp_server.pool.handle import WorkerHandle
+from python_mcp_server.processes.host import is_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _STARTS: Final = 3
 """How many workers in a row may end before they are ready until the job fails."""
+
+_WITHDRAW_S: Final = 0.5
+"""Between two tries to write that a job waits again; guessed, as for the slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class WorkerAcquisition:
 
         Raises:
             WorkerUnavailable, PoolClosed: No worker is available.
-            JobNotFound, StoreError: The record is gone, or cannot be taken back.
+            JobNotFound: The record is gone.
         """
         while True:
             worker = await self._take()
@@ -70,21 +75,52 @@ class WorkerAcquisition:
             if claim is Claim.OVER:
                 return None
             if claim is Claim.TAKEN:
-                await self.record.withdraw()  # the worker died while the record was written
+                await self.wait_again()  # the worker died while the record was written
+            else:
+                self.on_worker(False)
+
+    async def wait_again(self) -> None:
+        """Change the record back to pending, because the worker was gone before it read the call. A
+        background job waits until that can be written; a caller who waits needs no record.
+
+        Raises:
+            JobNotFound: The record is gone.
+        """
+        while True:
+            try:
+                await self.record.withdraw()
+            except (StoreError, OSError, MemoryError) as error:
+                _log.warning("the record of job %s does not say that it waits: %s", self.record.job_id, error)
+                if self.in_background():
+                    self.status.set_pending_reason(f"waiting to start: {error}")
+                    await asyncio.sleep(_WITHDRAW_S)
+                    continue
             self.on_worker(False)
+            return
 
     async def _take(self) -> WorkerHandle | InlineWorker:
-        background = self.in_background()
-        if background:
-            await self.slots.wait_for_slot(self.record.job_id, self.status.set_pending_reason)
-        if self.request.isolation == "inline":
-            return InlineWorker(self.request)
-        for _ in range(_STARTS - 1):
+        tries, set_reason = 0, self.status.set_pending_reason
+        while True:
+            background = self.in_background()
+            if background:
+                await self.slots.wait_for_slot(self.record.job_id, set_reason)
+            if self.request.isolation == "inline":
+                return InlineWorker(self.request)
             try:
-                return await self.services.pool.take(background=background)
+                return await self.services.pool.take(background=background, set_reason=set_reason)
             except WorkerUnavailable as error:  # it may have been killed, and nothing has started
                 _log.warning("a worker for job %s did not start: %s", self.record.job_id, error)
-        return await self.services.pool.take(background=background)
+                tries += 1
+                if self._outlasts(error):
+                    await asyncio.sleep(self.services.pool.start_delay_s)
+                elif tries >= _STARTS:
+                    raise
+
+    def _outlasts(self, error: WorkerUnavailable) -> bool:
+        """Whether the job waits until the machine is no longer short. A call is refused, unless others may
+        start it from its record already: what is refused must not run later.
+        """
+        return is_shortage(error) and (self.in_background() or self.status.spec is not None)
 
     async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
         if self.in_background():

@@ -196,10 +196,7 @@ class JobRun:
 
     async def _run_queued(self, *, again: bool) -> None:
         try:
-            if again:
-                await self.record.withdraw()
-                self._on_worker(False)
-            worker = await WorkerAcquisition(
+            acquisition = WorkerAcquisition(
                 self._services,
                 self._slots,
                 self._request,
@@ -207,7 +204,10 @@ class JobRun:
                 self.status,
                 in_background=lambda: self.background,
                 on_worker=self._on_worker,
-            ).acquire()
+            )
+            if again:
+                await acquisition.wait_again()
+            worker = await acquisition.acquire()
             if worker is None:
                 await self._finalise(Outcome(cancelled=True))
             else:
@@ -369,6 +369,7 @@ class JobRun:
         except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
             _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
             self.caller = CallerState.ATTACHED
+            self.status.spec = None  # a record that is written later must not let another server start it
             return False
         self.caller = CallerState.DETACHED if self.state < RunState.ENDING else CallerState.ATTACHED
         return self.background

@@ -194,7 +194,7 @@ class BackgroundSlots:
         work = partial(acquire, self._services.store, job, self._limit, in_turn=in_turn, least_bytes=least)
         try:
             return await self._services.in_store(work)
-        except (StoreError, OSError) as error:  # also of descriptors, to look at processes with
+        except (StoreError, OSError, MemoryError) as error:  # also of descriptors, to look at processes with
             _log.warning("job %s cannot be started now, it waits on: %s", job_id, error)
             set_reason(f"waiting to start: {error}")
             await asyncio.sleep(_LOOK_S)
@@ -213,7 +213,7 @@ class BackgroundSlots:
             try:
                 slots = await self._services.in_store(snapshot, self._services.store, self._least_bytes)
                 self._call(slots)
-            except (StoreError, OSError) as error:
+            except (StoreError, OSError, MemoryError) as error:
                 self._tell(f"waiting for its turn: {error}")
             if self._waiting:
                 await within(self._changed.wait(), _LOOK_S)

@@ -42,6 +42,7 @@ class Waiter:
 
     background: bool
     worker: asyncio.Future[WorkerHandle]
+    set_reason: Callable[[str], object] = bool
 
 
 class Admission:
@@ -100,6 +101,10 @@ class StartBackoff:
     def active(self, now: float) -> bool:
         """Whether the back-off still lasts."""
         return now < self._until
+
+    def left_s(self, now: float) -> float:
+        """Return how long the back-off still lasts."""
+        return max(0.0, self._until - now)
 
     @property
     def failing(self) -> bool:
@@ -210,6 +215,11 @@ class Pool:
             self._starts.add(start)
             start.add_done_callback(self._starts.discard)
 
+    @property
+    def start_delay_s(self) -> float:
+        """Return how long to wait before a worker is started again after one that could not be started."""
+        return max(_FIRST_S, self._failed_starts.left_s(self.loop.time()))
+
     def full(self) -> str | None:
         """Return why a call with a caller must wait for a worker, or None if it need not wait."""
         return self._admission.refusal()
@@ -226,8 +236,14 @@ class Pool:
             self.loop.call_soon(self.warm)
         return worker
 
-    async def take(self, *, background: bool = False) -> WorkerHandle:
+    async def take(
+        self, *, background: bool = False, set_reason: Callable[[str], object] = bool
+    ) -> WorkerHandle:
         """Return a worker as soon as there is one, first come first served.
+
+        Args:
+            background: Whether no caller waits for the call.
+            set_reason: Gets the reason of each failed start, while the call waits for the next one.
 
         Raises:
             PoolClosed: The pool was closed meanwhile.
@@ -236,7 +252,7 @@ class Pool:
         """
         if (worker := self.take_idle(background=background)) is not None:
             return worker
-        waiter = Waiter(background, self.loop.create_future())
+        waiter = Waiter(background, self.loop.create_future(), set_reason)
         self._waiting.append(waiter)
         self.warm()
         try:
@@ -431,6 +447,8 @@ class Pool:
         _log.warning("no worker could be started: %s", error)
         self._untold_failures += 1
         self.loop.call_later(self._failed_starts.failed(self.loop.time()), self.warm)
+        for waiter in self._waiting:
+            waiter.set_reason(f"waiting to start: {_unavailable(error)}")
         if self._has_workers:
             return
         for waiter in list(self._waiting):

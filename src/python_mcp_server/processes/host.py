@@ -12,11 +12,13 @@ Reading costs some file reads: off the event loop. psutil and loky are imported 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
+from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.processes.usage import LINUX
 
 _log: Final = logging.getLogger(__name__)
@@ -33,6 +35,31 @@ THREAD_VARIABLES: Final = (
     "RAYON_NUM_THREADS",
 )
 """How many threads the numerical libraries start; each counts the whole machine where it is unset."""
+
+
+_SHORT: Final = (
+    *SHORTAGES,
+    errno.EAGAIN,
+    errno.ENOSPC,
+    errno.EFBIG,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+)
+_NO_THREAD: Final = "can't start new thread"
+"""The only mark of Python's `RuntimeError` where the system gives no thread."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether this error, or a cause of it, says that the machine is short of descriptors, processes, memory
+    or disk: that says nothing about what was tried, and may pass.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _SHORT):
+            return True
+        if isinstance(cause, RuntimeError) and str(cause) == _NO_THREAD:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def usable_cpus() -> list[int] | None:
