@@ -158,7 +158,9 @@ class WorkerProcess:
             raise
         finally:
             worker_ends.control.close()
+            worker_ends.up.writer.close()
         self._process: Any = self._context.worker
+        self._process.close_ends(in_worker=False)
         self.pid: int = self._process.pid
 
     def _abort_start(self) -> None:

@@ -83,6 +83,7 @@ class WorkerSession(LokyProcess):
         super().__init__(*args, **kwargs)
         self.parted = False
         self._starter = os.getpid()
+        self._to_worker, self._to_program = kwargs.get("args", (None, None))[:2]
 
     def join(self, timeout: float | None = None) -> None:
         """Wait for the end; multiprocessing does so for every child at the end of a program. A forked child
@@ -94,6 +95,14 @@ class WorkerSession(LokyProcess):
     def reap(self) -> None:
         """Wait for the end, although the program has detached from the worker."""
         super().join()
+
+    def close_ends(self, *, in_worker: bool) -> None:
+        """Close the ends of loky's two queues that only the other side uses. An end that both sides hold
+        costs a descriptor each, and hides the end of the other side.
+        """
+        if self._to_worker is not None:
+            (self._to_worker._writer if in_worker else self._to_worker._reader).close()
+            (self._to_program._reader if in_worker else self._to_program._writer).close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = BytesIO()
@@ -243,6 +252,7 @@ def _arrive(program: int, state: bytes) -> WorkerSession:
     process = WorkerSession.__new__(WorkerSession)
     with silent_without(program):
         process.__dict__.update(pickle.loads(state))
+        process.close_ends(in_worker=True)
     return process
 
 
