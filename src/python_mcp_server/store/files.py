@@ -8,6 +8,7 @@ for more.
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Callable, Collection
@@ -15,10 +16,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from python_mcp_server.atomic import remove_tree, translate_os_errors
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.processes.host import is_shortage
 from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
 from python_mcp_server.store.layout import (
     LIVE,
@@ -51,6 +54,9 @@ class Survey:
     damaged: list[Path]
 
 
+_log: Final = logging.getLogger(__name__)
+
+
 class FileJobStore(JobStore):
     """Jobs in a directory that any number of processes may use at once.
 
@@ -60,7 +66,8 @@ class FileJobStore(JobStore):
         fsync: Whether writes survive a loss of power too, at the price of some ms each.
 
     Raises:
-        StoreError: The directory cannot be used, or a newer version made it.
+        StoreError: The directory cannot be used, or a newer version made it. A disk that is full is only
+            logged: the store can be read, and the first change tries again.
     """
 
     def __init__(self, home: Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
@@ -69,7 +76,13 @@ class FileJobStore(JobStore):
         self._layout = layout
         self._locks = Locks(layout.locks, layout.home, lock_s)
         self._records = Records(layout, self._locks, fsync=fsync)
-        open_home(layout, self._locks, self._records, fsync=fsync)
+        self._open = False
+        try:
+            self._open_home()
+        except StoreError as error:
+            if not is_shortage(error):
+                raise
+            _log.warning("%s; until then no job can be recorded", error)
         self._public = PublicList(layout, self._records)
         weakref.finalize(self, self._public.close)
 
@@ -226,5 +239,11 @@ class FileJobStore(JobStore):
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None
 
+    def _open_home(self) -> None:
+        open_home(self._layout, self._locks, self._records, fsync=self.fsync)
+        self._open = True
+
     def _hold(self, job_id: str) -> AbstractContextManager[None]:
+        if not self._open:
+            self._open_home()
         return self._locks.hold(self._layout.stripe(job_id))

@@ -240,6 +240,24 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path):
         FileJobStore(tmp_path / "file" / "home")
 
 
+def test_a_store_opens_on_a_full_disk_and_is_written_when_there_is_room(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(home))
+
+    monkeypatch.setattr(f"{atomic.__name__}.os.mkdir", full)
+    store, job = FileJobStore(home), a_job()
+    assert f"free space on the disk of {home}" in caplog.text
+    assert (store.get(job.id), store.list(), store.live()) == (None, ([], False), ())
+    with pytest.raises(StoreError, match="free space"):
+        store.create(job)
+    monkeypatch.undo()
+    store.create(job)
+    assert FileJobStore(home).get(job.id) == job
+    store.close()
+
+
 def test_fsync_reaches_the_record_and_its_directory(home: Path, monkeypatch: pytest.MonkeyPatch):
     synced: list[str] = []
     real = os.fsync
