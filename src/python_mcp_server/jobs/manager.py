@@ -418,7 +418,8 @@ class JobManager:
             JobNotFound: There is no such job.
             InvalidInput: The stream or the limit is not valid.
         """
-        return await self._in_store(self.blocking.output, job_id, stream, offset, limit)
+        work = partial(self.blocking.output, job_id, stream, offset, limit)
+        return await (await self._engine()).services.in_reader(job_id, work)
 
     async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
         """Return whole lines of a job's output, as a screen shows them.
@@ -427,11 +428,11 @@ class JobManager:
             JobNotFound: There is no such job.
             InvalidInput: The request is not valid, or its pattern takes too long.
         """
-        work = partial(self.blocking.lines, job_id, wanted)
+        work, services = partial(self.blocking.lines, job_id, wanted), (await self._engine()).services
         # takes seconds where much must be read: not in the threads for hand-offs
         if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
-            return await (await self._engine()).services.in_search(work)
-        return await asyncio.to_thread(work)
+            return await services.in_search(work)
+        return await services.in_reader(job_id, work)
 
 
 def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
@@ -32,6 +33,10 @@ _REFRESH_S: Final = 1.0
 """Between two writes of a running job's progress and usage, as other processes see them."""
 
 _STORE_THREADS: Final = 4
+_READERS: Final = 16
+_READS_OF_A_JOB: Final = 2
+"""How many pages are read at once, and how many of one job: the disk of a job's output may hang."""
+
 _SEARCHES: Final = 2
 """How many patterns are searched for at once: a pattern that does not end keeps a core busy for seconds."""
 
@@ -73,6 +78,8 @@ class Services:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresher = RecordRefresher(self)
         self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
+        self._reads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -97,6 +104,16 @@ class Services:
         """
         return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
 
+    async def in_reader(self, job_id: str, work: Callable[[], T]) -> T:
+        """Read output of a job in a thread, a few of each job at once. A read that is stuck counts until it
+        ends, even if its caller is cancelled.
+        """
+        reads = self._reads.setdefault(job_id, asyncio.Semaphore(_READS_OF_A_JOB))
+        await reads.acquire()
+        reading = in_thread(self.loop, self._readers, work)
+        reading.add_done_callback(lambda _: reads.release())
+        return await asyncio.shield(reading)
+
     async def in_search(self, work: Callable[[], T]) -> T:
         """Search in a thread, a few at once; a search that has not begun is dropped if its caller is
         cancelled.
@@ -114,6 +131,7 @@ class Services:
     def shutdown(self) -> None:
         """Accept no more calls to the store; calls under way are completed."""
         self._threads.shutdown(wait=False)
+        self._readers.shutdown(wait=False, cancel_futures=True)
         self._searches.shutdown(wait=False, cancel_futures=True)
 
 

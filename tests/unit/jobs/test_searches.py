@@ -1,4 +1,4 @@
-"""Patterns that come to no end take none of the threads that others need."""
+"""Patterns that come to no end, and reads that are stuck, take none of the threads that others need."""
 
 from __future__ import annotations
 
@@ -45,4 +45,30 @@ def test_pages_are_read_while_many_patterns_are_searched(monkeypatch: pytest.Mon
         assert len(busy) == SEARCHES
 
     monkeypatch.setattr(BlockingJobs, "lines", read)
+    run(main())
+
+
+def test_stuck_reads_of_one_job_take_no_thread_of_others(monkeypatch: pytest.MonkeyPatch):
+    over = threading.Event()
+
+    def read(_self: BlockingJobs, job_id: str, *_: object) -> str:
+        if job_id == "stuck":
+            over.wait(60)
+        return job_id
+
+    async def main() -> None:
+        async with manager(InMemoryJobStore()) as made:
+            stuck = [asyncio.create_task(made.output("stuck")) for _ in range(SEARCHES)]
+            try:
+                await asyncio.sleep(0)
+                for left in stuck[SEARCHES // 2 :]:
+                    left.cancel()
+                assert await asyncio.wait_for(made.output("other"), 30) == "other"
+                assert await asyncio.wait_for(made.list(), 30) == ([], False)
+                assert await asyncio.wait_for(asyncio.to_thread(int), 30) == 0
+            finally:
+                over.set()
+            await asyncio.gather(*stuck, return_exceptions=True)
+
+    monkeypatch.setattr(BlockingJobs, "output", read)
     run(main())
