@@ -66,8 +66,8 @@ class FileJobStore(JobStore):
         fsync: Whether writes survive a loss of power too, at the price of some ms each.
 
     Raises:
-        StoreError: The directory cannot be used, or a newer version made it. A disk that is full is only
-            logged: the store can be read, and the first change tries again.
+        StoreError: The directory cannot be used, or a newer version made it. A full disk is logged;
+            the first change tries again.
     """
 
     def __init__(self, home: Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
