@@ -36,10 +36,18 @@ json_option: Final[Decorator] = click.option(
 
 
 def print_json(data: object) -> None:
-    """Print one JSON document on stdout."""
+    """Print one JSON document on stdout; what a terminal would obey, or would not show, is escaped."""
     import json
 
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    lines = json.dumps(data, indent=2, ensure_ascii=False).split("\n")
+    click.echo("\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in lines))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def error_sentence(job: Job) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import read_regular
@@ -21,6 +21,9 @@ MOST_DATA_BYTES: Final = 256 << 20
 MOST_SCRIPT_BYTES: Final = 16 << 20
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
 """Advice on a file that stops everything in its directory, also the script that would repair it."""
+_MOST_PARTS: Final = 64
+_KEY_PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?<![\w-])[\w-]+)"""
+_DEEP_KEY: Final = re.compile(rf"(?:{_KEY_PART}[ \t]*\.[ \t]*){{{_MOST_PARTS}}}")
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -90,6 +93,22 @@ def read_settings(path: Path, name: str, most_bytes: int = MOST_BYTES) -> str:
         number = _line_at(text[: mark.start(1)])
         raise InvalidInput(f"{name} cannot be read: line {number} is left of a merge ({mark[1][:40]!r})")
     return text
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a text in TOML.
+
+    Raises:
+        ValueError: It is not valid, or too deep: `tomllib` takes half a minute for a key of 20,000 parts.
+    """
+    import tomllib
+
+    if _DEEP_KEY.search(text) is not None:
+        raise ValueError(f"a key has {_MOST_PARTS} parts or more")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def _line_at(before: str) -> int:

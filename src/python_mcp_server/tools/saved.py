@@ -12,6 +12,9 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
+import unicodedata
+import warnings
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -40,6 +43,8 @@ _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
 _NAME_BYTES: Final = 200
 _HISTORY: Final = ".versions"
+_MOST_DESCRIBED_BYTES: Final = 1 << 20
+"""Of a script that a listing describes; guessed: a larger one is data, and takes seconds to parse."""
 _KEPT: Final = 20
 """The number of versions that are kept of one script; guessed: more than a user goes back."""
 
@@ -200,6 +205,7 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
     script itself, as a PEP 723 header. It runs in the directory of the saved scripts, so name other
     files by absolute paths. What it replaces is kept as an earlier version.
     """
+    _check_new_name(script_name)
     library = library_of(directory)
     path = library.file(script_name)
     text = with_header(as_utf8(source), dependencies, requires_python)
@@ -213,6 +219,25 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
         return SaveResult(written=False, path=str(path), message=message)
     message = f"saved as {path.stem!r}{_warning(text)}"
     return SaveResult(written=True, path=str(path), message=message, version=version)
+
+
+def _check_new_name(script_name: str) -> None:
+    """Refuse a name that looks like another, or that would stand before a module of Python itself.
+
+    Raises:
+        InvalidInput: The text says what would be right.
+    """
+    stem = script_name.removesuffix(".py")
+    if not unicodedata.is_normalized("NFC", stem) or any(unicodedata.category(each) == "Cf" for each in stem):
+        raise InvalidInput(
+            f"script_name {script_name!a} has characters that are not seen, or not composed (NFC); "
+            "write the name in plain letters"
+        )
+    if stem in sys.stdlib_module_names:
+        raise InvalidInput(
+            f"script_name {script_name!r} is a module of Python, which scripts beside it would then miss; "
+            "choose another name"
+        )
 
 
 def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
@@ -279,10 +304,25 @@ def _script(library: Library, script_name: str, version: int | None) -> Script:
 
 def _warning(source: str) -> str:
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError) as error:
+        _parsed(source)
+    except InvalidInput as error:
         return f"; it will not run as it is: {error}"
     return ""
+
+
+def _parsed(source: str) -> ast.Module:
+    """Return the tree of a script.
+
+    Raises:
+        InvalidInput: The parser refuses it; the text is the parser's.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # they would go to the job's stderr
+            return ast.parse(source)
+    except (SyntaxError, ValueError) as error:
+        raise InvalidInput(str(error)) from None
+    except (RecursionError, MemoryError):  # the parser says so of what is nested too deep
+        raise InvalidInput("it is nested too deep for Python's parser") from None
 
 
 def _known(library: Library) -> str:
@@ -295,7 +335,7 @@ def _describe(path: Path) -> SavedScript:
     described = SavedScript(name=name, path=shown, docstring="", header=None)
     problems = [] if shown == str(path) else ["the name of its file is not UTF-8; rename it"]
     try:
-        data = read_regular(str(path), MOST_SCRIPT_BYTES)
+        data = read_regular(str(path), _MOST_DESCRIBED_BYTES)
     except OSError as error:
         described["problem"] = f"it cannot be read: {error.strerror}"
         return described
@@ -303,8 +343,10 @@ def _describe(path: Path) -> SavedScript:
     for add in (_add_text, _add_header):
         try:
             add(described, source)
-        except (SyntaxError, ValueError, RecursionError) as error:
+        except InvalidInput as error:
             problems.append(str(error))
+        except RecursionError:
+            problems.append("its arguments are nested too deep to be shown")
     if known := versions(path):
         described["versions"] = known
         if (version := present_version(path, data)) is not None:
@@ -315,7 +357,7 @@ def _describe(path: Path) -> SavedScript:
 
 
 def _add_text(described: SavedScript, source: str) -> None:
-    tree = ast.parse(source)
+    tree = _parsed(source)
     paragraph = inspect.cleandoc(ast.get_docstring(tree) or "").partition("\n\n")[0]
     described["docstring"] = " ".join(paragraph.split()) or description_of(tree)
     if arguments := arguments_of(tree):

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, cast
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.textfile import parse_toml
 
 _TAG: Final = "# /// script"
-_OPENING: Final = re.compile(rf"(?m)^{_TAG}$")
-_BLOCK: Final = re.compile(rf"(?m)^{_TAG}$\n(?P<content>(?:^#(?:| .*)$\n)*)^# ///$")
+_END: Final = "# ///"
+_MOST_CHARS: Final = 1 << 16
+"""The longest header; guessed: a thousand packages."""
+_TOKEN: Final = re.compile(r"""\"{3}|'{3}|"(?:[^"\\]|\\.)*"|'[^']*'|\#|[\[\]{}]""")
+"""What begins or ends something in a line of TOML."""
+_STRING_ENDS: Final = {'"""': re.compile(r'\\.|"{3}'), "'''": re.compile(r"'{3}")}
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _REWRITTEN: Final = frozenset({"dependencies", "requires-python"})
 _KEYS: Final = _REWRITTEN | {"tool"}
@@ -49,16 +54,35 @@ def parse_header(source: str) -> Header | None:
     """
     if _TAG not in source:
         return None
-    text = _unix_lines(source)
-    opening = _OPENING.search(text)
-    if opening is None:
+    lines = _unix_lines(source).split("\n")  # other ways of splitting know more line ends
+    if _TAG not in lines:
         return None
-    blocks = list(_BLOCK.finditer(text))
-    if not blocks or blocks[0].start() != opening.start():
-        raise InvalidInput(_not_closed(text, opening))
+    opening, blocks = lines.index(_TAG), _blocks(lines)
+    if not blocks or blocks[0].start != opening:
+        raise InvalidInput(_not_closed(lines, opening))
     if len(blocks) > 1:
         raise InvalidInput(f"the script has {len(blocks)} '# /// script' blocks; PEP 723 permits one")
-    return _parse_block(_content(blocks[0]))
+    return _parse_block(_content(lines[blocks[0].start + 1 : blocks[0].stop - 1]))
+
+
+def _blocks(lines: list[str]) -> list[range]:
+    """Return the lines of each header, with its first and last one, in one pass.
+
+    A header ends at the last end in its comment block, so without one there, no later opening ends either.
+    """
+    found: list[range] = []
+    at = 0
+    while at < len(lines):
+        if lines[at] != _TAG:
+            at += 1
+            continue
+        end, closing = at, None
+        while (end := end + 1) < len(lines) and (lines[end] == "#" or lines[end].startswith("# ")):
+            closing = end if lines[end] == _END else closing
+        if closing is not None:
+            found.append(range(at, closing + 1))
+        at = end if closing is None else closing + 1
+    return found
 
 
 def with_header(source: str, dependencies: Sequence[str] | None, requires_python: str | None) -> str:
@@ -83,8 +107,9 @@ def with_header(source: str, dependencies: Sequence[str] | None, requires_python
     )
     text = _unix_lines(source)
     block = render(header)
-    if (found := _BLOCK.search(text)) is not None:
-        return text[: found.start()] + block + text[found.end() :]
+    lines = text.split("\n")
+    if found := _blocks(lines):
+        return "\n".join([*lines[: found[0].start], block, *lines[found[0].stop :]])
     start = _LEADING.match(text)
     at = start.end() if start else 0
     return f"{text[:at]}{block}\n{text[at:]}"
@@ -132,11 +157,10 @@ def check_specifier(specifier: str, name: str) -> None:
         raise InvalidInput(f"{name} is {specifier!r}; write a version specifier such as '>=3.11'") from None
 
 
-def _not_closed(text: str, opening: re.Match[str]) -> str:
+def _not_closed(lines: list[str], opening: int) -> str:
     """Return what is wrong with a header that is not closed, in the words of uv."""
-    number = text.count("\n", 0, opening.start()) + 1
-    where = f"in line {number} of the script"
-    for line in text[opening.end() + 1 :].split("\n"):
+    where = f"in line {opening + 1} of the script"
+    for line in lines[opening + 1 :]:
         if line.startswith("# ///"):
             return (
                 f"{where} an opening tag (`# /// script`) was found, but the closing tag (`# ///`) has "
@@ -151,11 +175,13 @@ def _not_closed(text: str, opening: re.Match[str]) -> str:
 
 
 def _parse_block(content: str) -> Header:
-    import tomllib
-
+    if len(content) > _MOST_CHARS:
+        raise InvalidInput(
+            f"the script's '# /// script' header has {len(content)} characters; it may have {_MOST_CHARS}"
+        )
     try:
-        data = tomllib.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = parse_toml(content)
+    except ValueError as error:
         raise InvalidInput(f"the script's '# /// script' header is no valid TOML: {error}") from None
     if unknown := sorted(data.keys() - _KEYS):
         known = ", ".join(sorted(_KEYS))
@@ -176,23 +202,38 @@ def _rest(content: str) -> str:
     kept: list[str] = []
     begin = 0
     while begin < len(lines) and not lines[begin].lstrip().startswith("["):
-        end = begin + 1
-        while (statement := _statement(lines[begin:end])) is None:
-            end += 1
-        if not statement.keys() & _REWRITTEN:
+        end = _statement_end(lines, begin)
+        if not parse_toml("\n".join(lines[begin:end])).keys() & _REWRITTEN:
             kept += lines[begin:end]
         begin = end
     return "\n".join([*kept, *lines[begin:]]).strip("\n") + "\n"
 
 
-def _statement(lines: list[str]) -> dict[str, Any] | None:
-    """Return the parsed statement of these lines, or None where they end within a value."""
-    import tomllib
+def _statement_end(lines: list[str], begin: int) -> int:
+    """Return the line after the statement of valid TOML that begins in a line."""
+    quote, depth = "", 0
+    for number in range(begin, len(lines)):
+        quote, depth = _open_after(lines[number], quote, depth)
+        if not quote and not depth:
+            return number + 1
+    return len(lines)
 
-    try:
-        return tomllib.loads("\n".join(lines))
-    except tomllib.TOMLDecodeError:
-        return None
+
+def _open_after(line: str, quote: str, depth: int) -> tuple[str, int]:
+    """Return which string of several lines, and how many brackets, are open after a line."""
+    at = 0
+    while True:
+        if quote:
+            ends = (match.end() for match in _STRING_ENDS[quote].finditer(line, at) if match[0] == quote)
+            if (end := next(ends, None)) is None:
+                return quote, depth
+            at, quote = end, ""
+        token = _TOKEN.search(line, at)
+        if token is None or token[0] == "#":
+            return "", depth
+        at = token.end()
+        quote = token[0] if token[0] in _STRING_ENDS else ""
+        depth += (token[0] in "[{") - (token[0] in "]}")
 
 
 def _is_texts(value: object) -> TypeGuard[list[str]]:
@@ -212,8 +253,7 @@ def render(header: Header) -> str:
     return "\n".join(["# /// script", *(f"# {line}" if line else "#" for line in lines), "# ///"])
 
 
-def _content(block: re.Match[str]) -> str:
-    lines = block["content"].split("\n")  # other ways of splitting know more line ends
+def _content(lines: list[str]) -> str:
     return "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
 
 

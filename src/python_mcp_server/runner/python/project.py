@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput, UvRefused
 from python_mcp_server.runner.python.environ import packages_folders
 from python_mcp_server.runner.python.interpreter import version_in
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.textfile import WAY_OUT, read_settings, split_lines
+from python_mcp_server.runner.textfile import WAY_OUT, parse_toml, read_settings, split_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,11 @@ def _project_at(folder: Path) -> Project | None:
 
 
 def _read(pyproject: Path) -> dict[str, Any]:
-    import tomllib
-
     try:
-        return tomllib.loads(read_settings(pyproject, str(pyproject)))
+        return parse_toml(read_settings(pyproject, str(pyproject)))
     except InvalidInput as error:
         raise InvalidInput(f"{error}; {WAY_OUT}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidInput(f"{pyproject} cannot be read: {error}; {WAY_OUT}") from None
 
 
