@@ -39,6 +39,7 @@ ROWS: Final = (
     Row("stdio", "a small call over stdio: our transport, and isolation, beside the stock server", 2000, 40),
     Row("tasks", "tasks: made, asked for, cancelled, beside fastmcp-tasks", 100, 2),
     Row("busy", "a ping, tasks/get and a cancel while 40 calls are blocked", 100, 5),
+    Row("silent", "a call over HTTP beside 1,000 silent connections, beside the same one idle", 600, 10),
     Row("script", "a hello script over stdio, beside the same script by itself", 40, 3),
     Row("launch", "a script with a header over stdio, beside uv run and the bare interpreter", 30, 2),
     Row("batch", "py_map_script of 200 hello scripts over stdio, beside xargs -P", 7, 1),

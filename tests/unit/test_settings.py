@@ -29,6 +29,8 @@ GOOD: dict[str, tuple[str, object]] = {
     "tools": ("scripts, tests", ("scripts", "tests")),
     "on_exit": ("cancel", "cancel"),
     "http_token": ("0123456789abcdef", "0123456789abcdef"),
+    "http_token_file": ("/my/token", "/my/token"),
+    "http_max_connections": ("100", 100),
     "http_allowed_hosts": ("a.example, b.example,", ("a.example", "b.example")),
     "debug": ("TRUE", True),
 }

@@ -19,6 +19,9 @@ from python_mcp_server.processes.identity import signal_name
 
 _OWNER: Final = 0o700
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_MOST_FILES: Final = 65_536
+_MOST_FILES_OF_MACOS: Final = 10_240
+_FORMER_FILES: Final = "_PYTHON_MCP_FORMER_OPEN_FILES"
 _LEFT_TO_SERVER: Final = frozenset({"SIGHUP", "SIGINT", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU"})
 """A person starts a server with these ignored on purpose, by `nohup` or `&`."""
 
@@ -78,6 +81,50 @@ def enter_some_directory() -> None:
         os.getcwd()
     except OSError:
         os.chdir(os.sep)
+
+
+def open_files() -> int | None:
+    """Return how many files this process may open; None where the system sets no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_open_files() -> None:
+    """Let this process open as many files as it is allowed to, at most 65,536.
+
+    Its workers get back what it had, because a program that uses select() breaks at files beyond 1,024.
+    """
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    for figure in (wanted, min(wanted, _MOST_FILES_OF_MACOS)):
+        if soft == resource.RLIM_INFINITY or figure <= soft:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (figure, hard))
+        except (ValueError, OSError):
+            continue  # more than the kernel allows, whatever it calls the hard limit
+        os.environ[_FORMER_FILES] = str(soft)
+        return
+
+
+def restore_open_files() -> None:
+    """Give this process, a worker, the limit of files that its server had before it was raised."""
+    former = os.environ.pop(_FORMER_FILES, None)
+    if former is not None and former.isdecimal():
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft = int(former)
+        if hard == resource.RLIM_INFINITY or soft <= hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def become_subreaper() -> Any:

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.context import current_job
-from python_mcp_server.errors import PoolClosed, PythonMcpError
+from python_mcp_server.errors import InvalidInput, PoolClosed, PythonMcpError
 from python_mcp_server.processes import inherited
+from python_mcp_server.server.log_limit import LogLimit
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.server.transports.access import Access
     from python_mcp_server.server.transports.lines import StdioPipes
 
 _log: Final = logging.getLogger(__name__)
@@ -51,6 +54,7 @@ _WITH_WORKERS: Final = (
 _FIRST_REQUEST_S: Final = 10.0
 """A client that asks nothing at first finds a warm worker, too; guessed: a busy machine answers within it."""
 
+_TOKEN_FIELDS: Final = ("http_token", "http_token_file")
 _FILE_BYTES: Final = 5_000_000
 _FILES: Final = 3
 _FORMAT: Final = "%(asctime)s %(levelname)s [%(process)d] %(name)s:%(job)s %(message)s"
@@ -85,24 +89,63 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     from python_mcp_server.server.transports.access import grant, is_loopback, listen, new_token, url_of
 
     inherited.repair_inherited_state()
+    inherited.raise_open_files()
     settings = settings or Settings.from_environ()
+    settings = replace(settings, http_token=_token(settings), http_token_file="")
     grant(host, settings.http_allowed_hosts, settings.http_token)
     listener = listen(host, port)
     open_to_all = is_loopback(listener) and not _token_is_blank()
     made = "" if settings.http_token or open_to_all else new_token()
-    access = grant(host, settings.http_allowed_hosts, settings.http_token or made)
+    access = _named(grant(host, settings.http_allowed_hosts, settings.http_token or made), settings)
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.transports.http import serve_http
 
+    limit = LogLimit()
+    limit.install()
     url = url_of(host, listener)
-    serve_http(server, listener, access, lambda: _announce(url, made), lambda: close_in_time(manager))
+    serve_http(
+        server,
+        listener,
+        access,
+        lambda: _announce(url, made),
+        lambda: close_in_time(manager),
+        max_connections=settings.http_max_connections,
+        on_second=limit.report,
+    )
+
+
+def _named(access: Access, settings: Settings) -> Access:
+    """Return the access with the name of the token's principal in this home.
+
+    Raises:
+        StoreError: The home can be neither read nor written.
+    """
+    from python_mcp_server.atomic import translate_os_errors
+    from python_mcp_server.store.principals import PrincipalNames
+
+    if access.old_principal is None:
+        return access
+    with translate_os_errors(str(settings.home), "make the key of the names of principals"):
+        return replace(access, principal=PrincipalNames(str(settings.home)).name(access.old_principal))
+
+
+def _token(settings: Settings) -> str:
+    from python_mcp_server.server.transports.access import read_token
+
+    if not settings.http_token_file:
+        return settings.http_token
+    if settings.http_token:
+        raise InvalidInput(
+            f"{variable('http_token')} and {variable('http_token_file')} are both set; it must be one of them"
+        )
+    return read_token(settings.http_token_file)
 
 
 def _token_is_blank() -> bool:
-    """Whether the token's variable is set but blank."""
-    text = os.environ.get(variable("http_token"))
-    return text is not None and given_text(text) is None
+    """Whether a variable of the token is set but blank."""
+    texts = (os.environ.get(variable(name)) for name in _TOKEN_FIELDS)
+    return any(text is not None and given_text(text) is None for text in texts)
 
 
 def _announce(url: str, made_token: str) -> None:
@@ -160,7 +203,9 @@ def _few_collections() -> Generator[None]:
 
 def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer[Any], JobManager]:
     settings = settings or Settings.from_environ()
-    os.environ.pop(variable("http_token"), None)  # what scripts inherit, they can read
+    for name in _TOKEN_FIELDS:
+        os.environ.pop(variable(name), None)  # what scripts inherit, they can read
+    settings = replace(settings, http_token="")
     configure_logging(settings)
     from python_mcp_server.jobs.manager import JobManager
 

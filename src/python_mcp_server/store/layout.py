@@ -12,6 +12,7 @@
     home/jobs/damaged/                        files that are not records
     home/jobs/swept                           its time is that of the last look at all folders of output
     home/output/<shard>/<id>/                 a job's files: stdout, stderr, result.json
+    home/principal.key                        the key of the names of principals
     home/lanes/<name>/                        a worker's logs
     home/meta/jobs.json                       the list for people
     home/meta/jobs.imported.json              the list of an older version, as it was

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
@@ -25,6 +25,7 @@ from python_mcp_server.model import Job
 from python_mcp_server.regular import NotRegular
 from python_mcp_server.store.layout import LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
 from python_mcp_server.store.locks import Locks
+from python_mcp_server.store.principals import PrincipalNames
 
 _log: Final = logging.getLogger(__name__)
 FORMAT: Final = 1
@@ -223,6 +224,7 @@ class Records:
         self._layout = layout
         self._locks = locks
         self._fsync = fsync
+        self._principals = PrincipalNames(layout.home)
         self.counts: Final = RecordCounts(layout)
         self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
@@ -247,7 +249,7 @@ class Records:
         """Return the record of this job in this tree, or None; a damaged record is set aside."""
         try:
             data = read_file(self._layout.record(tree, job_id))
-            return None if data is None else decode(data, job_id, tree)
+            return None if data is None else self._decode(data, job_id, tree)
         except (Unreadable, NotRegular, PermissionError, IsADirectoryError) as reason:
             return self._set_aside(job_id, tree, reason, locked=locked)
 
@@ -366,6 +368,13 @@ class Records:
                 yield stored
         self._seen_live = seen
 
+    def _decode(self, data: bytes, job_id: str, tree: str) -> Stored:
+        stored = decode(data, job_id, tree)
+        principal = self._principals.present(stored.job.principal)
+        if principal == stored.job.principal:
+            return stored
+        return replace(stored, job=replace(stored.job, principal=principal))
+
     def _live_one(self, job_id: str, known: tuple[bytes, Stored] | None) -> tuple[bytes, Stored] | None:
         """Return a record of the live tree, decoded only where it has changed; None where the tree lacks a
         good one.
@@ -374,7 +383,7 @@ class Records:
             data = read_file(self._layout.record(LIVE, job_id))
             if data is None or (known is not None and known[0] == data):
                 return None if data is None else known
-            return data, decode(data, job_id, LIVE)
+            return data, self._decode(data, job_id, LIVE)
         except (Unreadable, StoreError, OSError):
             return None
 

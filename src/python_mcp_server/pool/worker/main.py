@@ -52,6 +52,7 @@ from python_mcp_server.pool.worker.streams import (
     remove_logs,
     try_link_logs,
 )
+from python_mcp_server.processes.inherited import restore_open_files
 from python_mcp_server.runner.enforce import (
     keep_threads_to_cores,
 )
@@ -91,6 +92,7 @@ def start(config: WorkerConfig) -> None:
 
 def _start(config: WorkerConfig) -> None:
     logs = WorkerLogs(config.log_folder)
+    restore_open_files()
     libc = confine()
     keep_threads_to_cores()
     stand_in_for_main()

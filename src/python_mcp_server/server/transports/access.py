@@ -26,6 +26,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.regular import read_regular
 from python_mcp_server.settings import variable
 
 _NOT_OURS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL})
@@ -75,8 +76,10 @@ def url_of(host: str, listener: socket.socket) -> str:
     return f"http://{shown}:{listener.getsockname()[1]}/mcp"
 
 
+LARGEST_HEAD: Final = 65_536
 _TOKEN_BYTES: Final = 32
 _SHORTEST_TOKEN: Final = 16
+_LONGEST_TOKEN_FILE: Final = 4096
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/?#@\[\]\\]+))(?::\d{0,5})?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
@@ -101,14 +104,16 @@ class Access:
         names: The names and addresses, in lower case, that the server may be reached by, beside the
             address that the connection was made to.
         token_digest: The digest of the required token; None where no token is required.
+        principal: The name of those who have the token; None where no token is required.
     """
 
     names: frozenset[str] = _LOOPBACK_NAMES
     token_digest: bytes | None = None
+    principal: str | None = None
 
     @property
-    def principal(self) -> str | None:
-        """Return the principal of the token; None where no token is required."""
+    def old_principal(self) -> str | None:
+        """Return the name that older versions gave to the principal; records do not have it as it is."""
         return None if self.token_digest is None else f"http-token:{self.token_digest.hex()[:16]}"
 
     def refusal(self, headers: Headers, reached: str | None, *, open_to_all: bool = False) -> Refusal | None:
@@ -120,6 +125,9 @@ class Access:
             open_to_all: Whether it needs no token.
         """
         listed = list(headers)
+        if sum(len(name) + len(value) for name, value in listed) > LARGEST_HEAD:
+            too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            return Refusal(too_large, f"the headers are larger than {LARGEST_HEAD} bytes")
         own = self.names | {reached} if reached else self.names
         if (host := _only(listed, b"host")) is None or _name(host) not in own:
             return Refusal(
@@ -160,6 +168,23 @@ def grant(host: str, allowed_hosts: Iterable[str], token: str) -> Access:
 def new_token() -> str:
     """Return a token of 256 random bits."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def read_token(path: str) -> str:
+    """Return the token that a file has.
+
+    Raises:
+        InvalidInput: It is no file that can be read, is too long, or is empty.
+    """
+    name = variable("http_token_file")
+    try:
+        token = read_regular(os.path.expanduser(path), _LONGEST_TOKEN_FILE).strip()
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise InvalidInput(f"{name} is {path!r}; it must be a file that can be read: {reason}") from exc
+    if not token:
+        raise InvalidInput(f"{name} is {path!r}; it must be a file with the token, and it is empty")
+    return token.decode("latin-1")
 
 
 def _digest(token: bytes) -> bytes:

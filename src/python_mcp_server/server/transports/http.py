@@ -6,12 +6,17 @@ ever for an open stream.
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import queue
 import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
@@ -27,7 +32,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from python_mcp_server.server.sdk.messages import NotAMessage, check_notification
 from python_mcp_server.server.sdk.private import low_level
-from python_mcp_server.server.transports.access import Access, Refusal
+from python_mcp_server.server.transports.access import LARGEST_HEAD, Access, Refusal
+from python_mcp_server.server.transports.connections import Connections, HttpConnection, most_connections
+from python_mcp_server.server.transports.sessions import SessionLimit
 from python_mcp_server.version import __version__
 
 if TYPE_CHECKING:
@@ -36,6 +43,10 @@ if TYPE_CHECKING:
 
 _GRACE_S: Final = 1  # an open stream of events never ends by itself
 _KEEP_ALIVE_S: Final = 75  # longer than proxies keep idle connections: closing first would lose requests
+_ACCEPTED_AT_ONCE: Final = 64  # by asyncio, before the first of them is counted
+_BACKLOG: Final = 1024
+_END_S: Final = 2.8  # from a signal to the exit, also where a thread or the loop is stuck
+_TICKS: Final = 10  # of uvicorn, a second
 _HEALTH: Final = "/healthz"
 _LARGEST_BODY: Final = DEFAULT_MAX_REQUEST_BODY_SIZE  # the SDK's, which refuses with 413
 
@@ -48,8 +59,11 @@ def serve_http(
     access: Access,
     on_start: Callable[[], None],
     on_stop: Callable[[], Awaitable[None]],
+    *,
+    max_connections: int = 0,
+    on_second: Callable[[], object] = bool,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT. The process ends within three seconds of the signal.
 
     Args:
         server: The server; its lifespan is entered here.
@@ -57,11 +71,20 @@ def serve_http(
         access: What their requests must show.
         on_start: Called when clients are served, and a signal ends the server in order.
         on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
+        max_connections: The setting.
+        on_second: Called once a second.
+
+    Raises:
+        InvalidInput: So many connections cannot be open.
     """
+    connections = Connections(most_connections(max_connections))
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
     app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access)
     config = uvicorn.Config(
         app,
+        http=cast("type[HttpConnection]", functools.partial(HttpConnection, connections)),
+        h11_max_incomplete_event_size=LARGEST_HEAD,  # also what comes whole in one read is checked
+        backlog=_ACCEPTED_AT_ONCE,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=_KEEP_ALIVE_S,
         log_config=None,
@@ -75,7 +98,7 @@ def serve_http(
         await on_stop()
         _end_listening(server)
 
-    runner = _Server(config, on_start, stop)
+    runner = _Server(config, on_start, stop, on_second)
     with listener, runner.capture_signals():  # a signal that comes while the loop is made breaks it
         runner.run(sockets=[listener])
 
@@ -95,7 +118,9 @@ class AccessMiddleware:
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = AuthContextMiddleware(RequestBodyLimitMiddleware(MessageCheck(app), _LARGEST_BODY))
+        self._app = AuthContextMiddleware(
+            SessionLimit(RequestBodyLimitMiddleware(MessageCheck(app), _LARGEST_BODY))
+        )
         self._access = access
         self._user = _user(access)
 
@@ -108,7 +133,7 @@ class AccessMiddleware:
         reached = (scope.get("server") or (None,))[0]
         refusal = self._access.refusal(scope["headers"], reached, open_to_all=healthz)
         if refusal is not None:
-            await _refuse(refusal)(scope, receive, send)
+            await _refuse(refusal, scope)(scope, receive, send)
         elif healthz:
             await _health(scope["method"])(scope, receive, send)
         else:
@@ -152,8 +177,15 @@ def _user(access: Access) -> dict[str, AuthenticatedUser]:
     return {"user": AuthenticatedUser(AccessToken(token="", client_id=access.principal, scopes=[]))}
 
 
-def _refuse(refusal: Refusal) -> Response:
-    _log.info("refused a request with %d: %s", refusal.status, refusal.text)
+def _refuse(refusal: Refusal, scope: Scope) -> Response:
+    address = (scope.get("client") or ("an unknown address",))[0]
+    _log.info(
+        "refused a request of %s with %d: %s",
+        address,
+        refusal.status,
+        refusal.text,
+        extra={"kind": (address, refusal.status)},
+    )
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == HTTPStatus.UNAUTHORIZED else None
     return PlainTextResponse(f"{refusal.text}\n", refusal.status, headers)
 
@@ -164,6 +196,28 @@ def _health(method: str) -> Response:
     return JSONResponse({"status": "ok", "version": __version__}, headers={"Cache-Control": "no-store"})
 
 
+class _ExitGuard:
+    """Ends the process a short time after the first signal, whatever its threads and its loop do.
+
+    Python waits at its exit for every thread that asyncio made, and one may read from a file that never
+    answers.
+    """
+
+    def __init__(self) -> None:
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be used in a signal's handler
+        threading.Thread(target=self._wait, name="exit guard", daemon=True).start()
+
+    def arm(self, number: int) -> None:
+        """Begin to count the time; only the first call does."""
+        self._signals.put(number)
+
+    def _wait(self) -> None:
+        number = self._signals.get()
+        time.sleep(_END_S)
+        _log.warning("a thread does not end; the server exits without it")
+        os._exit(128 + number)
+
+
 class _Server(uvicorn.Server):
     """Reports when it serves, and lets calls be answered before it closes their connections."""
 
@@ -172,20 +226,26 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         on_start: Callable[[], None],
         on_stop: Callable[[], Awaitable[None]],
+        on_second: Callable[[], object],
     ) -> None:
         super().__init__(config)
         self._on_start = on_start
         self._on_stop = on_stop
+        self._on_second = on_second
+        self._guard = _ExitGuard()
         self._asked: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # uvicorn has one figure for this and for what is accepted at once
         if not self.should_exit:
             self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; this is called between any two instructions."""
+        self._guard.arm(sig)
         if self._asked is None and self.started:
             self._asked = sig
         else:
@@ -196,4 +256,6 @@ class _Server(uvicorn.Server):
         if self._asked is not None and not self.should_exit:
             await self._on_stop()
             super().handle_exit(self._asked, None)
+        if counter % _TICKS == 0:
+            self._on_second()
         return await super().on_tick(counter)

@@ -118,12 +118,12 @@ def test_what_is_open_to_all_needs_no_token_but_the_right_name():
 
 
 def test_a_token_is_a_principal_that_does_not_show_it():
-    one, other = (grant("127.0.0.1", (), token).principal for token in (TOKEN, new_token()))
+    one, other = (grant("127.0.0.1", (), token).old_principal for token in (TOKEN, new_token()))
     assert one is not None
     assert one.startswith("http-token:")
     assert TOKEN not in repr(grant("127.0.0.1", (), TOKEN))
     assert one != other
-    assert grant("127.0.0.1", (), "").principal is None
+    assert grant("127.0.0.1", (), "").old_principal is None
 
 
 def test_new_tokens_have_256_bits_and_no_two_are_alike():

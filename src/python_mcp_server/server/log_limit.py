@@ -1,0 +1,97 @@
+"""One line a minute for what is logged again and again, with a count.
+
+A stranger can cause most of the lines of a server on the network: asyncio's when no connection can be
+accepted, uvicorn's for what is no HTTP, ours for refusals. Lines on jobs are caused by clients with access,
+and each tells something else, so they are all written.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+_EVERY_S: Final = 60.0
+_MOST_KINDS: Final = 64
+_OURS: Final = "python_mcp_server"
+_LIMITED: Final = f"{_OURS}.server.transports"
+
+
+@dataclass(slots=True)
+class _Kind:
+    last: logging.LogRecord
+    written_at: float
+    unwritten: int = 0
+
+
+class LogLimit(logging.Filter):
+    """Lets one line of a kind pass each minute, and counts the others.
+
+    The kind of a line is where in the code it comes from, with the attribute `kind` that it may be given. A
+    kind beyond the first 64 of a minute counts as one with all other such kinds of its logger.
+
+    Args:
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._kinds: dict[Any, _Kind] = {}
+        self._lock = threading.RLock()  # a finalizer may log at any instruction
+
+    def install(self) -> None:
+        """Stand before every handler of the root logger."""
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write this record; each of the handlers gets the same answer."""
+        if (decided := getattr(record, "limit_passed", None)) is None:
+            decided = record.limit_passed = not _is_limited(record) or self._passes(record)
+        return bool(decided)
+
+    def _passes(self, record: logging.LogRecord) -> bool:
+        key = _kind_of(record)
+        with self._lock:
+            if key not in self._kinds and len(self._kinds) >= _MOST_KINDS:
+                key = record.name
+            known = self._kinds.get(key)
+            if known is None:
+                self._kinds[key] = _Kind(record, self._clock())
+                return True
+            known.last, known.unwritten = record, known.unwritten + 1
+            return False
+
+    def report(self) -> None:
+        """Write what was counted for a minute; this is to be called every now and then."""
+        with self._lock:
+            due = [key for key, kind in self._kinds.items() if self._clock() - kind.written_at >= _EVERY_S]
+            kinds = [self._kinds.pop(key) for key in due]
+            for key, kind in zip(due, kinds, strict=True):
+                if kind.unwritten:  # a minute goes by from this line, too
+                    self._kinds[key] = _Kind(kind.last, self._clock())
+        for kind in kinds:
+            if kind.unwritten:
+                logging.getLogger(kind.last.name).handle(_summary(kind))
+
+
+def _is_limited(record: logging.LogRecord) -> bool:
+    return not record.name.startswith(_OURS) or record.name.startswith(_LIMITED)
+
+
+def _kind_of(record: logging.LogRecord) -> tuple[Any, ...]:
+    place = (record.name, record.pathname, record.lineno, getattr(record, "kind", None))
+    # asyncio logs every kind of problem from one place
+    return (*place, str(record.msg).partition("\n")[0]) if record.name == "asyncio" else place
+
+
+def _summary(kind: _Kind) -> logging.LogRecord:
+    last = kind.last
+    text = f"{kind.unwritten} more in the last minute like this: {last.getMessage().partition(chr(10))[0]}"
+    record = logging.LogRecord(last.name, last.levelno, last.pathname, last.lineno, text, None, None)
+    record.limit_passed = True
+    return record

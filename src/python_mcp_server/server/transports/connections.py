@@ -1,0 +1,244 @@
+"""The connections of the HTTP server: how many there are, and how long each may take to ask.
+
+uvicorn bounds neither: its `limit_concurrency` answers 503 once a request has come, so a silent connection
+counts and stays, and it has no time-out for a head or a body. Where there is no room, the connection that has
+waited longest without a request gives way to the new one, so silent connections keep no client out. A
+connection whose request is being served is never closed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections import Counter
+from enum import Enum
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.processes.inherited import open_files
+from python_mcp_server.settings import variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HEAD_S: Final = 15.0
+BODY_S: Final = 60.0
+_MOST: Final = 4096
+_SHARE: Final = 4
+"""A quarter of the descriptors, because workers and jobs take some too, and a burst is accepted at once."""
+_IPV6_HOST_BITS: Final = 64
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """What a connection is doing; each change is made by `HttpConnection._enter`.
+
+        HEAD -> BODY -> SERVED -> KEPT -> HEAD ...
+
+    A refused request may be answered before its body has come: it is then in BODY, and served no more.
+    """
+
+    HEAD = "its next request has not come whole"
+    BODY = "the body of its request has not come whole"
+    SERVED = "its request is being answered"
+    KEPT = "its client may ask again, within uvicorn's time for it"
+
+
+_ALLOWED_S: Final = {Phase.HEAD: lambda: HEAD_S, Phase.BODY: lambda: BODY_S}
+
+
+def most_connections(wanted: int) -> int:
+    """Return how many connections may be open at once.
+
+    Args:
+        wanted: The setting; 0 for a quarter of the descriptors that this process may open, at most 4,096.
+
+    Raises:
+        InvalidInput: The setting is more than half of these descriptors.
+    """
+    limit = open_files() or _MOST
+    if wanted > limit // 2:
+        raise InvalidInput(
+            f"{variable('http_max_connections')} is {wanted}; it must be at most {limit // 2}, "
+            f"half of the {limit} files that this process may open"
+        )
+    return wanted or max(1, min(_MOST, limit // _SHARE))
+
+
+class Connections:
+    """The open connections, each of which makes itself known here.
+
+    One address, or one IPv6 network of 64 bits, may hold half of them. An address of this machine may hold
+    all, because a proxy may stand there.
+
+    Args:
+        most: How many may be open at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._sources: dict[HttpConnection, str | None] = {}
+        self._of_source: Counter[str | None] = Counter()
+        self._silent: dict[HttpConnection, None] = {}  # these have asked nothing yet, the oldest first
+        self._idle: dict[HttpConnection, None] = {}
+
+    def admit(self, connection: HttpConnection) -> bool:
+        """Whether there is room for a new connection; an idle one is closed for it where there is none."""
+        source = _source(connection.client)
+        if source is not None and self._of_source[source] >= max(1, self._most // 2):
+            admitted = self._make_room(c for c in self._waiting() if self._sources[c] == source)
+        else:
+            admitted = len(self._sources) < self._most or self._make_room(self._waiting())
+        if admitted:
+            self._sources[connection] = source
+            self._of_source[source] += 1
+        return admitted
+
+    def note(self, connection: HttpConnection, *, idle: bool) -> None:
+        """Note whether a connection waits for its client."""
+        self._silent.pop(connection, None)
+        self._idle.pop(connection, None)
+        if idle and connection in self._sources:
+            (self._idle if connection.has_asked else self._silent)[connection] = None
+
+    def remove(self, connection: HttpConnection) -> None:
+        """Forget a connection that is closed; a second time does nothing."""
+        self.note(connection, idle=False)
+        if connection in self._sources:
+            source = self._sources.pop(connection)
+            self._of_source[source] -= 1
+            if not self._of_source[source]:
+                del self._of_source[source]
+
+    def _waiting(self) -> Iterable[HttpConnection]:
+        return chain(self._silent, self._idle)
+
+    def _make_room(self, candidates: Iterable[HttpConnection]) -> bool:
+        oldest = next(iter(candidates), None)
+        if oldest is None:
+            return False
+        self.remove(oldest)
+        oldest.end("it gave way to a new one, because too many are open")
+        return True
+
+
+def _source(client: tuple[str, int] | None) -> str | None:
+    """Return what connections are counted by; None for this machine."""
+    if client is None:
+        return None
+    address = ipaddress.ip_address(client[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    if address.is_loopback:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(address), _IPV6_HOST_BITS), strict=False))
+    return str(address)
+
+
+class HttpConnection(H11Protocol):
+    """One connection of uvicorn's, with a time for its request to come whole.
+
+    Args:
+        connections: All of them.
+        **uvicorns: What uvicorn gives to a protocol.
+    """
+
+    def __init__(self, connections: Connections, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._all = connections
+        self._phase: Phase | None = None
+        self._stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether the head of a request has come."""
+        return self.scope is not None  # pyright: ignore[reportUnnecessaryComparison]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or close it where there is no room."""
+        super().connection_made(transport)
+        if self._all.admit(self):
+            self._enter(Phase.HEAD)
+        else:
+            self.end("too many are open, and each of them is being served")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_timer()
+        self._all.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        super().data_received(data)
+        self._enter(self._present_phase(Phase.HEAD))
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._enter(self._present_phase(Phase.HEAD if self.conn.trailing_data[0] else Phase.KEPT))
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP where no answer has begun, because uvicorn raises after another."""
+        if self.has_asked:
+            self.cycle.disconnected = True  # the application's answer would come after this one
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Note that the client reads nothing, so that it may give way."""
+        super().pause_writing()
+        self._note(stalled=True)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads again."""
+        super().resume_writing()
+        self._note(stalled=False)
+
+    def end(self, reason: str) -> None:
+        """Close the connection at once."""
+        if not self.transport.is_closing():
+            address = self.client[0] if self.client else "an unknown address"
+            _log.info("closed a connection of %s: %s", address, reason, extra={"kind": (address, reason)})
+        self.transport.abort()
+
+    def _present_phase(self, between: Phase) -> Phase:
+        """Return the phase, which is `between` where no request is under way."""
+        if self.conn.their_state is h11.SEND_BODY:
+            return Phase.BODY
+        return between if self._is_answered() and self.conn.their_state is h11.IDLE else Phase.SERVED
+
+    def _is_answered(self) -> bool:
+        return not self.has_asked or self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is not self._phase:
+            self._stop_timer()
+            self._phase = phase
+            if phase in _ALLOWED_S and not self.transport.is_closing():
+                self._timer = self.loop.call_later(_ALLOWED_S[phase](), self._expire, phase)
+        self._note(stalled=self._stalled)
+
+    def _note(self, *, stalled: bool) -> None:
+        self._stalled = stalled
+        waits = self._phase is not Phase.SERVED and self._is_answered()
+        self._all.note(self, idle=waits or stalled or self.transport.is_closing())
+
+    def _expire(self, phase: Phase) -> None:
+        self.end(f"{phase.value} within {_ALLOWED_S[phase]():g} s")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,75 @@
+"""The names of principals in records, which do not tell the token that they stand for.
+
+A name is an HMAC with a key of the home. So a weak token cannot be guessed from a record alone, and records
+of two homes do not tell that their clients had the same token. Older versions wrote a part of the token's
+SHA-256; such a name is read as the name of the same principal.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from contextlib import suppress
+from typing import Final
+
+from python_mcp_server.atomic import read_file, write_file
+
+_log: Final = logging.getLogger(__name__)
+_FILE: Final = "principal.key"
+_BYTES: Final = 32
+_NAME_CHARS: Final = 32
+_CLIENT: Final = "client:"
+_OLD: Final = re.compile(r"client:(http-token:[0-9a-f]{16})")
+
+
+class PrincipalNames:
+    """Names the principals of one home.
+
+    Args:
+        home: The directory of the home.
+    """
+
+    def __init__(self, home: str) -> None:
+        self._path = os.path.join(home, _FILE)
+        self._key: bytes | None = None
+
+    def name(self, old: str) -> str:
+        """Return the name of a principal, and make the key where there is none.
+
+        Args:
+            old: The name that older versions gave to the principal, without `client:`.
+
+        Raises:
+            OSError: The key can be neither read nor written.
+        """
+        if self._read() is None:
+            with suppress(FileExistsError):  # another server was faster
+                write_file(self._path, os.urandom(_BYTES), replace=False)
+        key = self._read()
+        if key is None:
+            raise OSError(f"{self._path} is no key of {_BYTES} bytes; remove it, and a new one is made")
+        return _named(key, old)
+
+    def present(self, recorded: str | None) -> str | None:
+        """Return the present name of the principal in a record."""
+        old = _OLD.fullmatch(recorded) if recorded else None
+        try:
+            key = self._read() if old is not None else None
+        except OSError as error:
+            _log.warning("a job of a token is the account owner's only: %s", error)
+            key = None
+        return recorded if old is None or key is None else _CLIENT + _named(key, old[1])
+
+    def _read(self) -> bytes | None:
+        if self._key is None:
+            found = read_file(self._path)
+            self._key = found if found is not None and len(found) == _BYTES else None
+        return self._key
+
+
+def _named(key: bytes, old: str) -> str:
+    import hashlib  # workers read records, too, and need neither
+    import hmac
+
+    return f"http-token-hmac:{hmac.new(key, old.encode(), hashlib.sha256).hexdigest()[:_NAME_CHARS]}"
