@@ -14,6 +14,7 @@ from contextvars import ContextVar, Token
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
 
@@ -84,7 +85,7 @@ class JobContext:
         """
         path = Path(self._folder)
         if not self.touched:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self._folder)
             self.touched = True
         return path
 

@@ -254,9 +254,18 @@ class Job:
             plain[key] = moment(data.get(key))
         for key, kind in _NESTED.items():
             plain[key] = kind.from_json(data[key]) if data.get(key) else None
+        plain["label"] = cut_label(plain["label"])
         plain["questions"] = tuple(map(Question.from_record, data.get("questions") or ()))
         plain["extra"] = {key: value for key, value in data.items() if key not in _KNOWN}
         return cls(**plain)
+
+
+MOST_LABEL_CHARS: Final = 200
+
+
+def cut_label(text: str) -> str:
+    """Return a text as a label: a longer one, of a record of an earlier version, without its end."""
+    return text if len(text) <= MOST_LABEL_CHARS else f"{text[: MOST_LABEL_CHARS - 1]}…"
 
 
 _KNOWN: Final = frozenset(f.name for f in fields(Job))

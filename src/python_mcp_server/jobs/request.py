@@ -15,7 +15,16 @@ from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
 from python_mcp_server.jobs.reply import Replies
 from python_mcp_server.limits import Limits
-from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, Usage
+from python_mcp_server.model import (
+    MOST_LABEL_CHARS,
+    Failure,
+    Job,
+    JobProgress,
+    JobState,
+    Outcome,
+    Usage,
+    cut_label,
+)
 from python_mcp_server.questions.model import Question
 
 _log: Final = logging.getLogger(__name__)
@@ -53,6 +62,17 @@ class Request:
     replies: Replies | None = None
     secret_parameters: frozenset[str] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a label that would make every list long.
+
+        Raises:
+            InvalidInput: The label is too long.
+        """
+        if self.label is not None and len(self.label) > MOST_LABEL_CHARS:
+            raise InvalidInput(
+                f"the job's label has {len(self.label)} characters; it may have {MOST_LABEL_CHARS}"
+            )
+
 
 AsyncJob = Request
 """A Python call to be run as a job: `await manager.submit(AsyncJob(function, (1, 2)))`."""
@@ -86,7 +106,7 @@ class CommandJob:
         args = (list(self.argv), cwd, self.timeout_seconds, dict(self.env))
         limits = {} if self.limits is None else {"limits": self.limits.to_json()}
         program = os.path.basename(self.argv[0]) if self.argv else "command"
-        return Request(run_command, args, limits, label=self.label or program, tool="command")
+        return Request(run_command, args, limits, label=self.label or cut_label(program), tool="command")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from python_mcp_server import processes
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.main_module import MainFile, MainModule
@@ -186,7 +187,7 @@ class WorkerHandle:
     def _spawn(self) -> WorkerProcess:
         if self.retired:
             raise RuntimeError("the pool was closed before the worker was started")
-        self.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(str(self.log_folder))
         self._state = present_state()
         self._process = process = WorkerProcess(self.log_folder, self._loop.is_running)
         if self.gone:

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from dataclasses import asdict
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
@@ -36,6 +37,9 @@ _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
 _LISTED_CHARS: Final = 50_000
 """Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
+_LIST_CHARS: Final = 1_000_000
+"""Of a list as a whole."""
+_MOST_LISTED: Final = 1_000
 _READ_STREAMS: Final = 2_000
 """So many positions are kept for `incremental`; the one that was not used longest goes first."""
 _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
@@ -180,17 +184,19 @@ class JobTools:
         return cast("JobOutput", told)
 
     async def list_jobs(
-        self, status_filter: StateName = None, limit: Annotated[int, "The most jobs to return."] = 50
+        self,
+        status_filter: StateName = None,
+        limit: Annotated[int, "The most jobs to return, up to 1000."] = 50,
     ) -> dict[str, Any]:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
         Use it to find a job whose id you lost, or to see what is running. `more` says whether there are
         others. Long results are left out.
         """
+        if limit > _MOST_LISTED:
+            raise InvalidInput(f"limit is {limit}; it must be 1 to {_MOST_LISTED}")
         found = await self._manager.list(state_named(status_filter), limit, current_principal())
-        told = listing(*found)
-        _leave_out_long_results(told["jobs"])
-        return repair_unicode(told)
+        return await asyncio.to_thread(_list_answer, *found)
 
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
@@ -262,6 +268,17 @@ def resuming(manager: JobManager) -> type[SentenceTool]:
             return await super().run(arguments, context, convert_result)
 
     return ResumingTool
+
+
+def _list_answer(jobs: list[Job], more: bool) -> dict[str, Any]:
+    """Return the answer of py_list_jobs; what would make it too large is left out, with the oldest jobs."""
+    told = listing(jobs, more)
+    _leave_out_long_results(told["jobs"])
+    sizes = accumulate(len(json.dumps(job)) for job in told["jobs"])
+    fitting = sum(size <= _LIST_CHARS for size in sizes)
+    if fitting < len(jobs):
+        told = {"jobs": told["jobs"][:fitting], "total": fitting, "more": True}
+    return repair_unicode(told)
 
 
 def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:

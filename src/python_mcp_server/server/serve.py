@@ -23,6 +23,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, PoolClosed, PythonMcpError
 from python_mcp_server.processes import inherited
@@ -265,7 +266,7 @@ class _SharedFileHandler(RotatingFileHandler):
     """A rotating file, mode 0600, that follows when another process has rotated it away."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(str(path.parent))
         super().__init__(
             path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors="backslashreplace"
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
 import time
 from typing import Any, Final, cast
 
@@ -38,6 +39,7 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
         StoreError: It cannot be used, or a newer version made it.
     """
     with translate_os_errors(layout.home, "open the store"):
+        _close_to_others(layout.home)
         for directory in layout.directories():
             make_directory(directory, fsync=fsync)
         marker = read_file(layout.format)
@@ -46,6 +48,26 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
         else:
             _check(marker, layout.home)
     clean_up(layout, locks, records)
+
+
+def _close_to_others(home: str) -> None:
+    """Take the right to write into the home from other accounts, which could put anything into it.
+
+    Raises:
+        StoreError: It belongs to another account, or to all.
+    """
+    if os.name != "posix" or not os.path.isdir(home):
+        return  # on Windows the directories of an account are its own by their access lists
+    found = os.stat(home)
+    if not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        raise StoreError(
+            f"Other accounts may write into {home}, which is not this account's alone; "
+            "set PYTHON_MCP_HOME to a directory of your own"
+        )
+    os.chmod(home, stat.S_IMODE(found.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+    _log.warning("Other accounts could write into %s; that right is taken away", home)
 
 
 def _begin(layout: Layout, locks: Locks, records: Records) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
+
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.model import JobState
+from python_mcp_server.jobs.request import AsyncJob
+from python_mcp_server.model import Job, JobState
 from python_mcp_server.server import job_tools
 from python_mcp_server.server.job_tools import JobTools
 from tests.helpers.records import a_job
-
-if TYPE_CHECKING:
-    import pytest
 
 
 async def test_reading_positions_are_bounded_and_the_newest_stay(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -33,3 +34,24 @@ async def test_reading_positions_are_bounded_and_the_newest_stay(home: Path, mon
         told = [await news(job.id) for job in asked]
         assert told == ["printed\n", "printed\n", "", "printed\n", "", "", "printed\n"]
     manager.store.close()
+
+
+async def test_a_list_is_bounded_in_jobs_and_in_characters(home: Path):
+    async with JobManager() as manager:
+        tools = JobTools(manager)
+        with pytest.raises(InvalidInput, match="limit is 1001; it must be 1 to 1000"):
+            await tools.list_jobs(limit=1001)
+        for _ in range(30):
+            manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 50_000))
+        told = await tools.list_jobs(limit=1000)
+        assert len(json.dumps(told)) <= 1_050_000
+        assert 0 < told["total"] == len(told["jobs"]) < 30
+        assert told["more"] is True
+    manager.store.close()
+
+
+async def test_a_long_label_is_refused_and_cut_in_older_records(home: Path):
+    with pytest.raises(InvalidInput, match="label has 201 characters; it may have 200"):
+        AsyncJob(print, label="a" * 201)
+    record = a_job(JobState.FAILED).to_record() | {"label": "a" * 5_000}
+    assert Job.from_record(record).label == "a" * 199 + "…"

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.processes.inherited import become_subreaper
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class WorkerLogs:
 
     def _reopen(self, fd: int) -> None:
         path = self._paths[fd - 1]
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # the home may have been deleted
+        make_directory(str(path.parent))  # the home may have been deleted
         path.unlink(missing_ok=True)
         self._files[fd - 1] = _open_log(fd, path)
 
@@ -160,7 +161,7 @@ def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
     """
     if not Path(log_folder).is_dir():
         return  # the worker's folder or the whole home is gone: the home must not come back in part
-    Path(job_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(str(job_folder))
     for name in STREAMS:
         source, target = Path(log_folder, name), Path(job_folder, name)
         try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
+from python_mcp_server.atomic import make_directory
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.child import ChildExit, Command
@@ -402,5 +403,5 @@ def _idle(prepared: Prepared, folder: Path) -> Script:
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(folder))
     return folder
