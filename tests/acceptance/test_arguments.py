@@ -95,3 +95,17 @@ async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Pat
         listed = {"status_filter": None, "limit": None}
         assert data(await client.call_tool("py_list_jobs", listed))["total"] >= 1
         assert "job_id is None" in refusal(await client.call_tool("py_job_status", {"job_id": None}))
+
+
+async def test_no_error_repeats_the_value_of_a_variable(tmp_path: Path):
+    secret = "hunter2-very-secret"  # noqa: S105  it is none
+    odd: tuple[Any, ...] = (
+        secret, [secret], {"A": [secret]}, {"A": {"x": secret}}, {"A": secret, "B": 5}, {"A=B": secret},
+        {"A": f"{secret}\0"},
+    )  # fmt: skip
+    async with connected(mode=MODERN) as client:
+        for given in odd:
+            arguments = {"directory": str(tmp_path), "script_content": "print(1)", "env_vars": given}
+            said = refusal(await client.call_tool("py_run_script_in_dir", arguments))
+            assert "env_vars" in said
+            assert secret not in said
