@@ -98,7 +98,7 @@ async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Pat
 
 
 async def test_no_error_repeats_the_value_of_a_variable(tmp_path: Path):
-    secret = "hunter2-very-secret"  # noqa: S105  it is none
+    secret = "hunter2-very-secret"
     odd: tuple[Any, ...] = (
         secret, [secret], {"A": [secret]}, {"A": {"x": secret}}, {"A": secret, "B": 5}, {"A=B": secret},
         {"A": f"{secret}\0"},
