@@ -11,7 +11,7 @@ import pytest
 from tests.helpers import ROOT
 
 
-@pytest.mark.parametrize("package", ["benchmarks", "chaos_testing", "soak_testing"])
+@pytest.mark.parametrize("package", ["benchmarks", "chaos_testing", "fuzz_testing", "soak_testing"])
 def test_help_needs_no_installed_package(package: str):
     bare = (getattr(sys, "_base_executable", sys.executable), "-S")
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
