@@ -192,7 +192,7 @@ def make_directory(path: str, *, fsync: bool = False) -> None:
         os.mkdir(path, 0o700)
     except FileExistsError:
         if not os.path.isdir(path):
-            raise
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         return
     os.chmod(path, 0o700)
     if fsync:

@@ -186,7 +186,7 @@ class JobTools:
     async def list_jobs(
         self,
         status_filter: StateName = None,
-        limit: Annotated[int, "The most jobs to return, up to 1000."] = 50,
+        limit: Annotated[int, "At most 1000 jobs."] = 50,
     ) -> dict[str, Any]:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
