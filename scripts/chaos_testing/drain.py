@@ -18,6 +18,9 @@ _PATIENCE_S: Final = 8.0
 
 _END_S: Final = 60.0
 _EVERYTHING: Final = 100_000
+_MOST_LISTED: Final = 1_000
+"""Of an answer of the server."""
+_LIVING: Final = ("pending", "running", "input_required")
 
 
 async def drain_jobs(environment: Environment, final_state: FinalState) -> None:
@@ -53,11 +56,13 @@ async def _wait_or_cancel(server: Server, history: History, patience_s: float) -
 
 async def _living(server: Server, history: History) -> list[dict[str, Any]]:
     asked_at = time.monotonic()
-    answer = await server.call("py_list_jobs", limit=_EVERYTHING)
-    jobs = answer["result"]["structuredContent"]["jobs"]
-    for job in jobs:
+    jobs: dict[str, dict[str, Any]] = {}
+    for status in (None, *_LIVING):
+        answer = await server.call("py_list_jobs", limit=_MOST_LISTED, status_filter=status)
+        jobs |= {job["id"]: job for job in answer["result"]["structuredContent"]["jobs"]}
+    for job in jobs.values():
         history.saw(job, asked_at, "last")
-    return [job for job in jobs if job["status"] not in TERMINAL]
+    return [job for job in jobs.values() if job["status"] not in TERMINAL]
 
 
 async def _cancel(server: Server, history: History, job_id: str) -> None:
