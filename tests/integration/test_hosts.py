@@ -141,7 +141,7 @@ over, begun, handed = threading.Event(), threading.Event(), []
 thread = threading.Thread(target=lambda: asyncio.run(calls()))
 thread.start()
 begun.wait()
-for n in range(20):
+for n in range(int(sys.argv[1])):
     if (child := os.fork()) == 0:
         if n % 5 == 0:
             use_it()
@@ -153,9 +153,10 @@ print(set(handed))
 """
 
 
-def test_children_forked_beside_the_loop_end_and_harm_nothing():
+@pytest.mark.parametrize("count", [6, thorough(20)])
+def test_children_forked_beside_the_loop_end_and_harm_nothing(count: int):
     """Each ends as a program does, hooks and finalizers and all, at any instant of starts and hand-offs."""
-    done = run_python(*WHO_FORKS, "-c", PRELUDE + FORKS_BESIDE_ITS_LOOP, deadline_s=120)
+    done = run_python(*WHO_FORKS, "-c", PRELUDE + FORKS_BESIDE_ITS_LOOP, str(count), deadline_s=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'completed'}\n", "")
 
 
