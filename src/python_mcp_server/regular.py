@@ -12,11 +12,12 @@ import os
 import stat
 from typing import Final
 
+_NO_WAIT: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _FLAGS: Final[int] = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)
+    | _NO_WAIT
     | getattr(os, "O_NOCTTY", 0)
 )
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
@@ -48,8 +49,13 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     """
     if follow and not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a device may do something
         raise _refusal(mode, path)
+    flags = _FLAGS if follow else _FLAGS | _NO_FOLLOW
     try:
-        descriptor = os.open(path, _FLAGS if follow else _FLAGS | _NO_FOLLOW)
+        descriptor = os.open(path, flags)
+    except BlockingIOError:  # another program has a lease on it, which it gives up when asked to
+        if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
+            raise
+        descriptor = os.open(path, flags & ~_NO_WAIT)
     except OSError as error:
         if not follow and (error.errno in _LINKS or error.errno == errno.ENXIO):  # a link; a socket
             raise _refusal(os.lstat(path).st_mode, path) from None

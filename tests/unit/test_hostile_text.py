@@ -126,3 +126,29 @@ def test_json_shows_no_character_that_a_terminal_obeys() -> None:
     assert json.loads(printed) == data
     assert all(line.isprintable() for line in printed.split("\n"))
     assert "é日本\U0001f600" in printed
+
+
+TEXTS_IN_TOML = [
+    'dependencies = ["""foo; sys_platform == "linux"""", "bar @ https://h/b-1-py3-none-any.whl#sha256=00"]',
+    "dependencies = ['''foo; sys_platform == 'linux'''', 'bar @ https://h/b#sha256=00']",
+    'dependencies = ["a"] # ' + "x." * 70,
+    'dependencies = ["a @ https://h/' + "x." * 70 + '"]',
+    "dependencies = ['''" + "x." * 70 + "''']",
+]
+
+
+@pytest.mark.parametrize("line", TEXTS_IN_TOML)
+def test_what_a_text_or_a_comment_says_is_no_structure(line: str) -> None:
+    source = HEADER.format(f"# {line}\n# [[tool.uv.index]]\n# url = 'https://x'")
+    with suppress(InvalidInput):  # a requirement may be none: what counts is that nothing is lost
+        source = with_header(source, ["six"], None)
+    header = parse_header(source)
+    assert header is not None
+    assert header.tool_text == "[[tool.uv.index]]\nurl = 'https://x'\n"
+
+
+@pytest.mark.parametrize("first", ["# /// other\n# x = 1\n# ///", "# /// Config ///", "# /// script "])
+def test_a_header_is_kept_apart_from_the_comments_below_it(first: str) -> None:
+    header = parse_header(with_header(f"{first}\nprint(1)\n", ["six"], None))
+    assert header is not None
+    assert header.dependencies == ("six",)

@@ -13,6 +13,7 @@ from python_mcp_server.atomic import read_file, remove_tree
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import NotRegular, open_regular, read_regular
 from python_mcp_server.runner.textfile import read_bytes
+from tests.helpers.programs import python
 
 MOST = 1 << 20
 
@@ -85,3 +86,23 @@ def test_a_link_is_removed_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     remove_tree(str(pipe))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["precious"]
     assert (precious / "kept").exists()
+
+
+def test_a_file_that_another_program_has_leased_is_read(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return  # only Linux has leases
+    (path := tmp_path / "file").write_bytes(b"text")
+    program = (
+        "import fcntl, os, signal, sys, time\n"
+        "file = os.open(sys.argv[1], os.O_RDWR)\n"
+        "signal.signal(signal.SIGIO, lambda *_: fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK))\n"
+        "fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+        "print('leased', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with python("-c", program, str(path)) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "leased"
+        assert read_regular(str(path), MOST) == b"text"
+        holder.communicate(timeout=60)

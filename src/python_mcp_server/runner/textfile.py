@@ -21,9 +21,13 @@ MOST_DATA_BYTES: Final = 256 << 20
 MOST_SCRIPT_BYTES: Final = 16 << 20
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
 """Advice on a file that stops everything in its directory, also the script that would repair it."""
-_MOST_PARTS: Final = 64
+_MOST_PARTS: Final = 16
 _KEY_PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?<![\w-])[\w-]+)"""
-_DEEP_KEY: Final = re.compile(rf"(?:{_KEY_PART}[ \t]*\.[ \t]*){{{_MOST_PARTS}}}")
+_DEEP_KEY: Final = re.compile(
+    r'''(?s:"""(?:\\.|[^\\])*?"{3,5})|(?s:\'{3}.*?\'{3,5})|\#[^\n]*'''
+    rf"|(?P<key>(?:{_KEY_PART}[ \t]*\.[ \t]*){{{_MOST_PARTS}}})|{_KEY_PART}"
+)
+"""Finds texts and comments, which may say anything, and long keys."""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -103,7 +107,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     import tomllib
 
-    if _DEEP_KEY.search(text) is not None:
+    if any(found["key"] for found in _DEEP_KEY.finditer(text)):
         raise ValueError(f"a key has {_MOST_PARTS} parts or more")
     try:
         return tomllib.loads(text)

@@ -20,7 +20,8 @@ _MOST_CHARS: Final = 1 << 16
 """The longest header; guessed: a thousand packages."""
 _TOKEN: Final = re.compile(r"""\"{3}|'{3}|"(?:[^"\\]|\\.)*"|'[^']*'|\#|[\[\]{}]""")
 """What begins or ends something in a line of TOML."""
-_STRING_ENDS: Final = {'"""': re.compile(r'\\.|"{3}'), "'''": re.compile(r"'{3}")}
+_STRING_ENDS: Final = {'"""': re.compile(r'\\.|"{3,5}'), "'''": re.compile(r"'{3,5}")}
+"""The quotes that end a string may follow one or two of its text."""
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _REWRITTEN: Final = frozenset({"dependencies", "requires-python"})
 _KEYS: Final = _REWRITTEN | {"tool"}
@@ -112,7 +113,8 @@ def with_header(source: str, dependencies: Sequence[str] | None, requires_python
         return "\n".join([*lines[: found[0].start], block, *lines[found[0].stop :]])
     start = _LEADING.match(text)
     at = start.end() if start else 0
-    return f"{text[:at]}{block}\n{text[at:]}"
+    apart = "\n" if text.startswith("#", at) else ""  # comments below would belong to the header
+    return f"{text[:at]}{block}\n{apart}{text[at:]}"
 
 
 def merge(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
@@ -224,7 +226,9 @@ def _open_after(line: str, quote: str, depth: int) -> tuple[str, int]:
     at = 0
     while True:
         if quote:
-            ends = (match.end() for match in _STRING_ENDS[quote].finditer(line, at) if match[0] == quote)
+            ends = (
+                match.end() for match in _STRING_ENDS[quote].finditer(line, at) if match[0].startswith(quote)
+            )
             if (end := next(ends, None)) is None:
                 return quote, depth
             at, quote = end, ""
