@@ -367,7 +367,8 @@ class JobManager:
         Raises:
             InvalidInput: The limit is not positive.
         """
-        return await self._in_store(self.blocking.list, status, limit, principal)
+        work = partial(self.blocking.list, status, limit, principal)
+        return await (await self._engine()).services.look_through(principal, work)
 
     async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
         """Answer questions of a job, all of them or none; return the job in its state afterwards.
@@ -397,15 +398,14 @@ class JobManager:
         Raises:
             InvalidInput: The age is negative or not a number.
         """
-        return await self._in_store(
-            partial(
-                self.blocking.prune,
-                keep_completed=keep_completed,
-                keep_failed=keep_failed,
-                max_age_hours=max_age_hours,
-                principal=principal,
-            )
+        work = partial(
+            self.blocking.prune,
+            keep_completed=keep_completed,
+            keep_failed=keep_failed,
+            max_age_hours=max_age_hours,
+            principal=principal,
         )
+        return await (await self._engine()).services.look_through(principal, work)
 
     async def output(
         self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536
@@ -419,10 +419,15 @@ class JobManager:
             InvalidInput: The stream or the limit is not valid.
         """
         work = partial(self.blocking.output, job_id, stream, offset, limit)
-        return await (await self._engine()).services.in_reader(job_id, work)
+        return await (await self._engine()).services.read_output(job_id, work)
 
-    async def lines(self, job_id: str, wanted: Wanted) -> LinePage:
+    async def lines(self, job_id: str, wanted: Wanted, principal: str | None = None) -> LinePage:
         """Return whole lines of a job's output, as a screen shows them.
+
+        Args:
+            job_id: The job.
+            wanted: The request.
+            principal: The principal that asks; searches of one do not keep those of others waiting.
 
         Raises:
             JobNotFound: There is no such job.
@@ -431,8 +436,8 @@ class JobManager:
         work, services = partial(self.blocking.lines, job_id, wanted), (await self._engine()).services
         # takes seconds where much must be read: not in the threads for hand-offs
         if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
-            return await services.in_search(work)
-        return await services.in_reader(job_id, work)
+            return await services.search(principal, work)
+        return await services.read_output(job_id, work)
 
 
 def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 from weakref import WeakValueDictionary
 
@@ -34,11 +34,11 @@ _REFRESH_S: Final = 1.0
 
 _STORE_THREADS: Final = 4
 _READERS: Final = 16
-_READS_OF_A_JOB: Final = 2
-"""How many pages are read at once, and how many of one job: the disk of a job's output may hang."""
+"""How many pages and lists are read at once, and how many patterns are searched for."""
 
-_SEARCHES: Final = 2
-"""How many patterns are searched for at once: a pattern that does not end keeps a core busy for seconds."""
+_READS_IN_TURN: Final = 2
+"""How many of one job or one principal run at once: the disk of a job's output may hang, a principal may list
+all again and again, and a pattern that does not end keeps a core busy for seconds."""
 
 
 class Services:
@@ -79,8 +79,8 @@ class Services:
         self.refresher = RecordRefresher(self)
         self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
-        self._reads: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._searches = ThreadPoolExecutor(_SEARCHES, thread_name_prefix="search")
+        self._searches = ThreadPoolExecutor(_READERS, thread_name_prefix="search")
+        self._turns: WeakValueDictionary[tuple[str, str | None], asyncio.Semaphore] = WeakValueDictionary()
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine as a background task; a failure is logged, and the close awaits its end."""
@@ -104,21 +104,27 @@ class Services:
         """
         return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
 
-    async def in_reader(self, job_id: str, work: Callable[[], T]) -> T:
-        """Read output of a job in a thread, a few of each job at once. A read that is stuck counts until it
-        ends, even if its caller is cancelled.
-        """
-        reads = self._reads.setdefault(job_id, asyncio.Semaphore(_READS_OF_A_JOB))
-        await reads.acquire()
-        reading = in_thread(self.loop, self._readers, work)
-        reading.add_done_callback(lambda _: reads.release())
-        return await asyncio.shield(reading)
+    async def read_output(self, job_id: str, work: Callable[[], T]) -> T:
+        """Read output of a job in a thread, a few pages of each job at once."""
+        return await self._in_turn(self._readers, ("output", job_id), work)
 
-    async def in_search(self, work: Callable[[], T]) -> T:
-        """Search in a thread, a few at once; a search that has not begun is dropped if its caller is
-        cancelled.
+    async def look_through(self, principal: str | None, work: Callable[[], T]) -> T:
+        """List or prune jobs in a thread, a few times for each principal at once."""
+        return await self._in_turn(self._readers, ("jobs", principal), work)
+
+    async def search(self, principal: str | None, work: Callable[[], T]) -> T:
+        """Search in a thread, a few searches for each principal at once."""
+        return await self._in_turn(self._searches, ("search", principal), work)
+
+    async def _in_turn(self, threads: Executor, turn: tuple[str, str | None], work: Callable[[], T]) -> T:
+        """Run a blocking call in a thread when few others of this turn run. A call that is stuck counts until
+        it ends, even if its caller is cancelled; a call that waits is dropped then.
         """
-        return await in_thread(self.loop, self._searches, work)
+        running = self._turns.setdefault(turn, asyncio.Semaphore(_READS_IN_TURN))
+        await running.acquire()
+        call = in_thread(self.loop, threads, work)
+        call.add_done_callback(lambda _: running.release())
+        return await asyncio.shield(call)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
         """Run a blocking call to the store without waiting for its end."""

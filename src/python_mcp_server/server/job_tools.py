@@ -176,10 +176,10 @@ class JobTools:
         wanted.check()
         deadline = time.monotonic() + _waiting_time(wait_seconds, "wait_seconds")
         await find_job(self._manager, job_id)
-        page = await self._manager.lines(job_id, wanted)
+        page = await self._manager.lines(job_id, wanted, current_principal())
         while not (page.text or page.eof) and (left_s := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, _NEWS_S))
-            page = await self._manager.lines(job_id, wanted)
+            page = await self._manager.lines(job_id, wanted, current_principal())
         told = {key: value for key, value in asdict(page).items() if value is not None}
         return cast("JobOutput", told)
 

@@ -72,3 +72,50 @@ def test_stuck_reads_of_one_job_take_no_thread_of_others(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(BlockingJobs, "output", read)
     run(main())
+
+
+def test_searches_of_one_principal_keep_no_other_waiting(monkeypatch: pytest.MonkeyPatch):
+    over = threading.Event()
+
+    def read(_self: BlockingJobs, job_id: str, _wanted: Wanted) -> LinePage:
+        if job_id == "endless":
+            over.wait(60)
+        return LinePage(job_id, 0, 0, eof=True)
+
+    async def main() -> None:
+        async with manager(InMemoryJobStore()) as made:
+            search = Wanted(pattern="(a+)+$")
+            searches = [asyncio.create_task(made.lines("endless", search, "one")) for _ in range(SEARCHES)]
+            try:
+                await asyncio.sleep(0)
+                for principal in ("another", None):
+                    page = await asyncio.wait_for(made.lines("short", search, principal), 30)
+                    assert page.text == "short"
+            finally:
+                over.set()
+            await asyncio.gather(*searches)
+
+    monkeypatch.setattr(BlockingJobs, "lines", read)
+    run(main())
+
+
+def test_lists_of_one_principal_keep_no_other_waiting(monkeypatch: pytest.MonkeyPatch):
+    over = threading.Event()
+
+    def listed(_self: BlockingJobs, *asked: object) -> tuple[list[object], bool]:
+        if asked[-1] == "one":
+            over.wait(60)
+        return [], False
+
+    async def main() -> None:
+        async with manager(InMemoryJobStore()) as made:
+            lists = [asyncio.create_task(made.list(principal="one")) for _ in range(SEARCHES)]
+            try:
+                await asyncio.sleep(0)
+                assert await asyncio.wait_for(made.list(principal="another"), 30) == ([], False)
+            finally:
+                over.set()
+            await asyncio.gather(*lists)
+
+    monkeypatch.setattr(BlockingJobs, "list", listed)
+    run(main())
