@@ -37,8 +37,10 @@ _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
 _LISTED_CHARS: Final = 50_000
 """Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
-_LIST_CHARS: Final = 1_000_000
-"""Of a list as a whole."""
+_LIST_CHARS: Final = 400_000
+"""Of a list as a whole; the answer has it twice, once as indented text."""
+_LISTED_TEXT_CHARS: Final = 2_000
+"""Of a text in a list: an error, or what a job says of itself."""
 _MOST_LISTED: Final = 1_000
 _READ_STREAMS: Final = 2_000
 """So many positions are kept for `incremental`; the one that was not used longest goes first."""
@@ -274,11 +276,22 @@ def _list_answer(jobs: list[Job], more: bool) -> dict[str, Any]:
     """Return the answer of py_list_jobs; what would make it too large is left out, with the oldest jobs."""
     told = listing(jobs, more)
     _leave_out_long_results(told["jobs"])
+    told["jobs"] = [_cut_texts(job) for job in told["jobs"]]
     sizes = accumulate(len(json.dumps(job)) for job in told["jobs"])
     fitting = sum(size <= _LIST_CHARS for size in sizes)
     if fitting < len(jobs):
         told = {"jobs": told["jobs"][:fitting], "total": fitting, "more": True}
     return repair_unicode(told)
+
+
+def _cut_texts(value: Any) -> Any:
+    """Return plain data with its long texts cut; the job itself has them whole."""
+    if isinstance(value, str) and len(value) > _LISTED_TEXT_CHARS:
+        return f"{value[: _LISTED_TEXT_CHARS - 1]}…"
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {key: item if key == "result" else _cut_texts(item) for key, item in items}
+    return [_cut_texts(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:

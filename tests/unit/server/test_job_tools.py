@@ -41,11 +41,15 @@ async def test_a_list_is_bounded_in_jobs_and_in_characters(home: Path):
         tools = JobTools(manager)
         with pytest.raises(InvalidInput, match="limit is 1001; it must be 1 to 1000"):
             await tools.list_jobs(limit=1001)
-        for _ in range(30):
-            manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 50_000))
+        manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 2_000_000))
         told = await tools.list_jobs(limit=1000)
-        assert len(json.dumps(told)) <= 1_050_000
-        assert 0 < told["total"] == len(told["jobs"]) < 30
+        assert (told["total"], told["more"]) == (1, False)
+        assert told["jobs"][0]["error"] == "e" * 1_999 + "…"
+        for _ in range(300):
+            manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 1_900))
+        told = await tools.list_jobs(limit=1000)
+        assert len(json.dumps(told)) + len(json.dumps(told, indent=2)) <= 1_000_000
+        assert 100 < told["total"] == len(told["jobs"]) < 300
         assert told["more"] is True
     manager.store.close()
 
