@@ -135,7 +135,7 @@ def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_pat
             in_the_way.parent.mkdir(parents=True, exist_ok=True)
             in_the_way.touch()
             gate.touch()
-            said = "has not begun: File exists"
+            said = "has not begun: Not a directory"
             await asyncio.to_thread(eventually, lambda: said in (jobs.blocking.get(second.id).message or ""))
             in_the_way.unlink()
             assert (await jobs.wait(second.id, LONG_S))[0].status is DONE
