@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _OURS: Final = re.compile(r"python_mcp_server\.errors\.(?!RemoteError\b)\w+")
 _SAYS_ITSELF: Final = re.compile(r"mcp\.server\.mcpserver\.exceptions\.(Tool|Resource)Error")
-_TRACE: Final = re.compile(r"\n\n(?=\s*(?:Traceback \(most|\+ Exception Group|\.\.\. \(cut\)))")
+_TRACE: Final = re.compile(r"(?<!\s)\s+(?=Traceback \(most|\+ Exception Group|\.\.\. \(cut\))")
+"""Begins at no blank after another one, or an error of many line ends would hold the event loop."""
 _TYPE: Final = re.compile(r"([\w.<>]+)(?:: )?")
 
 
@@ -61,12 +62,21 @@ def _failed(job: Job) -> CallToolResult:
     text = job.error or f"the job failed: {job.error_kind or 'for an unknown reason'}"
     if job.error_kind != "exception":
         return failure(InvalidInput(text))
-    sentence, trace = [*_TRACE.split(text, maxsplit=1), ""][:2]
+    sentence, trace = _parted(text)
     kind = _TYPE.match(sentence)
     name, message = (kind[1], sentence[kind.end() :]) if kind else ("", sentence)
     if _SAYS_ITSELF.fullmatch(name):
         return error_result(f"Error executing tool {job.tool}: {message}")  # the SDK's words around it
     return failure(InvalidInput(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return the sentence of an error, and the traceback after it or an empty text."""
+    for gap in _TRACE.finditer(text):
+        if "\n\n" in gap[0]:
+            at = text.index("\n\n", gap.start())
+            return text[:at], text[at + 2 :]
+    return text, ""
 
 
 def requests_of(questions: tuple[Question, ...]) -> dict[str, Any]:
