@@ -294,7 +294,7 @@ def _object(text: str, words: tuple[str, ...]) -> Any:
         raise InvalidInput("--json-answer and FIELD=VALUE exclude each other")
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"--json-answer is {text!r}; it must be JSON: {error}") from None
 
 

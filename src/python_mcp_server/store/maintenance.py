@@ -88,7 +88,7 @@ def mark(layout: Layout, records: Records) -> None:
 def _check(marker: bytes, home: str) -> None:
     try:
         content: Any = json.loads(marker)
-    except ValueError:
+    except (ValueError, RecursionError):
         return  # damage to the mark does not make the records newer
     found = cast("dict[str, Any]", content).get("format") if isinstance(content, dict) else None
     if isinstance(found, int) and found > FORMAT:

@@ -16,7 +16,7 @@ import sys
 import unicodedata
 import warnings
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Final, cast
 
@@ -43,8 +43,8 @@ _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
 _NAME_BYTES: Final = 200
 _HISTORY: Final = ".versions"
-_MOST_DESCRIBED_BYTES: Final = 1 << 20
-"""Of a script that a listing describes; guessed: a larger one is data, and takes seconds to parse."""
+_MOST_DESCRIBED_BYTES: Final = 1 << 18
+"""Of a script that is parsed; guessed: a larger one is data, and takes seconds and much memory."""
 _KEPT: Final = 20
 """The number of versions that are kept of one script; guessed: more than a user goes back."""
 
@@ -303,6 +303,8 @@ def _script(library: Library, script_name: str, version: int | None) -> Script:
 
 
 def _warning(source: str) -> str:
+    if len(source) > _MOST_DESCRIBED_BYTES:
+        return "; it is too long to be described by py_list_scripts"
     try:
         _parsed(source)
     except InvalidInput as error:
@@ -345,8 +347,8 @@ def _describe(path: Path) -> SavedScript:
             add(described, source)
         except InvalidInput as error:
             problems.append(str(error))
-        except RecursionError:
-            problems.append("its arguments are nested too deep to be shown")
+        except (RecursionError, ValueError):  # such as a number of over 4,300 digits
+            problems.append("its arguments are nested too deep, or too long, to be shown")
     if known := versions(path):
         described["versions"] = known
         if (version := present_version(path, data)) is not None:
@@ -377,8 +379,8 @@ def arguments_of(tree: ast.Module) -> list[ScriptArgument]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     calls.sort(key=lambda call: (call.lineno, call.col_offset))
     commands = _commands(tree)
-    found = [argument for call in calls if (argument := _argument(call, commands)) is not None]
-    return found[:_MOST_ARGUMENTS]
+    found = (argument for call in calls if (argument := _argument(call, commands)) is not None)
+    return list(islice(found, _MOST_ARGUMENTS))
 
 
 def description_of(tree: ast.Module) -> str:
@@ -427,6 +429,10 @@ def _text(node: ast.expr) -> str | None:
 
 
 def _shown(node: ast.expr) -> str:
-    """Return the text of a string constant, and the source of anything else."""
+    """Return the text of a string constant, and the source of anything else that is not long."""
     text = _text(node)
-    return (ast.unparse(node) if text is None else " ".join(text.split()))[:_TEXT_CHARS]
+    if text is not None:
+        return " ".join(text.split())[:_TEXT_CHARS]
+    if next(islice(ast.walk(node), _TEXT_CHARS, None), None) is not None:
+        return "..."  # its source would be cut, and may take seconds to make
+    return ast.unparse(node)[:_TEXT_CHARS]

@@ -76,7 +76,7 @@ def _ready(venv: Path) -> Environment | None:
     try:
         facts: dict[str, Any] = json.loads(read_regular(str(venv / "ready.json"), MOST_BYTES))
         found = Environment(venv, tuple(facts["resolved"]), str(facts["python_version"]))
-    except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if os.access(found.python, os.X_OK) else None
 

@@ -190,8 +190,18 @@ def folder_of(root: Path, job_id: str) -> Path:
 
 
 def plan_in(folder: Path) -> BatchPlan:
-    """Return the plan of a batch."""
-    return BatchPlan.from_json(json.loads(read_regular(str(folder / _PLAN), MOST_DATA_BYTES, follow=False)))
+    """Return the plan of a batch.
+
+    Raises:
+        InvalidInput: What is there is no plan.
+    """
+    data = read_regular(str(folder / _PLAN), MOST_DATA_BYTES, follow=False)
+    try:
+        return BatchPlan.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InvalidInput(
+            f"resume names a batch whose plan is damaged ({folder / _PLAN}); start it anew"
+        ) from None
 
 
 @contextmanager

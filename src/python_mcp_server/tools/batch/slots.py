@@ -70,7 +70,7 @@ class _Slot:
         """Return the result of the item that was sent; None where the slot has died. Blocking."""
         try:
             return json.loads(self._output.readline() or "null")
-        except ValueError:  # half a line
+        except (ValueError, RecursionError):  # half a line
             return None
 
     def close(self) -> None:

@@ -190,7 +190,7 @@ def _arguments_in(line: str, number: int) -> list[str]:
         return [line]
     try:
         args: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"args_file has no JSON list in line {number}: {error}") from None
     if not all(isinstance(arg, str) for arg in args):
         raise InvalidInput(f"args_file has {line.strip()[:80]!r} in line {number}; each must be a text")

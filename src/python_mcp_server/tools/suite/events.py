@@ -97,7 +97,7 @@ class EventFollower:
     def _take(self, line: bytes) -> None:
         try:
             event: dict[str, Any] = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return  # a process was killed while it wrote this
         failure = failure_in(event)
         if failure is not None:

@@ -184,7 +184,7 @@ class SuiteRecord:
         try:
             facts: dict[str, Any] = json.loads(read_regular(str(self._path), MOST_BYTES))
             return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
-        except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def save(self, summary: RunSummary, *, complete: bool) -> None:
