@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from python_mcp_server.cli.options import print_json
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.pep723 import check_requirements, parse_header, with_header
+from python_mcp_server.runner.python.requirements import FilePackages
 from python_mcp_server.runner.textfile import parse_toml
 from python_mcp_server.tools.saved import list_scripts, save_script
 
@@ -31,6 +36,12 @@ TEXTS = {
     "deep brackets": HEADER.format("# a = " + "[" * 30_000),
     "quotes": HEADER.format("# " + "\"'a" * 20_000),
     "a list of many lines": HEADER.format("# dependencies = [\n" + "# 'a',\n" * 6_000 + "# ]\n# [tool.a]"),
+    "quotes in a text": HEADER.format("# a = '" + '\\"' * 30_000 + "'"),
+    "an unclosed text": HEADER.format('# a = "' + '\\"' * 30_000),
+    "many keys": HEADER.format(
+        "# " + "\n# ".join(".".join([f"k{i}", *"a" * 14]) + "=1" for i in range(1_900))
+    ),
+    "a line of encodings": "#" + "coding:" * 60_000,
     "a large header": HEADER.format("# a = 1\n" * 100_000),
 }
 
@@ -77,6 +88,51 @@ def test_any_requirement_and_any_toml_is_read_or_refused(text: str) -> None:
             read()
 
 
+@pytest.mark.parametrize(
+    "line", ["[" * 200_000, "a" + " " * 200_000 + "b", "a@" * 100_000, "./a" + " #" * 99_999]
+)
+def test_a_hostile_line_of_requirements_takes_no_time(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "requirements.txt"
+    file.write_text(line)
+    began = time.process_time()
+    FilePackages.read(file)
+    assert time.process_time() - began < LONG_S
+
+
+VARIABLES = {
+    "blanks": "A=b" + " " * 200_000 + "c",
+    "doubled": "A0=xxxxxxxxxx\n" + "".join(f"A{i + 1}=${{A{i}}}${{A{i}}}\n" for i in range(60)),
+    "openings": "A=" + "${" * 100_000 + ":}",
+    "defaults": "A=" + "${a:-" * 50_000,
+}
+
+
+@pytest.mark.parametrize("kind", VARIABLES)
+def test_a_hostile_file_of_variables_takes_neither_time_nor_memory(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "v.env").write_text(VARIABLES[kind])
+    began = time.process_time()
+    with suppress(InvalidInput):
+        assert sum(map(len, given_variables(None, "v.env", tmp_path).values())) < 1 << 21
+    assert time.process_time() - began < LONG_S
+
+
+@given(
+    st.lists(st.sampled_from(["${A}", "${B:-c}", "${", "}", ":-", "$", "A", "x"]), max_size=12).map("".join)
+)
+@settings(max_examples=200, deadline=None)
+def test_variables_are_put_in_as_dotenv_does(text: str) -> None:
+    source = f"A=1\nC={text}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "v.env").write_text(source)
+        assert given_variables(None, "v.env", Path(folder)) == dotenv_values(stream=io.StringIO(source))
+
+
+def test_no_error_repeats_what_follows_the_sign_in_the_name_of_a_variable(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'TOKEN' and '='") as caught:
+        given_variables({"TOKEN=hunter2": ""}, None, tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
 SOURCES = {
     "signs": "-" * 6_000 + "1",
     "brackets": "(" * 3_000,
@@ -86,6 +142,8 @@ SOURCES = {
     "numbers": "x = " + "1" * 10_000,
     "indents": "\n".join(" " * depth + "if 1:" for depth in range(200)),
     "escapes": "x = '\\N{" + "a" * 10_000 + "}'",
+    "a default of many digits": "p.add_argument('--a', default=0x" + "f" * 5_000 + ")",
+    "calls in calls": "add_argument('a', default=" * 90 + "[" + "1," * 100_000 + "]" + ")" * 90,
     "halves of characters": "# \ud800",
 }
 

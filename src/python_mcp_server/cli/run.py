@@ -74,6 +74,6 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not (name and separator):
-            raise InvalidInput(f"--env is {pair!r}; it must be NAME=VALUE")
+            raise InvalidInput(f"--env is {name!r}; it must be NAME=VALUE")
         variables[name] = value
     return variables or None

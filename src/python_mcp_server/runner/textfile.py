@@ -22,12 +22,15 @@ MOST_SCRIPT_BYTES: Final = 16 << 20
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
 """Advice on a file that stops everything in its directory, also the script that would repair it."""
 _MOST_PARTS: Final = 16
-_KEY_PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|(?<![\w-])[\w-]+)"""
+_KEY_PART: Final = r"""(?:"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|(?<![\w-])[\w-]+)"""
 _DEEP_KEY: Final = re.compile(
-    r'''(?s:"""(?:\\.|[^\\])*?"{3,5})|(?s:\'{3}.*?\'{3,5})|\#[^\n]*'''
+    r'''(?s:"""(?:\\.|[^\\])*?(?:"{3,5}|\\?\Z))|(?s:\'{3}.*?(?:\'{3,5}|\Z))|\#[^\n]*'''
     rf"|(?P<key>(?:{_KEY_PART}[ \t]*\.[ \t]*){{{_MOST_PARTS}}})|{_KEY_PART}"
 )
-"""Finds texts and comments, which may say anything, and long keys."""
+"""Finds texts and comments, which may say anything, and long keys.
+
+What is not closed goes to the end, so that nothing is looked at twice.
+"""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),

@@ -25,7 +25,7 @@ _STRING_ENDS: Final = {'"""': re.compile(r'\\.|"{3,5}'), "'''": re.compile(r"'{3
 _NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _REWRITTEN: Final = frozenset({"dependencies", "requires-python"})
 _KEYS: Final = _REWRITTEN | {"tool"}
-_LEADING: Final = re.compile(r"\A(?:\ufeff)?(?:#!.*\n)?(?:#.*coding[:=].*\n)?")
+_LEADING: Final = re.compile(r"\A(?:\ufeff)?(?:#!.*\n)?(?:#(?=.*coding[:=]).*\n)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def check_requirements(requirements: Sequence[str]) -> None:
     for requirement in requirements:
         try:
             Requirement(requirement)
-        except (InvalidRequirement, TypeError, AttributeError):
+        except (InvalidRequirement, TypeError, AttributeError, RecursionError):
             raise InvalidInput(
                 f"dependency {requirement!r} is no requirement; write 'name', 'name>=1.2' or 'name @ URL'"
             ) from None
@@ -205,7 +205,8 @@ def _rest(content: str) -> str:
     begin = 0
     while begin < len(lines) and not lines[begin].lstrip().startswith("["):
         end = _statement_end(lines, begin)
-        if not parse_toml("\n".join(lines[begin:end])).keys() & _REWRITTEN:
+        statement = "\n".join(lines[begin:end])
+        if "=" not in statement or not parse_toml(statement).keys() & _REWRITTEN:
             kept += lines[begin:end]
         begin = end
     return "\n".join([*kept, *lines[begin:]]).strip("\n") + "\n"

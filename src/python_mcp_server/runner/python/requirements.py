@@ -19,10 +19,8 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.textfile import MOST_BYTES, WAY_OUT, decode, read_bytes, split_lines
 
-_REQUIREMENT: Final = re.compile(
-    r"(?P<name>[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?(?P<target>.*?)(\[[^\]]*\])?\Z", re.DOTALL
-)
-_TAIL: Final = re.compile(r"\s+(;|--|#).*", re.DOTALL)
+_NAME: Final = re.compile(r"[\w.-]+\s*(?:\[[^\]]*\]\s*)?@\s*")
+_TAIL: Final = re.compile(r"(?<!\s)\s+(;|--|#).*", re.DOTALL)  # not from each blank of many
 _ARCHIVES: Final = (".whl", ".tar.gz", ".zip")
 _DESCRIPTIONS: Final = ("pyproject.toml", "setup.py", "setup.cfg")
 _SOURCES: Final = re.compile(
@@ -38,19 +36,28 @@ def local_path(requirement: str, folder: Path) -> Path | None:
         requirement: A line of a requirements file, or a requirement in the form of PEP 508.
         folder: Where relative paths start.
     """
-    parts = _REQUIREMENT.match(_TAIL.sub("", requirement).strip())
-    if parts is None:
-        return None
-    named, target = parts["name"] is not None, parts["target"]
+    text = _TAIL.sub("", requirement.strip())
+    named = _NAME.match(text)
+    target = _without_extras(text[named.end() :] if named else text)
     if target.startswith("file:"):
         from urllib.request import url2pathname  # with the modules for HTTP, it costs a worker 30 ms
 
         return folder / url2pathname(target.removeprefix("file:").removeprefix("//").partition("#")[0])
     if "://" in target:
         return None
-    if named or target.startswith(".") or target.endswith(_ARCHIVES) or {"/", os.sep} & set(target):
+    if (
+        named is not None
+        or target.startswith(".")
+        or target.endswith(_ARCHIVES)
+        or {"/", os.sep} & set(target)
+    ):
         return folder / os.path.expanduser(target)
     return None
+
+
+def _without_extras(target: str) -> str:
+    start = target.find("[", target.rfind("]", 0, -1) + 1) if target.endswith("]") else -1
+    return target if start < 0 else target[:start]
 
 
 def stamp(path: Path, *, editable: bool = False) -> str:
