@@ -96,7 +96,8 @@ def _read_env_file(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
     text = read_settings(path, f"env_file {str(path)!r}", _MOST_BYTES)
-    values = dotenv_values(stream=io.StringIO(text))
+    # With interpolation, each variable takes a copy of all before it and of the whole environment.
+    values = dotenv_values(stream=io.StringIO(text), interpolate="${" in text)
     read = {name: value for name, value in values.items() if name and value is not None}
     for name, value in read.items():
         if "\0" in name or "\0" in value:
