@@ -14,11 +14,7 @@ from typing import Final
 
 _NO_WAIT: Final[int] = getattr(os, "O_NONBLOCK", 0)
 _FLAGS: Final[int] = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | _NO_WAIT
-    | getattr(os, "O_NOCTTY", 0)
+    getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | _NO_WAIT | getattr(os, "O_NOCTTY", 0)
 )
 _NO_FOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 _BLOCK: Final = 1 << 16
@@ -49,16 +45,40 @@ def open_regular(path: str, *, follow: bool = True) -> int:
     """
     if follow and not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a device may do something
         raise _refusal(mode, path)
-    flags = _FLAGS if follow else _FLAGS | _NO_FOLLOW
+    return _open(path, os.O_RDONLY, follow=follow)
+
+
+def open_own(path: str, flags: int, *, follow: bool = False) -> int:
+    """Open a regular file of the home to write, mode 0600 where it is made, and return its descriptor.
+
+    Args:
+        path: The file.
+        flags: Those of `os.open`, without `O_TRUNC`, which would come before the look at what it is.
+        follow: Whether a symbolic link is followed.
+
+    Raises:
+        NotRegular: It is no regular file.
+        OSError: It cannot be opened.
+    """
+    descriptor = _open(path, flags, follow=follow)
+    if _NO_WAIT:
+        os.set_blocking(descriptor, True)  # programs get it as their output
+    return descriptor
+
+
+def _open(path: str, flags: int, *, follow: bool) -> int:
+    flags |= _FLAGS if follow else _FLAGS | _NO_FOLLOW
+    if not follow and not _NO_FOLLOW and os.path.islink(path):  # on Windows
+        raise _refusal(stat.S_IFLNK, path)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, flags, 0o600)
     except BlockingIOError:  # another program has a lease on it, which it gives up when asked to
         if not stat.S_ISREG(os.stat(path, follow_symlinks=follow).st_mode):
             raise
-        descriptor = os.open(path, flags & ~_NO_WAIT)
+        descriptor = os.open(path, flags & ~_NO_WAIT, 0o600)
     except OSError as error:
-        if not follow and (error.errno in _LINKS or error.errno == errno.ENXIO):  # a link; a socket
-            raise _refusal(os.lstat(path).st_mode, path) from None
+        if error.errno == errno.ENXIO or (not follow and error.errno in _LINKS):  # a pipe or socket; a link
+            raise _refusal(os.stat(path, follow_symlinks=follow).st_mode, path) from None
         raise
     if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
         os.close(descriptor)

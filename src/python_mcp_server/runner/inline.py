@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from python_mcp_server.regular import open_own
+
 SCRIPT_NAME: Final = "script.py"
 _ENCODING: Final = re.compile(
     r"((?:[ \t\f]*(?:#[^\n]*)?\r?\n)??[ \t\f]*#[^\n]*?coding[:=][ \t]*)([-\w.]+)", re.ASCII
@@ -47,8 +49,9 @@ hook hides the launcher's own frame from tracebacks."""
 def write_script(folder: Path, source: str) -> Path:
     """Write the code into a job's folder and return the file."""
     path = folder / SCRIPT_NAME
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = open_own(str(path), os.O_WRONLY | os.O_CREAT)
     with open(descriptor, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+        file.truncate(0)
         file.write(as_utf8(source))
     return path
 

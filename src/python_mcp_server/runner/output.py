@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from python_mcp_server.regular import open_regular, own_file
+from python_mcp_server.regular import open_own, open_regular, own_file
 from python_mcp_server.runner.search import readable
 
 _HEIGHT: Final = 50
@@ -204,7 +204,7 @@ class Excerpt:
 @contextmanager
 def open_stream(path: Path) -> Generator[int]:
     """Open a file to append to, private to this user, as a descriptor."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+    descriptor = open_own(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         yield descriptor
     finally:

@@ -27,6 +27,7 @@ from python_mcp_server.atomic import make_directory
 from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, PoolClosed, PythonMcpError
 from python_mcp_server.processes import inherited
+from python_mcp_server.regular import open_own
 from python_mcp_server.server.log_limit import LogLimit
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
@@ -298,7 +299,7 @@ def _say(text: str) -> None:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return open_own(path, flags, follow=True)
 
 
 def _is_at(stream: TextIOWrapper, path: str) -> bool:

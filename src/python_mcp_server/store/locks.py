@@ -16,9 +16,9 @@ from typing import Final
 
 from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreLocked
-from python_mcp_server.regular import own_file
+from python_mcp_server.regular import open_own, own_file
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT
 _FIRST_NAP_S: Final = 0.0002
 _LONGEST_NAP_S: Final = 0.005
 """Guessed: a user does not notice this wait, and a lock is usually held for 0.5 ms."""
@@ -105,10 +105,10 @@ class Locks:
 
     def _open(self, path: str) -> int:
         try:
-            return os.open(path, _FLAGS, 0o600)
+            return open_own(path, _FLAGS)
         except FileNotFoundError:
             make_directory(self._directory)
-            return os.open(path, _FLAGS, 0o600)
+            return open_own(path, _FLAGS)
 
 
 def _release(descriptor: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +96,13 @@ def test_without_a_place_for_the_file_stderr_has_it_all(home: Path, capsys: pyte
     errors = capsys.readouterr().err
     assert "cannot be written" in errors
     assert "still here" in errors
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has such files")
+def test_a_pipe_in_the_place_of_the_log_does_not_hold_the_start(
+    home: Path, capsys: pytest.CaptureFixture[str]
+):
+    (home / "logs").mkdir(parents=True)
+    os.mkfifo(home / "logs" / "server.log")
+    configure(home)
+    assert "it is a named pipe, no regular file" in capsys.readouterr().err

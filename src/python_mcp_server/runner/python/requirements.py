@@ -45,12 +45,7 @@ def local_path(requirement: str, folder: Path) -> Path | None:
         return folder / url2pathname(target.removeprefix("file:").removeprefix("//").partition("#")[0])
     if "://" in target:
         return None
-    if (
-        named is not None
-        or target.startswith(".")
-        or target.endswith(_ARCHIVES)
-        or {"/", os.sep} & set(target)
-    ):
+    if named or target.startswith(".") or target.endswith(_ARCHIVES) or {"/", os.sep} & set(target):
         return folder / os.path.expanduser(target)
     return None
 
