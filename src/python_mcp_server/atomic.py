@@ -153,7 +153,7 @@ def read_file(path: str) -> bytes | None:
 
 
 def remove_file(path: str) -> bool:
-    """Remove the file, and say whether it was there."""
+    """Remove the file; return whether it existed."""
     try:
         retry_on_windows_sharing(lambda: os.unlink(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +163,7 @@ def remove_file(path: str) -> bool:
 
 def remove_tree(path: str) -> None:
     """Remove a directory with all in it, files that are added meanwhile included. A directory that does not
-    exist, or is removed meanwhile, is no error. A link, or what is no directory, is removed itself.
+    exist, or is removed meanwhile, is no error. A symbolic link or a file is removed itself.
     """
     if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
         remove_file(path)

@@ -97,7 +97,7 @@ class Form:
 
     @property
     def note(self) -> str | None:
-        """What the form leaves out, each with its first places."""
+        """The parts that the form leaves out, each with its first places."""
         return "; ".join(map(_sentence, self._troubles, self._troubles.values())) or None
 
     def of(self, value: Any, where: str = "") -> Any:

@@ -43,7 +43,7 @@ _TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANC
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """The progress that a body reports; `total` is None where it is not known."""
+    """The progress that a body reports; `total` is None if unknown."""
 
     current: float
     total: float | None = None

@@ -29,7 +29,7 @@ _KINDS: Final = {
 
 
 class NotRegular(OSError):
-    """What is there is no regular file, or one that is too large to be meant; `strerror` says what it is."""
+    """Raised for anything but a regular file, and for one above the bound; `strerror` says which."""
 
 
 def open_regular(path: str, *, follow: bool = True) -> int:

@@ -207,7 +207,7 @@ def open_to_others(home: Path) -> bool:
 
 
 def file_system(home: Path) -> str:
-    """Return the kind of file system, such as "ext4"; empty where it is not known."""
+    """Return the kind of file system, such as "ext4"; empty if unknown."""
     import psutil
 
     place = os.path.realpath(nearest(home))

@@ -36,7 +36,7 @@ json_option: Final[Decorator] = click.option(
 
 
 def print_json(data: object) -> None:
-    """Print one JSON document on stdout; what a terminal would obey, or would not show, is escaped."""
+    """Print one JSON document on stdout, with control and invisible characters escaped."""
     import json
 
     lines = json.dumps(data, indent=2, ensure_ascii=False).split("\n")

@@ -117,7 +117,7 @@ class WorkerAcquisition:
                     raise
 
     def _outlasts(self, error: WorkerUnavailable) -> bool:
-        """Whether the job waits until the machine is no longer short. A call is refused, unless others may
+        """Return whether the job waits until the shortage is over. A call is refused, unless others may
         start it from its record already: what is refused must not run later.
         """
         return is_shortage(error) and (self.in_background() or self.status.spec is not None)

@@ -35,7 +35,7 @@ _LOOP_POLL_S: Final = 0.2
 
 
 class BlockingJobs:
-    """The jobs of one manager; the parameters and errors are those of the methods of `JobManager`."""
+    """The jobs of one manager. Methods have the parameters and errors of their namesakes in `JobManager`."""
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ class Engine:
     def new_run(
         self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
     ) -> JobRun:
-        """Make a run of this job, or of a new job where `job_id` is None. The run is not started yet.
+        """Create a run of this job, without starting it. Without a `job_id` the job is new.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.

@@ -60,7 +60,7 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RawReplies:
-    """How a tool answers where its model is not known; see `show_raw`."""
+    """How a tool without a known model answers; see `show_raw`."""
 
     form: Mapping[str, Any]
 
@@ -80,7 +80,7 @@ Show = Callable[[Any], Shown]
 
 
 def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
-    """Return a value's form for the record, where the tool's model is not known.
+    """Return a value's form for the record, for a tool without a known model.
 
     Args:
         value: The value; its own code may run and may raise.

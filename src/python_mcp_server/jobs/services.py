@@ -208,7 +208,7 @@ class RecordRefresher:
         self._closed = True
 
     async def close(self) -> None:
-        """Let the round under way end, and write the pending ends that can be written."""
+        """Wait for the current round, and write the pending ends that can be written."""
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:

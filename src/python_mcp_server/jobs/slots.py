@@ -183,8 +183,7 @@ class BackgroundSlots:
     async def acquire(
         self, job_id: str, worker: ProcessIdentity | None, set_reason: Callable[[str], None]
     ) -> Claim:
-        """Take a slot for a job whose turn it is, if a slot is still free; `set_reason` gets the reason of a
-        failure.
+        """Take a free slot for the next job in the queue. On failure, `set_reason` gets the reason.
 
         Raises:
             JobNotFound: Its record is gone.
@@ -219,7 +218,7 @@ class BackgroundSlots:
                 await within(self._changed.wait(), _LOOK_S)
 
     def _call(self, slots: SlotSnapshot) -> None:
-        """Wake the jobs whose turn it is, and set the reason why the others wait."""
+        """Wake the next jobs in the queue, and tell the others why they still wait."""
         self._called.intersection_update(slots.queue)
         own = [job_id for job_id in slots.queue if job_id in self._waiting or job_id in self._called]
         free = max(0, slots.free_slots(self._limit))

@@ -280,7 +280,7 @@ class WorkerHandle:
     # ---- calls
 
     def follow(self, state: ServerState) -> None:
-        """Let the next call see this state of the server."""
+        """Apply this server state before the next call."""
         if state is self._state:
             return
         change = self._state and self._state.change_to(state)
@@ -289,7 +289,7 @@ class WorkerHandle:
             self._send(self._calls, pack(Kind.STATE, pickle.dumps(change)))
 
     def tell_main(self, main: MainFile | str) -> None:
-        """Let the worker load the main module, once, or send it the reason why it must not."""
+        """Make the worker load the main module, once, or send it the reason for not loading it."""
         if self._told_of_main == main or isinstance(self._told_of_main, MainFile):
             return
         self._told_of_main = main

@@ -88,7 +88,7 @@ class MainModule:
 
     @property
     def file(self) -> MainFile | str:
-        """Return the file that a worker is to load, or the reason why it must not load it."""
+        """Return the file that a worker loads, or the reason for not loading it."""
         if self.trouble is not None:
             return self.trouble
         if self._module is not self.module:

@@ -77,7 +77,7 @@ def explain_missing_input(error: BaseException) -> None:
 
 
 def with_missing_main(failure: Failure, reason: str | None) -> Failure:
-    """Return the failure with the reason why there is no copy of the main program, where that caused it."""
+    """Add to a failure that a missing copy of the main program caused, why the copy is missing."""
     if reason is None or MAIN not in failure.message or failure.type_name not in _LOOKUPS:
         return failure
     told = (

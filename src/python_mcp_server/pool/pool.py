@@ -239,7 +239,7 @@ class Pool:
     async def take(
         self, *, background: bool = False, set_reason: Callable[[str], object] = bool
     ) -> WorkerHandle:
-        """Return a worker as soon as there is one, first come first served.
+        """Return the next free worker; callers are served in order.
 
         Args:
             background: Whether no caller waits for the call.
@@ -283,7 +283,7 @@ class Pool:
         self._take_in(worker)
 
     def _take_in(self, worker: WorkerHandle) -> None:
-        """Let a worker wait for calls, or end it if it is outdated."""
+        """Put a worker back among the idle ones, or end it if it is outdated."""
         if worker.generation != self._generation:
             self._spawn(self._end_worker(worker), "worker-renewal")
             self.loop.call_soon(self.warm)

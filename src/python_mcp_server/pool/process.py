@@ -51,7 +51,7 @@ _POLL_S: Final = 0.1
 
 
 class DeathWatch:
-    """Calls `on_death` once on the loop, when the worker dies.
+    """Watches one worker process, and calls `on_death` once, on the event loop, when the process dies.
 
     Attributes:
         pidfd: The worker's pidfd; -1 where there is none.

@@ -168,7 +168,7 @@ def _lookup(module: ModuleType, qualname: str, *, bare: bool = False) -> Any:
 
 
 class Bodies:
-    """The bodies a worker has found so far."""
+    """Cache of the bodies that a worker has resolved."""
 
     def __init__(self, on_found: Callable[[], object] = bool) -> None:
         """Begin without bodies; `on_found` is called after each body that was not known."""

@@ -132,7 +132,7 @@ if sys.platform != "win32":
                 self._start(process)
 
         def duplicate_for_child(self, fd: int) -> int:
-            """Let the worker inherit this descriptor, under its number."""
+            """Pass this descriptor to the worker under the same number."""
             self._passed.append(fd)
             return fd
 
@@ -288,7 +288,7 @@ class LocalSemaphore(threading.Semaphore):
 
     @property
     def _semlock(self) -> LocalSemaphore:
-        """What a queue of multiprocessing asks whether it is full."""
+        """Stands in for the semaphore that bounds a multiprocessing queue."""
         return self
 
     def _is_zero(self) -> bool:

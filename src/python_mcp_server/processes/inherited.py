@@ -94,7 +94,7 @@ def open_files() -> int | None:
 
 
 def raise_open_files() -> None:
-    """Let this process open as many files as it is allowed to, at most 65,536.
+    """Raise the limit of open files to the hard limit, at most 65,536.
 
     Its workers get back what it had, because a program that uses select() breaks at files beyond 1,024.
     """

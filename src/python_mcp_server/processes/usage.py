@@ -28,7 +28,7 @@ _FIRST_TIME: Final = 11
 
 
 class TreeUsage(NamedTuple):
-    """What the processes of a tree use.
+    """Usage of the processes of a tree.
 
     Attributes:
         memory_bytes: Of all of them together.

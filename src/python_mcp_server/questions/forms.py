@@ -77,7 +77,7 @@ def options(prop: Form) -> list[Any] | None:
 
 
 def type_problem(kind: str, value: Any) -> str | None:
-    """Return what a value must be to have this type; None where it has the type."""
+    """Describe the required type if a value does not have it; else return None."""
     types_of: dict[str, Any] = {"string": str, "number": (int, float), "integer": int, "array": list}
     if kind == "boolean":
         return None if isinstance(value, bool) else "true or false"
@@ -168,7 +168,7 @@ def _keyword_problem(prop: Form) -> str | None:
 
 
 def _default_problem(prop: Form) -> str | None:
-    """Return what is wrong with a default. Its bounds are not checked: a default such as an empty text may
+    """Describe a fault of a default. Its bounds are not checked: a default such as an empty text may
     mean that nothing was given.
     """
     if "default" not in prop:

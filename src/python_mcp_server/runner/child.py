@@ -61,7 +61,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the phases of one call of a script tool share.
+    """State shared by the phases of one script-tool call.
 
     Attributes:
         folder: A private directory for its files.

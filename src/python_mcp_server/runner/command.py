@@ -166,7 +166,7 @@ def _of_environment(made: Environment, packages: str) -> Interpreter:
 
 
 def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpreter | None:
-    """Return the interpreter that a project gives its scripts; None where it has none for this version."""
+    """Return the interpreter of a project for its scripts; None if the project has none for this version."""
     if project.managed:
         return _timed(lambda: _of_managed(uv, project, python_version))
     if project.venv and (python_version is None or serves(project.venv, python_version)):

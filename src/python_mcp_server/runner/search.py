@@ -103,7 +103,7 @@ class Search:
         return True
 
     def _stop(self, block: bytes, number: int) -> bool:
-        """Let the next search begin at a line of this block."""
+        """Make the next search begin at a line of this block."""
         self._next += sum(len(line) + 1 for line in block.split(b"\n", number)[:number])
         return False
 

@@ -161,13 +161,13 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
 
 @dataclass(frozen=True, slots=True)
 class _DeferredAdapter:
-    """What a server knows of a tool that is not built yet: an earlier job of it may be asked for first."""
+    """Adapter of a tool that is not built yet, in case a client first asks for an earlier job of it."""
 
     manager: JobManager
     tool: DeferredTool
 
     def replies(self, style: str) -> Replies:
-        """Return how the tool answers; what is built takes the place of this."""
+        """Return how the tool answers; the built adapter replaces this one."""
         self.tool.build()
         return self.manager.tools[self.tool.name].replies(style)
 

@@ -1,4 +1,4 @@
-"""One line a minute for what is logged again and again, with a count.
+"""Limits repeated log messages to one line a minute, with a count.
 
 A stranger can cause most of the lines of a server on the network: asyncio's when no connection can be
 accepted, uvicorn's for what is no HTTP, ours for refusals. Lines on jobs are caused by clients with access,
@@ -67,7 +67,7 @@ class LogLimit(logging.Filter):
             return False
 
     def report(self) -> None:
-        """Write what was counted for a minute; this is to be called every now and then."""
+        """Write the counts of messages held back for a minute. Called periodically."""
         with self._lock:
             due = [key for key, kind in self._kinds.items() if self._clock() - kind.written_at >= _EVERY_S]
             kinds = [self._kinds.pop(key) for key in due]

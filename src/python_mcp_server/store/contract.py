@@ -41,7 +41,7 @@ class PruneRule:
         self._ended_before = ended_before
 
     def names(self, job: Job) -> bool:
-        """Whether this job is to be removed."""
+        """Whether this prune removes the job."""
         return (
             job.status in self.states
             and job.belongs_to(self._principal)

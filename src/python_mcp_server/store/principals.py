@@ -35,7 +35,7 @@ class PrincipalNames:
         self._key: bytes | None = None
 
     def name(self, old: str) -> str:
-        """Return the name of a principal, and make the key where there is none.
+        """Return the name of a principal; the key is made on first use.
 
         Args:
             old: The name that older versions gave to the principal, without `client:`.

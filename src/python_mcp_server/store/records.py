@@ -180,7 +180,7 @@ class RecordCounts:
         return live + sum(count for _, count in now.values())
 
     def forget(self) -> None:
-        """Let the next count look at everything, because other programs may have changed the files."""
+        """Make the next count look at everything, because other programs may have changed the files."""
         with suppress(OSError):
             os.unlink(self._layout.counts)
 

@@ -25,7 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 def question_frame(job_id: str, said: QuestionEvent) -> bytes:
-    """Return the payload of a question for the way up."""
+    """Return the message that carries a question to the server."""
     return pack(Kind.QUESTION, pickle.dumps((job_id, said)))
 
 
@@ -36,7 +36,7 @@ def read_question(payload: bytes) -> tuple[str, QuestionEvent]:
 
 
 def answer_frame(job_id: str, key: str, answer: InputAnswer | None, trouble: str | None) -> bytes:
-    """Return the payload for the way down: an answer, or why there is none."""
+    """Return the message that carries an answer, or the reason for its absence, to the worker."""
     return pack(Kind.ANSWER, pickle.dumps((job_id, key, answer, trouble)))
 
 

@@ -160,7 +160,7 @@ def check_specifier(specifier: str, name: str) -> None:
 
 
 def _not_closed(lines: list[str], opening: int) -> str:
-    """Return what is wrong with a header that is not closed, in the words of uv."""
+    """Describe the fault of an unclosed header, in the words of uv."""
     where = f"in line {opening + 1} of the script"
     for line in lines[opening + 1 :]:
         if line.startswith("# ///"):

@@ -99,7 +99,7 @@ def _about_id(value: object, size: int) -> str:
 
 
 def _diagnosis(line: bytes) -> NotAMessage:
-    """Return what is wrong with a line that the SDK's models refuse."""
+    """Describe the fault of a line that the SDK's models refuse."""
     size = f"{len(line)} bytes"
     try:
         data: Any = json.loads(line.decode())  # of bytes it would take other encodings, too

@@ -37,7 +37,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class Phase(Enum):
-    """What a connection is doing; each change is made by `HttpConnection._enter`.
+    """The state of a connection. `HttpConnection._enter` makes each change.
 
         HEAD -> BODY -> SERVED -> KEPT -> HEAD ...
 
@@ -89,7 +89,7 @@ class Connections:
         self._idle: dict[HttpConnection, None] = {}
 
     def admit(self, connection: HttpConnection) -> bool:
-        """Whether there is room for a new connection; an idle one is closed for it where there is none."""
+        """Return whether a new connection may stay; at the limit, an idle one is closed for it."""
         source = _source(connection.client)
         if source is not None and self._of_source[source] >= max(1, self._most // 2):
             admitted = self._make_room(c for c in self._waiting() if self._sources[c] == source)
@@ -163,7 +163,7 @@ class HttpConnection(H11Protocol):
         return self.scope is not None  # pyright: ignore[reportUnnecessaryComparison]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or close it where there is no room."""
+        """Accept the connection, or close it at the limit."""
         super().connection_made(transport)
         if self._all.admit(self):
             self._enter(Phase.HEAD)
@@ -177,7 +177,7 @@ class HttpConnection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sends."""
+        """Process received bytes."""
         super().data_received(data)
         self._enter(self._present_phase(Phase.HEAD))
 
@@ -187,7 +187,7 @@ class HttpConnection(H11Protocol):
         self._enter(self._present_phase(Phase.HEAD if self.conn.trailing_data[0] else Phase.KEPT))
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP where no answer has begun, because uvicorn raises after another."""
+        """Answer invalid HTTP with 400, unless an answer has begun: there uvicorn would raise."""
         if self.has_asked:
             self.cycle.disconnected = True  # the application's answer would come after this one
             self.cycle.message_event.set()

@@ -39,7 +39,7 @@ def failed(item: ItemResult) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What a batch is to do.
+    """The plan of a batch.
 
     Attributes:
         directory: The working directory of the script, absolute.

@@ -79,7 +79,7 @@ class Setup:
 
 
 class _InputClosed(BaseException):
-    """Raised in the main thread when stdin closes: the current item is to be killed."""
+    """Raised in the main thread when stdin closes, to kill the current item."""
 
 
 class _Inbox:

@@ -231,7 +231,7 @@ class SlotPool:
         self._events.put(answer)
 
     def _on_slot_lost(self, lost: _SlotLost) -> None:
-        """Kill what a dead slot has left, and record an error as the answer to its item."""
+        """Kill the processes that a dead slot left, and record an error for its item."""
         mark = f"{self._setup.job_id}.{lost.item.index}"
         processes.kill_tree(lost.slot.identity, job_id=mark)
         code = lost.slot.process.wait()

@@ -223,7 +223,7 @@ def _of_runs(runs: Sequence[Run]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class TimelineStep:
-    """What a run used in one of the equal steps of its time.
+    """Usage of a run within one of the equal steps of its time.
 
     Attributes:
         at_s: The end of the step, in seconds since the start of the run.

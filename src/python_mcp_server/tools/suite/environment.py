@@ -57,7 +57,7 @@ _NO_AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """What pytest is to run.
+    """The selection of tests for pytest.
 
     Attributes:
         args: Arguments of pytest.
@@ -132,7 +132,7 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
 
 
 def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> list[str]:
-    """Return the packages that uv is to bring in, xdist first."""
+    """Return the packages that uv adds, xdist first."""
     where = interpreter.detail
     if "pytest" not in there and not suite.with_pytest:
         raise InvalidInput(

@@ -124,7 +124,7 @@ def _add_what_applies(made: SuiteResult, summary: RunSummary) -> None:
 
 
 def _outcome(result: ScriptResult, summary: RunSummary) -> Outcome:
-    """Return how a run ended; "passed" only if every sign says so."""
+    """Return how a run ended; "passed" only if every source agrees."""
     if result.get("timed_out"):
         return "timed_out"
     exit_code = result["exit_code"]
@@ -162,7 +162,7 @@ def _summary(outcome: Outcome, result: ScriptResult, summary: RunSummary) -> str
 
 
 def _meaning(outcome: Outcome, exit_code: int, summary: RunSummary) -> str:
-    """Return an outcome in words, with what is known of its reason."""
+    """Describe an outcome, with its reason if known."""
     meaning = _MEANINGS[outcome]
     if outcome == "failed" and not summary.failure_count:
         return f"no test failed, but pytest ended with exit code {exit_code}; stdout says why"
