@@ -122,7 +122,7 @@ def _refusal(mode: int, path: str) -> OSError:
 
 
 def _too_large(most_bytes: int, path: str) -> NotRegular:
-    return NotRegular(errno.EFBIG, f"it is larger than {_in_mib(most_bytes)}", path)
+    return NotRegular(errno.EINVAL, f"it is larger than {_in_mib(most_bytes)}", path)
 
 
 def _in_mib(size: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from python_mcp_server.atomic import read_file, remove_tree
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.processes.host import is_shortage
 from python_mcp_server.regular import NotRegular, open_regular, read_regular
 from python_mcp_server.runner.textfile import read_bytes
 from tests.helpers.programs import python
@@ -106,3 +107,10 @@ def test_a_file_that_another_program_has_leased_is_read(tmp_path: Path) -> None:
         assert holder.stdout.readline().strip() == "leased"
         assert read_regular(str(path), MOST) == b"text"
         holder.communicate(timeout=60)
+
+
+def test_a_file_that_is_too_large_is_no_shortage_of_the_machine(tmp_path: Path) -> None:
+    make_sparse(path := tmp_path / "sparse")
+    with pytest.raises(NotRegular) as caught:
+        read_regular(str(path), MOST)
+    assert not is_shortage(caught.value)  # a job would wait for ever

@@ -2,6 +2,7 @@
 
 app         builds the server: all tools, what a model is told of them, the manager's lifetime
 serve       runs it in this process, over stdio or HTTP, with its log; what `python-mcp-server serve` does
+exit_guard  ends a server whose threads do not
 log_limit   one line a minute for what is logged again and again
 registry    makes a tool of a function: what a model reads of it, and how a bad call is refused
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer

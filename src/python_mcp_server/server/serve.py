@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import sys
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, PoolClosed, PythonMcpError
 from python_mcp_server.processes import inherited
 from python_mcp_server.regular import open_own
+from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.log_limit import LogLimit
 from python_mcp_server.server.transports.lines import take_over_stdio
 from python_mcp_server.settings import Settings, given_text, variable
@@ -74,7 +74,7 @@ def run_stdio(settings: Settings | None = None) -> int:
     server, manager = _build(settings, starts=False)
     code = asyncio.run(_serve_stdio(server, manager, pipes))
     sys.stdout.flush()
-    _leave_soon(code)
+    ExitGuard(_LEAVE_S).arm(code)
     return code
 
 
@@ -217,18 +217,6 @@ def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer
 
         server = create_server(manager, lifespan=owner_of(manager, starts=starts))
     return server, manager
-
-
-def _leave_soon(code: int) -> None:
-    def leave() -> None:
-        logging.getLogger(__name__).warning("a thread does not end; leaving without it")
-        logging.shutdown()
-        os._exit(code)
-
-    timer = threading.Timer(_LEAVE_S, leave)
-    timer.name = "exit guard"
-    timer.daemon = True
-    timer.start()
 
 
 def configure_logging(settings: Settings) -> None:

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import queue
 import socket
-import threading
-import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from types import FrameType
@@ -30,6 +26,7 @@ from mcp.server.transport_security import (
 )
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.sdk.messages import NotAMessage, check_notification
 from python_mcp_server.server.sdk.private import low_level
 from python_mcp_server.server.transports.access import LARGEST_HEAD, Access, Refusal
@@ -196,28 +193,6 @@ def _health(method: str) -> Response:
     return JSONResponse({"status": "ok", "version": __version__}, headers={"Cache-Control": "no-store"})
 
 
-class _ExitGuard:
-    """Ends the process a short time after the first signal, whatever its threads and its loop do.
-
-    Python waits at its exit for every thread that asyncio made, and one may read from a file that never
-    answers.
-    """
-
-    def __init__(self) -> None:
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be used in a signal's handler
-        threading.Thread(target=self._wait, name="exit guard", daemon=True).start()
-
-    def arm(self, number: int) -> None:
-        """Begin to count the time; only the first call does."""
-        self._signals.put(number)
-
-    def _wait(self) -> None:
-        number = self._signals.get()
-        time.sleep(_END_S)
-        _log.warning("a thread does not end; the server exits without it")
-        os._exit(128 + number)
-
-
 class _Server(uvicorn.Server):
     """Reports when it serves, and lets calls be answered before it closes their connections."""
 
@@ -232,7 +207,7 @@ class _Server(uvicorn.Server):
         self._on_start = on_start
         self._on_stop = on_stop
         self._on_second = on_second
-        self._guard = _ExitGuard()
+        self._guard = ExitGuard(_END_S)
         self._asked: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -245,7 +220,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal; this is called between any two instructions."""
-        self._guard.arm(sig)
+        self._guard.arm(128 + sig)
         if self._asked is None and self.started:
             self._asked = sig
         else:
