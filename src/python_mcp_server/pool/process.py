@@ -153,15 +153,15 @@ class WorkerProcess:
         try:
             with _exit.starting(self):
                 self._loky.submit(serve).add_done_callback(_consume_exception)
+                self._process: Any = self._context.worker
+                self._process.close_ends(in_worker=False)
+                self.pid: int = self._process.pid
         except BaseException:
             self._abort_start()
             raise
         finally:
             worker_ends.control.close()
             worker_ends.up.writer.close()
-        self._process: Any = self._context.worker
-        self._process.close_ends(in_worker=False)
-        self.pid: int = self._process.pid
 
     def _abort_start(self) -> None:
         """Clean up a start that failed halfway: there may be a process without a thread of loky that manages
@@ -352,8 +352,9 @@ class _Exit:
 
     def _orphan_alive(self) -> None:
         self.ended = True
-        for executor in list(self._alive):
-            executor.orphan_at_exit()
+        with contextlib.ExitStack() as each:  # one that fails must not leave the others for loky to join
+            for executor in list(self._alive):
+                each.callback(executor.orphan_at_exit)
 
 
 _exit: Final = _Exit()

@@ -75,6 +75,26 @@ print(hooks[0][-3:])
     assert (out, errors) == ("['_Exit._orphan_all', '_python_exit', '_Exit._orphan_all']\n", "")
 
 
+def test_an_end_right_after_a_start_ends_the_worker(tmp_path: Path):
+    code = """
+import contextlib
+from pathlib import Path
+from python_mcp_server.pool import process
+starting = process._exit.starting
+@contextlib.contextmanager
+def then_end(executor):
+    with starting(executor):
+        yield
+    process._exit._orphan_all()  # as another thread's hook does at the end of the interpreter
+process._exit.starting = then_end
+worker = process.WorkerProcess(Path(sys.argv[1]))
+print(worker.pid, worker.exit_code(60), flush=True)
+"""
+    with program(code, tmp_path) as ended:
+        out, errors = ended.communicate(timeout=60)
+    assert (out.split()[1:], errors) == ([str(-signal.SIGKILL)], "")
+
+
 def semaphores() -> set[str]:
     return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
 
