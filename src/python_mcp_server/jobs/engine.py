@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.jobs.limit_watch import check_limits
@@ -97,6 +98,7 @@ class Engine:
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
         if self.services.record_locator is not None:
+            import_module("filelock")  # else the first record would load it: a hand-off 15 ms late
             self._takeover = Takeover(self.services, adopt)
 
     async def _until_loop_ends(self) -> AsyncGenerator[None]:

@@ -45,6 +45,7 @@ _OBJECTS_BETWEEN_COLLECTIONS: Final = 100_000
 """While modules are loaded, whose objects stay: the usual 700 cost 70 ms, and no collection at all 1 MB."""
 
 _WITH_WORKERS: Final = (
+    "filelock",
     "psutil",
     "loky",
     "python_mcp_server.pool.handle",
