@@ -183,6 +183,7 @@ def test_the_sentence_of_an_error_is_read(desk: Desk, tool: str, arguments: dict
 
 def test_answers_about_a_job_are_read(desk: Desk):
     go = desk.folder / "go"
+    desk.ended(desk.job("refuses", word="this"))  # a worker is warm: else the budget may end before one is
     answer = desk.shown("waits", path=str(go))
     assert answer.said["status"] == "running"
     assert "running in background" in answer.said["message"]

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 from python_mcp_server.errors import PoolClosed
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
+
+import_module("concurrent.futures.thread")  # its hooks fail where it is loaded while another thread forks
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
