@@ -23,6 +23,11 @@ _FORMER_VARIABLES: Final = {
     "spare_workers": "PYTHON_MCP_SPARE_LANES",
     "worker_idle_seconds": "PYTHON_MCP_LANE_IDLE_SECONDS",
 }
+_OF_OUR_PROCESSES: Final = frozenset(
+    PREFIX + name for name in ("FIGURES", "FIGURES_FROM", "JOB_ID", "LANE_ID", "SERVER_NICE", "SESSION_NICE")
+)
+"""Variables that no user sets: a process of ours passes them to its children."""
+
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
@@ -130,6 +135,24 @@ class Settings:
 def variable(field_name: str) -> str:
     """Return the environment variable of a field of `Settings`."""
     return "MCP_DEBUG" if field_name == "debug" else PREFIX + field_name.upper()
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Return `(name, nearest)` of each variable that looks like a setting and is none.
+
+    `nearest` is the setting's variable that is most like it; empty where none is.
+    """
+    ours = {f.name.upper(): variable(f.name) for f in fields(Settings)}
+    known = {*ours.values(), *_FORMER_VARIABLES.values(), *_OF_OUR_PROCESSES}
+    names = os.environ if environ is None else environ
+    found = sorted(name for name in names if name.upper().startswith(PREFIX) and name not in known)
+    if not found:
+        return []
+    from difflib import get_close_matches  # seldom needed, and a start counts in milliseconds
+
+    # compared without the prefix, which makes all of them alike
+    nearest = [get_close_matches(name.upper().removeprefix(PREFIX), ours, n=1) for name in found]
+    return [(name, ours[near[0]] if near else "") for name, near in zip(found, nearest, strict=True)]
 
 
 def given_text(text: str | None) -> str | None:

@@ -105,9 +105,22 @@ def test_the_doctor_says_in_sentences_what_is_wrong(home: Path, monkeypatch: pyt
     for trial in ("share_a_store", "start_and_kill_a_worker", "run_a_script_over_stdio"):
         monkeypatch.setattr(trials, trial, lambda _home: "as it should be")
     home.touch()
+    monkeypatch.setenv("PYTHON_MCP_MAX_WORKER", "4")
     told = command("doctor")
     assert told.returncode == 1
     assert f"problem home: {home} is not a directory. Make it" in told.stdout
+    words = "PYTHON_MCP_MAX_WORKER is set, and no setting has this name. Set PYTHON_MCP_MAX_WORKERS instead."
+    assert f"warning settings: {words}" in " ".join(told.stdout.split())
+
+
+def test_a_server_tells_of_a_setting_that_is_misspelt(tmp_path: Path) -> None:
+    misspelt = {"PYTHON_MCP_ON_EXT": "cancel", "PYTHON_MCP_ON_EXIT": "cancel"}
+    with serving(tmp_path, *PROGRAM, "serve", env=misspelt) as server:
+        server.open().leave()
+        assert (
+            "PYTHON_MCP_ON_EXT is set, and no setting has this name; PYTHON_MCP_ON_EXIT is" in server.errors
+        )
+        assert "PYTHON_MCP_ON_EXIT is set" not in server.errors
 
 
 def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:

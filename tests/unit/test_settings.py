@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from python_mcp_server import settings as settings_module
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.settings import Settings, budget, positive, variable
+from python_mcp_server.settings import Settings, budget, positive, unknown_variables, variable
 
 GOOD: dict[str, tuple[str, object]] = {
     "home": ("/somewhere/else", Path("/somewhere/else")),
@@ -157,3 +159,32 @@ def test_a_budget_that_is_no_positive_number_is_refused(text: str) -> None:
 def test_only_positive_finite_numbers_are_positive(value: object) -> None:
     with pytest.raises(InvalidInput, match=r"default_timeout is .* must be a positive number of seconds"):
         positive(value, "default_timeout")
+
+
+def test_variables_that_are_no_settings_are_told_with_the_nearest() -> None:
+    good = {variable(name): "1" for name in GOOD}
+    former = {"PYTHON_MCP_MAX_LANES": "3", "PYTHON_MCP_JOB_ID": "of a parent", "MCP_DEBUG": "1"}
+    assert unknown_variables({**good, **former, "PYTHONPATH": "x"}) == []
+    wrong = {
+        "PYTHON_MCP_DEBUG": "1",
+        "PYTHON_MCP_LOCK_SECOND": "1",
+        "python_mcp_home": "/x",
+        "PYTHON_MCP_ZZ": "1",
+    }
+    assert unknown_variables(wrong) == [
+        ("PYTHON_MCP_DEBUG", "MCP_DEBUG"),
+        ("PYTHON_MCP_LOCK_SECOND", "PYTHON_MCP_LOCK_SECONDS"),
+        ("PYTHON_MCP_ZZ", ""),
+        ("python_mcp_home", "PYTHON_MCP_HOME"),
+    ]
+
+
+def test_no_variable_of_our_own_processes_is_called_unknown() -> None:
+    source = Path(settings_module.__file__).parent
+    named = {
+        name: "1"
+        for path in source.rglob("*.py")
+        for name in re.findall(r"[\"'](PYTHON_MCP_[A-Z_]*[A-Z])[\"']", path.read_text("utf-8"))
+    }
+    assert len(named) > 5
+    assert unknown_variables(named) == []

@@ -1,4 +1,4 @@
-"""What `doctor` checks, in this order: Python, uv, the home, the store, a worker, a server.
+"""What `doctor` checks, in this order: Python, settings, uv, the home, the store, a worker, a server.
 
 The last three are tried out in a directory of their own, on the file system of the home; their processes and
 files are removed at the end.
@@ -28,7 +28,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.runner.textfile import split_lines
-from python_mcp_server.settings import Settings
+from python_mcp_server.settings import Settings, unknown_variables
 from python_mcp_server.store.files import FileJobStore
 
 Level = Literal["ok", "warning", "problem"]
@@ -85,6 +85,7 @@ def checkup() -> Generator[Finding]:
     """
     settings = Settings.from_environ()
     yield _python()
+    yield from _unknown_settings()
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     yield from _home(settings.home)
     try:
@@ -126,6 +127,12 @@ def _python() -> Finding:
     if sys.version_info < _OLDEST:  # the package may have been made to run by force
         return Finding("python", "problem", text, "Use Python 3.11 or later.")
     return Finding("python", "ok", text)
+
+
+def _unknown_settings() -> Iterator[Finding]:
+    for name, nearest_name in unknown_variables():
+        advice = f"Set {nearest_name} instead." if nearest_name else "docs/settings.md has all of them."
+        yield Finding("settings", "warning", f"{name} is set, and no setting has this name", advice)
 
 
 def _uv() -> str:

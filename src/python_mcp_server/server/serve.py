@@ -30,7 +30,7 @@ from python_mcp_server.regular import open_own
 from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.log_limit import LogLimit
 from python_mcp_server.server.transports.lines import take_over_stdio
-from python_mcp_server.settings import Settings, given_text, variable
+from python_mcp_server.settings import Settings, given_text, unknown_variables, variable
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -210,6 +210,7 @@ def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer
         os.environ.pop(variable(name), None)  # what scripts inherit, they can read
     settings = replace(settings, http_token="")
     configure_logging(settings)
+    _tell_unknown_settings()
     from python_mcp_server.jobs.manager import JobManager
 
     manager = JobManager(settings=settings)
@@ -218,6 +219,12 @@ def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer
 
         server = create_server(manager, lifespan=owner_of(manager, starts=starts))
     return server, manager
+
+
+def _tell_unknown_settings() -> None:
+    for name, nearest in unknown_variables():
+        hint = f"; {nearest} is the nearest one" if nearest else ""
+        _log.warning("%s is set, and no setting has this name%s", name, hint)
 
 
 def configure_logging(settings: Settings) -> None:
