@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ _UNREACHABLE: Final = (
 )
 """The words of uv, or of the git that it starts, for a network or an index that does not answer."""
 
+_UNTRUSTED: Final = ("invalid peer certificate",)
+_SYSTEM_CERTIFICATES: Final = "UV_SYSTEM_CERTS"
 _START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
 _BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
 _SENTENCE_CHARS: Final = 700
@@ -51,26 +54,33 @@ class Uv:
     def __call__(self, *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
         """Run uv with these arguments and return what it wrote to stdout.
 
-        Where the network does not answer, uv is run once more offline, with its cache.
+        Where uv's own certificates do not know the index, those of the system are tried: a client may start
+        its server without the variables that name others. Where the network does not answer, uv is run once
+        more offline, with its cache.
 
         Raises:
             ToolchainError: uv is not installed.
             UvRefused: uv ended with an error; the text is uv's own sentence.
             LimitExceeded: The call's time limit came first.
         """
-        said = self._run(args, cwd, env or {})
+        env = env or {}
+        said = self._run(args, cwd, env)
+        if said.failed and _says(_UNTRUSTED, said.err) and not self._chosen(_SYSTEM_CERTIFICATES):
+            said = self._run(args, cwd, {**env, _SYSTEM_CERTIFICATES: "1"})
         if said.failed and _says(_UNREACHABLE, said.err):
             report_progress(0, None, "the package index cannot be reached; looking in uv's cache")
             # Second, not first: offline at once would pin stale packages.
-            again = self._run(args, cwd, {**(env or {}), "UV_OFFLINE": "1"})
+            again = self._run(args, cwd, {**env, "UV_OFFLINE": "1"})
             if again.failed:
-                raise UvRefused(
-                    f"{sentence(said.err)}; nor is all of it in uv's cache: try again once it can be reached"
-                )
+                raise UvRefused(_unreachable(said.err))
             return again.out
         if said.failed:
             raise UvRefused(sentence(said.err), by_request=_says(_REFUSALS, said.err))
         return said.out
+
+    def _chosen(self, name: str) -> bool:
+        """Whether the caller or the environment of the server has set a variable."""
+        return name in self.session.given or name in os.environ
 
     def _run(self, args: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> _Said:
         session = self.session
@@ -102,6 +112,19 @@ class _Said:
     failed: bool
     out: str
     err: str
+
+
+def _unreachable(stderr: str) -> str:
+    """Return the error where neither the index nor the cache has what is asked for."""
+    help_ = (
+        "set SSL_CERT_FILE to the file of its certificates"
+        if _says(_UNTRUSTED, stderr)
+        else "try again once it can be reached, or set HTTPS_PROXY where a proxy leads to it"
+    )
+    return (
+        f"uv asked the package index, then its own cache, and has not all that is needed: {sentence(stderr)}; "
+        f"{help_} (in the environment that the MCP client gives to this server)"
+    )
 
 
 def _says(signs: Sequence[str], text: str) -> bool:

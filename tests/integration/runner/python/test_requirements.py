@@ -3,6 +3,7 @@ wheels and an index made here."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, UvRefused
+from python_mcp_server.runner.child import Session
+from python_mcp_server.runner.python import uv as uv_module
+from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
 from tests.helpers.marks import thorough
 from tests.helpers.wheels import source_tree, wheel
@@ -132,5 +136,42 @@ def test_without_a_network_what_is_cached_is_enough(index: ThreadingHTTPServer, 
     with pytest.raises(UvRefused) as refused:
         run_script_with_dependencies(SHOW, dependencies=["sample-b"])
     assert "error sending request" in str(refused.value)
-    assert str(refused.value).endswith("nor is all of it in uv's cache: try again once it can be reached")
+    assert str(refused.value).startswith("uv asked the package index, then its own cache")
+    assert "or set HTTPS_PROXY where a proxy leads to it (in the environment" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+STRICT_UV = """#!{python}
+import os, sys
+if os.environ.get("UV_SYSTEM_CERTS") == "1" and {trusted}:
+    sys.exit(print("found"))
+sys.exit("error: Failed to fetch: https://index/\\n  cause: error sending request for url (https://index/)"
+         "\\n  cause: invalid peer certificate: UnknownIssuer")
+"""
+"""It answers as uv 0.13 does where only the system's certificates know the index."""
+
+
+def strict_uv(folder: Path, monkeypatch: pytest.MonkeyPatch, *, trusted: bool) -> Uv:
+    program = folder / "uv"
+    program.write_text(STRICT_UV.format(python=sys.executable, trusted=trusted), "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setattr(uv_module, "find_uv", lambda: str(program))
+    return Uv(Session(folder, folder, "", {}))
+
+
+def test_the_system_s_certificates_are_tried_where_uv_s_own_do_not_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert strict_uv(tmp_path, monkeypatch, trusted=True)("pip", "install") == "found\n"
+    monkeypatch.setenv("UV_SYSTEM_CERTS", "0")
+    with pytest.raises(UvRefused, match="invalid peer certificate"):
+        strict_uv(tmp_path, monkeypatch, trusted=True)("pip", "install")
+
+
+def test_an_index_that_nothing_trusts_is_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UvRefused) as refused:
+        strict_uv(tmp_path, monkeypatch, trusted=False)("pip", "install")
+    assert str(refused.value).startswith("uv asked the package index, then its own cache")
+    assert "set SSL_CERT_FILE to the file of its certificates (in the environment" in str(refused.value)
