@@ -44,10 +44,19 @@ def existing_script(script_path: str, base: Path) -> Path:
 
 
 def existing_directory(directory: str) -> Path:
-    """Return a directory as an absolute path."""
+    """Return a directory as an absolute path.
+
+    A relative one starts where the server was started. Desktop programs start servers in the root of the file
+    system, where no caller means to be.
+    """
     if not directory:
-        raise InvalidInput("directory is ''; give the path of one that exists, such as '.'")
-    path = Path(os.path.expanduser(directory)).absolute()
+        raise InvalidInput("directory is ''; give the absolute path of one that exists")
+    path = Path(os.path.expanduser(directory))
+    if not path.is_absolute() and (start := Path.cwd()) == Path(start.anchor):
+        raise InvalidInput(
+            f"directory {directory!r} is relative, and this server was started in {start}; give an absolute path"
+        )
+    path = path.absolute()
     if not os.path.isdir(path):
         raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")
     return path

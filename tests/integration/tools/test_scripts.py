@@ -152,6 +152,18 @@ def test_a_variable_that_is_too_long_is_named_without_its_value(folder: Path) ->
     assert "secret" not in str(refused.value)
 
 
+def test_a_relative_directory_starts_where_the_server_was_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert run(Path(folder.name), "import os; print(os.getcwd())")["stdout"] == f"{folder}\n"
+    monkeypatch.chdir(folder.anchor)
+    with pytest.raises(
+        InvalidInput, match="'tmp' is relative, and this server was started in /; give an abs"
+    ):
+        run(Path("tmp"), "x = 1")
+
+
 def test_variables_reach_the_script_in_their_order_and_nothing_else(folder: Path) -> None:
     (folder / "my.env").write_text("A=file\nB=file\n", "utf-8")
     code = "import os; print(os.environ['A'], os.environ['B'])"
