@@ -1,9 +1,10 @@
-"""The command line, `python-mcp-server`: serve, run, jobs, doctor, demo.
+"""The command line, `python-mcp-server`: serve, run, jobs, clean, doctor, demo.
 
 Here are the program with its exit codes, and the commands that only pass on: serve, doctor and demo.
 
 run            a script as a job; `follow` shows its output and progress
 jobs           list, show, wait for, read, cancel, answer and prune jobs
+clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
 demonstration  the steps of `demo`
 show           tables, and words for times and sizes
@@ -38,7 +39,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("jobs", "run")
+_MODULES: Final = ("clean", "jobs", "run")
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 

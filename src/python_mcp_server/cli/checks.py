@@ -166,7 +166,9 @@ def _space(home: Path) -> Finding:
     text = f"{free / 1e9:.1f} GB free"
     if free < _LITTLE_BYTES:
         level: Level = "problem" if free < _TOO_LITTLE_BYTES else "warning"
-        return Finding("space", level, text, "Free some, or remove old jobs: python-mcp-server jobs prune.")
+        return Finding(
+            "space", level, text, "Free some with: python-mcp-server clean, python-mcp-server jobs prune."
+        )
     return Finding("space", "ok", text)
 
 

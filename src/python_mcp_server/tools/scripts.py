@@ -54,7 +54,8 @@ def existing_directory(directory: str) -> Path:
     path = Path(os.path.expanduser(directory))
     if not path.is_absolute() and (start := Path.cwd()) == Path(start.anchor):
         raise InvalidInput(
-            f"directory {directory!r} is relative, and this server was started in {start}; give an absolute path"
+            f"directory {directory!r} is relative, and this server was started in {start}; "
+            "give an absolute path"
         )
     path = path.absolute()
     if not os.path.isdir(path):

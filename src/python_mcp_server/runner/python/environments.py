@@ -25,6 +25,7 @@ from python_mcp_server.runner.python.environ import scripts_folder
 from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
 from python_mcp_server.runner.python.requirements import local_path, stamp
+from python_mcp_server.runner.python.unused import UNUSED_S, mark_used, remove_unused
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.textfile import MOST_BYTES
 
@@ -65,10 +66,12 @@ def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> E
         LimitExceeded: The call's time limit came first.
     """
     venv = uv.session.home / "environments" / _digest(packages, python_request)
+    mark_used(venv)  # before the look, so that another process does not remove it after that
     if (found := _ready(venv)) is not None:
         return found
     started = time.monotonic()
     made = _make_under_lock(uv, venv, packages, python_request)
+    remove_unused(uv.session.home, UNUSED_S)
     return replace(made, install_s=time.monotonic() - started)
 
 

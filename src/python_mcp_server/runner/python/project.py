@@ -13,6 +13,7 @@ from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, UvRefused
 from python_mcp_server.runner.python.environ import packages_folders
 from python_mcp_server.runner.python.interpreter import version_in
+from python_mcp_server.runner.python.unused import mark_used
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.textfile import WAY_OUT, parse_toml, read_settings, split_lines
 
@@ -147,4 +148,5 @@ def _private_environment(home: Path, root: Path, python: str) -> Path:
     key = hashlib.sha256(f"{root}\0{python}".encode()).hexdigest()[:32]
     folder = home / "environments"
     make_directory(str(folder))
+    mark_used(folder / key)
     return folder / key

@@ -122,8 +122,8 @@ def _unreachable(stderr: str) -> str:
         else "try again once it can be reached, or set HTTPS_PROXY where a proxy leads to it"
     )
     return (
-        f"uv asked the package index, then its own cache, and has not all that is needed: {sentence(stderr)}; "
-        f"{help_} (in the environment that the MCP client gives to this server)"
+        "uv asked the package index, then its own cache, and has not all that is needed: "
+        f"{sentence(stderr)}; {help_} (in the environment that the MCP client gives to this server)"
     )
 
 

@@ -3,6 +3,7 @@ wheels and an index made here."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -54,6 +55,23 @@ def test_packages_of_a_requirements_file_stay_until_it_changes(tmp_path: Path, h
     listed.write_text("# nothing any more\n", "utf-8")
     assert "No module named 'sample_a'" in run_script_in_dir(str(repository), script_content=SHOW)["stderr"]
     assert environments(home) == 2
+
+
+def test_making_an_environment_removes_those_unused_for_long(tmp_path: Path, home: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        wheel(tmp_path / folder, "sample_a", "1.5")
+        (tmp_path / folder / "requirements.txt").write_text("./sample_a-1.5-py3-none-any.whl\n", "utf-8")
+    for folder in ("a", "b"):
+        run_script_in_dir(str(tmp_path / folder), script_content=SHOW)
+    for ready in (home / "environments").glob("*/ready.json"):
+        os.utime(ready.parent, (0, 0))
+    assert "install_seconds" not in run_script_in_dir(str(tmp_path / "b"), script_content=SHOW)
+    assert environments(home) == 2
+    assert "install_seconds" in run_script_in_dir(str(tmp_path / "c"), script_content=SHOW)
+    assert environments(home) == 2
+    assert "install_seconds" not in run_script_in_dir(str(tmp_path / "b"), script_content=SHOW)
+    assert "install_seconds" in run_script_in_dir(str(tmp_path / "a"), script_content=SHOW)
 
 
 def test_a_local_package_is_built_again_when_it_changes(tmp_path: Path) -> None:

@@ -1,0 +1,201 @@
+"""`clean`: shows what lies in the home, and removes what nothing needs any more.
+
+Jobs stay, because only their user knows which results are still wanted: `jobs prune` removes those.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.settings import Settings
+
+_DAY_S: Final = 86_400.0
+_BLOCK_BYTES: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the home.
+
+    Attributes:
+        name: What it is.
+        path: Where it lies.
+        removable: The files and directories in it that nothing needs any more.
+        reason: Why nothing needs these.
+        remove: Removes the removable ones.
+    """
+
+    name: str
+    path: Path
+    removable: list[Path]
+    reason: str
+    remove: Callable[[], object]
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="DAYS",
+    help="Only what was not used for so long.",
+)
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@json_option
+@home_option
+def clean(days: float, *, yes: bool, as_json: bool) -> None:
+    """Show what lies in the home, and remove what nothing needs any more.
+
+    Environments that were not used for some time are made again when they are needed. Jobs and saved scripts
+    stay. Without --yes it asks first, and in a pipe it removes nothing.
+    """
+    parts = home_parts(Settings.from_environ(), days * _DAY_S)
+    sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
+    found = any(part.removable for part in parts)
+    if not as_json:
+        _show(parts, sizes)
+    removes = found and (yes or (not as_json and _agreed()))
+    if removes:
+        for part in parts:
+            part.remove()
+    if as_json:
+        print_json({"removed": removes, "parts": [_facts(*row) for row in zip(parts, sizes, strict=True)]})
+    else:
+        click.echo(_outcome(sum(freed for _, freed in sizes), found=found, removed=removes))
+
+
+def home_parts(settings: Settings, older_than_s: float) -> list[Part]:
+    """Return the parts of a home, with what was not used for so many seconds."""
+    from python_mcp_server.runner.python.unused import remove_unused, unused
+
+    home = settings.home
+    stale = unused(home, older_than_s)
+    logs = list(_old(settings.logs.glob("server.log.*"), older_than_s))
+    versions = list(_old(_versions_without_script(settings.scripts), older_than_s))
+    damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
+    days = f"{older_than_s / _DAY_S:g} days"
+    return [
+        Part(
+            "environments",
+            home / "environments",
+            stale,
+            f"not used for {days}",
+            lambda: remove_unused(home, older_than_s),
+        ),
+        Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged)),
+        Part("output of jobs", home / "output", [], "", lambda: None),
+        Part(
+            "saved scripts",
+            settings.scripts,
+            versions,
+            "versions without a script",
+            lambda: _remove(versions),
+        ),
+        Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs)),
+    ]
+
+
+def disk_bytes(paths: Iterable[Path], *, freed: bool = False) -> int:
+    """Return the bytes that files, and directories with all in them, take on the disk.
+
+    Args:
+        paths: The files and directories; those that are missing take nothing.
+        freed: Whether to leave out files that have further names elsewhere: uv links those of environments to
+            its cache, where they stay.
+    """
+    found: dict[tuple[int, int], os.stat_result] = {}
+    names: Counter[tuple[int, int]] = Counter()
+    for status in (status for path in paths for status in _statuses(path)):
+        key = status.st_dev, status.st_ino
+        found[key] = status
+        names[key] += 1
+    return sum(
+        _size(status)
+        for key, status in found.items()
+        if not freed or stat.S_ISDIR(status.st_mode) or names[key] >= status.st_nlink
+    )
+
+
+def _statuses(path: Path) -> Iterator[os.stat_result]:
+    """Yield the status of a file, or of a directory and all in it; links are not followed."""
+    places = [str(path)]
+    while places:
+        place = places.pop()
+        with suppress(OSError):  # it goes while it is looked at, or belongs to another account
+            status = os.lstat(place)
+            yield status
+            if stat.S_ISDIR(status.st_mode):
+                places.extend(entry.path for entry in os.scandir(place))
+
+
+def _size(status: os.stat_result) -> int:
+    blocks: int | None = getattr(status, "st_blocks", None)  # Windows has none
+    return status.st_size if blocks is None else blocks * _BLOCK_BYTES
+
+
+def _old(paths: Iterable[Path], older_than_s: float) -> Iterator[Path]:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            if time.time() - path.lstat().st_mtime >= older_than_s:
+                yield path
+
+
+def _versions_without_script(scripts: Path) -> Iterator[Path]:
+    for versions in (scripts / ".versions").glob("*/"):
+        if not (scripts / f"{versions.name}.py").exists():
+            yield versions
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    from python_mcp_server.atomic import remove_file, remove_tree, translate_os_errors
+
+    for path in paths:
+        with translate_os_errors(str(path.parent), f"remove {path.name}"):
+            remove_tree(str(path)) if path.is_dir() else remove_file(str(path))
+
+
+def _show(parts: list[Part], sizes: list[tuple[int, int]]) -> None:
+    from python_mcp_server.cli.show import size
+
+    width = max(len(part.name) for part in parts)
+    for part, (total, freed) in zip(parts, sizes, strict=True):
+        words = f"  {len(part.removable)} {part.reason}: {size(freed)}" if part.removable else ""
+        click.echo(f"{part.name:{width}}  {size(total):>11}{words}")
+    click.echo("'python-mcp-server jobs prune' removes old jobs and their output.")
+
+
+def _agreed() -> bool:
+    return sys.stdin.isatty() and click.confirm("Remove what nothing needs?")
+
+
+def _outcome(freed: int, *, found: bool, removed: bool) -> str:
+    from python_mcp_server.cli.show import size
+
+    if not found:
+        return "Nothing needs to be removed."
+    return f"{size(freed)} freed." if removed else "Nothing was removed; --yes removes it."
+
+
+def _facts(part: Part, sizes: tuple[int, int]) -> dict[str, object]:
+    total, freed = sizes
+    return {
+        "name": part.name,
+        "path": str(part.path),
+        "bytes": total,
+        "frees_bytes": freed,
+        "removable": [str(path) for path in part.removable],
+    }

@@ -1,0 +1,99 @@
+"""Removes environments that nothing has used for long. The time of an environment's directory is that of
+its last use.
+
+`python-mcp-server clean` shows and removes them; a call that makes a new environment removes those that were
+not used for `UNUSED_S`, so that a home does not grow with every set of packages that was ever asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from python_mcp_server.atomic import remove_tree
+
+UNUSED_S: Final = 30 * 86_400.0
+"""Guessed: a monthly report keeps its environment."""
+
+_log: Final = logging.getLogger(__name__)
+_LEAVING: Final = ".unused"
+"""The end of the name of an environment that is being removed; a killed process may leave one."""
+
+
+def mark_used(venv: Path) -> None:
+    """Set the time of the last use to now; an environment that does not exist is no error."""
+    try:
+        os.utime(venv)
+    except FileNotFoundError:
+        return
+    except OSError as error:  # on a disk that may only be read, nothing is removed either
+        _log.debug("The use of %s is not noted: %s", venv, error)
+
+
+def unused(home: Path, older_than_s: float) -> list[Path]:
+    """Return the environments of a home that were not used for so many seconds, and where no process runs."""
+    found = [path for path in _environments(home) if _is_old(path, older_than_s)]
+    running = _running(home / "environments") if found else set[str]()
+    return sorted(path for path in found if path.name not in running)
+
+
+def remove_unused(home: Path, older_than_s: float) -> list[Path]:
+    """Remove what `unused` returns, but for those that are used meanwhile; return those that are gone."""
+    return [path for path in unused(home, older_than_s) if _removed(path, older_than_s)]
+
+
+def _environments(home: Path) -> Iterator[Path]:
+    try:
+        entries = [
+            entry for entry in os.scandir(home / "environments") if entry.is_dir(follow_symlinks=False)
+        ]
+    except FileNotFoundError:
+        return
+    yield from (Path(entry.path) for entry in entries)
+
+
+def _is_old(path: Path, older_than_s: float) -> bool:
+    try:
+        return path.suffix == _LEAVING or time.time() - path.stat().st_mtime >= older_than_s
+    except FileNotFoundError:
+        return False
+
+
+def _running(folder: Path) -> set[str]:
+    """Return the names of the environments whose interpreter runs a process of this account."""
+    import psutil  # takes 20 ms, and seldom is anything old
+
+    names: set[str] = set()
+    for process in psutil.process_iter(["cmdline"]):
+        for word in (process.info["cmdline"] or ())[:1]:
+            if word.startswith(f"{folder}{os.sep}"):
+                names.add(Path(word).relative_to(folder).parts[0])
+    return names
+
+
+def _removed(path: Path, older_than_s: float) -> bool:
+    from filelock import FileLock, Timeout
+
+    venv = path.with_suffix("")
+    try:
+        with FileLock(f"{venv}.lock", timeout=0, mode=0o600):
+            return _remove(venv, path, older_than_s)
+    except (Timeout, OSError) as error:
+        _log.warning("The environment %s stays, although nothing has used it for long: %s", path, error)
+        return False
+
+
+def _remove(venv: Path, path: Path, older_than_s: float) -> bool:
+    leaving = venv.with_suffix(_LEAVING)
+    if path == venv:
+        remove_tree(str(leaving))
+        venv.rename(leaving)  # first, because a call that finds it from now on makes it anew
+        if time.time() - leaving.stat().st_mtime < older_than_s:  # a call found it a moment before
+            leaving.rename(venv)
+            return False
+    remove_tree(str(leaving))
+    return True
