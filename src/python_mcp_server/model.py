@@ -134,8 +134,12 @@ class Job:
 
     Attributes:
         id: Unguessable, and sorted by the time of creation.
-        label: The caller's name for the job; the tool's name where the caller gave none.
+        label: The caller's name for the job; where the caller gave none, what it runs, or the tool's name.
         tool: The name of the tool or body.
+        ran: What the job runs: its script with the arguments, or a line of its code. None where that is not
+            known; secrets are left out.
+        directory: The directory that it was started for.
+        client: The MCP client that asked for it, as it named itself.
         message: A sentence on the present state, such as why the job still waits.
         result: Plain JSON, or None; set only when completed.
         result_note: Set where the body's value was not JSON and `result` is its text; says so.
@@ -161,6 +165,9 @@ class Job:
     status: JobState
     created_at: datetime
     tool: str = ""
+    ran: str | None = None
+    directory: str | None = None
+    client: str | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
     message: str | None = None
@@ -204,6 +211,9 @@ class Job:
             "id": self.id,
             "label": self.label,
             "tool": self.tool,
+            "ran": self.ran,
+            "directory": self.directory,
+            "client": self.client,
             "status": self.status.value,
             "created_at": iso(self.created_at),
             "started_at": iso(self.started_at),
@@ -272,7 +282,18 @@ _KNOWN: Final = frozenset(f.name for f in fields(Job))
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),
     **dict.fromkeys(
-        ("message", "error", "error_kind", "result_note", "ending", "principal"), (str, NoneType)
+        (
+            "message",
+            "error",
+            "error_kind",
+            "result_note",
+            "ending",
+            "principal",
+            "ran",
+            "directory",
+            "client",
+        ),
+        (str, NoneType),
     ),
     **dict.fromkeys(("rpc_error", "call", "reply"), (dict, NoneType)),
     "background": (bool,),

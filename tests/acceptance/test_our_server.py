@@ -97,6 +97,9 @@ def test_past_the_budget_the_same_run_goes_on_as_a_job_and_is_waited_for(hasty: 
         waited = data(await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 0}))
         assert waited["timed_out"]
         assert waited["job"]["label"] == "counted"
+        assert waited["job"]["ran"] == 'with open("starts", "a") as file:'
+        assert waited["job"]["directory"] == str(tmp_path)
+        assert waited["job"]["client"].startswith("mcp ")
         (tmp_path / "go").touch()
         ended = data(await client.call_tool("py_wait_job", {"job_id": job_id, "timeout_seconds": 60}))
         assert not ended["timed_out"]

@@ -76,6 +76,9 @@ def job_table(job: Job) -> Table:
     facts: dict[str, str | None] = {
         "label": job.label,
         "tool": job.tool,
+        "ran": job.ran,
+        "directory": job.directory,
+        "client": job.client,
         "created": _moment(job.created_at),
         "started": _moment(job.started_at),
         "ended": _moment(job.completed_at),

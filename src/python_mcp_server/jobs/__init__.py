@@ -14,6 +14,8 @@ limit_watch  the limits of a run, and the reasons to end it
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 slots        the slots for background jobs that all servers of a home share
 takeover     starting the queued jobs of servers that are gone, from the spec in their records
+redaction    what looks like a secret, and is left out of records
+ran          what a job runs, in words
 recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process
 questions    the questions of a job: in the record, to the caller, back to the body

@@ -46,6 +46,7 @@ class Request:
         secret_parameters: Parameters that hold secrets; where None, names and texts that look like secrets
             count.
         principal: The principal that owns the job; None for the account's owner.
+        client: The MCP client that asks, as it names itself; None where there is none.
         limits: The limits of the job; an inline body can only have a time limit.
         replies: How its tool answers; None where this is not a call of a tool.
     """
@@ -61,6 +62,7 @@ class Request:
     limits: Limits | None = None
     replies: Replies | None = None
     secret_parameters: frozenset[str] | None = None
+    client: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a label that would make every list long.

@@ -6,10 +6,12 @@ import logging
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.jobs.ran import Ran, what_ran
 from python_mcp_server.jobs.request import Listener, Notice, Request
-from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage
+from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage, cut_label
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.worker.progress import bounded, finite
 
@@ -120,18 +122,26 @@ class RunStatus:
             _log.exception("the listener of job %s failed and hears no more", self._call.job_id)
             self._listener = None
 
+    @cached_property
+    def _ran(self) -> Ran:
+        """What the job runs: made with its record, which most calls never have."""
+        return what_ran(self._request.body, self._request.args, self._request.kwargs)
+
     def subscribe(self, listener: Listener | None) -> None:
         """Send notices to this caller from now on; None when the caller has its answer or left."""
         self._listener = listener
 
     def snapshot(self, *, background: bool) -> Job:
         """Return the present state of the job, with its live progress and usage."""
-        started_s, request = self._started_s, self._request
+        started_s, request, ran = self._started_s, self._request, self._ran
         status = JobState.PENDING if started_s is None else JobState.RUNNING
         return Job(
             id=self._call.job_id,
-            label=self._call.label,
+            label=request.label or cut_label(ran.program or self._call.label),
             tool=request.tool,
+            ran=ran.program,
+            directory=ran.directory,
+            client=request.client,
             status=JobState.INPUT_REQUIRED if self.questions else status,
             created_at=datetime.fromtimestamp(self._created_s, UTC),
             started_at=None if started_s is None else datetime.fromtimestamp(started_s, UTC),

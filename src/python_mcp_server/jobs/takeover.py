@@ -15,7 +15,6 @@ import inspect
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started
+from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import Outcome
@@ -241,24 +241,3 @@ def _body(name: str, file: str | None) -> Callable[..., Any] | None:
         return None
     body = Bodies().find(name, None)
     return body if refer(body).name == name else None
-
-
-_ANYWHERE: Final = re.compile(
-    "passw(or)?d|passphrase|secret|token|credential|api_?key|authorization|cookie", re.IGNORECASE
-)
-_WORDS: Final = frozenset(
-    {"auth", "bearer", "dotenv", "env", "environ", "environment", "key", "keys", "pass", "pin", "pwd"}
-)
-_WORD: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+")
-_WITH_PASSWORD: Final = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
-
-
-def name_looks_secret(name: str) -> bool:
-    """Whether a parameter or a key of this name may hold a secret; `env_vars` and `env_file` do."""
-    return _ANYWHERE.search(name) is not None or any(word.lower() in _WORDS for word in _WORD.findall(name))
-
-
-def value_looks_secret(text: str) -> bool:
-    """Whether a text is an option that names a secret (`--token=x`), or a URL with a password."""
-    option = text.startswith("-") and name_looks_secret(text.partition("=")[0])
-    return option or _WITH_PASSWORD.search(text) is not None

@@ -216,7 +216,7 @@ def _sentence(where: tuple[int | str, ...], kind: str, value: object, message: s
     name = ".".join(str(part) for part in where)
     if kind == "missing":
         return f"{name} is missing; it is required"
-    from python_mcp_server.jobs.takeover import name_looks_secret
+    from python_mcp_server.jobs.redaction import name_looks_secret
 
     if any(name_looks_secret(str(part)) for part in where):
         return f"{name} is of type {type(value).__name__}; {message[:1].lower()}{message[1:]}"

@@ -17,7 +17,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.request import JobResult
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
-from python_mcp_server.server.sdk.private import cancel_cause, progress_sender, request_of
+from python_mcp_server.server.sdk.private import cancel_cause, client_name, progress_sender, request_of
 from python_mcp_server.server.sdk.progress import ProgressForwarder
 from python_mcp_server.server.tasks import negotiation
 
@@ -63,7 +63,8 @@ async def _answer(
     if options.task == "required":
         negotiation.require_tasks_for(options.name, asked)
     replies = adapter.replies_to(ctx)
-    request = replace(options.request((), kwargs, current_principal()), replies=replies)
+    request = options.request((), kwargs, current_principal())
+    request = replace(request, replies=replies, client=client_name(ctx))
     if options.task == "required" or options.wants_job(kwargs):
         return _handed_over(options, adapter, await options.submit(request))
     channel = QuestionChannel(asked, options.body, may_be_task=options.task != "never")

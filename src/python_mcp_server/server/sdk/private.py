@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.dispatcher import as_request_id, coerce_request_id
 
+from python_mcp_server.model import cut_label
+
 if TYPE_CHECKING:
     from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
@@ -67,6 +69,15 @@ def request_of(ctx: Any) -> ServerRequestContext[Any, Any] | None:
     """Return the request behind the SDK's `Context`, or behind FastMCP's; None outside of a request."""
     found: Any = None if ctx is None else ctx.request_context
     return getattr(found, "_srctx", found)
+
+
+def client_name(ctx: AnyContext) -> str | None:
+    """Return the name and the version that the client of a request gives itself; None where it gives none."""
+    request = request_of(ctx)
+    params = None if request is None else request.session.client_params
+    if params is None:
+        return None
+    return cut_label(f"{params.client_info.name} {params.client_info.version}".strip())
 
 
 def _note_cancel_reasons(channel: Any) -> None:
