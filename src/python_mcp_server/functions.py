@@ -123,15 +123,23 @@ def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
 job_status = get_job_status
 
 
-def list_jobs(status_filter: str | None = None, limit: int = 50) -> dict[str, Any]:
+def list_jobs(
+    status_filter: str | None = None, limit: int = 50, *, before: str | None = None
+) -> dict[str, Any]:
     """Return `{"jobs": [...], "total": n, "more": bool}`, newest first.
 
+    Args:
+        status_filter: Only jobs in this state.
+        limit: How many at most.
+        before: Only jobs older than this one. Where there are more, the answer has the id for the next call
+            as `next_before`.
+
     Raises:
-        InvalidInput: The status does not exist, or the limit is not positive.
+        InvalidInput: The status does not exist, the limit is not positive, or `before` is not an id.
     """
     from python_mcp_server.jobs.request import listing, state_named
 
-    return listing(*default_manager().blocking.list(state_named(status_filter), limit))
+    return listing(*default_manager().blocking.list(state_named(status_filter), limit, None, before))
 
 
 def cancel_job(job_id: str) -> dict[str, Any]:

@@ -109,6 +109,17 @@ def test_cancelling_a_finished_job_leaves_it_as_it_is() -> None:
     assert (answer["job_id"], answer["status"]) == (job_id, "completed")
 
 
+def test_a_list_tells_how_to_see_the_older_jobs() -> None:
+    old, new = sorted(stored(JobState.COMPLETED) for _ in range(2))
+    told = command("jobs", "list", "--limit", "1")
+    assert new in told.stdout
+    assert told.stderr == f"and more; --before {new} goes on\n"
+    assert call("list", "--limit", "1")["next_before"] == new
+    assert [job["id"] for job in call("list", "--before", new)["jobs"]] == [old]
+    assert command("jobs", "list", "--before", old).stdout == "no older jobs\n"
+    assert "before is 'x'; it must be" in command("jobs", "list", "--before", "x").stderr
+
+
 def test_pruning_removes_what_is_not_kept() -> None:
     kept, failed, cancelled = map(stored, (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED))
     assert call("prune") == {"removed": 0, "remaining": 3}

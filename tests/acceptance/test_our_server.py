@@ -215,6 +215,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("py_job_output", {"job_id": "x", "stream": "log"}, "stream is 'log'"),
     ("py_list_jobs", {"status_filter": "busy"}, "status_filter is 'busy'"),
     ("py_list_jobs", {"limit": -1}, "limit is -1"),
+    ("py_list_jobs", {"before": "../x"}, "before is '../x'"),
     ("py_prune_jobs", {"max_age_hours": -1}, "max_age_hours is -1"),
     ("py_job_status", {}, "job_id is missing"),
     ("py_run_script_in_dir", {"directory": "/no/such/place", "script_content": ""}, "/no/such/place"),

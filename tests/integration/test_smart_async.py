@@ -117,7 +117,7 @@ def test_listing_pruning_and_unknown_ids(tmp_path: Path):
     job_id = run(main())
     listed = list_jobs()
     assert ([job["id"] for job in listed["jobs"]], listed["total"], listed["more"]) == ([job_id], 1, False)
-    assert list_jobs("running")["jobs"] == []
+    assert list_jobs("running")["jobs"] == list_jobs(before=job_id)["jobs"] == []
     with pytest.raises(InvalidInput, match="status_filter is 'done'"):
         list_jobs("done")
     assert prune_jobs() == {"removed": 0, "remaining": 1}

@@ -44,13 +44,14 @@ def _manager() -> JobManager:
 @jobs.command("list")
 @click.option("--status", metavar="STATE", help="Only jobs in this state, such as 'running'.")
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
+@click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
 @home_option
-def list_(status: str | None, limit: int, *, as_json: bool) -> None:
+def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import listing, state_named
 
-    found, more = _manager().blocking.list(state_named(status), limit)
+    found, more = _manager().blocking.list(state_named(status), limit, None, before)
     if as_json:
         print_json(listing(found, more))
         return
@@ -60,9 +61,10 @@ def list_(status: str | None, limit: int, *, as_json: bool) -> None:
         out = console()
         out.print(jobs_table(found, width=out.width))
     else:
-        click.echo("no jobs" if status is None else f"no job is {status}")
+        which = "no older job" if before else "no job"
+        click.echo(f"{which}s" if status is None else f"{which} is {status}")
     if more:
-        click.echo(f"and more; --limit {limit * 2} shows them", err=True)
+        click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 
 
 @jobs.command()

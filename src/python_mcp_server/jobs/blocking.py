@@ -112,7 +112,11 @@ class BlockingJobs:
         return job if pending else recovered(self._store, job)
 
     def list(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+        self,
+        status: JobState | None = None,
+        limit: int = 50,
+        principal: str | None = None,
+        before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more."""
         if limit < 1:
@@ -120,17 +124,15 @@ class BlockingJobs:
         if status is not None and status.terminal:
             for job in self._store.live():
                 self._fresh(job)  # jobs that have ended unnoticed are settled first
-        jobs, more = self._listed(status, limit, principal)
-        if status is not None and any(job.status is not status for job in jobs):
-            jobs, more = self._listed(status, limit, principal)
-            jobs = [job for job in jobs if job.status is status]
+        jobs, more = list[Job](), True
+        while more and len(jobs) < limit:
+            # passed only where they are given: an author's own store may not know of them
+            given = {"principal": principal, "before": before}
+            named = {name: value for name, value in given.items() if value is not None}
+            page, more = self._store.list(status, limit - len(jobs), **named)
+            jobs += [job for job in map(self._fresh, page) if status in (None, job.status)]
+            before = page[-1].id if more else None
         return jobs, more
-
-    def _listed(self, status: JobState | None, limit: int, principal: str | None) -> tuple[list[Job], bool]:
-        # passed only where there is one: an author's own store may not know of principals
-        whose = {} if principal is None else {"principal": principal}
-        jobs, more = self._store.list(status, limit, **whose)
-        return [self._fresh(job) for job in jobs], more
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone. The thread of the job's own loop may call this

@@ -358,7 +358,11 @@ class JobManager:
                 await asyncio.sleep(min(rest_s, _STORE_POLL_S))
 
     async def list(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+        self,
+        status: JobState | None = None,
+        limit: int = 50,
+        principal: str | None = None,
+        before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more.
 
@@ -366,11 +370,12 @@ class JobManager:
             status: Only jobs in this state.
             limit: How many at most.
             principal: Only jobs of this principal; None for all.
+            before: Only jobs older than the one with this id, which need not exist any more.
 
         Raises:
-            InvalidInput: The limit is not positive.
+            InvalidInput: The limit is not positive, or `before` is not the id of a job.
         """
-        work = partial(self.blocking.list, status, limit, principal)
+        work = partial(self.blocking.list, status, limit, principal, before)
         return await (await self._engine()).services.look_through(principal, work)
 
     async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:

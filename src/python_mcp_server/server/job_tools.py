@@ -189,15 +189,16 @@ class JobTools:
         self,
         status_filter: StateName = None,
         limit: Annotated[int, "At most 1000 jobs."] = 50,
+        before: Annotated[str | None, "`next_before` of an answer: only older jobs."] = None,
     ) -> dict[str, Any]:
         """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
 
-        Use it to find a job whose id you lost, or to see what is running. `more` says whether there are
-        others. Long results are left out.
+        Use it to find a job whose id you lost, or to see what is running. Where `more` is true, `next_before`
+        leads to the older ones. Long results are left out.
         """
         if limit > _MOST_LISTED:
             raise InvalidInput(f"limit is {limit}; it must be 1 to {_MOST_LISTED}")
-        found = await self._manager.list(state_named(status_filter), limit, current_principal())
+        found = await self._manager.list(state_named(status_filter), limit, current_principal(), before)
         return await asyncio.to_thread(_list_answer, *found)
 
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
@@ -274,14 +275,13 @@ def resuming(manager: JobManager) -> type[SentenceTool]:
 
 def _list_answer(jobs: list[Job], more: bool) -> dict[str, Any]:
     """Return the answer of py_list_jobs; what would make it too large is left out, with the oldest jobs."""
-    told = listing(jobs, more)
-    _leave_out_long_results(told["jobs"])
-    told["jobs"] = [_cut_texts(job) for job in told["jobs"]]
-    sizes = accumulate(len(json.dumps(job)) for job in told["jobs"])
-    fitting = sum(size <= _LIST_CHARS for size in sizes)
-    if fitting < len(jobs):
-        told = {"jobs": told["jobs"][:fitting], "total": fitting, "more": True}
-    return repair_unicode(told)
+    shown = [job.to_json() for job in jobs]
+    _leave_out_long_results(shown)
+    shown = [_cut_texts(job) for job in shown]
+    sizes = accumulate(len(json.dumps(job)) for job in shown)
+    fitting = max(1, sum(size <= _LIST_CHARS for size in sizes))  # a page without a job leads no further
+    told = listing(jobs[:fitting], more or fitting < len(jobs))
+    return repair_unicode(told | {"jobs": shown[:fitting]})
 
 
 def _cut_texts(value: Any) -> Any:

@@ -107,12 +107,25 @@ class JobStore(ABC):
 
     @abstractmethod
     def list(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+        self,
+        status: JobState | None = None,
+        limit: int = 50,
+        principal: str | None = None,
+        before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more.
 
-        A result of more than 64 KiB is None here, and `result_note` says how large it is. With a principal,
-        the jobs of others are left out.
+        A result of more than 64 KiB is None here, and `result_note` says how large it is.
+
+        Args:
+            status: Only jobs in this state.
+            limit: How many at most.
+            principal: With one, the jobs of others are left out.
+            before: Only jobs older than the one with this id, which need not exist; newer ones cost next to
+                nothing.
+
+        Raises:
+            InvalidInput: `before` is not the id of a job.
         """
 
     def live(self) -> tuple[Job, ...]:

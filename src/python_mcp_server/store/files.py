@@ -31,6 +31,7 @@ from python_mcp_server.store.layout import (
     check_name,
     created_before,
     is_job_id,
+    older_than,
     tree_of,
 )
 from python_mcp_server.store.listing import PublicList
@@ -143,13 +144,18 @@ class FileJobStore(JobStore):
         return changed
 
     def list(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+        self,
+        status: JobState | None = None,
+        limit: int = 50,
+        principal: str | None = None,
+        before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more."""
         trees = (LIVE, *TERMINAL) if status is None else (tree_of(status),)
+        wanted = None if before is None else older_than(before)
         jobs: list[Job] = []
         with translate_os_errors(self._layout.home, "list jobs"):
-            for stored in self._records.newest_first(*trees):
+            for stored in self._records.newest_first(*trees, wanted=wanted):
                 if status not in (None, stored.job.status) or not stored.job.belongs_to(principal):
                     continue
                 if len(jobs) >= limit:

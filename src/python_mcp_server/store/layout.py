@@ -99,6 +99,17 @@ def created_before(moment: datetime) -> Wanted:
     return lambda front: front[:TIME_CHARS] <= last[: len(front)] or front[:TIME_CHARS] >= now[: len(front)]
 
 
+def older_than(job_id: str) -> Wanted:
+    """Return a filter for the jobs that were created before this one, which need not exist.
+
+    Raises:
+        InvalidInput: The text is not the id of a job.
+    """
+    if not is_job_id(job_id):
+        raise InvalidInput(f"before is {job_id[:40]!r}; it must be the id of a job, 34 characters")
+    return lambda front: front <= job_id[: len(front)] and front != job_id
+
+
 class Layout:
     """The paths of one home, as text without a slash at the end.
 
@@ -177,7 +188,7 @@ class Layout:
 
     def _ids(self, tree: str, wanted: Wanted | None, missed: list[str]) -> Iterator[tuple[str, str]]:
         top = f"{self.jobs}/{tree}"
-        ids = _stems(_names(top)) if tree == LIVE else _walk(top, "", wanted, missed)
+        ids = filter(wanted, _stems(_names(top))) if tree == LIVE else _walk(top, "", wanted, missed)
         return ((job_id, tree) for job_id in ids)
 
     def tidy(self, record: str) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
-from python_mcp_server.store.layout import Layout, check_job_id, check_name
+from python_mcp_server.store.layout import Layout, check_job_id, check_name, older_than
 from python_mcp_server.store.records import Stored, encode
 
 
@@ -86,11 +86,17 @@ class InMemoryJobStore(JobStore):
             return changed
 
     def list(
-        self, status: JobState | None = None, limit: int = 50, principal: str | None = None
+        self,
+        status: JobState | None = None,
+        limit: int = 50,
+        principal: str | None = None,
+        before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more."""
+        wanted = None if before is None else older_than(before)
         with self._guard:
             fitting = [s for s in self._of(principal) if status in (None, s.job.status)]
+        fitting = [stored for stored in fitting if wanted is None or wanted(stored.job.id)]
         fitting.sort(key=lambda stored: stored.job.id, reverse=True)
         shown = fitting[: max(0, limit)]
         return [stored.listed for stored in shown], len(fitting) > len(shown)

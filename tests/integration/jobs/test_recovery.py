@@ -224,6 +224,18 @@ def test_a_listing_settles_what_has_ended_unseen(home: Path, gone: ProcessIdenti
     assert found.status is JobState.FAILED
 
 
+def test_a_page_is_filled_where_jobs_of_it_have_ended_unseen(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store, jobs = FileJobStore(home), JobManager()
+    owners = (own, gone, own, gone, gone, own, gone)
+    alive = [job.id for who in owners if (job := running(store, who, who, background=True)).owner == own]
+    first, more = jobs.blocking.list(JobState.RUNNING, 2)
+    rest, over = jobs.blocking.list(JobState.RUNNING, 2, before=first[-1].id)
+    assert [job.id for job in (*first, *rest)] == sorted(alive, reverse=True)
+    assert ((more, len(first)), (over, len(rest))) == ((True, 2), (False, 1))
+
+
 def test_a_store_that_cannot_be_written_shows_the_job_as_it_stands(home: Path, gone: ProcessIdentity):
     class Full(FileJobStore):
         def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:

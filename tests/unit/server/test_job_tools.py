@@ -51,6 +51,14 @@ async def test_a_list_is_bounded_in_jobs_and_in_characters(home: Path):
         assert len(json.dumps(told)) + len(json.dumps(told, indent=2)) <= 1_000_000
         assert 100 < told["total"] == len(told["jobs"]) < 300
         assert told["more"] is True
+        found = [job["id"] for job in told["jobs"]]
+        while told["more"]:
+            told = await tools.list_jobs(limit=1000, before=told["next_before"])
+            found += [job["id"] for job in told["jobs"]]
+        assert found == [job.id for job in manager.store.list(limit=1000)[0]]
+        assert "next_before" not in told
+        with pytest.raises(InvalidInput, match="before is 'x'; it must be the id of a job"):
+            await tools.list_jobs(before="x")
     manager.store.close()
 
 

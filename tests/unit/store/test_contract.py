@@ -146,6 +146,41 @@ def test_listing_is_newest_first_and_says_whether_there_is_more(store: Store):
     assert store.list(limit=0) == ([], True)
 
 
+@pytest.mark.parametrize("principal", [None, "ada"])
+@pytest.mark.parametrize("status", [None, JobState.RUNNING, JobState.FAILED])
+def test_pages_show_every_job_once_newest_first(store: Store, status: JobState | None, principal: str | None):
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    for number in range(40):
+        state = (JobState.RUNNING, JobState.FAILED)[number % 2]
+        job_id = new_job_id(start + timedelta(minutes=number // 4))
+        store.create(a_job(state, id=job_id, principal=("ada", "bob", None)[number % 3]))
+    wanted = store.list(status, principal=principal)[0]
+    found, before, more = list[Job](), None, True
+    while more:
+        page, more = store.list(status, 3, principal, before)
+        assert len(page) == 3 or not more
+        found += page
+        before = page[-1].id
+    assert (found, len(found) > 3) == (wanted, True)
+
+
+def test_a_page_begins_before_a_job_that_is_gone_or_anothers(store: Store):
+    old, gone, theirs = (a_job(JobState.FAILED, principal=who) for who in ("ada", "ada", "bob"))
+    for job in (old, gone, theirs):
+        store.create(job)
+    store.prune(lambda job: job.id == gone.id)
+    ids = sorted((gone.id, theirs.id, new_job_id()))
+    told = [store.list(principal="ada", before=job_id) for job_id in ids]
+    assert told == [([old] if old.id < job_id else [], False) for job_id in ids]
+
+
+@pytest.mark.parametrize("before", ["plain", "A" * 34, "a" * 5_000, "../x", ""])
+def test_a_page_before_what_is_no_id_is_refused(store: Store, before: str):
+    with pytest.raises(InvalidInput, match="it must be the id of a job") as caught:
+        store.list(before=before)
+    assert len(str(caught.value)) < 120
+
+
 @pytest.mark.parametrize("status", list(JobState))
 def test_a_status_filters_the_list(store: Store, status: JobState):
     jobs = [a_job(state) for state in JobState for _ in range(3)]

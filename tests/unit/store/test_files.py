@@ -19,7 +19,7 @@ from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.contract import Pruned
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers.records import a_job, record_of, replace
+from tests.helpers.records import a_job, record_of, records_opened, replace
 from tests.helpers.waiting import eventually
 
 
@@ -191,6 +191,17 @@ def test_opening_finishes_a_removal(store: FileJobStore, home: Path):
     FileJobStore(home).close()
     assert not store.folder(job.id).exists()
     assert list((home / "jobs" / "trash").iterdir()) == []
+
+
+def test_a_page_reads_nothing_that_is_newer(home: Path, monkeypatch: pytest.MonkeyPatch):
+    now, store = utc_now(), FileJobStore(home)
+    ids = [new_job_id(now - timedelta(seconds=number)) for number in range(40)]
+    for number, job_id in enumerate(ids):
+        store.create(a_job((JobState.RUNNING, JobState.COMPLETED, JobState.FAILED)[number % 3], job_id))
+    read = records_opened(monkeypatch)
+    assert [job.id for job in store.list(limit=5, before=ids[29])[0]] == ids[30:35]
+    assert set(read) <= set(ids[30:36])
+    store.close()
 
 
 def test_pruning_leaves_no_empty_directory_of_times(store: FileJobStore, home: Path):
