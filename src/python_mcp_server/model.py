@@ -275,7 +275,12 @@ MOST_LABEL_CHARS: Final = 200
 
 def cut_label(text: str) -> str:
     """Return a text as a label: a longer one, of a record of an earlier version, without its end."""
-    return text if len(text) <= MOST_LABEL_CHARS else f"{text[: MOST_LABEL_CHARS - 1]}…"
+    return cut(text, MOST_LABEL_CHARS)
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many characters; a longer one ends in "…"."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 _KNOWN: Final = frozenset(f.name for f in fields(Job))

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import error_sentence, home_option, json_option, print_json
+from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.model import new_job_id
+from python_mcp_server.store.layout import is_job_id
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -31,7 +33,7 @@ _POLL_S: Final = 0.1
 def jobs() -> None:
     """Look at jobs and end them: those of every server with this home.
 
-    An ID may be cut to a beginning or an end that only one of the last 1000 jobs has.
+    An ID may be cut to a beginning that no other job has, or to an end that no other of the last 1000 has.
     """
 
 
@@ -49,11 +51,12 @@ def _manager() -> JobManager:
 @home_option
 def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
-    from python_mcp_server.jobs.request import listing, state_named
+    from python_mcp_server.jobs.request import state_named
+    from python_mcp_server.jobs.rows import rows
 
     found, more = _manager().blocking.list(state_named(status), limit, None, before)
     if as_json:
-        print_json(listing(found, more))
+        print_json(rows(found, more))
         return
     from python_mcp_server.cli.show import console, jobs_table
 
@@ -90,15 +93,18 @@ def show(job_id: str, *, as_json: bool) -> None:
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     """Wait for the end of a job.
 
-    The exit code is 0 when it completed, 1 when it failed or was cancelled, 124 when the time ran out.
+    The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
+    cancelled, 124 where the time ran out.
     """
+    from python_mcp_server.jobs.rows import ending_words, error_sentence, exit_code
+
     job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
-        still = "still " if timed_out else ""
-        click.echo(f"{job.id} {still}{job.status.value}" + (f": {error_sentence(job)}" if job.error else ""))
-    return _TIMED_OUT if timed_out else int(job.status.value != "completed")
+        words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
+        click.echo(f"{job.id} {words}" + (f": {error_sentence(job)}" if job.error else ""))
+    return _TIMED_OUT if timed_out else exit_code(job)
 
 
 def _tell_question(job: Job, question: Question) -> None:
@@ -213,7 +219,7 @@ def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_j
 
 
 def find_job(manager: JobManager, typed: str) -> Job:
-    """Return the job with this id. A beginning or an end of the id of one of the most recent jobs is enough.
+    """Return the job with this id. A beginning of the id is enough, or an end of that of a recent job.
 
     Raises:
         JobNotFound: No job has this id.
@@ -222,15 +228,27 @@ def find_job(manager: JobManager, typed: str) -> Job:
     job = manager.store.get(typed)
     if job is not None:
         return job
-    if len(typed) < _SHORTEST_CHARS:
-        raise JobNotFound(typed)
-    recent, _ = manager.blocking.list(None, _RECENT_JOBS)
-    found = [job.id for job in recent if job.id.startswith(typed) or job.id.endswith(typed)]
+    found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
         raise JobNotFound(typed)
     if len(found) > 1:
-        raise InvalidInput(f"ID is {typed!r}, which fits {len(found)} jobs; give more of it")
-    return manager.blocking.get(found[0])
+        raise InvalidInput(f"ID is {typed!r}, which fits several jobs; give more of it")
+    return manager.blocking.get(found[0].id)
+
+
+def _beginning_with(manager: JobManager, start: str) -> list[Job]:
+    """Return the newest jobs whose ids begin so, two at most. Ids sort by time, so no other job is read."""
+    last = start.ljust(len(new_job_id()), "z")
+    if not start or not is_job_id(last):
+        return []
+    return [job for job in manager.blocking.list(None, 2, None, last)[0] if job.id.startswith(start)]
+
+
+def _ending_with(manager: JobManager, end: str) -> list[Job]:
+    if len(end) < _SHORTEST_CHARS:
+        return []
+    recent, _ = manager.blocking.list(None, _RECENT_JOBS)
+    return [job for job in recent if job.id.endswith(end)]
 
 
 def wait_for_job(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from python_mcp_server.settings import given_text, variable
-
-if TYPE_CHECKING:
-    from python_mcp_server.model import Job
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -48,8 +45,3 @@ def _escaped(character: str) -> str:
         return character
     units = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-
-
-def error_sentence(job: Job) -> str:
-    """Return a job's error without the traceback that follows it in the record."""
-    return (job.error or "").partition("\n\n")[0]

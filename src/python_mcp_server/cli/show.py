@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from itertools import count
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from python_mcp_server.cli.options import error_sentence
+from python_mcp_server.jobs.rows import elapsed_s, ending_words, note
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
@@ -27,7 +28,10 @@ _COLOURS: Final = {
     JobState.FAILED: "red",
     JobState.CANCELLED: "bright_black",
 }
-_PIPE_COLUMNS: Final = 200
+_PIPE_COLUMNS: Final = 100_000
+_NUMBERS: Final = frozenset({"AGE", "TIME", "PEAK", "CPU"})
+_SHORT_ID_CHARS: Final = 10
+"""The time in an id, in ms, and one more: jobs of the same ms seldom begin alike."""
 _WIDE_COLUMNS: Final = 120
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -35,35 +39,58 @@ _DAY_S: Final = 86400
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console; in a pipe it is wide, so that ids stay on one line."""
+    """Return a console; in a pipe it is so wide that nothing is cut."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_COLUMNS
     return Console(stderr=stderr, width=width, highlight=False)
 
 
 def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:
-    """Return one line for each job; on a narrow terminal without its usage and note."""
-    wide = width >= _WIDE_COLUMNS
-    rows = [_cells(job, wide=wide) for job in jobs]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    fixed = ("ID", "STATUS", "AGE", "TIME", "PEAK", "CPU")[: 6 if wide else 4]
-    for number, heading in enumerate(fixed):
-        least = max(len(row[number]) for row in rows)
-        justify = "left" if heading in {"ID", "STATUS"} else "right"
-        table.add_column(heading, justify=justify, no_wrap=True, min_width=least)
-    for heading in ("LABEL", "NOTE")[: 2 if wide else 1]:
-        table.add_column(heading, overflow="ellipsis", no_wrap=True, max_width=60)
+    """Return one line for each job.
+
+    A terminal gets short ids, and a narrow one no memory and CPU time; what is too long for its line ends in
+    "…". A pipe gets everything.
+    """
+    piped, wide = width >= _PIPE_COLUMNS, width >= _WIDE_COLUMNS
+    ids = [job.id for job in jobs] if piped else short_ids(jobs)
+    headings = ["ID", "STATUS", "AGE", "TIME", *(["PEAK", "CPU"] if wide else []), "WHAT", "NOTE"]
+    rows = [[Text(short), *_cells(job, wide=wide)] for short, job in zip(ids, jobs, strict=True)]
+    columns = zip(headings, *rows, strict=True)
+    widths = _fitting([max(map(len, column)) for column in columns], width)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    for heading, column_width in zip(headings, widths, strict=True):
+        justify = "right" if heading in _NUMBERS else "left"
+        table.add_column(heading, justify=justify, overflow="ellipsis", no_wrap=True, width=column_width)
     for row in rows:
         table.add_row(*row)
     return table
 
 
+def _fitting(widths: list[int], width: int) -> list[int]:
+    """Return the widths of columns, with a blank between them, where the last two give way."""
+    *fixed, what, note_width = widths
+    room = max(2, width - sum(fixed) - len(fixed) - 1)
+    what = min(what, max(room - note_width, room * 2 // 3))
+    return [*fixed, what, min(note_width, room - what)]
+
+
+def short_ids(jobs: list[Job]) -> list[str]:
+    """Return the beginnings of the ids, of one length, by which the jobs can be told apart."""
+    ids = {job.id for job in jobs}
+    length = next(n for n in count(_SHORT_ID_CHARS) if len({each[:n] for each in ids}) == len(ids))
+    return [job.id[:length] for job in jobs]
+
+
 def _cells(job: Job, *, wide: bool) -> list[Text]:
-    times = [span((utc_now() - job.created_at).total_seconds()), span(elapsed_s(job))]
     use = [size(job.usage.peak_rss_bytes), span(job.usage.cpu_seconds)] if job.usage else ["", ""]
-    words = [plain(job.label), plain(_note(job))]
-    shown = [*times, *use, *words] if wide else [*times, words[0]]
-    return [Text(job.id), state(job.status), *map(Text, shown)]
+    ran = job.ran or job.label
+    what = ran if ran.startswith(job.label) else f"{job.label} ({ran})"
+    facts = [
+        brief((utc_now() - job.created_at).total_seconds()),
+        span(elapsed_s(job)),
+        *(use if wide else []),
+    ]
+    return [state(job), *map(Text, [*facts, plain(what), plain(note(job))])]
 
 
 def job_table(job: Job) -> Table:
@@ -72,7 +99,7 @@ def job_table(job: Job) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("id", Text(job.id))
-    table.add_row("status", state(job.status))
+    table.add_row("status", state(job))
     facts: dict[str, str | None] = {
         "label": job.label,
         "tool": job.tool,
@@ -117,16 +144,10 @@ def _field(name: str, prop: dict[str, Any], required: list[str]) -> str:
     return f"  {name} ({kind}{need})" + (f" {words}" if words else "")
 
 
-def state(status: JobState) -> Text:
-    """Return a state in its colour."""
-    return Text(status.value, style=_COLOURS[status])
-
-
-def elapsed_s(job: Job) -> float:
-    """Return how long a job has run, or ran; 0 before its start."""
-    if job.started_at is None:
-        return 0.0
-    return max(0.0, ((job.completed_at or utc_now()) - job.started_at).total_seconds())
+def state(job: Job) -> Text:
+    """Return how a job is, or how it ended, in its colour; red where its script did not end as it should."""
+    ended = ending_words(job)
+    return Text(ended or job.status.value, style="red" if ended else _COLOURS[job.status])
 
 
 def usage_words(usage: Usage) -> str:
@@ -162,6 +183,14 @@ def span(seconds: float) -> str:
     return f"{int(seconds // _DAY_S)} d {int(seconds % _DAY_S // _HOUR_S)} h"
 
 
+def brief(seconds: float) -> str:
+    """Return a duration in its largest unit."""
+    for unit, name in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name}"
+    return f"{int(seconds)} s"
+
+
 def plain(text: str) -> str:
     """Return text on one line, without characters that would steer the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
@@ -169,16 +198,6 @@ def plain(text: str) -> str:
 
 def _lines(text: str) -> str:
     return "\n".join(plain(line) for line in split_lines(text))
-
-
-def _note(job: Job) -> str:
-    if job.status is JobState.FAILED:
-        return error_sentence(job)
-    if asked := job.open_questions:
-        return f"asks {asked[0].key}: {asked[0].message}"
-    if not job.status.terminal and job.progress is not None:
-        return progress_words(job.progress)
-    return job.message or ""
 
 
 def _moment(when: datetime | None) -> str | None:

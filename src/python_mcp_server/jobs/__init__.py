@@ -21,6 +21,7 @@ cancel       ending a job by its record alone, from any process
 questions    the questions of a job: in the record, to the caller, back to the body
 inline       a worker's interface for async bodies that run on the server's own loop
 request      the input and the output of the manager: requests, notices, results, jobs as dictionaries
+rows         a job as one row of a list
 reply        how a tool's call answers, as its record keeps it
 output       pages and lines of a job's output
 """

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Final, cast
 
 from python_mcp_server.jobs.redaction import HIDDEN, name_looks_secret, without_secrets
+from python_mcp_server.jobs.rows import one_line
 
 _OURS: Final = "python_mcp_server.tools."
 _MOST_CHARS: Final = 300
@@ -48,7 +49,10 @@ def what_ran(body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     except (TypeError, ValueError):  # such as a number where a text is meant
         return Ran()
     directory = named.get("directory", named.get("cwd"))
-    return Ran(_cut(text) or None, _cut(directory) if isinstance(directory, str) else None)
+    return Ran(
+        one_line(text, _MOST_CHARS) or None,
+        one_line(directory, _MOST_CHARS) if isinstance(directory, str) else None,
+    )
 
 
 def _program(named: Mapping[str, Any]) -> Iterator[str]:
@@ -81,8 +85,3 @@ def first_line(code: str) -> str:
     lines = [line for line in lines if line and not line.startswith("#") and not name_looks_secret(line)]
     telling = (line for line in lines if not line.startswith(("import ", "from ", '"""', "'''")))
     return next(telling, lines[0] if lines else HIDDEN)
-
-
-def _cut(text: str) -> str:
-    line = "".join(character if character.isprintable() else " " for character in text[: _MOST_CHARS + 1])
-    return line if len(line) <= _MOST_CHARS else f"{line[: _MOST_CHARS - 1]}…"

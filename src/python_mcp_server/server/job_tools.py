@@ -10,17 +10,18 @@ import json
 import math
 import time
 from dataclasses import asdict
-from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
+from mcp_types import CallToolResult, TextContent
 from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import STREAMS, Wanted
 from python_mcp_server.jobs.questions import answer_of, question_of
-from python_mcp_server.jobs.request import Notice, cancellation, listing, state_named
+from python_mcp_server.jobs.request import Notice, cancellation, state_named
+from python_mcp_server.jobs.rows import rows
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.runner.output import on_screen
 from python_mcp_server.server.principals import current_principal, find_job
@@ -35,12 +36,6 @@ if TYPE_CHECKING:
 
 _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
-_LISTED_CHARS: Final = 50_000
-"""Of the results in a list, together. Guessed: a client that takes 100,000 characters takes 50 jobs, too."""
-_LIST_CHARS: Final = 400_000
-"""Of a list as a whole; the answer has it twice, once as indented text."""
-_LISTED_TEXT_CHARS: Final = 2_000
-"""Of a text in a list: an error, or what a job says of itself."""
 _MOST_LISTED: Final = 1_000
 _READ_STREAMS: Final = 2_000
 """So many positions are kept for `incremental`; the one that was not used longest goes first."""
@@ -188,13 +183,12 @@ class JobTools:
     async def list_jobs(
         self,
         status_filter: StateName = None,
-        limit: Annotated[int, "At most 1000 jobs."] = 50,
+        limit: Annotated[int, "Up to 1000."] = 50,
         before: Annotated[str | None, "`next_before` of an answer: only older jobs."] = None,
-    ) -> dict[str, Any]:
-        """List jobs, newest first, also those of earlier sessions and of other servers on this machine.
+    ) -> CallToolResult:
+        """List jobs, newest first, also of earlier sessions and of other servers on this machine.
 
-        Use it to find a job whose id you lost, or to see what is running. Where `more` is true, `next_before`
-        leads to the older ones. Long results are left out.
+        Finds a job whose id you lost, and what is running. Each is a row; py_job_status has the rest.
         """
         if limit > _MOST_LISTED:
             raise InvalidInput(f"limit is {limit}; it must be 1 to {_MOST_LISTED}")
@@ -273,36 +267,13 @@ def resuming(manager: JobManager) -> type[SentenceTool]:
     return ResumingTool
 
 
-def _list_answer(jobs: list[Job], more: bool) -> dict[str, Any]:
-    """Return the answer of py_list_jobs; what would make it too large is left out, with the oldest jobs."""
-    shown = [job.to_json() for job in jobs]
-    _leave_out_long_results(shown)
-    shown = [_cut_texts(job) for job in shown]
-    sizes = accumulate(len(json.dumps(job)) for job in shown)
-    fitting = max(1, sum(size <= _LIST_CHARS for size in sizes))  # a page without a job leads no further
-    told = listing(jobs[:fitting], more or fitting < len(jobs))
-    return repair_unicode(told | {"jobs": shown[:fitting]})
-
-
-def _cut_texts(value: Any) -> Any:
-    """Return plain data with its long texts cut; the job itself has them whole."""
-    if isinstance(value, str) and len(value) > _LISTED_TEXT_CHARS:
-        return f"{value[: _LISTED_TEXT_CHARS - 1]}…"
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return {key: item if key == "result" else _cut_texts(item) for key, item in items}
-    return [_cut_texts(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
-
-
-def _leave_out_long_results(jobs: list[dict[str, Any]]) -> None:
-    """Keep the results of a list small enough together for clients to take; each alone is 64 KiB at most."""
-    left = _LISTED_CHARS
-    for job in jobs:
-        chars = len(json.dumps(job["result"]))
-        if chars > left:
-            job |= {"result": None, "result_note": f"result of {chars} characters; ask for the job itself"}
-        else:
-            left -= chars
+def _list_answer(jobs: list[Job], more: bool) -> CallToolResult:
+    """Return the answer of py_list_jobs: JSON with a row in each line."""
+    told = repair_unicode(rows(jobs, more))
+    lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in told["jobs"])
+    rest = json.dumps({key: value for key, value in told.items() if key != "jobs"})
+    text = f'{{"jobs": [\n{lines}\n],\n{rest[1:]}'
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=told)
 
 
 def _view(job: Job) -> dict[str, Any]:

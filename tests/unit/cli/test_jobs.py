@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from python_mcp_server.cli import jobs as jobs_module
 from python_mcp_server.cli.follow import Copy, copy_output
 from python_mcp_server.cli.jobs import find_job, wait_for_job
 from python_mcp_server.errors import InvalidInput, JobNotFound
@@ -23,14 +25,24 @@ def manager() -> JobManager:
     return made
 
 
-@pytest.mark.parametrize("typed", [ONE, "samea", "1ne1"])
+@pytest.mark.parametrize("typed", [ONE, "samea", "SameA0", "1ne1"])
 def test_a_job_is_found_by_its_id_or_by_an_end_of_it(manager: JobManager, typed: str) -> None:
     assert find_job(manager, typed).id == ONE
 
 
-def test_an_end_that_fits_two_jobs_is_refused(manager: JobManager) -> None:
-    with pytest.raises(InvalidInput, match="'same', which fits 2 jobs"):
-        find_job(manager, "same")
+@pytest.mark.parametrize("typed", ["same", "s"])
+def test_a_beginning_that_fits_two_jobs_is_refused(manager: JobManager, typed: str) -> None:
+    with pytest.raises(InvalidInput, match=f"'{typed}', which fits several jobs"):
+        find_job(manager, typed)
+
+
+def test_a_beginning_finds_a_job_behind_any_number_of_newer_ones(
+    manager: JobManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_RECENT_JOBS", 1)
+    old = new_job_id(utc_now() - timedelta(days=400))
+    manager.store.create(Job(old, "old", JobState.PENDING, utc_now()))
+    assert find_job(manager, old[:5]).id == old
 
 
 @pytest.mark.parametrize("typed", ["nobody", "1ne", "", "../../etc"])

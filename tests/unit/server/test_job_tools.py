@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mcp_types import TextContent
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import AsyncJob
-from python_mcp_server.model import Job, JobState
+from python_mcp_server.model import Job, JobState, Usage
 from python_mcp_server.server import job_tools
 from python_mcp_server.server.job_tools import JobTools
 from tests.helpers.records import a_job
@@ -36,24 +38,35 @@ async def test_reading_positions_are_bounded_and_the_newest_stay(home: Path, mon
     manager.store.close()
 
 
-async def test_a_list_is_bounded_in_jobs_and_in_characters(home: Path):
+async def test_a_list_has_short_rows_and_pages(home: Path):
     async with JobManager() as manager:
         tools = JobTools(manager)
+
+        async def page(**how: Any) -> dict[str, Any]:
+            answer = await tools.list_jobs(**how)
+            (text,) = answer.content
+            assert isinstance(text, TextContent)
+            told = json.loads(text.text)
+            assert answer.structured_content == told
+            assert len(text.text) <= 10_000 * max(1, how.get("limit", 50) // 50)
+            return told
+
         with pytest.raises(InvalidInput, match="limit is 1001; it must be 1 to 1000"):
             await tools.list_jobs(limit=1001)
         manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 2_000_000))
-        told = await tools.list_jobs(limit=1000)
+        told = await page()
         assert (told["total"], told["more"]) == (1, False)
-        assert told["jobs"][0]["error"] == "e" * 1_999 + "…"
-        for _ in range(300):
-            manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 1_900))
-        told = await tools.list_jobs(limit=1000)
-        assert len(json.dumps(told)) + len(json.dumps(told, indent=2)) <= 1_000_000
-        assert 100 < told["total"] == len(told["jobs"]) < 300
-        assert told["more"] is True
+        assert told["jobs"][0]["note"] == "e" * 159 + "…"
+        for _ in range(120):
+            result = {"stdout": "o" * 30_000, "exit_code": 0}
+            usage = Usage(peak_rss_bytes=12_345_678)
+            job = a_job(JobState.COMPLETED).evolve(result=result, label="train.py --epochs 3", usage=usage)
+            manager.store.create(job)
+        told = await page()
+        assert told["total"] == len(told["jobs"]) == 50
         found = [job["id"] for job in told["jobs"]]
         while told["more"]:
-            told = await tools.list_jobs(limit=1000, before=told["next_before"])
+            told = await page(before=told["next_before"])
             found += [job["id"] for job in told["jobs"]]
         assert found == [job.id for job in manager.store.list(limit=1000)[0]]
         assert "next_before" not in told

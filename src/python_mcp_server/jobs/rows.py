@@ -1,0 +1,105 @@
+"""A job as one row of a list: short, on one line, and without its result."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from python_mcp_server.model import MB, Job, JobState, cut, iso, utc_now
+
+_LABEL_CHARS: Final = 60
+_RAN_CHARS: Final = 100
+_NOTE_CHARS: Final = 160
+_TIMED_OUT: Final = 124
+_SIGNALLED: Final = 128
+"""As `timeout` and shells tell it."""
+
+
+def row(job: Job) -> dict[str, Any]:
+    """Return a job as a row of a list, without the fields that say nothing.
+
+    Returns:
+        `{"id", "label", "ran", "status", "ended", "created_at", "seconds", "peak_rss_mb", "note"}`: `ran` is
+        there where the label does not say it, `ended` where a script did not end as it should; `seconds`
+        count from the job's start.
+    """
+    facts: dict[str, Any] = {
+        "id": job.id,
+        "label": one_line(job.label, _LABEL_CHARS),
+        "ran": None if job.ran is None or job.ran == job.label else one_line(job.ran, _RAN_CHARS),
+        "status": job.status.value,
+        "ended": ending_words(job),
+        "created_at": iso(job.created_at.replace(microsecond=0)),
+        "seconds": None if job.started_at is None else round(elapsed_s(job), 1),
+        "peak_rss_mb": None if job.usage is None else round(job.usage.peak_rss_bytes / MB, 1),
+        "note": one_line(note(job), _NOTE_CHARS) or None,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def rows(jobs: list[Job], more: bool) -> dict[str, Any]:
+    """Return `{"jobs", "total", "more"}` with a row for each job, and `next_before` where there are more."""
+    told: dict[str, Any] = {"jobs": list(map(row, jobs)), "total": len(jobs), "more": more}
+    return told | {"next_before": jobs[-1].id} if more else told
+
+
+def ending_words(job: Job) -> str | None:
+    """Return how a completed job's script ended, where that was not as it should: "exit code 3", "timed out",
+    or the outcome of a test suite.
+    """
+    result = _result(job)
+    if result.get("timed_out") is True:
+        return "timed out"
+    code, outcome = result.get("exit_code"), result.get("outcome")
+    if isinstance(outcome, str):
+        return None if outcome == "passed" else outcome
+    return f"exit code {code}" if isinstance(code, int) and code else None
+
+
+def exit_code(job: Job) -> int:
+    """Return the exit code for an ended job: that of its script, as a shell tells it.
+
+    It is 1 where the job failed or was cancelled.
+    """
+    if job.status is not JobState.COMPLETED:
+        return 1
+    result = _result(job)
+    if result.get("timed_out") is True:
+        return _TIMED_OUT
+    code = result.get("exit_code")
+    if not isinstance(code, int):
+        return 0
+    return code if code >= 0 else _SIGNALLED - code
+
+
+def note(job: Job) -> str:
+    """Return what else there is to say of a job: its error, its question, its progress, or its message."""
+    if job.status is JobState.FAILED:
+        return error_sentence(job)
+    if asked := job.open_questions:
+        return f"asks {asked[0].key}: {asked[0].message}"
+    if not job.status.terminal and job.progress is not None:
+        total = "" if job.progress.total is None else f"/{job.progress.total:g}"
+        return f"{job.progress.current:g}{total} {job.progress.message or ''}".strip()
+    return job.message or ""
+
+
+def error_sentence(job: Job) -> str:
+    """Return a job's error without the traceback that follows it in the record."""
+    return (job.error or "").partition("\n\n")[0]
+
+
+def elapsed_s(job: Job) -> float:
+    """Return how long a job has run, or ran; 0 before its start."""
+    if job.started_at is None:
+        return 0.0
+    return max(0.0, ((job.completed_at or utc_now()) - job.started_at).total_seconds())
+
+
+def one_line(text: str, most: int) -> str:
+    """Return text on one line of at most so many characters, without those that would steer a terminal."""
+    return cut("".join(char if char.isprintable() else " " for char in text[: most + 1]), most)
+
+
+def _result(job: Job) -> dict[str, Any]:
+    result = cast("object", job.result)
+    return cast("dict[str, Any]", result) if isinstance(result, dict) else {}
