@@ -14,8 +14,8 @@ from typing import Any, Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import read_regular
 
-MOST_BYTES: Final = 16 << 20
-"""The largest file of settings; guessed: a larger file is something else, and would take minutes to parse."""
+MOST_BYTES: Final = 1 << 20
+"""The largest file of settings; guessed: ten times what a large project has. Such a file can take 3 s."""
 MOST_DATA_BYTES: Final = 256 << 20
 """The largest list of arguments."""
 MOST_SCRIPT_BYTES: Final = 16 << 20

@@ -17,7 +17,6 @@ from python_mcp_server.regular import NotRegular, read_regular
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.textfile import MOST_BYTES
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import ScriptCall, script_call
 from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
@@ -28,6 +27,7 @@ from python_mcp_server.tools.suite.events import EventFollower, RunSummary
 from python_mcp_server.tools.suite.report import check_ran, suite_result, words_of
 
 _FAILURES: Final = "failures"
+_MOST_RECORD_BYTES: Final = 16 << 20
 _OUTPUT_SHARE: Final = 4
 """stdout says again what `failures` says, so a result shows this fraction of it."""
 
@@ -182,7 +182,7 @@ class SuiteRecord:
     def load(self) -> LastFailures | None:
         """Return the last failures; None where no run is known."""
         try:
-            facts: dict[str, Any] = json.loads(read_regular(str(self._path), MOST_BYTES))
+            facts: dict[str, Any] = json.loads(read_regular(str(self._path), _MOST_RECORD_BYTES))
             return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
         except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError, RecursionError):
             return None
