@@ -101,13 +101,13 @@ def read_regular(path: str, most_bytes: int, *, follow: bool = True) -> bytes:
     descriptor = open_regular(path, follow=follow)
     try:
         if os.fstat(descriptor).st_size > most_bytes:
-            raise _too_large(most_bytes, path)
+            raise too_large(most_bytes, path)
         parts: list[bytes] = []
         size = 0
         while part := os.read(descriptor, _BLOCK):
             size += len(part)
             if size > most_bytes:  # it grows, or is one of the kernel's, which tell no size
-                raise _too_large(most_bytes, path)
+                raise too_large(most_bytes, path)
             parts.append(part)
     finally:
         os.close(descriptor)
@@ -121,7 +121,8 @@ def _refusal(mode: int, path: str) -> OSError:
     return NotRegular(errno.EINVAL, f"it is {kind}, no regular file", path)
 
 
-def _too_large(most_bytes: int, path: str) -> NotRegular:
+def too_large(most_bytes: int, path: str) -> NotRegular:
+    """Return the error of a file above its bound."""
     return NotRegular(errno.EINVAL, f"it is larger than {_in_mib(most_bytes)}", path)
 
 

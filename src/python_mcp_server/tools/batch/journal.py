@@ -15,14 +15,13 @@ import shutil
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.regular import own_file, read_regular
 from python_mcp_server.runner.output import open_stream
-from python_mcp_server.runner.textfile import MOST_DATA_BYTES
 from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
@@ -30,6 +29,8 @@ _ITEMS: Final = "items"
 _LOCK: Final = "batch.lock"
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UNKNOWN: Final = -1
+_MOST_BYTES: Final = 256 << 20
+"""The largest plan: JSON may need more bytes than the file of the arguments."""
 
 
 def failed(item: ItemResult) -> bool:
@@ -63,7 +64,7 @@ class BatchPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> BatchPlan:
@@ -102,7 +103,8 @@ class BatchJournal:
             os.ftruncate(descriptor, 0)
             with open_stream(self._folder / _PLAN) as plan:
                 os.ftruncate(plan, 0)
-                _write(plan, json.dumps(self.plan.to_json()).encode())
+                with open(plan, "w", encoding="ascii", closefd=False) as file:
+                    json.dump(self.plan.to_json(), file)  # in pieces: it may be large
             yield
 
     def add(self, item: ItemResult) -> None:
@@ -195,10 +197,9 @@ def plan_in(folder: Path) -> BatchPlan:
     Raises:
         InvalidInput: What is there is no plan.
     """
-    data = read_regular(str(folder / _PLAN), MOST_DATA_BYTES, follow=False)
     try:
-        return BatchPlan.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return BatchPlan.from_json(json.loads(read_regular(str(folder / _PLAN), _MOST_BYTES, follow=False)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput(
             f"resume names a batch whose plan is damaged ({folder / _PLAN}); start it anew"
         ) from None

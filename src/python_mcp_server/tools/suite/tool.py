@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -73,7 +74,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     folder = existing_directory(directory)
     _check_numbers(workers, max_failures)
     check_arguments(extra_args)
-    given = given_variables(env_vars, env_file, folder)
+    given = partial(given_variables, env_vars, env_file, folder)
     with script_call(timeout_seconds, given, limits) as call:
         record = SuiteRecord(call.session.home, folder)
         failed = _last_failures(record, folder) if only_failed else None
