@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from python_mcp_server.atomic import remove_tree
 from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
 from python_mcp_server.limits import TIME
 from python_mcp_server.runner.child import Command, Session, run_child
@@ -174,8 +175,7 @@ def _loaded(session: Session) -> tuple[str, ...]:
 
 def _write(folder: Path, run: dict[str, object]) -> None:
     """Fill the folder anew, without the files of an earlier run of the job."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_tree(str(folder))
     folder.mkdir(mode=0o700)
     (folder / "launch.py").write_text(LAUNCH, "utf-8")
     shutil.copyfile(Path(__file__).with_name("plugin.py"), folder / f"{_PLUGIN}.py")

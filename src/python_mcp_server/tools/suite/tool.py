@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from python_mcp_server.atomic import write_file
+from python_mcp_server.atomic import remove_tree, write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import NotRegular, read_regular
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
@@ -139,8 +138,7 @@ class _Run:
             follower.read_new()  # after a time-out: events between the last read and the end
         finally:
             self._save(follower.summary)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_tree(str(folder))
         check_ran(ended.result, follower.summary, self.wanted)
         result = suite_result(ended.result, follower.summary, job, self.call.output_chars)
         messages = (failure["message"] for failure in result["failures"])
