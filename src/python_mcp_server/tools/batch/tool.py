@@ -106,7 +106,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
             reused = 0
             if before is not None and resume is not None:
                 with locked_idle(before, resume):
-                    reused = batch.journal.take_over(before, failures=not retry_failed)
+                    reused = batch.journal.take_over(before, failures=not retry_failed, check=call.check)
             return batch.run(reused)
 
 
@@ -321,6 +321,8 @@ class _Batch:
             result["install_seconds"] = round(used.install_s, 6)
         if reused:
             result["reused"] = reused
+        if journal.unreadable:
+            result["problem"] = _damage(journal.unreadable)
         if len(items) < ended:
             result["items_left_out"] = ended - len(items)
         if job is not None and (journal.cut or journal.failed or len(items) < total):
@@ -344,6 +346,11 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
         if hint is not None:
             return hint
     return None
+
+
+def _damage(lines: int) -> str:
+    what = "1 line" if lines == 1 else f"{lines} lines"
+    return f"{what} of the earlier results could not be read; items without a result ran again"
 
 
 def _summary(journal: BatchJournal, elapsed_s: float, at_once: int) -> str:

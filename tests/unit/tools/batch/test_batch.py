@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,56 @@ def test_a_line_that_was_cut_off_is_no_result(journal: Callable[..., BatchJourna
     with (folder / "items").open("a") as file:
         file.write('{"index": 1')
     assert journal("mine").take_over(folder, failures=True) == 1
+
+
+DAMAGED = (
+    b"\0" * 1000,
+    b"\xff{}",
+    b"[" * 100_000,
+    b"null",
+    b'{"index": 1}',
+    json.dumps(result(-1)).encode(),
+    json.dumps(result(1, stdout=None)).encode(),
+    json.dumps(result(1, stdout_path=7)).encode(),
+    json.dumps(result(1) | {"exit_code": "0"}).encode(),
+)
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_line_of_results_costs_only_itself(
+    journal: Callable[..., BatchJournal], tmp_path: Path, line: bytes
+) -> None:
+    journal("other", PLAN, result(0))
+    folder = folder_of(tmp_path / "output", "other")
+    with (folder / "items").open("ab") as file:
+        file.write(line + b"\n" + json.dumps(result(2)).encode() + b"\n")
+    mine = journal("mine")
+    assert mine.take_over(folder, failures=True) == 2
+    assert mine.unreadable == 1
+    assert [mine.has(index) for index in range(3)] == [True, False, True]
+
+
+def test_results_that_cannot_be_read_at_all_are_refused(
+    journal: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
+    journal("other")
+    folder = folder_of(tmp_path / "output", "other")
+    (folder / "items").unlink()
+    (folder / "items").mkdir()
+    with pytest.raises(InvalidInput, match="resume names a batch whose results cannot be read"):
+        journal("mine").take_over(folder, failures=True)
+
+
+def test_only_the_files_of_the_batch_itself_are_taken_over(
+    journal: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").write_text("not ours")
+    other = journal("other", PLAN, result(0, stdout_path=str(tmp_path / "elsewhere")))
+    (other.outputs / "1.stdout").symlink_to(tmp_path / "elsewhere")
+    other.add(result(1, stdout_path=str(other.outputs / "1.stdout")))
+    mine = journal("mine")
+    assert mine.take_over(folder_of(tmp_path / "output", "other"), failures=True) == 2
+    assert list(mine.outputs.iterdir()) == []
 
 
 def test_neither_a_running_batch_nor_an_unknown_job_can_be_resumed(
