@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
+import time
 from typing import Final
 
 from python_mcp_server.errors import StoreError
@@ -166,6 +168,39 @@ def read_regular(path: str, most_bytes: int, *, follow: bool = True) -> bytes:
     finally:
         os.close(descriptor)
     return b"".join(parts)
+
+
+def read_given(path: str, most_bytes: int, wait_s: float) -> bytes:
+    """Return the bytes of a regular file, or what a program writes into a pipe, such as `<(pass show token)`.
+
+    Args:
+        path: The file or the pipe.
+        most_bytes: The most that it may hold.
+        wait_s: How long the program may take to write all and to close the pipe.
+
+    Raises:
+        NotRegular: It is something else, or holds more, or takes longer.
+        OSError: It cannot be read.
+    """
+    if not _NO_WAIT or not stat.S_ISFIFO(os.stat(path).st_mode):
+        return read_regular(path, most_bytes)
+    descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    try:
+        return _read_pipe(descriptor, path, most_bytes, time.monotonic() + wait_s)
+    finally:
+        os.close(descriptor)
+
+
+def _read_pipe(descriptor: int, path: str, most_bytes: int, deadline: float) -> bytes:
+    data = b""
+    while len(data) <= most_bytes:
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise NotRegular(errno.ETIMEDOUT, "nothing closes the pipe in time", path)
+        piece = os.read(descriptor, _BLOCK)
+        if not piece:
+            return data
+        data += piece
+    raise too_large(most_bytes, path)
 
 
 def _refusal(mode: int, path: str) -> OSError:
