@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from python_mcp_server.atomic import make_directory
 from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
+from python_mcp_server.regular import IN_HOME, refuse_links
 
 if TYPE_CHECKING:
     from python_mcp_server.questions.open import OpenQuestions
@@ -85,6 +86,7 @@ class JobContext:
         """
         path = Path(self._folder)
         if not self.touched:
+            refuse_links(self._folder, IN_HOME)
             make_directory(self._folder)
             self.touched = True
         return path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self, cast
 
 from python_mcp_server.errors import InvalidInput
@@ -74,11 +74,6 @@ class Limits:
     def needs_monitoring(self) -> bool:
         """Whether memory or CPU time must be monitored while the call runs."""
         return self.memory_limit_mb is not None or self.cpu_time_limit_seconds is not None
-
-    @property
-    def scheduling_only(self) -> Self:
-        """Return priority and cores only: no other limit."""
-        return replace(self, memory_limit_mb=None, cpu_time_limit_seconds=None, timeout_seconds=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the limits that are set, by name."""

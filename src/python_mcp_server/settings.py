@@ -64,7 +64,7 @@ class Settings:
         tools: The groups of tools that the server has, separated by commas. Default: all.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
         http_token: The access token of HTTP clients, 16 characters or more; never stored or logged.
-        http_token_file: The file that has the access token, instead of `http_token`.
+        http_token_file: The file or pipe that has the access token, instead of `http_token`.
         http_allowed_hosts: Further host names of the HTTP server, separated by commas.
         http_max_connections: Connections that the HTTP server keeps open at once; one address other than
             this machine's may hold half. 0: a quarter of the files that it may open, at most 4,096.

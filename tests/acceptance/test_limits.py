@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.support import Server, serving
 from tests.helpers import eventually
+from tests.helpers.wheels import source_tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
 MEGABYTE = 1_000_000
@@ -50,6 +51,31 @@ def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
             assert "\n" not in refused["content"][0]["text"]
         assert len(server.call("py_list_jobs")["structuredContent"]["jobs"]) == 1
         flood(server, tmp_path, 40)
+        assert server.leave() == 0
+
+
+def test_the_limits_hold_for_what_is_done_before_the_script(tmp_path: Path):
+    (tmp_path / "slow").write_bytes(b"\n" * 60_000_000)
+    (tmp_path / "large").write_bytes((b"x" * 400 + b"\n") * 100_000)
+    source_tree(tmp_path / "hungry", "hungry")
+    with (tmp_path / "hungry" / "backend.py").open("a", encoding="utf-8") as backend:
+        backend.write(GROW)
+    batch = {"directory": str(tmp_path), "script_content": "print('ran')"}
+    alone = {"script_content": "print('ran')", "dependencies": [f"hungry @ {(tmp_path / 'hungry').as_uri()}"]}
+    calls: list[tuple[str, dict[str, object], str, str]] = [
+        ("py_map_script", {"args_file": "slow", "timeout_seconds": 0.3}, "time", "before its script began"),
+        ("py_map_script", {"args_file": "large", "memory_limit_mb": 20}, "memory", "before its script began"),
+        ("py_run_script_with_dependencies", {"memory_limit_mb": 300}, "memory", "while uv was at work (pip"),
+    ]
+    with serving(tmp_path) as server:
+        server.open()
+        for tool, limit, kind, when in calls:
+            result = server.call(tool, (batch if tool == "py_map_script" else alone) | limit)
+            text = result["content"][0]["text"]
+            assert result["isError"], text
+            assert text.startswith(f"ended at its {kind} limit")
+            assert when in text
+            assert "ran\n" not in text
         assert server.leave() == 0
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -269,6 +270,20 @@ def test_a_token_from_a_file_is_in_no_environment_and_in_no_record(tmp_path: Pat
     assert re.fullmatch(r"client:http-token-hmac:[0-9a-f]{32}", job.principal or "")
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash makes the pipe")
+def test_a_token_may_come_from_a_program_and_with_a_mark(tmp_path: Path):
+    token = "weak-but-long-enough"
+    (tmp_path / "bytes").write_bytes(f"\ufeff{token}\r\n".encode())
+    line = f'PYTHON_MCP_HTTP_TOKEN_FILE=<(cat {tmp_path / "bytes"}) exec "$@"'
+    start = (
+        f"import os, sys; os.execvp('bash', ['bash', '-c', {line!r}, 'bash', sys.executable, *sys.argv[1:]])"
+    )
+    with serving(tmp_path, "-c", start, *over_http()) as server:
+        port = port_of(server)
+        assert asked(port, "GET")[0] == 401
+        assert names_seen(port, token, tmp_path) == "[]\n"
+
+
 @pytest.mark.parametrize(("content", "problem"), [(None, "can be read"), ("", "with the token"), ("x", "16")])
 def test_a_file_without_a_token_is_refused_in_a_sentence(tmp_path: Path, content: str | None, problem: str):
     path = tmp_path / "token"
@@ -279,3 +294,4 @@ def test_a_file_without_a_token_is_refused_in_a_sentence(tmp_path: Path, content
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert problem in line
+    assert f"PYTHON_MCP_HTTP_TOKEN_FILE is {str(path)!r}" in line

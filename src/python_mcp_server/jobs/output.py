@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.regular import own_file
@@ -226,7 +226,7 @@ def _as_written(data: bytes) -> str:
 def _matching(path: Path, index: LineReader, start: int, wanted: Wanted, *, ended: bool) -> LinePage:
     first = index.lines_before(start) + 1
     wish = {
-        "path": str(path),
+        "path": 0,
         "pattern": wanted.pattern,
         "offset": start,
         "line": first,
@@ -236,7 +236,8 @@ def _matching(path: Path, index: LineReader, start: int, wanted: Wanted, *, ende
         "seconds": _SEARCH_S,
         "patience": _PATIENCE_S,
     }
-    answer = _search(wish)
+    with open(path, "rb", opener=own_file) as file:
+        answer = _search(wish, file)
     after = int(answer["next_offset"])
     found: list[str] = answer["lines"]
     return LinePage(
@@ -249,13 +250,11 @@ def _matching(path: Path, index: LineReader, start: int, wanted: Wanted, *, ende
     )
 
 
-def _search(wish: dict[str, Any]) -> dict[str, Any]:
+def _search(wish: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
     """Search in a process of its own, which can be killed, because a match blocks the whole interpreter."""
-    program = [sys.executable, "-I", "-S", "-X", "utf8", line_search.__file__]
+    program = [sys.executable, "-I", "-S", "-X", "utf8", line_search.__file__, json.dumps(wish)]
     try:
-        done = subprocess.run(
-            program, input=json.dumps(wish).encode(), capture_output=True, timeout=_KILL_S, check=False
-        )
+        done = subprocess.run(program, stdin=file, capture_output=True, timeout=_KILL_S, check=False)
     except subprocess.TimeoutExpired:
         raise _endless(wish["pattern"], "on one line") from None
     except OSError as error:

@@ -137,7 +137,7 @@ class RecordWriter:
             return job  # the job has just become running, or must wait again: `start` and `withdraw` say so
         else:
             news = with_questions(news, job.questions)  # others may have answered
-            if job.call is not None and not is_unbegun(self._services.store.folder(job.id)):
+            if job.call is not None and not is_unbegun(Path(self._services.store.folder_text(job.id))):
                 news = news.evolve(call=None)
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import processes
@@ -94,7 +95,7 @@ def can_be_started(store: JobStore, job: Job) -> bool:
     if job.status is JobState.PENDING:
         return True
     gone = job.worker is not None and processes.is_gone(job.worker)
-    return gone and is_unbegun(store.folder(job.id))
+    return gone and is_unbegun(Path(store.folder_text(job.id)))
 
 
 def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:

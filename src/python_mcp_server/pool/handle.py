@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import pickle
-import shutil
 import struct
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -30,7 +29,9 @@ from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import done, in_background, in_thread, steady_task, to_thread
 from python_mcp_server.pool.transport import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.worker.questions import answer_frame, read_question
+from python_mcp_server.pool.worker.streams import LOGS_IN_HOME, remove_logs
 from python_mcp_server.questions.model import InputAnswer, QuestionEvent
+from python_mcp_server.regular import refuse_links
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -187,6 +188,7 @@ class WorkerHandle:
     def _spawn(self) -> WorkerProcess:
         if self.retired:
             raise RuntimeError("the pool was closed before the worker was started")
+        refuse_links(str(self.log_folder), LOGS_IN_HOME)
         make_directory(str(self.log_folder))
         self._state = present_state()
         self._process = process = WorkerProcess(self.log_folder, self._loop.is_running)
@@ -275,7 +277,7 @@ class WorkerHandle:
         if self._process is not None:
             self._process.close()
         if self.call is None:  # otherwise the job has not taken its output yet
-            shutil.rmtree(self.log_folder, ignore_errors=True)
+            remove_logs(str(self.log_folder))
 
     # ---- calls
 
@@ -443,7 +445,7 @@ class WorkerHandle:
         self.call = self._on_outcome = None
         self.detached = False
         if self.gone:
-            in_background(self._loop, self._threads, shutil.rmtree, self.log_folder, True)
+            in_background(self._loop, self._threads, remove_logs, str(self.log_folder))
 
     def drain(self) -> None:
         """Read the frames that the worker has sent by now, for code that keeps the loop from reading."""

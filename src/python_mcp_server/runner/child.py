@@ -69,7 +69,7 @@ class Session:
         job_id: The id that its processes carry in their environment.
         given: The variables that the caller set; they hold secrets.
         deadline: When all its processes are ended, on the monotonic clock; None for never.
-        limits: The limits of the script; installing for it has the same priority and cores.
+        limits: The limits of the script, and of all that is done before it.
     """
 
     folder: Path

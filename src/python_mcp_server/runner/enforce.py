@@ -245,6 +245,7 @@ class LimitChecker:
         cpu_base_s: Callable[[], float] = float,
         started_s: float | None = None,
         from_now: bool = False,
+        memory_base_bytes: int = 0,
     ) -> None:
         """Begin to count.
 
@@ -255,6 +256,7 @@ class LimitChecker:
                 ones, less what was used before.
             started_s: When the call began, on the monotonic clock.
             from_now: Whether the CPU time up to the first look belongs to others.
+            memory_base_bytes: The part of the memory that belongs to others.
         """
         self.peak_bytes = 0
         self.pause_s = _SHORTEST_S
@@ -263,6 +265,7 @@ class LimitChecker:
         self._cpu_base_s = cpu_base_s
         self._cpu_s = 0.0
         self._before_s: float | None = None if from_now else 0.0
+        self._memory_base_bytes = memory_base_bytes
         self._time_limit_s = limits.timeout_seconds if started_s is not None else None
         self._started_s = started_s or 0.0
 
@@ -271,11 +274,12 @@ class LimitChecker:
         began = time.monotonic()
         if self._limits.needs_monitoring:
             reading = measure(self._roots(), self._limits.memory_bytes)
-            self.peak_bytes = max(self.peak_bytes, reading.memory_bytes)
+            memory_bytes = reading.memory_bytes - self._memory_base_bytes
+            self.peak_bytes = max(self.peak_bytes, memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
             self._cpu_s = max(self._cpu_s, used_s - self._before_s)
-            self.pause_s = self._pause_s(reading.memory_bytes, reading.processes, began)
+            self.pause_s = self._pause_s(memory_bytes, reading.processes, began)
         else:
             self.pause_s = _LONGEST_S
         return self._breach(began)
@@ -311,3 +315,27 @@ class LimitChecker:
             pause_s = min(pause_s, left_s / max(1, min(processes_, os.cpu_count() or 1)))
         cost_s = time.monotonic() - began
         return min(_LONGEST_S, max(_SHORTEST_S, pause_s, cost_s / _LOOKS_SHARE))
+
+
+class OwnWork:
+    """Checks what this process itself does for a call, such as to read and parse files, from now on.
+
+    Other calls may have left memory here, so only its growth counts.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        own = (os.getpid(),)
+        base = 0 if limits.memory_bytes is None else measure(own, None).memory_bytes
+        self._checker = LimitChecker(
+            limits, lambda: own, started_s=time.monotonic(), from_now=True, memory_base_bytes=base
+        )
+        self._due_at = 0.0
+        self.look()
+
+    def look(self) -> Breach | None:
+        """Return the limit that is exceeded, if any. May be called after each line: it seldom measures."""
+        if time.monotonic() < self._due_at:
+            return None
+        breach = self._checker.look()
+        self._due_at = time.monotonic() + self._checker.pause_s
+        return breach

@@ -1,8 +1,8 @@
 """The text that a reader sees of a stream's lines, and the program that searches them for a pattern.
 
 The module imports nothing of the package, because it is a program too: a regular expression can take for ever
-and holds its whole process meanwhile, so the search runs in a process that can be killed. The program reads a
-request as JSON from stdin.
+and holds its whole process meanwhile, so the search runs in a process that can be killed. The program gets a
+request as JSON in its argument, and the file as its stdin.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class Search:
     """One search through a file.
 
     Args:
-        wish: `path`, `pattern`, `offset` and the number `line` of the line there, `end` in bytes, `ended`
-            (whether a last line without an end is whole), `limit` in bytes of the found lines, `seconds`
-            after which it stops between two lines, but never before it has advanced.
+        wish: `path` (or the number of a descriptor), `pattern`, `offset` and the number `line` of the line
+            there, `end` in bytes, `ended` (whether a last line without an end is whole), `limit` in bytes of
+            the found lines, `seconds` after which it stops between two lines, but never before it has
+            advanced.
     """
 
     def __init__(self, wish: dict[str, Any]) -> None:
@@ -138,8 +139,8 @@ def _shown(line: str) -> str:
 
 
 def main() -> None:
-    """Run the search that stdin requests, and write the found lines, or the error, as JSON."""
-    wish = json.load(sys.stdin)
+    """Run the search that the argument requests, and write the found lines, or the error, as JSON."""
+    wish = json.loads(sys.argv[1])
     search = Search(wish)
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, _give_up)

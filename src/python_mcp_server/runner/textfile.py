@@ -7,17 +7,23 @@ ends, which are text here.
 from __future__ import annotations
 
 import codecs
+import io
+import os
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.regular import read_regular
+from python_mcp_server.regular import open_regular, read_regular, too_large
 
-MOST_BYTES: Final = 16 << 20
-"""The largest file of settings; guessed: a larger file is something else, and would take minutes to parse."""
-MOST_DATA_BYTES: Final = 256 << 20
-"""The largest list of arguments."""
+MOST_BYTES: Final = 1 << 20
+"""The largest file of settings; guessed: ten times what a large project has. Such a file can take 3 s."""
+MOST_DATA_BYTES: Final = 64 << 20
+"""The largest list of arguments: of 100,000 items 640 bytes each."""
+_MOST_LINE_BYTES: Final = 4 << 20
+"""The longest of its lines; Linux gives the arguments of a program 2 MiB."""
+_BLOCK: Final = 1 << 16
 MOST_SCRIPT_BYTES: Final = 16 << 20
 WAY_OUT: Final = "correct it, or run a script without it by use_uv=false"
 """Advice on a file that stops everything in its directory, also the script that would repair it."""
@@ -50,10 +56,16 @@ def split_lines(text: str) -> list[str]:
 
 def decode(data: bytes, errors: str = "strict") -> str:
     """Decode UTF-8, or the encoding of the byte order mark; Windows programs often write UTF-16."""
+    size, encoding = _mark_of(data)
+    return data[size:].decode(encoding, errors)
+
+
+def _mark_of(data: bytes) -> tuple[int, str]:
+    """Return the size of the byte order mark, and the encoding."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data[len(mark) :].decode(encoding, errors)
-    return data.decode("utf-8", errors)
+            return len(mark), encoding
+    return 0, "utf-8"
 
 
 def read_bytes(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> bytes:
@@ -69,8 +81,13 @@ def read_bytes(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> byte
     """
     try:
         return read_regular(str(path), most_bytes)
-    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
-        raise InvalidInput(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError | ValueError) -> InvalidInput:
+    """Return the error of a file that cannot be read; a path with a NUL is a `ValueError`."""
+    return InvalidInput(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
@@ -84,9 +101,64 @@ def read_text(path: Path, name: str, most_bytes: int = MOST_DATA_BYTES) -> str:
     try:
         return decode(data)
     except UnicodeDecodeError as error:
-        before = error.object[: error.start].decode(error.encoding, "replace")
-        encoding = error.encoding.upper()[:6].removesuffix("-")
-        raise InvalidInput(f"{name} cannot be read: line {_line_at(before)} is not {encoding}") from None
+        raise _not_text(name, error, 0) from None
+
+
+def read_lines(path: Path, name: str, check: Callable[[], None]) -> Iterator[str]:
+    """Yield the lines of a text file without their ends, as they are read.
+
+    Args:
+        path: The file.
+        name: The name of the file in the error.
+        check: Called between two reads.
+
+    Raises:
+        InvalidInput: As for `read_text`, or a line is too long to be the arguments of a program.
+    """
+    number, rest = 0, ""
+    try:
+        for text in _decoded(path, check):
+            *whole, rest = f"{rest}{text}".split("\n")
+            for line in whole:
+                number += 1
+                yield line
+            _check_line(rest, number + 1)
+    except UnicodeDecodeError as error:
+        raise _not_text(name, error, number) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from None
+    if rest:
+        yield rest
+
+
+def _check_line(begun: str, number: int) -> None:
+    if len(begun) > _MOST_LINE_BYTES:
+        raise ValueError(f"line {number} is longer than {_MOST_LINE_BYTES >> 20} MiB")
+
+
+def _decoded(path: Path, check: Callable[[], None]) -> Iterator[str]:
+    """Yield the text of a file in pieces, each line end as LF."""
+    with open(open_regular(str(path)), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > MOST_DATA_BYTES:
+            raise too_large(MOST_DATA_BYTES, str(path))
+        data = file.read(_BLOCK)
+        size, encoding = _mark_of(data)
+        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+        left, data = MOST_DATA_BYTES, data[size:]
+        while data:
+            if (left := left - len(data)) < 0:  # it grows
+                raise too_large(MOST_DATA_BYTES, str(path))
+            yield decoder.decode(data)
+            check()
+            data = file.read(_BLOCK)
+        yield decoder.decode(b"", final=True)
+
+
+def _not_text(name: str, error: UnicodeDecodeError, lines: int) -> InvalidInput:
+    """Return the error of a file that is not text, with the line, after so many that were read before."""
+    number = lines + _line_at(error.object[: error.start].decode(error.encoding, "replace"))
+    encoding = error.encoding.upper()[:6].removesuffix("-")
+    return InvalidInput(f"{name} cannot be read: line {number} is not {encoding}")
 
 
 def read_settings(path: Path, name: str, most_bytes: int = MOST_BYTES) -> str:

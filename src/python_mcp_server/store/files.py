@@ -22,6 +22,7 @@ from python_mcp_server.atomic import remove_tree, translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.processes.host import is_shortage
+from python_mcp_server.regular import IN_HOME, LinkInHome, refuse_links
 from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
 from python_mcp_server.store.layout import (
     LIVE,
@@ -187,8 +188,7 @@ class FileJobStore(JobStore):
             for stored in self._records.newest_first(*map(tree_of, rule.states), wanted=wanted):
                 job = stored.listed
                 if rule.names(job):
-                    with self._hold(job.id):
-                        removed += self._records.remove(job.id, tree_of(job.status))
+                    removed += self._remove(job)
             if principal is None:
                 sweep_output(self._layout, self._locks, self._records)
                 remaining = self._records.counts.total()
@@ -199,9 +199,23 @@ class FileJobStore(JobStore):
             self._public.touch()
         return Pruned(removed, remaining)
 
+    def _remove(self, job: Job) -> bool:
+        try:
+            with self._hold(job.id):
+                return self._records.remove(job.id, tree_of(job.status))
+        except LinkInHome as error:
+            _log.warning("Job %s stays: %s", job.id, error)
+            return False
+
     def folder(self, job_id: str) -> Path:
-        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet."""
-        return Path(self._layout.folder(job_id))
+        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet.
+
+        Raises:
+            StoreError: It lies behind a symbolic link.
+        """
+        folder = self._layout.folder(job_id)
+        refuse_links(folder, IN_HOME)
+        return Path(folder)
 
     def folder_text(self, job_id: str) -> str:
         """Return `folder` as text, without the cost of a `Path`."""
@@ -210,7 +224,9 @@ class FileJobStore(JobStore):
     def discard_folder(self, job_id: str) -> None:
         """Remove the files of a job that has no record. A missing folder is no error."""
         with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
-            remove_tree(self._layout.folder(job_id))
+            folder = self._layout.folder(job_id)
+            self._layout.refuse_links(folder)
+            remove_tree(folder)
 
     def worker_folder(self, name: str) -> Path:
         """Return the folder of the logs of the worker with this name; it may not exist yet."""

@@ -34,6 +34,7 @@ from zlib import crc32
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import JobState, new_job_id
+from python_mcp_server.regular import refuse_links
 
 _log: Final = logging.getLogger(__name__)
 LIVE: Final = "live"
@@ -133,6 +134,14 @@ class Layout:
         self.output: Final = f"{home}/output"
         self.worker_logs: Final = f"{home}/lanes"
 
+    def refuse_links(self, path: str) -> None:
+        """Refuse the path of a file or folder where a directory between the home and it is a symbolic link.
+
+        Raises:
+            LinkInHome: The text names the link.
+        """
+        refuse_links(os.path.dirname(path), path.count("/", len(self.home)) - 1)
+
     def directories(self) -> list[str]:
         """Return the directories that an open store has."""
         trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
@@ -206,11 +215,12 @@ def _walk(
     directory: str, front: str, wanted: Wanted | None, missed: list[str], depth: int = 0
 ) -> Iterator[str]:
     try:
+        refuse_links(directory, 1)
         names = _names(directory)
     except OSError as error:  # a directory that cannot be read costs only what is in it
         if depth == 0:
             raise
-        _log.warning("Left out all jobs in %s: %s", directory, error.strerror)
+        _log.warning("Left out all jobs in %s: %s", directory, error.strerror or error)
         missed.append(directory)
         return
     if depth == len(TIME_WIDTHS):

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, translate_os_errors
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.regular import is_link
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.records import FORMAT, Records, to_json
@@ -41,6 +42,7 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
     with translate_os_errors(layout.home, "open the store"):
         _close_to_others(layout.home)
         for directory in layout.directories():
+            layout.refuse_links(f"{directory}/")
             make_directory(directory, fsync=fsync)
         marker = read_file(layout.format)
         if marker is None:
@@ -153,6 +155,8 @@ def _imported(old: Job) -> Job:
 def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove files that are no longer of use. A file that cannot be removed now stays for the next time."""
     try:
+        for directory in layout.directories():
+            layout.refuse_links(f"{directory}/")
         _clean_temporary(layout.tmp)
         _clean_worker_logs(layout.worker_logs)
         for job_id in _ids(layout.trash):
@@ -183,7 +187,9 @@ def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
         if swept and 0 <= time.time() - os.stat(layout.swept).st_mtime < _FOLDER_STALE_S:
             return
         records.put(layout.swept, b"")
-        for entry in (entry for shard in os.scandir(layout.output) for entry in os.scandir(shard.path)):
+        layout.refuse_links(f"{layout.output}/")
+        shards = (shard for shard in os.scandir(layout.output) if not is_link(shard.path))
+        for entry in (entry for shard in shards for entry in os.scandir(shard.path)):
             name = entry.name
             if is_job_id(name) and _age_s(entry) > _FOLDER_STALE_S and not records.known(name):
                 with locks.hold(layout.stripe(name), wait_s=0):

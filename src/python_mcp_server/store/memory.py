@@ -128,7 +128,9 @@ class InMemoryJobStore(JobStore):
 
     def discard_folder(self, job_id: str) -> None:
         """Remove the files of a job. A missing folder is no error."""
-        shutil.rmtree(self._layout.folder(job_id), ignore_errors=True)
+        folder = self._layout.folder(job_id)
+        self._layout.refuse_links(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def worker_folder(self, name: str) -> Path:
         """Return the folder of the logs of the worker with this name; it may not exist yet."""

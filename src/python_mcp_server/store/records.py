@@ -22,7 +22,7 @@ from typing import Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
-from python_mcp_server.regular import NotRegular
+from python_mcp_server.regular import NotRegular, refuse_links
 from python_mcp_server.store.layout import LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.principals import PrincipalNames
@@ -193,7 +193,7 @@ class RecordCounts:
         changed_ns = os.stat(path).st_mtime_ns
         if before is not None and before[0] == changed_ns:
             return before
-        return [changed_ns, sum(len(_records(f"{path}/{second}")) for second in os.listdir(path))]
+        return [changed_ns, sum(len(_records(f"{path}/{second}")) for second in _listed(path))]
 
     def _load(self) -> Counts:
         try:
@@ -247,15 +247,20 @@ class Records:
 
     def read(self, job_id: str, tree: str, *, locked: bool = False) -> Stored | None:
         """Return the record of this job in this tree, or None; a damaged record is set aside."""
+        path = self._layout.record(tree, job_id)
         try:
-            data = read_file(self._layout.record(tree, job_id))
-            return None if data is None else self._decode(data, job_id, tree)
+            data = read_file(path)
+            if data is None:
+                return None
+            self._layout.refuse_links(path)
+            return self._decode(data, job_id, tree)
         except (Unreadable, NotRegular, PermissionError, IsADirectoryError) as reason:
             return self._set_aside(job_id, tree, reason, locked=locked)
 
     def _set_aside(self, job_id: str, tree: str, reason: Exception, *, locked: bool) -> Stored | None:
+        record = self._layout.record(tree, job_id)
+        self._layout.refuse_links(record)
         if locked:
-            record = self._layout.record(tree, job_id)
             with self.counts.changing(tree, record):
                 self._move_away(record, reason)
             return None
@@ -278,8 +283,10 @@ class Records:
         """Return the job with its result, also where that is in a file of its own."""
         if not stored.result_bytes:
             return stored.job
+        path = self._layout.result(stored.job.id)
         try:
-            data = read_file(self._layout.result(stored.job.id))
+            self._layout.refuse_links(path)
+            data = read_file(path)
             if data is None:
                 loss = "gone"
             elif len(data) == stored.result_bytes:
@@ -289,7 +296,7 @@ class Records:
         except (ValueError, RecursionError):
             loss = "damaged"
         except OSError as error:
-            loss = f"unreadable ({error.strerror})"
+            loss = f"unreadable ({error.strerror or error})"
         return stored.job.evolve(result_note=f"result of {stored.result_bytes} bytes is {loss}")
 
     def write(self, job: Job) -> None:
@@ -315,6 +322,7 @@ class Records:
 
     def put(self, path: str, data: bytes) -> None:
         """Write any file of this home."""
+        self._layout.refuse_links(path)
         write_file(path, data, temporary_in=self._layout.tmp, fsync=self._fsync)
 
     def drop_live(self, job_id: str) -> None:
@@ -329,8 +337,13 @@ class Records:
 
         The record goes to the trash first: then the job is gone for all, and until its files are
         gone too, the record says that they must go.
+
+        Raises:
+            LinkInHome: The record or the files lie behind a symbolic link, so nothing is removed.
         """
         record = self._layout.record(tree, job_id)
+        for path in (record, self._layout.folder(job_id)):
+            self._layout.refuse_links(path)
         remove_file(self._layout.record(LIVE, job_id))  # first, or the job would be back as a running one
         make_directory(self._layout.trash)
         with self.counts.changing(tree, record):
@@ -345,6 +358,7 @@ class Records:
     def finish_removal(self, job_id: str) -> None:
         """Remove the files of a job whose record is in the trash. The caller holds its lock."""
         if self.find(job_id, locked=True) is None:
+            self._layout.refuse_links(self._layout.folder(job_id))
             remove_tree(self._layout.folder(job_id))
         remove_file(self._layout.trashed(job_id))
 
@@ -438,6 +452,7 @@ def _times(directory: str, depth: int) -> list[str]:
 
 def _listed(directory: str) -> list[str]:
     try:
+        refuse_links(directory, 1)
         return os.listdir(directory)
     except OSError:
         return []

@@ -20,12 +20,12 @@ from typing import Final
 
 from python_mcp_server.context import JobContext, current_job, report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
-from python_mcp_server.limits import Breach, Limits
+from python_mcp_server.limits import TIME, Breach, Limits
 from python_mcp_server.model import new_job_id
 from python_mcp_server.processes import signal_name
 from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, deadline_after, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
-from python_mcp_server.runner.enforce import check_here
+from python_mcp_server.runner.enforce import OwnWork, check_here
 from python_mcp_server.runner.inline import short_names, write_script
 from python_mcp_server.runner.output import TIMEOUT_MARK, append_line, excerpt, size_of
 from python_mcp_server.runner.pictures import (
@@ -93,13 +93,25 @@ class ScriptCall:
         session: The folder, time limit and variables of the call.
         job: The job of the call; None outside of a job.
         output_chars: How many characters of each stream the result shows.
+        own_work: Checks what the tool itself does.
         with_pictures: Whether the result lists the pictures that the script makes.
     """
 
     session: Session
     job: JobContext | None
     output_chars: int
+    own_work: OwnWork
     with_pictures: bool = False
+
+    def check(self) -> None:
+        """Check what the tool itself has done until now. May be called after each line that is read.
+
+        Raises:
+            LimitExceeded: That exceeds a limit of the call.
+        """
+        if (breach := self.own_work.look()) is not None:
+            sentence = f"{breach.sentence}, before its script began"
+            raise self._at_limit(replace(breach, sentence=sentence), self._sizes)
 
     def run(
         self,
@@ -124,11 +136,13 @@ class ScriptCall:
             packages: Returns how the script gets a package, a text of `hints`; None for no hint.
         """
         check_arguments(args)
-        starts = {name: size_of(path) for name, path in self._streams.items()}
+        starts = self._sizes
         since_ns = time.time_ns()
         try:
             interpreter = choose(Uv(self.session))
         except LimitExceeded as late:
+            if late.kind != TIME:
+                raise self._at_limit(Breach(late.kind, str(late)), starts) from None
             interpreter, ending = _never_started(self._streams["stderr"], late)
         else:
             prepared = self._prepared(interpreter, script, cwd, args)
@@ -157,7 +171,7 @@ class ScriptCall:
 
     def run_command(self, command: Command) -> CommandResult:
         """Run a command without preparing an interpreter, and return how it ended."""
-        starts = {name: size_of(path) for name, path in self._streams.items()}
+        starts = self._sizes
         return self._result(starts, self._run(lambda: self._child(command)))
 
     def _ended(self, ending: ChildExit, script: Script, cwd: Path, starts: dict[str, int]) -> Ended | None:
@@ -180,6 +194,10 @@ class ScriptCall:
     def _streams(self) -> dict[str, Path]:
         return {name: self.session.folder / name for name in ("stdout", "stderr")}
 
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {name: size_of(path) for name, path in self._streams.items()}
+
     def _child(self, command: Command, watch: Watch | None = None) -> ChildExit:
         session = self.session
         return run_child(
@@ -194,7 +212,7 @@ class ScriptCall:
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
         """Run the child, and raise `LimitExceeded` if it met a limit."""
-        starts = {name: size_of(path) for name, path in self._streams.items()}
+        starts = self._sizes
         ending = work()
         if ending.breach is not None:
             raise self._at_limit(ending.breach, starts)
@@ -243,13 +261,22 @@ class ScriptCall:
 @contextmanager
 def script_call(
     timeout_seconds: float,
-    given: dict[str, str],
+    given: Callable[[], dict[str, str]],
     limits: Limits | None = None,
     output_chars: int | None = None,
     *,
     with_pictures: bool = False,
 ) -> Generator[ScriptCall]:
     """Open a call in the folder of its job; outside a job, in a private directory that is removed at the end.
+
+    Its limits hold from here on, so what a tool reads for it is read within.
+
+    Args:
+        timeout_seconds: Its time limit.
+        given: Returns the variables that the caller sets.
+        limits: Its other limits.
+        output_chars: How many characters of each stream the result shows; None for the setting.
+        with_pictures: Whether the result lists pictures.
 
     Raises:
         InvalidInput: The time limit or `output_chars` is out of bounds, or this machine cannot enforce the
@@ -262,19 +289,22 @@ def script_call(
     chars = settings.output_chars if output_chars is None else output_chars
     if not 0 <= chars <= _MOST_OUTPUT_CHARS:
         raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_OUTPUT_CHARS}")
+    time_limit_s = None if deadline is None else timeout_seconds
+    own_work = OwnWork(replace(limits or Limits(), timeout_seconds=time_limit_s))
+    variables = given()
     job = current_job()
     if job is not None:
-        session = Session(job.folder, settings.home, job.id, given, deadline, limits)
+        session = Session(job.folder, settings.home, job.id, variables, deadline, limits)
         with stored(job.folder, settings.home):
-            yield ScriptCall(session, job, chars, with_pictures)
+            yield ScriptCall(session, job, chars, own_work, with_pictures)
         return
     from tempfile import mkdtemp
 
     folder = Path(mkdtemp(prefix="python-mcp-"))
     try:
-        session = Session(folder, settings.home, new_job_id(), given, deadline, limits)
+        session = Session(folder, settings.home, new_job_id(), variables, deadline, limits)
         with stored(folder, settings.home):
-            yield ScriptCall(session, None, chars, with_pictures)
+            yield ScriptCall(session, None, chars, own_work, with_pictures)
     finally:
         shutil.rmtree(folder)
 

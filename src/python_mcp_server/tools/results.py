@@ -446,6 +446,7 @@ class MapResult(TypedDict):
         items_left_out: How many more have a result: `py_job_output(job_id, stream="items")` shows all,
             a line of JSON each, in the order in which they ended.
         reused: How many results were taken over from the batch that was resumed.
+        problem: How many lines of that batch's results are damaged, if any are; their items ran again.
         elapsed_seconds: From the start of the first to the end of the last, without preparing the
             environment.
         parallel: How many ran at once.
@@ -469,6 +470,7 @@ class MapResult(TypedDict):
     items: list[ItemResult]
     items_left_out: NotRequired[int]
     reused: NotRequired[int]
+    problem: NotRequired[str]
     elapsed_seconds: float
     parallel: int
     execution_strategy: Literal["uv-run", "system-python"]

@@ -16,6 +16,7 @@ import sys
 import unicodedata
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Final, cast
@@ -268,10 +269,11 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
     library = library_of(directory)
     script = _script(library, script_name, version)
-    header = header_of(script.path, None)
-    given = given_variables(env_vars, env_file, library.directory, fallback=library.directory / ".env")
+    fallback = library.directory / ".env"
+    given = partial(given_variables, env_vars, env_file, library.directory, fallback)
 
     def choose(uv: Uv) -> Interpreter:
+        header = header_of(script.path, None)
         return interpreter_in_directory(uv, library.directory, header, use_uv=True, python_version=None)
 
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,13 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
-    header = header_of(script, script_content) if use_uv else None
-    given = given_variables(env_vars, env_file, folder)
-
-    def choose(uv: Uv) -> Interpreter:
-        return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
-
+    given = partial(given_variables, env_vars, env_file, folder)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
+        header = header_of(script, script_content) if use_uv else None
+
+        def choose(uv: Uv) -> Interpreter:
+            return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
+
         return call.run(
             script_of(call, script, script_content, folder),
             folder,
@@ -177,9 +178,9 @@ def run_with_packages(
     """Run a script in an environment of its own; return the result, and how the call ended."""
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
-    header = header_of(script, script_content, dependencies or ()) or Header()
-    given = given_variables(env_vars, env_file, Path.cwd() if script is None else script.parent)
+    given = partial(given_variables, env_vars, env_file, Path.cwd() if script is None else script.parent)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
+        header = header_of(script, script_content, dependencies or ()) or Header()
         cwd = _working_directory(call) if script is None else script.parent
         finished = call.run(
             script_of(call, script, script_content, cwd),
@@ -223,10 +224,9 @@ def run_command(
     if not argv:
         raise InvalidInput("argv is empty; give a program and its arguments")
     folder = existing_directory(cwd)
-    given = given_variables(env_vars, None, folder)
     bounds = Limits.given(**(limits or {}))
-    with script_call(timeout_seconds, given, bounds) as call:
-        env = child_environment(given, call.session.job_id, own=False, limits=bounds)
+    with script_call(timeout_seconds, partial(given_variables, env_vars, None, folder), bounds) as call:
+        env = child_environment(call.session.given, call.session.job_id, own=False, limits=bounds)
         return call.run_command(Command(tuple(argv), folder, env))
 
 

@@ -9,7 +9,14 @@ import pytest
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.python.uv import sentence
-from python_mcp_server.runner.textfile import decode, read_bytes, read_settings, read_text, split_lines
+from python_mcp_server.runner.textfile import (
+    decode,
+    read_bytes,
+    read_lines,
+    read_settings,
+    read_text,
+    split_lines,
+)
 
 SEPARATORS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -49,6 +56,28 @@ def test_what_cannot_be_read_is_refused_by_name_and_line(tmp_path: Path) -> None
         read_bytes(file, "the file", 7)
     with pytest.raises(InvalidInput, match="the file cannot be read: Is a directory"):
         read_text(tmp_path, "the file")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_whole_wherever_a_read_ends(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = [f"{number}\u20ac" * (number % 50) for number in range(3_000)]
+    (tmp_path / "file").write_bytes(end.join(lines).encode(encoding))
+    looks: list[None] = []
+    assert list(read_lines(tmp_path / "file", "the file", lambda: looks.append(None))) == lines
+    assert len(looks) > 2
+
+
+@pytest.mark.parametrize("before", [1, 40_000])
+def test_a_line_that_is_no_text_or_too_long_is_refused_by_number(tmp_path: Path, before: int) -> None:
+    file = tmp_path / "file"
+    for wrong, words in (
+        (b"\xff\n", "is not UTF-8"),
+        (b"x" * ((4 << 20) + 70_000), "is longer than 4 MiB"),
+    ):
+        file.write_bytes(b"a\r\n" * before + wrong)
+        with pytest.raises(InvalidInput, match=f"the file cannot be read: line {before + 1} {words}"):
+            list(read_lines(file, "the file", lambda: None))
 
 
 @pytest.mark.parametrize("text", ["<<<<<<<\n", "x <<<<<<< HEAD\n", "=======\n", "<<<<<<<< HEAD\n"])

@@ -53,6 +53,7 @@ from python_mcp_server.pool.worker.streams import (
     try_link_logs,
 )
 from python_mcp_server.processes.inherited import restore_open_files
+from python_mcp_server.regular import IN_HOME, refuse_links
 from python_mcp_server.runner.enforce import (
     keep_threads_to_cores,
 )
@@ -361,6 +362,7 @@ class Worker:
                 Orphan(detached, self._body()).run_to_completion()
             kill_leftovers(job_id, body_runs=self._job_id is not None)
             if unrecorded:
+                refuse_links(self._folder, IN_HOME)
                 shutil.rmtree(self._folder, ignore_errors=True)
         except BaseException:  # noqa: BLE001
             _log.exception("the worker of job %s left something undone", job_id)

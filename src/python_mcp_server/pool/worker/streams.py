@@ -13,12 +13,14 @@ import io
 import logging
 import os
 import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from python_mcp_server.atomic import make_directory
 from python_mcp_server.processes.inherited import become_subreaper
+from python_mcp_server.regular import IN_HOME, LinkInHome, copy_own, open_own, own_file, refuse_links
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -79,7 +81,9 @@ def tell_loss(stream: TextIO) -> None:
 _log: Final = logging.getLogger(__name__)
 STREAMS: Final = ("stdout", "stderr")
 _PIECE_BYTES: Final = 1 << 20
-_LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+_LOG_FLAGS: Final = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+LOGS_IN_HOME: Final = 2
+"""How many names below its home a worker's folder lies: `lanes/<name>`."""
 
 
 def confine() -> Any:
@@ -100,7 +104,7 @@ def confine() -> Any:
 
 def _open_log(fd: int, path: Path) -> tuple[int, int]:
     """Point the descriptor at the log, and return the identity of that file."""
-    log = os.open(path, _LOG_FLAGS, 0o600)
+    log = open_own(str(path), _LOG_FLAGS)
     if log == fd:  # it was closed, so the file gets the next number
         os.set_inheritable(fd, True)
     else:
@@ -161,24 +165,36 @@ def link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
     """
     if not Path(log_folder).is_dir():
         return  # the worker's folder or the whole home is gone: the home must not come back in part
+    refuse_links(str(job_folder), IN_HOME)
     make_directory(str(job_folder))
     for name in STREAMS:
         source, target = Path(log_folder, name), Path(job_folder, name)
         try:
-            os.link(source, target)
+            _put(source, target)
         except FileExistsError:
             _bring_up_to_date(target, source)
         except FileNotFoundError:
             return  # the worker's folder is removed already
-        except OSError:  # another file system, or a file system without links
-            shutil.copyfile(source, target)
+
+
+def _put(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # another file system, or a file system without links
+        copy_own(str(source), str(target))
 
 
 def _bring_up_to_date(copy: Path, log: Path) -> None:
     """Append the new output of a log to its copy; any other file with this name is left alone."""
-    if log.samefile(copy) or log.stat().st_size <= copy.stat().st_size:
+    known = copy.lstat()
+    if not stat.S_ISREG(known.st_mode) or log.samefile(copy) or log.stat().st_size <= known.st_size:
         return
-    with log.open("rb") as source, copy.open("r+b") as target:
+    with (
+        open(log, "rb", opener=own_file) as source,
+        open(open_own(str(copy), os.O_RDWR), "r+b") as target,
+    ):
         while known := target.read(_PIECE_BYTES):
             if source.read(len(known)) != known:
                 return
@@ -208,6 +224,11 @@ def adopt_logs(log_folder: str | Path, job_folder: str | Path) -> None:
 
 def remove_logs(log_folder: str) -> None:
     """Remove the worker's folder; files that a job has taken stay with the job."""
+    try:
+        refuse_links(log_folder, LOGS_IN_HOME)
+    except LinkInHome as error:
+        _log.warning("the output of a worker stays: %s", error)
+        return
     shutil.rmtree(log_folder, ignore_errors=True)
 
 

@@ -16,12 +16,14 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.enforce import thread_variables
-from python_mcp_server.runner.textfile import read_settings
+from python_mcp_server.runner.textfile import read_settings, split_lines
 from python_mcp_server.settings import PREFIX
 
 _PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
 _OF_OUR_INTERPRETER: Final = frozenset({"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"})
 _MOST_BYTES: Final = 1 << 20
+_MOST_LINES: Final = 10_000
+"""Guessed: far more than any program reads. dotenv takes 10 to 50 us for each."""
 _MOST_BLANKS: Final = 256
 _BLANKS: Final = re.compile(rf"(?<![^\S\r\n])[^\S\r\n]{{{_MOST_BLANKS + 1}}}")
 """dotenv looks at the rest of a run of blanks from each of them."""
@@ -102,6 +104,8 @@ def _read_env_file(path: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
     text = read_settings(path, f"env_file {str(path)!r}", _MOST_BYTES)
+    if (count := len(split_lines(text))) > _MOST_LINES:
+        raise InvalidInput(f"env_file {str(path)!r} has {count} lines; it may have up to {_MOST_LINES}")
     if (blanks := _BLANKS.search(text)) is not None:
         raise InvalidInput(
             f"env_file {str(path)!r} has over {_MOST_BLANKS} blanks in a row, at character {blanks.start()}"

@@ -104,6 +104,8 @@ _CONTINUED: Final = re.compile(r"\\(?:\r\n?|\n)")
 _COMMENT: Final = re.compile(r"(?:\A|\s)#.*")
 _OPTIONS: Final = re.compile(r"\s--.*")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
+_MOST_FILES: Final = 1_000
+"""Guessed: more than any project includes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +210,12 @@ class _Part:
     def digest(self) -> str:
         return f"{self.path} {hashlib.sha256(self.data).hexdigest()}"
 
-    def included(self) -> Iterator[_Part]:
-        """Yield the files that this file names, relative to it."""
+    def included(self) -> Iterator[tuple[Path, bool]]:
+        """Yield the files that this file names, relative to it, and whether they only constrain."""
         for line in self._lines():
             if (include := _INCLUDE.match(line)) is not None:
                 path = Path(os.path.normpath(self.path.parent / include["file"].strip("\"'")))
-                constrains = self.constrains or include["option"] in {"-c", "--constraint"}
-                data = read_bytes(path, str(path), MOST_BYTES) if os.path.isfile(path) else b""
-                yield _Part(path, data, constrains)
+                yield path, self.constrains or include["option"] in {"-c", "--constraint"}
 
     def local(self, folder: Path) -> Iterator[_Local]:
         """Yield the packages that lie on this machine, relative to the folder of the first file."""
@@ -235,8 +235,18 @@ class _Part:
 
 
 def _with_included(first: _Part) -> list[_Part]:
-    parts = [first]
-    for part in parts:  # the list grows meanwhile
-        known = {(other.path, other.constrains) for other in parts}
-        parts += [more for more in part.included() if (more.path, more.constrains) not in known]
-    return parts
+    parts = {(first.path, first.constrains): first}
+    queue, size = [first], len(first.data)
+    for part in queue:  # grows while it is walked
+        for path, constrains in part.included():
+            if (path, constrains) in parts:
+                continue
+            data = read_bytes(path, str(path), MOST_BYTES) if os.path.isfile(path) else b""
+            size += len(data)
+            if len(parts) == _MOST_FILES or size > MOST_BYTES:
+                raise InvalidInput(
+                    f"{first.path} includes too much: it may be {_MOST_FILES} files "
+                    f"of {MOST_BYTES >> 20} MiB together"
+                )
+            queue.append(parts.setdefault((path, constrains), _Part(path, data, constrains)))
+    return queue

@@ -12,7 +12,9 @@ from typing import Final
 
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
+from python_mcp_server.limits import TIME
 from python_mcp_server.runner.child import Command, Session, run_child
+from python_mcp_server.runner.output import end_of
 from python_mcp_server.runner.python.environ import child_environment
 from python_mcp_server.runner.textfile import split_lines
 
@@ -43,6 +45,8 @@ _SYSTEM_CERTIFICATES: Final = "UV_SYSTEM_CERTS"
 _START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
 _BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
 _SENTENCE_CHARS: Final = 700
+_MOST_BYTES: Final = 1 << 20
+"""Of the end of what uv wrote: it may start programs that write much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Uv:
         Raises:
             ToolchainError: uv is not installed.
             UvRefused: uv ended with an error; the text is uv's own sentence.
-            LimitExceeded: The call's time limit came first.
+            LimitExceeded: uv met a limit of the call.
         """
         env = env or {}
         said = self._run(args, cwd, env)
@@ -95,13 +99,14 @@ class Uv:
             stderr=err,
             job_id=session.job_id,
             deadline=session.deadline,
-            limits=session.limits and session.limits.scheduling_only,
+            limits=session.limits,
         )
+        doing = f"while uv was at work ({' '.join(args[:2])})"
+        if ending.breach is not None:
+            raise LimitExceeded(f"{ending.breach.sentence}, {doing}", ending.breach.kind)
         if ending.timed_out:
-            raise LimitExceeded(
-                f"the time limit came while uv was at work ({' '.join(args[:2])})", "time_limit"
-            )
-        texts = [path.read_text("utf-8", errors="replace") for path in (out, err)]
+            raise LimitExceeded(f"the time limit came {doing}", TIME)
+        texts = [end_of(path, _MOST_BYTES).decode("utf-8", "replace") for path in (out, err)]
         return _Said(ending.exit_code != 0, *texts)
 
 

@@ -26,7 +26,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.regular import read_regular
+from python_mcp_server.regular import read_given
+from python_mcp_server.runner.textfile import decode
 from python_mcp_server.settings import variable
 
 _NOT_OURS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL})
@@ -80,6 +81,8 @@ LARGEST_HEAD: Final = 65_536
 _TOKEN_BYTES: Final = 32
 _SHORTEST_TOKEN: Final = 16
 _LONGEST_TOKEN_FILE: Final = 4096
+_TOKEN_WAIT_S: Final = 60.0
+"""Guessed: a password manager may ask for its passphrase before it writes the token."""
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/?#@\[\]\\]+))(?::\d{0,5})?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
@@ -160,7 +163,7 @@ def grant(host: str, allowed_hosts: Iterable[str], token: str) -> Access:
     """
     names = {_checked_name(name) for name in allowed_hosts}
     if token:
-        _check_token(token)
+        _check_token(token, variable("http_token"))
     own = {name} if (name := _name(f"[{host}]" if ":" in host else host)) else set[str]()
     return Access(_LOOPBACK_NAMES | names | own, _digest(token.encode()) if token else None)
 
@@ -171,31 +174,34 @@ def new_token() -> str:
 
 
 def read_token(path: str) -> str:
-    """Return the token that a file has.
+    """Return the token that a file or a pipe has.
 
     Raises:
-        InvalidInput: It is no file that can be read, is too long, or is empty.
+        InvalidInput: It cannot be read, is too long, is empty, or has no token.
     """
     name = variable("http_token_file")
     try:
-        token = read_regular(os.path.expanduser(path), _LONGEST_TOKEN_FILE).strip()
+        token = decode(read_given(os.path.expanduser(path), _LONGEST_TOKEN_FILE, _TOKEN_WAIT_S)).strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{name} is {path!r}; it must be a file with the token, and is no text") from None
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else exc
         raise InvalidInput(f"{name} is {path!r}; it must be a file that can be read: {reason}") from exc
     if not token:
         raise InvalidInput(f"{name} is {path!r}; it must be a file with the token, and it is empty")
-    return token.decode("latin-1")
+    _check_token(token, f"{name} is {path!r}; what it holds")
+    return token
 
 
 def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def _check_token(token: str) -> None:
+def _check_token(token: str, name: str) -> None:
     fits = token.isascii() and token.isprintable() and " " not in token
     if not (fits and len(token) >= _SHORTEST_TOKEN):
         raise InvalidInput(
-            f"{variable('http_token')} cannot be a token; "
+            f"{name} cannot be a token; "
             f"it must be {_SHORTEST_TOKEN} or more letters, digits or signs of ASCII, without spaces"
         )
 

@@ -11,25 +11,37 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.regular import own_file, read_regular
+from python_mcp_server.regular import IN_HOME, copy_own, own_file, read_regular, refuse_links
 from python_mcp_server.runner.output import open_stream
-from python_mcp_server.runner.textfile import MOST_DATA_BYTES
 from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
 _ITEMS: Final = "items"
+_OUTPUTS: Final = "outputs"
 _LOCK: Final = "batch.lock"
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UNKNOWN: Final = -1
+_REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
+    "index": int,
+    "args": list,
+    "exit_code": (int, type(None)),
+    "elapsed_seconds": (int, float),
+    "stdout": str,
+    "stderr": str,
+}
+_OPTIONAL: Final = ("stdout_path", "stderr_path", "error", "error_kind")
+_MOST_LINE_BYTES: Final = 32 << 20
+"""The longest line: two streams of a million characters each, which may be six bytes in JSON, and more."""
+_MOST_BYTES: Final = 256 << 20
+"""The largest plan: JSON may need more bytes than the file of the arguments."""
 
 
 def failed(item: ItemResult) -> bool:
@@ -63,7 +75,7 @@ class BatchPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> BatchPlan:
@@ -82,12 +94,13 @@ class BatchJournal:
         succeeded, failed: How many items have ended so far.
         cut: How many of them have more output than their line.
         failures: The indexes of failed items, in the order of their ends.
+        unreadable: How many lines of an earlier batch were damaged.
     """
 
     def __init__(self, folder: Path, plan: BatchPlan) -> None:
-        self.outputs = folder / "outputs"
+        self.outputs = folder / _OUTPUTS
         self.plan = plan
-        self.succeeded = self.failed = self.cut = 0
+        self.succeeded = self.failed = self.cut = self.unreadable = 0
         self.failures = array("l")
         self._folder = folder
         self._offsets = array("q", [_UNKNOWN]) * len(plan.args_list)
@@ -102,7 +115,8 @@ class BatchJournal:
             os.ftruncate(descriptor, 0)
             with open_stream(self._folder / _PLAN) as plan:
                 os.ftruncate(plan, 0)
-                _write(plan, json.dumps(self.plan.to_json()).encode())
+                with open(plan, "w", encoding="ascii", closefd=False) as file:
+                    json.dump(self.plan.to_json(), file)  # in pieces: it may be large
             yield
 
     def add(self, item: ItemResult) -> None:
@@ -139,34 +153,39 @@ class BatchJournal:
                 taken[index] = json.loads(line)
         return [taken[index] for index in sorted(taken)]
 
-    def take_over(self, other: Path, *, failures: bool) -> int:
+    def take_over(self, other: Path, *, failures: bool, check: Callable[[], None] = lambda: None) -> int:
         """Copy results of finished items from an earlier batch, where index and arguments match.
 
         Args:
             other: The folder of the earlier batch.
             failures: Whether results of failed items are copied too.
+            check: Called before each of its lines.
 
         Returns:
             The number of copied results.
         """
         count = 0
         theirs = plan_in(other).args_list
-        for item in _items_in(other):
+        for line in _lines_in(other):
+            check()
+            if (item := _item_in(line)) is None:
+                self.unreadable += 1
+                continue
             index = item["index"]
             same = theirs[index : index + 1] == self.plan.args_list[index : index + 1] != ()
             if same and not self.has(index) and (failures or not failed(item)):
-                self.add(self._with_outputs(item))
+                self.add(self._with_outputs(item, other / _OUTPUTS))
                 count += 1
         return count
 
-    def _with_outputs(self, item: ItemResult) -> ItemResult:
+    def _with_outputs(self, item: ItemResult, theirs: Path) -> ItemResult:
         """Return the result with its files in our folder, because the other batch may be removed."""
         facts = cast("dict[str, Any]", item)
         for name in ("stdout_path", "stderr_path"):
-            if name in facts and os.path.exists(facts[name]):
-                ours = self.outputs / os.path.basename(facts[name])
-                _link(facts[name], ours)
-                facts = {**facts, name: str(ours)}
+            file = os.path.basename(facts.get(name, ""))
+            if file and os.path.isfile(theirs / file) and not (theirs / file).is_symlink():
+                _link(theirs / file, self.outputs / file)
+                facts = {**facts, name: str(self.outputs / file)}
         return cast("ItemResult", facts)
 
 
@@ -184,6 +203,7 @@ def folder_of(root: Path, job_id: str) -> Path:
     found = list(root.glob(f"*/{job_id}")) if _JOB_ID.fullmatch(job_id) else []
     if not found:
         raise JobNotFound(job_id)
+    refuse_links(str(found[0]), IN_HOME)
     if not (found[0] / _PLAN).is_file():
         raise InvalidInput(f"resume names job {job_id}, which is no batch of py_map_script that began")
     return found[0]
@@ -195,10 +215,9 @@ def plan_in(folder: Path) -> BatchPlan:
     Raises:
         InvalidInput: What is there is no plan.
     """
-    data = read_regular(str(folder / _PLAN), MOST_DATA_BYTES, follow=False)
     try:
-        return BatchPlan.from_json(json.loads(data))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return BatchPlan.from_json(json.loads(read_regular(str(folder / _PLAN), _MOST_BYTES, follow=False)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput(
             f"resume names a batch whose plan is damaged ({folder / _PLAN}); start it anew"
         ) from None
@@ -228,11 +247,35 @@ def _locked(folder: Path) -> Generator[None]:
         yield
 
 
-def _items_in(folder: Path) -> Iterator[ItemResult]:
-    with open(folder / _ITEMS, "rb", opener=own_file) as file:
-        for line in file:
+def _lines_in(folder: Path) -> Iterator[bytes]:
+    """Yield the whole lines of a batch; of one that is too long, only its end.
+
+    Raises:
+        InvalidInput: They cannot be read at all.
+    """
+    try:
+        items = open(folder / _ITEMS, "rb", opener=own_file)  # noqa: SIM115  closed below
+    except OSError as error:
+        raise InvalidInput(
+            f"resume names a batch whose results cannot be read ({folder / _ITEMS}: {error.strerror}); "
+            "start it anew"
+        ) from None
+    with items as file:
+        while line := file.readline(_MOST_LINE_BYTES):
             if line.endswith(b"\n"):  # the last one may have been cut off by a full disk
-                yield json.loads(line)
+                yield line
+
+
+def _item_in(line: bytes) -> ItemResult | None:
+    """Return the result that a line holds; None where it is damaged."""
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    facts = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    required = all(name in facts and isinstance(facts[name], kinds) for name, kinds in _REQUIRED.items())
+    optional = all(isinstance(facts.get(name, ""), str) for name in _OPTIONAL)
+    return cast("ItemResult", facts) if required and optional and facts["index"] >= 0 else None
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -241,9 +284,9 @@ def _write(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _link(source: str, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:  # a file system without links
-        shutil.copyfile(source, target)
+        copy_own(str(source), str(target))

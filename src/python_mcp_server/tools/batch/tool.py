@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
@@ -19,7 +19,7 @@ from python_mcp_server.runner.command import Interpreter, check_arguments, inter
 from python_mcp_server.runner.enforce import check_here, cores_of, thread_variables
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.textfile import read_text, split_lines
+from python_mcp_server.runner.textfile import read_lines
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.batch.journal import (
@@ -97,16 +97,16 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
     )
     shown = _ITEM_CHARS if output_chars is None else output_chars
-    with script_call(timeout_seconds, {}, limits, shown) as call:
+    with script_call(timeout_seconds, dict, limits, shown) as call:
         before = None if resume is None else folder_of(_folders(call), resume)
-        plan = request.plan(None if before is None else plan_in(before), env_vars, resume)
+        plan = request.plan(None if before is None else plan_in(before), env_vars, resume, call.check)
         options = _Options(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
         batch = _Batch(call, BatchJournal(call.session.folder, plan), options)
         with batch.journal.open():
             reused = 0
             if before is not None and resume is not None:
                 with locked_idle(before, resume):
-                    reused = batch.journal.take_over(before, failures=not retry_failed)
+                    reused = batch.journal.take_over(before, failures=not retry_failed, check=call.check)
             return batch.run(reused)
 
 
@@ -124,9 +124,19 @@ class BatchRequest:
     env_file: str | None
 
     def plan(
-        self, before: BatchPlan | None, env_vars: dict[str, str] | None, resume: str | None
+        self,
+        before: BatchPlan | None,
+        env_vars: dict[str, str] | None,
+        resume: str | None,
+        check: Callable[[], None],
     ) -> BatchPlan:
         """Return the plan; what the caller did not give comes from the plan of the resumed batch.
+
+        Args:
+            before: That plan.
+            env_vars: The variables that the caller gave.
+            resume: The job of the resumed batch.
+            check: Called again and again while a file is read.
 
         Raises:
             InvalidInput: A parameter is missing or wrong.
@@ -145,7 +155,7 @@ class BatchRequest:
             str(folder),
             path,
             content,
-            self._arguments(folder, before),
+            self._arguments(folder, before, check),
             tuple(self.dependencies or (() if before is None else before.dependencies)),
             self.python_version or (before and before.python_version),
             self.env_file or (before and before.env_file),
@@ -159,14 +169,18 @@ class BatchRequest:
         one_of(path, content)
         return None if path is None else str(existing_script(path, folder)), content
 
-    def _arguments(self, folder: Path, before: BatchPlan | None) -> tuple[tuple[str, ...], ...]:
+    def _arguments(
+        self, folder: Path, before: BatchPlan | None, check: Callable[[], None]
+    ) -> tuple[tuple[str, ...], ...]:
         if self.args_list is not None and self.args_file is not None:
             raise InvalidInput("args_list and args_file are both given; give one of the two")
         if self.args_list is None and self.args_file is None:
             if before is None:
                 raise InvalidInput("args_list is missing; give the arguments of each item, or args_file")
             return before.args_list
-        lists: Any = self.args_list if self.args_file is None else _read_arguments(folder, self.args_file)
+        if self.args_file is not None:
+            return _read_arguments(folder, self.args_file, check)
+        lists: Any = self.args_list
         if not 0 < len(lists) <= _MOST_ITEMS:
             raise InvalidInput(f"there are {len(lists)} argument lists; give between 1 and {_MOST_ITEMS}")
         for number, args in enumerate(lists):
@@ -176,12 +190,23 @@ class BatchRequest:
         return tuple(map(tuple, lists))
 
 
-def _read_arguments(folder: Path, args_file: str) -> list[Any]:
+def _read_arguments(folder: Path, args_file: str, check: Callable[[], None]) -> tuple[tuple[str, ...], ...]:
     path = folder / os.path.expanduser(args_file)
     if not os.path.isfile(path):  # unlike a Path, this returns False for a bad name
         raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
-    lines = split_lines(read_text(path, f"args_file {args_file!r}"))
-    return [_arguments_in(line, number) for number, line in enumerate(lines, 1) if line.strip(_BLANKS)]
+    lists: list[tuple[str, ...]] = []
+    for number, line in enumerate(read_lines(path, f"args_file {args_file!r}", check), 1):
+        if not line.strip(_BLANKS):
+            continue
+        if len(lists) == _MOST_ITEMS:
+            raise InvalidInput(
+                f"args_file {args_file!r} has more than {_MOST_ITEMS} argument lists; give up to so many"
+            )
+        lists.append(tuple(_arguments_in(line, number)))
+        check_arguments(lists[-1])
+    if not lists:
+        raise InvalidInput(f"args_file {args_file!r} has no argument list; give one in each line")
+    return tuple(lists)
 
 
 def _arguments_in(line: str, number: int) -> list[str]:
@@ -296,6 +321,8 @@ class _Batch:
             result["install_seconds"] = round(used.install_s, 6)
         if reused:
             result["reused"] = reused
+        if journal.unreadable:
+            result["problem"] = _damage(journal.unreadable)
         if len(items) < ended:
             result["items_left_out"] = ended - len(items)
         if job is not None and (journal.cut or journal.failed or len(items) < total):
@@ -319,6 +346,11 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
         if hint is not None:
             return hint
     return None
+
+
+def _damage(lines: int) -> str:
+    what = "1 line" if lines == 1 else f"{lines} lines"
+    return f"{what} of the earlier results could not be read; items without a result ran again"
 
 
 def _summary(journal: BatchJournal, elapsed_s: float, at_once: int) -> str:

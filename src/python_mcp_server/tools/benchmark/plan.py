@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
-from python_mcp_server.atomic import make_directory
+from python_mcp_server.atomic import make_directory, remove_tree
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.runner.child import ChildExit, Command
@@ -333,7 +333,7 @@ class Benchmark:
                 lambda: output.run_apart(idle.command),
             )
             self.measured = Rounds(self._plan, candidates, self.report_phase).run()
-        shutil.rmtree(folder)
+        remove_tree(str(folder))
         self.noise = assess_noise(before, Machine.now(), self.measured.script)
         return _ending(self.measured)
 

@@ -16,9 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from python_mcp_server.atomic import remove_tree
 from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
+from python_mcp_server.limits import TIME
 from python_mcp_server.runner.child import Command, Session, run_child
 from python_mcp_server.runner.command import UV, Interpreter, Script
+from python_mcp_server.runner.output import end_of
 from python_mcp_server.runner.python.environ import child_environment, packages_folders
 from python_mcp_server.runner.python.environments import Environment, HeaderPackages, environment_for
 from python_mcp_server.runner.python.pep723 import Header
@@ -28,6 +31,7 @@ Workers = int | Literal["auto"]
 
 EVENTS: Final = "events.jsonl"
 _PLUGIN: Final = "python_mcp_pytest"
+_PROBE_BYTES: Final = 1 << 16
 _PROBE: Final = """\
 from importlib.util import find_spec
 print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
@@ -116,16 +120,25 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
     )
     command = Command((interpreter.python, "-c", _PROBE), directory, env)
     try:
-        ending = run_child(command, stdout=out, stderr=err, job_id=session.job_id, deadline=session.deadline)
+        ending = run_child(
+            command,
+            stdout=out,
+            stderr=err,
+            job_id=session.job_id,
+            deadline=session.deadline,
+            limits=session.limits,
+        )
+        if ending.breach is not None:
+            raise LimitExceeded(f"{ending.breach.sentence}, before pytest was started", ending.breach.kind)
         if ending.timed_out:
-            raise LimitExceeded("the time limit came before pytest was started", "time_limit")
+            raise LimitExceeded("the time limit came before pytest was started", TIME)
         if ending.exit_code != 0:
-            said = err.read_text("utf-8", errors="replace").split("\n")
+            said = end_of(err, _PROBE_BYTES).decode("utf-8", "replace").split("\n")
             why = next((line for line in reversed(said) if line.strip()), "it said nothing")
             raise ToolchainError(
                 f"{interpreter.python} cannot be used: it ended with {ending.exit_code}: {why}"
             )
-        return frozenset(out.read_text("utf-8", errors="replace").split())
+        return frozenset(end_of(out, _PROBE_BYTES).decode("utf-8", "replace").split())
     finally:
         out.unlink(missing_ok=True)
         err.unlink(missing_ok=True)
@@ -162,8 +175,7 @@ def _loaded(session: Session) -> tuple[str, ...]:
 
 def _write(folder: Path, run: dict[str, object]) -> None:
     """Fill the folder anew, without the files of an earlier run of the job."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    remove_tree(str(folder))
     folder.mkdir(mode=0o700)
     (folder / "launch.py").write_text(LAUNCH, "utf-8")
     shutil.copyfile(Path(__file__).with_name("plugin.py"), folder / f"{_PLUGIN}.py")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from python_mcp_server.atomic import write_file
+from python_mcp_server.atomic import remove_tree, write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import NotRegular, read_regular
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
 from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.uv import Uv
-from python_mcp_server.runner.textfile import MOST_BYTES
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import ScriptCall, script_call
 from python_mcp_server.tools.hints import IN_SUITE, hint_for_tests
@@ -28,6 +27,7 @@ from python_mcp_server.tools.suite.events import EventFollower, RunSummary
 from python_mcp_server.tools.suite.report import check_ran, suite_result, words_of
 
 _FAILURES: Final = "failures"
+_MOST_RECORD_BYTES: Final = 16 << 20
 _OUTPUT_SHARE: Final = 4
 """stdout says again what `failures` says, so a result shows this fraction of it."""
 
@@ -73,7 +73,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     folder = existing_directory(directory)
     _check_numbers(workers, max_failures)
     check_arguments(extra_args)
-    given = given_variables(env_vars, env_file, folder)
+    given = partial(given_variables, env_vars, env_file, folder)
     with script_call(timeout_seconds, given, limits) as call:
         record = SuiteRecord(call.session.home, folder)
         failed = _last_failures(record, folder) if only_failed else None
@@ -138,8 +138,7 @@ class _Run:
             follower.read_new()  # after a time-out: events between the last read and the end
         finally:
             self._save(follower.summary)
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_tree(str(folder))
         check_ran(ended.result, follower.summary, self.wanted)
         result = suite_result(ended.result, follower.summary, job, self.call.output_chars)
         messages = (failure["message"] for failure in result["failures"])
@@ -182,7 +181,7 @@ class SuiteRecord:
     def load(self) -> LastFailures | None:
         """Return the last failures; None where no run is known."""
         try:
-            facts: dict[str, Any] = json.loads(read_regular(str(self._path), MOST_BYTES))
+            facts: dict[str, Any] = json.loads(read_regular(str(self._path), _MOST_RECORD_BYTES))
             return LastFailures(Path(facts["rootdir"]), tuple(facts["failed"]))
         except (FileNotFoundError, NotRegular, ValueError, KeyError, TypeError, RecursionError):
             return None

@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import pytest
 
+from python_mcp_server.errors import StoreError
 from python_mcp_server.pool.worker.streams import flush_output, link_logs, open_log_stream
+from tests.unit.test_odd_files_to_write import KINDS
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is always full")
@@ -66,3 +68,29 @@ def test_a_file_of_the_jobs_own_is_left_alone(tmp_path: Path, hand: Callable[[],
     hand()
     assert (tmp_path / "job" / "stdout").read_text() == "own"
     assert (tmp_path / "job" / "stderr").read_text() == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has such files")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("linked", [True, False])
+def test_an_odd_file_of_the_jobs_own_is_left_alone(
+    tmp_path: Path, request: pytest.FixtureRequest, hand: Callable[[], None], kind: str, linked: bool
+):
+    if not linked:
+        request.getfixturevalue("no_links")
+    (precious := tmp_path / "precious").write_text("o")
+    (tmp_path / "job").mkdir()
+    KINDS[kind](tmp_path / "job" / "stdout")
+    hand()
+    hand()
+    assert precious.read_text() == "o"
+    assert not (tmp_path / "made").exists()
+    assert (tmp_path / "job" / "stderr").read_text() == ""
+
+
+def test_no_output_is_put_behind_a_link(tmp_path: Path, hand: Callable[[], None]):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "job").symlink_to("elsewhere")
+    with pytest.raises(StoreError, match="job is a symbolic link, which is not followed"):
+        hand()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -185,7 +185,7 @@ BROKEN: list[tuple[bytes, str]] = [
     (PROJECT + b"\0", "Invalid statement (at line 4, column 1)"),
     (b"a = " + b"[" * 100_000, "maximum recursion depth exceeded"),
     (b"a = 1" + b"0" * 5000, "Exceeds the limit (4300 digits)"),
-    (b"#" * (17 << 20), "it is larger than 16 MiB"),
+    (b"#" * ((1 << 20) + 1), "it is larger than 1 MiB"),
 ]
 
 

@@ -112,3 +112,14 @@ def test_of_an_editable_package_counts_what_describes_it(tmp_path: Path) -> None
     assert stamp(tmp_path, editable=True) == before
     os.utime(tmp_path / "pyproject.toml", (1, 1))
     assert stamp(tmp_path, editable=True) != before
+
+
+@pytest.mark.parametrize("size", [0, 400_000])
+def test_more_included_files_than_a_project_has_are_refused(tmp_path: Path, size: int) -> None:
+    count = 2_000 if size == 0 else 3
+    file = tmp_path / "requirements.txt"
+    file.write_text("".join(f"-r part{number}.txt\n" for number in range(count)))
+    for number in range(count if size else 0):
+        (tmp_path / f"part{number}.txt").write_bytes(b"#" * size)
+    with pytest.raises(InvalidInput, match="includes too much: it may be 1000 files of 1 MiB together"):
+        FilePackages.read(file)

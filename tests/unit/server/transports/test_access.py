@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.server.transports.access import Access, grant, new_token
+from python_mcp_server.server.transports.access import Access, grant, new_token, read_token
 
 TOKEN = "a token of nobody else".replace(" ", "-")
 HERE = "10.0.0.7"
@@ -124,6 +127,39 @@ def test_a_token_is_a_principal_that_does_not_show_it():
     assert TOKEN not in repr(grant("127.0.0.1", (), TOKEN))
     assert one != other
     assert grant("127.0.0.1", (), "").old_principal is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_token_in_a_file_may_have_a_mark(tmp_path: Path, encoding: str):
+    (tmp_path / "token").write_bytes(f"{TOKEN}\r\n".encode(encoding))
+    assert read_token(str(tmp_path / "token")) == TOKEN
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has named pipes")
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        (b"x" * 5000, "larger than 4 KiB"),
+        (TOKEN.encode(), "nothing closes the pipe in time"),
+        (None, "in time"),
+    ],
+)
+def test_a_pipe_that_brings_no_token_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bytes | None, problem: str
+):
+    monkeypatch.setattr("python_mcp_server.server.transports.access._TOKEN_WAIT_S", 0.01)
+    os.mkfifo(path := tmp_path / "token")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = None if written is None else os.open(path, os.O_WRONLY)
+    try:
+        if writer is not None and written is not None:
+            os.write(writer, written)
+        with pytest.raises(InvalidInput, match=problem):
+            read_token(str(path))
+    finally:
+        for descriptor in (reader, writer):
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def test_new_tokens_have_256_bits_and_no_two_are_alike():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,11 @@ from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.tools.batch.journal import BatchJournal, BatchPlan, folder_of, locked_idle, plan_in
 from python_mcp_server.tools.batch.tool import BatchRequest, map_script
 from python_mcp_server.tools.results import ItemResult
+
+
+def unchecked() -> None:
+    """Stand in for the check of the call's limits."""
+
 
 NOTHING = BatchRequest(None, None, None, None, None, None, None, None)
 PLAN = BatchPlan("/", None, "pass", (("a",), ("b",), ("c",)), variables=("KEY",))
@@ -70,10 +76,10 @@ def test_what_cannot_be_run_is_refused_in_one_sentence(
 def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_path: Path) -> None:
     (tmp_path / "items").write_text('["a", "b c"]\n\none argument\n', "utf-8")
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
-    assert request.plan(None, None, None).args_list == (("a", "b c"), ("one argument",))
+    assert request.plan(None, None, None, unchecked).args_list == (("a", "b c"), ("one argument",))
     (tmp_path / "items").write_text('x\n["a", 1]\n', "utf-8")
     with pytest.raises(InvalidInput, match=r"args_file has .* in line 2; each must be a text"):
-        request.plan(None, None, None)
+        request.plan(None, None, None, unchecked)
 
 
 @pytest.mark.parametrize(
@@ -94,31 +100,44 @@ def test_a_line_of_arguments_ends_where_a_line_ends(
 ) -> None:
     (tmp_path / "items").write_bytes(data)
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
-    assert request.plan(None, None, None).args_list == lists
+    assert request.plan(None, None, None, unchecked).args_list == lists
 
 
 def test_a_file_of_arguments_that_is_no_text_is_refused_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "items").write_bytes(b"a\nb\nc\xff\n")
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
     with pytest.raises(InvalidInput, match="args_file 'items' cannot be read: line 3 is not UTF-8"):
-        request.plan(None, None, None)
+        request.plan(None, None, None, unchecked)
+
+
+def test_a_file_of_more_arguments_than_a_batch_has_is_left_there(tmp_path: Path) -> None:
+    request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file="items")
+    for text, words in (
+        ("a\n" * 200_000 + "\xff", "has more than 100000"),
+        ("\n \n", "has no argument list"),
+    ):
+        (tmp_path / "items").write_bytes(text.encode("latin-1"))
+        with pytest.raises(InvalidInput, match=f"args_file 'items' {words}"):
+            request.plan(None, None, None, unchecked)
 
 
 @pytest.mark.parametrize("name", ["missing", "~no-such-user/x", "a\0b", "x" * 5000, "."])
 def test_a_missing_file_of_arguments_is_refused_by_value(name: str, tmp_path: Path) -> None:
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
     with pytest.raises(InvalidInput) as refused:
-        request.plan(None, None, None)
+        request.plan(None, None, None, unchecked)
     assert str(refused.value).startswith(f"args_file {name!r} does not exist as a file (looked at ")
     assert "\n" not in str(refused.value)
 
 
 def test_a_resumed_batch_keeps_its_unstated_options() -> None:
-    assert NOTHING.plan(PLAN, {"KEY": "x"}, "j") == PLAN
-    longer = replace(NOTHING, args_list=[["a"], ["d"]], script_content="1").plan(PLAN, {"KEY": "x"}, "j")
+    assert NOTHING.plan(PLAN, {"KEY": "x"}, "j", unchecked) == PLAN
+    longer = replace(NOTHING, args_list=[["a"], ["d"]], script_content="1").plan(
+        PLAN, {"KEY": "x"}, "j", unchecked
+    )
     assert (longer.args_list, longer.script_content) == ((("a",), ("d",)), "1")
     with pytest.raises(InvalidInput, match=r"job j had the variables KEY in env_vars, which are not kept"):
-        NOTHING.plan(PLAN, None, "j")
+        NOTHING.plan(PLAN, None, "j", unchecked)
 
 
 def test_only_what_has_the_same_arguments_is_taken_over(
@@ -154,6 +173,56 @@ def test_a_line_that_was_cut_off_is_no_result(journal: Callable[..., BatchJourna
     with (folder / "items").open("a") as file:
         file.write('{"index": 1')
     assert journal("mine").take_over(folder, failures=True) == 1
+
+
+DAMAGED = (
+    b"\0" * 1000,
+    b"\xff{}",
+    b"[" * 100_000,
+    b"null",
+    b'{"index": 1}',
+    json.dumps(result(-1)).encode(),
+    json.dumps(result(1, stdout=None)).encode(),
+    json.dumps(result(1, stdout_path=7)).encode(),
+    json.dumps(result(1) | {"exit_code": "0"}).encode(),
+)
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_line_of_results_costs_only_itself(
+    journal: Callable[..., BatchJournal], tmp_path: Path, line: bytes
+) -> None:
+    journal("other", PLAN, result(0))
+    folder = folder_of(tmp_path / "output", "other")
+    with (folder / "items").open("ab") as file:
+        file.write(line + b"\n" + json.dumps(result(2)).encode() + b"\n")
+    mine = journal("mine")
+    assert mine.take_over(folder, failures=True) == 2
+    assert mine.unreadable == 1
+    assert [mine.has(index) for index in range(3)] == [True, False, True]
+
+
+def test_results_that_cannot_be_read_at_all_are_refused(
+    journal: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
+    journal("other")
+    folder = folder_of(tmp_path / "output", "other")
+    (folder / "items").unlink()
+    (folder / "items").mkdir()
+    with pytest.raises(InvalidInput, match="resume names a batch whose results cannot be read"):
+        journal("mine").take_over(folder, failures=True)
+
+
+def test_only_the_files_of_the_batch_itself_are_taken_over(
+    journal: Callable[..., BatchJournal], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").write_text("not ours")
+    other = journal("other", PLAN, result(0, stdout_path=str(tmp_path / "elsewhere")))
+    (other.outputs / "1.stdout").symlink_to(tmp_path / "elsewhere")
+    other.add(result(1, stdout_path=str(other.outputs / "1.stdout")))
+    mine = journal("mine")
+    assert mine.take_over(folder_of(tmp_path / "output", "other"), failures=True) == 2
+    assert list(mine.outputs.iterdir()) == []
 
 
 def test_neither_a_running_batch_nor_an_unknown_job_can_be_resumed(
