@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.acceptance.over_http import TOKEN, client_of, over_http, port_of
 from tests.acceptance.support import Server, data, refusal, serving
-from tests.acceptance.test_http import asked
+from tests.acceptance.test_http import asked, stop
 from tests.helpers import run
 
 NO_ROOM = r"No space left on device at \S+; free space on the disk of"
@@ -37,5 +37,6 @@ def test_a_server_starts_on_a_full_disk_and_works_once_there_is_room(small_disk:
     env = {"PYTHON_MCP_HOME": str(small_disk / "home"), "PYTHON_MCP_HTTP_TOKEN": TOKEN}
     with serving(tmp_path, *over_http(), env=env) as server:
         run(works_once_there_is_room(server, tmp_path, filler))
+        stop(server)
     key = (small_disk / "home" / "principal.key").read_bytes()
     assert len(key) == 32

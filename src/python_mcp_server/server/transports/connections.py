@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 HEAD_S: Final = 15.0
 BODY_S: Final = 60.0
+BODY_BYTES_PER_S: Final = 10_000
+"""What has come of a body gives the rest more time, as `MinRate` of Apache's mod_reqtimeout does. A time for
+the whole body shuts slow clients out; one between two reads, as nginx has it, lets a drip go on for days."""
+_MOST_BODY_S: Final = 600.0
+"""The largest body takes 480 s at that rate; a body that is refused as too large may never end."""
 _MOST: Final = 4096
 _SHARE: Final = 4
 """A quarter of the descriptors, because workers and jobs take some too, and a burst is accepted at once."""
@@ -48,9 +53,6 @@ class Phase(Enum):
     BODY = "the body of its request has not come whole"
     SERVED = "its request is being answered"
     KEPT = "its client may ask again, within uvicorn's time for it"
-
-
-_ALLOWED_S: Final = {Phase.HEAD: lambda: HEAD_S, Phase.BODY: lambda: BODY_S}
 
 
 def most_connections(wanted: int) -> int:
@@ -155,6 +157,8 @@ class HttpConnection(H11Protocol):
         self._all = connections
         self._phase: Phase | None = None
         self._stalled = False
+        self._since = 0.0
+        self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -179,12 +183,13 @@ class HttpConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
         super().data_received(data)
-        self._enter(self._present_phase(Phase.HEAD))
+        self._body_bytes += 0 if self._is_answered() else len(data)  # what is refused gets no more time
+        self._enter(self._present_phase())
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._enter(self._present_phase(Phase.HEAD if self.conn.trailing_data[0] else Phase.KEPT))
+        self._enter(self._present_phase())
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP with 400, unless an answer has begun: there uvicorn would raise."""
@@ -213,11 +218,12 @@ class HttpConnection(H11Protocol):
             _log.info("closed a connection of %s: %s", address, reason, extra={"kind": (address, reason)})
         self.transport.abort()
 
-    def _present_phase(self, between: Phase) -> Phase:
-        """Return the phase, which is `between` where no request is under way."""
+    def _present_phase(self) -> Phase:
         if self.conn.their_state is h11.SEND_BODY:
             return Phase.BODY
-        return between if self._is_answered() and self.conn.their_state is h11.IDLE else Phase.SERVED
+        if not self._is_answered() or self.conn.their_state is not h11.IDLE:
+            return Phase.SERVED
+        return Phase.KEPT if self.has_asked and not self.conn.trailing_data[0] else Phase.HEAD
 
     def _is_answered(self) -> bool:
         return not self.has_asked or self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
@@ -226,17 +232,35 @@ class HttpConnection(H11Protocol):
         if phase is not self._phase:
             self._stop_timer()
             self._phase = phase
-            if phase in _ALLOWED_S and not self.transport.is_closing():
-                self._timer = self.loop.call_later(_ALLOWED_S[phase](), self._expire, phase)
+            self._since = self.loop.time()
+            self._body_bytes = 0
+            if not self.transport.is_closing():
+                self._check_time(phase)
         self._note(stalled=self._stalled)
+
+    def _check_time(self, phase: Phase) -> None:
+        """End the connection where the time of its phase is over, else look again when it will be."""
+        if (allowed_s := self._allowed_s(phase)) is None:
+            return
+        left_s = self._since + allowed_s - self.loop.time()
+        if left_s > 0:
+            self._timer = self.loop.call_later(left_s, self._check_time, phase)
+        elif phase is Phase.KEPT:
+            self.timeout_keep_alive_handler()
+        elif phase is Phase.HEAD:
+            self.end(f"{phase.value} within {HEAD_S:g} s")
+        else:
+            self.end(f"{phase.value} within {BODY_S:g} s, and 1 s for each {BODY_BYTES_PER_S} bytes")
+
+    def _allowed_s(self, phase: Phase) -> float | None:
+        if phase is Phase.BODY:
+            return min(BODY_S + self._body_bytes / BODY_BYTES_PER_S, _MOST_BODY_S)
+        return {Phase.HEAD: HEAD_S, Phase.KEPT: float(self.timeout_keep_alive)}.get(phase)
 
     def _note(self, *, stalled: bool) -> None:
         self._stalled = stalled
         waits = self._phase is not Phase.SERVED and self._is_answered()
         self._all.note(self, idle=waits or stalled or self.transport.is_closing())
-
-    def _expire(self, phase: Phase) -> None:
-        self.end(f"{phase.value} within {_ALLOWED_S[phase]():g} s")
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
