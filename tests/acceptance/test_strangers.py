@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -14,12 +15,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import OVER_HTTP, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, data, serving
 from tests.helpers import eventually, run, run_python
+from tests.helpers.marks import thorough
 
 SHORT = (
     "from python_mcp_server.server.transports import connections\n"
@@ -32,6 +35,7 @@ FEW_FILES = (
     "words = '-m', 'python_mcp_server', 'serve', '--http', '--port', '0'\n"
     "os.execv(sys.executable, [sys.executable, *words])\n"
 )
+UNREAD = "from python_mcp_server.server.transports import connections\nconnections.READ_S = 1.0\n"
 STUCK = (
     "import os, threading\n"
     "from python_mcp_server.server import app\n"
@@ -43,6 +47,7 @@ STUCK = (
     "app.close_in_time = stuck\n"
 )
 WAIT_S = 30.0
+NUMBERS = itertools.count(10)
 MCP = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 HEAD = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -227,6 +232,60 @@ def test_a_client_that_resumes_a_stream_gets_a_new_one(tmp_path: Path):
         status, headers = asked(port, "GET", Mcp_Session_Id=opened(port), Last_Event_ID="5")
         assert (status, headers["content-type"]) == (200, "text/event-stream")
         assert "without starting response" not in server.errors
+
+
+def asking_for(tool: str, session: str | None = None, **arguments: Any) -> bytes:
+    """Return a request as it is on the wire, with an id of its own: of a session, whose answers are streams,
+    or of the newest version.
+    """
+    number = next(NUMBERS)
+    names = {"protocolVersion": MODERN, "clientInfo": {"name": "a", "version": "1"}, "clientCapabilities": {}}
+    meta = {f"io.modelcontextprotocol/{name}": value for name, value in names.items()}
+    params = {"name": tool, "arguments": arguments} | ({} if session else {"_meta": meta})
+    body = json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}).encode()
+    newest = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": tool}
+    sent = MCP | ({"Mcp-Session-Id": session} if session else newest)
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return HEAD + f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def printed(port: int, folder: Path, size: int) -> str:
+    """Let a job print so much, and return its id."""
+
+    async def main() -> str:
+        async with client_of(port, mode=MODERN) as client:
+            script = {"directory": str(folder), "script_content": f"print('x' * {size})", "async_mode": True}
+            job_id: str = data(await client.call_tool("py_run_script_in_dir", script))["job_id"]
+            assert not data(await client.call_tool("py_wait_job", {"job_id": job_id}))["timed_out"]
+            return job_id
+
+    return run(main())
+
+
+@pytest.mark.parametrize("streams", [thorough(False), True])
+def test_answers_that_are_not_read_take_no_memory_and_end(tmp_path: Path, streams: bool):
+    size, many = 400_000, 40
+    with (
+        serving(tmp_path, "-c", UNREAD + OVER_HTTP.format(host="127.0.0.1", port=0)) as server,
+        strangers() as connect,
+    ):
+        port, process = port_of(server), psutil.Process(server.process.pid)
+        session = opened(port) if streams else None
+        wanted = {"job_id": printed(port, tmp_path, size), "limit": size}
+        reader = connect(port)
+        reader.sendall(asking_for("py_job_output", session, **wanted))
+        kind = b"text/event-stream" if streams else b"application/json"
+        assert kind in reader.recv(300)
+        reader.close()
+        before = process.memory_info().rss
+        unread = [connect(port) for _ in range(8)]
+        for each in unread:
+            each.sendall(b"".join(asking_for("py_job_output", session, **wanted) for _ in range(many)))
+        works(port, tmp_path)
+        eventually(lambda: "has read nothing of an answer for 1 s" in server.errors)
+        assert process.memory_info().rss - before < len(unread) * many * size / 2
+        eventually(lambda: not any(each.status == "ESTABLISHED" for each in process.net_connections()))
+        works(port, tmp_path)
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_server(tmp_path: Path):

@@ -3,7 +3,8 @@
 uvicorn bounds neither: its `limit_concurrency` answers 503 once a request has come, so a silent connection
 counts and stays, and it has no time-out for a head or a body. Where there is no room, the connection that has
 waited longest without a request gives way to the new one, so silent connections keep no client out. A
-connection whose request is being served is never closed here.
+connection whose request is being served is closed only where its client reads nothing of a large answer,
+which would stay in memory.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ BODY_BYTES_PER_S: Final = 10_000
 the whole body shuts slow clients out; one between two reads, as nginx has it, lets a drip go on for days."""
 _MOST_BODY_S: Final = 600.0
 """The largest body takes 480 s at that rate; a body that is refused as too large may never end."""
+READ_S: Final = 60.0
+"""As nginx's `send_timeout`."""
 _MOST: Final = 4096
 _SHARE: Final = 4
 """A quarter of the descriptors, because workers and jobs take some too, and a burst is accepted at once."""
@@ -160,6 +163,7 @@ class HttpConnection(H11Protocol):
         self._since = 0.0
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     @property
     def has_asked(self) -> bool:
@@ -177,6 +181,7 @@ class HttpConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_timer()
+        self._stop_unread_timer()
         self._all.remove(self)
         super().connection_lost(exc)
 
@@ -202,14 +207,17 @@ class HttpConnection(H11Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Note that the client reads nothing, so that it may give way."""
+        """Note that the client reads nothing, so that it may give way, or is closed in the end."""
         super().pause_writing()
         self._note(stalled=True)
+        self._watch_unread()
 
     def resume_writing(self) -> None:
         """Note that the client reads again."""
         super().resume_writing()
         self._note(stalled=False)
+        if not self.transport.is_closing():
+            self._stop_unread_timer()
 
     def end(self, reason: str) -> None:
         """Close the connection at once."""
@@ -236,6 +244,8 @@ class HttpConnection(H11Protocol):
             self._body_bytes = 0
             if not self.transport.is_closing():
                 self._check_time(phase)
+        if self.transport.is_closing():  # which takes until the client has read all, however long that is
+            self._watch_unread()
         self._note(stalled=self._stalled)
 
     def _check_time(self, phase: Phase) -> None:
@@ -245,8 +255,10 @@ class HttpConnection(H11Protocol):
         left_s = self._since + allowed_s - self.loop.time()
         if left_s > 0:
             self._timer = self.loop.call_later(left_s, self._check_time, phase)
-        elif phase is Phase.KEPT:
+        elif phase is Phase.KEPT and not self.transport.get_write_buffer_size():
             self.timeout_keep_alive_handler()
+        elif phase is Phase.KEPT:
+            self.end("its client has not read the answer")
         elif phase is Phase.HEAD:
             self.end(f"{phase.value} within {HEAD_S:g} s")
         else:
@@ -257,6 +269,19 @@ class HttpConnection(H11Protocol):
             return min(BODY_S + self._body_bytes / BODY_BYTES_PER_S, _MOST_BODY_S)
         return {Phase.HEAD: HEAD_S, Phase.KEPT: float(self.timeout_keep_alive)}.get(phase)
 
+    def _watch_unread(self) -> None:
+        """End the connection in a while, unless its client reads by then; nothing is added meanwhile."""
+        unread = self.transport.get_write_buffer_size()
+        if unread and self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(READ_S, self._check_unread, unread)
+
+    def _check_unread(self, before: int) -> None:
+        self._unread_timer = None
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_unread()
+        else:
+            self.end(f"its client has read nothing of an answer for {READ_S:g} s")
+
     def _note(self, *, stalled: bool) -> None:
         self._stalled = stalled
         waits = self._phase is not Phase.SERVED and self._is_answered()
@@ -266,3 +291,8 @@ class HttpConnection(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None

@@ -11,7 +11,13 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from python_mcp_server.server.transports.connections import BODY_S, HEAD_S, Connections, HttpConnection
+from python_mcp_server.server.transports.connections import (
+    BODY_S,
+    HEAD_S,
+    READ_S,
+    Connections,
+    HttpConnection,
+)
 
 KEEP_ALIVE_S = 75
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n"
@@ -40,24 +46,32 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 class Transport(asyncio.Transport):
-    """Notes what is written, and whether it is closed."""
+    """Notes what is written, and whether it is closed. Its client reads all, unless it is to read nothing."""
+
+    unread: int | None = None
 
     def __init__(self, address: str = "127.0.0.1") -> None:
         super().__init__({"peername": (address, 50000), "sockname": ("127.0.0.1", 8000)})
         self.written = b""
-        self.closed = False
+        self.closing = self.closed = False
 
     def write(self, data: Any) -> None:
         self.written += bytes(data)
+        if self.unread is not None:
+            self.unread += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread or 0
 
     def close(self) -> None:
-        self.closed = True
+        self.closing = True
+        self.closed = not self.unread
 
     def abort(self) -> None:
-        self.closed = True
+        self.closing = self.closed = True
 
     def is_closing(self) -> bool:
-        return self.closed
+        return self.closing
 
     def pause_reading(self) -> None:
         pass
@@ -67,8 +81,10 @@ class Transport(asyncio.Transport):
 
 
 async def reads_all(scope: Any, receive: Any, send: Any) -> None:
-    """Answer once the body is whole; refuse `/refused` at once."""
+    """Answer once the body is whole; refuse `/refused` at once, and do not answer `/never`."""
     while scope["raw_path"] != b"/refused" and (await receive()).get("more_body"):
+        pass
+    while scope["raw_path"] == b"/never" and (await receive())["type"] != "http.disconnect":
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body"})
@@ -178,6 +194,45 @@ def test_a_body_without_an_end_is_closed(clock: Clock, connect: Connect, path: b
         waited += 1
         assert waited <= 601
     assert waited == (BODY_S if path == b"/refused" else 600)
+
+
+def test_a_client_that_reads_nothing_of_an_answer_is_closed(clock: Clock, connect: Connect):
+    connection, transport = connect()
+    transport.unread = 0
+    connection.data_received(GET.replace(b"/ ", b"/never "))
+    transport.write(b"x" * LARGEST)
+    connection.pause_writing()
+    clock.wait(READ_S)
+    assert transport.closed
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer(clock: Clock, connect: Connect):
+    connection, transport = connect()
+    transport.unread = 0
+    connection.data_received(GET.replace(b"/ ", b"/never "))
+    transport.write(b"x" * 1000)
+    connection.pause_writing()
+    for _ in range(5):
+        transport.unread -= 100
+        clock.wait(READ_S)
+        assert not transport.closed
+    transport.unread = 0
+    connection.resume_writing()
+    clock.wait(READ_S)
+    assert not transport.closed
+
+
+@pytest.mark.parametrize("close", [b"Connection: close\r\n", b""])
+def test_an_answer_whose_end_is_not_read_is_given_up(clock: Clock, connect: Connect, close: bytes):
+    connection, transport = connect()
+    transport.unread = 0
+    connection.data_received(GET.replace(b"\r\n\r\n", b"\r\n" + close + b"\r\n"))
+    clock.settle()
+    assert transport.written.startswith(b"HTTP/1.1 200")
+    assert (transport.closing, transport.closed) == (bool(close), False)
+    clock.wait(KEEP_ALIVE_S)
+    clock.wait(READ_S)
+    assert transport.closed
 
 
 def test_one_address_may_hold_half_of_the_connections(connect: Connect):
