@@ -288,6 +288,35 @@ def test_answers_that_are_not_read_take_no_memory_and_end(tmp_path: Path, stream
         works(port, tmp_path)
 
 
+def test_a_stop_beside_all_that_is_open_leaves_nothing(tmp_path: Path):
+    """Half a head, half a body, streams, a call, and answers that are not read; the test's end looks for
+    processes."""
+    shared = Path("/dev/shm")
+    before = {each.name for each in shared.glob("*")}
+    with serving(tmp_path, *over_http()) as server, strangers() as connect:
+        port = port_of(server)
+        session = opened(port)
+        wanted = {"job_id": printed(port, tmp_path, 400_000), "limit": 400_000}
+        waits = {"directory": str(tmp_path), "script_content": "import time; time.sleep(600)"}
+        stream = HEAD.replace(b"POST", b"GET") + f"Mcp-Session-Id: {session}\r\n".encode()
+        for said in (
+            HEAD,
+            HEAD + b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+            stream + b"Accept: text/event-stream\r\n\r\n",
+            asking_for("py_run_script_in_dir", **waits),
+            b"".join(asking_for("py_job_output", **wanted) for _ in range(20)),
+            b"".join(asking_for("py_job_output", session, **wanted) for _ in range(20)),
+        ):
+            connect(port).sendall(said)
+        works(port, tmp_path)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(WAIT_S) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert "Traceback" not in server.errors
+        socket.create_server(("127.0.0.1", port)).close()
+    new = {each.name for each in shared.glob("*")} - before
+    assert not [name for name in new if name.startswith(("sem.", "loky", "psm_", "pymp"))]
+
+
 def test_a_thread_that_never_ends_does_not_keep_the_server(tmp_path: Path):
     with serving(tmp_path, "-c", STUCK + OVER_HTTP.format(host="127.0.0.1", port=0)) as server:
         port_of(server)

@@ -219,6 +219,13 @@ class HttpConnection(H11Protocol):
         if not self.transport.is_closing():
             self._stop_unread_timer()
 
+    def shutdown(self) -> None:
+        """End at the end of the server; where nothing can be answered any more, at once."""
+        if self._stalled or self._phase is Phase.BODY:
+            self.transport.abort()  # otherwise uvicorn would wait, and log a traceback
+        else:
+            super().shutdown()
+
     def end(self, reason: str) -> None:
         """Close the connection at once."""
         if not self.transport.is_closing():
