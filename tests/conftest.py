@@ -7,6 +7,7 @@ import inspect
 import os
 import shutil
 import signal
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHON_MCP_SPARE_WORKERS", "0")  # each costs 0.2 s of CPU, called or not
     monkeypatch.setenv("PYTHON_MCP_MIN_FREE_MEMORY_MB", "0")  # the machine may be short of it, for others
     return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, where this user may mount one."""
+    if not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount")):
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine mounts nothing")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

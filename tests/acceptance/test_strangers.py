@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -15,12 +16,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from python_mcp_server.store.files import FileJobStore
 from tests.acceptance.over_http import OVER_HTTP, client_of, over_http, port_of
 from tests.acceptance.support import MODERN, data, serving
 from tests.helpers import eventually, run, run_python
+from tests.helpers.marks import thorough
 
 SHORT = (
     "from python_mcp_server.server.transports import connections\n"
@@ -33,6 +36,7 @@ FEW_FILES = (
     "words = '-m', 'python_mcp_server', 'serve', '--http', '--port', '0'\n"
     "os.execv(sys.executable, [sys.executable, *words])\n"
 )
+UNREAD = "from python_mcp_server.server.transports import connections\nconnections.READ_S = 1.0\n"
 STUCK = (
     "import os, threading\n"
     "from python_mcp_server.server import app\n"
@@ -44,6 +48,7 @@ STUCK = (
     "app.close_in_time = stuck\n"
 )
 WAIT_S = 30.0
+NUMBERS = itertools.count(10)
 MCP = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 HEAD = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -228,6 +233,89 @@ def test_a_client_that_resumes_a_stream_gets_a_new_one(tmp_path: Path):
         status, headers = asked(port, "GET", Mcp_Session_Id=opened(port), Last_Event_ID="5")
         assert (status, headers["content-type"]) == (200, "text/event-stream")
         assert "without starting response" not in server.errors
+
+
+def asking_for(tool: str, session: str | None = None, **arguments: Any) -> bytes:
+    """Return a request as it is on the wire, with an id of its own: of a session, whose answers are streams,
+    or of the newest version.
+    """
+    number = next(NUMBERS)
+    names = {"protocolVersion": MODERN, "clientInfo": {"name": "a", "version": "1"}, "clientCapabilities": {}}
+    meta = {f"io.modelcontextprotocol/{name}": value for name, value in names.items()}
+    params = {"name": tool, "arguments": arguments} | ({} if session else {"_meta": meta})
+    body = json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}).encode()
+    newest = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": tool}
+    sent = MCP | ({"Mcp-Session-Id": session} if session else newest)
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    return HEAD + f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def printed(port: int, folder: Path, size: int) -> str:
+    """Let a job print so much, and return its id."""
+
+    async def main() -> str:
+        async with client_of(port, mode=MODERN) as client:
+            script = {"directory": str(folder), "script_content": f"print('x' * {size})", "async_mode": True}
+            job_id: str = data(await client.call_tool("py_run_script_in_dir", script))["job_id"]
+            assert not data(await client.call_tool("py_wait_job", {"job_id": job_id}))["timed_out"]
+            return job_id
+
+    return run(main())
+
+
+@pytest.mark.parametrize("streams", [thorough(False), True])
+def test_answers_that_are_not_read_take_no_memory_and_end(tmp_path: Path, streams: bool):
+    size, many = 400_000, 40
+    with (
+        serving(tmp_path, "-c", UNREAD + OVER_HTTP.format(host="127.0.0.1", port=0)) as server,
+        strangers() as connect,
+    ):
+        port, process = port_of(server), psutil.Process(server.process.pid)
+        session = opened(port) if streams else None
+        wanted = {"job_id": printed(port, tmp_path, size), "limit": size}
+        reader = connect(port)
+        reader.sendall(asking_for("py_job_output", session, **wanted))
+        kind = b"text/event-stream" if streams else b"application/json"
+        assert kind in reader.recv(300)
+        reader.close()
+        before = process.memory_info().rss
+        unread = [connect(port) for _ in range(8)]
+        for each in unread:
+            each.sendall(b"".join(asking_for("py_job_output", session, **wanted) for _ in range(many)))
+        works(port, tmp_path)
+        eventually(lambda: "has read nothing of an answer for 1 s" in server.errors)
+        assert process.memory_info().rss - before < len(unread) * many * size / 2
+        eventually(lambda: not any(each.status == "ESTABLISHED" for each in process.net_connections()))
+        works(port, tmp_path)
+
+
+def test_a_stop_beside_all_that_is_open_leaves_nothing(tmp_path: Path):
+    """Half a head, half a body, streams, a call, and answers that are not read; the test's end looks for
+    processes."""
+    shared = Path("/dev/shm")
+    before = {each.name for each in shared.glob("*")}
+    with serving(tmp_path, *over_http()) as server, strangers() as connect:
+        port = port_of(server)
+        session = opened(port)
+        wanted = {"job_id": printed(port, tmp_path, 400_000), "limit": 400_000}
+        waits = {"directory": str(tmp_path), "script_content": "import time; time.sleep(600)"}
+        stream = HEAD.replace(b"POST", b"GET") + f"Mcp-Session-Id: {session}\r\n".encode()
+        for said in (
+            HEAD,
+            HEAD + b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n",
+            stream + b"Accept: text/event-stream\r\n\r\n",
+            asking_for("py_run_script_in_dir", **waits),
+            b"".join(asking_for("py_job_output", **wanted) for _ in range(20)),
+            b"".join(asking_for("py_job_output", session, **wanted) for _ in range(20)),
+        ):
+            connect(port).sendall(said)
+        works(port, tmp_path)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(WAIT_S) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert "Traceback" not in server.errors
+        socket.create_server(("127.0.0.1", port)).close()
+    new = {each.name for each in shared.glob("*")} - before
+    assert not [name for name in new if name.startswith(("sem.", "loky", "psm_", "pymp"))]
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_server(tmp_path: Path):

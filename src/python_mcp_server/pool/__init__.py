@@ -3,6 +3,7 @@
 pool          which call gets a worker now: spares, growth, shrinking, admission, back-off
 handle        one worker as the server holds it: start, dispatch, outcome, death, kill
 process       the process behind a handle: a loky executor of one; how the program detaches from it
+early_end     why a worker ended before it was ready
 start         how loky starts it: session, signals, locks; `process` and this use privates of loky and others
 protocol      the wires, the frames on them, and the note that a job has not begun
 transport     the server's ends of the wires, read and written beside an event loop

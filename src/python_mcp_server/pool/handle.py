@@ -21,6 +21,7 @@ from python_mcp_server import processes
 from python_mcp_server.atomic import make_directory
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
+from python_mcp_server.pool.early_end import early_end
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.pickling import HEAVY_BYTES, dump_arguments, exceed_inline_size
 from python_mcp_server.pool.process import DeathWatch, WorkerProcess, exit_code_of
@@ -29,7 +30,7 @@ from python_mcp_server.pool.server_state import ServerState, present_state
 from python_mcp_server.pool.steady import done, in_background, in_thread, steady_task, to_thread
 from python_mcp_server.pool.transport import LoopReader, LoopWriter, ThreadReader
 from python_mcp_server.pool.worker.questions import answer_frame, read_question
-from python_mcp_server.pool.worker.streams import LOGS_IN_HOME, remove_logs
+from python_mcp_server.pool.worker.streams import LOGS_IN_HOME, early_log, remove_logs
 from python_mcp_server.questions.model import InputAnswer, QuestionEvent
 from python_mcp_server.regular import refuse_links
 
@@ -132,6 +133,7 @@ class WorkerHandle:
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._dead: asyncio.Future[None] = self._loop.create_future()
+        self._early_end: asyncio.Future[RuntimeError] | None = None
         self._cleaned_up: asyncio.Future[None] = self._loop.create_future()
         self._on_outcome: Callable[[Outcome], None] | None = None
         self._on_progress: Callable[[JobProgress], None] | None = None
@@ -149,7 +151,8 @@ class WorkerHandle:
 
         Raises:
             OSError: The machine has no process, memory or descriptors left.
-            RuntimeError: The process ended before it was ready; its log says why.
+            RuntimeError: The process ended before it was ready; its cause is a shortage, if it was short of
+                something.
         """
         spawning = to_thread(self._loop, self._threads, self._spawn)
         try:
@@ -165,8 +168,8 @@ class WorkerHandle:
             del spawning  # with the error of a failed start it would be a cycle that holds descriptors
         self._connect(process)
         await asyncio.wait({self._ready, self._dead}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._ready.done():
-            raise RuntimeError(f"the worker process ended before it was ready; see {self.log_folder}")
+        if self._early_end is not None:
+            raise await self._early_end
         identity = processes.identify(self.pid)
         self.identity = identity and replace(identity, worker_id=process.worker_id)
         process.ready = True
@@ -207,11 +210,22 @@ class WorkerHandle:
         self._dead.set_result(None)
         if self._loads_main and not self.retired:
             self._on_main_loaded("", died=True)
-        if self._on_outcome is None or (self._outcome_came and self._unreadable is None):
+        if not self._ready.done():
+            self._end_early()
+        elif self._on_outcome is None or (self._outcome_came and self._unreadable is None):
             self.died_unused = not self._used
             self._cleanup()
         else:
             steady_task(self._loop, self._fail_call(), f"worker-{self.name}-death")
+
+    def _end_early(self) -> None:
+        """Find out why a worker was never ready, before its log is removed."""
+        self.died_unused = True
+        self._early_end = in_thread(self._loop, self._threads, self._find_early_end)
+        self._early_end.add_done_callback(lambda _: self._cleanup())
+
+    def _find_early_end(self) -> RuntimeError:
+        return early_end(exit_code_of(self._death.pidfd, self._process), early_log(self.log_folder))
 
     async def _fail_call(self) -> None:
         """Fail the call of a worker that died: end the processes that it left running, then report the

@@ -55,19 +55,22 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
 
 def death(exit_code: int | None, *, never_started: bool = False) -> Failure:
     """Return the failure of a call whose worker ended in this way."""
-    if exit_code is None:
-        how = "ended without a word"
-    elif exit_code < 0:
-        name = signal_name(-exit_code)
-        how = f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
-    else:
-        how = f"exited with code {exit_code}"
     return Failure(
         "python_mcp_server.errors.WorkerDied",
-        f"the worker process {how} before the body returned",
+        f"the worker process {how_ended(exit_code)} before the body returned",
         kind=NEVER_STARTED if never_started else "worker_died",
         exit_code=exit_code,
     )
+
+
+def how_ended(exit_code: int | None) -> str:
+    """Return the words for the end of a process, behind its name."""
+    if exit_code is None:
+        return "ended without a word"
+    if exit_code >= 0:
+        return f"exited with code {exit_code}"
+    name = signal_name(-exit_code)
+    return f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
 
 
 def explain_missing_input(error: BaseException) -> None:

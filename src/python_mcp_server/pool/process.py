@@ -38,7 +38,7 @@ from python_mcp_server.pool.protocol import WINDOWS, Kind, close_ends, open_chan
 from python_mcp_server.pool.start import WorkerContext
 from python_mcp_server.pool.steady import never_free
 from python_mcp_server.pool.worker import serve, start
-from python_mcp_server.pool.worker.streams import remove_logs
+from python_mcp_server.pool.worker.streams import early_log, remove_logs
 from python_mcp_server.processes.inherited import open_standard_descriptors
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class WorkerProcess:
         self._parted = self.ready = False
         self._is_heard = is_heard
         self._log_folder = log_folder
-        self._context = WorkerContext()
+        self._context = WorkerContext(early_log(log_folder))
         open_standard_descriptors()
         self.server_pipes, worker_ends = open_channel(self._context)
         self._loky = loky.ProcessPoolExecutor(

@@ -7,7 +7,8 @@ that another thread of the program forks meanwhile does not block it.
 
     program                                       worker
     WorkerProcess.start ── pickled process ──┐    (a pipe)
-                        ── fork, exec ───────│──▶ loky's main function
+                        ── fork, exec ───────│──▶ `_BEGIN`: what it prints goes to its log from now on
+                                             │    loky's main function
                                              └──▶ `_arrive`: a session of its own, signals, priority
                                                   `worker.start`, which loky calls its initializer
 
@@ -56,6 +57,15 @@ from python_mcp_server.processes import inherited
 RAW: Final[Any] = importlib.import_module("_signal")
 """Without the wrappers of `signal`, which spend 3 us at a time on turning numbers into enums."""
 
+_BEGIN: Final = """\
+import os, sys
+log = int(sys.argv.pop(1))
+os.dup2(log, 1), os.dup2(log, 2), os.close(log)
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+"""The first code of a worker: a start that fails says why in the log, not in the program's own streams."""
+
 _LIFE_MS: Final = 100
 """Between two checks whether a worker that does not read its data lives; guessed."""
 
@@ -76,11 +86,13 @@ class WorkerSession(LokyProcess):
     """A process of loky that leaves the session of the program before it does anything else.
 
     Attributes:
+        log: The file for what it prints before it opens its own logs.
         parted: Whether the program has detached from the worker: the program's end does not wait for it.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, log: str = os.devnull, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.log = log
         self.parted = False
         self._starter = os.getpid()
         self._to_worker, self._to_program = kwargs.get("args", (None, None))[:2]
@@ -144,13 +156,12 @@ if sys.platform != "win32":
                 source, target = os.pipe()
                 with os.fdopen(target, "wb", buffering=0):
                     os.set_blocking(target, False)
-                    with os.fdopen(source, "rb"):
+                    with os.fdopen(source, "rb"), open(process.log, "ab", opener=_private) as log:
                         # open before the worker starts: otherwise it would complain if this process dies now
                         data = data[_write_what_fits(target, data) :]
-                        self._passed += [source, alive]
-                        self.pid = fork_exec(
-                            self._command(process.name, source), self._passed, env=process.env
-                        )
+                        self._passed += [source, alive, log.fileno()]
+                        command = self._command(process.name, source, log.fileno())
+                        self.pid = fork_exec(command, self._passed, env=process.env)
                     self._write_rest(target, data)
 
         def _write_rest(self, target: int, data: memoryview) -> None:
@@ -177,8 +188,13 @@ if sys.platform != "win32":
                 set_spawning_popen(None)
             return buffer.getvalue()
 
-        def _command(self, name: str, source: int) -> list[str]:
-            return [sys.executable, "-m", Popen.__module__, "--process-name", name, "--pipe", str(source)]
+        def _command(self, name: str, source: int, log: int) -> list[str]:
+            to_loky = [Popen.__module__, "--process-name", name, "--pipe", str(source)]
+            return [sys.executable, "-c", _BEGIN, str(log), *to_loky]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _facts(name: str) -> dict[str, Any]:
@@ -315,15 +331,22 @@ class UpQueue(SimpleQueue):
 class WorkerContext(LokyContext):
     """loky's context for an executor with one worker.
 
+    Args:
+        log: The file for what the process prints before it opens its own logs.
+
     Attributes:
         worker: The process that loky has made, if it has.
     """
 
     worker: WorkerSession | None = None
 
+    def __init__(self, log: str = os.devnull) -> None:
+        super().__init__()
+        self._log = log
+
     def Process(self, *args: Any, **kwargs: Any) -> WorkerSession:  # noqa: N802  multiprocessing's name
         """Return a process that is not started, and remember it."""
-        self.worker = WorkerSession(*args, **kwargs)
+        self.worker = WorkerSession(*args, log=self._log, **kwargs)
         return self.worker
 
     def Lock(self) -> Any:  # noqa: N802

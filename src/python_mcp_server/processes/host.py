@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
@@ -47,6 +48,10 @@ _SHORT: Final = (
 _NO_THREAD: Final = "can't start new thread"
 """The only mark of Python's `RuntimeError` where the system gives no thread."""
 
+_NO_MAP: Final = "failed to map segment from shared object"
+_FORBIDDEN_MAP: Final = os.strerror(errno.EPERM)  # a file system whose files may not be executed
+_ERRNO: Final = re.compile(r"\[Errno (\d+)\]|: Error (\d+)$")
+
 
 def is_shortage(error: BaseException) -> bool:
     """Whether this error, or a cause of it, says that the machine is short of descriptors, processes, memory
@@ -60,6 +65,22 @@ def is_shortage(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def shortage_in(line: str) -> BaseException | None:
+    """Return the shortage that another process has told of in the last line of its traceback, or None.
+
+    The loader of shared objects has no errno: it tells of it in the text, and seldom where memory is short.
+    """
+    if line.startswith(MemoryError.__name__) or (_NO_MAP in line and not line.endswith(_FORBIDDEN_MAP)):
+        return MemoryError(line)
+    if line == f"{RuntimeError.__name__}: {_NO_THREAD}":
+        return RuntimeError(_NO_THREAD)
+    told = _ERRNO.search(line)
+    for number in _SHORT:
+        if line.endswith(os.strerror(number)) or (told and number == int(told[1] or told[2])):
+            return OSError(number, line)
+    return None
 
 
 def usable_cpus() -> list[int] | None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 _EVERY_S: Final = 60.0
 _MOST_KINDS: Final = 64
+_TEMPLATE_CHARS: Final = 200
 _OURS: Final = "python_mcp_server"
 _LIMITED: Final = f"{_OURS}.server.transports"
 
@@ -30,8 +31,9 @@ class _Kind:
 class LogLimit(logging.Filter):
     """Lets one line of a kind pass each minute, and counts the others.
 
-    The kind of a line is where in the code it comes from, with the attribute `kind` that it may be given. A
-    kind beyond the first 64 of a minute counts as one with all other such kinds of its logger.
+    Lines are of one kind where logger, level and the text before its arguments are put in are the same, and
+    the type and place of the exception, and the attribute `kind` that a line may be given. A kind beyond the
+    first 64 of a minute counts as one with all other such kinds of its logger and level.
 
     Args:
         clock: Tells the time in seconds.
@@ -58,7 +60,7 @@ class LogLimit(logging.Filter):
         key = _kind_of(record)
         with self._lock:
             if key not in self._kinds and len(self._kinds) >= _MOST_KINDS:
-                key = record.name
+                key = (record.name, record.levelno)
             known = self._kinds.get(key)
             if known is None:
                 self._kinds[key] = _Kind(record, self._clock())
@@ -84,9 +86,16 @@ def _is_limited(record: logging.LogRecord) -> bool:
 
 
 def _kind_of(record: logging.LogRecord) -> tuple[Any, ...]:
-    place = (record.name, record.pathname, record.lineno, getattr(record, "kind", None))
-    # asyncio logs every kind of problem from one place
-    return (*place, str(record.msg).partition("\n")[0]) if record.name == "asyncio" else place
+    template = str(record.msg).partition("\n")[0][:_TEMPLATE_CHARS]
+    return record.name, record.levelno, template, _raised(record), getattr(record, "kind", None)
+
+
+def _raised(record: logging.LogRecord) -> tuple[Any, ...]:
+    """Return the type of the exception of a line, and where it was raised."""
+    kind, _, trace = record.exc_info or (None, None, None)
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (kind, trace and (trace.tb_frame.f_code.co_filename, trace.tb_lineno))
 
 
 def _summary(kind: _Kind) -> logging.LogRecord:

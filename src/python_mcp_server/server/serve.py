@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.server.transports.access import Access
     from python_mcp_server.server.transports.lines import StdioPipes
 
 _log: Final = logging.getLogger(__name__)
@@ -99,10 +98,11 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
     listener = listen(host, port)
     open_to_all = is_loopback(listener) and not _token_is_blank()
     made = "" if settings.http_token or open_to_all else new_token()
-    access = _named(grant(host, settings.http_allowed_hosts, settings.http_token or made), settings)
+    access = grant(host, settings.http_allowed_hosts, settings.http_token or made)
     server, manager = _build(settings)
     from python_mcp_server.server.app import close_in_time
     from python_mcp_server.server.transports.http import serve_http
+    from python_mcp_server.store.principals import PrincipalNames
 
     limit = LogLimit()
     limit.install()
@@ -113,24 +113,10 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
         access,
         lambda: _announce(url, made),
         lambda: close_in_time(manager),
+        find_principal=PrincipalNames(str(settings.home)).name,
         max_connections=settings.http_max_connections,
         on_second=limit.report,
     )
-
-
-def _named(access: Access, settings: Settings) -> Access:
-    """Return the access with the name of the token's principal in this home.
-
-    Raises:
-        StoreError: The home can be neither read nor written.
-    """
-    from python_mcp_server.atomic import translate_os_errors
-    from python_mcp_server.store.principals import PrincipalNames
-
-    if access.old_principal is None:
-        return access
-    with translate_os_errors(str(settings.home), "make the key of the names of principals"):
-        return replace(access, principal=PrincipalNames(str(settings.home)).name(access.old_principal))
 
 
 def _token(settings: Settings) -> str:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from contextlib import suppress
 from typing import Final
 
-from python_mcp_server.atomic import read_file, write_file
+from python_mcp_server.atomic import read_file, translate_os_errors, write_file
+from python_mcp_server.store.layout import Layout
+from python_mcp_server.store.locks import Locks
 
 _log: Final = logging.getLogger(__name__)
 _FILE: Final = "principal.key"
 _BYTES: Final = 32
+_LOCK: Final = "principal"
+_LOCK_S: Final = 10.0
 _NAME_CHARS: Final = 32
 _CLIENT: Final = "client:"
 _OLD: Final = re.compile(r"client:(http-token:[0-9a-f]{16})")
@@ -31,25 +34,32 @@ class PrincipalNames:
     """
 
     def __init__(self, home: str) -> None:
+        self._home = home
         self._path = os.path.join(home, _FILE)
         self._key: bytes | None = None
 
     def name(self, old: str) -> str:
-        """Return the name of a principal; the key is made on first use.
+        """Return the name of a principal; the key is made on first use, under a lock of the home.
 
         Args:
             old: The name that older versions gave to the principal, without `client:`.
 
         Raises:
-            OSError: The key can be neither read nor written.
+            StoreError: The key can be neither read nor written.
         """
-        if self._read() is None:
-            with suppress(FileExistsError):  # another server was faster
-                write_file(self._path, os.urandom(_BYTES), replace=False)
-        key = self._read()
-        if key is None:
-            raise OSError(f"{self._path} is no key of {_BYTES} bytes; remove it, and a new one is made")
+        with translate_os_errors(self._home, "make the key of the names of principals"):
+            key = self._read()
+            if key is None:
+                with Locks(Layout(self._home).locks, self._home, _LOCK_S).hold(_LOCK):
+                    key = self._read() or self._make()
         return _named(key, old)
+
+    def _make(self) -> bytes:
+        if read_file(self._path):
+            raise OSError(f"{self._path} is no key of {_BYTES} bytes; remove it, and a new one is made")
+        key = os.urandom(_BYTES)
+        write_file(self._path, key, fsync=True)
+        return key
 
     def present(self, recorded: str | None) -> str | None:
         """Return the present name of the principal in a record."""

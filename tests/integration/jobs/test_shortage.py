@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shlex
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from python_mcp_server.errors import WorkerUnavailable
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.pool import start
+from python_mcp_server.pool import process, start
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, run
 from tests.helpers.managers import LONG_S, call, lines, manager
@@ -55,6 +59,12 @@ async def main():
 
 asyncio.run(main())
 """
+INTERPRETER = """#!/bin/sh
+echo begun >> {starts}
+test -e {short} && {{ {limit}; }}
+exec {python} "$@"
+"""
+"""Starts Python, with a limit as long as there is a file `short`."""
 
 
 class Machine:
@@ -76,6 +86,25 @@ class Machine:
             self.refused += 1
             raise self.error
         return self._fork_exec(*args, **kwargs)
+
+
+@pytest.fixture
+def short_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that limits all workers, and returns the file whose end is that of the limit."""
+
+    def limit(line: str) -> Path:
+        short, wrapper = tmp_path / "short", tmp_path / "python"
+        short.touch()
+        wrapper.write_text(
+            INTERPRETER.format(
+                starts=tmp_path / "workers", short=short, limit=line, python=shlex.quote(sys.executable)
+            )
+        )
+        wrapper.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(wrapper))
+        return short
+
+    return limit
 
 
 @pytest.fixture
@@ -144,3 +173,67 @@ def test_a_worker_that_never_can_be_started_still_fails_the_job(machine: Machine
 def test_a_job_waits_while_its_server_may_open_no_more_files(home: Path):
     done = run_python("-c", FEW_DESCRIPTORS)
     assert done.stdout == "pending\ncompleted\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere ulimit bounds no memory")
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("ulimit -v 20000", "before it was ready"),
+        ("ulimit -v 28000", "before it was ready"),
+        ("ulimit -n 5", "Too many open files"),
+        ("kill -9 $$", "was ended by signal 9 (SIGKILL) before it was ready"),
+    ],
+)
+def test_a_job_waits_while_each_worker_dies_of_a_shortage_of_its_own(
+    limit: str, words: str, short_workers: Callable[[str], Path], home: Path, tmp_path: Path
+):
+    short = short_workers(limit)
+
+    async def main() -> None:
+        async with manager(spare_workers=0) as made:
+            job = await made.submit(Request(bodies.note, (str(tmp_path / "starts"), "begun")))
+            while len(lines(tmp_path / "workers")) < 4:  # three tries, and one more
+                await asyncio.sleep(0.01)
+            waiting = await told(made, job.id, words)
+            assert waiting.status is JobState.PENDING
+            assert (waiting.message or "").startswith("waiting to start: no worker process could be started")
+            short.unlink()
+            ended, _ = await made.wait(job.id, LONG_S)
+            assert ended.status is JobState.COMPLETED
+
+    run(asyncio.wait_for(main(), LONG_S))
+    assert lines(tmp_path / "starts") == ["begun"]
+
+
+@pytest.mark.parametrize("limit", ["exit 1", "exit 127", "kill -11 $$"])
+def test_workers_that_die_without_a_word_still_fail_the_job(
+    limit: str, short_workers: Callable[[str], Path], home: Path
+):
+    short_workers(limit)
+
+    async def main() -> None:
+        async with manager(spare_workers=0) as made:
+            job = await made.submit(Request(os.getpid))
+            ended, _ = await made.wait(job.id, LONG_S)
+            assert (ended.status, ended.error_kind) == (JobState.FAILED, "no_worker")
+
+    run(main())
+
+
+def test_workers_that_cannot_import_our_code_fail_the_job_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+):
+    gone = types.ModuleType("a_module_that_is_gone")
+    exec("def start(*_): pass", vars(gone))
+    monkeypatch.setitem(sys.modules, gone.__name__, gone)
+    monkeypatch.setattr(process, "start", vars(gone)["start"])
+
+    async def main() -> None:
+        async with manager(spare_workers=0) as made:
+            job = await made.submit(Request(os.getpid))
+            ended, _ = await made.wait(job.id, LONG_S)
+            assert ended.status is JobState.FAILED
+            assert "No module named 'a_module_that_is_gone'" in (ended.error or "")
+
+    run(main())

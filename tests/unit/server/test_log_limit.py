@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -55,6 +56,39 @@ def test_kinds_are_told_apart_and_bounded(clock: Clock, caplog: pytest.LogCaptur
         FOREIGN.info("refused %d", number, extra={"kind": number})
     assert 64 <= len(caplog.messages) <= 66
     assert caplog.messages[:64] == [f"refused {number}" for number in range(64)]
+
+
+def test_different_texts_of_one_line_of_code_are_different_kinds(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(3):
+        for text in ("it is full: %d", "it is gone: %d"):
+            FOREIGN.log(logging.WARNING, text, 1)
+    assert caplog.messages == ["it is full: 1", "it is gone: 1"]
+
+
+def test_different_exceptions_behind_one_text_are_different_kinds(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+):
+    for fail in (partial(int, "a"), partial(int, "b"), partial({}.__getitem__, "c")):
+        try:
+            fail()
+        except (ValueError, KeyError):
+            FOREIGN.exception("an exception of an application\n")
+    try:
+        int("at another place")
+    except ValueError:
+        FOREIGN.exception("an exception of an application\n")
+    shown = [str(record.exc_info[1])[-5:] for record in caplog.records if record.exc_info]
+    assert shown == [": 'a'", "'c'", "lace'"]
+
+
+def test_an_error_beyond_the_bound_is_not_hidden_by_notes(clock: Clock, caplog: pytest.LogCaptureFixture):
+    for number in range(100):
+        FOREIGN.info(f"a note made of {number}")
+    FOREIGN.error("it is broken")
+    assert "it is broken" in caplog.messages
+    assert len(caplog.messages) <= 64 + 2
 
 
 def test_each_line_on_a_job_is_written(clock: Clock, caplog: pytest.LogCaptureFixture):

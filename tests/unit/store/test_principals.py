@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from python_mcp_server.errors import StoreError
 from python_mcp_server.model import JobState
+from python_mcp_server.store import principals
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.principals import PrincipalNames
+from tests.helpers.programs import python
 from tests.helpers.records import a_job
 
+MAKE = """
+import sys
+from python_mcp_server.store.principals import PrincipalNames
+names = PrincipalNames(sys.argv[1])
+sys.stdin.readline()
+print(names.name(sys.argv[2]))
+"""
 OLD = "http-token:0123456789abcdef"
 
 
@@ -38,6 +51,32 @@ def test_a_job_of_an_older_version_belongs_to_the_same_principal(home: Path):
 
 def test_a_key_that_is_none_is_not_replaced(tmp_path: Path):
     (tmp_path / "principal.key").write_bytes(b"short")
-    with pytest.raises(OSError, match="remove it"):
+    with pytest.raises(StoreError, match="remove it"):
         PrincipalNames(str(tmp_path)).name(OLD)
     assert PrincipalNames(str(tmp_path)).present(f"client:{OLD}") == f"client:{OLD}"
+
+
+def test_a_key_without_content_is_one_that_was_never_made(tmp_path: Path):
+    (tmp_path / "principal.key").touch()
+    assert PrincipalNames(str(tmp_path)).name(OLD) == PrincipalNames(str(tmp_path)).name(OLD)
+
+
+def test_many_processes_that_make_the_key_at_once_make_one(tmp_path: Path):
+    with ExitStack() as started:
+        makers = [started.enter_context(python("-c", MAKE, tmp_path / "home", OLD)) for _ in range(8)]
+        names = {maker.communicate("go\n", timeout=60)[0] for maker in makers}
+    assert names == {PrincipalNames(str(tmp_path / "home")).name(OLD) + "\n"}
+
+
+def test_a_key_that_could_not_be_written_names_no_principal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = PrincipalNames(str(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(principals, "write_file", full)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="free space"):
+                names.name(OLD)
+    assert names.name(OLD) == PrincipalNames(str(tmp_path)).name(OLD)

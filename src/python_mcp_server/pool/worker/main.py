@@ -162,9 +162,9 @@ class Worker:
         """Read frames and run calls. This never returns, because a loky worker would then wait for its
         queue.
         """
-        self._cpu_s = _cpu_seconds()
-        self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
         try:
+            self._cpu_s = _cpu_seconds()
+            self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
             self._read_frames()
         except BaseException:  # noqa: BLE001  loky would keep the process, and the call would never end
             _log.exception("the worker cannot go on")

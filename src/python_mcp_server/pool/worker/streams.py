@@ -122,6 +122,11 @@ def open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def early_log(folder: str | Path) -> str:
+    """Return the file for what a worker prints before it opens its logs: why its start fails."""
+    return os.path.join(folder, STREAMS[-1])
+
+
 class WorkerLogs:
     """The files behind fd 1 and 2 of this process."""
 

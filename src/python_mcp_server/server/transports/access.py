@@ -107,16 +107,16 @@ class Access:
         names: The names and addresses, in lower case, that the server may be reached by, beside the
             address that the connection was made to.
         token_digest: The digest of the required token; None where no token is required.
-        principal: The name of those who have the token; None where no token is required.
     """
 
     names: frozenset[str] = _LOOPBACK_NAMES
     token_digest: bytes | None = None
-    principal: str | None = None
 
     @property
     def old_principal(self) -> str | None:
-        """Return the name that older versions gave to the principal; records do not have it as it is."""
+        """The name that older versions gave to those who have the token; records do not have it as it is.
+        None where no token is required.
+        """
         return None if self.token_digest is None else f"http-token:{self.token_digest.hex()[:16]}"
 
     def refusal(self, headers: Headers, reached: str | None, *, open_to_all: bool = False) -> Refusal | None:

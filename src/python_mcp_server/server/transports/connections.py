@@ -3,7 +3,8 @@
 uvicorn bounds neither: its `limit_concurrency` answers 503 once a request has come, so a silent connection
 counts and stays, and it has no time-out for a head or a body. Where there is no room, the connection that has
 waited longest without a request gives way to the new one, so silent connections keep no client out. A
-connection whose request is being served is never closed here.
+connection whose request is being served is closed only where its client reads nothing of a large answer,
+which would stay in memory.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 HEAD_S: Final = 15.0
 BODY_S: Final = 60.0
+BODY_BYTES_PER_S: Final = 10_000
+"""What has come of a body gives the rest more time, as `MinRate` of Apache's mod_reqtimeout does. A time for
+the whole body shuts slow clients out; one between two reads, as nginx has it, lets a drip go on for days."""
+_MOST_BODY_S: Final = 600.0
+"""The largest body takes 480 s at that rate; a body that is refused as too large may never end."""
+READ_S: Final = 60.0
+"""As nginx's `send_timeout`."""
 _MOST: Final = 4096
 _SHARE: Final = 4
 """A quarter of the descriptors, because workers and jobs take some too, and a burst is accepted at once."""
@@ -48,9 +56,6 @@ class Phase(Enum):
     BODY = "the body of its request has not come whole"
     SERVED = "its request is being answered"
     KEPT = "its client may ask again, within uvicorn's time for it"
-
-
-_ALLOWED_S: Final = {Phase.HEAD: lambda: HEAD_S, Phase.BODY: lambda: BODY_S}
 
 
 def most_connections(wanted: int) -> int:
@@ -155,7 +160,10 @@ class HttpConnection(H11Protocol):
         self._all = connections
         self._phase: Phase | None = None
         self._stalled = False
+        self._since = 0.0
+        self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     @property
     def has_asked(self) -> bool:
@@ -173,18 +181,20 @@ class HttpConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_timer()
+        self._stop_unread_timer()
         self._all.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes."""
         super().data_received(data)
-        self._enter(self._present_phase(Phase.HEAD))
+        self._body_bytes += 0 if self._is_answered() else len(data)  # what is refused gets no more time
+        self._enter(self._present_phase())
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        self._enter(self._present_phase(Phase.HEAD if self.conn.trailing_data[0] else Phase.KEPT))
+        self._enter(self._present_phase())
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP with 400, unless an answer has begun: there uvicorn would raise."""
@@ -197,14 +207,24 @@ class HttpConnection(H11Protocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Note that the client reads nothing, so that it may give way."""
+        """Note that the client reads nothing, so that it may give way, or is closed in the end."""
         super().pause_writing()
         self._note(stalled=True)
+        self._watch_unread()
 
     def resume_writing(self) -> None:
         """Note that the client reads again."""
         super().resume_writing()
         self._note(stalled=False)
+        if not self.transport.is_closing():
+            self._stop_unread_timer()
+
+    def shutdown(self) -> None:
+        """End at the end of the server; where nothing can be answered any more, at once."""
+        if self._stalled or self._phase is Phase.BODY:
+            self.transport.abort()  # otherwise uvicorn would wait, and log a traceback
+        else:
+            super().shutdown()
 
     def end(self, reason: str) -> None:
         """Close the connection at once."""
@@ -213,11 +233,12 @@ class HttpConnection(H11Protocol):
             _log.info("closed a connection of %s: %s", address, reason, extra={"kind": (address, reason)})
         self.transport.abort()
 
-    def _present_phase(self, between: Phase) -> Phase:
-        """Return the phase, which is `between` where no request is under way."""
+    def _present_phase(self) -> Phase:
         if self.conn.their_state is h11.SEND_BODY:
             return Phase.BODY
-        return between if self._is_answered() and self.conn.their_state is h11.IDLE else Phase.SERVED
+        if not self._is_answered() or self.conn.their_state is not h11.IDLE:
+            return Phase.SERVED
+        return Phase.KEPT if self.has_asked and not self.conn.trailing_data[0] else Phase.HEAD
 
     def _is_answered(self) -> bool:
         return not self.has_asked or self.cycle is None or self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
@@ -226,19 +247,59 @@ class HttpConnection(H11Protocol):
         if phase is not self._phase:
             self._stop_timer()
             self._phase = phase
-            if phase in _ALLOWED_S and not self.transport.is_closing():
-                self._timer = self.loop.call_later(_ALLOWED_S[phase](), self._expire, phase)
+            self._since = self.loop.time()
+            self._body_bytes = 0
+            if not self.transport.is_closing():
+                self._check_time(phase)
+        if self.transport.is_closing():  # which takes until the client has read all, however long that is
+            self._watch_unread()
         self._note(stalled=self._stalled)
+
+    def _check_time(self, phase: Phase) -> None:
+        """End the connection where the time of its phase is over, else look again when it will be."""
+        if (allowed_s := self._allowed_s(phase)) is None:
+            return
+        left_s = self._since + allowed_s - self.loop.time()
+        if left_s > 0:
+            self._timer = self.loop.call_later(left_s, self._check_time, phase)
+        elif phase is Phase.KEPT and not self.transport.get_write_buffer_size():
+            self.timeout_keep_alive_handler()
+        elif phase is Phase.KEPT:
+            self.end("its client has not read the answer")
+        elif phase is Phase.HEAD:
+            self.end(f"{phase.value} within {HEAD_S:g} s")
+        else:
+            self.end(f"{phase.value} within {BODY_S:g} s, and 1 s for each {BODY_BYTES_PER_S} bytes")
+
+    def _allowed_s(self, phase: Phase) -> float | None:
+        if phase is Phase.BODY:
+            return min(BODY_S + self._body_bytes / BODY_BYTES_PER_S, _MOST_BODY_S)
+        return {Phase.HEAD: HEAD_S, Phase.KEPT: float(self.timeout_keep_alive)}.get(phase)
+
+    def _watch_unread(self) -> None:
+        """End the connection in a while, unless its client reads by then; nothing is added meanwhile."""
+        unread = self.transport.get_write_buffer_size()
+        if unread and self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(READ_S, self._check_unread, unread)
+
+    def _check_unread(self, before: int) -> None:
+        self._unread_timer = None
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_unread()
+        else:
+            self.end(f"its client has read nothing of an answer for {READ_S:g} s")
 
     def _note(self, *, stalled: bool) -> None:
         self._stalled = stalled
         waits = self._phase is not Phase.SERVED and self._is_answered()
         self._all.note(self, idle=waits or stalled or self.transport.is_closing())
 
-    def _expire(self, phase: Phase) -> None:
-        self.end(f"{phase.value} within {_ALLOWED_S[phase]():g} s")
-
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import (
     DEFAULT_MAX_REQUEST_BODY_SIZE,
@@ -27,6 +25,7 @@ from mcp.server.transport_security import (
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from python_mcp_server.server.exit_guard import ExitGuard
+from python_mcp_server.server.principals import TokenHolder
 from python_mcp_server.server.sdk.messages import NotAMessage, check_notification
 from python_mcp_server.server.sdk.private import low_level
 from python_mcp_server.server.transports.access import LARGEST_HEAD, Access, Refusal
@@ -57,6 +56,7 @@ def serve_http(
     on_start: Callable[[], None],
     on_stop: Callable[[], Awaitable[None]],
     *,
+    find_principal: Callable[[str], str] = str,
     max_connections: int = 0,
     on_second: Callable[[], object] = bool,
 ) -> None:
@@ -68,6 +68,8 @@ def serve_http(
         access: What their requests must show.
         on_start: Called when clients are served, and a signal ends the server in order.
         on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
+        find_principal: Returns the name in records of the principal that had this name in older versions; may
+            block.
         max_connections: The setting.
         on_second: Called once a second.
 
@@ -76,7 +78,7 @@ def serve_http(
     """
     connections = Connections(most_connections(max_connections))
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
-    app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access)
+    app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access, find_principal)
     config = uvicorn.Config(
         app,
         http=cast("type[HttpConnection]", functools.partial(HttpConnection, connections)),
@@ -114,17 +116,18 @@ class AccessMiddleware:
     its own.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access, find_principal: Callable[[str], str]) -> None:
         self._app = AuthContextMiddleware(
             SessionLimit(RequestBodyLimitMiddleware(MessageCheck(app), _LARGEST_BODY))
         )
         self._access = access
-        self._user = _user(access)
+        old = access.old_principal
+        self._holder = None if old is None else TokenHolder(functools.partial(find_principal, old))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request of the ASGI protocol."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self._serve(scope, receive, send)
             return
         healthz = scope["path"] == _HEALTH
         reached = (scope.get("server") or (None,))[0]
@@ -134,7 +137,13 @@ class AccessMiddleware:
         elif healthz:
             await _health(scope["method"])(scope, receive, send)
         else:
-            await self._app({**scope, **self._user}, receive, send)
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._holder is not None:
+            await self._holder.look_up()
+            scope = {**scope, "user": self._holder}
+        await self._app(scope, receive, send)
 
 
 class MessageCheck:
@@ -166,12 +175,6 @@ class MessageCheck:
             return await receive() if message is None else message
 
         await self._app(scope, replay, send)
-
-
-def _user(access: Access) -> dict[str, AuthenticatedUser]:
-    if access.principal is None:
-        return {}
-    return {"user": AuthenticatedUser(AccessToken(token="", client_id=access.principal, scopes=[]))}
 
 
 def _refuse(refusal: Refusal, scope: Scope) -> Response:
