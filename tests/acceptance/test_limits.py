@@ -15,6 +15,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what o
 MEGABYTE = 1_000_000
 BUDGET = 100 * MEGABYTE
 GROW = "print('so far', flush=True)\nkept = [bytearray(10_000_000) for step in range(60)]"
+ITEM = "import sys\nprint(sys.argv[1])\nwhile sys.argv[1] == 'many': print('x' * 1000)"
+OVERSHOOT = 500 * MEGABYTE
+"""How much a script writes at most between two looks on a busy machine."""
 FLOOD = """
 import os, sys, time
 line = b"x" * 999 + b"\\n"
@@ -50,6 +53,33 @@ def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
             assert "\n" not in refused["content"][0]["text"]
         assert len(server.call("py_list_jobs")["structuredContent"]["jobs"]) == 1
         flood(server, tmp_path, 40)
+        assert server.leave() == 0
+
+
+def test_output_without_end_is_ended_at_the_disk_limit_of_each_tool(tmp_path: Path):
+    """No more than the limit and what is written between two looks is on the disk afterwards."""
+    endless = "print('first', flush=True)\nwhile True: print('x' * 1000)"
+    here = {"directory": str(tmp_path), "disk_limit_mb": 30}
+    items = {"args_list": [["few"], ["many"]], "script_content": ITEM}
+    with serving(tmp_path) as server:
+        server.open()
+        failed = server.call("py_run_script_in_dir", here | {"script_content": endless})
+        assert failed["isError"]
+        text = failed["content"][0]["text"]
+        assert text.startswith("ended at its disk limit: its files and its output took ")
+        assert "MB, the limit is 30 MB. Less output" in text
+        assert "first" in text
+        (job,) = server.call("py_list_jobs")["structuredContent"]["jobs"]
+        assert (job["status"], job["error_kind"]) == ("failed", "disk_limit")
+        page = server.call("py_job_output", {"job_id": job["id"]})["structuredContent"]
+        assert page["text"].startswith("first\nx")
+        assert 30 * MEGABYTE < page["total_bytes"] < 30 * MEGABYTE + OVERSHOOT
+        few, many = server.call("py_map_script", here | items)["structuredContent"]["items"]
+        assert (few["exit_code"], few["stdout"]) == (0, "few\n")
+        assert many["error_kind"] == "disk_limit"
+        assert many["error"].startswith("ended at its disk limit")
+        refused = server.call("py_run_script_in_dir", here | {"script_content": "1", "disk_limit_mb": 0})
+        assert refused["content"][0]["text"].startswith("disk_limit_mb is 0")
         assert server.leave() == 0
 
 

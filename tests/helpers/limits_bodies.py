@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from python_mcp_server.context import current_job
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
@@ -55,6 +56,37 @@ def burn(gate: str = "") -> None:
     until = time.monotonic() + bodies.LIFETIME_S
     while time.monotonic() < until:
         pass
+
+
+def flood(gate: str = "") -> None:
+    """Print that it runs, wait for the file `gate`, and print until killed."""
+    print("begun", flush=True)
+    if gate:
+        eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
+    until = time.monotonic() + bodies.LIFETIME_S
+    while time.monotonic() < until:
+        print("x" * 1000)
+
+
+def flood_by_child() -> None:
+    """Start a program that writes to this process's stdout until killed."""
+    import subprocess
+
+    subprocess.run(("yes", "x" * 1000), check=True)
+
+
+def fill_folder() -> None:
+    """Write file after file into the job's own folder until killed."""
+    job = current_job()
+    assert job is not None
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for number in range(STEP_BYTES):
+        (job.folder / f"{number}").write_bytes(bytes(1_000_000))
+
+
+def print_bytes(count: int) -> None:
+    """Print so many bytes."""
+    print("x" * count)
 
 
 def doze(notes: str) -> None:
