@@ -56,6 +56,17 @@ def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
         assert server.leave() == 0
 
 
+@pytest.mark.parametrize("made", ["memfd_create('a')", "open('/dev/shm', os.O_TMPFILE | os.O_RDWR)"])
+def test_memory_in_a_file_without_a_name_counts_for_the_memory_limit(tmp_path: Path, made: str):
+    code = f"import os, time\nfile = os.{made}\nfor _ in range(400): os.write(file, bytes(1_000_000))\n"
+    script = {"directory": str(tmp_path), "script_content": f"{code}time.sleep(60)", "memory_limit_mb": 100}
+    with serving(tmp_path) as server:
+        failed = server.open().call("py_run_script_in_dir", script)
+        assert failed["isError"]
+        assert failed["content"][0]["text"].startswith("ended at its memory limit: its processes held ")
+        assert server.leave() == 0
+
+
 def test_output_without_end_is_ended_at_the_disk_limit_of_each_tool(tmp_path: Path):
     """No more than the limit and what is written between two looks is on the disk afterwards."""
     endless = "print('first', flush=True)\nwhile True: print('x' * 1000)"

@@ -39,6 +39,44 @@ def jump() -> int:
     return len(bytearray(5_000_000_000))
 
 
+def grow_unmapped() -> int:
+    """Write into memory that belongs to no process."""
+    file = os.memfd_create("held")
+    return sum(os.write(file, bytes(STEP_BYTES)) for _ in range(30))
+
+
+def share_memory(blocks: int) -> None:
+    """Share one block of memory with three children, which read all of it and wait for each other."""
+    from multiprocessing import get_context, shared_memory
+
+    shared = shared_memory.SharedMemory(create=True, size=blocks * STEP_BYTES)
+    try:
+        assert shared.buf is not None
+        shared.buf[:] = bytes(shared.size)
+        context = get_context("fork")
+        barrier = context.Barrier(3)
+        children = [context.Process(target=_read_shared, args=(shared.name, barrier)) for _ in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert [child.exitcode for child in children] == [0, 0, 0]
+    finally:
+        shared.close()
+        shared.unlink()
+
+
+def _read_shared(name: str, barrier: Any) -> None:
+    from multiprocessing import shared_memory
+
+    shared = shared_memory.SharedMemory(name=name)
+    assert shared.buf is not None
+    assert sum(shared.buf[::4096]) == 0
+    barrier.wait()
+    time.sleep(0.5)  # for some looks
+    shared.close()
+
+
 def grow_in_children() -> int:
     """Allocate memory in several child processes, each of them small."""
     import subprocess
@@ -87,6 +125,13 @@ def fill_folder() -> None:
 def print_bytes(count: int) -> None:
     """Print so many bytes."""
     print("x" * count)
+
+
+def print_slowly(megabytes: int) -> None:
+    """Print so much, in pieces that let others look in between."""
+    for _ in range(megabytes):
+        print("x" * 999_999)
+        time.sleep(0.002)
 
 
 def doze(notes: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,31 @@ async def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "body", [limits_bodies.grow_deaf, limits_bodies.jump, thorough(limits_bodies.grow_in_children)]
+    "body",
+    [
+        limits_bodies.grow_deaf,
+        limits_bodies.grow_unmapped,
+        limits_bodies.jump,
+        thorough(limits_bodies.grow_in_children),
+    ],
 )
 async def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
     async with manager() as made:
         error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), body)
         assert error.kind == MEMORY
         assert f"{TIGHT_MB} MB" in str(error)
+
+
+async def test_neither_output_in_memory_nor_shared_memory_ends_an_honest_body(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
+        monkeypatch.setenv("PYTHON_MCP_HOME", home)
+        async with manager() as made:
+            limits = Limits(memory_limit_mb=TIGHT_MB)
+            await run_within(made, limits, limits_bodies.print_bytes, 30 * MB)
+            await run_within(made, limits, limits_bodies.print_slowly, 2 * TIGHT_MB)
+            await run_within(made, limits, limits_bodies.share_memory, 3)
 
 
 async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():

@@ -118,7 +118,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
 
 def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
-    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit: left.pop(0))
+    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit, _held: left.pop(0))
 
 
 def guard(limits: Limits, **options: Any) -> LimitChecker:

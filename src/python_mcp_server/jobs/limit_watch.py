@@ -71,10 +71,10 @@ def check_limits(request: Request) -> None:
 
 
 def disk_meter(call: Call, worker: WorkerHandle | InlineWorker) -> DiskMeter | None:
-    """Return the meter of the files of a call that is about to be sent to this worker; None without a limit.
+    """Return the meter of the files of a call that is about to be sent to this worker; None without limits.
     The worker's logs have the output of its last call until it begins the next.
     """
-    if call.limits is None or call.limits.disk_limit_mb is None or not isinstance(worker, WorkerHandle):
+    if call.limits is None or not isinstance(worker, WorkerHandle):
         return None
     logs = [f"{worker.log_folder}/{name}" for name in STREAMS]
     return DiskMeter((call.folder, *logs), old_files=logs)

@@ -1,4 +1,4 @@
-"""The disk space of one job: the files of its folder, and its output.
+"""The disk space of one job: that of its output, and of the files in its folder.
 
 A look visits a bounded number of files, so that a job with a million of them does not keep the others from
 being looked at; the next look goes on from there. A file is visited by its name only: it is not opened, and
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable
 from contextlib import closing, suppress
 from itertools import islice
 from typing import Final
 
 from python_mcp_server.processes.identity import SHORTAGES
-
-_MOST_ENTRIES: Final = 2_000
-"""Files of one look, which take 5 to 10 ms."""
 
 _BLOCK_BYTES: Final = 512
 """The unit of `st_blocks`, whatever the blocks of the file system are."""
@@ -31,24 +29,26 @@ _DIRECTORY: Final = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _BY_DESCRIPTOR: Final = os.scandir in os.supports_fd
 
 
-class DiskMeter:
-    """Measures files and directories with all that is in them.
+class BoundedMeter(ABC):
+    """Adds up the sizes of files, in rounds of as many looks as it takes to visit all of them.
 
     Args:
-        paths: The files and directories; they need not exist.
-        old_files: The files among them that belong to an earlier call until they change.
+        most: How many files a look visits.
     """
 
-    def __init__(self, paths: Iterable[str], old_files: Iterable[str] = ()) -> None:
-        self._paths = tuple(paths)
-        self._old = {path: status for path in old_files if (status := _version(path)) is not None}
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._round: Generator[int] | None = None
         self._round_bytes = 0
         self._last_bytes = 0
 
+    @abstractmethod
+    def _walk(self) -> Generator[int]:
+        """Visit all files, and yield the size of each."""
+
     def look(self) -> int:
-        """Visit the next files, and return the disk space of all: of those visited in this round, or of all
-        in the last one, whichever is more. Sparse files count by their blocks, hard links once.
+        """Visit the next files, and return the bytes of all: of those visited in this round, or of all in the
+        last one, whichever is more.
 
         Raises:
             OSError: There are no descriptors or no memory to look with.
@@ -56,24 +56,47 @@ class DiskMeter:
         if self._round is None:
             self._round, self._round_bytes = self._walk(), 0
         walk, self._round = self._round, None  # one that raises has ended
-        sizes = list(islice(walk, _MOST_ENTRIES))
+        sizes = list(islice(walk, self._most))
         self._round_bytes += sum(sizes)
-        if len(sizes) < _MOST_ENTRIES:
+        if len(sizes) < self._most:
             self._last_bytes = self._round_bytes
         else:
             self._round = walk
         return max(self._round_bytes, self._last_bytes)
 
     def measure(self) -> int:
-        """Visit all files now, however many there are, and return their disk space."""
+        """Visit all files now, however many there are, and return their bytes."""
         with closing(self._walk()) as sizes:
             return sum(sizes)
 
+
+_MOST_ENTRIES: Final = 2_000
+"""Measured: they take 5 to 15 ms."""
+
+
+class DiskMeter(BoundedMeter):
+    """Measures the disk space of files, and of directories with all that is in them. Sparse files count by
+    their blocks, hard links once.
+
+    Attributes:
+        paths: The files and directories.
+    """
+
+    def __init__(self, paths: Iterable[str], old_files: Iterable[str] = ()) -> None:
+        """Begin to measure.
+
+        Args:
+            paths: The files and directories; they need not exist.
+            old_files: The files among them that belong to an earlier call until they change.
+        """
+        super().__init__(_MOST_ENTRIES)
+        self.paths = tuple(paths)
+        self._old = {path: status for path in old_files if (status := _version(path)) is not None}
+
     def _walk(self) -> Generator[int]:
-        """Yield the disk space of each file; of a directory also that of its own list of names."""
         seen: set[tuple[int, int]] = set()
         directories: list[str] = []
-        for path in self._paths:
+        for path in self.paths:
             with suppress(OSError):  # the job has not written it, or has removed it
                 status = os.lstat(path)
                 yield 0 if self._is_old(path) else _fresh_bytes(status, seen, remember=True)

@@ -36,6 +36,7 @@ from python_mcp_server.processes import change_priority
 from python_mcp_server.processes.host import THREAD_VARIABLES, usable_cores, usable_cpus
 from python_mcp_server.processes.usage import TreeUsage, family, measure
 from python_mcp_server.runner.disk import DiskMeter
+from python_mcp_server.runner.memory_files import MemoryFiles
 from python_mcp_server.settings import PREFIX
 
 _RESERVE_BYTES: Final = 1 << 30
@@ -268,7 +269,8 @@ class LimitChecker:
                 ones, less what was used before.
             started_s: When the call began, on the monotonic clock.
             from_now: Whether the CPU time up to the first look belongs to others.
-            disk: Measures the files; the disk limit counts where it is given.
+            disk: Measures the files; the disk limit counts where it is given. Those that lie in memory do not
+                count for the memory limit.
         """
         self.peak_bytes = 0
         self.pause_s = _SHORTEST_S
@@ -279,6 +281,9 @@ class LimitChecker:
         self._before_s: float | None = None if from_now else 0.0
         self._time_limit_s = limits.timeout_seconds if started_s is not None else None
         self._started_s = started_s or 0.0
+        self._memory_files: MemoryFiles | None = None
+        if processes.LINUX and limits.memory_bytes is not None:
+            self._memory_files = MemoryFiles(() if disk is None else disk.paths)
         self._disk = None if limits.disk_bytes is None else disk
         self._disk_bytes = 0
 
@@ -287,7 +292,8 @@ class LimitChecker:
         began = time.monotonic()
         reading = TreeUsage(0, 0.0, 0)
         if self._limits.counts_processes:
-            reading = measure(self._roots(), self._limits.memory_bytes)
+            held = None if self._memory_files is None else self._memory_files.look_at
+            reading = measure(self._roots(), self._limits.memory_bytes, held)
             self.peak_bytes = max(self.peak_bytes, reading.memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
@@ -306,13 +312,12 @@ class LimitChecker:
             return
         import resource
 
-        frozen = {MEMORY: resource.RLIMIT_DATA, DISK: resource.RLIMIT_FSIZE}.get(kind)
-        if frozen is None:
-            return
-        for pid in family(self._roots()):
+        frozen = {MEMORY: (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE), DISK: (resource.RLIMIT_FSIZE,)}
+        for pid in family(self._roots()) if kind in frozen else ():
             with suppress(ProcessLookupError, PermissionError):  # it has just ended, or is another user's
-                hard = resource.prlimit(pid, frozen)[1]
-                resource.prlimit(pid, frozen, (0, hard))
+                for limit in frozen[kind]:
+                    hard = resource.prlimit(pid, limit)[1]
+                    resource.prlimit(pid, limit, (0, hard))
 
     def _breach(self, now: float) -> Breach | None:
         limits = self._limits
