@@ -10,7 +10,7 @@
     ├── JobFailed                      the work ended without a result, by no fault of the body
     │   ├── WorkerDied                 the process of the body went away
     │   ├── WorkerUnavailable (RuntimeError)  no worker process could be started
-    │   └── LimitExceeded              it was ended at its time or memory limit
+    │   └── LimitExceeded              it was ended at one of its limits
     ├── StoreError                     the state cannot be read or written
     │   └── StoreLocked (TimeoutError) another process holds the lock for too long
     ├── ToolchainError                 an interpreter or uv is missing or cannot serve
@@ -26,6 +26,7 @@ Kinds of failed jobs, `Job.error_kind`:
     worker_died   the worker process ended; `error` has the exit code or the signal, where known
     memory_limit  the job exceeded the memory limit of the call
     cpu_limit     the job exceeded the CPU time limit of the call
+    disk_limit    the output and the files of the job exceeded the disk limit of the call
     time_limit    the job exceeded the time limit of the call
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
@@ -133,7 +134,7 @@ class WorkerUnavailable(JobFailed, RuntimeError):
 
 
 class LimitExceeded(JobFailed):
-    """The job was ended because it exceeded its time or memory limit."""
+    """The job was ended because it exceeded one of its limits."""
 
 
 class StoreError(PythonMcpError):

@@ -1,5 +1,5 @@
-"""The limits of one call: memory, CPU time, time, priority, cores. They are plain data, checked when it is
-made.
+"""The limits of one call: memory, CPU time, time, disk space, priority, cores. They are plain data, checked
+when it is made.
 
 Any module may import this one. `runner.enforce` enforces the limits while a call runs.
 """
@@ -16,7 +16,8 @@ from python_mcp_server.errors import InvalidInput
 MEMORY: Final = "memory_limit"
 CPU: Final = "cpu_limit"
 TIME: Final = "time_limit"
-KINDS: Final = frozenset({MEMORY, CPU, TIME})
+DISK: Final = "disk_limit"
+KINDS: Final = frozenset({MEMORY, CPU, TIME, DISK})
 """The `error_kind` of a job that was ended at a limit."""
 
 _MB: Final = 1_000_000
@@ -37,6 +38,7 @@ class Limits:
         memory_limit_mb: Memory of all its processes together, in MB of 10^6 bytes.
         cpu_time_limit_seconds: CPU time of all its processes together.
         timeout_seconds: How long the call may run, counted from its start.
+        disk_limit_mb: Disk space of the files in its job's folder and of its output, in MB of 10^6 bytes.
         nice: Its priority, from -20 (first) to 19 (last).
         cpus: The cores that the call may use: a count, or their numbers.
 
@@ -49,11 +51,13 @@ class Limits:
     timeout_seconds: float | None = None
     nice: int | None = None
     cpus: int | tuple[int, ...] | None = None
+    disk_limit_mb: float | None = None
 
     def __post_init__(self) -> None:
         _check_positive("memory_limit_mb", self.memory_limit_mb, _MOST_MB, "MB")
         _check_positive("cpu_time_limit_seconds", self.cpu_time_limit_seconds, LONGEST_S, "seconds")
         _check_positive("timeout_seconds", self.timeout_seconds, LONGEST_S, "seconds")
+        _check_positive("disk_limit_mb", self.disk_limit_mb, _MOST_MB, "MB")
         if self.nice is not None and not (_whole(self.nice) and _LOWEST_NICE <= self.nice <= _HIGHEST_NICE):
             raise InvalidInput(
                 f"nice is {self.nice!r}; it must be a whole number from {_LOWEST_NICE} to {_HIGHEST_NICE}"
@@ -66,13 +70,23 @@ class Limits:
         return None if self.memory_limit_mb is None else int(self.memory_limit_mb * _MB)
 
     @property
+    def disk_bytes(self) -> int | None:
+        """The disk limit in bytes."""
+        return None if self.disk_limit_mb is None else int(self.disk_limit_mb * _MB)
+
+    @property
     def single_use_worker(self) -> bool:
         """Whether a worker is replaced after such a call, because priority and cores cannot be restored."""
         return self.nice is not None or self.cpus is not None
 
     @property
     def needs_monitoring(self) -> bool:
-        """Whether memory or CPU time must be monitored while the call runs."""
+        """Whether memory, CPU time or disk space must be monitored while the call runs."""
+        return self.counts_processes or self.disk_limit_mb is not None
+
+    @property
+    def counts_processes(self) -> bool:
+        """Whether the usage of the processes must be read while the call runs."""
         return self.memory_limit_mb is not None or self.cpu_time_limit_seconds is not None
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +138,12 @@ def cpu_breach(used_s: float, limits: Limits) -> Breach:
 def time_breach(limits: Limits) -> Breach:
     """Return the breach of a call that took too long."""
     return Breach(TIME, f"ended at its time limit of {limits.timeout_seconds:g} s")
+
+
+def disk_breach(used_bytes: int, limits: Limits) -> Breach:
+    """Return the breach of a call whose files and output take this much disk space."""
+    sentence = f"ended at its disk limit: its files and its output took {used_bytes / _MB:.0f} MB"
+    return Breach(DISK, f"{sentence}, the limit is {limits.disk_limit_mb:g} MB")
 
 
 def _check_positive(name: str, value: Any, most: float, unit: str) -> None:

@@ -143,10 +143,10 @@ class Job:
         message: A sentence on the present state, such as why the job still waits.
         result: Plain JSON, or None; set only when completed.
         result_note: Set where the body's value was not JSON and `result` is its text; says so.
-        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "server_died",
-            "no_worker" (the machine gave no process), "lost".
+        error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "disk_limit",
+            "server_died", "no_worker" (the machine gave no process), "lost".
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
-        ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit" or
+        ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit", "disk_limit" or
             "memory_limit". Once it is set, only this reason may be settled.
         owner: The process that settles the job, as long as that process lives.
         worker: The process that runs the body.

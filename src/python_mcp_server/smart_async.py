@@ -75,6 +75,7 @@ def smart_async(
     manager: JobManager | None = ...,
     memory_limit_mb: float | None = ...,
     cpu_time_limit_seconds: float | None = ...,
+    disk_limit_mb: float | None = ...,
     timeout_seconds: float | None = ...,
     nice: int | None = ...,
     cpus: int | Sequence[int] | None = ...,
@@ -93,6 +94,7 @@ def smart_async(
     manager: JobManager | None = None,
     memory_limit_mb: float | None = None,
     cpu_time_limit_seconds: float | None = None,
+    disk_limit_mb: float | None = None,
     timeout_seconds: float | None = None,
     nice: int | None = None,
     cpus: int | Sequence[int] | None = None,
@@ -121,6 +123,7 @@ def smart_async(
         memory_limit_mb: Memory of the worker with all that the body starts, in MB. Beyond this limit the
             processes are killed, and the call raises `LimitExceeded`, or the job has failed.
         cpu_time_limit_seconds: The same for the CPU time of all of them together.
+        disk_limit_mb: The same for the disk space of the body's output and of the files in its job's folder.
         timeout_seconds: The same for the time that the body runs. The budget is the time that a caller waits.
         nice: Priority of the body, from -20 (first) to 19 (last).
         cpus: Cores that the body may use: a count, or their numbers.
@@ -141,6 +144,7 @@ def smart_async(
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb,
         cpu_time_limit_seconds=cpu_time_limit_seconds,
+        disk_limit_mb=disk_limit_mb,
         timeout_seconds=timeout_seconds,
         nice=nice,
         cpus=cpus,

@@ -16,6 +16,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what o
 MEGABYTE = 1_000_000
 BUDGET = 100 * MEGABYTE
 GROW = "print('so far', flush=True)\nkept = [bytearray(10_000_000) for step in range(60)]"
+ITEM = "import sys\nprint(sys.argv[1])\nwhile sys.argv[1] == 'many': print('x' * 1000)"
+OVERSHOOT = 500 * MEGABYTE
+"""How much a script writes at most between two looks on a busy machine."""
 FLOOD = """
 import os, sys, time
 line = b"x" * 999 + b"\\n"
@@ -76,6 +79,44 @@ def test_the_limits_hold_for_what_is_done_before_the_script(tmp_path: Path):
             assert text.startswith(f"ended at its {kind} limit")
             assert when in text
             assert "ran\n" not in text
+        assert server.leave() == 0
+
+
+@pytest.mark.parametrize("made", ["memfd_create('a')", "open('/dev/shm', os.O_TMPFILE | os.O_RDWR)"])
+def test_memory_in_a_file_without_a_name_counts_for_the_memory_limit(tmp_path: Path, made: str):
+    code = f"import os, time\nfile = os.{made}\nfor _ in range(400): os.write(file, bytes(1_000_000))\n"
+    script = {"directory": str(tmp_path), "script_content": f"{code}time.sleep(60)", "memory_limit_mb": 100}
+    with serving(tmp_path) as server:
+        failed = server.open().call("py_run_script_in_dir", script)
+        assert failed["isError"]
+        assert failed["content"][0]["text"].startswith("ended at its memory limit: its processes held ")
+        assert server.leave() == 0
+
+
+def test_output_without_end_is_ended_at_the_disk_limit_of_each_tool(tmp_path: Path):
+    """No more than the limit and what is written between two looks is on the disk afterwards."""
+    endless = "print('first', flush=True)\nwhile True: print('x' * 1000)"
+    here = {"directory": str(tmp_path), "disk_limit_mb": 30}
+    items = {"args_list": [["few"], ["many"]], "script_content": ITEM}
+    with serving(tmp_path) as server:
+        server.open()
+        failed = server.call("py_run_script_in_dir", here | {"script_content": endless})
+        assert failed["isError"]
+        text = failed["content"][0]["text"]
+        assert text.startswith("ended at its disk limit: its files and its output took ")
+        assert "MB, the limit is 30 MB. Less output" in text
+        assert "first" in text
+        (job,) = server.call("py_list_jobs")["structuredContent"]["jobs"]
+        assert (job["status"], job["error_kind"]) == ("failed", "disk_limit")
+        page = server.call("py_job_output", {"job_id": job["id"]})["structuredContent"]
+        assert page["text"].startswith("first\nx")
+        assert 30 * MEGABYTE < page["total_bytes"] < 30 * MEGABYTE + OVERSHOOT
+        few, many = server.call("py_map_script", here | items)["structuredContent"]["items"]
+        assert (few["exit_code"], few["stdout"]) == (0, "few\n")
+        assert many["error_kind"] == "disk_limit"
+        assert many["error"].startswith("ended at its disk limit")
+        refused = server.call("py_run_script_in_dir", here | {"script_content": "1", "disk_limit_mb": 0})
+        assert refused["content"][0]["text"].startswith("disk_limit_mb is 0")
         assert server.leave() == 0
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from python_mcp_server.context import current_job
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
@@ -38,6 +39,44 @@ def jump() -> int:
     return len(bytearray(5_000_000_000))
 
 
+def grow_unmapped() -> int:
+    """Write into memory that belongs to no process."""
+    file = os.memfd_create("held")
+    return sum(os.write(file, bytes(STEP_BYTES)) for _ in range(30))
+
+
+def share_memory(blocks: int) -> None:
+    """Share one block of memory with three children, which read all of it and wait for each other."""
+    from multiprocessing import get_context, shared_memory
+
+    shared = shared_memory.SharedMemory(create=True, size=blocks * STEP_BYTES)
+    try:
+        assert shared.buf is not None
+        shared.buf[:] = bytes(shared.size)
+        context = get_context("fork")
+        barrier = context.Barrier(3)
+        children = [context.Process(target=_read_shared, args=(shared.name, barrier)) for _ in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert [child.exitcode for child in children] == [0, 0, 0]
+    finally:
+        shared.close()
+        shared.unlink()
+
+
+def _read_shared(name: str, barrier: Any) -> None:
+    from multiprocessing import shared_memory
+
+    shared = shared_memory.SharedMemory(name=name)
+    assert shared.buf is not None
+    assert sum(shared.buf[::4096]) == 0
+    barrier.wait()
+    time.sleep(0.5)  # for some looks
+    shared.close()
+
+
 def grow_in_children() -> int:
     """Allocate memory in several child processes, each of them small."""
     import subprocess
@@ -55,6 +94,44 @@ def burn(gate: str = "") -> None:
     until = time.monotonic() + bodies.LIFETIME_S
     while time.monotonic() < until:
         pass
+
+
+def flood(gate: str = "") -> None:
+    """Print that it runs, wait for the file `gate`, and print until killed."""
+    print("begun", flush=True)
+    if gate:
+        eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
+    until = time.monotonic() + bodies.LIFETIME_S
+    while time.monotonic() < until:
+        print("x" * 1000)
+
+
+def flood_by_child() -> None:
+    """Start a program that writes to this process's stdout until killed."""
+    import subprocess
+
+    subprocess.run(("yes", "x" * 1000), check=True)
+
+
+def fill_folder() -> None:
+    """Write file after file into the job's own folder until killed."""
+    job = current_job()
+    assert job is not None
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for number in range(STEP_BYTES):
+        (job.folder / f"{number}").write_bytes(bytes(1_000_000))
+
+
+def print_bytes(count: int) -> None:
+    """Print so many bytes."""
+    print("x" * count)
+
+
+def print_slowly(megabytes: int) -> None:
+    """Print so much, in pieces that let others look in between."""
+    for _ in range(megabytes):
+        print("x" * 999_999)
+        time.sleep(0.002)
 
 
 def doze(notes: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.limits import CPU, MEMORY, TIME
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 from python_mcp_server.model import MB, JobState, new_job_id
 from python_mcp_server.processes.host import Memory
 from python_mcp_server.runner.child import Command, run_child
+from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, environment, eventually, limits_bodies, python, run
@@ -30,6 +32,8 @@ from tests.helpers.survival import Server, ended
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what only Linux tells")
 TIGHT_MB = 150
+OVERSHOOT = 500 * MB
+"""How much is written at most between two looks, and until the record has the reason; on a busy machine."""
 
 
 async def run_within(made: JobManager, limits: Limits, body: Any, *args: Any) -> Any:
@@ -92,13 +96,31 @@ async def test_a_body_over_its_memory_is_ended_and_four_others_finish(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "body", [limits_bodies.grow_deaf, limits_bodies.jump, thorough(limits_bodies.grow_in_children)]
+    "body",
+    [
+        limits_bodies.grow_deaf,
+        limits_bodies.grow_unmapped,
+        limits_bodies.jump,
+        thorough(limits_bodies.grow_in_children),
+    ],
 )
 async def test_memory_is_kept_in_whatever_way_it_is_taken(body: Any):
     async with manager() as made:
         error = await error_within(made, Limits(memory_limit_mb=TIGHT_MB), body)
         assert error.kind == MEMORY
         assert f"{TIGHT_MB} MB" in str(error)
+
+
+async def test_neither_output_in_memory_nor_shared_memory_ends_an_honest_body(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as home:
+        monkeypatch.setenv("PYTHON_MCP_HOME", home)
+        async with manager() as made:
+            limits = Limits(memory_limit_mb=TIGHT_MB)
+            await run_within(made, limits, limits_bodies.print_bytes, 30 * MB)
+            await run_within(made, limits, limits_bodies.print_slowly, 2 * TIGHT_MB)
+            await run_within(made, limits, limits_bodies.share_memory, 3)
 
 
 async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
@@ -112,6 +134,47 @@ async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays(
         assert job.usage.peak_rss_bytes > TIGHT_MB * MB
         assert (await made.output(job.id)).text == "begun\n"
         assert job.result is None
+
+
+# ---- disk space
+
+
+@pytest.mark.parametrize(
+    "body", [limits_bodies.flood, limits_bodies.flood_by_child, limits_bodies.fill_folder]
+)
+async def test_a_body_that_fills_the_disk_is_ended_at_its_limit(body: Any):
+    async with manager() as made:
+        job = await made.submit(Request(body, limits=Limits(disk_limit_mb=50)))
+        job = (await made.wait(job.id, 60))[0]
+        assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
+        assert job.error is not None
+        assert job.error.startswith("ended at its disk limit: its files and its output took ")
+        assert job.error.endswith(" MB, the limit is 50 MB")
+        taken = DiskMeter((str(made.store.folder(job.id)),)).measure()
+        assert 50 * MB < taken < 50 * MB + OVERSHOOT
+
+
+async def test_output_of_an_earlier_call_does_not_count_for_the_next():
+    async with manager(max_workers=1, spare_workers=0) as made:
+        for _ in range(3):
+            await run_within(made, Limits(disk_limit_mb=50), limits_bodies.print_bytes, 30 * MB)
+
+
+def test_a_script_over_its_disk_limit_says_so_and_shows_its_output(tmp_path: Path):
+    code = "print('first', flush=True)\nwhile True: print('x' * 1000)"
+    with pytest.raises(LimitExceeded) as caught:
+        run_script_in_dir(str(tmp_path), script_content=code, disk_limit_mb=50)
+    assert caught.value.kind == DISK
+    sentence, _, rest = str(caught.value).partition("\n")
+    assert sentence.startswith("ended at its disk limit: its files and its output took ")
+    assert "MB, the limit is 50 MB. Less output, or a larger disk_limit_mb" in sentence
+    assert rest.strip().startswith("Its stdout until then:\nfirst\nx")
+
+
+def test_files_beside_the_job_do_not_count(tmp_path: Path):
+    code = "open('data', 'wb').write(bytes(30_000_000)); print('well')"
+    result = run_script_in_dir(str(tmp_path), script_content=code, disk_limit_mb=1)
+    assert (result["exit_code"], result["stdout"]) == (0, "well\n")
 
 
 # ---- the fork bomb
@@ -273,6 +336,7 @@ async def test_a_background_job_waits_until_there_is_memory_and_says_so(
     ("body", "limits", "kind"),
     [
         ("grow", {"memory_limit_mb": TIGHT_MB}, MEMORY),
+        ("flood", {"disk_limit_mb": 20}, DISK),
         thorough("burn", {"cpu_time_limit_seconds": 0.5}, CPU),
         thorough("burn", {"timeout_seconds": 3}, TIME),
     ],

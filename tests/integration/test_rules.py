@@ -54,6 +54,7 @@ def record(home: Path, job_id: str) -> Job:
         ("cancelled", (JobState.CANCELLED, None)),
         ("time_limit", (JobState.FAILED, "time_limit")),
         ("memory_limit", (JobState.FAILED, "memory_limit")),
+        ("disk_limit", (JobState.FAILED, "disk_limit")),
     ],
 )
 @pytest.mark.parametrize("outcome", [Outcome(1), Outcome(cancelled=True), Outcome(failure=Failure("E", "e"))])

@@ -49,6 +49,7 @@ MB = 1_000_000
         ("cpu_time_limit_seconds", float("nan"), "a positive number of seconds, or unset"),
         ("timeout_seconds", "5", "a positive number of seconds, or unset"),
         ("timeout_seconds", True, "a positive number of seconds, or unset"),
+        ("disk_limit_mb", 0, "a positive number of MB, or unset"),
         ("memory_limit_mb", True, "a positive number of MB, or unset"),
         ("cpus", True, "how many cores, such as 2, or their numbers, such as [0, 1]"),
         ("nice", 20, "a whole number from -20 to 19"),
@@ -117,7 +118,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
 
 def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
-    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit: left.pop(0))
+    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit, _held: left.pop(0))
 
 
 def guard(limits: Limits, **options: Any) -> LimitChecker:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded
-from python_mcp_server.limits import MEMORY, time_breach
+from python_mcp_server.limits import DISK, MEMORY, time_breach
 from python_mcp_server.model import JobState, Outcome
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import failure_of
+from python_mcp_server.pool.worker.streams import STREAMS
+from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.limits import Breach, Limits
+    from python_mcp_server.model import Call
     from python_mcp_server.pool.monitor import LimitMonitor, Watched
 
 _log: Final = logging.getLogger(__name__)
@@ -41,8 +44,8 @@ class EndReason:
 
     @property
     def patient(self) -> bool:
-        """Whether the body may clean up first: not while it fills the machine's memory."""
-        return self.ending != MEMORY
+        """Whether the body may clean up first: not while it fills the machine's memory or disk."""
+        return self.ending not in (MEMORY, DISK)
 
     def outcome(self) -> Outcome:
         """Return the outcome of a job that is ended for this reason."""
@@ -67,6 +70,16 @@ def check_limits(request: Request) -> None:
         raise InvalidInput(f"{given} cannot be kept with isolation='inline'; only timeout_seconds can")
 
 
+def disk_meter(call: Call, worker: WorkerHandle | InlineWorker) -> DiskMeter | None:
+    """Return the meter of the files of a call that is about to be sent to this worker; None without limits.
+    The worker's logs have the output of its last call until it begins the next.
+    """
+    if call.limits is None or not isinstance(worker, WorkerHandle):
+        return None
+    logs = [f"{worker.log_folder}/{name}" for name in STREAMS]
+    return DiskMeter((call.folder, *logs), old_files=logs)
+
+
 class LimitWatch:
     """Reports once that a running body has exceeded one of its limits."""
 
@@ -82,7 +95,7 @@ class LimitWatch:
         Args:
             limits: The limits.
             loop: Where `on_breach` is called.
-            monitor: Checks memory and CPU time in a thread.
+            monitor: Checks memory, CPU time and disk space in a thread.
             on_breach: Gets the reason to end the body.
         """
         self._limits = limits
@@ -93,15 +106,20 @@ class LimitWatch:
         self._watched: Watched | None = None
         self._worker: WorkerHandle | None = None
 
-    def start(self, worker: WorkerHandle | InlineWorker) -> None:
-        """Start to watch the body that was sent to this worker."""
+    def start(self, worker: WorkerHandle | InlineWorker, disk: DiskMeter | None) -> None:
+        """Start to watch the body that was sent to this worker.
+
+        Args:
+            worker: The worker.
+            disk: Measures the files of the call.
+        """
         limits = self._limits
         if limits.timeout_seconds is not None:
             self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))
         if limits.needs_monitoring and isinstance(worker, WorkerHandle):
             pid = worker.pid
             self._worker = worker
-            checker = LimitChecker(limits, lambda: (pid,), from_now=True)
+            checker = LimitChecker(limits, lambda: (pid,), from_now=True, disk=disk)
             self._watched = self._monitor.watch(checker, self._report_from_thread)
 
     def stop(self) -> None:

@@ -18,8 +18,8 @@ def row(job: Job) -> dict[str, Any]:
     """Return a job as a row of a list, without the fields that say nothing.
 
     Returns:
-        `{"id", "label", "ran", "status", "ended", "created_at", "seconds", "peak_rss_mb", "note"}`: `ran` is
-        there where the label does not say it, `ended` where a script did not end as it should; `seconds`
+        `{"id", "label", "ran", "status", "ended", "error_kind", "created_at", "seconds", "peak_rss_mb", "note"}`:
+        `ran` is there where the label does not say it, `ended` where a script did not end as it should; `seconds`
         count from the job's start.
     """
     facts: dict[str, Any] = {
@@ -28,6 +28,7 @@ def row(job: Job) -> dict[str, Any]:
         "ran": None if job.ran is None or job.ran == job.label else one_line(job.ran, _RAN_CHARS),
         "status": job.status.value,
         "ended": ending_words(job),
+        "error_kind": job.error_kind,
         "created_at": iso(job.created_at.replace(microsecond=0)),
         "seconds": None if job.started_at is None else round(elapsed_s(job), 1),
         "peak_rss_mb": None if job.usage is None else round(job.usage.peak_rss_bytes / MB, 1),

@@ -14,7 +14,7 @@ from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
 from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
-from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch
+from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch, disk_meter
 from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
 from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
@@ -229,6 +229,7 @@ class JobRun:
                 if self.status.spec is not None:
                     self.call = replace(self.call, unbegun=True)
                 self.call = without_main(self.call, self._request.body, self._services.pool.main)
+            disk = disk_meter(self.call, worker)
             worker.dispatch(
                 self.call,
                 self.status.on_progress,
@@ -246,7 +247,7 @@ class JobRun:
         if self.call.limits is not None:
             pool = self._services.pool
             self._limits = LimitWatch(self.call.limits, self.loop, pool.limiter, self.request_end)
-            self._limits.start(worker)
+            self._limits.start(worker, disk)
         if self.recorded:
             self.status.sample()
 

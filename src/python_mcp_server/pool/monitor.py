@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from python_mcp_server import processes
-from python_mcp_server.limits import MEMORY, Breach
+from python_mcp_server.limits import Breach
 from python_mcp_server.model import Usage
 from python_mcp_server.processes.usage import resident_usage
 from python_mcp_server.runner.enforce import LimitChecker
@@ -164,12 +164,12 @@ class LimitMonitor(Watcher[Watched]):
     """Checks limits; the breach of a limit is reported once.
 
     Args:
-        holds: Whether a tree over its memory limit is kept from getting more memory; not for the process's
-            own tree.
+        holds: Whether a tree over its limit of memory or disk space is kept from taking more of it; not for
+            the process's own tree.
     """
 
     def __init__(self, *, holds: bool = True) -> None:
-        super().__init__("limits", "limits of memory and CPU time are not looked after")
+        super().__init__("limits", "limits of memory, CPU time and disk space are not looked after")
         self._holds = holds
 
     def watch(self, guard: LimitChecker, on_breach: Callable[[Breach], None]) -> Watched:
@@ -192,6 +192,6 @@ class LimitMonitor(Watcher[Watched]):
             breach = None
         watched.due_at = time.monotonic() + watched.guard.pause_s
         if breach is not None and self.unwatch(watched):  # otherwise its body has just ended
-            if breach.kind == MEMORY and self._holds:
-                watched.guard.freeze_memory()
-            watched.on_breach(breach)
+            watched.on_breach(breach)  # first: a body that fails by the freeze has been ended at its limit
+            if self._holds:
+                watched.guard.freeze(breach.kind)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 LINUX: Final = sys.platform == "linux"
 GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 """Raised by a read of a process that has ended, or that belongs to another user."""
-_OWN_MEMORY: Final = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
-_SHARED_FAIRLY: Final = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
+_OWN: Final = ((b"RssAnon:", b"VmSwap:"), (b"RssShmem:",))
+_SHARED_FAIRLY: Final = ((b"Pss_Anon:", b"SwapPss:"), (b"Pss_Shmem:",))
 _SURELY_OWN: Final = (b"Private_Dirty:",)
 _READ_BYTES: Final = 1 << 16
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -48,35 +48,53 @@ def resident_usage(pids: Iterable[int]) -> TreeUsage:
     return TreeUsage(sum(sizes.values()), sum(map(_cpu_seconds, living)), len(living))
 
 
-def measure(roots: Iterable[int], limit_bytes: int | None) -> TreeUsage:
+class _Memory(NamedTuple):
+    """Memory of a process, apart by whether a file may hold it too."""
+
+    own: int
+    in_files: int
+
+
+def measure(
+    roots: Iterable[int], limit_bytes: int | None, held: Callable[[list[int]], int] | None = None
+) -> TreeUsage:
     """Return the usage of these processes and all below them, as a limit counts it.
 
-    That is their own and their shared memory, also where it was swapped out, but no pages of files, because
-    the kernel takes those back when it needs them. Elsewhere than on Linux it is the resident memory.
+    That is their own and their shared memory, also where it was swapped out, but no pages of files on a disk,
+    because the kernel takes those back when it needs them. Elsewhere than on Linux it is the resident memory.
 
     Args:
         roots: The pids of the roots.
         limit_bytes: Above this sum, pages that several processes share are counted once: that is slow, so it
             is done only there. None for never.
+        held: Returns the memory of the files that these processes hold open. It counts as far as it exceeds
+            the mapped part.
     """
     pids = family(roots)
     if not LINUX:
         return resident_usage(pids)
-    sizes = {pid: _sum_of(f"/proc/{pid}/status", _OWN_MEMORY) for pid in pids}
-    total = sum(sizes.values())
+    sizes = {pid: _memory(f"/proc/{pid}/status", _OWN) for pid in pids}
+    held_bytes = 0 if held is None else held(pids)
+    total = _total(sizes.values(), held_bytes)
     if limit_bytes is not None and total > limit_bytes and len(pids) > 1:
-        total = min(total, _with_shared_once(sizes, limit_bytes))
+        total = min(total, _with_shared_once(sizes, limit_bytes, held_bytes))
     return TreeUsage(total, sum(map(_cpu_seconds, pids)), len(pids))
 
 
-def _with_shared_once(sizes: dict[int, int], limit_bytes: int) -> int:
+def _total(sizes: Collection[_Memory], held_bytes: int) -> int:
+    return sum(size.own for size in sizes) + max(sum(size.in_files for size in sizes), held_bytes)
+
+
+def _with_shared_once(sizes: dict[int, _Memory], limit_bytes: int, held_bytes: int) -> int:
     """Return the memory of these processes with shared pages counted once. Where a lower bound is above the
     limit already, that bound is returned, because walking the pages of a large process takes 0.1 s."""
-    largest = max(sizes, key=lambda pid: sizes[pid])
-    least = sizes[largest]
+    largest = max(sizes, key=lambda pid: sum(sizes[pid]))
+    least = sum(sizes[largest])
     if least <= limit_bytes:
-        least += sum(_sum_of(f"/proc/{pid}/smaps_rollup", _SURELY_OWN) for pid in sizes if pid != largest)
-    return least if least > limit_bytes else sum(_fair_share(pid) for pid in sizes)
+        least += sum(
+            _sum_of(_lines(f"/proc/{pid}/smaps_rollup"), _SURELY_OWN) for pid in sizes if pid != largest
+        )
+    return least if least > limit_bytes else _total([_fair_share(pid) for pid in sizes], held_bytes)
 
 
 def family(roots: Iterable[int]) -> list[int]:
@@ -142,17 +160,26 @@ def cpu_clock_ns(pid: int) -> int:
         return 0
 
 
-def _fair_share(pid: int) -> int:
-    share = _sum_of(f"/proc/{pid}/smaps_rollup", _SHARED_FAIRLY)
-    return share or _sum_of(f"/proc/{pid}/status", _OWN_MEMORY)
+def _fair_share(pid: int) -> _Memory:
+    share = _memory(f"/proc/{pid}/smaps_rollup", _SHARED_FAIRLY)
+    return share if any(share) else _memory(f"/proc/{pid}/status", _OWN)
 
 
-def _sum_of(path: str, names: tuple[bytes, ...]) -> int:
-    """Return the sum of these lines of kB, in bytes; 0 for a process that is gone."""
+def _memory(path: str, names: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> _Memory:
+    lines = _lines(path)
+    return _Memory(_sum_of(lines, names[0]), _sum_of(lines, names[1]))
+
+
+def _lines(path: str) -> list[bytes]:
+    """Return the lines of a file of /proc; none for a process that is gone."""
     try:
-        lines = _read(path).splitlines()
+        return _read(path).splitlines()
     except GONE:
-        return 0
+        return []
+
+
+def _sum_of(lines: list[bytes], names: tuple[bytes, ...]) -> int:
+    """Return the sum of these lines of kB, in bytes."""
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 

@@ -6,6 +6,8 @@
 * `command`: the choice of an interpreter, and the command that is started.
 * `child`: what the children of one call share; start of a child, wait for its end, kill of its tree, usage.
 * `enforce`: sets the limits of a call when it starts, and checks its tree against them.
+* `disk`: the disk space of one job.
+* `memory_files`: memory in files that processes hold open.
 * `inline`: code without a file of its own, run as if it lay in a directory.
 * `output`: the output files of a child, bounded excerpts of them, their lines, a terminal's screen.
 * `search`: readable text of a line, and the program that searches lines for a pattern.

@@ -36,6 +36,7 @@ from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.processes.usage import children_of
+from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
 
@@ -104,7 +105,7 @@ class ChildExit:
         elapsed_s: From before its start until it was reaped, by the monotonic clock.
         cpu_s: User and system time of the child and of everything below it that was waited for.
         timed_out: Whether the time limit ended it.
-        breach: The limit of memory or CPU time that ended it, if one did.
+        breach: The limit of memory, CPU time or disk space that ended it, if one did.
         orphans_cpu_s: The part of `cpu_s` that belongs to processes which no parent in the tree waited for.
     """
 
@@ -125,6 +126,7 @@ def run_child(
     deadline: float | None = None,
     watch: Watch | None = None,
     limits: Limits | None = None,
+    folder: Path | None = None,
 ) -> ChildExit:
     """Run a command to its end and return how it ended; its whole tree is gone then.
 
@@ -136,6 +138,7 @@ def run_child(
         deadline: When it is killed, on the monotonic clock; None for never.
         watch: Called with the child's pid; the context that it returns is open while the child runs.
         limits: The limits of its tree; its time limit is the deadline.
+        folder: A directory whose files count for the disk limit, as the two files do.
 
     Raises:
         InvalidInput: The command cannot be started with these arguments or limits.
@@ -147,7 +150,8 @@ def run_child(
     process = _spawn(command, stdout, stderr, job_id)
     child = processes.identify(process.pid) or process.pid
     try:
-        checker = _apply_limits(process.pid, limits, before)
+        disk = DiskMeter(map(str, filter(None, (stdout, stderr, folder))))
+        checker = _apply_limits(process.pid, limits, before, disk)
         with nullcontext() if watch is None else watch(process.pid):
             orphans = Orphans()
             ended = await_end(process, deadline, checker, orphans)
@@ -170,7 +174,9 @@ def _breach(
     return ended
 
 
-def _apply_limits(pid: int, limits: Limits | None, before: frozenset[int]) -> LimitChecker | None:
+def _apply_limits(
+    pid: int, limits: Limits | None, before: frozenset[int], disk: DiskMeter
+) -> LimitChecker | None:
     """Apply its limits to a child, and return their checker, where one is needed."""
     processes.hand_on_priority(pid, limits and limits.nice)
     if limits is None:
@@ -183,6 +189,7 @@ def _apply_limits(pid: int, limits: Limits | None, before: frozenset[int]) -> Li
         limits,
         lambda: {pid, *(own_children() - before)},
         cpu_base_s=lambda: reaped_cpu_s() - base_s,
+        disk=disk,
     )
 
 

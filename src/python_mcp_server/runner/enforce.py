@@ -21,10 +21,22 @@ from typing import Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.limits import Breach, Limits, cpu_breach, jump_breach, memory_breach, time_breach
+from python_mcp_server.limits import (
+    DISK,
+    MEMORY,
+    Breach,
+    Limits,
+    cpu_breach,
+    disk_breach,
+    jump_breach,
+    memory_breach,
+    time_breach,
+)
 from python_mcp_server.processes import change_priority
 from python_mcp_server.processes.host import THREAD_VARIABLES, usable_cores, usable_cpus
-from python_mcp_server.processes.usage import family, measure
+from python_mcp_server.processes.usage import TreeUsage, family, measure
+from python_mcp_server.runner.disk import DiskMeter
+from python_mcp_server.runner.memory_files import MemoryFiles
 from python_mcp_server.settings import PREFIX
 
 _RESERVE_BYTES: Final = 1 << 30
@@ -223,7 +235,8 @@ def _may_raise_priority(nice: int) -> bool:
 _SHORTEST_S: Final = 0.01 if processes.LINUX else 0.05
 _LONGEST_S: Final = 0.25
 _GROWTH_BYTES_S: Final = 2e9
-"""How fast a process can fill memory; measured on fast machines: zeroing new pages is what takes long."""
+"""How fast a process can fill memory, also that which holds new files; measured on fast machines: zeroing new
+pages is what takes long."""
 
 _LOOKS_SHARE: Final = 0.1
 """The share of a core that checking may take, however large the tree is."""
@@ -246,6 +259,7 @@ class LimitChecker:
         started_s: float | None = None,
         from_now: bool = False,
         memory_base_bytes: int = 0,
+        disk: DiskMeter | None = None,
     ) -> None:
         """Begin to count.
 
@@ -257,6 +271,8 @@ class LimitChecker:
             started_s: When the call began, on the monotonic clock.
             from_now: Whether the CPU time up to the first look belongs to others.
             memory_base_bytes: The part of the memory that belongs to others.
+            disk: Measures the files; the disk limit counts where it is given. Those that lie in memory do not
+                count for the memory limit.
         """
         self.peak_bytes = 0
         self.pause_s = _SHORTEST_S
@@ -268,33 +284,45 @@ class LimitChecker:
         self._memory_base_bytes = memory_base_bytes
         self._time_limit_s = limits.timeout_seconds if started_s is not None else None
         self._started_s = started_s or 0.0
+        self._memory_files: MemoryFiles | None = None
+        if processes.LINUX and limits.memory_bytes is not None:
+            self._memory_files = MemoryFiles(() if disk is None else disk.paths)
+        self._disk = None if limits.disk_bytes is None else disk
+        self._disk_bytes = 0
 
     def look(self) -> Breach | None:
         """Check now, and return the limit that the tree has exceeded, if any."""
         began = time.monotonic()
-        if self._limits.needs_monitoring:
-            reading = measure(self._roots(), self._limits.memory_bytes)
+        reading = TreeUsage(0, 0.0, 0)
+        memory_bytes = 0
+        if self._limits.counts_processes:
+            held = None if self._memory_files is None else self._memory_files.look_at
+            reading = measure(self._roots(), self._limits.memory_bytes, held)
             memory_bytes = reading.memory_bytes - self._memory_base_bytes
             self.peak_bytes = max(self.peak_bytes, memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
             self._cpu_s = max(self._cpu_s, used_s - self._before_s)
-            self.pause_s = self._pause_s(memory_bytes, reading.processes, began)
-        else:
-            self.pause_s = _LONGEST_S
+        if self._disk is not None:
+            self._disk_bytes = self._disk.look()
+        self.pause_s = self._pause_s(memory_bytes, reading.processes, began)
         return self._breach(began)
 
-    def freeze_memory(self) -> None:
-        """Let the tree get no more memory until it is killed, because its record is written first and takes
-        longer than filling the memory. A process that asks for more gets a `MemoryError`."""
+    def freeze(self, kind: str) -> None:
+        """Let a tree that has exceeded its limit of memory or disk space take no more of it until it is
+        killed, because its record is written first and takes longer than filling either. A process that asks
+        for more memory gets a `MemoryError`; one that makes a file longer gets an `OSError`, or is ended.
+        """
         if sys.platform != "linux":
             return
         import resource
 
-        for pid in family(self._roots()):
+        frozen = {MEMORY: (resource.RLIMIT_DATA, resource.RLIMIT_FSIZE), DISK: (resource.RLIMIT_FSIZE,)}
+        for pid in family(self._roots()) if kind in frozen else ():
             with suppress(ProcessLookupError, PermissionError):  # it has just ended, or is another user's
-                hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
-                resource.prlimit(pid, resource.RLIMIT_DATA, (0, hard))
+                for limit in frozen[kind]:
+                    hard = resource.prlimit(pid, limit)[1]
+                    resource.prlimit(pid, limit, (0, hard))
 
     def _breach(self, now: float) -> Breach | None:
         limits = self._limits
@@ -302,6 +330,8 @@ class LimitChecker:
             return memory_breach(self.peak_bytes, limits)
         if limits.cpu_time_limit_seconds is not None and self._cpu_s > limits.cpu_time_limit_seconds:
             return cpu_breach(self._cpu_s, limits)
+        if limits.disk_bytes is not None and self._disk_bytes > limits.disk_bytes:
+            return disk_breach(self._disk_bytes, limits)
         if self._time_limit_s is not None and now - self._started_s > self._time_limit_s:
             return time_breach(limits)
         return None
@@ -313,6 +343,8 @@ class LimitChecker:
         if self._limits.cpu_time_limit_seconds is not None:
             left_s = self._limits.cpu_time_limit_seconds - self._cpu_s
             pause_s = min(pause_s, left_s / max(1, min(processes_, os.cpu_count() or 1)))
+        if self._limits.disk_bytes is not None and self._disk is not None:
+            pause_s = min(pause_s, (self._limits.disk_bytes - self._disk_bytes) / _GROWTH_BYTES_S)
         cost_s = time.monotonic() - began
         return min(_LONGEST_S, max(_SHORTEST_S, pause_s, cost_s / _LOOKS_SHARE))
 

@@ -208,6 +208,7 @@ class ScriptCall:
             deadline=session.deadline,
             watch=watch,
             limits=session.limits,
+            folder=session.folder,
         )
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from python_mcp_server.limits import CPU, MEMORY
+from python_mcp_server.limits import CPU, DISK, MEMORY
 from python_mcp_server.regular import read_regular
 
 MOST_CHARS: Final = 200
@@ -70,6 +70,7 @@ _KILLED: Final = (
 _LARGER: Final = {
     MEMORY: "A larger memory_limit_mb, or none, lets it go on.",
     CPU: "A larger cpu_time_limit_seconds, or none, lets it go on.",
+    DISK: "Less output, or a larger disk_limit_mb, lets it go on.",
 }
 _CRASHES: Final = frozenset(
     -getattr(signal, name)
@@ -169,7 +170,7 @@ def hint_for(ended: Ended, packages: str) -> str | None:
 
 
 def hint_at_limit(kind: str) -> str | None:
-    """Return what would have let a run pass that met its limit of memory or CPU time."""
+    """Return what would have let a run pass that met its limit of memory, CPU time or disk space."""
     return _LARGER.get(kind)
 
 

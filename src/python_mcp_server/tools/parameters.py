@@ -34,6 +34,7 @@ EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative 
 LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]
 MemoryLimit = Annotated[float | None, "Of all its processes together; beyond it they are killed."]
 CpuTimeLimit = Annotated[float | None, "The same for CPU time."]
+DiskLimit = Annotated[float | None, "The same for its output and files in the job's folder."]
 Nice = Annotated[int | None, "0 (normal) to 19 (only when the machine is idle)."]
 Cpus = Annotated[int | list[int] | None, "How many cores to use, or their numbers."]
 OutputChars = Annotated[
@@ -46,8 +47,13 @@ def limits(
     cpu_time_limit_seconds: float | None,
     nice: int | None,
     cpus: int | list[int] | None,
+    disk_limit_mb: float | None,
 ) -> Limits | None:
     """Return the limits that these parameters ask for; None if all of them are None."""
     return Limits.given(
-        memory_limit_mb=memory_limit_mb, cpu_time_limit_seconds=cpu_time_limit_seconds, nice=nice, cpus=cpus
+        memory_limit_mb=memory_limit_mb,
+        cpu_time_limit_seconds=cpu_time_limit_seconds,
+        nice=nice,
+        cpus=cpus,
+        disk_limit_mb=disk_limit_mb,
     )

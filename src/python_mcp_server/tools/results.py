@@ -412,7 +412,7 @@ class ItemResult(TypedDict):
         timed_out: True where the time limit ended it.
         ended_by_signal: The name of the signal that ended it, such as "SIGSEGV".
         error: Which limit it met, or why it could not be run.
-        error_kind: "memory_limit" or "cpu_limit", where it met one.
+        error_kind: "memory_limit", "cpu_limit" or "disk_limit", where it met one.
         stdout_path: The file with all of its output, where `stdout` is not all.
         stderr_path: The same for `stderr`.
     """

@@ -252,6 +252,7 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     ] = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
     output_chars: parameters.OutputChars = None,
@@ -266,7 +267,7 @@ def run_saved_script(  # noqa: PLR0917 - the parameters of a tool
     saved scripts, so they can import each other. A script that exits with an error is a normal result:
     read `exit_code` and `stderr`. Figures and saved images come back as images.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     library = library_of(directory)
     script = _script(library, script_name, version)
     fallback = library.directory / ".env"

@@ -90,6 +90,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     env_file: parameters.EnvFile = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
     output_chars: parameters.OutputChars = None,
@@ -103,7 +104,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
     needed) and images saved in the directory come back as images; `pictures` has their paths.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
@@ -134,6 +135,7 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
     env_file: parameters.LoneEnvFile = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
     output_chars: parameters.OutputChars = None,
@@ -146,7 +148,7 @@ def run_script_with_dependencies(  # noqa: PLR0917 - as above
     `stderr`. stdin is empty. Figures shown with matplotlib (no screen is needed) and saved images come back
     as images; `pictures` has their paths.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     return run_with_packages(
         script_content=script_content,
         script_path=script_path,

@@ -28,6 +28,9 @@ class FakeGuard:
         self._on_look()
         return Breach(CPU, "over") if self.looks > 1 else None
 
+    def freeze(self, kind: str) -> None:
+        """Called once the breach was reported."""
+
 
 def test_a_breach_is_reported_once_and_ends_the_monitoring():
     limiter, told, guard = LimitMonitor(), list[Breach](), FakeGuard()

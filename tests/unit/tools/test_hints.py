@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.limits import CPU, MEMORY, TIME
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 from python_mcp_server.tools import hints
 from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for, hint_for_tests, package_of
 
@@ -138,6 +138,7 @@ def test_ends_from_outside_say_what_would_let_the_run_pass():
     assert hint_for(Ended(-signal.SIGTERM), "") is None
     assert "memory_limit_mb" in str(hint_at_limit(MEMORY))
     assert "cpu_time_limit_seconds" in str(hint_at_limit(CPU))
+    assert "disk_limit_mb" in str(hint_at_limit(DISK))
     assert hint_at_limit(TIME) is None
 
 

@@ -18,7 +18,7 @@ from python_mcp_server.tools.suite.tool import run_tests
 NONE = inspect.Parameter.empty
 RUN = {
     "timeout_seconds": 300, "env_vars": None, "env_file": None, "memory_limit_mb": None,
-    "cpu_time_limit_seconds": None, "nice": None, "cpus": None,
+    "cpu_time_limit_seconds": None, "disk_limit_mb": None, "nice": None, "cpus": None,
 }  # fmt: skip
 SHOWN = {"output_chars": None}
 WITH = {

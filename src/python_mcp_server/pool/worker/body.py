@@ -15,6 +15,7 @@ from python_mcp_server.model import Call, Failure, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.references import Bodies
 from python_mcp_server.pool.worker.cancel import CancelGate
+from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, confine_own_thread, rlimits, thread_variables
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ class BodyRunner:
         no_main: Why the main module is not loaded here; None where it is loaded.
     """
 
-    def __init__(self, gate: CancelGate, bodies: Bodies, libc: Any) -> None:
+    def __init__(self, gate: CancelGate, bodies: Bodies, libc: Any, logs: tuple[str, ...]) -> None:
         self.checker: LimitChecker | None = None
         self.no_main: str | None = None
         self._gate = gate
         self._bodies = bodies
         self._libc = libc
+        self._logs = logs
         self._loop = BodyLoop()
         self._pid = os.getpid()
 
@@ -49,7 +51,11 @@ class BodyRunner:
         if limits is None:
             return self._run(call)
         self.checker = LimitChecker(
-            limits, lambda: (os.getpid(),), cpu_base_s=lambda: -cpu_base_s, started_s=time.monotonic()
+            limits,
+            lambda: (os.getpid(),),
+            cpu_base_s=lambda: -cpu_base_s,
+            started_s=time.monotonic(),
+            disk=DiskMeter((call.folder, *self._logs)),
         )
         try:
             with apply_limits(limits, self._libc):

@@ -124,7 +124,7 @@ class Worker:
         self._termination = Termination(self._cancel_gate, self._grace_s)
         self._process_state = ProcessState(libc)
         bodies = Bodies(self._process_state.note_variables)
-        self._runner = BodyRunner(self._cancel_gate, bodies, libc)
+        self._runner = BodyRunner(self._cancel_gate, bodies, libc, tuple(map(str, logs.paths)))
         self._progress = ProgressGate(self._offer_progress)
         self._questions = BodyQuestions(
             self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned

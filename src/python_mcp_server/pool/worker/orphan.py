@@ -24,7 +24,7 @@ import psutil
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
-from python_mcp_server.limits import MEMORY, Breach
+from python_mcp_server.limits import DISK, MEMORY, Breach
 from python_mcp_server.model import JobProgress, Outcome, Usage
 from python_mcp_server.pool.monitor import LimitMonitor
 from python_mcp_server.pool.worker.progress import bounded, finite
@@ -195,7 +195,7 @@ class Orphan:
             self._open().request_end(breach)
         except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
             self._log_once("state", f"cannot be written now: {error!r}")
-        return None if breach.kind == MEMORY else self._cancel()
+        return None if breach.kind in (DISK, MEMORY) else self._cancel()
 
     def _look(self, *, refresh: bool) -> bool:
         """Sample, write, and return whether the job's end was requested."""

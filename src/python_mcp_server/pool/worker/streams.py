@@ -128,11 +128,15 @@ def early_log(folder: str | Path) -> str:
 
 
 class WorkerLogs:
-    """The files behind fd 1 and 2 of this process."""
+    """The files behind fd 1 and 2 of this process.
+
+    Attributes:
+        paths: Where they lie until a job takes them.
+    """
 
     def __init__(self, folder: str) -> None:
-        self._paths = [Path(folder, name) for name in STREAMS]
-        self._files = [_open_log(fd, path) for fd, path in enumerate(self._paths, start=1)]
+        self.paths = [Path(folder, name) for name in STREAMS]
+        self._files = [_open_log(fd, path) for fd, path in enumerate(self.paths, start=1)]
 
     def refresh(self) -> None:
         """Start a new call with empty logs. They are emptied, or made anew where a job has taken the old ones
@@ -152,7 +156,7 @@ class WorkerLogs:
             open_streams()
 
     def _reopen(self, fd: int) -> None:
-        path = self._paths[fd - 1]
+        path = self.paths[fd - 1]
         make_directory(str(path.parent))  # the home may have been deleted
         path.unlink(missing_ok=True)
         self._files[fd - 1] = _open_log(fd, path)

@@ -76,6 +76,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     env_file: parameters.EnvFile = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
     output_chars: Annotated[
@@ -86,12 +87,12 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     """Run one Python script over many argument lists (such as many files), on all cores, as one job.
 
     Use this rather than many calls, or a script with a pool: packages are installed once, one job shows
-    the progress of all, and each run (item) has its own exit code and output. Time, memory and CPU limits
-    hold for each item; `cpus` is for all together. One that fails does not touch the others: read
+    the progress of all, and each run (item) has its own exit code and output. Limits of time, memory, CPU
+    and disk hold for each item; `cpus` is for all together. One that fails does not touch the others: read
     `failed_indexes` and `items`. While the job runs, py_job_output with stream="items" shows the results so
     far. After a cancel, a crash or failures, `resume` with the job's id goes on with what has no result yet.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     _check_parallel(max_parallel)
     request = BatchRequest(
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file

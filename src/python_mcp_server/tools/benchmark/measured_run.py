@@ -198,6 +198,7 @@ def measured_run(command: Command, session: Session, stdout: Path, stderr: Path,
         deadline=session.deadline,
         watch=sampler.watch,
         limits=_with_server_priority(session.limits),
+        folder=session.folder,
     )
     figures = _read(target)
     if "errno" in figures:

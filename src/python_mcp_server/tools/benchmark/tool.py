@@ -87,6 +87,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     ] = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
     output_chars: parameters.OutputChars = None,
@@ -99,7 +100,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     all runs, output is that of the first. A run that fails ends it. Limits hold for each run,
     `timeout_seconds` for all. A plot comes as an image.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     target = None if compare_with is None else ComparisonTarget.of(compare_with, python_version, dependencies)
     plan = RunPlan(warmup, min_runs, max_runs, max_seconds)
     benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), target)

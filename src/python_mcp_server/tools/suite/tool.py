@@ -58,6 +58,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     env_file: parameters.EnvFile = None,
     memory_limit_mb: parameters.MemoryLimit = None,
     cpu_time_limit_seconds: parameters.CpuTimeLimit = None,
+    disk_limit_mb: parameters.DiskLimit = None,
     nice: parameters.Nice = None,
     cpus: parameters.Cpus = None,
 ) -> SuiteResult:
@@ -69,7 +70,7 @@ def run_tests(  # noqa: PLR0917 - the parameters of a tool
     py_job_status shows how far it is, and py_job_output with stream="failures" the failures so far. After a
     change, only_failed=true runs again what failed last.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     folder = existing_directory(directory)
     _check_numbers(workers, max_failures)
     check_arguments(extra_args)
