@@ -22,7 +22,8 @@ async def test_reading_positions_are_bounded_and_the_newest_stay(home: Path, mon
         tools = JobTools(manager)
 
         async def news(job_id: str) -> str:
-            return (await tools.job_status(job_id, incremental=True))["new_stdout"]
+            answer = await tools.job_status(job_id, incremental=True)
+            return (answer.structured_content or {})["new_stdout"]
 
         first, second, third = jobs = [a_job(JobState.PENDING) for _ in range(3)]
         for job in jobs:
@@ -42,12 +43,12 @@ async def test_a_list_is_bounded_in_jobs_and_in_characters(home: Path):
         with pytest.raises(InvalidInput, match="limit is 1001; it must be 1 to 1000"):
             await tools.list_jobs(limit=1001)
         manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 2_000_000))
-        told = await tools.list_jobs(limit=1000)
+        told = (await tools.list_jobs(limit=1000)).structured_content or {}
         assert (told["total"], told["more"]) == (1, False)
         assert told["jobs"][0]["error"] == "e" * 1_999 + "…"
         for _ in range(300):
             manager.store.create(a_job(JobState.FAILED).evolve(error="e" * 1_900))
-        told = await tools.list_jobs(limit=1000)
+        told = (await tools.list_jobs(limit=1000)).structured_content or {}
         assert len(json.dumps(told)) + len(json.dumps(told, indent=2)) <= 1_000_000
         assert 100 < told["total"] == len(told["jobs"]) < 300
         assert told["more"] is True
