@@ -197,6 +197,11 @@ class Job:
         """Whether this principal may see the job; None, the account's owner, sees all."""
         return principal is None or self.principal == principal
 
+    def without_result(self, size_bytes: int, way: str) -> Self:
+        """Return a copy without its result; the note says how large that is as JSON, and the way to it."""
+        notes = [self.result_note, f"result of {size_bytes} bytes; {way}"]
+        return self.evolve(result=None, result_note="; ".join(filter(None, notes)))
+
     @property
     def open_questions(self) -> tuple[Question, ...]:
         """The questions that have no answer yet."""

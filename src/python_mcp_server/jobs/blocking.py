@@ -7,16 +7,28 @@ facts that the record does not have yet, and settles the job if its loop cannot 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import threading
 from concurrent.futures import CancelledError
 from datetime import timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.limit_watch import EndReason
-from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted, check_page, read_lines, read_page
+from python_mcp_server.jobs.output import (
+    RESULT,
+    LinePage,
+    OutputPage,
+    Wanted,
+    check_page,
+    page_of,
+    read_lines,
+    read_page,
+)
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.state import RunState
@@ -74,11 +86,11 @@ class BlockingJobs:
         run = self.run_of(job_id)
         return run.snapshot() if run is not None and run.live else None
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, *, whole: bool = True) -> Job:
         """Return the present state of a job."""
         if (run := self.run_of(job_id)) is not None and run.live and not self._is_held_up(run):
             return run.snapshot()
-        if (job := self._store.get(job_id)) is None:
+        if (job := self._store.get(job_id) if whole else self._store.peek(job_id)) is None:
             raise JobNotFound(job_id)
         return self._fresh(job)
 
@@ -181,14 +193,29 @@ class BlockingJobs:
     def output(self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536) -> OutputPage:
         """Return a page of a job's output, from a byte offset."""
         check_page(stream, limit)
-        ended = self.get(job_id).status.terminal
+        job = self.get(job_id, whole=False)
         with translate_os_errors(str(self._store.home), f"read the {stream} of job {job_id}"):
-            return read_page(self._store.folder(job_id) / stream, offset, limit, ended=ended)
+            if stream == RESULT:
+                return self._result(job, offset, limit)
+            return read_page(self._store.folder(job_id) / stream, offset, limit, ended=job.status.terminal)
+
+    def _result(self, job: Job, offset: int, limit: int) -> OutputPage:
+        """Return a page of the JSON of a result, which has a file only where it is large."""
+        path = self._store.folder(job.id) / f"{RESULT}.json"
+        if job.result is None and not os.path.lexists(path):  # a large one of a store without such a file
+            job = self.get(job.id)
+        if job.result is None:
+            return read_page(path, offset, limit, ended=job.status.terminal)
+        data = json.dumps(job.result, separators=(",", ":")).encode()
+        return page_of(BytesIO(data), offset, limit, ended=job.status.terminal)
 
     def lines(self, job_id: str, wanted: Wanted) -> LinePage:
         """Return whole lines of a job's output, as a screen shows them."""
         wanted.check()
-        ended = self.get(job_id).status.terminal
+        if wanted.stream == RESULT:
+            page = self.output(job_id, RESULT, wanted.offset, wanted.limit)
+            return LinePage(page.text, page.next_offset, page.total_bytes, page.eof)
+        ended = self.get(job_id, whole=False).status.terminal
         with translate_os_errors(str(self._store.home), f"read the {wanted.stream} of job {job_id}"):
             return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
 

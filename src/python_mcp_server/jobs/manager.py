@@ -321,21 +321,29 @@ class JobManager:
 
     # ---- jobs
 
-    async def get(self, job_id: str) -> Job:
+    async def get(self, job_id: str, *, whole: bool = True) -> Job:
         """Return the present state of a job, with live progress and usage where the job runs here.
+
+        Args:
+            job_id: The job.
+            whole: Whether a result of more than 500 kB is read; it may be None otherwise.
 
         Raises:
             JobNotFound: There is no such job.
         """
-        return self.blocking.live_snapshot(job_id) or await self._in_store(self.blocking.get, job_id)
+        read = partial(self.blocking.get, job_id, whole=whole)
+        return self.blocking.live_snapshot(job_id) or await self._in_store(read)
 
-    async def wait(self, job_id: str, timeout_s: float, *, or_question: bool = False) -> tuple[Job, bool]:
+    async def wait(
+        self, job_id: str, timeout_s: float, *, or_question: bool = False, whole: bool = True
+    ) -> tuple[Job, bool]:
         """Wait until a job ends or the time is over.
 
         Args:
             job_id: The job.
             timeout_s: The longest wait.
             or_question: Whether to return also as soon as the job asks a question.
+            whole: As `get` takes it.
 
         Returns:
             The job in its state then, and whether the time ran out first.
@@ -346,7 +354,7 @@ class JobManager:
         deadline = time.monotonic() + timeout_s
         while True:
             run = self.blocking.run_of(job_id)
-            job = await self.get(job_id)
+            job = await self.get(job_id, whole=whole)
             rest_s = deadline - time.monotonic()
             if job.status.terminal or (or_question and job.open_questions):
                 return job, False
@@ -446,6 +454,15 @@ class JobManager:
         if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
             return await services.search(principal, work)
         return await services.read_output(job_id, work)
+
+    async def aside(self, turn: str, work: Callable[[], T]) -> T:
+        """Return the result of a blocking call that reads or makes something large for a caller.
+
+        Args:
+            turn: Two calls of the same turn run at once, so that one that hangs never takes all threads.
+            work: The call.
+        """
+        return await (await self._engine()).services.read_output(turn, work)
 
 
 def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:

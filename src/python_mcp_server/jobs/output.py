@@ -18,8 +18,13 @@ from python_mcp_server.regular import own_file
 from python_mcp_server.runner import search as line_search
 from python_mcp_server.runner.output import LineReader, on_screen, open_lines, whole_characters
 
+RESULT: Final = "result"
+"""The JSON of a job's result, one line, which is read by offset alone."""
+
 STREAMS: Final = ("stdout", "stderr", "failures", "items")
 """Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `py_map_script`."""
+READABLE: Final = (*STREAMS, RESULT)
+"""What pages are read of."""
 _WIDEST: Final = 4  # bytes of the widest character in UTF-8
 MAX_PAGE_BYTES: Final = 1_048_576
 
@@ -47,8 +52,8 @@ def check_page(stream: str, limit: int) -> None:
     Raises:
         InvalidInput: The text names the value.
     """
-    if stream not in STREAMS:
-        raise InvalidInput(f"stream is {stream!r}; it must be one of {', '.join(STREAMS)}")
+    if stream not in READABLE:
+        raise InvalidInput(f"stream is {stream!r}; it must be one of {', '.join(READABLE)}")
     if not 0 < limit <= MAX_PAGE_BYTES:
         raise InvalidInput(f"limit is {limit}; it must be between 1 and {MAX_PAGE_BYTES} bytes")
 
@@ -64,13 +69,18 @@ def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage
     """
     try:
         with open(path, "rb", opener=own_file) as file:
-            total = file.seek(0, 2)
-            offset = max(0, total + offset) if offset < 0 else offset
-            file.seek(min(offset, total))  # the kernel refuses numbers that are too large
-            data = file.read(limit)
-            total = file.seek(0, 2)
+            return page_of(file, offset, limit, ended=ended)
     except FileNotFoundError:
         return OutputPage("", max(0, offset), 0, ended)
+
+
+def page_of(file: BinaryIO, offset: int, limit: int, *, ended: bool) -> OutputPage:
+    """Return one page of an open file; the arguments are those of `read_page`."""
+    total = file.seek(0, 2)
+    offset = max(0, total + offset) if offset < 0 else offset
+    file.seek(min(offset, total))  # the kernel refuses numbers that are too large
+    data = file.read(limit)
+    total = file.seek(0, 2)
     offset = min(offset, total)
     at_end = offset + len(data) >= total
     text, used = _decode(data, final=(at_end and ended) or limit < _WIDEST)
@@ -99,7 +109,7 @@ class Wanted:
     """A reader's request for output.
 
     Attributes:
-        stream: One of `jobs.output.STREAMS`.
+        stream: One of `READABLE`.
         offset: The byte to start at; below 0 it counts from the end.
         limit: The most bytes of a page.
         line: The line to start at in place of `offset`, from 1; below 0 it counts from the end.
@@ -123,6 +133,10 @@ class Wanted:
         check_page(self.stream, self.limit)
         if self.line == 0:
             raise InvalidInput("line is 0; the first line is 1, the last one is -1")
+        if self.stream == RESULT and (self.line is not None or self.pattern is not None):
+            raise InvalidInput(
+                f"stream is {RESULT!r}, which is one line of JSON; give offset and limit alone"
+            )
         if self.line is not None and self.offset:
             raise InvalidInput(f"line is {self.line} and offset is {self.offset}; give one of the two")
         if self.pattern is not None and not 0 < len(self.pattern) <= _PATTERN_CHARS:

@@ -151,7 +151,8 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
         body: Callable[..., Any] = getattr(import_module(module), function)
         options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
         kind = resuming(manager) if function == _RESUMES else SentenceTool
-        return make_tool(wrap(options, adapt(body, declares_output=False)), name, title, kind, **hints)
+        tool = wrap(options, adapt(body, declares_output=False))
+        return make_tool(tool, name, title, kind, aside=manager.aside, **hints)
 
     manager.preload(module)
     tool = DeferredTool(name, build)

@@ -6,26 +6,27 @@ A model reads the docstrings of the tools. Over HTTP a caller finds only jobs of
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, TypedDict, cast
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
-from mcp_types import CallToolResult, TextContent
+from mcp_types import CallToolResult  # noqa: TC002  # as above
 from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.output import STREAMS, Wanted
+from python_mcp_server.jobs.output import READABLE, Wanted
 from python_mcp_server.jobs.questions import answer_of, question_of
 from python_mcp_server.jobs.request import Notice, cancellation, state_named
-from python_mcp_server.jobs.rows import rows
-from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.model import JobState, utc_now
 from python_mcp_server.runner.output import on_screen
+from python_mcp_server.server.job_view import answer_of as answer_with
+from python_mcp_server.server.job_view import list_answer, view_of
 from python_mcp_server.server.principals import current_principal, find_job
-from python_mcp_server.server.registry import DeclaredTool, SentenceTool, defer_tool
+from python_mcp_server.server.registry import AnswerTool, DeclaredTool, SentenceTool, defer_tool
 from python_mcp_server.server.sdk.private import progress_sender
 from python_mcp_server.server.sdk.progress import ProgressForwarder
 from python_mcp_server.server.sdk.replies import failure
@@ -33,6 +34,8 @@ from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
+
+    from python_mcp_server.model import Job
 
 _STATES: Final = [state.value for state in JobState]
 _LOOK_S: Final = 1.0  # how often a wait looks at the job's progress
@@ -63,9 +66,9 @@ StateName = Annotated[
 ]
 StreamName = Annotated[
     str,
-    'Logs are in stderr. Also "failures" so far, of a py_run_tests job; "items" so far, a line of JSON each, '
-    "of py_map_script.",
-    Field(json_schema_extra={"enum": list(STREAMS)}),
+    'Logs are in stderr. "failures" of py_run_tests and "items" of py_map_script, a line of JSON each; '
+    '"result", as JSON.',
+    Field(json_schema_extra={"enum": list(READABLE)}),
 ]
 Response = Annotated[
     dict[str, Any] | list[str] | str | float | bool | None,
@@ -87,14 +90,15 @@ class JobTools:
     def tools(self) -> list[Tool]:
         """Return them, ready to register."""
         read = {"read_only_hint": True, "open_world_hint": False}
-        page = read | {"large": True}
+        page: Any = read | {"large": True}
+        shown = page | {"aside": self._manager.aside}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
         answer = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
         return [
-            defer_tool(self.job_status, "py_job_status", "Job status", **page),
-            defer_tool(self.wait_job, "py_wait_job", "Wait for a job", **page),
+            defer_tool(self.job_status, "py_job_status", "Job status", AnswerTool, **shown),
+            defer_tool(self.wait_job, "py_wait_job", "Wait for a job", AnswerTool, **shown),
             defer_tool(self.job_output, "py_job_output", "Read a job's output", DeclaredTool, **page),
-            defer_tool(self.list_jobs, "py_list_jobs", "List jobs", **read),
+            defer_tool(self.list_jobs, "py_list_jobs", "List jobs", AnswerTool, **read),
             defer_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
             defer_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
             defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **answer),
@@ -104,17 +108,24 @@ class JobTools:
         self,
         job_id: JobId,
         incremental: Annotated[bool, "Also what it printed since you last asked."] = False,
-    ) -> dict[str, Any]:
+    ) -> CallToolResult:
         """Look once at a job: its state, progress, memory and CPU; its result once it has completed; why it
         failed (`error`, `error_kind`); what it asks (`questions`).
 
         For the result of a job that still runs, py_wait_job is better than asking again and again.
         """
-        answer: dict[str, Any] = {"job": _view(await find_job(self._manager, job_id))}
+        job = await find_job(self._manager, job_id)
+        news: dict[str, Any] = {}
         if incremental:
-            answer["new_stdout"] = await self._news(job_id, "stdout")
-            answer["new_stderr"] = await self._news(job_id, "stderr")
-        return answer
+            news["new_stdout"] = await self._news(job_id, "stdout")
+            news["new_stderr"] = await self._news(job_id, "stderr")
+        return await self._answer(job, news)
+
+    async def _answer(self, job: Job, more: dict[str, Any]) -> CallToolResult:
+        """Return the answer that shows a job, with other fields beside."""
+        return await self._manager.aside(
+            f"view of {job.id}", lambda: answer_with({"job": view_of(job), **more})
+        )
 
     async def _news(self, job_id: str, stream: str) -> str:
         start = self._read.get((job_id, stream), 0)
@@ -123,14 +134,15 @@ class JobTools:
         self._read[job_id, stream] = page.next_offset
         if len(self._read) > _READ_STREAMS:
             del self._read[next(iter(self._read))]
-        return await asyncio.to_thread(on_screen, page.text.encode(), goes_on=start > 0)
+        data = page.text.encode()
+        return await self._manager.aside(job_id, partial(on_screen, data, goes_on=start > 0))
 
     async def wait_job(
         self,
         job_id: JobId,
         timeout_seconds: Annotated[float, "The longest wait; below your client's own time-out."] = 20.0,
         ctx: Context[Any, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> CallToolResult:
         """Wait until a background job ends, asks something, or the time is over, and return the job.
 
         This is the way to the result of a call that answered with a job_id: it is in `job.result`, its
@@ -144,10 +156,12 @@ class JobTools:
         async with ProgressForwarder(progress_sender(ctx), age_s=age_s) as tell:
             while True:
                 left_s = max(0.0, deadline - time.monotonic())
-                job, timed_out = await self._manager.wait(job_id, min(left_s, _LOOK_S), or_question=True)
+                job, timed_out = await self._manager.wait(
+                    job_id, min(left_s, _LOOK_S), or_question=True, whole=False
+                )
                 tell(Notice(job.id, job.progress, job.usage, job.message))
                 if not timed_out or left_s <= _LOOK_S:
-                    return {"job": _view(job), "timed_out": timed_out}
+                    return await self._answer(job, {"timed_out": timed_out})
 
     async def job_output(  # noqa: PLR0917 - the parameters of a tool
         self,
@@ -193,7 +207,7 @@ class JobTools:
         if limit > _MOST_LISTED:
             raise InvalidInput(f"limit is {limit}; it must be 1 to {_MOST_LISTED}")
         found = await self._manager.list(state_named(status_filter), limit, current_principal(), before)
-        return await asyncio.to_thread(_list_answer, *found)
+        return await self._manager.aside(f"list for {current_principal()}", lambda: list_answer(*found))
 
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
@@ -265,19 +279,6 @@ def resuming(manager: JobManager) -> type[SentenceTool]:
             return await super().run(arguments, context, convert_result)
 
     return ResumingTool
-
-
-def _list_answer(jobs: list[Job], more: bool) -> CallToolResult:
-    """Return the answer of py_list_jobs: JSON with a row in each line."""
-    told = repair_unicode(rows(jobs, more))
-    lines = ",\n".join(json.dumps(each, ensure_ascii=False) for each in told["jobs"])
-    rest = json.dumps({key: value for key, value in told.items() if key != "jobs"})
-    text = f'{{"jobs": [\n{lines}\n],\n{rest[1:]}'
-    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=told)
-
-
-def _view(job: Job) -> dict[str, Any]:
-    return repair_unicode(job.to_json())
 
 
 def _waiting_time(seconds: float, name: str = "timeout_seconds") -> float:

@@ -82,14 +82,19 @@ def current_principal() -> str | None:
     return f"client:{client}" if subject is None else f"subject:{json.dumps([issuer, subject])}"
 
 
-async def find_job(manager: JobManager, job_id: str) -> Job:
+async def find_job(manager: JobManager, job_id: str, *, whole: bool = False) -> Job:
     """Return a job of the present request's principal, in its present state.
+
+    Args:
+        manager: The manager of the jobs.
+        job_id: The job.
+        whole: Whether a result of more than 500 kB is read; it may be None otherwise.
 
     Raises:
         JobNotFound: The job does not exist, or belongs to another principal.
         StoreError: The name of the principal is not known yet.
     """
-    job = await manager.get(job_id)
+    job = await manager.get(job_id, whole=whole)
     if not job.belongs_to(current_principal()):
         raise JobNotFound(job_id)
     return job

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ToolAnnotations
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.server.sdk.arguments import reading_as_meant
-from python_mcp_server.server.sdk.replies import failure, with_pictures
+from python_mcp_server.server.sdk.replies import Aside, failure, with_pictures
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
@@ -44,6 +44,7 @@ class SentenceTool(Tool):
     """
 
     results: ClassVar[Any] = dict[str, Any]
+    aside: Aside | None = Field(default=None, exclude=True)
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
@@ -58,7 +59,9 @@ class SentenceTool(Tool):
             return failure(wrong)
         try:
             result = await super().run(arguments, context, convert_result)
-            return await with_pictures(result, self.name) if isinstance(result, CallToolResult) else result
+            if self.aside is None or not isinstance(result, CallToolResult):
+                return result
+            return await with_pictures(result, self.name, self.aside)
         except ToolError as exc:
             if isinstance(exc.__cause__, PythonMcpError):
                 return failure(exc.__cause__)
@@ -91,6 +94,12 @@ class DeclaredTool(SentenceTool):
     results = inspect.Signature.empty  # as the function declares them
 
 
+class AnswerTool(SentenceTool):
+    """A tool that makes its answer itself, because the SDK would do that on the event loop."""
+
+    results = CallToolResult
+
+
 class DeferredTool:
     """Stands for a tool that is built when a client first lists or calls tools.
 
@@ -119,7 +128,7 @@ class DeferredTool:
         return self._tool
 
 
-def defer_tool(fn: Callable[..., Any], name: str, *how: Any, **hints: bool) -> Tool:
+def defer_tool(fn: Callable[..., Any], name: str, *how: Any, **hints: Any) -> Tool:
     """Return the tool that `make_tool` makes of these arguments, built when it is first used."""
     return cast("Tool", DeferredTool(name, lambda: make_tool(fn, name, *how, **hints)))
 
@@ -132,6 +141,7 @@ def make_tool(
     /,
     *,
     large: bool = False,
+    aside: Aside | None = None,
     **hints: bool,
 ) -> Tool:
     """Return `fn` as a tool.
@@ -142,18 +152,20 @@ def make_tool(
         title: What people see.
         kind: The class of the tool.
         large: Whether results may be long, because the caller says how long.
+        aside: Reads the pictures of its results in a thread; None where they have no pictures.
         **hints: Fields of `ToolAnnotations`.
     """
     facts = {"title": title, "read_only_hint": False} | hints
     annotations = ToolAnnotations.model_validate(facts, by_name=True)
     text = description_of(fn.__doc__ or "")
-    made = kind.from_function(
+    made: Any = kind.from_function(
         reading_as_meant(fn, CallToolResult if hasattr(fn, BODY_ATTRIBUTE) else kind.results),
         name=name,
         description=text,
         annotations=annotations,
         meta=_LARGE if large else None,
     )
+    made.aside = aside
     compact(made.parameters)
     made.parameters["additionalProperties"] = False
     fields = made.fn_metadata.arg_model.model_fields

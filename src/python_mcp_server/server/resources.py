@@ -7,12 +7,12 @@ Either way a task looks at the job twice a second, only while a client wants it 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
@@ -22,10 +22,10 @@ from mcp_types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, Unsub
 
 from python_mcp_server.errors import JobNotFound, PythonMcpError
 from python_mcp_server.runner.output import excerpt
+from python_mcp_server.server.job_view import text_of, view_of
 from python_mcp_server.server.principals import find_job
 from python_mcp_server.server.sdk.private import connection_of, low_level
 from python_mcp_server.server.tasks.subscriptions import Snapshot, follow
-from python_mcp_server.server.text import repair_unicode, without_infinities
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -95,7 +95,7 @@ class JobResources:
         """Return a job as JSON."""
         with _explained():
             job = await find_job(self._manager, job_id)
-            return json.dumps(without_infinities(repair_unicode(job.to_json())), ensure_ascii=False, indent=2)
+            return await self._manager.aside(f"view of {job_id}", lambda: text_of(view_of(job)))
 
     async def stdout(self, job_id: str) -> str:
         """Return what it wrote to stdout."""
@@ -109,8 +109,8 @@ class JobResources:
         with _explained():
             await find_job(self._manager, job_id)
             path = self._manager.store.folder(job_id) / stream
-            shown = await asyncio.to_thread(excerpt, path, start=0, limit_chars=_SHOWN_CHARS, job_id=job_id)
-            return shown.text
+            show = partial(excerpt, path, start=0, limit_chars=_SHOWN_CHARS, job_id=job_id)
+            return (await self._manager.aside(job_id, show)).text
 
     # ---- changes
 
@@ -187,7 +187,7 @@ class JobResources:
             JobNotFound: The job is gone.
         """
         if address.stream is None:
-            job = await self._manager.get(address.job_id)
+            job = await self._manager.get(address.job_id, whole=False)
             asked = tuple(question.key for question in job.open_questions)
             return Snapshot((job.status, job.message, job.progress, asked), over=job.status.terminal)
         page = await self._manager.output(address.job_id, address.stream, sys.maxsize, 1)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from collections.abc import Iterator
 from typing import Any, Final, cast
+
+import pydantic_core
+from pydantic_core import PydanticSerializationError
 
 _MESSAGE_CHARS: Final = 4_000
 
@@ -23,15 +24,25 @@ def repair_unicode(value: Any) -> Any:
     Raises:
         RecursionError: The value contains itself.
     """
+    if type(value) in {dict, list}:  # this finds out ten times faster that nothing is broken
+        try:
+            pydantic_core.to_json(value)
+        except (PydanticSerializationError, ValueError):
+            return _parts_repaired(value)
+        return value
+    return _parts_repaired(value)
+
+
+def _parts_repaired(value: Any) -> Any:
     if isinstance(value, str):
         return value if _encodable(value) else _repaired(value)
     if type(value) is dict:
         items = cast("dict[Any, Any]", value).items()
-        made = {repair_unicode(name): repair_unicode(item) for name, item in items}
+        made = {_parts_repaired(name): _parts_repaired(item) for name, item in items}
         same = all(a is b and x is y for (a, x), (b, y) in zip(made.items(), items, strict=False))
         return cast("Any", value) if same and len(made) == len(items) else made
     if type(value) in {list, tuple, set, frozenset}:
-        parts = [repair_unicode(part) for part in value]
+        parts = [_parts_repaired(part) for part in value]
         return value if all(a is b for a, b in zip(parts, value, strict=True)) else type(value)(parts)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _whole_fields(value)
@@ -54,7 +65,7 @@ def _repaired(text: str) -> str:
 
 def _whole_fields(value: Any) -> Any:
     old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    new = {name: repair_unicode(item) for name, item in old.items()}
+    new = {name: _parts_repaired(item) for name, item in old.items()}
     changed = [name for name in old if new[name] is not old[name]]
     if not changed:
         return value
@@ -62,27 +73,6 @@ def _whole_fields(value: Any) -> Any:
     for name in changed:
         object.__setattr__(made, name, new[name])
     return made
-
-
-def without_infinities(value: Any) -> Any:
-    """Return data as JSON can express it: null for inf and nan."""
-    if isinstance(value, dict):
-        return {name: without_infinities(item) for name, item in cast("dict[Any, Any]", value).items()}
-    if isinstance(value, list):
-        return [without_infinities(item) for item in cast("list[Any]", value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def infinities(value: Any) -> Iterator[float]:
-    """Yield each inf and nan of JSON data."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield value
-    elif isinstance(value, dict):
-        for item in cast("dict[Any, Any]", value).values():
-            yield from infinities(item)
-    elif isinstance(value, list):
-        for item in cast("list[Any]", value):
-            yield from infinities(item)
 
 
 def message_of(exc: BaseException) -> str:

@@ -16,6 +16,11 @@ from typing import Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
 
+SHOWN_RESULT_BYTES: Final = 500_000
+"""Of JSON. A larger result is read in pages: no client that we know takes more characters for its model."""
+
+IN_PAGES: Final = 'py_job_output with stream="result" reads it in pages'
+
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -91,6 +96,11 @@ class JobStore(ABC):
     @abstractmethod
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None. An id of any shape may be passed."""
+
+    def peek(self, job_id: str) -> Job | None:
+        """Return the job, or None. A result of more than 500 kB may be None here, and then `result_note` says
+        how large it is: a store that has it in a file of its own does not read the file."""
+        return self.get(job_id)
 
     @abstractmethod
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:

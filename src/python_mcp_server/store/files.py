@@ -23,7 +23,14 @@ from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.processes.host import is_shortage
 from python_mcp_server.regular import IN_HOME, LinkInHome, refuse_links
-from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
+from python_mcp_server.store.contract import (
+    IN_PAGES,
+    SHOWN_RESULT_BYTES,
+    JobStore,
+    Pruned,
+    PruneRule,
+    check_change,
+)
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
@@ -116,6 +123,14 @@ class FileJobStore(JobStore):
         with translate_os_errors(self._layout.home, f"read job {job_id!r}"):
             stored = self._find(job_id)
             return None if stored is None else self._records.whole(stored)
+
+    def peek(self, job_id: str) -> Job | None:
+        """Return the job, or None; without a result of more than 500 kB, which is not read."""
+        with translate_os_errors(self._layout.home, f"read job {job_id!r}"):
+            stored = self._find(job_id)
+            if stored is None or stored.result_bytes <= SHOWN_RESULT_BYTES:
+                return None if stored is None else self._records.whole(stored)
+            return stored.job.without_result(stored.result_bytes, IN_PAGES)
 
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         """Replace the job by `change(job)` under its lock, and return the present job.

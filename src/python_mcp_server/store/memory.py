@@ -19,7 +19,14 @@ from typing import Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.contract import JobStore, Pruned, PruneRule, check_change
+from python_mcp_server.store.contract import (
+    IN_PAGES,
+    SHOWN_RESULT_BYTES,
+    JobStore,
+    Pruned,
+    PruneRule,
+    check_change,
+)
 from python_mcp_server.store.layout import Layout, check_job_id, check_name, older_than
 from python_mcp_server.store.records import Stored, encode
 
@@ -67,6 +74,13 @@ class InMemoryJobStore(JobStore):
         """Return the job, or None."""
         stored = self._jobs.get(job_id)
         return None if stored is None else stored.job
+
+    def peek(self, job_id: str) -> Job | None:
+        """Return the job, or None; without a result of more than 500 kB."""
+        stored = self._jobs.get(job_id)
+        if stored is None or stored.result_bytes <= SHOWN_RESULT_BYTES:
+            return None if stored is None else stored.job
+        return stored.job.without_result(stored.result_bytes, IN_PAGES)
 
     def update(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         """Replace the job by `change(job)`, and return the present job; a terminal job stays.

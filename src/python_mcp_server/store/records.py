@@ -66,8 +66,7 @@ class Stored:
         """The job as listings show it, with a note in the place of a large result."""
         if not self.result_bytes:
             return self.job
-        notes = [self.job.result_note, f"result of {self.result_bytes} bytes; ask for the job itself"]
-        return self.job.evolve(result=None, result_note="; ".join(filter(None, notes)))
+        return self.job.without_result(self.result_bytes, "ask for the job itself")
 
 
 def encode(job: Job) -> tuple[bytes, bytes | None]:

@@ -24,7 +24,8 @@ async def test_reading_positions_are_bounded_and_the_newest_stay(home: Path, mon
         tools = JobTools(manager)
 
         async def news(job_id: str) -> str:
-            return (await tools.job_status(job_id, incremental=True))["new_stdout"]
+            answer = await tools.job_status(job_id, incremental=True)
+            return (answer.structured_content or {})["new_stdout"]
 
         first, second, third = jobs = [a_job(JobState.PENDING) for _ in range(3)]
         for job in jobs:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
-from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobStore
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
 
@@ -201,6 +201,21 @@ def test_a_large_result_is_whole_in_get_and_a_note_in_listings(store: Store):
     assert (whole.result, whole.result_note) == (result, None)
     assert listed.result is None
     assert str(len(json.dumps(result, separators=(",", ":")))) in (listed.result_note or "")
+
+
+@pytest.mark.parametrize(("chars", "shown"), [(100_000, True), (SHOWN_RESULT_BYTES, False)])
+def test_a_peek_leaves_out_what_no_reader_takes(store: Store, chars: int, shown: bool):
+    job = a_job(JobState.COMPLETED, result="x" * chars, result_note="a note")
+    store.create(job)
+    assert store.get(job.id) == job
+    peeked = store.peek(job.id)
+    assert peeked is not None
+    if shown:
+        assert peeked == job
+    else:
+        note = f"a note; result of {chars + 2} bytes; {IN_PAGES}"
+        assert peeked == job.evolve(result=None, result_note=note)
+    assert store.peek(new_job_id()) is None
 
 
 def test_a_result_of_64_kib_is_still_in_the_listing(store: Store):

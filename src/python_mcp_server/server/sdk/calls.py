@@ -7,6 +7,7 @@ the model.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_types import InputRequiredResult
@@ -81,8 +82,19 @@ async def _answer(
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
         own = isinstance(value, InputRequiredResult)
-        return value if own else adapter.answer(value, replies, note=result.note)
+        return (
+            value if own else await _made(options, partial(adapter.answer, value, replies, note=result.note))
+        )
     return channel.input_required_result(result) or _handed_over(options, adapter, result.handle())
+
+
+async def _made(options: ToolOptions, answer: partial[CallToolResult]) -> CallToolResult:
+    """Make the answer of a value; that of a large one in a thread, because it takes seconds."""
+    from python_mcp_server.pool.pickling import exceed_inline_size  # late: it loads cloudpickle
+
+    if options.isolation == "inline" or not exceed_inline_size(answer.args[:1], {}):
+        return answer()  # the event loop may still change the value of an inline body
+    return await options.resolve_manager().aside(f"answer of {options.name}", answer)
 
 
 def _handed_over(options: ToolOptions, adapter: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:

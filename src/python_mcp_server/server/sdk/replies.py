@@ -14,9 +14,9 @@ content, because Claude Code and Codex show their models nothing else where ther
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -77,31 +77,40 @@ def error_result(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=repair_unicode(text))], is_error=True)
 
 
-async def with_pictures(result: CallToolResult, tool: str) -> CallToolResult:
+Aside = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+"""Runs a blocking call in a thread, two of a turn at once: `JobManager.aside`."""
+
+
+async def with_pictures(result: CallToolResult, tool: str, aside: Aside) -> CallToolResult:
     """Add the pictures of a tool's result to it; where it shows a job, those of the job's result."""
     answer = cast("dict[str, Any]", result.structured_content or {})
     if tool in _SHOW_A_JOB:
         job = cast("dict[str, Any]", answer.get("job") or {})
         tool, answer = job.get("tool", ""), job.get("result")
-    if tool in TOOLS and (images := await _images(answer)):
+    if tool in TOOLS and (images := await _images(answer, aside)):
         result.content.extend(images)
         result.structured_content = None
     return result
 
 
-async def add_pictures(wire: dict[str, Any] | None, tool: str) -> None:
+async def add_pictures(wire: dict[str, Any] | None, tool: str, aside: Aside) -> None:
     """Add the pictures of a tool's result to its wire form."""
-    if wire is not None and tool in TOOLS and (images := await _images(wire.get("structuredContent"))):
+    if wire is None or tool not in TOOLS:
+        return
+    if images := await _images(wire.get("structuredContent"), aside):
         content = cast("list[Any]", wire["content"])
         content += [image.model_dump(by_alias=True, mode="json", exclude_none=True) for image in images]
         del wire["structuredContent"]
 
 
-async def _images(answer: Any) -> list[ImageContent]:
+async def _images(answer: Any, aside: Aside) -> list[ImageContent]:
     listed: Any = cast("Mapping[str, Any]", answer).get("pictures") if isinstance(answer, dict) else None
     pictures = cast("list[Mapping[str, Any]]", listed if isinstance(listed, list) else [])
     wanted = [each for each in pictures if each.get("attached")]
-    return await asyncio.to_thread(_read, wanted[:_MOST]) if wanted else []
+    if not wanted:
+        return []
+    turn = f"pictures in {os.path.dirname(str(wanted[0].get('path')))}"  # of a disk that may hang
+    return cast("list[ImageContent]", await aside(turn, lambda: _read(wanted[:_MOST])))
 
 
 def _read(wanted: list[Mapping[str, Any]]) -> list[ImageContent]:
@@ -263,8 +272,8 @@ def _text_beside(raw: Any, result: Any, form: Mapping[str, Any]) -> dict[str, An
     """Return the content that a reply needs where the model has changed a value, because the SDK makes the
     text of the original value.
     """
-    raw = _sendable(raw)
-    if pydantic_core.to_json(raw) == pydantic_core.to_json(_sendable(result)):
+    raw = repair_unicode(raw)
+    if pydantic_core.to_json(raw) == pydantic_core.to_json(repair_unicode(result)):
         return {}
     blocks: list[TextContent] = list(_blocks(raw, form))
     return {"content": [block.model_dump(by_alias=True, exclude_none=True) for block in blocks]}
@@ -291,12 +300,12 @@ def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
     reply = {**form, **shown.reply}
     if (answer := reply.get("answer")) is not None:
         return CallToolResult.model_validate(answer, by_name=False)
-    result, note = _sendable(shown.result), repair_unicode(shown.note)
+    result, note = repair_unicode(shown.result), repair_unicode(shown.note)
     content = _content(result, reply)
     if reply.get("error"):
-        content = [_text_block(note or "this is no answer"), *content]
+        content = [text_block(note or "this is no answer"), *content]
         return CallToolResult.model_validate({"content": content, "isError": True})
-    content += [_text_block(f"({note})")] if note else []
+    content += [text_block(f"({note})")] if note else []
     made: dict[str, Any] = {"content": content, "structuredContent": _structured(result, reply)}
     if reply["style"] == "fastmcp" and reply["structured"] == "wrapped":
         made["_meta"] = {"fastmcp": {"wrap_result": True}}
@@ -320,15 +329,6 @@ def result_from_record(job: Job, replies: ServerReplies | None) -> CallToolResul
     return answer_of(shown, {**PLAIN_FORM, **form})
 
 
-def _sendable(result: Any) -> Any:
-    """Return the result with its broken Unicode repaired; pydantic's check is faster than ours."""
-    try:
-        pydantic_core.to_json(result)
-    except PydanticSerializationError:
-        return repair_unicode(result)
-    return result
-
-
 def _structured(result: Any, reply: Mapping[str, Any]) -> Any:
     kind = reply["structured"]
     if kind == "wrapped":
@@ -342,7 +342,7 @@ def _content(result: Any, reply: Mapping[str, Any]) -> list[Any]:
     if isinstance(beside, list):
         return list(repair_unicode(cast("Any", beside)))
     if beside == "one":
-        return [_text_block(_json(result, reply))]
+        return [text_block(_json(result, reply))]
     return list(_blocks(result, reply))
 
 
@@ -351,19 +351,20 @@ def _blocks(result: Any, reply: Mapping[str, Any]) -> Any:
     if result is None or (result == [] and reply["style"] == "fastmcp"):
         return
     if isinstance(result, str):
-        yield _text_block(result)
+        yield text_block(result)
     elif isinstance(result, list) and reply["style"] == "mcp":
         for each in cast("list[Any]", result):
             yield from _blocks(each, reply)
     else:
-        yield _text_block(_json(result, reply))
+        yield text_block(_json(result, reply))
 
 
 def _json(result: Any, reply: Mapping[str, Any]) -> str:
     return pydantic_core.to_json(result, indent=2 if reply["style"] == "mcp" else None).decode()
 
 
-def _text_block(text: str) -> Any:
+def text_block(text: str) -> Any:
+    """Return a block of text."""
     return TextContent(type="text", text=text)
 
 

@@ -124,8 +124,8 @@ class TasksExtension(Extension):
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskParams) -> dict[str, Any]:
         job = await self._job(ctx, params.task_id)
-        task = self._book.show(job, asks=can_elicit(ctx))
-        await add_pictures(task.get("result"), job.tool)
+        task = await self._book.show(job, asks=can_elicit(ctx))
+        await add_pictures(task.get("result"), job.tool, self._book.manager.aside)
         return COMPLETE | task
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: UpdateParams) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class _Stream:
     async def _follow(self, task_id: str) -> None:
         told: dict[str, Any] | None = None
         while (job := await self._look(task_id)) is not None:
-            task = self._book.show(job, asks=self._asks)
+            task = await self._book.show(job, asks=self._asks)
             news = {key: value for key, value in task.items() if key != "pollIntervalMs"}
             if news != told:
                 told = news
@@ -222,7 +222,7 @@ class _Stream:
             await asyncio.sleep(_FOREIGN_S)
             return
         try:
-            await self._book.manager.wait(job.id, _OWN_S)
+            await self._book.manager.wait(job.id, _OWN_S, whole=False)
         except (JobNotFound, StoreError):
             return  # the next look reports it
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server import functions
@@ -216,12 +217,13 @@ class TaskLookup:
     async def find(self, task_id: str) -> Job | None:
         """Return the job, or None where there is none that this client may see."""
         try:
-            return await find_job(self.manager, task_id)
+            return await find_job(self.manager, task_id, whole=True)
         except JobNotFound:
             return None
 
-    def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
-        """Return the task as `tasks/get` shows it, less the type of the result.
+    async def show(self, job: Job, *, asks: bool) -> dict[str, Any]:
+        """Return the task as `tasks/get` shows it, less the type of the result; a result is made in a thread,
+        because it may be large.
 
         Args:
             job: The job.
@@ -229,7 +231,8 @@ class TaskLookup:
         """
         known = functions.default_tools() | self.manager.tools  # of tools that an author put beside ours, too
         adapter = cast("ToolAdapter | None", known.get(job.tool))
-        return detailed(job, adapter, requests_of(job.open_questions) if asks else None)
+        show = partial(detailed, job, adapter, requests_of(job.open_questions) if asks else None)
+        return await self.manager.aside(f"view of {job.id}", show) if job.status.terminal else show()
 
     def runs_here(self, job: Job) -> bool:
         """Whether this process runs the job, so that a look at it costs nothing."""

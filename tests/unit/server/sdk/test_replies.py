@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ TOOL = "py_run_script_in_dir"
 WHOLE = PNG + b"a" + PNG_END
 
 
+async def aside(turn: str, work: Callable[[], Any]) -> Any:
+    assert turn.startswith("pictures in /")
+    return work()
+
+
 def listed(path: Path, **more: Any) -> dict[str, Any]:
     size = path.stat().st_size if path.is_file() else 0
     return {"path": str(path), "mime_type": "image/png", "size_bytes": size, "attached": True} | more
@@ -27,7 +33,7 @@ def listed(path: Path, **more: Any) -> dict[str, Any]:
 def sent(*found: dict[str, Any], tool: str = TOOL) -> list[bytes]:
     structured = {"pictures": list(found)}
     result = CallToolResult(content=[], structured_content=structured)
-    asyncio.run(with_pictures(result, tool))
+    asyncio.run(with_pictures(result, tool, aside))
     assert result.structured_content == (None if result.content else structured)
     return [base64.b64decode(each.data) for each in result.content]  # type: ignore[union-attr]
 
@@ -76,17 +82,17 @@ def test_a_look_at_a_job_that_has_ended_brings_its_pictures(tool: str, png: Path
     for result, count in (({"pictures": [listed(png)]}, 1), (None, 0), ("text", 0)):
         answer = {"job": {"tool": TOOL, "result": result}}
         made = CallToolResult(content=[], structured_content=answer)
-        asyncio.run(with_pictures(made, tool))
+        asyncio.run(with_pictures(made, tool, aside))
         assert len(made.content) == count
         assert (made.structured_content is None) == bool(count)
 
 
 def test_a_tasks_result_has_them_in_its_wire_form(png: Path) -> None:
     wire: dict[str, Any] = {"content": [], "structuredContent": {"pictures": [listed(png)]}}
-    asyncio.run(add_pictures(wire, TOOL))
+    asyncio.run(add_pictures(wire, TOOL, aside))
     image = {"type": "image", "data": base64.b64encode(WHOLE).decode(), "mimeType": "image/png"}
     assert wire == {"content": [image]}
-    asyncio.run(add_pictures(None, TOOL))
+    asyncio.run(add_pictures(None, TOOL, aside))
     without = {"content": [], "structuredContent": {"pictures": []}}
-    asyncio.run(add_pictures(wire := dict(without), TOOL))
+    asyncio.run(add_pictures(wire := dict(without), TOOL, aside))
     assert wire == without
