@@ -190,6 +190,7 @@ class ScriptCall:
             deadline=session.deadline,
             watch=watch,
             limits=session.limits,
+            grace_s=session.grace_s,
         )
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
@@ -264,7 +265,7 @@ def script_call(
         raise InvalidInput(f"output_chars is {chars}; it must be between 0 and {_MOST_OUTPUT_CHARS}")
     job = current_job()
     if job is not None:
-        session = Session(job.folder, settings.home, job.id, given, deadline, limits)
+        session = Session(job.folder, settings.home, job.id, given, deadline, limits, job.grace_s)
         with stored(job.folder, settings.home):
             yield ScriptCall(session, job, chars, with_pictures)
         return
@@ -272,7 +273,8 @@ def script_call(
 
     folder = Path(mkdtemp(prefix="python-mcp-"))
     try:
-        session = Session(folder, settings.home, new_job_id(), given, deadline, limits)
+        grace_s = settings.cancel_grace_seconds
+        session = Session(folder, settings.home, new_job_id(), given, deadline, limits, grace_s)
         with stored(folder, settings.home):
             yield ScriptCall(session, None, chars, with_pictures)
     finally:

@@ -86,6 +86,7 @@ class Uv:
             job_id=session.job_id,
             deadline=session.deadline,
             limits=session.limits and session.limits.scheduling_only,
+            grace_s=session.grace_s,
         )
         if ending.timed_out:
             raise LimitExceeded(

@@ -116,7 +116,14 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
     )
     command = Command((interpreter.python, "-c", _PROBE), directory, env)
     try:
-        ending = run_child(command, stdout=out, stderr=err, job_id=session.job_id, deadline=session.deadline)
+        ending = run_child(
+            command,
+            stdout=out,
+            stderr=err,
+            job_id=session.job_id,
+            deadline=session.deadline,
+            grace_s=session.grace_s,
+        )
         if ending.timed_out:
             raise LimitExceeded("the time limit came before pytest was started", "time_limit")
         if ending.exit_code != 0:
