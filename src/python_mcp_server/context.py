@@ -18,6 +18,7 @@ from python_mcp_server.atomic import make_directory
 from python_mcp_server.errors import NotInJob
 from python_mcp_server.model import JobProgress
 from python_mcp_server.regular import IN_HOME, refuse_links
+from python_mcp_server.settings import DEFAULT_GRACE_S
 
 if TYPE_CHECKING:
     from python_mcp_server.questions.open import OpenQuestions
@@ -48,9 +49,10 @@ class JobContext:
     Attributes:
         id: The job's id.
         label: Its label.
+        grace_s: How long its body may clean up after a cancel, in seconds.
     """
 
-    __slots__ = ("_folder", "_open", "_progress", "id", "label", "touched", "wants_record")
+    __slots__ = ("_folder", "_open", "_progress", "grace_s", "id", "label", "touched", "wants_record")
 
     def __init__(
         self,
@@ -59,9 +61,12 @@ class JobContext:
         folder: str,
         progress: ProgressSink,
         open_inquiries: Callable[[], OpenQuestions] | None = None,
+        *,
+        grace_s: float = DEFAULT_GRACE_S,
     ) -> None:
         self.id = job_id
         self.label = label
+        self.grace_s = grace_s
         self.touched = False
         self.wants_record = False
         self._folder = folder

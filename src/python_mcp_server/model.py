@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from python_mcp_server.limits import Limits
 from python_mcp_server.questions.model import Question, still_open
+from python_mcp_server.settings import DEFAULT_GRACE_S
 
 MB: Final = 1_000_000
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
@@ -151,6 +152,7 @@ class Job:
         owner: The process that settles the job, as long as that process lives.
         worker: The process that runs the body.
         background: Whether the job was handed over, so that it outlives its caller.
+        grace_s: How long its body may clean up after a cancel; None where the canceller decides.
         principal: Who created the job, where the server knew; only they and the account's owner see it.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
             `jobs.takeover`.
@@ -182,6 +184,7 @@ class Job:
     owner: ProcessIdentity | None = None
     worker: ProcessIdentity | None = None
     background: bool = False
+    grace_s: float | None = None
     principal: str | None = None
     call: dict[str, Any] | None = None
     reply: dict[str, Any] | None = None
@@ -244,6 +247,7 @@ class Job:
                 "owner": self.owner.to_json() if self.owner else None,
                 "worker": self.worker.to_json() if self.worker else None,
                 "background": self.background,
+                "grace_s": self.grace_s,
                 "principal": self.principal,
                 "call": self.call,
                 "reply": self.reply,
@@ -307,6 +311,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     ),
     **dict.fromkeys(("rpc_error", "call", "reply"), (dict, NoneType)),
     "background": (bool,),
+    "grace_s": (float, int, NoneType),
 }
 _NESTED: Final[dict[str, Any]] = {
     "progress": JobProgress,
@@ -330,6 +335,7 @@ class Call:
         folder: The folder of the job's files; the first process that writes there makes it.
         limits: The limits of the body; None for no limits.
         unbegun: Whether a note in the folder says that no worker has begun it; see `pool.protocol`.
+        grace_s: How long the body may clean up after a cancel.
         main: The part of the main module that the worker loads first, or why it must not load it; see
             `pool.main_module`.
     """
@@ -343,6 +349,7 @@ class Call:
     code: bytes | None = None
     limits: Limits | None = None
     unbegun: bool = False
+    grace_s: float = DEFAULT_GRACE_S
     main: Any = None
 
 

@@ -17,6 +17,7 @@ from python_mcp_server.errors import InvalidInput
 
 BUDGET_VARIABLE: Final = "SMART_ASYNC_TIMEOUT_SECONDS"
 DEFAULT_BUDGET_S: Final = 20.0
+DEFAULT_GRACE_S: Final = 2.0
 PREFIX: Final = "PYTHON_MCP_"
 _FORMER_VARIABLES: Final = {
     "max_workers": "PYTHON_MCP_MAX_LANES",
@@ -53,7 +54,8 @@ class Settings:
         spare_workers: Warm workers that are kept ready. With 0 the first call waits for a process.
         worker_idle_seconds: A worker beyond the spares ends after this long without work.
         record_after_seconds: A call that lasts longer gets a durable record.
-        cancel_grace_seconds: How long a cancelled body may clean up before it is killed.
+        cancel_grace_seconds: How long a cancelled body or script may clean up before it is killed, and a
+            script at its time limit.
         sample_seconds: How often memory and CPU of running jobs are read.
         output_chars: Characters of stdout, and of stderr, that a result shows: head and tail together.
         max_pictures: How many pictures come with a result as images.
@@ -78,7 +80,7 @@ class Settings:
     spare_workers: int = 1
     worker_idle_seconds: float = 60.0
     record_after_seconds: float = 1.0
-    cancel_grace_seconds: float = 2.0
+    cancel_grace_seconds: float = DEFAULT_GRACE_S
     sample_seconds: float = 0.5
     output_chars: int = 20_000
     max_pictures: int = 5

@@ -20,6 +20,7 @@ from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.model import new_job_id
 from python_mcp_server.runner.child import own_children
+from python_mcp_server.settings import Settings
 
 
 def main(folder: str, body: str, kwargs: str) -> None:
@@ -28,7 +29,11 @@ def main(folder: str, body: str, kwargs: str) -> None:
     context.mark_worker()
     messages: list[str | None] = []
     job = context.JobContext(
-        new_job_id(), "a test", folder, lambda progress: messages.append(progress.message)
+        new_job_id(),
+        "a test",
+        folder,
+        lambda progress: messages.append(progress.message),
+        grace_s=Settings.from_environ().cancel_grace_seconds,
     )
     context.enter_job(job, whole_process=True)
     signal.signal(signal.SIGUSR1, _cancel)

@@ -39,7 +39,7 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
     Args:
         store: Where the job is stored.
         job_id: The job.
-        grace_s: How long its body may clean up.
+        grace_s: How long its body may clean up, where its record does not say that.
         has_ended: Whether the body has ended although its worker lives, where the caller can know.
 
     Raises:
@@ -71,7 +71,8 @@ def carry_out_end(store: JobStore, job: Job, grace_s: float) -> Job:
     Args:
         store: Where the job is stored.
         job: The job as it was read.
-        grace_s: How long its body may clean up: counted anew, because the time already spent is not known.
+        grace_s: How long its body may clean up, where its record does not say that: counted anew, because
+            the time already spent is not known.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -145,7 +146,10 @@ def _with_reason(job: Job) -> Job:
 def _carry_out(
     store: JobStore, job: Job, grace_s: float, has_ended: Callable[[], bool]
 ) -> tuple[Job, str | None]:
-    """End the job; return its state afterwards, and the reason where it has not ended."""
+    """End the job; return its state afterwards, and the reason where it has not ended. The grace is the one
+    that the job was started with, where its record has it.
+    """
+    grace_s = grace_s if job.grace_s is None else job.grace_s
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         job = _await_owner(store, job.id, grace_s + 2 * OWNER_GRACE_S)
         return job, None if job.status.terminal else "it runs in another container, whose server is silent"

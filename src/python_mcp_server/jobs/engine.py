@@ -124,6 +124,7 @@ class Engine:
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
+        call = replace(call, grace_s=self.services.grace_s)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
         run = self._runs[job_id] = JobRun(

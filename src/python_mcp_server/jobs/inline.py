@@ -57,7 +57,9 @@ class InlineWorker:
             loop.call_soon_threadsafe(on_question, said)
 
         inquiries = self._inquiries = OpenQuestions(tell, lambda: self._cancelled)
-        job = context.JobContext(call.job_id, call.label, call.folder, on_progress, lambda: inquiries)
+        job = context.JobContext(
+            call.job_id, call.label, call.folder, on_progress, lambda: inquiries, grace_s=call.grace_s
+        )
         self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")
 
     async def _run(self, call: Call, job: context.JobContext, on_outcome: Callable[[Outcome], None]) -> None:

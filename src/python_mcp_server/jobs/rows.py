@@ -18,9 +18,9 @@ def row(job: Job) -> dict[str, Any]:
     """Return a job as a row of a list, without the fields that say nothing.
 
     Returns:
-        `{"id", "label", "ran", "status", "ended", "error_kind", "created_at", "seconds", "peak_rss_mb", "note"}`:
-        `ran` is there where the label does not say it, `ended` where a script did not end as it should; `seconds`
-        count from the job's start.
+        `{"id", "label", "ran", "status", "ended", "error_kind", "created_at", "seconds", "peak_rss_mb",
+        "note"}`: `ran` where the label does not say it, `ended` where a script did not end as it should;
+        `seconds` count from the job's start.
     """
     facts: dict[str, Any] = {
         "id": job.id,

@@ -151,6 +151,7 @@ class RunStatus:
             owner=self._owner,
             worker=self._worker.identity if self._worker else None,
             background=background,
+            grace_s=self._call.grace_s,
             call=self.spec if background and started_s is None else None,
             principal=request.principal,
             reply=None if request.replies is None else dict(request.replies.form),

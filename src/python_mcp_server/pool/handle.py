@@ -335,7 +335,7 @@ class WorkerHandle:
         """
         code = None if call.body in self._digests else call.code
         fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
-        fields = (*fields, call.limits, call.unbegun)
+        fields = (*fields, call.limits, call.unbegun, call.grace_s)
         heavy = exceed_inline_size(call.args, call.kwargs)
         if call.main is not None:
             self.tell_main(call.main)

@@ -1,10 +1,14 @@
 """The child process of a call: output to files, its limits, the end of its tree, its exact usage.
 
-    run_child ── _spawn ── _apply_limits ── await_end ──▶ kill_tree if late ──▶ end_leftovers ──▶ ChildExit
+    run_child ── _spawn ── _apply_limits ── await_end ──▶ _ask_to_end if late ──▶ end_leftovers ──▶ ChildExit
 
-Runs in the main thread of a worker. Whatever exception passes through, such as a cancel, the child's tree is
-killed first. The wait for the child's end is in the kernel, so that a signal handler that raises in the main
-thread ends the wait at once; now and then it is left for a look at the child's limits and orphans.
+Runs in the main thread of a worker. The wait for the child's end is in the kernel, so that a signal handler
+that raises in the main thread ends the wait at once; now and then it is left for a look at the child's limits
+and orphans.
+
+At its time limit, and when an exception such as a cancel passes through, the child is asked to end, and then
+its tree is killed. The whole group hears SIGINT, as after Ctrl-C on a terminal; later in the grace what goes
+on hears SIGTERM. On Windows that is CTRL_BREAK, because CTRL_C reaches no new group, and then the kill.
 
 A child may leave background processes in its group, and daemons that this process inherits as a subreaper.
 Looking for them costs two system calls, not a scan; only where some are found the whole tree is searched and
@@ -26,6 +30,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,14 +44,25 @@ from python_mcp_server.processes.usage import children_of
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
+from python_mcp_server.settings import DEFAULT_GRACE_S
 
 _log: Final = logging.getLogger(__name__)
 _UNKNOWN_EXIT: Final = 255
 """Exit code of a child that other code has reaped, or this module in the instant of a cancel."""
 _POLL_MAX_S: Final = 86_400.0
 _LONGEST_S: Final = 1e9
-TERM_GRACE_S: Final = 0.5
-"""Grace of a child of a cancelled call after SIGTERM; guessed, a quarter of a body's grace."""
+_TERM_AT: Final = 0.75
+"""The part of the grace before SIGTERM. Late, because it cuts off what a Python script does after SIGINT."""
+_KILL_AT: Final = 0.9
+"""The part of the grace before the kill: at the end of it the worker is killed, which has things to write."""
+_PASSES_ON: Final = frozenset({"uv", "uvx"})
+"""Programs that send SIGINT on to their child although it is in their group: it would hear it twice."""
+_ENDED_LATE: Final = 124
+"""Exit code of a child that ended with 0 after its time limit, as that of `timeout`: it was cut off."""
+
+_INTERRUPT: Final[int] = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT)
+_STOP: Final[int] = getattr(signal, "SIGSTOP", 0)
+"""Stops a group at a breach, because finding the rest of its tree takes longer than filling the memory."""
 
 Watch = Callable[[int], AbstractContextManager[object]]
 
@@ -69,8 +85,9 @@ class Session:
         home: The home of the product, for what calls share.
         job_id: The id that its processes carry in their environment.
         given: The variables that the caller set; they hold secrets.
-        deadline: When all its processes are ended, on the monotonic clock; None for never.
+        deadline: When its processes are asked to end, on the monotonic clock; None for never.
         limits: The limits of the script, and of all that is done before it.
+        grace_s: How long its processes may clean up when they are to end.
     """
 
     folder: Path
@@ -79,6 +96,7 @@ class Session:
     given: Mapping[str, str] = field(repr=False)
     deadline: float | None = None
     limits: Limits | None = None
+    grace_s: float = DEFAULT_GRACE_S
 
 
 def deadline_after(timeout_seconds: float) -> float | None:
@@ -94,6 +112,20 @@ def deadline_after(timeout_seconds: float) -> float | None:
     if timeout_seconds == 0 or timeout_seconds > _LONGEST_S:
         return None
     return time.monotonic() + timeout_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The kernel's account of a child that has ended; see `ChildExit`."""
+
+    exit_code: int
+    cpu_s: float = 0.0
+
+
+End = Reaped | Breach | None
+"""What a wait for a child's end returns: None where the time was up first."""
+
+Wait = Callable[[float | None], End]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +159,21 @@ def run_child(
     watch: Watch | None = None,
     limits: Limits | None = None,
     folder: Path | None = None,
+    grace_s: float = DEFAULT_GRACE_S,
 ) -> ChildExit:
     """Run a command to its end and return how it ended; its whole tree is gone then.
 
     Args:
         command: What to run.
         stdout: File that its output is appended to.
-        stderr: The same for its errors.
+        stderr: The same for its errors. With the same file as `stdout` the order of both is kept.
         job_id: The id that its tree carries in its environment.
-        deadline: When it is killed, on the monotonic clock; None for never.
+        deadline: When it is asked to end, on the monotonic clock; None for never.
         watch: Called with the child's pid; the context that it returns is open while the child runs.
         limits: The limits of its tree; its time limit is the deadline.
         folder: A directory whose files count for the disk limit, as the two files do.
+        grace_s: How long it may clean up at its deadline or at an exception, before its tree is killed. At
+            another limit it is killed at once.
 
     Raises:
         InvalidInput: The command cannot be started with these arguments or limits.
@@ -154,7 +189,10 @@ def run_child(
         checker = _apply_limits(process.pid, limits, before, disk)
         with nullcontext() if watch is None else watch(process.pid):
             orphans = Orphans()
-            ended = await_end(process, deadline, checker, orphans)
+            wait = partial(await_end, process, checker=checker, orphans=orphans)
+            alone = Path(command.argv[0]).stem in _PASSES_ON
+            ask = partial(_ask_to_end, process, wait, grace_s, alone=alone)
+            ended, late = _await_or_end(process, wait, deadline, ask)
         reaped = ended if isinstance(ended, Reaped) else _kill(process, job_id)
         orphans_cpu_s = orphans.cpu_s + end_leftovers(child, job_id, before)
     except BaseException:
@@ -162,13 +200,40 @@ def run_child(
         raise
     elapsed_s = time.monotonic() - started
     cpu_s = reaped.cpu_s + orphans_cpu_s
-    breach = _breach(ended, cpu_s, stderr, limits)
-    return ChildExit(reaped.exit_code, elapsed_s, cpu_s, ended is None, breach, orphans_cpu_s)
+    breach = None if late else _breach(ended, cpu_s, stderr, limits)
+    code = _ENDED_LATE if late and reaped.exit_code == 0 else reaped.exit_code
+    return ChildExit(code, elapsed_s, cpu_s, late, breach, orphans_cpu_s)
 
 
-def _breach(
-    ended: Reaped | Breach | None, cpu_s: float, stderr: Path, limits: Limits | None
-) -> Breach | None:
+def _await_or_end(
+    process: subprocess.Popen[bytes], wait: Wait, deadline: float | None, ask: Callable[[], End]
+) -> tuple[End, bool]:
+    """Wait for the end of a child, and ask it to end at the deadline or at an exception. Return what came,
+    and whether the deadline came first.
+    """
+    asked = False
+    try:
+        if (ended := wait(deadline)) is not None:
+            return ended, False
+        asked = True
+        return ask(), True
+    except BaseException:  # a cancel, or the second one of somebody who cannot wait
+        if not asked and process.returncode is None:
+            ask()
+        raise
+
+
+def _ask_to_end(process: subprocess.Popen[bytes], wait: Wait, grace_s: float, *, alone: bool) -> End:
+    """Let a child clean up; return None where it goes on after that."""
+    began = time.monotonic()
+    _signal(process, _INTERRUPT, alone=alone)
+    if (ended := wait(began + _TERM_AT * grace_s)) is not None:
+        return ended
+    _signal(process, signal.SIGTERM)
+    return wait(began + _KILL_AT * grace_s)
+
+
+def _breach(ended: End, cpu_s: float, stderr: Path, limits: Limits | None) -> Breach | None:
     if isinstance(ended, Reaped):
         return limits and met_by_kernel(ended.exit_code, cpu_s, stderr, limits)
     return ended
@@ -238,30 +303,19 @@ def _start_error(command: Command, error: OSError) -> Exception:
 def _end_tree(
     process: subprocess.Popen[bytes], child: ProcessIdentity | int, job_id: str, before: frozenset[int]
 ) -> None:
-    """End the tree of a cancelled call: by SIGTERM, then by SIGKILL."""
-    if process.returncode is None:
-        _terminate(process)
-        reaped = await_end(process, time.monotonic() + TERM_GRACE_S)
-        processes.kill_tree(child, job_id=job_id, with_root=reaped is None)
-        if reaped is None:
-            reap(process)
+    """Kill the tree of a cancelled call."""
+    alive = process.returncode is None
+    processes.kill_tree(child, job_id=job_id, with_root=alive)
+    if alive:
+        reap(process)
     end_leftovers(child, job_id, before)
 
 
-def _terminate(process: subprocess.Popen[bytes]) -> None:
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
-            os.killpg(process.pid, signal.SIGTERM)  # not reaped yet, so the group is still this child's
-    else:
-        process.terminate()
-
-
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """The kernel's account of a child that has ended; see `ChildExit`."""
-
-    exit_code: int
-    cpu_s: float = 0.0
+def _signal(process: subprocess.Popen[bytes], number: int, *, alone: bool = False) -> None:
+    """Signal a child that has not been reaped, so that the pid is still its own, with its group or alone."""
+    send = os.kill if alone or not hasattr(os, "killpg") else os.killpg
+    with suppress(OSError):  # it ended this instant, or has no console
+        send(process.pid, number)
 
 
 def await_end(
@@ -269,7 +323,7 @@ def await_end(
     deadline: float | None,
     checker: LimitChecker | None = None,
     orphans: Orphans | None = None,
-) -> Reaped | Breach | None:
+) -> End:
     """Wait for the end of a child.
 
     Args:
@@ -294,7 +348,7 @@ def await_end(
             if _left(deadline) <= 0:
                 return None
             if (breach := _check_meanwhile(checker, orphans)) is not None:
-                _stop_group(process)
+                _signal(process, _STOP)
                 return breach
     finally:
         os.close(pidfd)
@@ -306,13 +360,13 @@ def _await_by_polling(
     deadline: float | None,
     checker: LimitChecker | None,
     orphans: Orphans | None,
-) -> Reaped | Breach | None:
+) -> End:
     pause_s = 0.001
     look_at = time.monotonic()
     while (reaped := reap(process, getattr(os, "WNOHANG", 1))) is None and _left(deadline) > 0:
         if time.monotonic() >= look_at:
             if (breach := _check_meanwhile(checker, orphans)) is not None:
-                _stop_group(process)
+                _signal(process, _STOP)
                 return breach
             look_at = time.monotonic() + _pause_s(checker, orphans)
         time.sleep(pause_s)
@@ -337,14 +391,6 @@ def _pause_s(checker: LimitChecker | None, orphans: Orphans | None) -> float:
     if checker is not None:
         return checker.pause_s
     return _POLL_MAX_S if orphans is None else REAP_EVERY_S
-
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """Stop the child's group, because finding the rest of its tree takes longer than filling the memory."""
-    stop: int | None = getattr(signal, "SIGSTOP", None)
-    if stop is not None:
-        with suppress(ProcessLookupError, PermissionError):  # it ended this instant
-            os.killpg(process.pid, stop)  # not reaped yet, so the group is still this child's
 
 
 def _left(deadline: float | None) -> float:

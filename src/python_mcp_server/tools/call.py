@@ -209,6 +209,7 @@ class ScriptCall:
             watch=watch,
             limits=session.limits,
             folder=session.folder,
+            grace_s=session.grace_s,
         )
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
@@ -295,7 +296,7 @@ def script_call(
     variables = given()
     job = current_job()
     if job is not None:
-        session = Session(job.folder, settings.home, job.id, variables, deadline, limits)
+        session = Session(job.folder, settings.home, job.id, variables, deadline, limits, job.grace_s)
         with stored(job.folder, settings.home):
             yield ScriptCall(session, job, chars, own_work, with_pictures)
         return
@@ -303,7 +304,8 @@ def script_call(
 
     folder = Path(mkdtemp(prefix="python-mcp-"))
     try:
-        session = Session(folder, settings.home, new_job_id(), variables, deadline, limits)
+        grace_s = settings.cancel_grace_seconds
+        session = Session(folder, settings.home, new_job_id(), variables, deadline, limits, grace_s)
         with stored(folder, settings.home):
             yield ScriptCall(session, None, chars, own_work, with_pictures)
     finally:

@@ -26,9 +26,7 @@ UseUv = Annotated[
     bool, "Use the directory's own environment, prepared by uv; false: an installed Python as it is."
 ]
 PythonVersion = Annotated[str | None, 'Such as "3.12". Default: what the script or project asks for.']
-TimeoutSeconds = Annotated[
-    float, "Killed after this long, installing included; its output is kept. 0: never."
-]
+TimeoutSeconds = Annotated[float, "Ended after this long, installing included; its output is kept. 0: never."]
 EnvVars = Annotated[dict[str, str] | None, "Win over all others; never stored."]
 EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to `directory`."]
 LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]

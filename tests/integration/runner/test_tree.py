@@ -141,24 +141,6 @@ def test_a_time_limit_takes_the_whole_tree_but_not_the_worker(worker: Worker) ->
     assert alive(worker.family()) == []
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-def test_a_cancel_lets_the_script_clean_up_and_then_ends_its_tree(worker: Worker, deaf: bool) -> None:
-    handler = "signal.SIG_IGN" if deaf else "lambda *_: sys.exit(print('cleaned'))"
-    begin = f"import signal, time\nsignal.signal(signal.SIGTERM, {handler})\n"
-    code = f"{begin}{ORPHANS}print('up')\ntime.sleep(600)\n"
-    with worker.start(
-        script_content=code, args=[str(FAMILY), "daemon", "deaf"], timeout_seconds=0
-    ) as process:
-        stdout = worker.folder / "stdout"
-        eventually(lambda: stdout.exists() and stdout.read_bytes() == b"up\n")
-        process.send_signal(signal.SIGUSR1)
-        answer = json.loads(process.communicate(timeout=60)[0])
-    assert answer["error"].startswith("JobCancelled")
-    assert answer["children"] == []
-    assert alive(worker.family()) == []
-    assert stdout.read_bytes() == (b"up\n" if deaf else b"up\ncleaned\n")
-
-
 def test_other_children_of_the_worker_are_not_touched(worker: Worker, tmp_path: Path) -> None:
     program = tmp_path / "two_children.py"
     program.write_text(

@@ -121,7 +121,8 @@ class Worker:
         self._libc = libc
         self._pid = os.getpid()
         self._cancel_gate = CancelGate()
-        self._termination = Termination(self._cancel_gate, self._grace_s)
+        self._grace_s = GRACE_S
+        self._termination = Termination(self._cancel_gate, lambda: self._grace_s)
         self._process_state = ProcessState(libc)
         bodies = Bodies(self._process_state.note_variables)
         self._runner = BodyRunner(self._cancel_gate, bodies, libc, tuple(map(str, logs.paths)))
@@ -249,13 +250,16 @@ class Worker:
             self._send(Outcome(failure=self._runner.failure_of(error)))
             return
         self._process_state.begin(processes.JOB_VARIABLE, call.job_id)
+        self._grace_s = max(GRACE_S, call.grace_s)
         if not self._begin(call.job_id, call.folder):
             self._wait_for_exit()
         if call.unbegun and (failure := self._note_begin(call.folder)) is not None:
             self._finish(call.job_id, Outcome(failure=failure), None)
             return
         questions = self._questions.open(call.job_id)
-        job = context.JobContext(call.job_id, call.label, call.folder, self._progress.open(), questions)
+        report = self._progress.open()
+        facts = (call.job_id, call.label, call.folder, report, questions)
+        job = context.JobContext(*facts, grace_s=call.grace_s)
         token = context.enter_job(job, whole_process=True)
         if call.limits is not None:
             self._cpu_base_s = _cpu_seconds()
@@ -393,9 +397,6 @@ class Worker:
             questions=lambda: self._questions.present,
             terminated=self._termination.wanted,
         )
-
-    def _grace_s(self) -> float:
-        return GRACE_S if self._detached is None else max(GRACE_S, self._detached.grace_s)
 
     def _await_end(self, wait_s: float) -> Outcome | None:
         self._orphan_ended.wait(wait_s)

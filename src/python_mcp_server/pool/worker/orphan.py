@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psutil
 
@@ -70,12 +70,6 @@ class DetachedJob:
     job_id: str
     record_class: str
     record_locator: Any
-
-    @property
-    def grace_s(self) -> float:
-        """How long a cancelled body may clean up, if the server has sent that."""
-        locator: Any = self.record_locator
-        return float(cast("dict[str, Any]", locator).get("grace_s", 0)) if isinstance(locator, dict) else 0.0
 
 
 class Record(QuestionRecord, Protocol):

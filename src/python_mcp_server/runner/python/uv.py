@@ -100,6 +100,7 @@ class Uv:
             job_id=session.job_id,
             deadline=session.deadline,
             limits=session.limits,
+            grace_s=session.grace_s,
         )
         doing = f"while uv was at work ({' '.join(args[:2])})"
         if ending.breach is not None:

@@ -44,6 +44,7 @@ class Setup:
         timeout_s: The time limit of an item; None for no limit.
         limits: The other limits of an item.
         chars: How many characters of each stream an item's result has.
+        grace_s: How long an item may clean up when it is to end.
     """
 
     command: Command
@@ -52,6 +53,7 @@ class Setup:
     timeout_s: float | None
     limits: Limits | None
     chars: int
+    grace_s: float
 
     def to_line(self) -> bytes:
         """Return the setup as one line of JSON."""
@@ -65,6 +67,7 @@ class Setup:
             "timeout_s": self.timeout_s,
             "limits": None if limits is None else limits.to_json(),
             "chars": self.chars,
+            "grace_s": self.grace_s,
         }
         return json.dumps(facts).encode() + b"\n"
 
@@ -75,11 +78,12 @@ class Setup:
         command = Command(tuple(facts["argv"]), Path(facts["cwd"]), facts["env"])
         limits = Limits.given(**(facts["limits"] or {}))
         outputs = Path(facts["outputs"])
-        return cls(command, facts["job_id"], outputs, facts["timeout_s"], limits, facts["chars"])
+        last = (facts["timeout_s"], limits, facts["chars"], facts["grace_s"])
+        return cls(command, facts["job_id"], outputs, *last)
 
 
 class _InputClosed(BaseException):
-    """Raised in the main thread when stdin closes, to kill the current item."""
+    """Raised in the main thread when stdin closes, to end the current item."""
 
 
 class _Inbox:
@@ -171,6 +175,7 @@ def _child(setup: Setup, index: int, args: list[str], streams: dict[str, Path]) 
         job_id=mark,
         deadline=None if setup.timeout_s is None else time.monotonic() + setup.timeout_s,
         limits=setup.limits,
+        grace_s=setup.grace_s,
     )
 
 

@@ -37,9 +37,8 @@ from python_mcp_server.tools.batch.slot import main
 main()
 """
 _SOURCES: Final = str(Path(__file__).resolve().parents[3])
-_CLOSE_TIMEOUT_S: Final = 1.2
-"""How long slots may take to end their items: the grace of a child and its kill. The grace of a cancelled
-body is longer."""
+_KILL_TIMEOUT_S: Final = 0.7
+"""How long slots may take beyond the grace of their items, to kill them."""
 
 Answer = dict[str, Any]
 
@@ -74,7 +73,7 @@ class _Slot:
             return None
 
     def close(self) -> None:
-        """Ask the slot to kill its item and to exit."""
+        """Ask the slot to end its item and to exit."""
         try:
             self._input.close()
         except BrokenPipeError:
@@ -136,7 +135,7 @@ class SlotPool:
             self._items = iter(())
         for slot in self._slots:
             slot.close()
-        deadline = time.monotonic() + _CLOSE_TIMEOUT_S
+        deadline = time.monotonic() + self._setup.grace_s + _KILL_TIMEOUT_S
         for slot in self._slots:
             self._stop(slot, deadline)
         for thread in self._threads:

@@ -281,6 +281,7 @@ class _Batch:
             limit_s if deadline_after(limit_s) is not None else None,
             self.options.limits,
             self.call.output_chars,
+            self.call.session.grace_s,
         )
 
     def _record(self, answer: Answer) -> None:

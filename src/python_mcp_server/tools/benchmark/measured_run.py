@@ -199,6 +199,7 @@ def measured_run(command: Command, session: Session, stdout: Path, stderr: Path,
         watch=sampler.watch,
         limits=_with_server_priority(session.limits),
         folder=session.folder,
+        grace_s=session.grace_s,
     )
     figures = _read(target)
     if "errno" in figures:
@@ -228,7 +229,7 @@ def _run(ending: ChildExit, figures: dict[str, float], sampler: RunSampler) -> R
     elsewhere_s = max(0.0, seen_s - ending.orphans_cpu_s)
     wall_s = (figures["ended"] - figures["started"]) / _NS if figures else ending.elapsed_s
     return Run(
-        replace(ending, exit_code=int(figures.get("exit_code", ending.exit_code)), elapsed_s=wall_s),
+        replace(ending, exit_code=int(figures.get("exit_code") or ending.exit_code), elapsed_s=wall_s),
         figures.get("user_s", elsewhere_s),
         figures.get("system_s", 0.0),
         int(figures.get("max_rss", 0)) * _RSS_UNIT,

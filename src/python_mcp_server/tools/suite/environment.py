@@ -127,6 +127,7 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
             job_id=session.job_id,
             deadline=session.deadline,
             limits=session.limits,
+            grace_s=session.grace_s,
         )
         if ending.breach is not None:
             raise LimitExceeded(f"{ending.breach.sentence}, before pytest was started", ending.breach.kind)
