@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from python_mcp_server.model import Job, JobProgress, JobState
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.server.app import create_server
+    from python_mcp_server.server.authors import add_job_tools
     from python_mcp_server.server.tasks.extension import TasksExtension
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
@@ -77,6 +78,7 @@ __all__ = [
     "UvRefused",
     "WorkerDied",
     "WorkerUnavailable",
+    "add_job_tools",
     "create_progress_callback",
     "create_server",
     "current_job",
@@ -95,6 +97,7 @@ _HOMES: Final = {
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),
     "server.app": ("create_server",),
+    "server.authors": ("add_job_tools",),
     "server.tasks.extension": ("TasksExtension",),
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),

@@ -9,12 +9,19 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast, overload
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.decorated import Decorated, Decorator, Handle
+from python_mcp_server.decoration import (
+    check_function,
+    check_options,
+    checked_secrets,
+    name_of,
+    refuse_unknown,
+)
 from python_mcp_server.functions import (
     STATE,
     AppState,
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STATE",
     "AppState",
+    "Handle",
     "JobMeta",
     "RunScriptResult",
     "answer_job",
@@ -55,14 +63,14 @@ __all__ = [
     "smart_async",
 ]
 
-_USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
-_POLICIES: Final = ("auto", "cancel", "detach")
-_ISOLATIONS: Final = ("process", "inline")
-_TASKS: Final = ("auto", "required", "never")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @overload
-def smart_async(timeout_env: Callable[..., Any], /) -> Callable[..., Coroutine[Any, Any, Any]]: ...
+def smart_async(timeout_env: Callable[_P, Awaitable[_R]], /) -> Decorated[_P, _R]: ...
+@overload
+def smart_async(timeout_env: Callable[_P, _R], /) -> Decorated[_P, _R]: ...
 @overload
 def smart_async(
     timeout_env: str = ...,
@@ -80,7 +88,7 @@ def smart_async(
     nice: int | None = ...,
     cpus: int | Sequence[int] | None = ...,
     secret_parameters: Collection[str] | None = ...,
-) -> Callable[[Callable[..., Any]], Callable[..., Coroutine[Any, Any, Any]]]: ...
+) -> Decorator: ...
 
 
 def smart_async(
@@ -99,6 +107,7 @@ def smart_async(
     nice: int | None = None,
     cpus: int | Sequence[int] | None = None,
     secret_parameters: Collection[str] | None = None,
+    **unknown: object,
 ) -> Any:
     """Run a function in a worker process, and hand it over as a job when it outlasts the budget.
 
@@ -130,17 +139,18 @@ def smart_async(
         secret_parameters: Parameters that hold secrets. A job with such a value waits only in its own server,
             because another server would need the value in the record. Where None, names and texts that look
             like secrets count.
+        **unknown: Any other option, which is refused.
 
     Raises:
         InvalidInput: An argument of the decorator has no meaning.
         TypeError: The decorated object is not a function, or the decorator is used wrongly.
     """
+    refuse_unknown(unknown, [*inspect.signature(smart_async).parameters][:-1] if unknown else ())
+    function = None
     if callable(timeout_env):
-        return smart_async()(timeout_env)
-    _check_positional(timeout_env, default_timeout)
-    _check_choice("on_client_cancel", on_client_cancel, _POLICIES)
-    _check_choice("isolation", isolation, _ISOLATIONS)
-    _check_choice("task", task, _TASKS)
+        function, timeout_env = timeout_env, BUDGET_VARIABLE
+    choices = {"on_client_cancel": on_client_cancel, "isolation": isolation, "task": task}
+    check_options(timeout_env, default_timeout, choices, name, manager)
     limits = Limits.given(
         memory_limit_mb=memory_limit_mb,
         cpu_time_limit_seconds=cpu_time_limit_seconds,
@@ -151,7 +161,7 @@ def smart_async(
     )
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        parameters = frozenset(_signature_of(function).parameters)
+        parameters = frozenset(check_function(function, isolation).parameters)
         options = ToolOptions(
             body=function,
             timeout_env=timeout_env,
@@ -161,102 +171,36 @@ def smart_async(
             task=task,
             manager=manager,
             body_parameters=parameters,
-            name=name or getattr(function, "__name__", type(function).__name__),
+            name=name or name_of(function),
             limits=limits,
-            secret_parameters=_checked_secrets(secret_parameters, parameters),
+            secret_parameters=checked_secrets(secret_parameters, parameters),
         )
-        return wrap(options, _adapt(function))
+        return wrap(options, _adapt(function, options.name))
 
-    return decorate
-
-
-def _checked_secrets(names: Collection[str] | None, parameters: frozenset[str]) -> frozenset[str] | None:
-    if names is None:
-        return None
-    given: Any = names  # an author may give anything, such as an iterator, which is empty at the second look
-    listed = isinstance(given, Collection) and not isinstance(given, str)
-    if not listed or not parameters.issuperset(names):
-        known = ", ".join(sorted(parameters)) or "none"
-        raise InvalidInput(f"secret_parameters is {names!r}; it must be a list of these parameters: {known}")
-    return frozenset(names)
+    return decorate if function is None else decorate(function)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidInput(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-
-
-def _check_positional(first: object, default_timeout: object) -> None:
-    """Check the two arguments that the decorator takes by position.
-
-    Raises:
-        TypeError: One of them is of another kind; they tell the decorator from the function that it
-            decorates.
-    """
-    _refuse_descriptor(first)
-    if inspect.iscoroutine(first):
-        first.close()
-        raise TypeError(
-            f"smart_async got a call of {first.__qualname__}; pass the function without calling it"
-        )
-    if not isinstance(first, str) or _is_number(first):
-        raise TypeError(
-            f"smart_async got {first!r}, which is neither a function nor the name of a variable; {_USAGE}"
-        )
-    if isinstance(default_timeout, bool) or not isinstance(default_timeout, (int, float)):
-        raise TypeError(f"default_timeout is {default_timeout!r}; it must be a number of seconds")
-
-
-def _signature_of(function: object) -> inspect.Signature:
-    """Return the signature of the decorated object.
-
-    Raises:
-        TypeError: The object is not a function that a worker can run to one result.
-    """
-    _refuse_descriptor(function)
-    if inspect.isclass(function) or not callable(function):
-        raise TypeError(f"smart_async got {function!r}, which is not a function; {_USAGE}")
-    for called in (function, type(function).__call__):
-        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-            raise TypeError(
-                f"smart_async got {function!r}, a generator, and a call has one result; return a list, and "
-                "tell of each step with report_progress"
-            )
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"smart_async got {function!r}, whose parameters Python does not know; call it in a function of "
-            "yours, and decorate that"
-        ) from error
-
-
-def _refuse_descriptor(function: object) -> None:
-    if isinstance(function, (classmethod, staticmethod)):
-        kind = type(cast("object", function)).__name__
-        raise TypeError(f"smart_async got a {kind}; put @{kind} above @smart_async")
-    if isinstance(function, property):
-        raise TypeError("smart_async got a property, which is not called; decorate a method")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _adapt(function: Callable[..., Any]) -> ToolAdapter | None:
-    """Return the SDK's view of a function, where the SDK is loaded and this is no worker.
-
-    An object without a name of its own, such as a partial, is not a tool and has no such view.
-    """
-    if in_worker() or "mcp" not in sys.modules or not hasattr(function, "__name__"):
+def _adapt(function: Callable[..., Any], name: str) -> ToolAdapter | None:
+    """Return the SDK's view of a function, where the SDK is loaded and this is no worker."""
+    if in_worker() or "mcp" not in sys.modules:
         return None
     from python_mcp_server.server.sdk.adapter import adapt
 
-    return adapt(function)
+    return adapt(function if hasattr(function, "__name__") else _named(function, name))
+
+
+def _named(made: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function in place of an object without a name, such as a partial: the SDK asks for one."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return made(*args, **kwargs)
+
+    signature = call.__signature__ = inspect.signature(made, eval_str=True)  # type: ignore[attr-defined]
+    told = {each.name: each.annotation for each in signature.parameters.values()}
+    told["return"] = signature.return_annotation
+    call.__annotations__ = {key: kind for key, kind in told.items() if kind is not signature.empty}
+    call.__name__, call.__doc__ = name, inspect.getdoc(made)
+    return call
 
 
 def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -284,6 +228,9 @@ def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Cor
         return await _call(options, args, kwargs)
 
     setattr(wrapper, BODY_ATTRIBUTE, body)
+    if not hasattr(body, "__name__"):
+        wrapper.__name__ = wrapper.__qualname__ = options.name
+        wrapper.__annotations__ = {}
     if adapter is not None:
         _register(options, adapter)
         wrapper.__signature__ = adapter.signature  # type: ignore[attr-defined]

@@ -104,8 +104,8 @@ mcp = FastMCP("author")
 mcp.add_extension(TasksExtension().for_fastmcp())
 
 for body in bodies.KINDS:
-    mcp.tool(body, name="plain_" + body.__name__)
     mcp.tool(smart_async(body))
+    mcp.tool(body, name="plain_" + body.__name__)
 
 mcp.tool(smart_async(default_timeout=0.2)(bodies.waits))
 mcp.tool(smart_async(bodies.raises))

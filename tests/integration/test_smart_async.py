@@ -7,6 +7,7 @@ import inspect
 import os
 import threading
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,41 @@ def test_the_decorated_function_keeps_its_signature_plus_two_parameters():
     assert run(bodies.own_budget(async_mode="plain")) == "plain"
 
 
+class Shop:
+    price = 3
+
+    @smart_async
+    def sells(self, n: int) -> int:
+        return n * self.price
+
+    @classmethod
+    @smart_async
+    def prices(cls, n: int) -> int:
+        return n * cls.price
+
+    @staticmethod
+    @smart_async
+    async def counts(n: int) -> int:
+        return n
+
+    async def __call__(self, n: int) -> int:
+        return n * self.price
+
+    def gives(self, n: int) -> int:
+        return n + self.price
+
+
+async def test_every_kind_of_callable_runs_in_a_worker():
+    assert await Shop().sells(2) == 6
+    assert await Shop.prices(2) == 6  # type: ignore[call-overload]
+    assert await Shop.counts(2) == 2
+    assert await smart_async(Shop())(2) == 6
+    assert await smart_async(Shop().gives)(2) == 5
+    assert await smart_async(partial(Shop().gives, 4))() == 7
+    assert await smart_async(lambda n: n + 1)(2) == 3
+    assert await smart_async(divmod)(7, 2) == (3, 1)
+
+
 def test_inside_a_worker_a_decorated_function_runs_its_body_directly():
     value, here, there = run(bodies.calls_another(1))
     assert (value, here == there, here == os.getpid()) == (2, True, False)
@@ -84,7 +120,7 @@ async def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
 def test_past_the_budget_the_answer_is_a_job_handle(tmp_path: Path, home: Path):
     async def main() -> str:
         await bodies.decorated(1)
-        answer = await bodies.slow(str(tmp_path / "starts"), 2.0, env_vars={"TOKEN": "hunter2hunter2"})
+        answer: Any = await bodies.slow(str(tmp_path / "starts"), 2.0, env_vars={"TOKEN": "hunter2hunter2"})
         assert answer["message"] == "Task exceeded 0.3s time budget; running in background"
         job_id = answer["job_id"]
         first = await asyncio.to_thread(get_job_status, job_id, True)
@@ -129,7 +165,7 @@ def test_listing_pruning_and_unknown_ids(tmp_path: Path):
 
 
 async def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: Path):
-    answer = await bodies.slow(str(tmp_path / "starts"), LONG_S)
+    answer: Any = await bodies.slow(str(tmp_path / "starts"), LONG_S)
     told = await asyncio.to_thread(cancel_job, answer["job_id"])
     assert told["status"] == "cancelled"
     again = cancel_job(answer["job_id"])
@@ -138,14 +174,14 @@ async def test_a_cancel_by_the_function_leaves_no_process_and_says_so(tmp_path: 
 
 async def test_an_inline_body_runs_here_and_is_handed_over_and_cancelled_too():
     assert await bodies.inline_wait(0) == os.getpid()
-    answer = await bodies.inline_wait(0.4)
+    answer: Any = await bodies.inline_wait(0.4)
     assert answer["status"] == "running"
     await wait(answer["job_id"])
     assert get_job_status(answer["job_id"])["job"]["result"] == os.getpid()
     pending = await bodies.inline_wait(0.0, async_mode=True)
     await wait(pending["job_id"])
     assert get_job_status(pending["job_id"])["job"]["result"] == os.getpid()
-    endless = await bodies.inline_wait(LONG_S)
+    endless: Any = await bodies.inline_wait(LONG_S)
     told = await asyncio.to_thread(cancel_job, endless["job_id"])
     assert told["status"] == "cancelled"
 

@@ -30,6 +30,7 @@ HOMES = {
     "AsyncJob": "jobs.request",
     "CommandJob": "jobs.request",
     "create_server": "server.app",
+    "add_job_tools": "server.authors",
     "TasksExtension": "server.tasks.extension",
     "JobCancelled": "cancelled",
     "PythonMcpError": "errors",

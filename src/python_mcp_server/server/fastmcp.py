@@ -7,19 +7,23 @@ FastMCP by the default, so the one that the decorator adds has both.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Union, cast, get_args, get_type_hints
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union, cast, get_args, get_type_hints
 
-from fastmcp.exceptions import FastMCPError
+from fastmcp.exceptions import FastMCPError, ToolError
 from fastmcp.server.context import Context
-from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext
+from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext, get_context
 from fastmcp.server.extensions import MethodBinding, ServerExtension
 from fastmcp.tools import Tool, ToolResult
+from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
 from mcp_types import CallToolResult
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     PydanticSchemaGenerationError,
     PydanticUserError,
     RootModel,
@@ -32,8 +36,10 @@ from python_mcp_server.server.sdk.private import request_of
 from python_mcp_server.server.sdk.replies import OutputModel, show_answer
 
 if TYPE_CHECKING:
+    from fastmcp import FastMCP
     from fastmcp.server.extensions import ToolCallContinuation, ToolCallOutcome
     from mcp.server.extension import Extension
+    from mcp.server.mcpserver.tools import Tool as SdkTool
     from mcp_types import CallToolRequestParams
 
 
@@ -83,6 +89,45 @@ class FastMCPExtension(ServerExtension):
 
 class _Answer(RootModel[dict[str, Any]]):
     """A result in its wire form, nulls included."""
+
+
+class JobTool(Tool):
+    """A tool of ours for the SDK, on a FastMCP server.
+
+    Attributes:
+        source: The tool of the SDK's kind.
+    """
+
+    source: Annotated[Any, Field(exclude=True)]
+
+    @classmethod
+    def of(cls, tool: SdkTool) -> JobTool:
+        """Return this tool for FastMCP."""
+        return cls(
+            source=tool,
+            name=tool.name,
+            title=tool.title,
+            description=tool.description,
+            parameters=tool.parameters,
+            output_schema=tool.output_schema,
+            annotations=tool.annotations,
+            meta=tool.meta,
+        )
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        """Run it with FastMCP's context, which reports progress as the SDK's does."""
+        try:
+            answer = await self.source.run(arguments, get_context(), convert_result=True)
+        except SdkToolError as refused:
+            raise ToolError(str(refused)) from refused
+        return ToolResult.from_mcp_result(answer)
+
+
+def tools_of(server: FastMCP[Any]) -> dict[str, Tool]:
+    """Return the server's own tools by name; FastMCP lists them on an event loop only."""
+    with ThreadPoolExecutor(1) as thread:  # the caller's own loop may be running
+        listed = thread.submit(asyncio.run, server.local_provider.list_tools()).result()
+    return {tool.name: tool for tool in listed}
 
 
 _NAME: Final = "tool"

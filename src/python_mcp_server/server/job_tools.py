@@ -17,6 +17,7 @@ from mcp_types import CallToolResult  # noqa: TC002  # as above
 from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.functions import default_manager
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import READABLE, Wanted
 from python_mcp_server.jobs.questions import answer_of, question_of
@@ -81,11 +82,19 @@ Action = Annotated[
 
 
 class JobTools:
-    """The job tools of one server, over its manager."""
+    """The job tools of one server, over its manager.
 
-    def __init__(self, manager: JobManager) -> None:
-        self._manager = manager
+    Args:
+        manager: The manager; the default manager, which may change, where None.
+    """
+
+    def __init__(self, manager: JobManager | None) -> None:
+        self._given = manager
         self._read: dict[tuple[str, str], int] = {}
+
+    @property
+    def _manager(self) -> JobManager:
+        return self._given or default_manager()
 
     def tools(self) -> list[Tool]:
         """Return them, ready to register."""

@@ -54,6 +54,17 @@ def test_what_fastmcps_own_errors_say_is_passed_on_as_it_is(bodies: Any):
         view.error(SdkToolError("the SDK knows what to do"))
 
 
+def test_a_tool_of_fastmcp_is_refused_with_the_right_order(bodies: Any):
+    server = bodies.FastMCP("unit")
+    with pytest.raises(
+        TypeError, match=r"'wrong', which a server has registered already.*above @smart_async"
+    ):
+
+        @smart_async
+        @server.tool
+        def wrong() -> None: ...
+
+
 async def test_a_call_from_within_the_server_gets_the_result_itself(bodies: Any):
     server = bodies.FastMCP("unit")
     server.add_extension(TasksExtension().for_fastmcp())

@@ -77,22 +77,23 @@ class ToolAdapter:
         context_name: The keyword by which the SDK hands over its context; its presence among the arguments
             shows that the SDK calls.
         body_context: The name of the body's own context parameter, or None.
+        fn: The undecorated function.
     """
 
     signature: inspect.Signature
     annotations: dict[str, Any]
     context_name: str
     body_context: str | None
+    fn: Callable[..., Any]
     _metadata: FuncMetadata | None
-    _fn: Callable[..., Any]
     _made: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def replies(self, style: str = "mcp") -> ServerReplies:
         """Return how the tool answers callers of this kind of server, "mcp" or "fastmcp"."""
         if style not in self._made:
             fastmcp = _fastmcp() if style == "fastmcp" else None
-            made = None if fastmcp is None else fastmcp.replies_of(self._fn)
-            self._made[style] = made or SdkReplies(self._metadata or _metadata(self._fn))
+            made = None if fastmcp is None else fastmcp.replies_of(self.fn)
+            self._made[style] = made or SdkReplies(self._metadata or _metadata(self.fn))
         return self._made[style]
 
     def replies_to(self, ctx: Any) -> ServerReplies:
@@ -162,7 +163,7 @@ def adapt(fn: Callable[..., Any], *, declares_output: bool = True) -> ToolAdapte
         added.append(_keyword(context_name, kept.pop(body_context).annotation, default))
     given = [each if each.name == context_name else read_as_meant(each) for each in (*kept.values(), *added)]
     signature = original.replace(parameters=given, return_annotation=_return_annotation(fn, metadata))
-    return ToolAdapter(signature, _annotations(signature), context_name, filled, metadata, fn)
+    return ToolAdapter(signature, _annotations(signature), context_name, filled, fn, metadata)
 
 
 def _fastmcp() -> ModuleType | None:

@@ -6,19 +6,28 @@ the model.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp.server.mcpserver import Context
 from mcp_types import InputRequiredResult
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.request import JobResult
+from python_mcp_server.model import JobState
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
-from python_mcp_server.server.sdk.private import cancel_cause, client_name, progress_sender, request_of
+from python_mcp_server.server.sdk.private import (
+    cancel_cause,
+    client_name,
+    progress_sender,
+    request_of,
+    tools_of,
+)
 from python_mcp_server.server.sdk.progress import ProgressForwarder
 from python_mcp_server.server.tasks import negotiation
 
@@ -29,7 +38,17 @@ if TYPE_CHECKING:
     from python_mcp_server.server.sdk.private import AnyContext
     from python_mcp_server.tool_options import ToolOptions
 
+_WAITS: Final = "py_wait_job"
+_JOB_TOOLS: Final = f"call {_WAITS} with this job_id for the result"
+_NO_JOB_TOOLS: Final = (
+    "this server has no tool for the result: `python-mcp-server jobs show JOB_ID` in a shell, or "
+    "get_job_status in Python, has it"
+)
+
 _CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_recorded", "user": "cancel"}
+
+
+_log: Final = logging.getLogger(__name__)
 
 
 async def answer_call(
@@ -67,7 +86,7 @@ async def _answer(
     request = options.request((), kwargs, current_principal())
     request = replace(request, replies=replies, client=client_name(ctx))
     if options.task == "required" or options.wants_job(kwargs):
-        return _handed_over(options, adapter, await options.submit(request))
+        return await _handed_over(options, adapter, ctx, await options.submit(request))
     channel = QuestionChannel(asked, options.body, may_be_task=options.task != "never")
     how: Any = {"budget_s": options.budget_s(), "on_caller_left": lambda: _wish(options, ctx)}
     async with ProgressForwarder(progress_sender(ctx)) as listener:
@@ -85,7 +104,8 @@ async def _answer(
         return (
             value if own else await _made(options, partial(adapter.answer, value, replies, note=result.note))
         )
-    return channel.input_required_result(result) or _handed_over(options, adapter, result.handle())
+    asked = channel.input_required_result(result)
+    return asked or await _handed_over(options, adapter, ctx, result.handle())
 
 
 async def _made(options: ToolOptions, answer: partial[CallToolResult]) -> CallToolResult:
@@ -97,12 +117,37 @@ async def _made(options: ToolOptions, answer: partial[CallToolResult]) -> CallTo
     return await options.resolve_manager().aside(f"answer of {options.name}", answer)
 
 
-def _handed_over(options: ToolOptions, adapter: ToolAdapter, handle: dict[str, Any]) -> CallToolResult:
+async def _handed_over(
+    options: ToolOptions, adapter: ToolAdapter, ctx: AnyContext, handle: dict[str, Any]
+) -> CallToolResult:
     """Return the job handle, or a task in its place where the client takes tasks."""
-    answer = adapter.handle(handle)
+    said = [handle["message"]] if "message" in handle else []
+    if not await _waits_for_jobs(ctx):
+        _advise(options.name)
+        said.append(_NO_JOB_TOOLS)
+    elif handle["status"] != JobState.INPUT_REQUIRED:
+        said.append(_JOB_TOOLS)
+    answer = adapter.handle(handle | {"message": "; ".join(said)})
     if options.task != "never" and (offer := negotiation.current_offer()) is not None:
         offer.accept(options.resolve_manager(), handle["job_id"])
     return answer
+
+
+async def _waits_for_jobs(ctx: Any) -> bool:
+    """Whether the server that serves a call has the tool that waits for jobs."""
+    if isinstance(ctx, Context):
+        return _WAITS in tools_of(ctx.mcp_server)
+    return await ctx.fastmcp.get_tool(_WAITS) is not None
+
+
+@cache
+def _advise(tool: str) -> None:
+    """Tell the author, once for each tool."""
+    _log.warning(
+        "the tool %s answered with a job, and this server has no tool for its result: call "
+        "python_mcp_server.add_job_tools(mcp) before mcp.run()",
+        tool,
+    )
 
 
 def _wish(options: ToolOptions, ctx: AnyContext) -> str:

@@ -1,5 +1,5 @@
 """The private parts of the SDK that are used: why a request was cancelled, whether its client wants progress,
-the low-level server, and the connection of a request.
+the low-level server, its tools, and the connection of a request.
 
 One more, `_pydantic_readable_typeddict`, is imported by `adapter` and `replies` themselves.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcp.server.connection import Connection
     from mcp.server.context import ServerRequestContext
     from mcp.server.lowlevel import Server
+    from mcp.server.mcpserver.tools import Tool
     from mcp.server.session import ServerSession
 
     from python_mcp_server.server.sdk.progress import Send
@@ -102,6 +103,11 @@ def _dispatcher(channel: Any) -> Any:
 def low_level(server: MCPServer[Any]) -> Server[Any]:
     """Return the server that runs on a pair of message streams, for transports of our own."""
     return server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def tools_of(server: MCPServer[Any]) -> dict[str, Tool]:
+    """Return the server's own mapping of names to tools: what is added to it is served."""
+    return server._tool_manager._tools  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def connection_of(session: ServerSession) -> Connection:
