@@ -61,6 +61,93 @@ def test_a_script_runs_as_if_it_were_run_here(script: Path) -> None:
     assert (job.status, job.label, job.result["exit_code"]) == ("completed", "script.py", 7)
 
 
+SEEN = """\
+import __main__, os, sys
+print(sys.argv, sys.path[0], __name__, __package__, globals().get("__file__"), sys.stdin.read())
+print(__main__.__spec__ and __main__.__spec__.name, os.getcwd())
+"""
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        ((), ("seen.py", "a", "--", "-x", "--timeout", "1", "-m", "-")),
+        ((), ("./package", "--help")),
+        (("--timeout", "100"), ("-m", "package", "--timeout", "x", "--", "-c")),
+        (("--nice", "3"), ("-mpackage", "--nice")),
+        (("--env", "A=-m"), ("-c", SEEN, "--env", "--", "-h")),
+        ((), ("-", "a", "-c", "--", "x")),
+    ],
+)
+def test_a_program_sees_what_it_sees_under_plain_python(
+    tmp_path: Path, ours: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    (tmp_path / "package").mkdir()
+    for name in ("seen.py", "package/__main__.py"):
+        (tmp_path / name).write_text(SEEN)
+    source = SEEN if words[0] == "-" else ""
+    seen = [
+        subprocess.run(
+            (sys.executable, *before, *words), cwd=tmp_path, env=environment(), input=source.encode(),
+            capture_output=True, timeout=60, check=False,
+        )
+        for before in ((), (*RUN, *ours))
+    ]  # fmt: skip
+    assert seen[0].stdout.count(b"\n") == 2, seen[0].stderr
+    assert (seen[1].stdout, seen[1].stderr, seen[1].returncode) == (seen[0].stdout, b"", 0)
+
+
+def test_code_on_stdin_fails_as_under_plain_python() -> None:
+    source = "print('ä')\n\n1 / 0\n".encode()
+    env = environment(PYTHONIOENCODING="utf-8")
+    plain, ours = (
+        subprocess.run(
+            (sys.executable, *before, "-"),
+            env=env,
+            input=source,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        for before in ((), RUN)
+    )
+    assert (ours.stdout, ours.stderr, ours.returncode) == (plain.stdout, plain.stderr, 1)
+
+
+@pytest.mark.parametrize(("words", "right"), [((), "nothing to run"), (("-m",), "-m"), (("-c",), "-c")])
+def test_a_run_of_nothing_says_what_is_missing(words: tuple[str, ...], right: str) -> None:
+    told = command("run", *words)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert right in told.stderr.splitlines()[-1]
+
+
+def test_limits_hold_for_a_run_and_are_named_where_they_end_it() -> None:
+    told = command("run", "--memory-limit-mb", "100", "-c", "x = bytearray(200_000_000); print(len(x))")
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
+    assert "the limit is 100 MB" in told.stderr
+    assert the_job().error_kind == "memory_limit"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds processes to cores")
+def test_a_run_keeps_to_its_cores_and_its_priority() -> None:
+    core = max(os.sched_getaffinity(0))
+    told = command(
+        "run",
+        "--cpus",
+        f"{core},",
+        "--nice",
+        "7",
+        "-c",
+        "import os; print(os.sched_getaffinity(0), os.nice(0))",
+    )
+    assert told.returncode == 2, "a list ends with a number"
+    told = command(
+        "run", "--cpus", f"{core},{core}", "--nice", "7",
+        "-c", "import os; print(os.sched_getaffinity(0), os.nice(0))",
+    )  # fmt: skip
+    assert told.stdout == f"{{{core}}} 7\n"
+
+
 def test_its_output_comes_while_it_runs(script: Path) -> None:
     script.write_text(
         "import os, time\nprint('first', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
@@ -105,6 +192,10 @@ def test_variables_reach_the_script_and_no_record(script: Path, home: Path) -> N
     ("options", "value", "right"),
     [
         (["nowhere.py"], "'nowhere.py'", "must be a file"),
+        (["."], "'.'", "a directory with a __main__.py"),
+        (["--cpus", "many", "script.py"], "'many'", "how many cores"),
+        (["--nice", "20", "script.py"], "20", "to 19"),
+        (["--memory-limit-mb", "-1", "-c", "0"], "-1.0", "positive number of MB"),
         (["--env", "NAME", "script.py"], "'NAME'", "NAME=VALUE"),
         (["--env-file", "no.env", "script.py"], "no.env", "file"),
         (["--cwd", "no-directory", "script.py"], "no-directory", "directory"),
@@ -123,12 +214,11 @@ def test_bad_input_is_one_line_that_names_the_value(
     assert right in told.stderr
 
 
-@pytest.mark.parametrize("options", [["--cwd", "."], ["--no-uv"]])
-def test_with_packages_excludes_what_it_cannot_honour(script: Path, options: list[str]) -> None:
+def test_packages_and_an_interpreter_as_it_is_exclude_each_other(script: Path) -> None:
     script.touch()
-    told = command("run", "--with", "numpy", *options, script)
+    told = command("run", "--with", "numpy", "--no-uv", script)
     assert told.returncode == 2
-    assert f"{options[0]} and --with exclude each other" in told.stderr
+    assert "--no-uv and --with exclude each other" in told.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)])

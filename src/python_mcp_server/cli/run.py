@@ -1,79 +1,131 @@
-"""`run SCRIPT [ARGS]`: a script as a job, as if it were run here."""
+"""`run SCRIPT`, `run -m NAME`, `run -c CODE` and `run -`: Python as a job, as if it were started here."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import home_option
+from python_mcp_server.cli.options import (
+    environment_options,
+    given_environment,
+    given_limits,
+    home_option,
+    limit_options,
+)
 from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
 
+_ENDING: Final = ("-m", "-c")
+"""The options after which all words belong to the program, as with `python`."""
+_EXAMPLES: Final = """\b
+Examples:
+  run report.py --year 2025          a script, with arguments of its own
+  run --timeout 60 -m pytest -x      a module, as `python -m`
+  run -c 'import sys; print(sys.path)'
+  run - < script.py                  code from stdin
+  run --with 'pandas>=2' report.py   with packages that are not installed here
+  run --memory-limit-mb 2000 --cpus 2 train.py
+"""
 
-@click.command(context_settings={"allow_interspersed_args": False})
+
+class _AsPython(click.Command):
+    """A command whose words after a script, `-m NAME` or `-c CODE` are no options of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words, with a `--` where ours end."""
+        end = self._end_of_ours(args)
+        return super().parse_args(ctx, args if end is None else [*args[:end], "--", *args[end:]])
+
+    def _end_of_ours(self, args: list[str]) -> int | None:
+        """Return the place after `-m NAME` or `-c CODE`; None where neither stands among our options."""
+        valued = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        at = 0
+        while at < len(args) and args[at].startswith("-") and args[at] not in {"-", "--"}:
+            if args[at][:2] in _ENDING:
+                end = at + (2 if args[at] in _ENDING else 1)
+                return end if end <= len(args) else None
+            at += 2 if args[at] in valued else 1
+        return None
+
+
+@click.command(
+    cls=_AsPython,
+    context_settings={"allow_interspersed_args": False},
+    epilog=_EXAMPLES,
+)
+@click.option("-m", "module", metavar="NAME", help="Run a module, as `python -m`; all that follows is its.")
+@click.option("-c", "code", metavar="CODE", help="Run this code, as `python -c`; all that follows is its.")
 @click.option("--timeout", "timeout_seconds", type=float, default=0.0, metavar="SECONDS",
-              help="End the script after this long, with exit code 124; 0 means no limit.")  # fmt: skip
-@click.option("--python", "python_version", metavar="VERSION", help="The version of Python, such as 3.12.")
-@click.option("--with", "packages", multiple=True, metavar="PACKAGE",
-              help="A package it needs, such as 'numpy>=2'; may be repeated. The script then runs in an "
-              "environment of its own, and in its own directory.")  # fmt: skip
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable; may be repeated.")
-@click.option("--env-file", metavar="FILE", help="A file of variables.")
-@click.option("--label", metavar="TEXT", help="What the job is called.  [default: the script's name]")
-@click.option("--cwd", metavar="DIR", help="The working directory.  [default: this one]")
-@click.option("--no-uv", is_flag=True, help="Run it with an installed interpreter, without its packages.")
+              help="End it after this long, with exit code 124; 0 means no limit.")  # fmt: skip
+@limit_options
+@environment_options
+@click.option("--label", metavar="TEXT", help="What the job is called.  [default: what runs]")
 @home_option
-@click.argument("script")
-@click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def run(script: str, args: tuple[str, ...], **options: Any) -> int:
-    """Run a Python script as a job and show its output while it comes.
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT|-] [ARGS]...")
+def run(words: tuple[str, ...], **options: Any) -> int:
+    """Run Python as a job and show its output while it comes.
 
-    The job has a durable record: `python-mcp-server jobs` lists it. Ctrl-C cancels it and waits until
-    its last process is gone; a second Ctrl-C kills at once. The exit code is that of the script (128
-    and the signal's number where a signal ended it). The script reads an empty stdin.
+    SCRIPT is a file, a directory with a `__main__.py`, or `-` for code from stdin. All words after it reach
+    it as they are, and what it sees in `sys.argv`, `sys.path` and `__main__` is as with plain `python`. Else
+    it has an empty stdin.
+
+    The job has a durable record: `python-mcp-server jobs` lists it. Ctrl-C cancels it and waits until its
+    last process is gone; a second Ctrl-C kills at once. The exit code is that of the script (128 and the
+    signal's number where a signal ended it).
     """
-    request = _request(script, args, **options)
+    request = _request(words, **options)
     from python_mcp_server.cli.follow import run_and_follow
 
     return run_and_follow(request)
 
 
-def _request(script: str, args: tuple[str, ...], **options: Any) -> Request:
+def _request(words: tuple[str, ...], **options: Any) -> Request:
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.tools import scripts
+    from python_mcp_server.model import cut_label
+    from python_mcp_server.tools.scripts import run_python
 
-    path = os.path.abspath(os.path.expanduser(script))
-    if not os.path.isfile(path):
-        raise InvalidInput(f"SCRIPT is {script!r}; it must be a file")
-    file = options["env_file"]
+    start, args, name = _start(words, options["module"], options["code"], elsewhere=bool(options["cwd"]))
     kwargs: dict[str, Any] = {
-        "script_path": path,
-        "args": list(args),
-        "python_version": options["python_version"],
+        "start": start,
+        "args": args,
         "timeout_seconds": options["timeout_seconds"],
-        "env_vars": _variables(options["variables"]),
-        "env_file": None if file is None else os.path.abspath(os.path.expanduser(file)),
+        "limits": given_limits(options),
+        **given_environment(options),
     }
-    label = options["label"] or os.path.basename(path)
-    if not options["packages"]:
-        kwargs |= {"directory": os.path.abspath(options["cwd"] or "."), "use_uv": not options["no_uv"]}
-        return Request(scripts.run_script_in_dir, (), kwargs, label, "run")
-    for name in ("cwd", "no_uv"):
-        if options[name]:
-            raise click.UsageError(f"--{name.replace('_', '-')} and --with exclude each other; leave one out")
-    kwargs["dependencies"] = list(options["packages"])
-    return Request(scripts.run_script_with_dependencies, (), kwargs, label, "run")
+    if start == ["-"]:
+        kwargs["stdin"] = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return Request(run_python, (), kwargs, cut_label(options["label"] or name), "run")
 
 
-def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:
-    variables: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not (name and separator):
-            raise InvalidInput(f"--env is {name!r}; it must be NAME=VALUE")
-        variables[name] = value
-    return variables or None
+def _start(
+    words: tuple[str, ...], module: str | None, code: str | None, *, elsewhere: bool
+) -> tuple[list[str], list[str], str]:
+    """Return how Python starts, the arguments after that, and a name for it.
+
+    Raises:
+        InvalidInput: Nothing is named, or the script does not exist.
+    """
+    if module is not None:
+        return ["-m", module], [*words], f"-m {module}"
+    if code is not None:
+        return ["-c", code], [*words], f"-c {next(iter(code.strip().splitlines()), '')}"
+    if not words:
+        raise click.UsageError("nothing to run; give a SCRIPT, -m NAME, -c CODE, or - for code from stdin")
+    script, args = words[0], [*words[1:]]
+    if script == "-":
+        return ["-"], args, "-"
+    path = os.path.abspath(os.path.expanduser(script))
+    if not os.path.isfile(path) and not os.path.isfile(os.path.join(path, "__main__.py")):
+        raise InvalidInput(f"SCRIPT is {script!r}; it must be a file, or a directory with a __main__.py")
+    as_typed = os.path.exists(script) and not script.startswith("-") and not elsewhere
+    return [script if as_typed else path], args, os.path.basename(path)

@@ -32,7 +32,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from python_mcp_server import processes
 from python_mcp_server.context import in_worker
@@ -41,6 +41,7 @@ from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.processes.usage import children_of
+from python_mcp_server.regular import own_file
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
 from python_mcp_server.runner.output import open_stream
@@ -69,11 +70,19 @@ Watch = Callable[[int], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to start. Its variables hold secrets, so its repr leaves them out."""
+    """A command to start. Its variables hold secrets, so its repr leaves them out.
+
+    Attributes:
+        argv: The program and its arguments.
+        cwd: The working directory.
+        env: All its variables.
+        stdin: The file that it reads as its stdin; None for an empty one.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
+    stdin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,13 +273,13 @@ def _kill(process: subprocess.Popen[bytes], job_id: str) -> Reaped:
 
 
 def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subprocess.Popen[bytes]:
-    with open_stream(stdout) as out, open_stream(stderr) as err:
+    with open_stream(stdout) as out, open_stream(stderr) as err, _open_stdin(command) as given:
         try:
             return subprocess.Popen(
                 command.argv,
                 cwd=command.cwd,
                 env=command.env,
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
@@ -282,6 +291,12 @@ def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subproc
             # A cancel between fork and return: only the variable in its environment finds the child.
             processes.kill_tree(-1, job_id=job_id, with_root=False)
             raise
+
+
+def _open_stdin(command: Command) -> AbstractContextManager[int | IO[bytes]]:
+    if command.stdin is None:
+        return nullcontext(subprocess.DEVNULL)
+    return open(command.stdin, "rb", opener=own_file)
 
 
 def _start_error(command: Command, error: OSError) -> Exception:

@@ -34,6 +34,8 @@ from python_mcp_server.runner.python.uv import Uv, find_uv
 Strategy = Literal["uv-run", "system-python"]
 UV: Final[Strategy] = "uv-run"
 SYSTEM: Final[Strategy] = "system-python"
+BY_STDIN: Final = ("-",)
+"""How a script starts that the interpreter reads from its stdin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,19 @@ class Script:
     Attributes:
         path: Where it is.
         home: The directory in `sys.path[0]` for inline code; None for a script in its own place.
+        start: The arguments of the interpreter that start it, such as `-m NAME`; None for its path.
     """
 
     path: Path
     home: Path | None = None
+    start: tuple[str, ...] | None = None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of the interpreter before those of the script."""
+        if self.start is not None:
+            return self.start
+        return (str(self.path),) if self.home is None else launcher_arguments(self.path, self.home)
 
 
 def interpreter_in_directory(
@@ -126,8 +137,8 @@ def command_for(
     env = child_environment(
         session.given, session.job_id, own=own, venv=interpreter.venv, limits=session.limits
     )
-    start = (str(script.path),) if script.home is None else launcher_arguments(script.path, script.home)
-    return Command((interpreter.python, *start, *(args or ())), cwd, env)
+    stdin = script.path if script.start == BY_STDIN else None
+    return Command((interpreter.python, *script.arguments, *(args or ())), cwd, env, stdin)
 
 
 def check_arguments(args: Sequence[str] | None) -> None:

@@ -1,6 +1,6 @@
-"""The bodies of `py_run_script_in_dir`, `py_run_script_with_dependencies` and a `CommandJob`.
+"""The bodies of the two tools that run scripts, of the command `run`, and of a `CommandJob`.
 
-The docstrings of the first two are the texts that a model reads when it chooses a tool.
+The docstrings of the tools are the texts that a model reads when it chooses one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
 from python_mcp_server.runner.child import Command
-from python_mcp_server.runner.command import Interpreter, interpreter_in_directory, interpreter_with
+from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory, interpreter_with
 from python_mcp_server.runner.python.environ import child_environment, given_variables
 from python_mcp_server.runner.python.interpreter import own_version
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
@@ -201,6 +202,61 @@ def run_with_packages(
             call.job.keep_record()
             result["working_directory"] = str(cwd)
         return result, finished
+
+
+def run_python(
+    directory: str,
+    start: list[str],
+    args: list[str],
+    *,
+    stdin: str | None = None,
+    dependencies: list[str] | None = None,
+    use_uv: bool = True,
+    python_version: str | None = None,
+    timeout_seconds: float = 0,
+    env_vars: dict[str, str] | None = None,
+    env_file: str | None = None,
+    limits: dict[str, Any] | None = None,
+) -> ScriptResult:
+    """Run Python in a directory as a shell does, so that all it sees is as in `python START ARGS`.
+
+    Args:
+        directory: The working directory.
+        start: How Python starts: a script's path, `-m NAME`, `-c CODE`, or `-` for the code in `stdin`.
+        args: The arguments that follow.
+        stdin: The code that Python reads from its stdin; characters that are no UTF-8 are surrogates.
+        dependencies: Packages beside those of the script's PEP 723 header.
+        use_uv: Whether the environment of the header or the directory is used.
+        python_version: The version of Python; None for what the script or the directory asks for.
+        timeout_seconds: The time limit, installing included; 0 for none.
+        env_vars: Environment variables on top of the present ones. They are not stored.
+        env_file: A file of such variables.
+        limits: Other limits, by the names of the fields of `Limits`.
+
+    Raises:
+        InvalidInput: A value is not valid, or the script does not exist.
+    """
+    bounds = Limits.given(**(limits or {}))
+    folder = existing_directory(directory)
+    given = given_variables(env_vars, env_file, folder)
+    header = header_of(*header_source(start, stdin, folder), dependencies or ()) if use_uv else None
+
+    def choose(uv: Uv) -> Interpreter:
+        return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
+
+    with script_call(timeout_seconds, given, bounds, with_pictures=True) as call:
+        path = call.session.folder / "stdin"
+        if stdin is not None:
+            write_file(str(path), stdin.encode("utf-8", errors="surrogateescape"))
+        return call.run(Script(path, start=tuple(start)), folder, args, choose).result
+
+
+def header_source(start: Sequence[str], stdin: str | None, folder: Path) -> tuple[Path | None, str | None]:
+    """Return where a header may stand: a script's file, or else code; a module has none."""
+    if start[0] in {"-m", "-c", "-"}:
+        return None, {"-m": None, "-c": start[-1], "-": stdin}[start[0]]
+    whole = os.path.isdir(folder / start[0])
+    return existing_script(os.path.join(start[0], "__main__.py") if whole else start[0], folder), None
 
 
 def run_command(
