@@ -238,13 +238,13 @@ def run_python(
     """
     bounds = Limits.given(**(limits or {}))
     folder = existing_directory(directory)
-    given = given_variables(env_vars, env_file, folder)
-    header = header_of(*header_source(start, stdin, folder), dependencies or ()) if use_uv else None
+    given = partial(given_variables, env_vars, env_file, folder)
 
     def choose(uv: Uv) -> Interpreter:
         return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
 
     with script_call(timeout_seconds, given, bounds, with_pictures=True) as call:
+        header = header_of(*header_source(start, stdin, folder), dependencies or ()) if use_uv else None
         path = call.session.folder / "stdin"
         if stdin is not None:
             write_file(str(path), stdin.encode("utf-8", errors="surrogateescape"))
