@@ -19,6 +19,9 @@ from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
 MB: Final = 1_000_000
+OUR_TOOLS: Final = "python_mcp_server.tools."
+"""The modules of the bodies that start programs."""
+
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 
@@ -62,7 +65,10 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Memory and CPU of a job's process tree. Peaks are sampled, so a short spike may be missed."""
+    """Memory and CPU of a job's process tree. Peaks are sampled, so a short spike may be missed.
+
+    A script's is that of its processes, without the worker that started it: what `memory_limit_mb` counts.
+    """
 
     rss_bytes: int = 0
     peak_rss_bytes: int = 0

@@ -82,7 +82,10 @@ def short_ids(jobs: list[Job]) -> list[str]:
 
 
 def _cells(job: Job, *, wide: bool) -> list[Text]:
-    use = [size(job.usage.peak_rss_bytes), span(job.usage.cpu_seconds)] if job.usage else ["", ""]
+    use = ["", ""]
+    if job.usage:
+        peak = size(job.usage.peak_rss_bytes) if job.usage.peak_rss_bytes else ""
+        use = [peak, span(job.usage.cpu_seconds)]
     ran = job.ran or job.label
     what = ran if ran.startswith(job.label) else f"{job.label} ({ran})"
     facts = [
@@ -152,7 +155,8 @@ def state(job: Job) -> Text:
 
 def usage_words(usage: Usage) -> str:
     """Return memory and CPU in a few words."""
-    words = [f"{size(usage.rss_bytes)} (peak {size(usage.peak_rss_bytes)})"]
+    peak = f"peak {size(usage.peak_rss_bytes)}"
+    words = [f"{size(usage.rss_bytes)} ({peak})" if usage.rss_bytes else peak]
     if usage.cpu_percent is not None:
         words.append(f"{usage.cpu_percent:.0f} % CPU")
     words.append(f"{span(usage.cpu_seconds)} CPU time")

@@ -16,8 +16,8 @@ from typing import Any, Final, cast
 
 from python_mcp_server.jobs.redaction import HIDDEN, name_looks_secret, without_secrets
 from python_mcp_server.jobs.rows import one_line
+from python_mcp_server.model import OUR_TOOLS
 
-_OURS: Final = "python_mcp_server.tools."
 _MOST_CHARS: Final = 300
 _MOST_WORDS: Final = 20
 _MOST_LINES: Final = 200
@@ -40,7 +40,7 @@ class Ran:
 
 def what_ran(body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ran:
     """Return what a call of one of our tools runs; nothing for another body, or where it refuses these."""
-    if not (getattr(body, "__module__", None) or "").startswith(_OURS):
+    if not (getattr(body, "__module__", None) or "").startswith(OUR_TOOLS):
         return Ran()
     try:
         named = inspect.signature(body).bind(*args, **kwargs).arguments

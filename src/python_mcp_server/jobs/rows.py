@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from python_mcp_server.model import MB, Job, JobState, cut, iso, utc_now
+from python_mcp_server.model import MB, Job, JobState, Usage, cut, iso, utc_now
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
@@ -31,7 +31,7 @@ def row(job: Job) -> dict[str, Any]:
         "error_kind": job.error_kind,
         "created_at": iso(job.created_at.replace(microsecond=0)),
         "seconds": None if job.started_at is None else round(elapsed_s(job), 1),
-        "peak_rss_mb": None if job.usage is None else round(job.usage.peak_rss_bytes / MB, 1),
+        "peak_rss_mb": _peak_mb(job.usage),
         "note": one_line(note(job), _NOTE_CHARS) or None,
     }
     return {name: value for name, value in facts.items() if value is not None}
@@ -99,6 +99,11 @@ def elapsed_s(job: Job) -> float:
 def one_line(text: str, most: int) -> str:
     """Return text on one line of at most so many characters, without those that would steer a terminal."""
     return cut("".join(char if char.isprintable() else " " for char in text[: most + 1]), most)
+
+
+def _peak_mb(usage: Usage | None) -> float | None:
+    """Return the peak in MB; None where the program was gone before the first sample."""
+    return round(usage.peak_rss_bytes / MB, 1) if usage and usage.peak_rss_bytes else None
 
 
 def _result(job: Job) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from python_mcp_server.jobs.ran import Ran, what_ran
 from python_mcp_server.jobs.request import Listener, Notice, Request
 from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage, cut_label
 from python_mcp_server.pool.handle import WorkerHandle
+from python_mcp_server.pool.monitor import Watch
 from python_mcp_server.pool.worker.progress import bounded, finite
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.services import Services
-    from python_mcp_server.pool.monitor import Watch
     from python_mcp_server.questions.model import Question
 
 _log: Final = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class RunStatus:
     def sample(self) -> None:
         """Sample the memory and CPU of the worker from now on."""
         if isinstance(self._worker, WorkerHandle) and self._watch is None:
-            self._watch = self._sampler.watch(self._worker.pid, self._call.job_id, self._worker.cpu_seconds)
+            worker, call = self._worker, self._call
+            watch = Watch(worker.pid, call.job_id, worker.cpu_seconds, call.runs_programs)
+            self._watch = self._sampler.add(watch)
 
     def note_peak(self, peak_bytes: int) -> None:
         """Keep the higher peak that the limit monitor saw; it samples more often."""

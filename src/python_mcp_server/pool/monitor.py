@@ -95,11 +95,19 @@ _TREE_EVERY: Final = 2
 
 @dataclass(slots=True, eq=False)
 class Watch:
-    """One busy worker under observation; `usage` is replaced as a whole, so any thread may read it."""
+    """One busy worker under observation; `usage` is replaced as a whole, so any thread may read it.
+
+    Attributes:
+        pid: The worker.
+        job_id: The job it runs.
+        cpu_base_s: The CPU time of the worker and its children before this job.
+        runs_programs: Whether the memory is that of the programs it has started, without its own.
+    """
 
     pid: int
     job_id: str
     cpu_base_s: float
+    runs_programs: bool = False
     usage: Usage | None = None
     ticks: int = 0
     tree: processes.TreeScan | None = None
@@ -112,16 +120,6 @@ class Sampler(Watcher[Watch]):
     def __init__(self, interval_s: float) -> None:
         super().__init__("usage-sampler", "memory and CPU are not sampled")
         self._interval_s = interval_s
-
-    def watch(self, pid: int, job_id: str, cpu_base_s: float) -> Watch:
-        """Begin to sample a worker.
-
-        Args:
-            pid: The worker.
-            job_id: The job it runs.
-            cpu_base_s: The CPU time of the worker and its children before this job.
-        """
-        return self.add(Watch(pid, job_id, cpu_base_s))
 
     def _look(self, watched: list[Watch]) -> float | None:
         for watch in watched:
@@ -144,10 +142,11 @@ def sample(watch: Watch) -> Usage | None:
         return None
     if not own.processes:
         return None
-    rss = own.memory_bytes + below.memory_bytes
+    rss = below.memory_bytes + (0 if watch.runs_programs else own.memory_bytes)
+    processes_ = below.processes + (not watch.runs_programs)
     last = watch.usage or Usage(0, 0, 0.0, None, 0)
     cpu_s = max(own.cpu_s + below.cpu_s - watch.cpu_base_s, last.cpu_seconds)
-    watch.usage = Usage(rss, max(rss, last.peak_rss_bytes), cpu_s, None, below.processes + 1)
+    watch.usage = Usage(rss, max(rss, last.peak_rss_bytes), cpu_s, None, processes_)
     return watch.usage
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
-from python_mcp_server.pool.monitor import Sampler
+from python_mcp_server.pool.monitor import Sampler, Watch, sample
 
 if TYPE_CHECKING:
     import pytest
@@ -21,11 +23,26 @@ def test_usage_is_sampled_again_once_a_thread_can_be_started(
     sampler = Sampler(0.01)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert sampler.watch(os.getpid(), "a", 0.0).usage is None
+        assert sampler.add(Watch(os.getpid(), "a", 0.0)).usage is None
     assert sampler._thread is None
-    sampler.watch(os.getpid(), "b", 0.0)
+    sampler.add(Watch(os.getpid(), "b", 0.0))
     thread = sampler._thread
     assert thread is not None
     sampler.close()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_program_s_memory_is_told_without_that_of_its_worker():
+    grows = "held = bytearray(60_000_000); print(1, flush=True); input()"
+    command = [sys.executable, "-c", grows]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"1\n"
+        whole = sample(Watch(os.getpid(), "a", 0.0))
+        alone = sample(Watch(os.getpid(), "a", 0.0, runs_programs=True))
+        program.communicate(b"\n")
+    assert whole is not None
+    assert alone is not None
+    assert 60_000_000 < alone.rss_bytes < 80_000_000 < whole.rss_bytes
+    assert whole.processes == alone.processes + 1

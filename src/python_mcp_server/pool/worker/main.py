@@ -136,6 +136,7 @@ class Worker:
         self._detached: DetachedJob | None = None
         self._durable: tuple[str, str] | None = None
         self._folder = ""
+        self._runs_programs = False
         self._orphaned = False
         self._orphan_ended = threading.Event()
         self._call_read = threading.Event()
@@ -251,7 +252,7 @@ class Worker:
             return
         self._process_state.begin(processes.JOB_VARIABLE, call.job_id)
         self._grace_s = max(GRACE_S, call.grace_s)
-        if not self._begin(call.job_id, call.folder):
+        if not self._begin(call):
             self._wait_for_exit()
         if call.unbegun and (failure := self._note_begin(call.folder)) is not None:
             self._finish(call.job_id, Outcome(failure=failure), None)
@@ -282,15 +283,16 @@ class Worker:
             return self._runner.failure_of(InvalidInput(sentence))
         return None
 
-    def _begin(self, job_id: str, folder: str) -> bool:
+    def _begin(self, call: Call) -> bool:
         """Prepare for a call; False where the parent is gone and no process would receive its outcome."""
         with self._lock:
-            if self._orphaned and (self._detached is None or self._detached.job_id != job_id):
+            if self._orphaned and (self._detached is None or self._detached.job_id != call.job_id):
                 return False
-            self._job_id, self._ended, self._folder = job_id, None, folder
+            self._job_id, self._ended, self._folder = call.job_id, None, call.folder
+            self._runs_programs = call.runs_programs
             self._cpu_base_s = self._cpu_s
             self._logs.refresh()
-            if self._durable is not None and self._durable[0] == job_id:
+            if self._durable is not None and self._durable[0] == call.job_id:
                 try_link_logs(self._log_folder, self._durable[1])
             if self._orphaned:
                 self._call_read.set()
@@ -396,6 +398,7 @@ class Worker:
             checker=self._runner.checker,
             questions=lambda: self._questions.present,
             terminated=self._termination.wanted,
+            runs_programs=self._runs_programs,
         )
 
     def _await_end(self, wait_s: float) -> Outcome | None:

@@ -120,6 +120,7 @@ class Body:
         checker: Checks its limits; None where it has none.
         questions: Returns its questions; None where it has asked none.
         terminated: Set once this process has got SIGTERM.
+        runs_programs: Whether its memory is that of the programs it has started.
     """
 
     cpu_base_s: float
@@ -130,6 +131,7 @@ class Body:
     checker: LimitChecker | None = None
     questions: Callable[[], OpenQuestions | None] = _asks_nothing
     terminated: threading.Event = field(default_factory=threading.Event)
+    runs_programs: bool = False
 
 
 class Orphan:
@@ -141,7 +143,7 @@ class Orphan:
         self._detached = detached
         self._body = body
         self._questions = OrphanQuestions(body.questions)
-        self._watch = Watch(os.getpid(), detached.job_id, body.cpu_base_s)
+        self._watch = Watch(os.getpid(), detached.job_id, body.cpu_base_s, body.runs_programs)
         self._record: Record | None = None
         self._breach: Breach | None = None
         self._troubles: set[str] = set()
