@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from python_mcp_server.atomic import read_file
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store import records
 from python_mcp_server.store.layout import is_job_id
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def a_job(status: JobState = JobState.RUNNING, job_id: str | None = None) -> Job:
