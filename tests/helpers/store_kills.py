@@ -37,6 +37,7 @@ AFTER: Final[dict[str, set[JobState | None]]] = {
 """What may stand in the store once a writer has said this last of a job."""
 
 NEW: Final = new_job_id()
+ADA: Final = "client:ada"
 Say = Callable[[str, str], object]
 Act = Callable[[Path, Say], None]
 Prepare = Callable[[Path], dict[str, str]]
@@ -57,6 +58,17 @@ def an_open_store(home: Path) -> dict[str, str]:
         store.create(job)
     store.close()
     return {running.id: "running", done.id: "completed"}
+
+
+def a_home_without_an_index(home: Path) -> dict[str, str]:
+    """Leave a home of a version that had no index of principals."""
+    store = FileJobStore(home)
+    jobs = [a_job(state, who=who) for state in (JobState.RUNNING, JobState.COMPLETED) for who in (ADA, None)]
+    for job in jobs:
+        store.create(job)
+    store.close()
+    shutil.rmtree(home / "jobs" / "principals")
+    return {job.id: job.status.value for job in jobs}
 
 
 def an_old_list(home: Path) -> dict[str, str]:
@@ -102,13 +114,13 @@ def damaged_records(home: Path) -> dict[str, str]:
     return words | {bad.id: "gone", done.id: "gone"}
 
 
-def life(job_id: str, size: int) -> Act:
+def life(job_id: str, size: int, who: str | None = None) -> Act:
     """Return a whole life: created, started, ended with a result of this size, pruned."""
 
     def act(home: Path, say: Say) -> None:
         store = FileJobStore(home)
         say(job_id, "creating")
-        store.create(a_job(JobState.PENDING, job_id))
+        store.create(a_job(JobState.PENDING, job_id, who))
         say(job_id, "pending")
         say(job_id, "starting")
         store.update(job_id, lambda job: job.evolve(status=JobState.RUNNING, progress=JobProgress(1)))
@@ -117,7 +129,7 @@ def life(job_id: str, size: int) -> Act:
         store.update(job_id, completed("x" * size))
         say(job_id, "completed")
         say(job_id, "pruning")
-        store.prune(lambda job: job.id == job_id)
+        store.prune(lambda job: job.id == job_id, principal=who)
         say(job_id, "gone")
 
     return act
@@ -142,8 +154,15 @@ def reading(home: Path, _: Say) -> None:
     assert len(FileJobStore(home).list()[0]) == 2
 
 
+def listing(home: Path, _: Say) -> None:
+    """List the jobs of a principal, which makes the index."""
+    assert len(FileJobStore(home).list(principal=ADA)[0]) == 2
+
+
 SCENARIOS: Final[dict[str, tuple[Prepare, Act]]] = {
     "a life": (an_open_store, life(new_job_id(), 100_000)),
+    "a life of a principal's job": (an_open_store, life(new_job_id(), 0, ADA)),
+    "making the index": (a_home_without_an_index, listing),
     "opening a new home": (nothing, opening),
     "importing an old list": (an_old_list, opening),
     "cleaning up": (leftovers, opening),
@@ -152,9 +171,9 @@ SCENARIOS: Final[dict[str, tuple[Prepare, Act]]] = {
 }
 
 
-def a_job(status: JobState, job_id: str = "") -> Job:
+def a_job(status: JobState, job_id: str = "", who: str | None = None) -> Job:
     """Return a job that is in no store yet."""
-    return Job(job_id or new_job_id(), "label", status, utc_now())
+    return Job(job_id or new_job_id(), "label", status, utc_now(), principal=who)
 
 
 def completed(result: object) -> Callable[[Job], Job]:
@@ -220,6 +239,12 @@ def sweep(home: Path, store: FileJobStore) -> None:
     store.prune(among=[])
 
 
+def entries(home: Path) -> set[str]:
+    """Return the ids in the index of principals."""
+    found = (home / "jobs" / "principals").rglob("*")
+    return {path.name for path in found if path.is_file() and path.name != "complete.json"}
+
+
 def check(home: Path, words: dict[str, str]) -> None:
     """Open the store, and hold it against what was acknowledged."""
     public = home / "meta" / "jobs.json"
@@ -243,6 +268,9 @@ def check(home: Path, words: dict[str, str]) -> None:
     names = [path.stem for path in (home / "jobs").rglob("*.json") if "damaged" not in path.parts]
     assert len(names) == len(set(names)), names
     assert len(store.damaged()) <= 2
+    own = {job.id for job in store.list(limit=1000)[0] if job.principal == ADA}
+    assert {job.id for job in store.list(limit=1000, principal=ADA)[0]} == own
+    assert entries(home) == own, (entries(home), own)
     assert store.prune(among=[]).remaining == len(listed)
     store.close()
 

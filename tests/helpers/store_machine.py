@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule
 
 from python_mcp_server.model import JobState, base32
 from python_mcp_server.store.files import FileJobStore
+from tests.helpers.store_kills import entries
 from tests.helpers.store_process import DIED, Child
 
 STATUSES = st.sampled_from([state.value for state in JobState])
@@ -21,6 +22,7 @@ GIVEN = st.sampled_from([base32(number << 130, 34) for number in range(4)])
 SIZES = st.sampled_from([0, 10, 70_000])
 HOURS = st.sampled_from([0, 0, 2, 30])
 WHICH = st.integers(0, 5)
+WHO = st.sampled_from([None, "ada", "bob"])
 
 
 class Asked(Protocol):
@@ -50,9 +52,9 @@ class StoreMachine(RuleBasedStateMachine):
         for server in self.servers:
             server.ask("open", self.home)
 
-    @rule(target=ids, which=WHICH, job_id=GIVEN | st.none(), status=STATUSES, size=SIZES)
-    def create(self, which: int, job_id: str | None, status: str, size: int):
-        made = self.server(which).ask("create", job_id, status, size)
+    @rule(target=ids, which=WHICH, job_id=GIVEN | st.none(), status=STATUSES, size=SIZES, who=WHO)
+    def create(self, which: int, job_id: str | None, status: str, size: int, who: str | None):
+        made = self.server(which).ask("create", job_id, status, size, who)
         assert (made is None) == (job_id in self.model)
         if made is not None:
             self.model[made["id"]], self.ages_h[made["id"]] = made, 0
@@ -71,17 +73,18 @@ class StoreMachine(RuleBasedStateMachine):
         assert (new["status"], new["progress"]["current"]) == (status, number)
         self.model[job_id], self.ages_h[job_id] = new, hours if status in ENDS else 0
 
-    @rule(which=WHICH, statuses=st.lists(st.sampled_from(ENDS)), hours=HOURS)
-    def prune(self, which: int, statuses: list[str], hours: float):
+    @rule(which=WHICH, statuses=st.lists(st.sampled_from(ENDS)), hours=HOURS, who=WHO)
+    def prune(self, which: int, statuses: list[str], hours: float, who: str | None):
+        own = self.of(who)
         going = [
-            job_id
-            for job_id, record in self.model.items()
-            if record["status"] in statuses and self.ages_h[job_id] >= hours
+            record["id"]
+            for record in own
+            if record["status"] in statuses and self.ages_h[record["id"]] >= hours
         ]
-        removed, remaining = self.server(which).ask("prune", statuses, hours)
+        removed, remaining = self.server(which).ask("prune", statuses, hours, who)
         for job_id in going:
             del self.model[job_id]
-        assert (removed, remaining) == (len(going), len(self.model))
+        assert (removed, remaining) == (len(going), len(own) - len(going))
         store_folders = {path.name for path in Path(self.home, "output").glob("*/*")}
         assert store_folders <= set(self.model)
 
@@ -89,13 +92,20 @@ class StoreMachine(RuleBasedStateMachine):
     def get(self, which: int, job_id: str):
         assert self.server(which).ask("get", job_id) == self.model.get(job_id)
 
-    @rule(which=WHICH, status=STATUSES | st.none(), limit=st.sampled_from([1, 3, 1000]))
-    def list(self, which: int, status: str | None, limit: int):
-        fitting = [record for record in self.model.values() if status in (None, record["status"])]
-        fitting.sort(key=lambda record: record["id"], reverse=True)
-        listed, more = self.server(which).ask("list", status, limit)
-        assert listed == [record["id"] for record in fitting[:limit]]
-        assert more == (len(fitting) > limit)
+    def of(self, who: str | None) -> list[dict[str, Any]]:
+        return [record for record in self.model.values() if who in (None, record["principal"])]
+
+    @rule(which=WHICH, status=STATUSES | st.none(), limit=st.sampled_from([1, 3, 1000]), who=WHO, before=ids)
+    def list(self, which: int, status: str | None, limit: int, who: str | None, before: str):
+        for start in (None, before):
+            fitting = [
+                record["id"]
+                for record in self.of(who)
+                if status in (None, record["status"]) and (start is None or record["id"] < start)
+            ]
+            fitting.sort(reverse=True)
+            listed, more = self.server(which).ask("list", status, limit, who, start)
+            assert (listed, more) == (fitting[:limit], len(fitting) > limit)
 
     @rule(which=WHICH)
     def open_again(self, which: int):
@@ -112,6 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
                 job = store.get(job_id)
                 assert job is not None
                 assert job.to_record() == record
+            assert entries(Path(self.home)) == {i for i, record in self.model.items() if record["principal"]}
             for name in ("tmp", "trash"):
                 assert not [*Path(self.home, "jobs", name).iterdir()]
         finally:
@@ -161,7 +172,7 @@ class StoreMachineOfProcesses(StoreMachine):
     @rule(target=ids, which=WHICH, step=st.integers(1, 30), job_id=GIVEN)
     def die_in_a_create(self, which: int, step: int, job_id: str):
         old = self.model.get(job_id)
-        died = self.dies(which, step, "create", job_id, "running", 0)
+        died = self.dies(which, step, "create", job_id, "running", 0, "ada")
         found = self.server(which + 1).ask("get", job_id)
         assert (self.answer, found) in ((found, found), (None, old), (DIED, found))
         assert found or died

@@ -50,10 +50,12 @@ class Server:
             self._store.close()
             self._store = None
 
-    def do_create(self, job_id: str | None, status: str, result_bytes: int) -> dict[str, Any] | None:
+    def do_create(
+        self, job_id: str | None, status: str, result_bytes: int, principal: str | None = None
+    ) -> dict[str, Any] | None:
         """Create a job with a file; None where the id was taken."""
         long_ago = utc_now() - timedelta(hours=40)
-        job = Job(job_id or new_job_id(long_ago), "label", JobState(status), utc_now())
+        job = Job(job_id or new_job_id(long_ago), "label", JobState(status), utc_now(), principal=principal)
         if job.status is JobState.COMPLETED:
             job = job.evolve(result="x" * result_bytes)
         try:
@@ -82,19 +84,22 @@ class Server:
         except JobNotFound:
             return None
 
-    def do_prune(self, statuses: list[str], hours: float) -> tuple[int, int]:
+    def do_prune(self, statuses: list[str], hours: float, principal: str | None = None) -> tuple[int, int]:
         """Remove the jobs in these states that ended at least so many hours ago."""
 
         ended_before = utc_now() - timedelta(hours=hours)
-        pruned = self.store.prune(among=[JobState(status) for status in statuses], ended_before=ended_before)
+        among = [JobState(status) for status in statuses]
+        pruned = self.store.prune(None, principal, among, ended_before)
         return pruned.removed, pruned.remaining
 
     def do_get(self, job_id: str) -> dict[str, Any] | None:
         job = self.store.get(job_id)
         return job.to_record() if job else None
 
-    def do_list(self, status: str | None, limit: int) -> tuple[list[str], bool]:
-        jobs, more = self.store.list(JobState(status) if status else None, limit)
+    def do_list(
+        self, status: str | None, limit: int, principal: str | None = None, before: str | None = None
+    ) -> tuple[list[str], bool]:
+        jobs, more = self.store.list(JobState(status) if status else None, limit, principal, before)
         return [job.id for job in jobs], more
 
     def do_dying(self, step: int, command: str, *arguments: Any) -> Any:

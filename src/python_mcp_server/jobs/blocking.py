@@ -134,7 +134,7 @@ class BlockingJobs:
         if limit < 1:
             raise InvalidInput(f"limit is {limit}; it must be 1 or more")
         if status is not None and status.terminal:
-            for job in self._store.live():
+            for job in self._store.live() if principal is None else self._store.live(principal):
                 self._fresh(job)  # jobs that have ended unnoticed are settled first
         jobs, more = list[Job](), True
         while more and len(jobs) < limit:

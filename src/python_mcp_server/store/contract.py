@@ -138,11 +138,13 @@ class JobStore(ABC):
             InvalidInput: `before` is not the id of a job.
         """
 
-    def live(self) -> tuple[Job, ...]:
+    def live(self, principal: str | None = None) -> tuple[Job, ...]:
         """Return the jobs that are not terminal, oldest first. Others are seen as they were at some
-        instant of this call; a job that ends meanwhile may be missing."""
+        instant of this call; a job that ends meanwhile may be missing. With a principal, the jobs of others
+        are left out."""
         states = [state for state in JobState if not state.terminal]
-        found = [job for state in states for job in self.list(state, sys.maxsize)[0]]
+        whose = {} if principal is None else {"principal": principal}  # a store may not know of principals
+        found = [job for state in states for job in self.list(state, sys.maxsize, **whose)[0]]
         return tuple(sorted(found, key=lambda job: (job.created_at, job.id)))
 
     @abstractmethod

@@ -44,7 +44,7 @@ from python_mcp_server.store.layout import (
 )
 from python_mcp_server.store.listing import PublicList
 from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.maintenance import open_home, sweep_output
+from python_mcp_server.store.maintenance import complete_index, open_home, sweep_output
 from python_mcp_server.store.records import Records, Stored
 
 
@@ -86,6 +86,7 @@ class FileJobStore(JobStore):
         self._locks = Locks(layout.locks, layout.home, lock_s)
         self._records = Records(layout, self._locks, fsync=fsync)
         self._open = False
+        self._is_indexed = False
         try:
             self._open_home()
         except StoreError as error:
@@ -169,9 +170,10 @@ class FileJobStore(JobStore):
         """Return up to `limit` jobs, newest first, and whether there are more."""
         trees = (LIVE, *TERMINAL) if status is None else (tree_of(status),)
         wanted = None if before is None else older_than(before)
+        own = self._in_index(principal)
         jobs: list[Job] = []
         with translate_os_errors(self._layout.home, "list jobs"):
-            for stored in self._records.newest_first(*trees, wanted=wanted):
+            for stored in self._records.newest_first(*trees, wanted=wanted, principal=own):
                 if status not in (None, stored.job.status) or not stored.job.belongs_to(principal):
                     continue
                 if len(jobs) >= limit:
@@ -179,10 +181,12 @@ class FileJobStore(JobStore):
                 jobs.append(stored.listed)
         return jobs, False
 
-    def live(self) -> tuple[Job, ...]:
+    def live(self, principal: str | None = None) -> tuple[Job, ...]:
         """Return the jobs that are not terminal, oldest first."""
+        own = self._in_index(principal)
         with translate_os_errors(self._layout.home, "look at the live jobs"):
-            found = [stored.job for stored in self._records.live()]
+            stored = self._records.live() if own is None else self._records.newest_first(LIVE, principal=own)
+            found = [each.job for each in stored if each.job.belongs_to(principal)]
         return tuple(job for job in reversed(found) if not job.status.terminal)
 
     def prune(
@@ -198,15 +202,19 @@ class FileJobStore(JobStore):
         """
         rule = PruneRule(should_go, principal, among, ended_before)
         wanted = None if ended_before is None else created_before(ended_before)
+        own = self._in_index(principal)
+        trees = [tree_of(state) for state in rule.states]
         removed = 0
         with translate_os_errors(self._layout.home, "prune jobs"):
-            for stored in self._records.newest_first(*map(tree_of, rule.states), wanted=wanted):
+            for stored in self._records.newest_first(*trees, wanted=wanted, principal=own):
                 job = stored.listed
                 if rule.names(job):
                     removed += self._remove(job)
             if principal is None:
                 sweep_output(self._layout, self._locks, self._records)
                 remaining = self._records.counts.total()
+            elif own is not None:
+                remaining = self._records.index.count(own)
             else:
                 left = self._records.newest_first(LIVE, *TERMINAL)
                 remaining = sum(stored.job.belongs_to(principal) for stored in left)
@@ -217,7 +225,7 @@ class FileJobStore(JobStore):
     def _remove(self, job: Job) -> bool:
         try:
             with self._hold(job.id):
-                return self._records.remove(job.id, tree_of(job.status))
+                return self._records.remove(job)
         except LinkInHome as error:
             _log.warning("Job %s stays: %s", job.id, error)
             return False
@@ -275,6 +283,22 @@ class FileJobStore(JobStore):
 
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None
+
+    def _in_index(self, principal: str | None) -> str | None:
+        """Return the principal where the index has all its jobs, otherwise None: then all records are read.
+
+        The first look of this store brings the index up to date with what older versions have written.
+        """
+        if principal is None or (self._is_indexed and os.path.exists(self._layout.complete)):
+            return principal
+        try:
+            if os.path.isdir(self._layout.jobs):  # otherwise the home is gone, and a look makes none
+                complete_index(self._layout, self._locks, self._records)
+        except (OSError, StoreError) as error:
+            _log.warning("The jobs of a client are looked for among all: %s", error)
+            return None
+        self._is_indexed = True
+        return principal
 
     def _open_home(self) -> None:
         open_home(self._layout, self._locks, self._records, fsync=self.fsync)

@@ -5,6 +5,8 @@
     home/jobs/completed/0ab/cd/ef/<id>.json   terminal jobs, by state, then by the time in their id:
     home/jobs/failed/...                      12 days, 17 minutes, one second. No directory of times
     home/jobs/cancelled/...                   has over 1024 entries, and the newest are found first
+    home/jobs/principals/<name>/0ab/cd/<id>   an empty file for each job of a principal
+    home/jobs/principals/complete.json        up to when records without such a file were looked for
     home/jobs/counts.json                     how many records lie in each directory of 17 minutes
     home/jobs/locks/<shard>                   the locks, a fixed number
     home/jobs/tmp/                            files that are being written
@@ -27,7 +29,7 @@ import heapq
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 from zlib import crc32
@@ -39,6 +41,8 @@ from python_mcp_server.regular import refuse_links
 _log: Final = logging.getLogger(__name__)
 LIVE: Final = "live"
 TERMINAL: Final = tuple(state.value for state in JobState if state.terminal)
+SEARCH_ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
+"""Terminal records count first; a record that moved there during the search is found later."""
 TIME_CHARS: Final = 9
 """Of an id: its time in ms."""
 _MARGIN: Final = timedelta(minutes=1)
@@ -47,6 +51,8 @@ _SHARDS: Final = 1024
 _STRIPES: Final = 64
 TIME_WIDTHS: Final = (3, 2, 2)
 """How long the names of the directories of times are; what has another name is not ours."""
+ENTRY_WIDTHS: Final = TIME_WIDTHS[:2]
+"""Of the directories of times in the index of principals. A principal has few jobs in 17 minutes."""
 _SUFFIX: Final = ".json"
 _JOB_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{34}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
@@ -123,6 +129,8 @@ class Layout:
         self.jobs: Final = f"{home}/jobs"
         self.format: Final = f"{home}/jobs/format.json"
         self.counts: Final = f"{home}/jobs/counts.json"
+        self.principals: Final = f"{home}/jobs/principals"
+        self.complete: Final = f"{home}/jobs/principals/complete.json"
         self.swept: Final = f"{home}/jobs/swept"
         self.locks: Final = f"{home}/jobs/locks"
         self.tmp: Final = f"{home}/jobs/tmp"
@@ -147,15 +155,36 @@ class Layout:
         trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
         return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.worker_logs]
 
+    def is_empty(self) -> bool:
+        """Whether there is no record."""
+        return not any(_names(f"{self.jobs}/{tree}") for tree in (LIVE, *TERMINAL))
+
     def record(self, tree: str, job_id: str) -> str:
         """Return the path of this job's record, if it is in this tree."""
         if tree == LIVE:
             return f"{self.jobs}/{tree}/{job_id}{_SUFFIX}"
         return f"{self.jobs}/{tree}/{job_id[:3]}/{job_id[3:5]}/{job_id[5:7]}/{job_id}{_SUFFIX}"
 
+    def entry(self, name: str, job_id: str) -> str:
+        """Return the path of this job's entry in the index of principals; the name is that of a directory."""
+        return f"{self.principals}/{name}/{job_id[:3]}/{job_id[3:5]}/{job_id}"
+
+    def entries(self, name: str, wanted: Wanted | None = None) -> Iterator[str]:
+        """Yield the ids of the entries in this directory of the index, newest first."""
+        found = _walk(f"{self.principals}/{name}", wanted, [], ENTRY_WIDTHS)
+        return filter(wanted, filter(is_job_id, found))
+
+    def principal_names(self) -> list[str]:
+        """Return the names of the directories in the index of principals."""
+        return [name for name in _names(self.principals) if not name.endswith(_SUFFIX)]
+
     def records(self, job_id: str) -> list[str]:
         """Return all paths that this job's record may have."""
         return [self.record(tree, job_id) for tree in (LIVE, *TERMINAL)]
+
+    def tree_with(self, job_id: str) -> str | None:
+        """Return the tree that has this job's record, or None."""
+        return next((tree for tree in SEARCH_ORDER if os.path.lexists(self.record(tree, job_id))), None)
 
     def has_ended(self, job_id: str) -> bool:
         """Whether this job has a terminal record; a live one beside it was left by a killed process."""
@@ -197,38 +226,38 @@ class Layout:
 
     def _ids(self, tree: str, wanted: Wanted | None, missed: list[str]) -> Iterator[tuple[str, str]]:
         top = f"{self.jobs}/{tree}"
-        ids = filter(wanted, _stems(_names(top))) if tree == LIVE else _walk(top, "", wanted, missed)
-        return ((job_id, tree) for job_id in ids)
+        names = _names(top) if tree == LIVE else _walk(top, wanted, missed, TIME_WIDTHS)
+        return ((job_id, tree) for job_id in filter(wanted, _stems(names)))
 
-    def tidy(self, record: str) -> None:
-        """Remove the directories of times above a terminal record that are empty now."""
-        directory = os.path.dirname(record)
-        for _ in TIME_WIDTHS:
+    def tidy(self, path: str, levels: int = len(TIME_WIDTHS)) -> None:
+        """Remove the directories above a file that are empty now: those of times, as far as `levels` says."""
+        directory = os.path.dirname(path)
+        for _ in range(levels):
             try:
                 os.rmdir(directory)
             except OSError:
-                return  # another record is there, or another process removed it
+                return  # another file is there, or another process removed it
             directory = os.path.dirname(directory)
 
 
 def _walk(
-    directory: str, front: str, wanted: Wanted | None, missed: list[str], depth: int = 0
+    directory: str, wanted: Wanted | None, missed: list[str], widths: tuple[int, ...], front: str = ""
 ) -> Iterator[str]:
     try:
         refuse_links(directory, 1)
         names = _names(directory)
     except OSError as error:  # a directory that cannot be read costs only what is in it
-        if depth == 0:
+        if not front:
             raise
         _log.warning("Left out all jobs in %s: %s", directory, error.strerror or error)
         missed.append(directory)
         return
-    if depth == len(TIME_WIDTHS):
-        yield from _stems(names) if wanted is None else filter(wanted, _stems(names))
+    if not widths:
+        yield from names
         return
     for name in names:
-        if len(name) == TIME_WIDTHS[depth] and (wanted is None or wanted(front + name)):
-            yield from _walk(f"{directory}/{name}", front + name, wanted, missed, depth + 1)
+        if len(name) == widths[0] and (wanted is None or wanted(front + name)):
+            yield from _walk(f"{directory}/{name}", wanted, missed, widths[1:], front + name)
 
 
 def _names(directory: str) -> list[str]:
@@ -238,5 +267,5 @@ def _names(directory: str) -> list[str]:
         return []  # removed meanwhile, or not ours
 
 
-def _stems(names: list[str]) -> list[str]:
-    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+def _stems(names: Iterable[str]) -> Iterator[str]:
+    return (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))

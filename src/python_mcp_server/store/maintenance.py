@@ -29,6 +29,8 @@ _STALE_S: Final = 60.0
 _LOGS_STALE_S: Final = 600.0
 """Guessed: a worker's folder whose pid does not exist here may be in use in another container for a while."""
 
+_INDEX_MARGIN_NS: Final = 60 * 10**9
+"""Guessed: times of directories are those of the kernel's clock ticks, and clocks are set by less."""
 _FOLDER_STALE_S: Final = 86_400.0
 """Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
 
@@ -73,6 +75,8 @@ def _close_to_others(home: str) -> None:
 
 
 def _begin(layout: Layout, locks: Locks, records: Records) -> None:
+    if layout.is_empty():
+        _mark_complete(layout, records, time.time_ns(), records.key_id())
     if not os.path.exists(layout.public):  # a list of our own is written after the mark only
         mark(layout, records)
         return
@@ -197,6 +201,35 @@ def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
                         remove_tree(entry.path)
     except (OSError, StoreError) as error:
         _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
+
+
+def complete_index(layout: Layout, locks: Locks, records: Records) -> None:
+    """Give each job of a principal its entry in the index, where an older version has written it without one.
+
+    The first time, and where names of principals have another key since, all records are read. Later only
+    those without an entry, in directories that were changed since the last time.
+
+    Raises:
+        StoreError: Another process does this for too long.
+        OSError: The index cannot be written.
+    """
+    with locks.hold("principals"):
+        began_ns, key_id = time.time_ns(), records.key_id()
+        records.index_anew(_complete_until(layout.complete, key_id))
+        _mark_complete(layout, records, began_ns, key_id)
+
+
+def _mark_complete(layout: Layout, records: Records, until_ns: int, key_id: str | None) -> None:
+    records.put(layout.complete, to_json({"until_ns": until_ns, "key": key_id}, "complete"))
+
+
+def _complete_until(path: str, key_id: str | None) -> int:
+    """Return the time in ns up to which the index has all records; 0 where it is not known."""
+    try:
+        found: Any = json.loads(read_file(path) or b"")
+        return max(0, int(found["until_ns"]) - _INDEX_MARGIN_NS) if found["key"] == key_id else 0
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        return 0
 
 
 def _ids(directory: str) -> list[str]:

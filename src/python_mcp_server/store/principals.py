@@ -61,15 +61,23 @@ class PrincipalNames:
         write_file(self._path, key, fsync=True)
         return key
 
+    def key_id(self) -> str | None:
+        """Return a text that differs between keys and does not tell the key; None where there is none."""
+        key = self._key_or_none()
+        return None if key is None else _named(key, "")
+
     def present(self, recorded: str | None) -> str | None:
         """Return the present name of the principal in a record."""
         old = _OLD.fullmatch(recorded) if recorded else None
+        key = None if old is None else self._key_or_none()
+        return recorded if old is None or key is None else _CLIENT + _named(key, old[1])
+
+    def _key_or_none(self) -> bytes | None:
         try:
-            key = self._read() if old is not None else None
+            return self._read()
         except OSError as error:
             _log.warning("a job of a token is the account owner's only: %s", error)
-            key = None
-        return recorded if old is None or key is None else _CLIENT + _named(key, old[1])
+            return None
 
     def _read(self) -> bytes | None:
         if self._key is None:

@@ -23,7 +23,17 @@ from python_mcp_server.atomic import make_directory, read_file, remove_file, rem
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.model import Job
 from python_mcp_server.regular import NotRegular, refuse_links
-from python_mcp_server.store.layout import LIVE, TERMINAL, TIME_WIDTHS, Layout, Wanted, tree_of
+from python_mcp_server.store.index import PrincipalIndex
+from python_mcp_server.store.layout import (
+    ENTRY_WIDTHS,
+    LIVE,
+    SEARCH_ORDER,
+    TERMINAL,
+    TIME_WIDTHS,
+    Layout,
+    Wanted,
+    tree_of,
+)
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.principals import PrincipalNames
 
@@ -35,8 +45,8 @@ _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
 _CLOCK_KEY: Final = "clock"
 """The name of this field in records of earlier versions."""
-_ORDER: Final = (*TERMINAL, LIVE, *TERMINAL)
-"""Terminal records count first; a record that moved there during the read is found later."""
+_FRONT_CHARS: Final = sum(ENTRY_WIDTHS)
+"""Of an id: what the directories of 17 minutes are named by."""
 _SETTLED_S: Final = 10.0
 """Guessed: a writer that has touched a directory has also written its record this much later. One that was
 stopped for longer touches the directory again."""
@@ -178,6 +188,16 @@ class RecordCounts:
         self._save(before, now)
         return live + sum(count for _, count in now.values())
 
+    def changed_since(self, moment_ns: int) -> set[str]:
+        """Return the first 5 characters of ids whose directories have other records since this moment."""
+        found = set[str]()
+        for directory in self._directories():
+            with suppress(OSError):  # removed meanwhile, or forbidden
+                now = os.stat(f"{self._layout.jobs}/{directory}")
+                if max(now.st_mtime_ns, now.st_ctime_ns) >= moment_ns:  # a copy of a home may have old mtimes
+                    found.add("".join(directory.split("/")[1:]))
+        return found
+
     def forget(self) -> None:
         """Make the next count look at everything, because other programs may have changed the files."""
         with suppress(OSError):
@@ -225,6 +245,7 @@ class Records:
         self._fsync = fsync
         self._principals = PrincipalNames(layout.home)
         self.counts: Final = RecordCounts(layout)
+        self.index: Final = PrincipalIndex(layout, locks, fsync=fsync)
         self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
     def find(self, job_id: str, *, locked: bool = False) -> Stored | None:
@@ -238,7 +259,7 @@ class Records:
             StoreError: A newer version wrote it.
             OSError: The disk cannot be read.
         """
-        for tree in _ORDER[: len(TERMINAL) + 1] if locked else _ORDER:
+        for tree in SEARCH_ORDER[: len(TERMINAL) + 1] if locked else SEARCH_ORDER:
             stored = self.read(job_id, tree, locked=locked)
             if stored is not None:
                 return stored
@@ -303,6 +324,7 @@ class Records:
         record, result = encode(job)
         if result is not None:
             self.put(self._layout.result(job.id), result)
+        self._ensure_entry(job)
         tree = tree_of(job.status)
         path = self._layout.record(tree, job.id)
         with self.counts.changing(tree, path):
@@ -331,7 +353,7 @@ class Records:
         except OSError as error:
             _log.warning("The live record %s stays beside the final one, which counts: %s", job_id, error)
 
-    def remove(self, job_id: str, tree: str) -> bool:
+    def remove(self, job: Job) -> bool:
         """Remove a terminal job and its files, and return whether it was there. The caller holds its lock.
 
         The record goes to the trash first: then the job is gone for all, and until its files are
@@ -340,18 +362,21 @@ class Records:
         Raises:
             LinkInHome: The record or the files lie behind a symbolic link, so nothing is removed.
         """
-        record = self._layout.record(tree, job_id)
-        for path in (record, self._layout.folder(job_id)):
+        tree = tree_of(job.status)
+        record = self._layout.record(tree, job.id)
+        for path in (record, self._layout.folder(job.id)):
             self._layout.refuse_links(path)
-        remove_file(self._layout.record(LIVE, job_id))  # first, or the job would be back as a running one
+        remove_file(self._layout.record(LIVE, job.id))  # first, or the job would be back as a running one
         make_directory(self._layout.trash)
         with self.counts.changing(tree, record):
             try:
-                os.replace(record, self._layout.trashed(job_id))
+                os.replace(record, self._layout.trashed(job.id))
             except FileNotFoundError:
                 return False
             self._layout.tidy(record)
-        self.finish_removal(job_id)
+        if job.principal is not None:
+            self.index.remove(job.principal, job.id)
+        self.finish_removal(job.id)
         return True
 
     def finish_removal(self, job_id: str) -> None:
@@ -361,9 +386,20 @@ class Records:
             remove_tree(self._layout.folder(job_id))
         remove_file(self._layout.trashed(job_id))
 
-    def newest_first(self, *trees: str, wanted: Wanted | None = None) -> Iterator[Stored]:
-        """Yield the records in these trees, newest first, each job once; unreadable records are left out."""
-        for job_id, tree in self._names(*trees, wanted=wanted):
+    def newest_first(
+        self, *trees: str, wanted: Wanted | None = None, principal: str | None = None
+    ) -> Iterator[Stored]:
+        """Yield the records in these trees, newest first, each job once; unreadable records are left out.
+
+        Args:
+            trees: The trees.
+            wanted: The filter on ids; all where None.
+            principal: With one, only the records in its index; those of others are not opened.
+        """
+        names = self._names(*trees, wanted=wanted)
+        if principal is not None:
+            names = self.index.names(principal, trees, wanted)
+        for job_id, tree in names:
             if (stored := self._listed(job_id, tree)) is not None:
                 yield stored
 
@@ -407,6 +443,38 @@ class Records:
                 yield job_id, tree
             last = job_id
 
+    def index_anew(self, since_ns: int) -> None:
+        """Add the entries that are missing, because an older version wrote the records.
+
+        Args:
+            since_ns: Look at live jobs, and at directories that were changed since this time. All records
+                are read where it is 0, otherwise only those that have no entry.
+        """
+        live = {job_id for job_id, _ in self._layout.newest_first(LIVE)}
+        fronts = self.counts.changed_since(since_ns) | {job_id[:_FRONT_CHARS] for job_id in live}
+
+        def wanted(front: str) -> bool:
+            return len(front) < _FRONT_CHARS or front[:_FRONT_CHARS] in fronts
+
+        known = self.index.ids(wanted) if since_ns else set[str]()
+        for job_id, tree in self._names(LIVE, *TERMINAL, wanted=wanted):
+            if job_id not in known and (stored := self._listed(job_id, tree)) is not None:
+                self._ensure_entry(stored.job)
+
+    def key_id(self) -> str | None:
+        """Return a text for the key that the names of principals are made with; None where there is none."""
+        return self._principals.key_id()
+
+    def _ensure_entry(self, job: Job) -> None:
+        if (principal := self._principals.present(job.principal)) is not None:
+            self.index.add(principal, job.id)
+
+    def _mend_index(self, job: Job) -> None:
+        try:
+            self._ensure_entry(job)
+        except OSError as error:  # a full disk, say, on which the records can be read
+            _log.warning("The index of principals lacks job %s: %s", job.id, error)
+
     def known(self, job_id: str) -> bool:
         """Whether there is a record of this job, or was one that is now set aside."""
         if any(map(os.path.lexists, self._layout.records(job_id))):
@@ -417,18 +485,22 @@ class Records:
 
     def survey(self) -> tuple[int, list[str]]:
         """Read all records; return how many are whole, and the paths of those that stay unreadable,
-        of single ones and of whole directories. The next count counts anew."""
+        of single ones and of whole directories. The next count counts anew, and the index of principals has
+        every job and no other."""
         self.counts.forget()
         readable, left = 0, list[str]()
         for job_id, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
             path = self._layout.record(tree, job_id)
             try:
-                whole = self.read(job_id, tree) is not None
+                stored = self.read(job_id, tree)
             except (StoreError, OSError):
-                whole = False
-            readable += whole
-            if not whole and os.path.lexists(path):  # otherwise it was set aside, or moved
+                stored = None
+            if stored is not None:
+                readable += 1
+                self._mend_index(stored.job)
+            elif os.path.lexists(path):  # otherwise it was set aside, or moved
                 left.append(path)
+        self.index.drop_leftovers()
         return readable, left
 
     def _listed(self, job_id: str, tree: str) -> Stored | None:

@@ -224,6 +224,16 @@ def test_a_listing_settles_what_has_ended_unseen(home: Path, gone: ProcessIdenti
     assert found.status is JobState.FAILED
 
 
+def test_a_listing_for_a_client_settles_only_its_own_jobs(home: Path, gone: ProcessIdentity):
+    store, jobs = FileJobStore(home), JobManager()
+    own, other = (running(store, gone, gone, background=True, principal=who) for who in ("ada", "bob"))
+    failed, _ = jobs.blocking.list(JobState.FAILED, principal="ada")
+    assert [job.id for job in failed] == [own.id]
+    found = store.get(other.id)
+    assert found is not None
+    assert found.status is JobState.RUNNING
+
+
 def test_a_page_is_filled_where_jobs_of_it_have_ended_unseen(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):

@@ -16,6 +16,7 @@ from python_mcp_server.errors import StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.programs import python, run_python
+from tests.helpers.store_kills import entries
 from tests.helpers.waiting import eventually
 
 DEADLINE_S = 120
@@ -128,6 +129,35 @@ def test_processes_that_prune_at_once_remove_each_job_once(home: Path):
     listed, _ = store.list(limit=1000)
     assert [job.status for job in listed] == [JobState.RUNNING] * 50
     assert list((home / "jobs" / "trash").iterdir()) == []
+    store.close()
+
+
+def test_clients_that_create_list_and_prune_at_once_see_each_own_job(home: Path):
+    FileJobStore(home).close()
+    work = """
+who, mine = sys.argv[2], set()
+for number in range(60):
+    state = JobState.COMPLETED if number % 3 else JobState.RUNNING
+    job = Job(new_job_id(), "label", state, utc_now(), principal=who)
+    store.create(job)
+    mine.add(job.id)
+    listed = store.list(limit=1000, principal=who)[0]
+    assert mine <= {job.id for job in listed}
+    assert {job.principal for job in listed} == {who}
+    if number % 10 == 9:
+        running = {job.id for job in store.list(JobState.RUNNING, 1000, who)[0]}
+        store.prune(lambda job: job.id in mine, principal=who)
+        mine &= running
+        assert len(mine) == number // 3 + 1
+print(*mine)
+"""
+    clients = ("client:ada", "client:ada", "client:bob")
+    left = [out.split() for out in outputs([program(READY + work, home, who) for who in clients])]
+    store = FileJobStore(home)
+    for who, own in (("client:ada", left[0] + left[1]), ("client:bob", left[2])):
+        assert sorted(job.id for job in store.list(limit=1000, principal=who)[0]) == sorted(own)
+        assert store.prune(among=[], principal=who).remaining == len(own)
+    assert entries(home) == {job_id for own in left for job_id in own}
     store.close()
 
 
