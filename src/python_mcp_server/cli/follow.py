@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -67,14 +67,15 @@ class Screen:
     """The terminal that shows a job's output while the job runs.
 
     Args:
-        folder: The job's folder.
+        folder: The job's folder; None where its output is not shown.
+        words: Returns what the line of progress says.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._copies = (
-            Copy(folder / "stdout", sys.stdout.buffer),
-            Copy(folder / "stderr", sys.stderr.buffer),
-        )
+    def __init__(self, folder: Path | None, words: Callable[[Job], str]) -> None:
+        streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+        shown = {} if folder is None else {folder / name: out for name, out in streams.items()}
+        self._copies = tuple(Copy(path, out) for path, out in shown.items())
+        self._words = words
         self._console = console(stderr=True)
         self._shown = ""
         self._at_line_start = True
@@ -99,11 +100,7 @@ class Screen:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
-        words = [job.status.value, span(elapsed_s(job))]
-        words += [usage_words(job.usage)] if job.usage else []
-        words += [progress_words(job.progress)] if job.progress else []
-        words += [job.message] if job.message else []
-        told = plain(" · ".join(words))
+        told = plain(self._words(job))
         if told == self._shown:
             return
         self.clear()
@@ -119,6 +116,12 @@ class Screen:
             self._console.control(erase)
             self._shown = ""
 
+    def end(self, job: Job) -> None:
+        """Say how the job ended, where its output was shown or it was cancelled."""
+        if self._copies or job.status is JobState.CANCELLED:
+            usage = f", {usage_words(job.usage)}" if job.usage else ""
+            self.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+
     def say(self, sentence: str) -> None:
         """Write a line to the terminal, if there is one."""
         if self.watched:
@@ -126,6 +129,14 @@ class Screen:
             start = "" if self._at_line_start else "\n"
             self._console.print(Text(f"{start}{sentence}", style="dim"))
             self._at_line_start = True
+
+
+def _state_words(job: Job) -> str:
+    words = [job.status.value, span(elapsed_s(job))]
+    words += [usage_words(job.usage)] if job.usage else []
+    words += [progress_words(job.progress)] if job.progress else []
+    words += [job.message] if job.message else []
+    return " · ".join(words)
 
 
 _LOOK_S: Final = 0.05
@@ -140,15 +151,38 @@ def run_and_follow(request: Request) -> int:
     Raises:
         PythonMcpError: The script could not be run.
     """
-    return asyncio.run(_run(request))
+    return asyncio.run(_run(request, None))
 
 
-async def _run(request: Request) -> int:
+def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[Job], int]) -> int:
+    """Run a body as a job behind a line of progress.
+
+    Args:
+        request: The body.
+        words: Returns what the line of progress says.
+        show: Shows the result of the job, and returns the exit code; not called where a signal cancelled it.
+
+    Raises:
+        PythonMcpError: The body failed.
+    """
+    return asyncio.run(_run(request, (words, show)))
+
+
+async def _run(request: Request, quiet: tuple[Callable[[Job], str], Callable[[Job], int]] | None) -> int:
     async with JobManager() as manager:
-        follower = Follower(manager, await manager.submit(request))
+        submitted = await manager.submit(request)
+        screen = (
+            Screen(manager.store.folder(submitted.id), _state_words)
+            if quiet is None
+            else Screen(None, quiet[0])
+        )
+        follower = Follower(manager, submitted, screen)
         with _heard(follower.interrupt):
             job = await follower.follow()
-    return follower.exit_code(job)
+        code = follower.code_of_end(job)
+    if code is None:
+        return script_code(job) if quiet is None else quiet[1](job)
+    return code
 
 
 class Follower:
@@ -157,12 +191,13 @@ class Follower:
     Args:
         manager: The manager of the job.
         job: The job as it was submitted.
+        screen: Where it is shown.
     """
 
-    def __init__(self, manager: JobManager, job: Job) -> None:
+    def __init__(self, manager: JobManager, job: Job, screen: Screen) -> None:
         self._manager = manager
         self._id = job.id
-        self._screen = Screen(manager.store.folder(job.id))
+        self._screen = screen
         self._signal: int | None = None
         self._work: set[asyncio.Task[Any]] = set()
 
@@ -199,25 +234,29 @@ class Follower:
     def _begin(self, work: Any) -> None:
         self._work.add(asyncio.create_task(work))
 
-    def exit_code(self, job: Job) -> int:
-        """Return the code to exit with, and show on the terminal how the job ended.
+    def code_of_end(self, job: Job) -> int | None:
+        """Return the code to exit with if a signal cancelled the job; None if it has a result.
 
         Raises:
-            PythonMcpError: The script could not be run.
+            PythonMcpError: The body failed, or somebody else cancelled it.
         """
-        usage = f", {usage_words(job.usage)}" if job.usage else ""
-        self._screen.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+        self._screen.end(job)
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
                 return _SIGNALLED + self._signal
             raise errors.JobFailed(f"job {job.id} was cancelled by somebody else")
         if job.status is JobState.FAILED:
             raise _refusal(job)
-        result = cast("dict[str, Any]", job.result)
-        if result.get("timed_out"):
-            return _TIMED_OUT
-        code = int(result["exit_code"])
-        return code if code >= 0 else _SIGNALLED - code
+        return None
+
+
+def script_code(job: Job) -> int:
+    """Return the exit code of the script of a job."""
+    result = cast("dict[str, Any]", job.result)
+    if result.get("timed_out"):
+        return _TIMED_OUT
+    code = int(result["exit_code"])
+    return code if code >= 0 else _SIGNALLED - code
 
 
 def _refusal(job: Job) -> errors.PythonMcpError:
