@@ -151,7 +151,7 @@ def run_and_follow(request: Request) -> int:
     Raises:
         PythonMcpError: The script could not be run.
     """
-    return asyncio.run(_run(request, None))
+    return asyncio.run(_run(request, script_code))
 
 
 def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[Job], int]) -> int:
@@ -165,24 +165,21 @@ def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[J
     Raises:
         PythonMcpError: The body failed.
     """
-    return asyncio.run(_run(request, (words, show)))
+    return asyncio.run(_run(request, show, words))
 
 
-async def _run(request: Request, quiet: tuple[Callable[[Job], str], Callable[[Job], int]] | None) -> int:
+async def _run(
+    request: Request, show: Callable[[Job], int], words: Callable[[Job], str] | None = None
+) -> int:
+    """Run a job to its end; its output is shown unless the line of progress has words of its own."""
     async with JobManager() as manager:
-        submitted = await manager.submit(request)
-        screen = (
-            Screen(manager.store.folder(submitted.id), _state_words)
-            if quiet is None
-            else Screen(None, quiet[0])
-        )
-        follower = Follower(manager, submitted, screen)
+        job = await manager.submit(request)
+        folder = manager.store.folder(job.id) if words is None else None
+        follower = Follower(manager, job, Screen(folder, words or _state_words))
         with _heard(follower.interrupt):
             job = await follower.follow()
         code = follower.code_of_end(job)
-    if code is None:
-        return script_code(job) if quiet is None else quiet[1](job)
-    return code
+    return show(job) if code is None else code
 
 
 class Follower:

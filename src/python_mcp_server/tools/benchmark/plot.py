@@ -115,9 +115,7 @@ def _draw_spread(axes: Any, series: list[dict[str, Any]], what: str) -> None:
     """Draw a row for each contender: its runs, their median with its interval, and the ratio in words."""
     unit, scale = _unit(min(each["median_s"] for each in series))
     low, high = _limits(series)
-    if len(series) > 1 and max(e["median_s"] for e in series) > _WIDE_RATIO * min(
-        e["median_s"] for e in series
-    ):
+    if _is_wide(series):
         axes.set_xscale("log")
     axes.set_xlim(scale * low, scale * high)
     for row, each in enumerate(series):
@@ -166,6 +164,11 @@ def _write_plainly(axis: Any, low: float, high: float) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def _is_wide(series: list[dict[str, Any]]) -> bool:
+    medians = [each["median_s"] for each in series]
+    return max(medians) > _WIDE_RATIO * min(medians)
+
+
 def _limits(series: list[dict[str, Any]]) -> tuple[float, float]:
     """Return the ends of the axis of durations, in seconds, without runs that would squeeze all others."""
     lows: list[float] = []
@@ -177,7 +180,7 @@ def _limits(series: list[dict[str, Any]]) -> tuple[float, float]:
         lows.append(min(walls))
         highs.append(max(wall for wall in [*walls, each["median_s"]] if wall <= fence))
     low, high = min(lows), max(highs)
-    if high > _WIDE_RATIO * low:
+    if _is_wide(series):
         return low / 1.15, high * 1.15
     margin = 0.06 * (high - low) or 0.05 * high or 1e-9
     return max(0.0, low - margin), high + margin
@@ -257,7 +260,7 @@ def _draw_order(axes: Any, series: list[dict[str, Any]]) -> None:
         if beyond:  # an empty line would still take room
             ends = [scale * high] * len(beyond)
             axes.plot(beyond, ends, "^", color=each["colour"], clip_on=False, markersize=4)
-    if high > _WIDE_RATIO * low:
+    if _is_wide(series):
         axes.set_yscale("log")
     axes.set_ylim(scale * low, scale * high)
     _write_plainly(axes.yaxis, scale * low, scale * high)
