@@ -237,10 +237,11 @@ class Report:
         if result["stopped"] in _STOPS:
             words[0] += f": {_STOPS[result['stopped']]}"
         if "startup_seconds" in result:
-            words.append(f"The interpreter's own start takes {seconds(result['startup_seconds'])} of each")
+            start = seconds(result["startup_seconds"])
+            words.append(f"A program's time includes the interpreter's own start, {start}")
         loops = [f"{each['loops']:,} of {each['name']}" for each in result["contenders"] if "loops" in each]
         if loops:
-            words.append(f"Times are those of one loop; a run has {', '.join(loops)}")
+            words.append(f"A snippet's time is that of one loop; a run has {', '.join(loops)}")
         return f"{'. '.join(words)}."
 
 

@@ -226,7 +226,7 @@ def benchmark_contenders(
         call.run(script, folder, None, lambda uv: choose(uv, first.header), benchmark.start)
     result, runs = _result(benchmark, field.names)
     if plot is not None and runs and "failed" not in result:
-        _add_plot(result, benchmark, runs, loops=not field.starts, form=plot)
+        _add_plot(result, benchmark, runs, plot)
     return result
 
 
@@ -324,21 +324,14 @@ def _figures(found: Standing, runs: Sequence[Run]) -> Figures:
     return figures
 
 
-def _add_plot(
-    result: ContendersResult,
-    benchmark: Benchmark,
-    runs: dict[str, list[Run]],
-    *,
-    loops: bool,
-    form: str,
-) -> None:
+def _add_plot(result: ContendersResult, benchmark: Benchmark, runs: dict[str, list[Run]], form: str) -> None:
     job = current_job()
     if job is None:  # the folder of the call is gone by now
         return
     job.keep_record()
     benchmark.report_phase("drawing the plot")
     try:
-        drawn = draw(runs, job.folder, noise=benchmark.noise, loops=loops, form=form)
+        drawn = draw(runs, job.folder, noise=benchmark.noise, form=form)
     except ToolchainError as error:
         result["plot_error"] = str(error)
         return

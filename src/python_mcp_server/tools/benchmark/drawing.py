@@ -35,16 +35,14 @@ def draw(
     folder: Path,
     *,
     noise: Noise | None = None,
-    loops: bool = False,
     form: str = "png",
 ) -> bytes:
     """Return the plot of contenders.
 
     Args:
-        runs: The name of each contender: its runs, at least one.
+        runs: The name of each contender: its runs, at least one; those of a snippet have no course over time.
         folder: Where the process that draws runs.
         noise: What disturbed the runs.
-        loops: Whether a run is one of many loops within a process, which has no course over time.
         form: One of `FORMATS`.
 
     Raises:
@@ -56,8 +54,8 @@ def draw(
         "format": form,
         "headline": headline(found),
         "note": f"Noisy machine: {'; '.join(noise['reasons'])}." if noise and noise["noisy"] else "",
-        "what": "one loop" if loops else "one run",
-        "series": [_series(each, runs[each.name], course=not loops, alone=len(found) == 1) for each in found],
+        "what": "one loop" if all(_is_loop(each) for each in runs.values()) else "one run",
+        "series": [_series(each, runs[each.name], alone=len(found) == 1) for each in found],
     }
     return _drawn(facts, folder)
 
@@ -83,8 +81,12 @@ def _drawn(facts: dict[str, Any], folder: Path) -> bytes:
     return drawn.stdout
 
 
-def _series(found: Standing, runs: Sequence[Run], *, course: bool, alone: bool) -> dict[str, Any]:
-    steps = timeline(typical(runs), _STEPS) if course else []
+def _is_loop(runs: Sequence[Run]) -> bool:
+    return "loops" in runs[0].figures
+
+
+def _series(found: Standing, runs: Sequence[Run], *, alone: bool) -> dict[str, Any]:
+    steps = [] if _is_loop(runs) else timeline(typical(runs), _STEPS)
     ends = found.interval
     return {
         "name": found.name,
