@@ -1,8 +1,9 @@
-"""The command line, `python-mcp-server`: serve, run, jobs, clean, doctor, demo.
+"""The command line, `python-mcp-server`: serve, run, bench, jobs, clean, doctor, demo.
 
 Here are the program with its exit codes, and the commands that only pass on: serve, doctor and demo.
 
-run            a script as a job; `follow` shows its output and progress
+run            Python as a job; `follow` shows its output and progress
+bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
@@ -39,7 +40,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("clean", "jobs", "run")
+_MODULES: Final = ("bench", "clean", "jobs", "run")
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from python_mcp_server import errors, processes
 from python_mcp_server.cli.show import console, plain, progress_words, span, usage_words
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.rows import elapsed_s, error_sentence
 from python_mcp_server.model import Job, JobState
@@ -67,14 +68,15 @@ class Screen:
     """The terminal that shows a job's output while the job runs.
 
     Args:
-        folder: The job's folder.
+        folder: The job's folder; None where its output is not shown.
+        words: Returns what the line of progress says.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._copies = (
-            Copy(folder / "stdout", sys.stdout.buffer),
-            Copy(folder / "stderr", sys.stderr.buffer),
-        )
+    def __init__(self, folder: Path | None, words: Callable[[Job], str]) -> None:
+        streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
+        shown = {} if folder is None else {folder / name: out for name, out in streams.items()}
+        self._copies = tuple(Copy(path, out) for path, out in shown.items())
+        self._words = words
         self._console = console(stderr=True)
         self._shown = ""
         self._at_line_start = True
@@ -99,11 +101,7 @@ class Screen:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
-        words = [job.status.value, span(elapsed_s(job))]
-        words += [usage_words(job.usage)] if job.usage else []
-        words += [progress_words(job.progress)] if job.progress else []
-        words += [job.message] if job.message else []
-        told = plain(" · ".join(words))
+        told = plain(self._words(job))
         if told == self._shown:
             return
         self.clear()
@@ -119,6 +117,12 @@ class Screen:
             self._console.control(erase)
             self._shown = ""
 
+    def end(self, job: Job) -> None:
+        """Say how the job ended, where its output was shown or it was cancelled."""
+        if self._copies or job.status is JobState.CANCELLED:
+            usage = f", {usage_words(job.usage)}" if job.usage else ""
+            self.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+
     def say(self, sentence: str) -> None:
         """Write a line to the terminal, if there is one."""
         if self.watched:
@@ -126,6 +130,14 @@ class Screen:
             start = "" if self._at_line_start else "\n"
             self._console.print(Text(f"{start}{sentence}", style="dim"))
             self._at_line_start = True
+
+
+def _state_words(job: Job) -> str:
+    words = [job.status.value, span(elapsed_s(job))]
+    words += [usage_words(job.usage)] if job.usage else []
+    words += [progress_words(job.progress)] if job.progress else []
+    words += [job.message] if job.message else []
+    return " · ".join(words)
 
 
 _LOOK_S: Final = 0.05
@@ -140,15 +152,35 @@ def run_and_follow(request: Request) -> int:
     Raises:
         PythonMcpError: The script could not be run.
     """
-    return asyncio.run(_run(request))
+    return asyncio.run(_run(request, script_code))
 
 
-async def _run(request: Request) -> int:
+def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[Job], int]) -> int:
+    """Run a body as a job behind a line of progress.
+
+    Args:
+        request: The body.
+        words: Returns what the line of progress says.
+        show: Shows the result of the job, and returns the exit code; not called where a signal cancelled it.
+
+    Raises:
+        PythonMcpError: The body failed.
+    """
+    return asyncio.run(_run(request, show, words))
+
+
+async def _run(
+    request: Request, show: Callable[[Job], int], words: Callable[[Job], str] | None = None
+) -> int:
+    """Run a job to its end; its output is shown unless the line of progress has words of its own."""
     async with JobManager() as manager:
-        follower = Follower(manager, await manager.submit(request))
+        job = await manager.submit(request)
+        folder = manager.store.folder(job.id) if words is None else None
+        follower = Follower(manager, job, Screen(folder, words or _state_words))
         with _heard(follower.interrupt):
             job = await follower.follow()
-    return follower.exit_code(job)
+        code = follower.code_of_end(job)
+    return show(job) if code is None else code
 
 
 class Follower:
@@ -157,12 +189,13 @@ class Follower:
     Args:
         manager: The manager of the job.
         job: The job as it was submitted.
+        screen: Where it is shown.
     """
 
-    def __init__(self, manager: JobManager, job: Job) -> None:
+    def __init__(self, manager: JobManager, job: Job, screen: Screen) -> None:
         self._manager = manager
         self._id = job.id
-        self._screen = Screen(manager.store.folder(job.id))
+        self._screen = screen
         self._signal: int | None = None
         self._work: set[asyncio.Task[Any]] = set()
 
@@ -199,25 +232,29 @@ class Follower:
     def _begin(self, work: Any) -> None:
         self._work.add(asyncio.create_task(work))
 
-    def exit_code(self, job: Job) -> int:
-        """Return the code to exit with, and show on the terminal how the job ended.
+    def code_of_end(self, job: Job) -> int | None:
+        """Return the code to exit with if a signal cancelled the job; None if it has a result.
 
         Raises:
-            PythonMcpError: The script could not be run.
+            PythonMcpError: The body failed, or somebody else cancelled it.
         """
-        usage = f", {usage_words(job.usage)}" if job.usage else ""
-        self._screen.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+        self._screen.end(job)
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
                 return _SIGNALLED + self._signal
             raise errors.JobFailed(f"job {job.id} was cancelled by somebody else")
         if job.status is JobState.FAILED:
             raise _refusal(job)
-        result = cast("dict[str, Any]", job.result)
-        if result.get("timed_out"):
-            return _TIMED_OUT
-        code = int(result["exit_code"])
-        return code if code >= 0 else _SIGNALLED - code
+        return None
+
+
+def script_code(job: Job) -> int:
+    """Return the exit code of the script of a job."""
+    result = cast("dict[str, Any]", job.result)
+    if result.get("timed_out"):
+        return _TIMED_OUT
+    code = int(result["exit_code"])
+    return code if code >= 0 else _SIGNALLED - code
 
 
 def _refusal(job: Job) -> errors.PythonMcpError:
@@ -273,3 +310,22 @@ def copy_output(
 def _copy_all(copy: Copy, end: int | None) -> None:
     while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
         copy.write(data)
+
+
+def copy_matches(manager: JobManager, job_id: str, wanted: Wanted, *, follow: bool) -> None:
+    """Copy the lines of a job's output that match a pattern, each after its number; with `follow` until the job
+    ends.
+
+    Raises:
+        InvalidInput: The request is not valid.
+    """
+    while True:
+        page = manager.blocking.lines(job_id, wanted)
+        sys.stdout.write(page.text)
+        sys.stdout.flush()
+        stays = page.next_offset == wanted.offset and wanted.line is None
+        if page.eof or (not follow and (stays or page.next_offset >= page.total_bytes)):
+            return
+        if stays:
+            time.sleep(_POLL_S)
+        wanted = replace(wanted, offset=page.next_offset, line=None)

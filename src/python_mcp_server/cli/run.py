@@ -103,7 +103,8 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         **given_environment(options),
     }
     if start == ["-"]:
-        kwargs["stdin"] = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        closed = sys.stdin is None  # pyright: ignore[reportUnnecessaryComparison]
+        kwargs["stdin"] = "" if closed else sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return Request(run_python, (), kwargs, cut_label(options["label"] or name), "run")
 
 

@@ -196,6 +196,23 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
         return LinePage("", 0, 0, ended)
 
 
+def offset_of(path: Path, line: int) -> int:
+    """Return the byte where a line starts; below 0 it counts from the end. A line that does not exist starts at
+    the end of the file.
+
+    Raises:
+        InvalidInput: The line is 0.
+    """
+    wanted = Wanted(line=line)
+    wanted.check()
+    try:
+        with open_lines(path) as index:
+            start = _start(index, wanted)
+            return index.size if start is None else start
+    except FileNotFoundError:
+        return 0
+
+
 def _start(index: LineReader, wanted: Wanted) -> int | None:
     """Return the byte to start at; None where the line does not exist."""
     if wanted.line is not None:

@@ -165,6 +165,10 @@ class JobStore(ABC):
                 nothing.
         """
 
+    def remove(self, job_id: str) -> bool:
+        """Remove a terminal job with its files, and return whether it was there; one that has not ended stays."""
+        return self.prune(lambda job: job.id == job_id).removed > 0
+
     @abstractmethod
     def folder(self, job_id: str) -> Path:
         """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet."""

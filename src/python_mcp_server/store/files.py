@@ -222,6 +222,21 @@ class FileJobStore(JobStore):
             self._public.touch()
         return Pruned(removed, remaining)
 
+    def remove(self, job_id: str) -> bool:
+        """Remove a terminal job with its files, and return whether it was there; one that has not ended stays.
+
+        Raises:
+            StoreError: It lies behind a symbolic link, or cannot be removed.
+        """
+        with translate_os_errors(self._layout.home, f"remove job {job_id!r}"):
+            stored = self._find(job_id)
+            if stored is None or not stored.job.status.terminal:
+                return False
+            with self._hold(job_id):
+                removed = self._records.remove(stored.job)
+        self._public.touch()
+        return removed
+
     def _remove(self, job: Job) -> bool:
         try:
             with self._hold(job.id):

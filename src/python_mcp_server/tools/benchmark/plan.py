@@ -5,7 +5,7 @@
                  └─────────────────────────────────────────┘
 
 Rounds let a slow minute of the machine hit all candidates alike. `Rounds` knows no process: a candidate is a
-function that returns a `Run`. `Benchmark` makes the candidates of a call, and runs them.
+function that returns a `Run`. `Benchmark` makes candidates of the contenders of a call, and runs them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -31,6 +31,7 @@ from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import positive
 from python_mcp_server.tools.benchmark.measured_run import Run, RunSampler, measured_run
+from python_mcp_server.tools.benchmark.ranking import seconds
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     Machine,
@@ -53,6 +54,8 @@ _LONG_SHARE: Final = 0.25
 """A first run that takes this share of `max_seconds` counts, unless the caller asked for warm-ups."""
 STARTS: Final = 10
 """The start of the interpreter is measured at most this often, because it varies little."""
+_START: Final = -1
+"""The place of the interpreter's start among the contenders of a round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,37 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What runs once per round: the script, another script, and the interpreter with an empty script."""
+    """What runs once per round: the contenders, and the interpreter with an empty script.
 
-    script: Callable[[], Run]
-    other: Callable[[], Run] | None = None
+    Attributes:
+        contenders: The script, and what it is compared with.
+        start: The interpreter alone.
+        names: How progress calls the contenders; where it is empty, progress speaks of the first only.
+        equals: Whether the failure of any contender ends the benchmark; else only that of the first.
+    """
+
+    contenders: Sequence[Callable[[], Run]]
     start: Callable[[], Run] | None = None
+    names: Sequence[str] = ()
+    equals: bool = False
+
+
+@dataclass(slots=True)
+class Series:
+    """The runs of one contender.
+
+    Attributes:
+        runs: Those that count, in order.
+        failed: The run that did not succeed; the contender is not run again then.
+    """
+
+    runs: list[Run] = field(default_factory=list[Run])
+    failed: Run | None = None
+
+    @property
+    def walls(self) -> list[float]:
+        """The wall times, in seconds."""
+        return [run.wall_s for run in self.runs]
 
 
 @dataclass(slots=True)
@@ -98,24 +127,28 @@ class Measured:
     """The runs that count, and why there are no more.
 
     Attributes:
-        script: The runs of the script, in order; at least one.
-        other: The runs of the other script, round by round.
+        series: Those of each contender; the first has at least one run.
         start: The runs of the interpreter alone.
-        warmups: The number of warm-up runs of the script.
+        warmups: The number of warm-up runs of each contender.
         stopped: Why there are no more runs.
-        failed: The run of the script that did not succeed.
-        other_failed: The same of the other script, which is not run again then.
         elapsed_s: The time of all rounds.
     """
 
-    script: list[Run] = field(default_factory=list[Run])
-    other: list[Run] = field(default_factory=list[Run])
+    series: list[Series] = field(default_factory=lambda: [Series()])
     start: list[Run] = field(default_factory=list[Run])
     warmups: int = 0
     stopped: Stop = "max_runs"
-    failed: Run | None = None
-    other_failed: Run | None = None
     elapsed_s: float = 0.0
+
+    @property
+    def script(self) -> Series:
+        """The first contender."""
+        return self.series[0]
+
+    @property
+    def other(self) -> Series:
+        """The second contender; without runs where there is none."""
+        return self.series[1] if len(self.series) > 1 else Series()
 
 
 class Rounds:
@@ -140,7 +173,7 @@ class Rounds:
         self._candidates = candidates
         self._report = report
         self._clock = clock
-        self._measured = Measured()
+        self._measured = Measured([Series() for _ in candidates.contenders])
 
     def run(self) -> Measured:
         """Run the rounds."""
@@ -157,10 +190,10 @@ class Rounds:
         for number in range(1, wanted + 1):
             self._report(f"warm-up {number} of {wanted}")
             round_ = self._run_round(number - 1, with_start=True)
-            if _is_last(round_):
+            if self._is_last(round_):
                 self._end(round_)
                 return False
-            longest_s = max(run.wall_s for name, run in round_.items() if name != "start")
+            longest_s = max(run.wall_s for place, run in round_.items() if place != _START)
             if plan.warmup is None and longest_s > _LONG_SHARE * plan.max_seconds:
                 self._keep(round_)
             else:
@@ -170,78 +203,81 @@ class Rounds:
     def _count(self, began: float) -> None:
         plan, measured = self._plan, self._measured
         next_check = min(plan.min_runs, plan.max_runs)
-        while len(measured.script) < plan.max_runs:
-            if measured.script and self._clock() - began >= plan.max_seconds:
+        while (count := len(measured.script.runs)) < plan.max_runs:
+            if count and self._clock() - began >= plan.max_seconds:
                 measured.stopped = "max_seconds"
                 return
-            if len(measured.script) >= next_check:
+            if count >= next_check:
                 if self._certain():
                     measured.stopped = "certain"
                     return
                 next_check = math.ceil(_GROWTH * next_check)
             self._report(self._words())
-            round_ = self._run_round(len(measured.script), with_start=len(measured.start) < STARTS)
-            if _is_last(round_):
+            round_ = self._run_round(count, with_start=len(measured.start) < STARTS)
+            if self._is_last(round_):
                 self._end(round_)
                 return
             self._keep(round_)
 
-    def _run_round(self, number: int, *, with_start: bool) -> dict[str, Run]:
-        """Run each candidate once, in an order that rotates; none runs after the script has failed."""
-        wanted = {"script": True, "other": self._measured.other_failed is None, "start": with_start}
-        first = number % len(wanted)
-        round_: dict[str, Run] = {}
-        for name in (*wanted, *wanted)[first : first + len(wanted)]:
-            candidate: Callable[[], Run] | None = getattr(self._candidates, name)
-            if candidate is None or not wanted[name]:
+    def _run_round(self, number: int, *, with_start: bool) -> dict[int, Run]:
+        """Run each candidate once, in an order that rotates; none runs after the last one that may."""
+        turns = dict(enumerate(self._candidates.contenders))
+        if self._candidates.start is not None:
+            turns[_START] = self._candidates.start
+        order = [*turns]
+        first = number % len(order)
+        round_: dict[int, Run] = {}
+        for place in (*order[first:], *order[:first]):
+            series = None if place == _START else self._measured.series[place]
+            if series.failed if series else not with_start:
                 continue
-            run = round_[name] = candidate()
-            if name == "other" and run.failed:
-                self._measured.other_failed = run
-            if _is_last(round_):
+            run = round_[place] = turns[place]()
+            if series and run.failed:
+                series.failed = run
+            if self._is_last(round_):
                 break
         return round_
 
-    def _keep(self, round_: dict[str, Run]) -> None:
-        for name, run in round_.items():
-            if not run.failed:
-                getattr(self._measured, name).append(run)
+    def _is_last(self, round_: Mapping[int, Run]) -> bool:
+        """Whether no round may follow: a contender failed, or the call's time limit was reached."""
+        last = len(self._candidates.contenders) if self._candidates.equals else 1
+        return any(run.ending.timed_out or (run.failed and 0 <= at < last) for at, run in round_.items())
 
-    def _end(self, last: dict[str, Run]) -> None:
+    def _keep(self, round_: dict[int, Run]) -> None:
+        for place, run in round_.items():
+            if not run.failed:
+                (self._measured.start if place == _START else self._measured.series[place].runs).append(run)
+
+    def _end(self, last: dict[int, Run]) -> None:
         """Note the end; the last run of the script counts where it is the only one."""
-        measured = self._measured
-        if (script := last.get("script")) is not None:
-            measured.failed = script if script.failed else None
-            measured.script = measured.script or [script]
+        script = self._measured.script
+        if 0 in last:
+            script.runs = script.runs or [last[0]]
         timed_out = any(run.ending.timed_out for run in last.values())
-        measured.stopped = "timed_out" if timed_out else "failed"
+        self._measured.stopped = "timed_out" if timed_out else "failed"
 
     def _certain(self) -> bool:
-        walls = [run.wall_s for run in self._measured.script]
-        others = [run.wall_s for run in self._measured.other]
-        interval = interval_of_ratio(others, walls) if others else interval_of_median(walls)
-        return interval is not None and _half_width(interval) <= CERTAIN
+        """Whether the median of a lone contender, or each ratio to the fastest one, is certain."""
+        walls = [series.walls for series in self._measured.series if series.failed is None]
+        fastest = min(walls, key=median)
+        intervals = [interval_of_ratio(each, fastest) for each in walls if each is not fastest]
+        return all(
+            interval is not None and _half_width(interval) <= CERTAIN
+            for interval in intervals or [interval_of_median(fastest)]
+        )
 
     def _words(self) -> str:
-        walls = [run.wall_s for run in self._measured.script]
-        words = f"run {len(walls) + 1} of at most {self._plan.max_runs}"
-        interval = interval_of_median(walls)
-        if interval is None:
-            return words
-        return f"{words}: {seconds(median(walls))} +- {100 * _half_width(interval):.1f} %"
+        shown = dict(zip(self._candidates.names or ("",), self._measured.series, strict=False))
+        count = len(self._measured.script.runs)
+        words = f"run {count + 1} of at most {self._plan.max_runs}"
+        told = [_estimate(name, series.walls) for name, series in shown.items()] if count > 1 else []
+        return f"{words}: {', '.join(told)}" if told else words
 
 
-def _is_last(round_: Mapping[str, Run]) -> bool:
-    """Whether no round may follow: the script failed, or the call's time limit was reached."""
-    return any(run.ending.timed_out or (name == "script" and run.failed) for name, run in round_.items())
-
-
-def seconds(value: float) -> str:
-    """Return a duration in words, with three digits or so."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3)):
-        if value * factor >= 1:
-            return f"{value * factor:.{max(0, 2 - math.floor(math.log10(value * factor)))}f} {unit}"
-    return f"{value * 1e6:.0f} us"
+def _estimate(name: str, walls: Sequence[float]) -> str:
+    interval = interval_of_median(walls)
+    width = 0.0 if interval is None else 100 * _half_width(interval)
+    return f"{name} {seconds(median(walls))} +- {width:.1f} %".strip()
 
 
 def _half_width(interval: Interval) -> float:
@@ -297,60 +333,111 @@ class ComparisonTarget:
         return replace(first, interpreter=interpreter, script=script)
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contender ready to run.
+
+    Attributes:
+        prepared: What runs.
+        result: Returns the run that counts for one run of the process.
+    """
+
+    prepared: Prepared
+    result: Callable[[Run], Run] = lambda run: run
+
+
+Enter = Callable[[Prepared, Path], list[Entry]]
+"""Makes the contenders of the first one and of a folder for their files."""
+
+
+def lone(target: ComparisonTarget | None) -> Enter:
+    """Return what makes the contenders of the tool: the script, and perhaps another one."""
+
+    def enter(first: Prepared, folder: Path) -> list[Entry]:
+        others = [] if target is None else [Entry(target.prepared(first, folder / "compare_with"))]
+        return [Entry(first), *others]
+
+    return enter
+
+
 class Benchmark:
     """Measures a prepared script by a plan.
 
     Attributes:
         measured: The runs; empty before `start` has returned.
         noise: What disturbed the runs.
-        install_s: The time to prepare the environment of the comparison target.
-        target_stderr: The end of what the target wrote to stderr, where it failed.
+        install_s: The time to prepare the environments of the contenders but the first.
+        failed_stderr: The end of what the contender that failed last wrote to stderr.
     """
 
-    def __init__(self, plan: RunPlan, sample_interval_s: float, target: ComparisonTarget | None) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        sample_interval_s: float,
+        enter: Enter,
+        *,
+        names: Sequence[str] = (),
+        with_start: bool = True,
+    ) -> None:
+        """Prepare a benchmark.
+
+        Args:
+            plan: How often to run.
+            sample_interval_s: Seconds between two samples of memory, at most.
+            enter: Makes the contenders.
+            names: The names of contenders that are equals: a failure of any ends the benchmark, and no output
+                is kept. Where it is empty, the call is about the first one.
+            with_start: Whether the start of the interpreter is measured too.
+        """
         self.measured = Measured()
         self.noise = Noise(noisy=False, reasons=[], other_cpu_percent=0.0, cores=0)
         self.install_s = 0.0
-        self.target_stderr = ""
+        self.failed_stderr = ""
         self._plan = plan
         self._interval_s = sample_interval_s
-        self._target = target
+        self._enter = enter
+        self._names = names
+        self._with_start = with_start
         self._steps = 1
 
     def start(self, prepared: Prepared) -> ChildExit:
         """Run the rounds, and return how the script ended: its medians, or the run that failed."""
-        folder = prepared.session.folder / "benchmark"
+        folder = _made(prepared.session.folder / "benchmark")
         prepared = replace(prepared, figures=None)  # the time to save figures is not the script's
-        target = None if self._target is None else self._target.prepared(prepared, folder / "compare_with")
-        self.install_s = 0.0 if target is None else target.interpreter.install_s or 0.0
+        entries = self._enter(prepared, folder)
+        self.install_s = sum(entry.prepared.interpreter.install_s or 0.0 for entry in entries[1:])
         before = Machine.now()
         with RunSampler(self._interval_s) as sampler:
-            output = _Output(prepared, sampler, _made(folder))
+            output = _Output(prepared, sampler, folder)
+            turns = [self._turn(output, entry) for entry in entries]
+            if not self._names:
+                turns[0] = lambda: output.run(prepared.command)
             idle = replace(prepared, script=_idle(prepared, folder), args=())
-            candidates = Candidates(
-                lambda: output.run(prepared.command),
-                None if target is None else lambda: self._run_target(output, target.command),
-                lambda: output.run_apart(idle.command),
-            )
+            start = (lambda: output.run_apart(idle.command)) if self._with_start else None
+            candidates = Candidates(turns, start, self._names, equals=bool(self._names))
             self.measured = Rounds(self._plan, candidates, self.report_phase).run()
         remove_tree(str(folder))
-        self.noise = assess_noise(before, Machine.now(), self.measured.script)
+        self.noise = assess_noise(before, Machine.now(), self.measured.script.runs)
         return _ending(self.measured)
+
+    def _turn(self, output: _Output, entry: Entry) -> Callable[[], Run]:
+        def run() -> Run:
+            run = output.run_apart(entry.prepared.command)
+            if run.failed:
+                self.failed_stderr = output.stderr_tail()
+            return entry.result(run)
+
+        return run
 
     def never_started(self, ending: ChildExit) -> None:
         """Fill in the result of a call that timed out before its first run."""
         run = Run(ending, 0.0, 0.0, 0, (), {}, accounted=False)
-        self.measured = Measured(script=[run], stopped="timed_out", failed=run)
-
-    def _run_target(self, output: _Output, command: Command) -> Run:
-        run = output.run_apart(command)
-        if run.failed:
-            self.target_stderr = output.stderr_tail()
-        return run
+        self.measured = Measured([Series([run], run)], stopped="timed_out")
 
     def report_phase(self, words: str) -> None:
         """Report the next step of the call as its progress."""
-        report_progress(self._steps, None, words)
+        most = (1 if self._plan.warmup is None else self._plan.warmup) + self._plan.max_runs
+        report_progress(self._steps, max(most, self._steps) if self._names else None, words)
         self._steps += 1
 
 
@@ -391,10 +478,10 @@ class _Output:
 
 
 def _ending(measured: Measured) -> ChildExit:
-    if measured.failed is not None:
-        return measured.failed.ending
-    runs = measured.script
-    return replace(runs[0].ending, elapsed_s=median([run.wall_s for run in runs]))
+    for series in measured.series:
+        if series.failed is not None and (series is measured.script or measured.stopped == "failed"):
+            return series.failed.ending
+    return replace(measured.script.runs[0].ending, elapsed_s=median(measured.script.walls))
 
 
 def _idle(prepared: Prepared, folder: Path) -> Script:

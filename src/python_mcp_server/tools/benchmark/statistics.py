@@ -48,8 +48,8 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return lower, middle, upper
 
 
-def outliers(values: Sequence[float]) -> list[OutlyingRun]:
-    """Return the values outside Tukey's fences, in their own order."""
+def outliers(values: Sequence[float], digits: int = 6) -> list[OutlyingRun]:
+    """Return the values outside Tukey's fences, in their own order, with so many digits after the point."""
     lower, middle, upper = quartiles(values)
 
     def outside(value: float, fences: float) -> bool:
@@ -58,7 +58,7 @@ def outliers(values: Sequence[float]) -> list[OutlyingRun]:
     return [
         OutlyingRun(
             run=number,
-            seconds=round(value, 6),
+            seconds=round(value, digits),
             kind="slow" if value > middle else "fast",
             far=outside(value, _OUTER_FENCE),
         )
@@ -82,20 +82,20 @@ def interval_of_median(values: Sequence[float]) -> Interval | None:
     return Interval(ordered[cut], ordered[-1 - cut], min(CONFIDENCE, 1 - 2 * tail))
 
 
-def spread(values: Sequence[float]) -> SpreadOfRuns:
-    """Return how at least one value is spread."""
+def spread(values: Sequence[float], digits: int = 6) -> SpreadOfRuns:
+    """Return how at least one value is spread, with so many digits after the point."""
     lower, middle, upper = quartiles(values)
     found = SpreadOfRuns(
-        min=round(min(values), 6),
-        q1=round(lower, 6),
-        median=round(middle, 6),
-        q3=round(upper, 6),
-        max=round(max(values), 6),
-        mean=round(statistics.fmean(values), 6),
-        stddev=round(statistics.stdev(values), 6) if len(values) > 1 else 0.0,
+        min=round(min(values), digits),
+        q1=round(lower, digits),
+        median=round(middle, digits),
+        q3=round(upper, digits),
+        max=round(max(values), digits),
+        mean=round(statistics.fmean(values), digits),
+        stddev=round(statistics.stdev(values), digits) if len(values) > 1 else 0.0,
     )
     if (interval := interval_of_median(values)) is not None:
-        found["median_low"], found["median_high"] = round(interval.low, 6), round(interval.high, 6)
+        found["median_low"], found["median_high"] = round(interval.low, digits), round(interval.high, digits)
         found["confidence"] = round(interval.confidence, 3)
     return found
 

@@ -7,10 +7,7 @@ after the runs. A model reads the docstring of the body when it chooses a tool.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Final
@@ -21,13 +18,20 @@ from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings, positive
 from python_mcp_server.tools import parameters
+from python_mcp_server.tools.benchmark.drawing import draw
 from python_mcp_server.tools.benchmark.measured_run import Run
-from python_mcp_server.tools.benchmark.plan import Benchmark, ComparisonTarget, Measured, RunPlan, seconds
+from python_mcp_server.tools.benchmark.plan import (
+    Benchmark,
+    ComparisonTarget,
+    Measured,
+    RunPlan,
+    lone,
+)
+from python_mcp_server.tools.benchmark.ranking import factor, seconds
 from python_mcp_server.tools.benchmark.statistics import (
     Interval,
     interval_of_ratio,
     outliers,
-    quartiles,
     ratio_of_pairs,
     spread,
     timeline,
@@ -44,10 +48,6 @@ from python_mcp_server.tools.scripts import run_with_packages
 
 _MOST_OUTLIERS: Final = 10
 _STEPS: Final = 40
-_PLOT: Final = Path(__file__).with_name("plot.py")
-_PLOT_STEPS: Final = 200
-_PLOT_S: Final = 60
-"""How long drawing may take; guessed: 30 times what it takes on a busy machine."""
 _FEW: Final = 6
 """Fewer runs give no 95 % interval."""
 KERNEL: Final = {
@@ -103,7 +103,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
     limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     target = None if compare_with is None else ComparisonTarget.of(compare_with, python_version, dependencies)
     plan = RunPlan(warmup, min_runs, max_runs, max_seconds)
-    benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), target)
+    benchmark = Benchmark(plan, positive(sample_interval, "sample_interval"), lone(target))
     result, finished = run_with_packages(
         script_content=script_content,
         script_path=script_path,
@@ -117,7 +117,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
         output_chars=output_chars,
         start=benchmark.start,
     )
-    if not benchmark.measured.script:
+    if not benchmark.measured.script.runs:
         benchmark.never_started(finished.ending)
     return report(result, benchmark)
 
@@ -125,7 +125,7 @@ def benchmark_script(  # noqa: PLR0917 - the parameters of a tool
 def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
     """Return the result of the tool; in a job, with files in its folder."""
     measured = benchmark.measured
-    runs = measured.script
+    runs = measured.script.runs
     kernel_peak = all(run.peak_bytes == run.process_peak_bytes for run in runs)
     result = BenchmarkResult(
         **ended,
@@ -153,29 +153,29 @@ def report(ended: DependencyResult, benchmark: Benchmark) -> BenchmarkResult:
 
 def _add_optional_fields(result: BenchmarkResult, benchmark: Benchmark) -> None:
     measured = benchmark.measured
-    far = outliers(_walls(measured.script))
+    far = outliers(measured.script.walls)
     result["outliers"] = far[:_MOST_OUTLIERS]
     if benchmark.install_s:
         result["install_seconds"] = _rounded(result.get("install_seconds", 0.0) + benchmark.install_s)
     if (left_out := len(far) - _MOST_OUTLIERS) > 0:
         result["outliers_left_out"] = left_out
-    peaks = [run.process_peak_bytes for run in measured.script if run.process_peak_bytes]
+    peaks = [run.process_peak_bytes for run in measured.script.runs if run.process_peak_bytes]
     if peaks:
         result["process_peak_rss_mb"] = _mb(median(peaks))
     if measured.start:
         start_s = median(_walls(measured.start))
         result["startup_seconds"] = _rounded(start_s)
         result["own_seconds"] = _rounded(max(0.0, result["wall_time_seconds"] - start_s))
-    if measured.other or measured.other_failed is not None:
-        result["comparison"] = comparison(measured, benchmark.target_stderr)
+    if measured.other.runs or measured.other.failed is not None:
+        result["comparison"] = comparison(measured, benchmark.failed_stderr)
 
 
 def _kernel(runs: Sequence[Run]) -> dict[str, float]:
     told: dict[str, float] = {}
-    for name, (shown, factor) in KERNEL.items():
+    for name, (shown, scale) in KERNEL.items():
         values = [run.figures[name] for run in runs if name in run.figures]
         if values:
-            told[shown] = _rounded(median(values) * factor)
+            told[shown] = _rounded(median(values) * scale)
     return told
 
 
@@ -224,8 +224,8 @@ def _figures(result: BenchmarkResult) -> str:
 def _ending(result: BenchmarkResult, measured: Measured) -> list[str]:
     if measured.stopped == "timed_out":
         return ["The time limit of the call ended it."]
-    if measured.failed is not None:
-        return [f"It was stopped by a run that ended with exit code {measured.failed.ending.exit_code}."]
+    if (failed := measured.script.failed) is not None:
+        return [f"It was stopped by a run that ended with exit code {failed.ending.exit_code}."]
     if measured.stopped == "max_seconds" and result["runs"] < _FEW:
         return ["max_seconds allowed so few runs."]
     return []
@@ -233,12 +233,12 @@ def _ending(result: BenchmarkResult, measured: Measured) -> list[str]:
 
 def comparison(measured: Measured, target_stderr: str) -> Comparison:
     """Return what the rounds say of the script and the other one."""
-    if measured.other_failed is not None:
-        failed = Comparison(sentence=_of_failure(measured.other_failed), runs=len(measured.other))
+    others, runs = measured.other.runs, measured.script.runs
+    if (failure := measured.other.failed) is not None:
+        failed = Comparison(sentence=_of_failure(failure), runs=len(others))
         if target_stderr:
             failed["stderr"] = target_stderr
         return failed
-    others, runs = measured.other, measured.script
     walls = _walls(others), _walls(runs)
     ratio, interval = ratio_of_pairs(*walls), interval_of_ratio(*walls)
     result = Comparison(
@@ -267,7 +267,7 @@ def sentence(ratio: float, interval: Interval | None) -> str:
     low, high = interval.low, interval.high
     if ratio < 1:
         low, high = 1 / high, 1 / low
-    return f"{_faster(ratio)}, {_percent(interval)} interval {_factor(low)} to {_factor(high)}"
+    return f"{_faster(ratio)}, {_percent(interval)} interval {factor(low)} to {factor(high)}"
 
 
 def _percent(interval: Interval) -> str:
@@ -276,14 +276,8 @@ def _percent(interval: Interval) -> str:
 
 def _faster(ratio: float) -> str:
     if ratio >= 1:
-        return f"{_factor(ratio)}x faster than compare_with"
-    return f"{_factor(1 / ratio)}x slower than compare_with"
-
-
-def _factor(ratio: float) -> str:
-    if ratio >= 10:  # noqa: PLR2004  three digits say enough
-        return f"{ratio:.3g}" if ratio < 1000 else f"{ratio:.0f}"  # noqa: PLR2004
-    return f"{ratio:.2f}" if ratio >= 1.1 else f"{ratio:.3f}"  # noqa: PLR2004  1.01 needs a digit more
+        return f"{factor(ratio)}x faster than compare_with"
+    return f"{factor(1 / ratio)}x slower than compare_with"
 
 
 def _add_cpu(result: Comparison, others: Sequence[Run], runs: Sequence[Run]) -> None:
@@ -322,8 +316,8 @@ def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
     measured = benchmark.measured
     data = job.folder / "benchmark.json"
     everything = {
-        "script": [_plain(run) for run in measured.script],
-        "compare_with": [_plain(run) for run in measured.other],
+        "script": [_plain(run) for run in measured.script.runs],
+        "compare_with": [_plain(run) for run in measured.other.runs],
         "startup": [_plain(run) for run in measured.start],
         "noise": benchmark.noise,
     }
@@ -331,8 +325,7 @@ def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
     result["data_path"] = str(data)
     benchmark.report_phase("drawing the plot")
     try:
-        title = f"median {seconds(result['wall']['median'])}, {result['runs']} run"
-        picture = draw(measured, title if result["runs"] == 1 else f"{title}s", job.folder)
+        picture = draw(_names(measured), job.folder, noise=benchmark.noise)
     except ToolchainError as error:
         result["summary"] += f" There is no plot: {error}."
         return
@@ -341,50 +334,9 @@ def add_files(result: BenchmarkResult, benchmark: Benchmark) -> None:
     _show_first(result, plot)
 
 
-def draw(measured: Measured, title: str, folder: Path) -> bytes:
-    """Return the plot as PNG; `folder` is where its process runs.
-
-    Raises:
-        ToolchainError: matplotlib is missing, or cannot draw it; the text says why.
-    """
-    if find_spec("matplotlib") is None:
-        raise ToolchainError("matplotlib is missing; install python-mcp-server[plots]")
-    series = [_series("script", measured.script)]
-    if measured.other:
-        series.append(_series("compare_with", measured.other))
-    facts = {"title": title, "series": series}
-    # Without the folder of the program in its path, because a module `statistics` lies there.
-    command = (sys.executable, "-P", str(_PLOT))
-    try:
-        drawn = subprocess.run(
-            command,
-            input=json.dumps(facts).encode(),
-            capture_output=True,
-            cwd=folder,  # matplotlib reads a file of settings in its working directory
-            timeout=_PLOT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ToolchainError(f"matplotlib took longer than {_PLOT_S} s") from error
-    if drawn.returncode != 0:
-        lines = drawn.stderr.decode("utf-8", errors="replace").strip().splitlines()
-        why = lines[-1] if lines else f"its process ended with exit code {drawn.returncode}"
-        raise ToolchainError(f"matplotlib failed: {why}")
-    return drawn.stdout
-
-
-def _series(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what the plot shows of one script."""
-    steps = timeline(typical(runs), _PLOT_STEPS)
-    walls = _walls(runs)
-    return {
-        "name": name,
-        "at_s": [step.at_s for step in steps],
-        "rss_mb": [step.rss_bytes / MB for step in steps],
-        "cpu_percent": [step.cpu_percent for step in steps],
-        "wall_s": walls,
-        "quartiles_s": quartiles(walls),
-    }
+def _names(measured: Measured) -> dict[str, Sequence[Run]]:
+    named = {"script": measured.script.runs, "compare_with": measured.other.runs}
+    return {name: runs for name, runs in named.items() if runs}
 
 
 def _show_first(result: BenchmarkResult, plot: Path) -> None:
@@ -406,9 +358,7 @@ def _plain(run: Run) -> dict[str, Any]:
         "peak_rss_mb": run.peak_bytes / MB,
         "process_peak_rss_mb": run.process_peak_bytes / MB,
         **{
-            shown: run.figures[name] * factor
-            for name, (shown, factor) in KERNEL.items()
-            if name in run.figures
+            shown: run.figures[name] * scale for name, (shown, scale) in KERNEL.items() if name in run.figures
         },
         "course": [
             [sample.at_s, sample.rss_bytes / MB, sample.cpu_s, sample.processes] for sample in run.samples

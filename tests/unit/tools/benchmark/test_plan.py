@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import cycle
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from python_mcp_server.errors import ToolchainError
 from python_mcp_server.runner.child import ChildExit
-from python_mcp_server.tools.benchmark import tool as module
-from python_mcp_server.tools.benchmark.measured_run import Run, UsageSample
-from python_mcp_server.tools.benchmark.plan import Benchmark, Candidates, Measured, Rounds, RunPlan, seconds
+from python_mcp_server.tools.benchmark.measured_run import Run
+from python_mcp_server.tools.benchmark.plan import (
+    Benchmark,
+    Candidates,
+    Measured,
+    Rounds,
+    RunPlan,
+    Series,
+    lone,
+)
+from python_mcp_server.tools.benchmark.ranking import seconds
 from python_mcp_server.tools.benchmark.statistics import Interval, Machine, assess_noise, timeline, typical
-from python_mcp_server.tools.benchmark.tool import draw, report, sentence
+from python_mcp_server.tools.benchmark.tool import report, sentence
 from python_mcp_server.tools.results import DependencyResult
+from tests.helpers.made_up_runs import run_of
 
 NOISY = (1.0, 1.3, 0.8, 1.1, 0.9)
-
-
-def run_of(wall_s: float, *, exit_code: int = 0, timed_out: bool = False, waited_s: float = 0.0) -> Run:
-    ending = ChildExit(exit_code, wall_s, timed_out=timed_out)
-    samples = tuple(UsageSample(wall_s * n / 10, n * 1_000_000, 0.5 * wall_s * n / 10, 1) for n in range(10))
-    return Run(ending, wall_s / 2, 0.0, 10_000_000, samples, {"waited_ns": waited_s * 1e9}, accounted=True)
 
 
 class Bench:
@@ -46,8 +48,15 @@ class Bench:
     def steady(self, name: str, *walls: float) -> Callable[[], Run]:
         return self.candidate(name, (run_of(wall) for wall in cycle(walls)))
 
-    def take(self, plan: RunPlan, script: Callable[[], Run], *others: Callable[[], Run] | None) -> Measured:
-        return Rounds(plan, Candidates(script, *others), self.told.append, lambda: self.now).run()
+    def take(
+        self,
+        plan: RunPlan,
+        *contenders: Callable[[], Run],
+        start: Callable[[], Run] | None = None,
+        **more: Any,
+    ) -> Measured:
+        candidates = Candidates(contenders, start, **more)
+        return Rounds(plan, candidates, self.told.append, lambda: self.now).run()
 
 
 @pytest.fixture
@@ -57,12 +66,12 @@ def bench() -> Bench:
 
 def test_steady_runs_are_enough_at_the_first_look(bench: Bench) -> None:
     measured = bench.take(RunPlan(min_runs=10, max_seconds=100), bench.steady("script", 0.100, 0.1001))
-    assert (len(measured.script), measured.warmups, measured.stopped) == (10, 1, "certain")
+    assert (len(measured.script.runs), measured.warmups, measured.stopped) == (10, 1, "certain")
 
 
 def test_uncertain_runs_go_on_until_the_most_there_may_be(bench: Bench) -> None:
     measured = bench.take(RunPlan(max_runs=30, max_seconds=100), bench.steady("script", *NOISY))
-    assert (len(measured.script), measured.stopped) == (30, "max_runs")
+    assert (len(measured.script.runs), measured.stopped) == (30, "max_runs")
     assert bench.told[0] == "warm-up 1 of 1"
     assert bench.told[-1].startswith("run 30 of at most 30: 1.00 s +- 10.0 %")
 
@@ -75,25 +84,25 @@ def test_no_run_begins_after_the_time_is_spent(bench: Bench) -> None:
 
 def test_a_long_first_run_counts_where_nobody_asked_for_a_warm_up(bench: Bench) -> None:
     measured = bench.take(RunPlan(max_seconds=10), bench.steady("script", 6.0))
-    assert (len(measured.script), measured.warmups) == (2, 0)
+    assert (len(measured.script.runs), measured.warmups) == (2, 0)
     asked = Bench()
     measured = asked.take(RunPlan(warmup=1, max_seconds=10), asked.steady("script", 6.0))
-    assert (len(measured.script), measured.warmups) == (1, 1)
+    assert (len(measured.script.runs), measured.warmups) == (1, 1)
 
 
 @pytest.mark.parametrize("plan", [RunPlan(max_runs=1), RunPlan(warmup=0, max_runs=1)])
 def test_one_run_is_one_start(bench: Bench, plan: RunPlan) -> None:
-    measured = bench.take(plan, bench.steady("script", 0.1), None, bench.steady("start", 0.01))
+    measured = bench.take(plan, bench.steady("script", 0.1), start=bench.steady("start", 0.01))
     assert bench.order == ["script", "start"]
     assert (measured.stopped, measured.warmups) == ("max_runs", 0)
 
 
 def test_all_take_turns_and_the_first_one_moves_on(bench: Bench) -> None:
     names = ("script", "other", "start")
-    script, *others = (bench.steady(name, *NOISY) for name in names)
-    measured = bench.take(RunPlan(warmup=0, max_runs=3), script, *others)
+    *contenders, start = (bench.steady(name, *NOISY) for name in names)
+    measured = bench.take(RunPlan(warmup=0, max_runs=3), *contenders, start=start)
     assert bench.order == [*names, "other", "start", "script", "start", "script", "other"]
-    assert len(measured.script) == len(measured.other) == len(measured.start) == 3
+    assert len(measured.script.runs) == len(measured.other.runs) == len(measured.start) == 3
 
 
 def test_a_comparison_goes_on_until_the_ratio_is_certain(bench: Bench) -> None:
@@ -102,23 +111,43 @@ def test_a_comparison_goes_on_until_the_ratio_is_certain(bench: Bench) -> None:
     measured = bench.take(
         RunPlan(warmup=0, max_seconds=1000), bench.steady("script", *drift), bench.steady("other", *drift)
     )
-    assert (len(measured.script), measured.stopped) == (10, "certain")
+    assert (len(measured.script.runs), measured.stopped) == (10, "certain")
+
+
+def test_several_go_on_until_each_ratio_to_the_fastest_is_certain(bench: Bench) -> None:
+    drift = [1 + 0.02 * n for n in range(10)]
+    contenders = [bench.steady("a", *drift), bench.steady("b", *[0.5 * each for each in drift])]
+    plan = RunPlan(warmup=0, max_seconds=1000, max_runs=20)
+    measured = bench.take(plan, *contenders, bench.steady("c", *drift), names=("a", "b", "c"))
+    assert (len(measured.script.runs), measured.stopped) == (10, "certain")
+    assert bench.told[2] == "run 3 of at most 20: a 1.01 s +- 1.0 %, b 505 ms +- 1.0 %, c 1.01 s +- 1.0 %"
+    measured = bench.take(plan, *contenders, bench.steady("d", *NOISY))
+    assert (len(measured.script.runs), measured.stopped) == (20, "max_runs")
+
+
+def test_the_failure_of_any_of_equals_ends_it(bench: Bench) -> None:
+    other = bench.candidate("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
+    contenders = (bench.steady("script", 0.1), other, bench.steady("third", 0.1))
+    measured = bench.take(RunPlan(warmup=0), *contenders, names=("a", "b", "c"), equals=True)
+    assert (measured.stopped, measured.script.failed) == ("failed", None)
+    assert measured.other.failed
+    assert [len(series.runs) for series in measured.series] == [1, 1, 1]
 
 
 def test_a_failing_run_ends_it_and_does_not_count(bench: Bench) -> None:
     runs = iter([run_of(0.1), run_of(0.1), run_of(0.2, exit_code=3)])
     measured = bench.take(RunPlan(), bench.candidate("script", runs), bench.steady("other", 1.0))
     assert measured.stopped == "failed"
-    assert measured.failed
-    assert measured.failed.ending.exit_code == 3
-    assert [run.wall_s for run in measured.script] == [0.1]
+    assert measured.script.failed
+    assert measured.script.failed.ending.exit_code == 3
+    assert measured.script.walls == [0.1]
 
 
 def test_the_other_one_is_not_run_again_after_it_failed(bench: Bench) -> None:
     other = bench.candidate("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
     measured = bench.take(RunPlan(max_runs=5), bench.steady("script", 0.1), other)
-    assert measured.other_failed
-    assert len(measured.script) == 5
+    assert measured.other.failed
+    assert len(measured.script.runs) == 5
     assert bench.order.count("other") == 2
 
 
@@ -126,11 +155,11 @@ def test_the_end_of_the_calls_time_in_the_other_one_ends_all(bench: Bench) -> No
     other = bench.candidate("other", iter([run_of(0.1, exit_code=-9, timed_out=True)]))
     measured = bench.take(RunPlan(), bench.steady("script", 0.1), other)
     assert bench.order == ["script", "other"]
-    assert (measured.stopped, measured.failed, len(measured.script)) == ("timed_out", None, 1)
+    assert (measured.stopped, measured.script.failed, len(measured.script.runs)) == ("timed_out", None, 1)
 
 
 def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
-    benchmark = Benchmark(RunPlan(), 0.05, None)
+    benchmark = Benchmark(RunPlan(), 0.05, lone(None))
     benchmark.never_started(ChildExit(-9, 0.0, timed_out=True))
     ended = DependencyResult(
         stdout="", stderr="the time limit came [TIMEOUT]", exit_code=-9, elapsed_seconds=0.0, timed_out=True,
@@ -142,8 +171,8 @@ def test_a_time_limit_that_comes_before_the_first_run_is_told_as_such() -> None:
 
 
 def test_outliers_that_a_result_has_no_room_for_are_counted() -> None:
-    benchmark = Benchmark(RunPlan(), 0.05, None)
-    benchmark.measured = Measured(script=[run_of(wall) for wall in (*[1.0] * 60, *[9.0] * 12)])
+    benchmark = Benchmark(RunPlan(), 0.05, lone(None))
+    benchmark.measured = Measured([Series([run_of(wall) for wall in (*[1.0] * 60, *[9.0] * 12)])])
     ended = DependencyResult(
         stdout="", stderr="", exit_code=0, elapsed_seconds=1.0,
         execution_strategy="uv-run", resolved_dependencies=[], python_version_used="3.11",
@@ -170,7 +199,14 @@ def test_a_comparison_is_a_plain_sentence(ratio: float, interval: Interval | Non
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(123.4, "123 s"), (1.5, "1.50 s"), (0.0213, "21.3 ms"), (0.999, "999 ms"), (4e-5, "40 us")],
+    [
+        (123.4, "123 s"),
+        (1.5, "1.50 s"),
+        (0.0213, "21.3 ms"),
+        (0.999, "999 ms"),
+        (4e-5, "40.0 us"),
+        (2.5e-8, "25 ns"),
+    ],
 )
 def test_durations_are_told_with_three_digits(value: float, text: str) -> None:
     assert seconds(value) == text
@@ -202,24 +238,3 @@ def test_a_quiet_machine_is_not_called_noisy_and_a_busy_one_is() -> None:
         "the script waited 40 % of its time for a free core",
         "the middle half of the runs is spread over 20 % of the median",
     ]
-
-
-def test_a_plot_is_a_picture_of_one_script_or_two(tmp_path: Path) -> None:
-    alone = Measured(script=[run_of(2e-6)])
-    compared = Measured(script=[run_of(1.0), run_of(2.0)], other=[run_of(0.02), run_of(0.03)])
-    for measured in (alone, compared):
-        data = draw(measured, "title", tmp_path)
-        assert data.startswith(b"\x89PNG\r\n\x1a\n")
-        assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (960, 760)
-
-
-def test_why_there_is_no_plot_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = Measured(script=[run_of(1.0)])
-    program = tmp_path / "plot.py"
-    program.write_text("raise SystemExit('no font is there')")
-    monkeypatch.setattr(module, "_PLOT", program)
-    with pytest.raises(ToolchainError, match=r"^matplotlib failed: no font is there$"):
-        draw(measured, "title", tmp_path)
-    monkeypatch.setattr(module, "find_spec", {}.get)
-    with pytest.raises(ToolchainError, match=r"install python-mcp-server\[plots\]"):
-        draw(measured, "title", tmp_path)
