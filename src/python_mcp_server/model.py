@@ -358,6 +358,11 @@ class Call:
     grace_s: float = DEFAULT_GRACE_S
     main: Any = None
 
+    @property
+    def runs_programs(self) -> bool:
+        """Whether the body is one of our tools, which start the program that the job is about."""
+        return self.body.startswith(OUR_TOOLS)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Final, cast
@@ -313,8 +314,9 @@ def _copy_all(copy: Copy, end: int | None) -> None:
 
 
 def copy_matches(manager: JobManager, job_id: str, wanted: Wanted, *, follow: bool) -> None:
-    """Copy the lines of a job's output that match a pattern, each after its number; with `follow` until the job
-    ends.
+    """Copy the lines of a job's output that match a pattern, each after its number.
+
+    With `follow` it goes on until the job ends.
 
     Raises:
         InvalidInput: The request is not valid.

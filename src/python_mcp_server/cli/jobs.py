@@ -7,6 +7,8 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -14,11 +16,12 @@ import click
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
-from python_mcp_server.model import new_job_id
+from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.jobs.output import Wanted
     from python_mcp_server.model import Job
     from python_mcp_server.questions.model import InputAnswer, Question
 
@@ -27,6 +30,7 @@ _TIMED_OUT: Final = 124
 _SHORTEST_CHARS: Final = 4
 _RECENT_JOBS: Final = 1000
 _POLL_S: Final = 0.1
+_LONGEST_HOURS: Final = 24 * 365 * 100
 
 
 @click.group()
@@ -118,31 +122,59 @@ def _tell_question(job: Job, question: Question) -> None:
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")
+@click.option("--line", type=int, help="The line to start at instead, from 1; below 0: from the end.")
+@click.option(
+    "--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines, and what follows."
+)
+@click.option("--pattern", metavar="REGEX", help="Only the lines that match, each after its number.")
 @json_option
 @home_option
-def output(job_id: str, stream: str, offset: int, limit: int | None, *, follow: bool, as_json: bool) -> None:
+def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **wanted: Any) -> None:
     """Show what a job wrote, while it runs or afterwards.
 
-    The bytes come as they are; as JSON they come in a page of text, with the offset of the next one.
+    The bytes come as they are, with --pattern in lines of text. As JSON a page of text comes, with the offset
+    of the next one.
     """
-    from python_mcp_server.cli.follow import copy_output
+    from python_mcp_server.jobs.output import Wanted
 
     if as_json and follow:
         raise click.UsageError("--follow and --json exclude each other; page with --offset instead")
+    if tail is not None:
+        if wanted["line"] is not None or wanted["offset"]:
+            raise click.UsageError("--tail, --line and --offset exclude each other; give one of them")
+        wanted["line"] = -tail
+    limit = wanted.pop("limit")
+    asked = Wanted(**wanted, limit=_PAGE_BYTES if limit is None else limit)
+    asked.check()
     manager = _manager()
     found = find_job(manager, job_id).id
-    if not as_json:
-        copy_output(manager, found, stream, offset=offset, limit=limit, follow=follow)
+    if as_json:
+        print_json(_page(manager, found, asked))
         return
-    page = manager.blocking.output(found, stream, offset, _PAGE_BYTES if limit is None else limit)
-    print_json(
-        {
-            "text": page.text,
-            "next_offset": page.next_offset,
-            "total_bytes": page.total_bytes,
-            "eof": page.eof,
-        }
+    from python_mcp_server.cli.follow import copy_matches, copy_output
+
+    if asked.pattern is not None:
+        copy_matches(manager, found, asked, follow=follow)
+        return
+    copy_output(
+        manager, found, asked.stream, offset=_first_byte(manager, found, asked), limit=limit, follow=follow
     )
+
+
+def _page(manager: JobManager, job_id: str, wanted: Wanted) -> dict[str, Any]:
+    """Return a page as it was written; with a line or a pattern, its lines as a screen shows them."""
+    if wanted.line is None and wanted.pattern is None:
+        return asdict(manager.blocking.output(job_id, wanted.stream, wanted.offset, wanted.limit))
+    page = asdict(manager.blocking.lines(job_id, wanted))
+    return {name: value for name, value in page.items() if value is not None}
+
+
+def _first_byte(manager: JobManager, job_id: str, wanted: Wanted) -> int:
+    from python_mcp_server.jobs.output import offset_of
+
+    if wanted.line is None:
+        return wanted.offset
+    return offset_of(manager.store.folder(job_id) / wanted.stream, wanted.line)
 
 
 @jobs.command()
@@ -209,13 +241,44 @@ def answer(
 @home_option
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
     """Remove old jobs that have ended, with their output. Cancelled ones always go."""
-    pruned = _manager().blocking.prune(
+    manager = _manager()
+    pruned = manager.blocking.prune(
         keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
     )
     if as_json:
         print_json({"removed": pruned.removed, "remaining": pruned.remaining})
+        return
+    click.echo(f"{pruned.removed} removed, {pruned.remaining} remaining")
+    kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
+    for state in (state for state, keeps in kept.items() if keeps and pruned.remaining):
+        if count := _older(manager, state, max_age_hours):
+            click.echo(f"--drop-{state.value} would remove {count}")
+
+
+def _older(manager: JobManager, state: JobState, hours: float) -> str:
+    """Return how many of the last 1000 jobs in a state ended before so many hours; empty for none."""
+    end = utc_now() - timedelta(hours=min(hours, _LONGEST_HOURS))
+    found, more = manager.blocking.list(state, _RECENT_JOBS, None, new_job_id(end))
+    count = sum((job.completed_at or job.created_at) <= end for job in found)
+    return f"{count} or more" if count and more else str(count or "")
+
+
+@jobs.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@home_option
+def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
+    """Remove jobs that have ended, with their output."""
+    manager = _manager()
+    found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
+    for job in found:
+        if not job.status.terminal:
+            raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")
+    removed = [job.id for job in found if manager.store.remove(job.id)]
+    if as_json:
+        print_json({"removed": removed})
     else:
-        click.echo(f"{pruned.removed} removed, {pruned.remaining} remaining")
+        click.echo(f"{len(removed)} removed")
 
 
 def find_job(manager: JobManager, typed: str) -> Job:

@@ -197,8 +197,11 @@ def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
 
 
 def offset_of(path: Path, line: int) -> int:
-    """Return the byte where a line starts; below 0 it counts from the end. A line that does not exist starts at
-    the end of the file.
+    """Return the byte where a line starts; the end of the file where the line does not exist.
+
+    Args:
+        path: The file.
+        line: The number of the line, from 1; below 0 it counts from the end.
 
     Raises:
         InvalidInput: The line is 0.

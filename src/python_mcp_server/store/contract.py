@@ -166,7 +166,7 @@ class JobStore(ABC):
         """
 
     def remove(self, job_id: str) -> bool:
-        """Remove a terminal job with its files, and return whether it was there; one that has not ended stays."""
+        """Remove a job that has ended, with its files, and return whether it was there."""
         return self.prune(lambda job: job.id == job_id).removed > 0
 
     @abstractmethod

@@ -223,7 +223,7 @@ class FileJobStore(JobStore):
         return Pruned(removed, remaining)
 
     def remove(self, job_id: str) -> bool:
-        """Remove a terminal job with its files, and return whether it was there; one that has not ended stays.
+        """Remove a job that has ended, with its files, and return whether it was there.
 
         Raises:
             StoreError: It lies behind a symbolic link, or cannot be removed.

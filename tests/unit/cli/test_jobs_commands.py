@@ -1,0 +1,120 @@
+"""`jobs output`, `jobs rm` and `jobs prune` over records that lie in a home."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from python_mcp_server.cli import main
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.store.files import FileJobStore
+
+TEXT = "".join(f"line {number}\n" for number in range(1, 21)) + "unended"
+
+
+@pytest.fixture
+def store(home: Path) -> FileJobStore:
+    return FileJobStore(home)
+
+
+def keep(
+    store: FileJobStore, state: JobState = JobState.COMPLETED, *, hours: float = 0, text: str = ""
+) -> str:
+    then = utc_now() - timedelta(hours=hours)
+    job = Job(new_job_id(then), "a label", state, then, completed_at=then if state.terminal else None)
+    store.create(job)
+    folder = store.folder(job.id)
+    folder.mkdir(parents=True)
+    (folder / "stdout").write_text(text, "utf-8")
+    return job.id
+
+
+def jobs(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["jobs", *words])
+    told = capsys.readouterr()
+    assert end.value.code == code, told
+    return told.err if code else told.out
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (["--tail", "2"], "line 20\nunended"),
+        (["--line", "20"], "line 20\nunended"),
+        (["--line", "-1"], "unended"),
+        (["--line", "500"], ""),
+        (["--tail", "500"], TEXT),
+        (["--line", "2", "--limit", "7"], "line 2\n"),
+        (["--pattern", "line 1[0-2]"], "10: line 10\n11: line 11\n12: line 12\n"),
+        (["--pattern", "line", "--line", "19"], "19: line 19\n20: line 20\n"),
+        (["--pattern", "line|un", "--tail", "1", "--follow"], "21: unended\n"),
+        (["--pattern", "nothing"], ""),
+        ([], TEXT),
+    ],
+)
+def test_output_is_shown_from_a_line_or_by_a_pattern(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str], options: list[str], shown: str
+) -> None:
+    assert jobs(capsys, "output", keep(store, text=TEXT), *options) == shown
+
+
+def test_a_page_as_json_says_where_the_next_one_begins(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = keep(store, text=TEXT)
+    page = json.loads(jobs(capsys, "output", job_id, "--line", "2", "--limit", "14", "--json"))
+    assert (page["text"], page["first_line"], page["eof"]) == ("line 2\nline 3\n", 2, False)
+    page = json.loads(
+        jobs(capsys, "output", job_id, "--offset", str(page["next_offset"]), "--limit", "7", "--json")
+    )
+    assert page == {"text": "line 4\n", "next_offset": 28, "total_bytes": len(TEXT), "eof": False}
+
+
+def test_options_that_contradict_are_refused(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    job_id = keep(store)
+    for options in (["--tail", "1", "--line", "2"], ["--tail", "1", "--offset", "2"]):
+        assert "--tail, --line and --offset exclude each other" in jobs(
+            capsys, "output", job_id, *options, code=2
+        )
+    assert "line is 0" in jobs(capsys, "output", job_id, "--line", "0", code=2)
+    assert "no regular expression" in jobs(capsys, "output", job_id, "--pattern", "(", code=2)
+
+
+def test_jobs_are_removed_by_any_beginning_of_their_ids(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, stays = (keep(store, hours=hours, text="x") for hours in (3, 2, 1))
+    assert jobs(capsys, "rm", first[:10], second, first) == "2 removed\n"
+    assert [job.id for job in store.list()[0]] == [stays]
+    assert not store.folder(first).exists()
+    assert store.folder(stays).exists()
+
+
+def test_nothing_is_removed_where_one_job_still_runs(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, waiting = keep(store), keep(store, JobState.INPUT_REQUIRED)
+    store.update(waiting, lambda job: job.evolve(status=JobState.PENDING))
+    assert "cancel it first, nothing was removed" in jobs(capsys, "rm", ended, waiting, code=2)
+    assert {job.id for job in store.list()[0]} == {ended, waiting}
+    assert store.remove(waiting) is False
+
+
+def test_a_prune_says_what_its_options_would_remove(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for state in (JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED):
+        keep(store, state, hours=30)
+    keep(store)
+    assert jobs(capsys, "prune").split("\n") == [
+        "1 removed, 4 remaining",
+        "--drop-completed would remove 2",
+        "--drop-failed would remove 1",
+        "",
+    ]
+    assert jobs(capsys, "prune", "--drop-completed").split("\n")[1:] == ["--drop-failed would remove 1", ""]
+    assert jobs(capsys, "prune", "--drop-completed", "--drop-failed") == "1 removed, 1 remaining\n"
