@@ -41,6 +41,7 @@ def write_file(
     temporary_in: str = "",
     fsync: bool = False,
     private: bool = True,
+    replace: bool = True,
 ) -> None:
     """Write `data` to `path` atomically; missing directories above it are made.
 
@@ -52,8 +53,10 @@ def write_file(
             without a walk.
         fsync: Whether the file must survive a loss of power.
         private: Whether only this user may read it, whatever the umask.
+        replace: Whether a file that is there already is replaced.
 
     Raises:
+        FileExistsError: The file exists already and is not to be replaced.
         OSError: The file could not be written; the former file is untouched.
     """
     temporary_in = temporary_in or os.path.dirname(path)
@@ -62,7 +65,7 @@ def write_file(
             if attempt:
                 make_directory(temporary_in, fsync=fsync)
                 make_directory(os.path.dirname(path), fsync=fsync)
-            _write_once(path, data, temporary_in, fsync=fsync, private=private)
+            _write_once(path, data, temporary_in, fsync=fsync, private=private, replace=replace)
         except FileNotFoundError:  # also while they are made: a prune removes those that are empty
             if attempt == _TRIES - 1:
                 raise
@@ -70,7 +73,9 @@ def write_file(
             return
 
 
-def _write_once(path: str, data: bytes, temporary_in: str, *, fsync: bool, private: bool) -> None:
+def _write_once(
+    path: str, data: bytes, temporary_in: str, *, fsync: bool, private: bool, replace: bool
+) -> None:
     temporary = f"{temporary_in}/{os.getpid()}-{os.urandom(8).hex()}.tmp"
     descriptor = os.open(temporary, _NEW, 0o600 if private else 0o666)
     try:
@@ -81,7 +86,8 @@ def _write_once(path: str, data: bytes, temporary_in: str, *, fsync: bool, priva
         finally:
             os.close(descriptor)
         # To swap the two names is faster under load, but a loss of power could leave an empty file.
-        retry_on_windows_sharing(lambda: os.replace(temporary, path))
+        put = os.replace if replace else _put_new
+        retry_on_windows_sharing(lambda: put(temporary, path))
     except BaseException:  # also a Ctrl-C: the directory may be the user's, which no other process cleans up
         with suppress(OSError):  # the first error is the one to report
             os.unlink(temporary)
@@ -96,6 +102,19 @@ def _fill(descriptor: int, data: bytes, fsync: bool) -> None:
         rest = rest[os.write(descriptor, rest) :]
     if fsync:
         _sync(descriptor)
+
+
+def _put_new(temporary: str, path: str) -> None:
+    """Give a file its name, unless the name is taken, even if another process takes it at this moment."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, _NEW))
+        os.replace(temporary, path)
+    else:
+        os.unlink(temporary)
 
 
 def _sync(descriptor: int) -> None:

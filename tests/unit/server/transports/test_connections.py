@@ -123,7 +123,7 @@ def posted(path: bytes, size: int) -> bytes:
     return HEAD.replace(b" / ", b" " + path + b" ") + b"Content-Length: %d\r\n\r\n" % size
 
 
-def test_a_first_request_has_the_time_of_a_head_and_the_next_that_of_a_pause(clock: Clock, connect: Connect):
+def test_a_first_request_has_the_time_of_a_head_the_next_that_of_a_pause(clock: Clock, connect: Connect):
     silent, asked = connect(), connect()
     asked[0].data_received(GET)
     clock.settle()
