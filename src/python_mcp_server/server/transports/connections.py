@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.processes.inherited import open_files
+from python_mcp_server.server.transports.access import LARGEST_HEAD
 from python_mcp_server.settings import variable
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _MOST_BODY_S: Final = 600.0
 """The largest body takes 480 s at that rate; a body that is refused as too large may never end."""
 READ_S: Final = 60.0
 """As nginx's `send_timeout`."""
+_FREE_CHUNKS: Final = 200
+_CHUNK_BYTES: Final = 64
+"""How large chunks are on average, beyond so many of any size; guessed: clients send some KB at once."""
 _MOST: Final = 4096
 _SHARE: Final = 4
 """A quarter of the descriptors, because workers and jobs take some too, and a burst is accepted at once."""
@@ -147,6 +151,32 @@ def _source(client: tuple[str, int] | None) -> str | None:
     return str(address)
 
 
+class BoundedHttp(h11.Connection):
+    """The state of a connection, which refuses bodies of many small chunks: h11 takes 20 us for each, so that
+    one client would keep the loop busy with little data.
+    """
+
+    def __init__(self, largest_head: int) -> None:
+        super().__init__(h11.SERVER, largest_head)
+        self._chunks = self._bytes = 0
+
+    def next_event(self) -> Any:
+        """Return the next event, as h11 does.
+
+        Raises:
+            h11.RemoteProtocolError: What the client has sent is not valid, or its chunks are too small.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._bytes += len(event.data)
+            if self._chunks > _FREE_CHUNKS + self._bytes // _CHUNK_BYTES:
+                raise h11.RemoteProtocolError("the chunks of the body are too small")
+        return event
+
+
 class HttpConnection(H11Protocol):
     """One connection of uvicorn's, with a time for its request to come whole.
 
@@ -157,6 +187,7 @@ class HttpConnection(H11Protocol):
 
     def __init__(self, connections: Connections, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
+        self.conn = BoundedHttp(LARGEST_HEAD)
         self._all = connections
         self._phase: Phase | None = None
         self._stalled = False

@@ -28,7 +28,7 @@ from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.principals import TokenHolder
 from python_mcp_server.server.sdk.messages import NotAMessage, check_notification
 from python_mcp_server.server.sdk.private import low_level
-from python_mcp_server.server.transports.access import LARGEST_HEAD, Access, Refusal
+from python_mcp_server.server.transports.access import Access, Refusal
 from python_mcp_server.server.transports.connections import Connections, HttpConnection, most_connections
 from python_mcp_server.server.transports.sessions import SessionLimit
 from python_mcp_server.version import __version__
@@ -82,7 +82,6 @@ def serve_http(
     config = uvicorn.Config(
         app,
         http=cast("type[HttpConnection]", functools.partial(HttpConnection, connections)),
-        h11_max_incomplete_event_size=LARGEST_HEAD,  # also what comes whole in one read is checked
         backlog=_ACCEPTED_AT_ONCE,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=_KEEP_ALIVE_S,

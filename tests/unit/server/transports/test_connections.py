@@ -123,7 +123,7 @@ def posted(path: bytes, size: int) -> bytes:
     return HEAD.replace(b" / ", b" " + path + b" ") + b"Content-Length: %d\r\n\r\n" % size
 
 
-def test_a_first_request_has_the_time_of_a_head_and_later_ones_more(clock: Clock, connect: Connect):
+def test_a_first_request_has_the_time_of_a_head_the_next_that_of_a_pause(clock: Clock, connect: Connect):
     silent, asked = connect(), connect()
     asked[0].data_received(GET)
     clock.settle()
@@ -194,6 +194,28 @@ def test_a_body_without_an_end_is_closed(clock: Clock, connect: Connect, path: b
         waited += 1
         assert waited <= 601
     assert waited == (BODY_S if path == b"/refused" else 600)
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"/refused", b"/"])
+def test_a_body_of_many_tiny_chunks_is_refused(clock: Clock, connect: Connect, path: bytes):
+    """Each costs 20 us of the loop, also where the request has no token."""
+    tiny, transport = connect()
+    tiny.data_received(HEAD.replace(b" / ", b" " + path + b" ") + CHUNKED + b"1\r\n \r\n" * 10_000)
+    clock.settle()
+    assert transport.closed
+    assert b"HTTP/1.1 400" in transport.written
+
+
+def test_chunks_of_some_size_may_be_many(clock: Clock, connect: Connect):
+    many, transport = connect()
+    for _ in range(2):
+        many.data_received(HEAD + CHUNKED + (b"50\r\n" + b" " * 0x50 + b"\r\n") * 10_000 + b"0\r\n\r\n")
+        clock.settle()
+    assert not transport.closed
+    assert transport.written.count(b"HTTP/1.1 200") == 2
 
 
 def test_a_client_that_reads_nothing_of_an_answer_is_closed(clock: Clock, connect: Connect):
