@@ -90,13 +90,14 @@ class RemoteError(PythonMcpError):
     """A body raised an exception whose type cannot be rebuilt in this process.
 
     Attributes:
-        type_name: Qualified name of the exception's class in the worker.
+        type_name: Qualified name of the exception's class in the worker; the text has its last part.
         message: Its text.
         traceback_text: The worker's traceback, as text.
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
-        super().__init__(f"{type_name}: {message}" if message else type_name)
+        name = type_name.rpartition(".")[2]
+        super().__init__(f"{name}: {message}" if message else name)
         self.type_name = type_name
         self.message = message
         self.traceback_text = traceback_text

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.errors import RemoteError
+from python_mcp_server.errors import InvalidInput, RemoteError
 from python_mcp_server.functions import default_manager
 from python_mcp_server.limits import Limits
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
@@ -67,8 +67,17 @@ class ToolOptions:
         return budget(self.timeout_env, self.default_timeout)
 
     def wants_job(self, kwargs: dict[str, Any]) -> bool:
-        """Whether a call asks for a background job at once."""
-        return "async_mode" not in self.body_parameters and bool(kwargs.get("async_mode"))
+        """Whether a call asks for a background job at once.
+
+        Raises:
+            InvalidInput: `async_mode` is neither True nor False.
+        """
+        if "async_mode" in self.body_parameters:
+            return False
+        wanted = kwargs.get("async_mode", False)
+        if not isinstance(wanted, bool):
+            raise InvalidInput(f"async_mode is {wanted!r}; it must be True or False")
+        return wanted
 
     def body_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return these keyword arguments without those that the decorator added."""

@@ -108,6 +108,18 @@ def test_a_decorator_with_an_unknown_choice_is_refused():
         smart_async(isolation="thread")
 
 
+@pytest.mark.parametrize(
+    ("added", "sentence"),
+    [
+        ({"async_mode": "yes"}, "async_mode is 'yes'; it must be True or False"),
+        ({"job_label": 3}, "the job's label is 3; it must be a text"),
+    ],
+)
+async def test_a_wrong_value_for_an_added_parameter_is_refused(added: Any, sentence: str):
+    with pytest.raises(InvalidInput, match=sentence):
+        await bodies.decorated(1, **added)
+
+
 async def test_async_mode_answers_a_pending_job_at_once(tmp_path: Path):
     answer = await bodies.slow(str(tmp_path / "starts"), 0.1, async_mode=True, job_label="mine")
     assert set(answer) == {"job_id", "status"}

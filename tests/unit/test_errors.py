@@ -89,7 +89,7 @@ def test_a_job_that_is_not_found_is_named() -> None:
 
 
 def test_a_remote_error_without_a_message_is_its_type() -> None:
-    assert str(errors.RemoteError("app.Odd", "")) == "app.Odd"
+    assert str(errors.RemoteError("app.Odd", "")) == "Odd"
 
 
 def test_no_handler_of_ordinary_exceptions_swallows_a_cancel() -> None:

@@ -65,15 +65,16 @@ class Request:
     client: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a label that would make every list long.
+        """Refuse a label that is no text, or would make every list long.
 
         Raises:
-            InvalidInput: The label is too long.
+            InvalidInput: The label is something else, or too long.
         """
-        if self.label is not None and len(self.label) > MOST_LABEL_CHARS:
-            raise InvalidInput(
-                f"the job's label has {len(self.label)} characters; it may have {MOST_LABEL_CHARS}"
-            )
+        label: Any = self.label  # a caller may give anything
+        if label is not None and not isinstance(label, str):
+            raise InvalidInput(f"the job's label is {label!r}; it must be a text")
+        if label is not None and len(label) > MOST_LABEL_CHARS:
+            raise InvalidInput(f"the job's label has {len(label)} characters; it may have {MOST_LABEL_CHARS}")
 
 
 AsyncJob = Request

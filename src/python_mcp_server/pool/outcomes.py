@@ -7,6 +7,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -22,6 +23,13 @@ _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
 _END_OF_INPUT: Final = "EOF when reading a line"
 _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
+_NO_EXIT: Final = (
+    "sys.exit() ends only this call: return a value, or raise an exception that says what is wrong."
+)
+_RELATIVE: Final = (
+    "{!r} is looked up in {}, the working directory of the server, which its client chose: use an absolute "
+    "path, or one beside __file__."
+)
 _LOOKUPS: Final = frozenset({"AttributeError", "ImportError", "_pickle.PicklingError"})
 """The exceptions that are raised where a name is not found."""
 
@@ -73,10 +81,19 @@ def how_ended(exit_code: int | None) -> str:
     return f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
 
 
-def explain_missing_input(error: BaseException) -> None:
-    """Add a note to a body's exception: why `input()` does not work, and what to use instead."""
+def explain(error: BaseException) -> None:
+    """Add a note to a body's exception that has its cause in how bodies run: what to do instead."""
     if type(error) is EOFError and error.args == (_END_OF_INPUT,):
         error.add_note(_NO_INPUT)
+    elif type(error) is SystemExit:
+        error.add_note(_NO_EXIT)
+    elif type(error) is FileNotFoundError and _is_relative(error.filename):
+        with suppress(OSError):  # the working directory is gone
+            error.add_note(_RELATIVE.format(error.filename, os.getcwd()))
+
+
+def _is_relative(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and not os.path.isabs(name)
 
 
 def with_missing_main(failure: Failure, reason: str | None) -> Failure:

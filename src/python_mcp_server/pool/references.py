@@ -18,6 +18,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
@@ -71,9 +72,11 @@ def refer(body: Callable[..., Any], main: MainModule | None = None) -> BodyRefer
             code = _by_value(body, _Look(body, main_by_name=True))
     if trouble is not None:
         why = f"; workers have no copy of the main program, because {told}" if isinstance(told, str) else ""
+        name = _culprit(body)
+        used = "what it refers to" if name is None else f"its variable {name!r}"
         raise InvalidInput(
             f"{_title(body)} cannot be sent to a worker: {trouble}{why}; "
-            "define it in a module that can be imported, or keep what it refers to out of it"
+            f"define it in a module that can be imported, or make {used} in its body"
         ) from trouble
     return BodyReference(_DIGEST + hashlib.sha256(code).hexdigest(), code, told)
 
@@ -128,6 +131,25 @@ def _by_value(body: Callable[..., Any], look: _Look) -> bytes:
     else:
         code = dumps_by_value(body, module, look=look)
     return pickle.dumps((code, _lines_of(look.files)))
+
+
+def _culprit(body: Callable[..., Any]) -> str | None:
+    """Return the name of a variable of a body that cannot be pickled; None where it is not one of its own."""
+    if not isinstance(body, FunctionType):
+        return None
+    used = {name: body.__globals__[name] for name in names_read(body) & body.__globals__.keys()}
+    for name, cell in zip(body.__code__.co_freevars, body.__closure__ or (), strict=True):
+        with suppress(ValueError):  # it is not set yet
+            used[name] = cell.cell_contents
+    return next((name for name, value in used.items() if not _travels(value)), None)
+
+
+def _travels(value: object) -> bool:
+    try:
+        dumps_by_value(value)
+    except (Exception, SystemExit):  # noqa: BLE001  its own code may refuse in any way
+        return False
+    return True
 
 
 def _lines_of(files: set[str]) -> dict[str, list[str]]:

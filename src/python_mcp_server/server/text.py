@@ -88,8 +88,8 @@ def message_of(exc: BaseException) -> str:
 
 
 def named(exc: BaseException) -> str:
-    """Return an exception's type and text."""
-    name, message = type_name(exc), message_of(exc)
+    """Return the name of an exception's class, without its module, and its text."""
+    name, message = type(exc).__name__, message_of(exc)
     return f"{name}: {message}" if message else name
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,10 +34,25 @@ def test_a_picklable_exception_is_raised_with_the_workers_traceback():
 def test_only_an_input_that_has_no_stdin_is_explained_and_once():
     asked, other = EOFError("EOF when reading a line"), EOFError("Ran out of input")
     for error in (asked, other):
-        outcomes.explain_missing_input(error)
+        outcomes.explain(error)
     assert ["request_input" in note for note in asked.__notes__] == [True]
     assert not hasattr(other, "__notes__")
     assert "request_input" in outcomes.failure_of(asked).traceback_text
+
+
+def test_a_relative_path_is_explained_where_a_file_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (
+        FileNotFoundError(2, "no", "data.txt"),
+        FileNotFoundError(2, "no", str(tmp_path / "x")),
+    )
+    for error in (relative, absolute, FileNotFoundError("no file is named")):
+        outcomes.explain(error)
+        assert [str(tmp_path) in note for note in getattr(error, "__notes__", ())] == [True] * (
+            error is relative
+        )
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class BodyRunner:
             gate.leave()
             if gate.ended_by(error):
                 return Outcome(cancelled=True)
-            outcomes.explain_missing_input(error)
+            outcomes.explain(error)
             return Outcome(failure=self.failure_of(error))
         return Outcome(value)
 

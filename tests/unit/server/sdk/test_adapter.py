@@ -261,7 +261,7 @@ def test_an_error_of_ours_is_its_sentence_and_nothing_else():
 
 def test_an_error_of_a_type_that_cannot_travel_is_named():
     text = some_face().error(RemoteError("their.Error", "bad", "trace")).content[0].text  # type: ignore[union-attr]
-    assert text == "their.Error: bad\n\ntrace"
+    assert text == "Error: bad\n\ntrace"
 
 
 BROKEN = os.fsdecode(b"caf\xe9")
