@@ -18,6 +18,7 @@ from python_mcp_server.runner.python import environments
 from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.store.locks import Locks
+from python_mcp_server.tools.batch.journal import locked_idle
 from tests.unit.test_regular import bind_socket
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has such files")
@@ -44,9 +45,25 @@ def _journal(folder: Path) -> Path:
     return folder / "items"
 
 
+def _batch_lock(folder: Path) -> Path:
+    with locked_idle(folder, "j"):
+        return folder / "batch.lock"
+
+
+def _environment_lock(folder: Path) -> Path:
+    uv = Uv(Session(folder, folder, "j", {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environments, "_digest", lambda *_: "../digest")
+        patch.setattr(environments, "_make", lambda *_: environments.Environment(folder, (), "3"))
+        environments.environment_for(uv, environments.HeaderPackages(Header()), None)
+    return folder / "digest.lock"
+
+
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a lock": ("lock", _lock),
     "a journal or an output": ("items", _journal),
+    "the lock of a batch": ("batch.lock", _batch_lock),
+    "the lock of an environment": ("digest.lock", _environment_lock),
     "the end of a stream": ("stderr", lambda folder: append_line(folder / "stderr", b"the end")),
     "a script of a job": (inline.SCRIPT_NAME, lambda folder: inline.write_script(folder, "x = 1")),
 }

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from python_mcp_server.atomic import make_directory, write_file
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
-from python_mcp_server.regular import NotRegular, read_regular, refuse_links
+from python_mcp_server.regular import NotRegular, make_own, read_regular, refuse_links
 from python_mcp_server.runner.python.environ import scripts_folder
 from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
@@ -88,6 +88,7 @@ def _make_under_lock(uv: Uv, venv: Path, packages: Packages, python_request: str
 
     packages.check()
     make_directory(str(venv.parent))
+    make_own(f"{venv}.lock")
     deadline = uv.session.deadline
     wait_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
     try:
