@@ -106,6 +106,16 @@ def open_own(path: str, flags: int, *, follow: bool = False) -> int:
     return descriptor
 
 
+def make_own(path: str) -> None:
+    """Make a file of the home where it is missing, for a library that opens it by its path.
+
+    Raises:
+        NotRegular: It is there, and no regular file.
+        OSError: It cannot be opened.
+    """
+    os.close(open_own(path, os.O_RDWR | os.O_CREAT))
+
+
 def _open(path: str, flags: int, *, follow: bool) -> int:
     flags |= _FLAGS if follow else _FLAGS | _NO_FOLLOW
     if not follow and not _NO_FOLLOW and is_link(path):  # on Windows

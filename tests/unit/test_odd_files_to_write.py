@@ -12,8 +12,13 @@ from python_mcp_server import regular
 from python_mcp_server.errors import StoreError
 from python_mcp_server.regular import NotRegular, open_own, open_regular
 from python_mcp_server.runner import inline
-from python_mcp_server.runner.output import open_stream
+from python_mcp_server.runner.child import Session
+from python_mcp_server.runner.output import append_line, open_stream
+from python_mcp_server.runner.python import environments
+from python_mcp_server.runner.python.pep723 import Header
+from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.store.locks import Locks
+from python_mcp_server.tools.batch.journal import locked_idle
 from tests.unit.test_regular import bind_socket
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="only POSIX has such files")
@@ -40,9 +45,26 @@ def _journal(folder: Path) -> Path:
     return folder / "items"
 
 
+def _batch_lock(folder: Path) -> Path:
+    with locked_idle(folder, "j"):
+        return folder / "batch.lock"
+
+
+def _environment_lock(folder: Path) -> Path:
+    uv = Uv(Session(folder, folder, "j", {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environments, "_digest", lambda *_: "../digest")
+        patch.setattr(environments, "_make", lambda *_: environments.Environment(folder, (), "3"))
+        environments.environment_for(uv, environments.HeaderPackages(Header()), None)
+    return folder / "digest.lock"
+
+
 PLACES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a lock": ("lock", _lock),
     "a journal or an output": ("items", _journal),
+    "the lock of a batch": ("batch.lock", _batch_lock),
+    "the lock of an environment": ("digest.lock", _environment_lock),
+    "the end of a stream": ("stderr", lambda folder: append_line(folder / "stderr", b"the end")),
     "a script of a job": (inline.SCRIPT_NAME, lambda folder: inline.write_script(folder, "x = 1")),
 }
 
@@ -58,6 +80,18 @@ def test_an_odd_file_in_the_home_is_not_written(tmp_path: Path, place: str, kind
         write(home)
     assert precious.read_bytes() == b"kept" * 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "precious"]
+
+
+def test_no_environment_is_made_behind_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "_digest", lambda *_: "digest")
+    (precious := tmp_path / "elsewhere").mkdir()
+    (precious / "file").write_text("kept")
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "digest").symlink_to(precious)
+    uv = Uv(Session(tmp_path, tmp_path, "j", {}))
+    with pytest.raises(StoreError, match="digest is a symbolic link, which is not followed"):
+        environments.environment_for(uv, environments.HeaderPackages(Header()), None)
+    assert (precious / "file").read_text() == "kept"
 
 
 def test_a_file_to_write_is_private_and_blocks(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def size_of(path: Path) -> int:
 def append_line(path: Path, text: bytes) -> None:
     """Append text to a stream, where it begins a line of its own."""
     newline = b"" if end_of(path, 1) in {b"", b"\n"} else b"\n"
-    with path.open("ab") as file:
+    with open_stream(path) as descriptor, open(descriptor, "wb", closefd=False) as file:
         file.write(newline + text)
 
 

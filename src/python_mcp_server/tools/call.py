@@ -391,6 +391,5 @@ def _is_unicode(path: str) -> bool:
 
 
 def _never_started(stderr: Path, late: LimitExceeded) -> tuple[Interpreter, ChildExit]:
-    with stderr.open("a", encoding="utf-8") as file:
-        file.write(f"{late}\n")
+    append_line(stderr, f"{late}\n".encode())
     return Interpreter("", UV, str(late), install_s=None), ChildExit(_KILLED, 0.0, timed_out=True)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from python_mcp_server.atomic import make_directory, write_file
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, LimitExceeded, UvRefused
-from python_mcp_server.regular import NotRegular, read_regular
+from python_mcp_server.regular import NotRegular, make_own, read_regular, refuse_links
 from python_mcp_server.runner.python.environ import scripts_folder
 from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
@@ -63,9 +63,11 @@ def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> E
     Raises:
         InvalidInput: A requirement is not valid or cannot be met; the text is the resolver's sentence.
         ToolchainError: uv is missing or fails for a reason of the machine.
-        LimitExceeded: The call's time limit came first.
+        LimitExceeded: A limit of the call came first.
+        StoreError: A symbolic link is in its place.
     """
     venv = uv.session.home / "environments" / _digest(packages, python_request)
+    refuse_links(str(venv), 1)  # uv would empty what it leads to
     mark_used(venv)  # before the look, so that another process does not remove it after that
     if (found := _ready(venv)) is not None:
         return found
@@ -89,6 +91,7 @@ def _make_under_lock(uv: Uv, venv: Path, packages: Packages, python_request: str
 
     packages.check()
     make_directory(str(venv.parent))
+    make_own(f"{venv}.lock")
     deadline = uv.session.deadline
     wait_s = -1 if deadline is None else max(0.0, deadline - time.monotonic())
     try:
@@ -208,7 +211,7 @@ class HeaderPackages:
         wanted: Sequence[str] = ("--", *self._wanted)
         if self.header.tool_text:
             script, locked = uv.session.folder / "install.py", uv.session.folder / "install.txt"
-            script.write_text(render(self.header) + "\n", "utf-8")
+            write_file(str(script), f"{render(self.header)}\n".encode())
             options = ("--no-hashes", "--emit-index-url", "--python", python)
             uv("export", "--script", str(script), *options, "--output-file", str(locked))
             wanted = ("--requirements", str(locked))

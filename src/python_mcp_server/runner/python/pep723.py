@@ -16,6 +16,8 @@ from python_mcp_server.runner.textfile import parse_toml
 
 _TAG: Final = "# /// script"
 _END: Final = "# ///"
+_COMMENTS: Final = re.compile(r"^# /// script(?:\n#(?: [^\n]*)?+(?=\n|\Z))*+(?:\n|\Z)", re.MULTILINE)
+"""A tag with the comments that follow it, in one pass."""
 _MOST_CHARS: Final = 1 << 16
 """The longest header; guessed: a thousand packages."""
 _TOKEN: Final = re.compile(r"""\"{3}|'{3}|"(?:[^"\\]|\\.)*"|'[^']*'|\#|[\[\]{}]""")
@@ -55,34 +57,29 @@ def parse_header(source: str) -> Header | None:
     """
     if _TAG not in source:
         return None
-    lines = _unix_lines(source).split("\n")  # other ways of splitting know more line ends
-    if _TAG not in lines:
+    text = _unix_lines(source)
+    opening = _COMMENTS.search(text)
+    if opening is None:
         return None
-    opening, blocks = lines.index(_TAG), _blocks(lines)
-    if not blocks or blocks[0].start != opening:
-        raise InvalidInput(_not_closed(lines, opening))
+    blocks = _blocks(text)
+    if not blocks or blocks[0].start != opening.start():
+        raise InvalidInput(_not_closed(text.count("\n", 0, opening.start()) + 1, opening[0].split("\n")[1:]))
     if len(blocks) > 1:
         raise InvalidInput(f"the script has {len(blocks)} '# /// script' blocks; PEP 723 permits one")
-    return _parse_block(_content(lines[blocks[0].start + 1 : blocks[0].stop - 1]))
+    return _parse_block(_content(text[blocks[0]].split("\n")[1:-1]))
 
 
-def _blocks(lines: list[str]) -> list[range]:
-    """Return the lines of each header, with its first and last one, in one pass.
+def _blocks(text: str) -> list[slice]:
+    """Return where each header is, from its tag to its end.
 
     A header ends at the last end in its comment block, so without one there, no later opening ends either.
     """
-    found: list[range] = []
-    at = 0
-    while at < len(lines):
-        if lines[at] != _TAG:
-            at += 1
-            continue
-        end, closing = at, None
-        while (end := end + 1) < len(lines) and (lines[end] == "#" or lines[end].startswith("# ")):
-            closing = end if lines[end] == _END else closing
-        if closing is not None:
-            found.append(range(at, closing + 1))
-        at = end if closing is None else closing + 1
+    found: list[slice] = []
+    for block in _COMMENTS.finditer(text):
+        comments = block[0].removesuffix("\n") + "\n"
+        end = comments.rfind(f"\n{_END}\n")
+        if end >= 0:
+            found.append(slice(block.start(), block.start() + end + len(_END) + 1))
     return found
 
 
@@ -108,9 +105,8 @@ def with_header(source: str, dependencies: Sequence[str] | None, requires_python
     )
     text = _unix_lines(source)
     block = render(header)
-    lines = text.split("\n")
-    if found := _blocks(lines):
-        return "\n".join([*lines[: found[0].start], block, *lines[found[0].stop :]])
+    if found := _blocks(text):
+        return f"{text[: found[0].start]}{block}{text[found[0].stop :]}"
     start = _LEADING.match(text)
     at = start.end() if start else 0
     apart = "\n" if text.startswith("#", at) else ""  # comments below would belong to the header
@@ -159,17 +155,15 @@ def check_specifier(specifier: str, name: str) -> None:
         raise InvalidInput(f"{name} is {specifier!r}; write a version specifier such as '>=3.11'") from None
 
 
-def _not_closed(lines: list[str], opening: int) -> str:
+def _not_closed(number: int, comments: list[str]) -> str:
     """Describe the fault of an unclosed header, in the words of uv."""
-    where = f"in line {opening + 1} of the script"
-    for line in lines[opening + 1 :]:
+    where = f"in line {number} of the script"
+    for line in comments:
         if line.startswith("# ///"):
             return (
                 f"{where} an opening tag (`# /// script`) was found, but the closing tag (`# ///`) has "
                 "trailing content; remove the trailing content so the line is exactly `# ///`"
             )
-        if line != "#" and not line.startswith("# "):
-            break
     return (
         f"{where} an opening tag (`# /// script`) was found without a closing tag (`# ///`); ensure that "
         "every line between the opening and closing tags (including empty lines) starts with a leading `#`"

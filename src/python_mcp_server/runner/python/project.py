@@ -11,6 +11,7 @@ from typing import Any, cast
 from python_mcp_server.atomic import make_directory
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput, UvRefused
+from python_mcp_server.regular import refuse_links
 from python_mcp_server.runner.python.environ import packages_folders
 from python_mcp_server.runner.python.interpreter import version_in
 from python_mcp_server.runner.python.unused import mark_used
@@ -148,5 +149,6 @@ def _private_environment(home: Path, root: Path, python: str) -> Path:
     key = hashlib.sha256(f"{root}\0{python}".encode()).hexdigest()[:32]
     folder = home / "environments"
     make_directory(str(folder))
+    refuse_links(str(folder / key), 1)  # uv would empty what it leads to
     mark_used(folder / key)
     return folder / key

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
-from python_mcp_server.regular import IN_HOME, copy_own, own_file, read_regular, refuse_links
+from python_mcp_server.regular import IN_HOME, copy_own, make_own, own_file, read_regular, refuse_links
 from python_mcp_server.runner.output import open_stream
 from python_mcp_server.tools.results import ItemResult
 
@@ -243,6 +243,7 @@ def locked_idle(folder: Path, job_id: str) -> Generator[None]:
 def _locked(folder: Path) -> Generator[None]:
     from filelock import FileLock
 
+    make_own(str(folder / _LOCK))
     with FileLock(folder / _LOCK, timeout=0, mode=0o600):
         yield
 

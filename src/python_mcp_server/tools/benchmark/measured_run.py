@@ -24,6 +24,7 @@ from typing import IO, Final, Self, cast
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
+from python_mcp_server.regular import read_regular
 from python_mcp_server.runner.child import ChildExit, Command, Session, run_child
 from python_mcp_server.runner.enforce import met_by_kernel
 
@@ -39,6 +40,7 @@ than a small script."""
 
 _SAMPLER: Final = Path(__file__).with_name("sampler.py")
 _FIGURES: Final = "figures"
+_MOST_FIGURES_BYTES: Final = 1 << 16
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 _NS: Final = 1e9
 
@@ -241,7 +243,7 @@ def _run(ending: ChildExit, figures: dict[str, float], sampler: RunSampler) -> R
 
 def _read(target: Path) -> dict[str, float]:
     try:
-        lines = target.read_text(encoding="ascii").splitlines()
+        lines = read_regular(str(target), _MOST_FIGURES_BYTES, follow=False).decode("ascii").splitlines()
     except FileNotFoundError:
         return {}
     target.unlink()

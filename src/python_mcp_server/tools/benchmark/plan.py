@@ -23,10 +23,11 @@ from typing import Any, Final, Literal
 from python_mcp_server.atomic import make_directory, remove_tree
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.regular import own_file
 from python_mcp_server.runner.child import ChildExit, Command
 from python_mcp_server.runner.command import Script, interpreter_with
 from python_mcp_server.runner.inline import write_script
-from python_mcp_server.runner.output import append_line, end_of, size_of
+from python_mcp_server.runner.output import append_line, end_of, open_stream, size_of
 from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import positive
@@ -462,7 +463,11 @@ class _Output:
             for name, path in streams.items():
                 if size_of(self._apart[name]):
                     append_line(path, f"[run {self._runs} wrote:]\n".encode())
-                    with path.open("ab") as target, self._apart[name].open("rb") as more:
+                    with (
+                        open_stream(path) as descriptor,
+                        open(descriptor, "wb", closefd=False) as target,
+                        open(self._apart[name], "rb", opener=own_file) as more,
+                    ):
                         shutil.copyfileobj(more, target)
         return run
 

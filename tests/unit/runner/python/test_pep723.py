@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import tracemalloc
 
 import pytest
 
@@ -194,3 +195,17 @@ def body(source: str) -> str:
     assert found is not None
     lines = found["content"].split("\n")
     return "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+
+
+@pytest.mark.parametrize("rest", ["\n", "# \n", "x\n"])
+def test_a_header_is_found_without_a_copy_of_the_script(rest: str) -> None:
+    script = '# /// script\n# dependencies = ["six"]\n# ///\n\n' + rest * 1_000_000
+    tracemalloc.start()
+    try:
+        header = parse_header(script)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert header is not None
+    assert header.dependencies == ("six",)
+    assert peak_bytes < len(script)
