@@ -94,6 +94,26 @@ def test_output_without_end_is_ended_at_the_disk_limit_of_each_tool(tmp_path: Pa
         assert server.leave() == 0
 
 
+def test_a_full_home_says_what_to_do_and_a_prune_makes_room(tmp_path: Path):
+    flooding = {"directory": str(tmp_path), "script_content": "while True: print('x' * 1000)"}
+    well = {"directory": str(tmp_path), "script_content": "print('well')"}
+    with serving(tmp_path, env={"PYTHON_MCP_MAX_DISK_MB": "30"}) as server:
+        server.open()
+        assert not server.call("py_run_script_in_dir", well)["isError"]
+        started = server.call("py_run_script_in_dir", flooding | {"async_mode": True})["structuredContent"]
+        wait = {"job_id": started["job_id"], "timeout_seconds": 60}
+        job = server.call("py_wait_job", wait)["structuredContent"]["job"]
+        assert (job["status"], job["error_kind"]) == ("failed", "disk_limit")
+        for mode in (False, True):
+            refused = server.call("py_run_script_in_dir", well | {"async_mode": mode})
+            assert refused["isError"]
+            text = refused["content"][0]["text"]
+            assert "MB, and PYTHON_MCP_MAX_DISK_MB is 30: remove some with py_prune_jobs" in text
+        server.call("py_prune_jobs", {"keep_failed": False, "max_age_hours": 0})
+        assert server.call("py_run_script_in_dir", well)["structuredContent"]["stdout"] == "well\n"
+        assert server.leave() == 0
+
+
 def peak_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
