@@ -15,6 +15,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what o
 MEGABYTE = 1_000_000
 BUDGET = 100 * MEGABYTE
 GROW = "print('so far', flush=True)\nkept = [bytearray(10_000_000) for step in range(60)]"
+UNREAPED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        while time.process_time() < 0.05:
+            pass
+        os._exit(0)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # it has ended
+"""
 ITEM = "import sys\nprint(sys.argv[1])\nwhile sys.argv[1] == 'many': print('x' * 1000)"
 OVERSHOOT = 500 * MEGABYTE
 """How much a script writes at most between two looks on a busy machine."""
@@ -53,6 +67,15 @@ def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
             assert "\n" not in refused["content"][0]["text"]
         assert len(server.call("py_list_jobs")["structuredContent"]["jobs"]) == 1
         flood(server, tmp_path, 40)
+        assert server.leave() == 0
+
+
+def test_cpu_time_of_children_that_nobody_waits_for_counts(tmp_path: Path):
+    script = {"directory": str(tmp_path), "script_content": UNREAPED, "cpu_time_limit_seconds": 1}
+    with serving(tmp_path) as server:
+        failed = server.open().call("py_run_script_in_dir", script)
+        assert failed["isError"]
+        assert failed["content"][0]["text"].startswith("ended at its CPU time limit: its processes used ")
         assert server.leave() == 0
 
 

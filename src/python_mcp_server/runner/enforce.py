@@ -34,7 +34,7 @@ from python_mcp_server.limits import (
 )
 from python_mcp_server.processes import change_priority
 from python_mcp_server.processes.host import THREAD_VARIABLES, usable_cores, usable_cpus
-from python_mcp_server.processes.usage import TreeUsage, family, measure
+from python_mcp_server.processes.usage import AutoReaped, TreeUsage, family, measure
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.memory_files import MemoryFiles
 from python_mcp_server.settings import PREFIX
@@ -284,6 +284,7 @@ class LimitChecker:
         self._memory_files: MemoryFiles | None = None
         if processes.LINUX and limits.memory_bytes is not None:
             self._memory_files = MemoryFiles(() if disk is None else disk.paths)
+        self._auto_reaped = None if limits.cpu_time_limit_seconds is None else AutoReaped()
         self._disk = None if limits.disk_bytes is None else disk
         self._disk_bytes = 0
 
@@ -293,7 +294,7 @@ class LimitChecker:
         reading = TreeUsage(0, 0.0, 0)
         if self._limits.counts_processes:
             held = None if self._memory_files is None else self._memory_files.look_at
-            reading = measure(self._roots(), self._limits.memory_bytes, held)
+            reading = measure(self._roots(), self._limits.memory_bytes, held, self._auto_reaped)
             self.peak_bytes = max(self.peak_bytes, reading.memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
             self._before_s = used_s if self._before_s is None else self._before_s
@@ -338,6 +339,8 @@ class LimitChecker:
         if self._limits.cpu_time_limit_seconds is not None:
             left_s = self._limits.cpu_time_limit_seconds - self._cpu_s
             pause_s = min(pause_s, left_s / max(1, min(processes_, os.cpu_count() or 1)))
+        if self._auto_reaped is not None and self._auto_reaped.expected:
+            pause_s = min(pause_s, _SHORTEST_S)
         if self._limits.disk_bytes is not None and self._disk is not None:
             pause_s = min(pause_s, (self._limits.disk_bytes - self._disk_bytes) / _GROWTH_BYTES_S)
         cost_s = time.monotonic() - began
