@@ -18,7 +18,7 @@ from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import SlotSnapshot
 from python_mcp_server.jobs.takeover import from_spec, to_spec
-from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.processes import host
@@ -183,6 +183,26 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
     assert twice.processes == once.processes == 2
     assert twice.memory_bytes > 60 * MB
     assert 30 * MB < surely.memory_bytes <= once.memory_bytes < 50 * MB
+
+
+@linux
+@pytest.mark.parametrize(("kind", "error"), [(DISK, "OSError"), (MEMORY, "MemoryError"), (CPU, None)])
+def test_a_tree_over_its_limit_is_kept_from_taking_more(tmp_path: Path, kind: str, error: str | None):
+    code = "import sys\nfile = open(sys.argv[1], 'wb', buffering=0)\nfor line in sys.stdin:\n"
+    code += f"  try: {'bytearray(50_000_000)' if kind == MEMORY else 'file.write(bytes(5))'}\n"
+    code += "  except Exception as error: print(type(error).__name__, flush=True)\n"
+    code += "  else: print(None, flush=True)"
+    with python("-c", code, str(tmp_path / "file")) as child:
+        told: list[str] = []
+        for kinds in ((), (kind,)):
+            for given in kinds:
+                LimitChecker(Limits(), lambda: (child.pid,)).freeze(given)
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+            told.append(child.stdout.readline())
+    assert told == ["None\n", f"{error}\n"]
 
 
 PARENT = """

@@ -242,6 +242,10 @@ _LOOKS_SHARE: Final = 0.1
 """The share of a core that checking may take, however large the tree is."""
 
 
+_NOTHING_MORE: Final = 1
+"""Not 0, which Linux takes for no limit of data (a workaround for Valgrind, in mm/mmap.c)."""
+
+
 class LimitChecker:
     """Checks one tree against its limits.
 
@@ -318,7 +322,7 @@ class LimitChecker:
             with suppress(ProcessLookupError, PermissionError):  # it has just ended, or is another user's
                 for limit in frozen[kind]:
                     hard = resource.prlimit(pid, limit)[1]
-                    resource.prlimit(pid, limit, (0, hard))
+                    resource.prlimit(pid, limit, (_NOTHING_MORE, hard))
 
     def _breach(self, now: float) -> Breach | None:
         limits = self._limits
