@@ -173,12 +173,31 @@ def remove_tree(path: str) -> None:
     for _ in range(_TRIES - 1):
         try:
             shutil.rmtree(path)
+        except RecursionError:
+            _flatten(path)
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+            if error.errno == errno.EMFILE:
+                _flatten(path)
+            elif error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
                 raise
         if not os.path.lexists(path):
             return
     shutil.rmtree(path)
+
+
+def _flatten(path: str) -> None:
+    """Move all directories below a directory directly into it, because `shutil.rmtree` needs a frame and a
+    descriptor for each level: it fails at a depth of about 1,000.
+    """
+    directories = [path]
+    for directory in directories:  # grows while it is walked
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            with os.scandir(directory) as entries:
+                below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for place in below:
+                above = place if directory == path else f"{path}/{os.urandom(8).hex()}"
+                os.rename(place, above)
+                directories.append(above)
 
 
 def make_directory(path: str, *, fsync: bool = False) -> None:

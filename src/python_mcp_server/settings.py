@@ -51,6 +51,8 @@ class Settings:
             handed over may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
         min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
             tenth of the machine's memory. 0 turns the check off.
+        max_disk_mb: Disk space of the output and the files of all jobs of a home. A call may take what is
+            left; where nothing is left, calls are refused until jobs are pruned. 0: no limit.
         spare_workers: Warm workers that are kept ready. With 0 the first call waits for a process.
         worker_idle_seconds: A worker beyond the spares ends after this long without work.
         record_after_seconds: A call that lasts longer gets a durable record.
@@ -77,6 +79,7 @@ class Settings:
     max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0
+    max_disk_mb: float = 0.0
     spare_workers: int = 1
     worker_idle_seconds: float = 60.0
     record_after_seconds: float = 1.0

@@ -16,6 +16,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at what o
 MEGABYTE = 1_000_000
 BUDGET = 100 * MEGABYTE
 GROW = "print('so far', flush=True)\nkept = [bytearray(10_000_000) for step in range(60)]"
+UNREAPED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        while time.process_time() < 0.05:
+            pass
+        os._exit(0)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # it has ended
+"""
 ITEM = "import sys\nprint(sys.argv[1])\nwhile sys.argv[1] == 'many': print('x' * 1000)"
 OVERSHOOT = 500 * MEGABYTE
 """How much a script writes at most between two looks on a busy machine."""
@@ -82,6 +96,15 @@ def test_the_limits_hold_for_what_is_done_before_the_script(tmp_path: Path):
         assert server.leave() == 0
 
 
+def test_cpu_time_of_children_that_nobody_waits_for_counts(tmp_path: Path):
+    script = {"directory": str(tmp_path), "script_content": UNREAPED, "cpu_time_limit_seconds": 1}
+    with serving(tmp_path) as server:
+        failed = server.open().call("py_run_script_in_dir", script)
+        assert failed["isError"]
+        assert failed["content"][0]["text"].startswith("ended at its CPU time limit: its processes used ")
+        assert server.leave() == 0
+
+
 @pytest.mark.parametrize("made", ["memfd_create('a')", "open('/dev/shm', os.O_TMPFILE | os.O_RDWR)"])
 def test_memory_in_a_file_without_a_name_counts_for_the_memory_limit(tmp_path: Path, made: str):
     code = f"import os, time\nfile = os.{made}\nfor _ in range(400): os.write(file, bytes(1_000_000))\n"
@@ -117,6 +140,26 @@ def test_output_without_end_is_ended_at_the_disk_limit_of_each_tool(tmp_path: Pa
         assert many["error"].startswith("ended at its disk limit")
         refused = server.call("py_run_script_in_dir", here | {"script_content": "1", "disk_limit_mb": 0})
         assert refused["content"][0]["text"].startswith("disk_limit_mb is 0")
+        assert server.leave() == 0
+
+
+def test_a_full_home_says_what_to_do_and_a_prune_makes_room(tmp_path: Path):
+    flooding = {"directory": str(tmp_path), "script_content": "while True: print('x' * 1000)"}
+    well = {"directory": str(tmp_path), "script_content": "print('well')"}
+    with serving(tmp_path, env={"PYTHON_MCP_MAX_DISK_MB": "30"}) as server:
+        server.open()
+        assert not server.call("py_run_script_in_dir", well)["isError"]
+        started = server.call("py_run_script_in_dir", flooding | {"async_mode": True})["structuredContent"]
+        wait = {"job_id": started["job_id"], "timeout_seconds": 60}
+        job = server.call("py_wait_job", wait)["structuredContent"]["job"]
+        assert (job["status"], job["error_kind"]) == ("failed", "disk_limit")
+        for mode in (False, True):
+            refused = server.call("py_run_script_in_dir", well | {"async_mode": mode})
+            assert refused["isError"]
+            text = refused["content"][0]["text"]
+            assert "MB, and PYTHON_MCP_MAX_DISK_MB is 30: remove some with py_prune_jobs" in text
+        server.call("py_prune_jobs", {"keep_failed": False, "max_age_hours": 0})
+        assert server.call("py_run_script_in_dir", well)["structuredContent"]["stdout"] == "well\n"
         assert server.leave() == 0
 
 

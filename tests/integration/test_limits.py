@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
@@ -158,6 +158,23 @@ async def test_output_of_an_earlier_call_does_not_count_for_the_next():
     async with manager(max_workers=1, spare_workers=0) as made:
         for _ in range(3):
             await run_within(made, Limits(disk_limit_mb=50), limits_bodies.print_bytes, 30 * MB)
+
+
+async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Path):
+    async with manager(max_disk_mb=50, spare_workers=0) as made:
+        assert await run_within(made, Limits(nice=5), limits_bodies.print_bytes, MB) is None
+        job = await made.submit(Request(limits_bodies.flood))
+        job = (await made.wait(job.id, 60))[0]
+        assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
+        for refused in (Request(limits_bodies.print_bytes, (1,)), CommandJob(("true",), cwd=str(tmp_path))):
+            with pytest.raises(StoreError, match=r"PYTHON_MCP_MAX_DISK_MB is 50: .* py_prune_jobs or"):
+                await made.submit(refused)
+            with pytest.raises(StoreError, match=r"^The jobs in .* take \d+ MB, and "):
+                await made.run(refused, budget_s=LONG_S)
+        assert await made.prune(keep_failed=False, max_age_hours=0)
+        await run_within(made, Limits(disk_limit_mb=10), limits_bodies.print_bytes, MB)
+        error = await error_within(made, Limits(disk_limit_mb=10), limits_bodies.flood)
+        assert str(error).endswith("the limit is 10 MB"), "its own, where that is less than what is left"
 
 
 def test_a_script_over_its_disk_limit_says_so_and_shows_its_output(tmp_path: Path):

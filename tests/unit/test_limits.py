@@ -18,7 +18,7 @@ from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import SlotSnapshot
 from python_mcp_server.jobs.takeover import from_spec, to_spec
-from python_mcp_server.limits import CPU, MEMORY, TIME, Limits
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.processes import host
@@ -118,7 +118,7 @@ def test_a_priority_that_the_account_may_not_give_is_refused(monkeypatch: pytest
 
 def readings(monkeypatch: pytest.MonkeyPatch, *made: TreeUsage) -> None:
     left = list(made)
-    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit, _held: left.pop(0))
+    monkeypatch.setattr(enforce, "measure", lambda _roots, _limit, *_: left.pop(0))
 
 
 def guard(limits: Limits, **options: Any) -> LimitChecker:
@@ -183,6 +183,67 @@ def test_shared_pages_count_once_only_where_the_sum_is_over_the_limit():
     assert twice.processes == once.processes == 2
     assert twice.memory_bytes > 60 * MB
     assert 30 * MB < surely.memory_bytes <= once.memory_bytes < 50 * MB
+
+
+@linux
+@pytest.mark.parametrize(("kind", "error"), [(DISK, "OSError"), (MEMORY, "MemoryError"), (CPU, None)])
+def test_a_tree_over_its_limit_is_kept_from_taking_more(tmp_path: Path, kind: str, error: str | None):
+    code = "import sys\nfile = open(sys.argv[1], 'wb', buffering=0)\nfor line in sys.stdin:\n"
+    code += f"  try: {'bytearray(50_000_000)' if kind == MEMORY else 'file.write(bytes(5))'}\n"
+    code += "  except Exception as error: print(type(error).__name__, flush=True)\n"
+    code += "  else: print(None, flush=True)"
+    with python("-c", code, str(tmp_path / "file")) as child:
+        told: list[str] = []
+        for kinds in ((), (kind,)):
+            for given in kinds:
+                LimitChecker(Limits(), lambda: (child.pid,)).freeze(given)
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+            told.append(child.stdout.readline())
+    assert told == ["None\n", f"{error}\n"]
+
+
+PARENT = """
+import os, signal, sys, time
+if sys.argv[1] == "ignores":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+child = os.fork()
+if child == 0:
+    while time.process_time() < 0.3:
+        pass
+    print("burnt", flush=True)
+    time.sleep(600)
+for line in sys.stdin:
+    os.kill(child, signal.SIGKILL)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:
+        pass  # it was reaped by the kernel, and has ended
+    print("reaped", flush=True)
+"""
+
+
+@linux
+@pytest.mark.parametrize("way", ["ignores", "waits"])
+def test_cpu_time_of_a_child_counts_once_whoever_reaps_it(way: str):
+    with python("-c", PARENT, way) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "burnt\n"
+        unreaped = meter.AutoReaped()
+        seen = [meter.measure((parent.pid,), None, None, unreaped)]
+        expected = unreaped.expected
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "reaped\n"
+        seen += [meter.measure((parent.pid,), None, None, unreaped) for _ in range(3)]
+        without = meter.measure((parent.pid,), None)
+    assert expected == (way == "ignores")
+    assert [usage.processes for usage in seen] == [2, 1, 1, 1]
+    assert all(0.25 < usage.cpu_s < 0.5 for usage in seen)
+    assert (without.cpu_s < 0.25) == (way == "ignores")
 
 
 @linux

@@ -11,6 +11,7 @@ acquisition  a slot and a worker for a run, with the retries of a start that fai
 status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
 limit_watch  the limits of a run, and the reasons to end it
+home_disk    the bound on the disk space of all jobs of a home
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 slots        the slots for background jobs that all servers of a home share
 takeover     starting the queued jobs of servers that are gone, from the spec in their records

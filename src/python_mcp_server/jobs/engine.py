@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.home_disk import HomeDisk
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import CommandJob, Listener, Request
 from python_mcp_server.jobs.run import JobRun
@@ -19,9 +20,11 @@ from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.takeover import Takeover
+from python_mcp_server.limits import DISK
 from python_mcp_server.model import MB, Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
+from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -72,6 +75,9 @@ class Engine:
         self.slots = BackgroundSlots(
             self.services, settings.max_background_jobs, settings.min_free_memory_mb * MB
         )
+        self._home_disk: HomeDisk | None = None
+        if settings.max_disk_mb and isinstance(store, FileJobStore):
+            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
         self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs
@@ -108,6 +114,17 @@ class Engine:
             if os.getpid() == self._pid:  # otherwise the program has forked, and this is its parent's loop
                 await self.close()
 
+    async def admit(self, request: Request | CommandJob) -> Request | CommandJob:
+        """Return the request as it may run here: where the home has a bound on its disk space, with what is
+        left as a limit.
+
+        Raises:
+            StoreError: Nothing is left.
+        """
+        if self._home_disk is None:
+            return request
+        return await self._home_disk.admit(request.request() if isinstance(request, CommandJob) else request)
+
     def new_run(
         self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
     ) -> JobRun:
@@ -141,6 +158,9 @@ class Engine:
     def _forget(self, run: JobRun) -> None:
         if self._runs.get(run.call.job_id) is run:  # not a job that another server has taken over
             del self._runs[run.call.job_id]
+        failure = None if run.outcome is None else run.outcome.failure
+        if self._home_disk is not None and failure is not None and failure.kind == DISK:
+            self._home_disk.forget()
         self.slots.wake()
 
     def detach(self, run: JobRun) -> None:

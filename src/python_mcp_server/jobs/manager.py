@@ -206,7 +206,7 @@ class JobManager:
             BaseException: Any other exception that the body raised.
         """
         engine = self._engines.get(asyncio.get_running_loop()) or await self._engine()
-        run = engine.new_run(request, listener)
+        run = engine.new_run(await engine.admit(request), listener)
         if ask is not None:
             run.questions.ask = ask
         run.start()
@@ -272,7 +272,7 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         engine = await self._engine()
-        run = engine.new_run(request, None)
+        run = engine.new_run(await engine.admit(request), None)
         try:
             await run.submit()
             job = run.snapshot()

@@ -8,6 +8,7 @@ by its path and runs without the package.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -23,8 +24,10 @@ _SURELY_OWN: Final = (b"Private_Dirty:",)
 _READ_BYTES: Final = 1 << 16
 _TICKS_S: Final = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+_PARENT: Final = 1
 _FIRST_TIME: Final = 11
 """Of user, system, and the same of children that were waited for, behind the name in /proc/<pid>/stat."""
+_START: Final = 19
 
 
 class TreeUsage(NamedTuple):
@@ -55,8 +58,51 @@ class _Memory(NamedTuple):
     in_files: int
 
 
+class _Facts(NamedTuple):
+    """What /proc/<pid>/stat tells; `start` makes the pid unique."""
+
+    parent: int
+    start: int
+    cpu_s: float
+
+
+class AutoReaped:
+    """The CPU time of processes that end while their parent ignores SIGCHLD. The kernel reaps them and adds
+    their time to no other process, so what the last look saw of them is all that is known.
+
+    Attributes:
+        cpu_s: The CPU seconds so far.
+        expected: Whether there may be such processes, so that looks should come soon.
+    """
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+        self.expected = False
+        self._parents: frozenset[int] = frozenset()
+        self._last: dict[int, _Facts] = {}
+
+    def look(self, facts: dict[int, _Facts], ignoring: frozenset[int]) -> None:
+        """Take note of the processes that live, and of those among them that ignore SIGCHLD."""
+        for pid, last in self._last.items():
+            if pid in facts and facts[pid].start == last.start:
+                continue
+            # a child of a parent that has ended is waited for by another process
+            if last.parent in self._parents and last.parent in facts and not _lives(pid, last):
+                self.cpu_s += last.cpu_s
+        self._last, self._parents, self.expected = facts, ignoring, bool(ignoring)
+
+
+def _lives(pid: int, last: _Facts) -> bool:
+    """Whether a process lives that the kernel's list of children left out, as it may."""
+    present = _facts(pid)
+    return present is not None and present.start == last.start
+
+
 def measure(
-    roots: Iterable[int], limit_bytes: int | None, held: Callable[[list[int]], int] | None = None
+    roots: Iterable[int],
+    limit_bytes: int | None,
+    held: Callable[[list[int]], int] | None = None,
+    auto_reaped: AutoReaped | None = None,
 ) -> TreeUsage:
     """Return the usage of these processes and all below them, as a limit counts it.
 
@@ -69,16 +115,23 @@ def measure(
             is done only there. None for never.
         held: Returns the memory of the files that these processes hold open. It counts as far as it exceeds
             the mapped part.
+        auto_reaped: Keeps the CPU time of processes that no process waits for.
     """
     pids = family(roots)
     if not LINUX:
         return resident_usage(pids)
-    sizes = {pid: _memory(f"/proc/{pid}/status", _OWN) for pid in pids}
+    status = {pid: _lines(f"/proc/{pid}/status") for pid in pids}
+    facts = {pid: found for pid in pids if (found := _facts(pid)) is not None}
+    cpu_s = sum(found.cpu_s for found in facts.values())
+    if auto_reaped is not None:
+        auto_reaped.look(facts, frozenset(pid for pid in facts if _ignores_children(status[pid])))
+        cpu_s += auto_reaped.cpu_s
+    sizes = {pid: _memory(status[pid], _OWN) for pid in pids}
     held_bytes = 0 if held is None else held(pids)
     total = _total(sizes.values(), held_bytes)
     if limit_bytes is not None and total > limit_bytes and len(pids) > 1:
         total = min(total, _with_shared_once(sizes, limit_bytes, held_bytes))
-    return TreeUsage(total, sum(map(_cpu_seconds, pids)), len(pids))
+    return TreeUsage(total, cpu_s, len(pids))
 
 
 def _total(sizes: Collection[_Memory], held_bytes: int) -> int:
@@ -161,12 +214,11 @@ def cpu_clock_ns(pid: int) -> int:
 
 
 def _fair_share(pid: int) -> _Memory:
-    share = _memory(f"/proc/{pid}/smaps_rollup", _SHARED_FAIRLY)
-    return share if any(share) else _memory(f"/proc/{pid}/status", _OWN)
+    share = _memory(_lines(f"/proc/{pid}/smaps_rollup"), _SHARED_FAIRLY)
+    return share if any(share) else _memory(_lines(f"/proc/{pid}/status"), _OWN)
 
 
-def _memory(path: str, names: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> _Memory:
-    lines = _lines(path)
+def _memory(lines: list[bytes], names: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> _Memory:
     return _Memory(_sum_of(lines, names[0]), _sum_of(lines, names[1]))
 
 
@@ -189,11 +241,23 @@ def _cpu_seconds(pid: int) -> float:
         from python_mcp_server.processes import portable
 
         return sum(portable.cpu_seconds(pid))
+    facts = _facts(pid)
+    return 0.0 if facts is None else facts.cpu_s
+
+
+def _facts(pid: int) -> _Facts | None:
     try:
         facts = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except GONE:
-        return 0.0
-    return sum(map(int, facts[_FIRST_TIME : _FIRST_TIME + 4])) / _TICKS_S
+        return None
+    times = facts[_FIRST_TIME : _FIRST_TIME + 4]
+    return _Facts(int(facts[_PARENT]), int(facts[_START]), sum(map(int, times)) / _TICKS_S)
+
+
+def _ignores_children(status: list[bytes]) -> bool:
+    """Whether a process ignores SIGCHLD, by the lines of its status."""
+    ignored = next((line.split()[1] for line in status if line.startswith(b"SigIgn:")), b"0")
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
 
 
 def _read(path: str) -> bytes:

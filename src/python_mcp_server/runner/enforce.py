@@ -34,7 +34,7 @@ from python_mcp_server.limits import (
 )
 from python_mcp_server.processes import change_priority
 from python_mcp_server.processes.host import THREAD_VARIABLES, usable_cores, usable_cpus
-from python_mcp_server.processes.usage import TreeUsage, family, measure
+from python_mcp_server.processes.usage import AutoReaped, TreeUsage, family, measure
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.memory_files import MemoryFiles
 from python_mcp_server.settings import PREFIX
@@ -242,6 +242,10 @@ _LOOKS_SHARE: Final = 0.1
 """The share of a core that checking may take, however large the tree is."""
 
 
+_NOTHING_MORE: Final = 1
+"""Not 0, which Linux takes for no limit of data (a workaround for Valgrind, in mm/mmap.c)."""
+
+
 class LimitChecker:
     """Checks one tree against its limits.
 
@@ -287,6 +291,7 @@ class LimitChecker:
         self._memory_files: MemoryFiles | None = None
         if processes.LINUX and limits.memory_bytes is not None:
             self._memory_files = MemoryFiles(() if disk is None else disk.paths)
+        self._auto_reaped = None if limits.cpu_time_limit_seconds is None else AutoReaped()
         self._disk = None if limits.disk_bytes is None else disk
         self._disk_bytes = 0
 
@@ -297,7 +302,7 @@ class LimitChecker:
         memory_bytes = 0
         if self._limits.counts_processes:
             held = None if self._memory_files is None else self._memory_files.look_at
-            reading = measure(self._roots(), self._limits.memory_bytes, held)
+            reading = measure(self._roots(), self._limits.memory_bytes, held, self._auto_reaped)
             memory_bytes = reading.memory_bytes - self._memory_base_bytes
             self.peak_bytes = max(self.peak_bytes, memory_bytes)
             used_s = reading.cpu_s + self._cpu_base_s()
@@ -322,7 +327,7 @@ class LimitChecker:
             with suppress(ProcessLookupError, PermissionError):  # it has just ended, or is another user's
                 for limit in frozen[kind]:
                     hard = resource.prlimit(pid, limit)[1]
-                    resource.prlimit(pid, limit, (0, hard))
+                    resource.prlimit(pid, limit, (_NOTHING_MORE, hard))
 
     def _breach(self, now: float) -> Breach | None:
         limits = self._limits
@@ -343,6 +348,8 @@ class LimitChecker:
         if self._limits.cpu_time_limit_seconds is not None:
             left_s = self._limits.cpu_time_limit_seconds - self._cpu_s
             pause_s = min(pause_s, left_s / max(1, min(processes_, os.cpu_count() or 1)))
+        if self._auto_reaped is not None and self._auto_reaped.expected:
+            pause_s = min(pause_s, _SHORTEST_S)
         if self._limits.disk_bytes is not None and self._disk is not None:
             pause_s = min(pause_s, (self._limits.disk_bytes - self._disk_bytes) / _GROWTH_BYTES_S)
         cost_s = time.monotonic() - began

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -490,6 +492,32 @@ def test_a_directory_that_gets_a_file_while_being_removed_still_goes(
     monkeypatch.setattr(os, "rmdir", rmdir_too_late)
     atomic.remove_tree(str(folder))
     assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="makes directories by descriptors")
+@pytest.mark.parametrize("files", [1024, 100])
+def test_a_directory_of_any_depth_is_removed(tmp_path: Path, files: int):
+    """`shutil.rmtree` takes a frame and a descriptor for each level."""
+    import resource
+
+    (tmp_path / "outside" / "kept").mkdir(parents=True)
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("deep", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+        os.symlink(tmp_path / "outside", "link", dir_fd=here)
+    os.close(here)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(files, hard), hard))
+    try:
+        atomic.remove_tree(str(tmp_path / "deep"))
+        assert not (tmp_path / "deep").exists()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        subprocess.run(("rm", "-rf", tmp_path / "deep"), check=True)  # else pytest fails to remove it
+    assert (tmp_path / "outside" / "kept").exists()
 
 
 def test_a_job_that_could_not_be_written_whole_is_not_there(home: Path, monkeypatch: pytest.MonkeyPatch):
