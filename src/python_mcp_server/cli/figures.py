@@ -220,7 +220,8 @@ class Report:
             }
         if len(contenders) > 1:
             columns["x fastest"] = [_ratio(each) for each in contenders]
-            columns["95 % interval"] = [
+            share = min(each.get("confidence", 0.95) for each in contenders)
+            columns[f"{100 * share:.0f} % interval"] = [
                 _interval(each) or ("fastest" if each["ratio"] == 1 else "none") for each in contenders
             ]
         return columns

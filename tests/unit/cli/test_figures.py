@@ -81,6 +81,13 @@ def test_a_stream_without_our_letters_gets_others(two: ContendersResult) -> None
     assert "?" not in text
 
 
+def test_the_heading_says_how_certain_an_interval_is() -> None:
+    lines = shown(found(a=STEADY[:3], b=[2 * wall for wall in STEADY[:3]]), 80)
+    assert lines[0].endswith("x fastest  75 % interval")
+    lines = shown(found(a=STEADY[:1], b=[2 * wall for wall in STEADY[:1]]), 80)
+    assert [line.split()[-1] for line in lines[1:3]] == ["fastest", "none"]
+
+
 def test_a_lone_contender_shows_its_range_and_no_ratio() -> None:
     lines = shown(found(alone=STEADY), 80)
     assert lines[0].endswith("min … max  CPU [ms]  peak [MB]")
