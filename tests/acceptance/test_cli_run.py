@@ -23,6 +23,7 @@ from tests.helpers.marks import thorough
 RUN = ("-m", "python_mcp_server", "run")
 DEAF = """\
 import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
 print(os.getpid(), child.pid, flush=True)
@@ -192,6 +193,59 @@ def test_on_a_terminal_a_line_shows_memory_and_processor(script: Path) -> None:
     assert " MB (peak " in screen
     assert " CPU time" in screen
     assert f"job {the_job().id}: completed after" in screen.rpartition("cut\r\n")[2]
+
+
+GENTLE = """\
+import time
+try:
+    print("up", flush=True)
+    time.sleep(120)
+except KeyboardInterrupt:
+    print("cleaned up", end="")
+"""
+
+
+def test_ctrl_c_lets_the_script_clean_up_and_says_how_to_kill(script: Path) -> None:
+    script.write_text(GENTLE)
+    screen, code = interrupted(script, after=["up\r\n"], grace_s="100")
+    said = f"Cancelling job {the_job().id}; press Ctrl-C again to kill it"
+    assert (code, the_job().status) == (130, "cancelled")
+    assert "cancelled after" in screen.partition(said)[2].partition("cleaned up\r\n")[2]
+
+
+def test_a_second_ctrl_c_kills_a_script_that_hears_nothing(script: Path) -> None:
+    script.write_text(DEAF)
+    screen, code = interrupted(script, after=["\r\n", "Ctrl-C again"], grace_s="1000")
+    assert (code, the_job().status) == (130, "cancelled")
+    pids = [int(word) for word in screen.split("\r\n")[0].rpartition("K")[2].split()]
+    assert len(pids) == 2
+    assert not any(processes.identify(pid) for pid in pids)
+
+
+CONTROLLED = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+def interrupted(script: Path, after: list[str], grace_s: str) -> tuple[str, int]:
+    """Run a script on a terminal of its own, and press Ctrl-C there after each of these words."""
+    above, terminal = pty.openpty()
+    env = environment(TERM="xterm", COLUMNS="150", NO_COLOR="1", PYTHON_MCP_CANCEL_GRACE_SECONDS=grace_s)
+    ends = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with python("-c", CONTROLLED, *RUN, script, env=env, start_new_session=True, **ends) as process:
+        os.close(terminal)
+        screen, waited = b"", iter(after)
+        word = next(waited)
+        with suppress(OSError):  # as above
+            while piece := os.read(above, 65536):
+                screen += piece
+                if word and word.encode() in screen:
+                    os.write(above, b"\x03")
+                    word = next(waited, "")
+        code = process.wait(60)
+    os.close(above)
+    return screen.decode(), code
 
 
 def on_a_terminal(*words: Any) -> str:

@@ -95,11 +95,11 @@ class Screen:
                 if copy.out.isatty():
                     self._at_line_start = data.endswith(b"\n")
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, *, cancelling: bool) -> None:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
-        words = [job.status.value, span(elapsed_s(job))]
+        words = ["cancelling" if cancelling else job.status.value, span(elapsed_s(job))]
         words += [usage_words(job.usage)] if job.usage else []
         words += [progress_words(job.progress)] if job.progress else []
         words += [job.message] if job.message else []
@@ -115,17 +115,22 @@ class Screen:
     def clear(self) -> None:
         """Remove the line of progress."""
         if self._shown:
-            erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
-            self._console.control(erase)
+            self._erase()
             self._shown = ""
 
     def say(self, sentence: str) -> None:
-        """Write a line to the terminal, if there is one."""
+        """Write a line to the terminal, if there is one, in the place of the line of progress and of the `^C`
+        that a terminal shows.
+        """
         if self.watched:
-            self.clear()
+            if self._at_line_start:
+                self._erase()
             start = "" if self._at_line_start else "\n"
             self._console.print(Text(f"{start}{sentence}", style="dim"))
-            self._at_line_start = True
+            self._shown, self._at_line_start = "", True
+
+    def _erase(self) -> None:
+        self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
 _LOOK_S: Final = 0.05
@@ -145,9 +150,9 @@ def run_and_follow(request: Request) -> int:
 
 async def _run(request: Request) -> int:
     async with JobManager() as manager:
-        follower = Follower(manager, await manager.submit(request))
+        follower = Follower(manager)
         with _heard(follower.interrupt):
-            job = await follower.follow()
+            job = await follower.follow(await manager.submit(request))
     return follower.exit_code(job)
 
 
@@ -156,40 +161,53 @@ class Follower:
 
     Args:
         manager: The manager of the job.
-        job: The job as it was submitted.
     """
 
-    def __init__(self, manager: JobManager, job: Job) -> None:
+    def __init__(self, manager: JobManager) -> None:
         self._manager = manager
-        self._id = job.id
-        self._screen = Screen(manager.store.folder(job.id))
+        self._id = ""
+        self._screen: Screen | None = None
         self._signal: int | None = None
         self._work: set[asyncio.Task[Any]] = set()
 
-    async def follow(self) -> Job:
-        """Return the job when it has ended and all of its output was shown."""
+    async def follow(self, job: Job) -> Job:
+        """Return the job when it has ended and all of its output was shown.
+
+        Args:
+            job: The job as it was submitted.
+        """
+        self._id = job.id
+        screen = self._screen = Screen(self._manager.store.folder(job.id))
+        if self._signal is not None:
+            self._cancel(screen)
         end = asyncio.create_task(self._manager.wait(self._id, _FOREVER_S), name="end-of-job")
         try:
             while not end.done():
                 await asyncio.wait({end}, timeout=_LOOK_S)
-                await asyncio.to_thread(self._screen.pump)
+                await asyncio.to_thread(screen.pump)
                 if not end.done():
-                    self._screen.show(await self._manager.get(self._id))
-            await asyncio.to_thread(self._screen.pump, everything=True)
+                    screen.show(await self._manager.get(self._id), cancelling=self._signal is not None)
+            await asyncio.to_thread(screen.pump, everything=True)
         finally:
-            self._screen.clear()
+            screen.clear()
             await self._manager.cancel(self._id)  # it has ended, unless the output is no longer read
             await asyncio.gather(end, *self._work)
         return (await end)[0]
 
     def interrupt(self, number: int) -> None:
-        """Cancel the job; from the second time on kill it without grace."""
-        if self._signal is None:
-            self._signal = number
-            self._screen.say(f"cancelling job {self._id}; once more kills it at once")
-            self._begin(self._manager.cancel(self._id))
+        """Cancel the job, as soon as it is submitted; from the second time on kill it without grace."""
+        first = self._signal is None
+        self._signal = self._signal or number
+        if self._screen is None:
+            return
+        if first:
+            self._cancel(self._screen)
         else:
             self._begin(self._kill())
+
+    def _cancel(self, screen: Screen) -> None:
+        screen.say(f"Cancelling job {self._id}; press Ctrl-C again to kill it")
+        self._begin(self._manager.cancel(self._id))
 
     async def _kill(self) -> None:
         worker = (await self._manager.get(self._id)).worker
@@ -206,7 +224,8 @@ class Follower:
             PythonMcpError: The script could not be run.
         """
         usage = f", {usage_words(job.usage)}" if job.usage else ""
-        self._screen.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+        if self._screen is not None:
+            self._screen.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
                 return _SIGNALLED + self._signal

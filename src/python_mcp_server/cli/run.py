@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,6 +16,8 @@ from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
+
+_INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -36,10 +42,27 @@ def run(script: str, args: tuple[str, ...], **options: Any) -> int:
     its last process is gone; a second Ctrl-C kills at once. The exit code is that of the script (128
     and the signal's number where a signal ended it). The script reads an empty stdin.
     """
-    request = _request(script, args, **options)
-    from python_mcp_server.cli.follow import run_and_follow
+    with _leaving_at_once():
+        request = _request(script, args, **options)
+        from python_mcp_server.cli.follow import run_and_follow
 
-    return run_and_follow(request)
+        return run_and_follow(request)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(_INTERRUPTED)
+
+
+@contextmanager
+def _leaving_at_once() -> Generator[None]:
+    """Let Ctrl-C end this process, as long as there is no job to cancel. A `KeyboardInterrupt` may come
+    within an import, where Python loses it and keeps the lock of all imports.
+    """
+    before = signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _request(script: str, args: tuple[str, ...], **options: Any) -> Request:
