@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,31 @@ def test_a_script_runs_as_if_it_were_run_here(script: Path) -> None:
     assert (told.stdout, told.stderr, told.returncode) == (b"\xff\x00raw\r\n" + said, b"to stderr\n", 7)
     job = the_job()
     assert (job.status, job.label, job.result["exit_code"]) == ("completed", "script.py", 7)
+
+
+TURNS = "import sys\nfor n in range(500): print(n, file=sys.stderr if n % 2 else sys.stdout)\n"
+
+
+def test_in_one_pipe_the_order_of_stdout_and_stderr_is_kept(script: Path) -> None:
+    script.write_text(TURNS)
+    with python(*RUN, script, stderr=subprocess.STDOUT) as process:
+        told, _ = process.communicate(timeout=60)
+    assert told == "".join(f"{n}\n" for n in range(500))
+    assert the_job().result["exit_code"] == 0
+
+
+def test_on_a_terminal_the_order_of_stdout_and_stderr_is_kept(script: Path) -> None:
+    script.write_text(f"{TURNS}print('50%\\r100%', end='')\n")
+    screen = on_a_terminal(*RUN, script)
+    plain = re.sub(r"\x1b\[2m.*?\x1b\[0m\r\x1b\[2K|\x1b\[2K", "", screen)
+    assert "".join(f"{n}\r\n" for n in range(500)) + "50%\r100%\r\n\x1b[2mjob" in plain
+
+
+def test_in_two_pipes_stdout_and_stderr_stay_apart(script: Path) -> None:
+    script.write_text(TURNS)
+    with python(*RUN, script) as process:
+        out, err = process.communicate(timeout=60)
+    assert (out.split()[:3], err.split()[:3]) == (["0", "2", "4"], ["1", "3", "5"])
 
 
 def test_its_output_comes_while_it_runs(script: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -41,6 +42,9 @@ def run(script: str, args: tuple[str, ...], **options: Any) -> int:
     The job has a durable record: `python-mcp-server jobs` lists it. Ctrl-C cancels it and waits until
     its last process is gone; a second Ctrl-C kills at once. The exit code is that of the script (128
     and the signal's number where a signal ended it). The script reads an empty stdin.
+
+    Where stdout and stderr are one terminal, pipe or file, their order is kept, and both are the
+    job's stdout. Where they differ, the order across both is not known.
     """
     with _leaving_at_once():
         request = _request(script, args, **options)
@@ -82,14 +86,26 @@ def _request(script: str, args: tuple[str, ...], **options: Any) -> Request:
         "env_file": None if file is None else os.path.abspath(os.path.expanduser(file)),
     }
     label = options["label"] or os.path.basename(path)
+    merged = scripts.run_merged if _one_target() else None
     if not options["packages"]:
         kwargs |= {"directory": os.path.abspath(options["cwd"] or "."), "use_uv": not options["no_uv"]}
-        return Request(scripts.run_script_in_dir, (), kwargs, label, "run")
+        return Request(merged or scripts.run_script_in_dir, (), kwargs, label, "run")
     for name in ("cwd", "no_uv"):
         if options[name]:
             raise click.UsageError(f"--{name.replace('_', '-')} and --with exclude each other; leave one out")
     kwargs["dependencies"] = list(options["packages"])
-    return Request(scripts.run_script_with_dependencies, (), kwargs, label, "run")
+    return Request(merged or scripts.run_script_with_dependencies, (), kwargs, label, "run")
+
+
+def _one_target() -> bool:
+    """Whether stdout and stderr are one terminal, pipe or file. A console of Windows has no number."""
+    try:
+        out, err = os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    if not out.st_ino:
+        return sys.stdout.isatty() and sys.stderr.isatty()
+    return (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino)
 
 
 def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:

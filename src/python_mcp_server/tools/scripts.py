@@ -92,7 +92,36 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     result: read `exit_code` and `stderr`. stdin is empty. Figures shown with matplotlib (no screen is
     needed) and images saved in the directory come back as images; `pictures` has their paths.
     """
-    limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus)
+    return _run_in_directory(
+        directory,
+        script_path,
+        script_content,
+        args,
+        use_uv=use_uv,
+        python_version=python_version,
+        timeout_seconds=timeout_seconds,
+        env_vars=env_vars,
+        env_file=env_file,
+        limits=parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus),
+        output_chars=output_chars,
+    )
+
+
+def _run_in_directory(
+    directory: str,
+    script_path: str | None,
+    script_content: str | None,
+    args: list[str] | None,
+    *,
+    use_uv: bool,
+    python_version: str | None,
+    timeout_seconds: float,
+    env_vars: dict[str, str] | None,
+    env_file: str | None,
+    limits: Limits | None = None,
+    output_chars: int | None = None,
+    merged: bool = False,
+) -> ScriptResult:
     folder = existing_directory(directory)
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
@@ -102,7 +131,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     def choose(uv: Uv) -> Interpreter:
         return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
 
-    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
+    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True, merged=merged) as call:
         return call.run(
             script_of(call, script, script_content, folder),
             folder,
@@ -163,13 +192,14 @@ def run_with_packages(
     limits: Limits | None = None,
     output_chars: int | None = None,
     start: Start | None = None,
+    merged: bool = False,
 ) -> tuple[DependencyResult, Finished]:
     """Run a script in an environment of its own; return the result, and how the call ended."""
     one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
     header = header_of(script, script_content, dependencies or ()) or Header()
     given = given_variables(env_vars, env_file, Path.cwd() if script is None else script.parent)
-    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
+    with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True, merged=merged) as call:
         cwd = _working_directory(call) if script is None else script.parent
         finished = call.run(
             script_of(call, script, script_content, cwd),
@@ -188,6 +218,35 @@ def run_with_packages(
             call.job.keep_record()
             result["working_directory"] = str(cwd)
         return result, finished
+
+
+def run_merged(
+    script_path: str,
+    args: list[str],
+    *,
+    python_version: str | None,
+    timeout_seconds: float,
+    env_vars: dict[str, str] | None,
+    env_file: str | None,
+    directory: str | None = None,
+    use_uv: bool = True,
+    dependencies: list[str] | None = None,
+) -> ScriptResult:
+    """Run a script in a directory, or with packages where there is none, as the tools do. Its stderr is a
+    part of its stdout, in the order in which both were written.
+    """
+    given: dict[str, Any] = {
+        "python_version": python_version,
+        "timeout_seconds": timeout_seconds,
+        "env_vars": env_vars,
+        "env_file": env_file,
+        "merged": True,
+    }
+    if directory is not None:
+        return _run_in_directory(directory, script_path, None, args, use_uv=use_uv, **given)
+    return run_with_packages(
+        script_content=None, script_path=script_path, dependencies=dependencies, args=args, **given
+    )[0]
 
 
 def run_command(
