@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.helpers.marks import thorough
 RUN = ("-m", "python_mcp_server", "run")
 DEAF = """\
 import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
 print(os.getpid(), child.pid, flush=True)
@@ -146,6 +148,31 @@ def test_a_run_keeps_to_its_cores_and_its_priority() -> None:
         "-c", "import os; print(os.sched_getaffinity(0), os.nice(0))",
     )  # fmt: skip
     assert told.stdout == f"{{{core}}} 7\n"
+
+
+TURNS = "import sys\nfor n in range(500): print(n, file=sys.stderr if n % 2 else sys.stdout)\n"
+
+
+def test_in_one_pipe_the_order_of_stdout_and_stderr_is_kept(script: Path) -> None:
+    script.write_text(TURNS)
+    with python(*RUN, script, stderr=subprocess.STDOUT) as process:
+        told, _ = process.communicate(timeout=60)
+    assert told == "".join(f"{n}\n" for n in range(500))
+    assert the_job().result["exit_code"] == 0
+
+
+def test_on_a_terminal_the_order_of_stdout_and_stderr_is_kept(script: Path) -> None:
+    script.write_text(f"{TURNS}print('50%\\r100%', end='')\n")
+    screen = on_a_terminal(*RUN, script)
+    plain = re.sub(r"\x1b\[2m.*?\x1b\[0m\r\x1b\[2K|\x1b\[2K", "", screen)
+    assert "".join(f"{n}\r\n" for n in range(500)) + "50%\r100%\r\n\x1b[2mjob" in plain
+
+
+def test_in_two_pipes_stdout_and_stderr_stay_apart(script: Path) -> None:
+    script.write_text(TURNS)
+    with python(*RUN, script) as process:
+        out, err = process.communicate(timeout=60)
+    assert (out.split()[:3], err.split()[:3]) == (["0", "2", "4"], ["1", "3", "5"])
 
 
 def test_its_output_comes_while_it_runs(script: Path) -> None:
@@ -282,6 +309,59 @@ def test_on_a_terminal_a_line_shows_memory_and_processor(script: Path) -> None:
     assert " MB (peak " in screen
     assert " CPU time" in screen
     assert f"job {the_job().id}: completed after" in screen.rpartition("cut\r\n")[2]
+
+
+GENTLE = """\
+import time
+try:
+    print("up", flush=True)
+    time.sleep(120)
+except KeyboardInterrupt:
+    print("cleaned up", end="")
+"""
+
+
+def test_ctrl_c_lets_the_script_clean_up_and_says_how_to_kill(script: Path) -> None:
+    script.write_text(GENTLE)
+    screen, code = interrupted(script, after=["up\r\n"], grace_s="100")
+    said = f"Cancelling job {the_job().id}; press Ctrl-C again to kill it"
+    assert (code, the_job().status) == (130, "cancelled")
+    assert "cancelled after" in screen.partition(said)[2].partition("cleaned up\r\n")[2]
+
+
+def test_a_second_ctrl_c_kills_a_script_that_hears_nothing(script: Path) -> None:
+    script.write_text(DEAF)
+    screen, code = interrupted(script, after=["\r\n", "Ctrl-C again"], grace_s="1000")
+    assert (code, the_job().status) == (130, "cancelled")
+    pids = [int(word) for word in screen.split("\r\n")[0].rpartition("K")[2].split()]
+    assert len(pids) == 2
+    assert not any(processes.identify(pid) for pid in pids)
+
+
+CONTROLLED = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+def interrupted(script: Path, after: list[str], grace_s: str) -> tuple[str, int]:
+    """Run a script on a terminal of its own, and press Ctrl-C there after each of these words."""
+    above, terminal = pty.openpty()
+    env = environment(TERM="xterm", COLUMNS="150", NO_COLOR="1", PYTHON_MCP_CANCEL_GRACE_SECONDS=grace_s)
+    ends = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with python("-c", CONTROLLED, *RUN, script, env=env, start_new_session=True, **ends) as process:
+        os.close(terminal)
+        screen, waited = b"", iter(after)
+        word = next(waited)
+        with suppress(OSError):  # as above
+            while piece := os.read(above, 65536):
+                screen += piece
+                if word and word.encode() in screen:
+                    os.write(above, b"\x03")
+                    word = next(waited, "")
+        code = process.wait(60)
+    os.close(above)
+    return screen.decode(), code
 
 
 def on_a_terminal(*words: Any) -> str:

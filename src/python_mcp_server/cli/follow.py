@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from rich.control import Control
 from rich.segment import ControlType
@@ -27,7 +27,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.rows import elapsed_s, error_sentence
+from python_mcp_server.jobs.rows import elapsed_s, error_sentence, exit_code
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.regular import own_file
 
@@ -98,11 +98,11 @@ class Screen:
                 if copy.out.isatty():
                     self._at_line_start = data.endswith(b"\n")
 
-    def show(self, job: Job) -> None:
+    def show(self, job: Job, *, cancelling: bool) -> None:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
-        told = plain(self._words(job))
+        told = plain(f"cancelling · {span(elapsed_s(job))}" if cancelling else self._words(job))
         if told == self._shown:
             return
         self.clear()
@@ -114,8 +114,7 @@ class Screen:
     def clear(self) -> None:
         """Remove the line of progress."""
         if self._shown:
-            erase = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
-            self._console.control(erase)
+            self._erase()
             self._shown = ""
 
     def end(self, job: Job) -> None:
@@ -125,12 +124,18 @@ class Screen:
             self.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
 
     def say(self, sentence: str) -> None:
-        """Write a line to the terminal, if there is one."""
+        """Write a line to the terminal, if there is one, in the place of the line of progress and of the `^C`
+        that a terminal shows.
+        """
         if self.watched:
-            self.clear()
+            if self._at_line_start:
+                self._erase()
             start = "" if self._at_line_start else "\n"
             self._console.print(Text(f"{start}{sentence}", style="dim"))
-            self._at_line_start = True
+            self._shown, self._at_line_start = "", True
+
+    def _erase(self) -> None:
+        self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
 def _state_words(job: Job) -> str:
@@ -143,7 +148,6 @@ def _state_words(job: Job) -> str:
 
 _LOOK_S: Final = 0.05
 _FOREVER_S: Final = 1e9
-_TIMED_OUT: Final = 124
 _SIGNALLED: Final = 128
 
 
@@ -153,7 +157,7 @@ def run_and_follow(request: Request) -> int:
     Raises:
         PythonMcpError: The script could not be run.
     """
-    return asyncio.run(_run(request, script_code))
+    return asyncio.run(_run(request, exit_code))
 
 
 def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[Job], int]) -> int:
@@ -175,11 +179,9 @@ async def _run(
 ) -> int:
     """Run a job to its end; its output is shown unless the line of progress has words of its own."""
     async with JobManager() as manager:
-        job = await manager.submit(request)
-        folder = manager.store.folder(job.id) if words is None else None
-        follower = Follower(manager, job, Screen(folder, words or _state_words))
+        follower = Follower(manager, words)
         with _heard(follower.interrupt):
-            job = await follower.follow()
+            job = await follower.follow(await manager.submit(request))
         code = follower.code_of_end(job)
     return show(job) if code is None else code
 
@@ -189,41 +191,56 @@ class Follower:
 
     Args:
         manager: The manager of the job.
-        job: The job as it was submitted.
-        screen: Where it is shown.
+        words: Returns what the line of progress says in the place of output; None where the output is shown.
     """
 
-    def __init__(self, manager: JobManager, job: Job, screen: Screen) -> None:
+    def __init__(self, manager: JobManager, words: Callable[[Job], str] | None) -> None:
         self._manager = manager
-        self._id = job.id
-        self._screen = screen
+        self._words = words
+        self._id = ""
+        self._screen: Screen | None = None
         self._signal: int | None = None
         self._work: set[asyncio.Task[Any]] = set()
 
-    async def follow(self) -> Job:
-        """Return the job when it has ended and all of its output was shown."""
+    async def follow(self, job: Job) -> Job:
+        """Return the job when it has ended and all of its output was shown.
+
+        Args:
+            job: The job as it was submitted.
+        """
+        self._id = job.id
+        folder = self._manager.store.folder(job.id) if self._words is None else None
+        screen = self._screen = Screen(folder, self._words or _state_words)
+        if self._signal is not None:
+            self._cancel(screen)
         end = asyncio.create_task(self._manager.wait(self._id, _FOREVER_S), name="end-of-job")
         try:
             while not end.done():
                 await asyncio.wait({end}, timeout=_LOOK_S)
-                await asyncio.to_thread(self._screen.pump)
+                await asyncio.to_thread(screen.pump)
                 if not end.done():
-                    self._screen.show(await self._manager.get(self._id))
-            await asyncio.to_thread(self._screen.pump, everything=True)
+                    screen.show(await self._manager.get(self._id), cancelling=self._signal is not None)
+            await asyncio.to_thread(screen.pump, everything=True)
         finally:
-            self._screen.clear()
+            screen.clear()
             await self._manager.cancel(self._id)  # it has ended, unless the output is no longer read
             await asyncio.gather(end, *self._work)
         return (await end)[0]
 
     def interrupt(self, number: int) -> None:
-        """Cancel the job; from the second time on kill it without grace."""
-        if self._signal is None:
-            self._signal = number
-            self._screen.say(f"cancelling job {self._id}; once more kills it at once")
-            self._begin(self._manager.cancel(self._id))
+        """Cancel the job, as soon as it is submitted; from the second time on kill it without grace."""
+        first = self._signal is None
+        self._signal = self._signal or number
+        if self._screen is None:
+            return
+        if first:
+            self._cancel(self._screen)
         else:
             self._begin(self._kill())
+
+    def _cancel(self, screen: Screen) -> None:
+        screen.say(f"Cancelling job {self._id}; press Ctrl-C again to kill it")
+        self._begin(self._manager.cancel(self._id))
 
     async def _kill(self) -> None:
         worker = (await self._manager.get(self._id)).worker
@@ -239,7 +256,8 @@ class Follower:
         Raises:
             PythonMcpError: The body failed, or somebody else cancelled it.
         """
-        self._screen.end(job)
+        if self._screen is not None:
+            self._screen.end(job)
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
                 return _SIGNALLED + self._signal
@@ -247,15 +265,6 @@ class Follower:
         if job.status is JobState.FAILED:
             raise _refusal(job)
         return None
-
-
-def script_code(job: Job) -> int:
-    """Return the exit code of the script of a job."""
-    result = cast("dict[str, Any]", job.result)
-    if result.get("timed_out"):
-        return _TIMED_OUT
-    code = int(result["exit_code"])
-    return code if code >= 0 else _SIGNALLED - code
 
 
 def _refusal(job: Job) -> errors.PythonMcpError:

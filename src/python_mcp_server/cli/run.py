@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,6 +24,7 @@ from python_mcp_server.errors import InvalidInput
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
 
+_INTERRUPTED: Final = 128 + signal.SIGINT
 _ENDING: Final = ("-m", "-c")
 """The options after which all words belong to the program, as with `python`."""
 _EXAMPLES: Final = """\b
@@ -82,11 +87,31 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     The job has a durable record: `python-mcp-server jobs` lists it. Ctrl-C cancels it and waits until its
     last process is gone; a second Ctrl-C kills at once. The exit code is that of the script (128 and the
     signal's number where a signal ended it).
-    """
-    request = _request(words, **options)
-    from python_mcp_server.cli.follow import run_and_follow
 
-    return run_and_follow(request)
+    Where stdout and stderr are one terminal, pipe or file, their order is kept, and both are the
+    job's stdout. Where they differ, the order across both is not known.
+    """
+    with _leaving_at_once():
+        request = _request(words, **options)
+        from python_mcp_server.cli.follow import run_and_follow
+
+        return run_and_follow(request)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    os._exit(_INTERRUPTED)
+
+
+@contextmanager
+def _leaving_at_once() -> Generator[None]:
+    """Let Ctrl-C end this process, as long as there is no job to cancel. A `KeyboardInterrupt` may come
+    within an import, where Python loses it and keeps the lock of all imports.
+    """
+    before = signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _request(words: tuple[str, ...], **options: Any) -> Request:
@@ -100,6 +125,7 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         "args": args,
         "timeout_seconds": options["timeout_seconds"],
         "limits": given_limits(options),
+        "merged": _one_target(),
         **given_environment(options),
     }
     if start == ["-"]:
@@ -130,3 +156,14 @@ def _start(
         raise InvalidInput(f"SCRIPT is {script!r}; it must be a file, or a directory with a __main__.py")
     as_typed = os.path.exists(script) and not script.startswith("-") and not elsewhere
     return [script if as_typed else path], args, os.path.basename(path)
+
+
+def _one_target() -> bool:
+    """Whether stdout and stderr are one terminal, pipe or file. A console of Windows has no number."""
+    try:
+        out, err = os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    if not out.st_ino:
+        return sys.stdout.isatty() and sys.stderr.isatty()
+    return (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino)

@@ -57,6 +57,8 @@ def what_ran(body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
 
 def _program(named: Mapping[str, Any]) -> Iterator[str]:
     """Yield the words of the program, as a shell would take them."""
+    if isinstance(start := named.get("start"), list):
+        yield from _started(cast("list[str]", start), named.get("stdin"))
     code, path, name = (named.get(key) for key in ("script_content", "script_path", "script_name"))
     if isinstance(code, str):
         yield first_line(code)
@@ -72,6 +74,16 @@ def _program(named: Mapping[str, Any]) -> Iterator[str]:
         yield f"(for each line of {os.path.basename(file)})"
     if isinstance(earlier := named.get("resume"), str):
         yield f"(the rest of {earlier})"
+
+
+def _started(start: list[str], stdin: Any) -> Iterator[str]:
+    """Yield the words behind `python`: code is told by a line."""
+    if start[0] == "-c" or (start[0] == "-" and isinstance(stdin, str)):
+        yield first_line(start[1] if start[0] == "-c" else stdin)
+    elif start[0] == "-m":
+        yield from map(shlex.quote, start)
+    else:
+        yield shlex.quote(os.path.basename(start[0]))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -95,6 +95,7 @@ class ScriptCall:
         output_chars: How many characters of each stream the result shows.
         own_work: Checks what the tool itself does.
         with_pictures: Whether the result lists the pictures that the script makes.
+        merged: Whether stderr is a part of stdout, so that the order of both is kept.
     """
 
     session: Session
@@ -102,6 +103,7 @@ class ScriptCall:
     output_chars: int
     own_work: OwnWork
     with_pictures: bool = False
+    merged: bool = False
 
     def check(self) -> None:
         """Check what the tool itself has done until now. May be called after each line that is read.
@@ -143,7 +145,7 @@ class ScriptCall:
         except LimitExceeded as late:
             if late.kind != TIME:
                 raise self._at_limit(Breach(late.kind, str(late)), starts) from None
-            interpreter, ending = _never_started(self._streams["stderr"], late)
+            interpreter, ending = _never_started(self._stderr, late)
         else:
             prepared = self._prepared(interpreter, script, cwd, args)
             ending = self._run(lambda: start(prepared) if start else self._child(prepared.command, watch))
@@ -179,8 +181,8 @@ class ScriptCall:
         silent = not any(size_of(path) > starts[name] for name, path in self._streams.items())
         if ending.exit_code == 0 and not silent:
             return None
-        stderr = self._streams["stderr"]
-        words = excerpt(stderr, start=starts["stderr"], limit_chars=_TAIL_CHARS, job_id=None).text
+        start = starts[self._stderr.name]
+        words = excerpt(self._stderr, start=start, limit_chars=_TAIL_CHARS, job_id=None).text
         return Ended(ending.exit_code, words, silent, ending.timed_out, script.path, cwd)
 
     def _add_pictures(self, result: ScriptResult, cwd: Path, since_ns: int) -> None:
@@ -198,12 +200,16 @@ class ScriptCall:
     def _sizes(self) -> dict[str, int]:
         return {name: size_of(path) for name, path in self._streams.items()}
 
+    @property
+    def _stderr(self) -> Path:
+        return self._streams["stdout" if self.merged else "stderr"]
+
     def _child(self, command: Command, watch: Watch | None = None) -> ChildExit:
         session = self.session
         return run_child(
             command,
             stdout=self._streams["stdout"],
-            stderr=self._streams["stderr"],
+            stderr=self._stderr,
             job_id=session.job_id,
             deadline=session.deadline,
             watch=watch,
@@ -238,7 +244,7 @@ class ScriptCall:
 
     def _result(self, starts: dict[str, int], ending: ChildExit) -> CommandResult:
         if ending.timed_out:
-            append_line(self._streams["stderr"], TIMEOUT_MARK)
+            append_line(self._stderr, TIMEOUT_MARK)
         job_id = None if self.job is None else self.job.id
         shown = {
             name: excerpt(path, start=starts[name], limit_chars=self.output_chars, job_id=job_id)
@@ -268,6 +274,7 @@ def script_call(
     output_chars: int | None = None,
     *,
     with_pictures: bool = False,
+    merged: bool = False,
 ) -> Generator[ScriptCall]:
     """Open a call in the folder of its job; outside a job, in a private directory that is removed at the end.
 
@@ -279,6 +286,7 @@ def script_call(
         limits: Its other limits.
         output_chars: How many characters of each stream the result shows; None for the setting.
         with_pictures: Whether the result lists pictures.
+        merged: Whether stderr is a part of stdout.
 
     Raises:
         InvalidInput: The time limit or `output_chars` is out of bounds, or this machine cannot enforce the
@@ -298,7 +306,7 @@ def script_call(
     if job is not None:
         session = Session(job.folder, settings.home, job.id, variables, deadline, limits, job.grace_s)
         with stored(job.folder, settings.home):
-            yield ScriptCall(session, job, chars, own_work, with_pictures)
+            yield ScriptCall(session, job, chars, own_work, with_pictures, merged)
         return
     from tempfile import mkdtemp
 
@@ -307,7 +315,7 @@ def script_call(
         grace_s = settings.cancel_grace_seconds
         session = Session(folder, settings.home, new_job_id(), variables, deadline, limits, grace_s)
         with stored(folder, settings.home):
-            yield ScriptCall(session, None, chars, own_work, with_pictures)
+            yield ScriptCall(session, None, chars, own_work, with_pictures, merged)
     finally:
         shutil.rmtree(folder)
 

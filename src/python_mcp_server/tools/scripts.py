@@ -217,6 +217,7 @@ def run_python(
     env_vars: dict[str, str] | None = None,
     env_file: str | None = None,
     limits: dict[str, Any] | None = None,
+    merged: bool = False,
 ) -> ScriptResult:
     """Run Python in a directory as a shell does, so that all it sees is as in `python START ARGS`.
 
@@ -232,6 +233,7 @@ def run_python(
         env_vars: Environment variables on top of the present ones. They are not stored.
         env_file: A file of such variables.
         limits: Other limits, by the names of the fields of `Limits`.
+        merged: Whether its stderr is a part of its stdout, in the order in which both were written.
 
     Raises:
         InvalidInput: A value is not valid, or the script does not exist.
@@ -243,7 +245,7 @@ def run_python(
     def choose(uv: Uv) -> Interpreter:
         return interpreter_in_directory(uv, folder, header, use_uv=use_uv, python_version=python_version)
 
-    with script_call(timeout_seconds, given, bounds, with_pictures=True) as call:
+    with script_call(timeout_seconds, given, bounds, with_pictures=True, merged=merged) as call:
         header = header_of(*header_source(start, stdin, folder), dependencies or ()) if use_uv else None
         path = call.session.folder / "stdin"
         if stdin is not None:
