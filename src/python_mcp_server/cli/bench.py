@@ -200,7 +200,7 @@ def _plot_format(file: str | None) -> str | None:
 
 def _progress(job: Job, plan: dict[str, Any]) -> str:
     """Return a bar, which is full at the latest possible end, and the estimates so far."""
-    from python_mcp_server.cli.show import elapsed_s
+    from python_mcp_server.jobs.rows import elapsed_s
 
     if job.progress is None:
         return "preparing"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Final, NotRequired, TypedDict
@@ -205,7 +206,7 @@ def benchmark_contenders(
     """
     bounds, how_often = Limits.given(**(limits or {})), RunPlan(**plan)
     folder = existing_directory(directory)
-    given = given_variables(env_vars, env_file, folder)
+    given = partial(given_variables, env_vars, env_file, folder)
     if plot is not None:
         check_drawing()
 
