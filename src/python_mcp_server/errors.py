@@ -37,9 +37,24 @@ Any module may import this one; it imports no other of this package.
 
 from __future__ import annotations
 
+from typing import ClassVar, Final
+
+MOST_CHARS: Final = 500
+"""Of the text of an error that repeats a caller's value, which may have any length."""
+
+
+def bounded_sentence(text: str) -> str:
+    """Return a sentence with `…` in the middle of a long one, because its end says what would be right."""
+    return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS // 2]}…{text[1 - MOST_CHARS // 2 :]}"
+
 
 class PythonMcpError(Exception):
     """Base of all errors of this package. Its text is one sentence that says what would be right."""
+
+    _bounded: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return bounded_sentence(super().__str__()) if self._bounded else super().__str__()
 
     def __reduce__(self) -> tuple[object, ...]:
         # an exception pickles as a call of its class with its text, which is not what `__init__` takes
@@ -48,7 +63,12 @@ class PythonMcpError(Exception):
 
 
 class InvalidInput(PythonMcpError, ValueError):
-    """An argument, a setting or a file given by the caller is wrong; nothing was started."""
+    """An argument, a setting or a file given by the caller is wrong; nothing was started.
+
+    Its text has at most 500 characters, as that of the next two errors.
+    """
+
+    _bounded = True
 
 
 class JobNotFound(PythonMcpError, LookupError):
@@ -58,6 +78,8 @@ class JobNotFound(PythonMcpError, LookupError):
         job_id: The id that was asked for.
     """
 
+    _bounded = True
+
     def __init__(self, job_id: str) -> None:
         super().__init__(f"Job {job_id} not found")
         self.job_id = job_id
@@ -65,6 +87,8 @@ class JobNotFound(PythonMcpError, LookupError):
 
 class QuestionNotOpen(PythonMcpError, LookupError):
     """A job has no open question with this key: the question was answered, withdrawn or never asked."""
+
+    _bounded = True
 
 
 class NotInJob(PythonMcpError, RuntimeError):

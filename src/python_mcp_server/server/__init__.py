@@ -4,7 +4,8 @@ app         builds the server: all tools, what a model is told of them, the mana
 serve       runs it in this process, over stdio or HTTP, with its log; what `python-mcp-server serve` does
 exit_guard  ends a server whose threads do not
 log_limit   one line a minute for what is logged again and again
-registry    makes a tool of a function: what a model reads of it, and how a bad call is refused
+registry    makes a tool of a function: what a model reads of it, and that a bad call is refused
+refusals    what a bad call is told
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer
 job_view    what tools and resources show of a job, bounded
 authors     the job tools on the server of another author

@@ -16,6 +16,7 @@ from mcp.server.request_state import RequestStateSecurity
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.server.job_tools import JobTools, resuming
+from python_mcp_server.server.refusals import refuse_long_names
 from python_mcp_server.server.registry import DeferredTool, SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
 from python_mcp_server.server.sdk.adapter import adapt
@@ -114,6 +115,7 @@ def create_server(
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
+    server.middleware.append(refuse_long_names)
     return server
 
 

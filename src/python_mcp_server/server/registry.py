@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.server.refusals import complaint, shown
 from python_mcp_server.server.sdk.arguments import reading_as_meant
 from python_mcp_server.server.sdk.replies import Aside, failure, with_pictures
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
 
 _SECTION: Final = re.compile(r"^(?:Args|Returns|Raises|Yields|Examples?|Notes?):[ \t]*$", re.MULTILINE)
-_SHOWN_CHARS: Final = 80
 _LARGE: Final = {"anthropic/maxResultSizeChars": 500_000}
 """The most that Claude Code grants; without it, a result above 25,000 tokens becomes the name of a file."""
+_NAME_CHARS: Final = 100
 _NUMBERS: Final = frozenset({"integer", "number"})
 _TAKE_TRUE: Final = frozenset({"boolean", None})
 _TRUTH: Final = "{} is {}; true and false are not numbers"
@@ -66,25 +67,30 @@ class SentenceTool(Tool):
             if isinstance(exc.__cause__, PythonMcpError):
                 return failure(exc.__cause__)
             if isinstance(exc.__cause__, ValidationError):
-                raise ToolError(_complaint(exc.__cause__)) from exc.__cause__
+                raise ToolError(complaint(exc.__cause__, arguments, self._properties)) from exc.__cause__
             raise
 
     def _unknown(self, arguments: dict[str, Any]) -> InvalidInput | None:
-        known: dict[str, Any] = self.parameters.get("properties", {})
+        known = self._properties
         wrong = next((name for name in arguments if name not in known), None)
         if wrong is None:
             return None
         from difflib import get_close_matches  # late, because only a wrong call needs it
 
-        near = get_close_matches(wrong, known, 1)
+        near = get_close_matches(wrong[:_NAME_CHARS], known, 1)
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
-        return InvalidInput(f"{self.name} has no parameter {wrong!r}; {hint}")
+        return InvalidInput(f"{self.name} has no parameter {shown(wrong)}; {hint}")
 
     def _no_number(self, arguments: dict[str, Any]) -> InvalidInput | None:
         """Refuse true and false where a number is expected: pydantic reads them as 1 and 0."""
-        schemas: dict[str, Any] = self.parameters.get("properties", {})
+        schemas = self._properties
         wrong = next((name for name, value in arguments.items() if _no_number(schemas[name], value)), None)
-        return None if wrong is None else InvalidInput(_TRUTH.format(wrong, arguments[wrong]))
+        return None if wrong is None else InvalidInput(_TRUTH.format(wrong, shown(arguments[wrong])))
+
+    @property
+    def _properties(self) -> dict[str, Any]:
+        """Mapping of a parameter's name to its JSON schema."""
+        return self.parameters.get("properties", {})
 
 
 class DeclaredTool(SentenceTool):
@@ -217,22 +223,3 @@ def _no_number(schema: dict[str, Any], value: object) -> bool:
 def _unwrap(text: str) -> str:
     """Join wrapped lines; lists and indented lines stay as they are."""
     return re.sub(r"(?<=\S)\n(?=[^\s*\-])", " ", text.strip())
-
-
-def _complaint(exc: ValidationError) -> str:
-    errors = exc.errors()
-    return "; ".join(_sentence(each["loc"], each["type"], each["input"], each["msg"]) for each in errors)
-
-
-def _sentence(where: tuple[int | str, ...], kind: str, value: object, message: str) -> str:
-    name = ".".join(str(part) for part in where)
-    if kind == "missing":
-        return f"{name} is missing; it is required"
-    from python_mcp_server.jobs.redaction import name_looks_secret
-
-    if any(name_looks_secret(str(part)) for part in where):
-        return f"{name} is of type {type(value).__name__}; {message[:1].lower()}{message[1:]}"
-    shown = repr(value)
-    if len(shown) > _SHOWN_CHARS:
-        shown = shown[:_SHOWN_CHARS] + "..."
-    return f"{name} is {shown}; {message[:1].lower()}{message[1:]}"

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server import functions
-from python_mcp_server.errors import InvalidInput, JobNotFound, RemoteError
+from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError, RemoteError
 from python_mcp_server.model import Job, JobProgress, JobState, iso, utc_now
 from python_mcp_server.questions.model import ACTIONS, InputAnswer
 from python_mcp_server.server.principals import find_job
@@ -62,13 +62,13 @@ def _failed(job: Job) -> CallToolResult:
     """Return the failure in the words that the caller would have read."""
     text = job.error or f"the job failed: {job.error_kind or 'for an unknown reason'}"
     if job.error_kind != "exception":
-        return failure(InvalidInput(text))
+        return failure(PythonMcpError(text))
     sentence, trace = _parted(text)
     kind = _TYPE.match(sentence)
     name, message = (kind[1], sentence[kind.end() :]) if kind else ("", sentence)
     if _SAYS_ITSELF.fullmatch(name):
         return error_result(f"Error executing tool {job.tool}: {message}")  # the SDK's words around it
-    return failure(InvalidInput(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
+    return failure(PythonMcpError(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
 
 
 def _parted(text: str) -> tuple[str, str]:

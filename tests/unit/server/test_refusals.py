@@ -1,0 +1,91 @@
+"""What a client is told of a call that is refused: short, in plain words, about the first fault."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from pydantic import Field
+
+from python_mcp_server import InMemoryJobStore, JobManager
+from python_mcp_server.errors import MOST_CHARS, InvalidInput, JobNotFound, QuestionNotOpen
+from python_mcp_server.server.app import create_server
+from python_mcp_server.server.registry import make_tool
+
+LONG = "x" * 1_000_000
+
+
+async def take(  # noqa: PLR0917 - the parameters of a tool
+    args: list[str] | None = None,
+    rows: list[list[str]] | None = None,
+    cpus: int | list[int] | None = None,
+    env_vars: dict[str, str] | None = None,
+    share: Annotated[float, Field(gt=0)] = 1,
+    sure: bool = True,
+    directory: str = "",
+) -> dict[str, Any]:
+    """Take arguments."""
+    raise InvalidInput(f"directory is {directory!r}; it must exist")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a text": ({"args": "a b"}, "args is 'a b'; give a list of texts"),
+    "items": ({"args": [1] * 3000}, "args[0] is 1 and 2999 more are wrong; give a list of texts"),
+    "an item of an item": ({"rows": [["a", 1]]}, "rows[0][1] is 1; give a list of lists of texts"),
+    "any of two": ({"cpus": "many"}, "cpus is 'many'; give a whole number or a list of whole numbers"),
+    "a secret": (
+        {"env_vars": {"A_TOKEN": ["secret"]}},
+        "env_vars['A_TOKEN'] is a list; give an object with texts",
+    ),
+    "a range": ({"share": -1}, "share is -1; it must be greater than 0"),
+    "a truth": ({"sure": "maybe"}, "sure is 'maybe'; give true or false"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_the_first_wrong_value_is_named_in_plain_words(name: str):
+    arguments, sentence = WRONG[name]
+    assert await refusal("take", arguments) == sentence
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"args": LONG}, {LONG: 1}, {"env_vars": {LONG: 1}}, {"share": LONG}, {"directory": LONG}]
+)
+async def test_no_refusal_repeats_a_value_of_any_length(arguments: dict[str, Any]):
+    assert len(await refusal("take", arguments)) <= MOST_CHARS
+
+
+async def refusal(tool: str, arguments: dict[str, Any]) -> str:
+    manager = JobManager(InMemoryJobStore())
+    server = create_server(manager, tools=[make_tool(take, "take", "Take")])
+    async with Client(server) as client:
+        result = await client.call_tool(tool, arguments)
+    manager.store.close()
+    assert result.is_error
+    return result.content[0].text  # type: ignore[union-attr]
+
+
+async def test_names_that_nothing_has_are_refused_before_they_are_looked_for(home: Path):
+    manager = JobManager()
+    async with manager, Client(create_server(manager)) as client:
+        for asking in (
+            client.call_tool(LONG),
+            client.read_resource(f"job://{LONG}"),
+            client.get_prompt(LONG),
+        ):
+            with pytest.raises(MCPError) as caught:
+                await asking
+            assert len(str(caught.value.error)) < MOST_CHARS
+    manager.store.close()
+
+
+@pytest.mark.parametrize("kind", [InvalidInput, JobNotFound, QuestionNotOpen])
+def test_errors_that_repeat_a_value_are_bounded_and_keep_both_ends(kind: type[Exception]):
+    error = kind(f"begin {LONG} end")
+    assert len(str(error)) == MOST_CHARS
+    assert str(error).split("…")[1].removesuffix(" not found").endswith("end")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
