@@ -87,11 +87,14 @@ class DiskMeter(BoundedMeter):
 
         Args:
             paths: The files and directories; they need not exist.
-            old_files: The files among them that belong to an earlier call until they change.
+            old_files: The files among them that belong to an earlier call until they are emptied or replaced.
         """
         super().__init__(_MOST_ENTRIES)
         self.paths = tuple(paths)
-        self._old = {path: status for path in old_files if (status := _version(path)) is not None}
+        self._old: dict[str, tuple[int, int, int]] = {}
+        for path in old_files:
+            with suppress(FileNotFoundError):
+                self._old[path] = _version(os.lstat(path))
 
     def _walk(self) -> Generator[int]:
         seen: set[tuple[int, int]] = set()
@@ -99,7 +102,7 @@ class DiskMeter(BoundedMeter):
         for path in self.paths:
             with suppress(OSError):  # the job has not written it, or has removed it
                 status = os.lstat(path)
-                yield 0 if self._is_old(path) else _fresh_bytes(status, seen, remember=True)
+                yield self._bytes_of(path, status, seen)
                 if stat.S_ISDIR(status.st_mode):
                     directories.append(path)
         while directories:
@@ -110,12 +113,13 @@ class DiskMeter(BoundedMeter):
                 if error.errno in SHORTAGES:
                     raise
 
-    def _is_old(self, path: str) -> bool:
-        if path not in self._old:
-            return False
-        if _version(path) != self._old[path]:
-            del self._old[path]
-        return path in self._old
+    def _bytes_of(self, path: str, status: os.stat_result, seen: set[tuple[int, int]]) -> int:
+        size = _fresh_bytes(status, seen, remember=True)
+        old = self._old.get(path)
+        if old is None:
+            return size
+        # an emptied file has its size at once, and loses its blocks one after the other
+        return 0 if _version(status) == old else min(size, status.st_size)
 
 
 def _visit(directory: str, directories: list[str], seen: set[tuple[int, int]]) -> Generator[int]:
@@ -153,9 +157,6 @@ def disk_bytes(status: os.stat_result) -> int:
     return status.st_size if blocks is None else blocks * _BLOCK_BYTES
 
 
-def _version(path: str) -> tuple[int, int, int] | None:
-    """Return what changes with every write to a file; None where there is none."""
-    with suppress(OSError):
-        status = os.lstat(path)
-        return status.st_ino, status.st_size, status.st_mtime_ns
-    return None
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes with every write to a file."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
