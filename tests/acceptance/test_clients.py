@@ -91,7 +91,8 @@ class Desk:
     def job(self, tool: str, **arguments: Any) -> dict[str, str]:
         """Start a job; its handle is what all clients show."""
         handle = self.shown(tool, async_mode=True, **arguments).said
-        assert (set(handle), handle["status"]) == ({"job_id", "status"}, "pending")
+        assert (set(handle), handle["status"]) == ({"job_id", "status", "message"}, "pending")
+        assert "py_wait_job" in handle["message"]
         return {"job_id": handle["job_id"]}
 
     def ended(self, job: dict[str, str]) -> Shown:

@@ -57,8 +57,8 @@ def test_a_script_over_its_memory_limit_is_an_error_with_a_job(tmp_path: Path):
         (job,) = server.call("py_list_jobs")["structuredContent"]["jobs"]
         assert job["id"] in text
         assert (job["status"], job["error_kind"]) == ("failed", "memory_limit")
-        assert "the limit is 100 MB" in job["error"]
-        assert "Traceback" not in job["error"]
+        assert "the limit is 100 MB" in job["note"]
+        assert "Traceback" not in job["note"]
         page = server.call("py_job_output", {"job_id": job["id"]})["structuredContent"]
         assert page["text"] == "so far\n"
         for name, value in (("memory_limit_mb", -1), ("cpus", [4095]), ("nice", 99)):

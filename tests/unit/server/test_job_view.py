@@ -35,7 +35,7 @@ async def shown(manager: JobManager, job_id: str) -> Any:
 ASKED: dict[str, tuple[Any, str, Ask]] = {
     "status": (job_tools, "view_of", lambda manager, job_id: JobTools(manager).job_status(job_id)),
     "wait": (job_tools, "view_of", lambda manager, job_id: JobTools(manager).wait_job(job_id)),
-    "list": (job_tools, "list_of", lambda manager, _: JobTools(manager).list_jobs()),
+    "list": (job_tools, "list_answer", lambda manager, _: JobTools(manager).list_jobs()),
     "job resource": (resources, "view_of", lambda manager, job_id: JobResources(manager).job(job_id)),
     "output resource": (resources, "excerpt", lambda manager, job_id: JobResources(manager).stdout(job_id)),
     "task": (wire, "detailed", shown),
