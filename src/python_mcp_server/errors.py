@@ -37,14 +37,22 @@ Any module may import this one; it imports no other of this package.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final
 
 MOST_CHARS: Final = 500
 """Of the text of an error that repeats a caller's value, which may have any length."""
 
 
+_LONG_WORD: Final = re.compile(r"(\S{80})\S{40,}(\S{20})")
+
+
 def bounded_sentence(text: str) -> str:
-    """Return a sentence with `…` in the middle of a long one, because its end says what would be right."""
+    """Return a sentence of bounded length: `…` stands in the middle of its long values, and then in its own
+    middle, because its end says what would be right.
+    """
+    if len(text) > MOST_CHARS:
+        text = _LONG_WORD.sub(r"\1…\2", text)
     return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS // 2]}…{text[1 - MOST_CHARS // 2 :]}"
 
 
