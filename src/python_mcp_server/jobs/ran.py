@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
-from python_mcp_server.jobs.redaction import HIDDEN, name_looks_secret, without_secrets
+from python_mcp_server.jobs.redaction import HIDDEN, holds_secret, name_looks_secret, without_secrets
 from python_mcp_server.jobs.rows import one_line
 from python_mcp_server.model import OUR_TOOLS
 
 _MOST_CHARS: Final = 300
 _MOST_WORDS: Final = 20
+_WORD_CHARS: Final = 2_000
+"""More than is told, so that a secret that reaches beyond that is still seen as one."""
 _MOST_LINES: Final = 200
 _CODE_BYTES: Final = 20_000
 """How much of a code is looked at for its first line."""
+_GOES_ON: Final = (*"([{,\\=+:",)
+_QUOTES: Final = ('"""', "'''")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,21 @@ def _started(start: list[str], stdin: Any) -> Iterator[str]:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        yield from islice(map(str, cast("Sequence[Any]", value)), _MOST_WORDS)
+        for word in islice(cast("Sequence[Any]", value), _MOST_WORDS):
+            yield str(word)[:_WORD_CHARS]
 
 
 def first_line(code: str) -> str:
-    """Return the first line of a code that says what it does: no comment, import or secret if possible."""
-    lines = [line.strip() for line in code[:_CODE_BYTES].splitlines()[:_MOST_LINES]]
-    lines = [line for line in lines if line and not line.startswith("#") and not name_looks_secret(line)]
-    telling = (line for line in lines if not line.startswith(("import ", "from ", '"""', "'''")))
+    """Return the first line of a code that says what it does: no comment, import or secret if possible.
+
+    A line that goes on in the next one may have its secret there, so no line behind it is told.
+    """
+    lines: list[str] = []
+    for line in map(str.strip, code[:_CODE_BYTES].splitlines()[:_MOST_LINES]):
+        if name_looks_secret(line) or holds_secret(line):
+            if line.endswith(_GOES_ON) or any(quotes in line for quotes in _QUOTES):
+                break
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    telling = (line for line in lines if not line.startswith(("import ", "from ", *_QUOTES)))
     return next(telling, lines[0] if lines else HIDDEN)

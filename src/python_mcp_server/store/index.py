@@ -13,13 +13,14 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from python_mcp_server.atomic import remove_file, write_file
+from python_mcp_server.atomic import remove_tree, write_file
 from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.store.layout import ENTRY_WIDTHS, LIVE, Layout, Wanted
 from python_mcp_server.store.locks import Locks
 
 _log: Final = logging.getLogger(__name__)
 _NAME_CHARS: Final = 32
+_STAYS: Final = "The entry %s of a job that is gone stays: %s"
 
 
 class PrincipalIndex:
@@ -37,13 +38,20 @@ class PrincipalIndex:
         self._fsync = fsync
 
     def add(self, principal: str, job_id: str) -> None:
-        """Add an entry, if it is not there."""
+        """Add an entry, if it is not there.
+
+        Raises:
+            LinkInHome: It would lie behind a symbolic link.
+        """
         path = self._entry(principal, job_id)
         if not os.path.lexists(path):
+            self._layout.refuse_links(path)
             write_file(path, b"", temporary_in=self._layout.tmp, fsync=self._fsync)
 
     def remove(self, principal: str, job_id: str) -> None:
-        """Remove an entry, if it is there, and the directories that are empty then."""
+        """Remove an entry, if it is there, and the directories that are empty then. An entry that cannot be
+        removed stays as a leftover, because its record is gone already.
+        """
         self._remove(self._entry(principal, job_id))
 
     def names(
@@ -95,11 +103,15 @@ class PrincipalIndex:
         except StoreLocked:
             _log.debug("The entry %s stays, because its record may be written now", entry)
         except (OSError, StoreError) as error:
-            _log.warning("The entry %s of a job that is gone stays: %s", entry, error)
+            _log.warning(_STAYS, entry, error)
 
     def _remove(self, entry: str) -> None:
-        remove_file(entry)
-        self._layout.tidy(entry, levels=len(ENTRY_WIDTHS) + 1)
+        try:
+            self._layout.refuse_links(entry)
+            remove_tree(entry)  # which removes a file, too, and a directory that is there instead
+            self._layout.tidy(entry, levels=len(ENTRY_WIDTHS) + 1)
+        except OSError as error:
+            _log.warning(_STAYS, entry, error)
 
     def _entry(self, principal: str, job_id: str) -> str:
         return self._layout.entry(_directory_name(principal), job_id)
