@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from python_mcp_server.atomic import remove_tree, write_file
@@ -83,11 +83,20 @@ class PrincipalIndex:
         """Return the ids with an entry, of all principals, that pass the filter."""
         return {job_id for _, job_id in self._all(wanted)}
 
-    def drop_leftovers(self) -> None:
-        """Remove the entries of all principals that have no record."""
+    def drop_leftovers(self, owners: Mapping[str, str | None]) -> None:
+        """Remove the entries that have no record, or that of another principal.
+
+        Args:
+            owners: The principals of the records that were read, by id.
+        """
         for entry, job_id in self._all(None):
             if self._layout.tree_with(job_id) is None:
                 self._drop_leftover(entry, job_id)
+            elif job_id in owners and entry != self._entry_of(owners[job_id], job_id):
+                self._remove(entry)
+
+    def _entry_of(self, principal: str | None, job_id: str) -> str | None:
+        return None if principal is None else self._entry(principal, job_id)
 
     def _all(self, wanted: Wanted | None) -> Iterator[tuple[str, str]]:
         for name in self._layout.principal_names():
