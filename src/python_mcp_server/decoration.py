@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.model import cut
 
 _USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
 _TIMES: Final = "default_timeout is how long a caller waits, timeout_seconds how long the body may run"
@@ -194,5 +195,4 @@ def _called(function: object) -> tuple[object, object]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
+    return cut(repr(value), _SHOWN_CHARS)

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.options import print_json
-from python_mcp_server.cli.show import plain
 from python_mcp_server.errors import InvalidInput, StoreError
+from python_mcp_server.jobs.rows import plain
 from python_mcp_server.model import MB
 from python_mcp_server.tools.benchmark.ranking import factor, seconds
 

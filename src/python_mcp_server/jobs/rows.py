@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from python_mcp_server.model import MB, Job, JobState, Usage, cut, iso, utc_now
+from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, cut, iso, utc_now
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
 _NOTE_CHARS: Final = 160
-_TIMED_OUT: Final = 124
-_SIGNALLED: Final = 128
+TIMED_OUT: Final = 124
+SIGNALLED: Final = 128
 """As `timeout` and shells tell it."""
 
 
@@ -65,11 +65,11 @@ def exit_code(job: Job) -> int:
         return 1
     result = _result(job)
     if result.get("timed_out") is True:
-        return _TIMED_OUT
+        return TIMED_OUT
     code = result.get("exit_code")
     if not isinstance(code, int):
         return 0
-    return code if code >= 0 else _SIGNALLED - code
+    return code if code >= 0 else SIGNALLED - code
 
 
 def note(job: Job) -> str:
@@ -79,9 +79,14 @@ def note(job: Job) -> str:
     if asked := job.open_questions:
         return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:
-        total = "" if job.progress.total is None else f"/{job.progress.total:g}"
-        return f"{job.progress.current:g}{total} {job.progress.message or ''}".strip()
+        return progress_words(job.progress)
     return job.message or ""
+
+
+def progress_words(progress: JobProgress) -> str:
+    """Return progress in a few words."""
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return f"{progress.current:g}{total} {progress.message or ''}".strip()
 
 
 def error_sentence(job: Job) -> str:
@@ -97,8 +102,13 @@ def elapsed_s(job: Job) -> float:
 
 
 def one_line(text: str, most: int) -> str:
-    """Return text on one line of at most so many characters, without those that would steer a terminal."""
-    return cut("".join(char if char.isprintable() else " " for char in text[: most + 1]), most)
+    """Return plain text on one line of at most so many characters."""
+    return cut(plain(text[: most + 1]), most)
+
+
+def plain(text: str) -> str:
+    """Return text on one line, without characters that would steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _peak_mb(usage: Usage | None) -> float | None:
