@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
-from python_mcp_server.decorated import Decorated, Decorator, Handle
 from python_mcp_server.decoration import (
+    Decorated,
+    Decorator,
+    Handle,
     check_function,
     check_options,
     checked_secrets,

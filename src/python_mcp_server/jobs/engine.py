@@ -12,8 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.jobs.home_disk import HomeDisk
-from python_mcp_server.jobs.limit_watch import check_limits
+from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.request import CommandJob, Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
