@@ -310,15 +310,11 @@ def copy_output(
     end = None if limit is None else offset + limit
     while True:
         ended = manager.blocking.get(job_id).status.terminal  # before the copy: then nothing comes after it
-        _copy_all(copy, end)
+        while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
+            copy.write(data)
         if ended or not follow or copy.offset == end:
             return
         time.sleep(_POLL_S)
-
-
-def _copy_all(copy: Copy, end: int | None) -> None:
-    while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
-        copy.write(data)
 
 
 def copy_matches(manager: JobManager, job_id: str, wanted: Wanted, *, follow: bool) -> None:

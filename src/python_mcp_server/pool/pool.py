@@ -291,9 +291,6 @@ class Pool:
         self._idle.append(worker)
         if self._waiting:
             self._serve_waiting()
-        self._arm_idle_timer()
-
-    def _arm_idle_timer(self) -> None:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_workers:
             self._idle_timer = self.loop.call_later(self._settings.worker_idle_seconds, self._shrink)
 

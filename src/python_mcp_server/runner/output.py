@@ -277,7 +277,8 @@ def whole_characters(data: bytes) -> int:
     """Return how many bytes to keep so that no character at the end is cut in two."""
     for back in range(1, min(4, len(data)) + 1):
         if data[-back] not in _CONTINUATION:
-            return len(data) - back if _character_bytes(data[-back]) > back else len(data)
+            wanted = next((length for length, leads in _LEADS.items() if data[-back] in leads), 1)
+            return len(data) - back if wanted > back else len(data)
     return len(data)
 
 
@@ -377,11 +378,6 @@ def _raw_lines(block: bytes) -> list[bytes]:
     lines = [line + b"\n" for line in block.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
-
-
-def _character_bytes(lead: int) -> int:
-    """Return how long a UTF-8 character is that begins with this byte."""
-    return next((length for length, leads in _LEADS.items() if lead in leads), 1)
 
 
 def _lines(file: BinaryIO, begin: int, end: int) -> int:
