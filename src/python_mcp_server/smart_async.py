@@ -206,12 +206,7 @@ def _named(made: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Return the decorated function.
-
-    Args:
-        options: The options of the decoration.
-        adapter: The SDK's view of the function; None where no SDK calls it.
-    """
+    """Return the decorated function."""
     body = options.body
 
     @functools.wraps(body)

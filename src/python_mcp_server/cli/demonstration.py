@@ -112,13 +112,7 @@ def demonstrate(budget_s: float) -> int:
 
 
 class Demonstration:
-    """One run through all steps.
-
-    Args:
-        place: A directory of its own.
-        out: The stream for the report.
-        budget_s: How long the first server waits for a call.
-    """
+    """One run through all steps."""
 
     def __init__(self, place: Path, out: Console, budget_s: float) -> None:
         self._place = place

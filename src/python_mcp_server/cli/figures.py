@@ -139,13 +139,7 @@ def console(*, stderr: bool) -> Console:
 
 
 class Report:
-    """The result of a benchmark on a terminal.
-
-    Args:
-        result: The result.
-        plan: How often to run, as it was asked for.
-        out: Where it is shown.
-    """
+    """The result of a benchmark on a terminal."""
 
     def __init__(self, result: ContendersResult, plan: Mapping[str, Any], out: Console) -> None:
         self._result = result
@@ -200,7 +194,6 @@ class Report:
         return table
 
     def _columns(self) -> dict[str, list[str]]:
-        """Return the cells of each column, under its heading."""
         contenders = self._result["contenders"]
         unit, scale, digits = unit_for(contenders)
 

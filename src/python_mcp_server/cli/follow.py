@@ -202,11 +202,7 @@ class Follower:
         self._work: set[asyncio.Task[Any]] = set()
 
     async def follow(self, job: Job) -> Job:
-        """Return the job when it has ended and all of its output was shown.
-
-        Args:
-            job: The job as it was submitted.
-        """
+        """Return the job when it has ended and all of its output was shown."""
         self._id = job.id
         folder = self._manager.store.folder(job.id) if self._words is None else None
         screen = self._screen = Screen(folder, self._words or _state_words)

@@ -131,7 +131,6 @@ def job_table(job: Job) -> Table:
 
 
 def _asked(question: Question) -> str:
-    """Return the question, and a line for each field of the answer."""
     fields = [
         _field(name, prop, question.schema["required"])
         for name, prop in question.schema["properties"].items()

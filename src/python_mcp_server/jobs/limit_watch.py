@@ -97,14 +97,6 @@ class LimitWatch:
         monitor: LimitMonitor,
         on_breach: Callable[[EndReason], None],
     ) -> None:
-        """Make the watch; nothing is checked yet.
-
-        Args:
-            limits: The limits.
-            loop: Where `on_breach` is called.
-            monitor: Checks memory, CPU time and disk space in a thread.
-            on_breach: Gets the reason to end the body.
-        """
         self._limits = limits
         self._loop = loop
         self._monitor = monitor
@@ -114,12 +106,7 @@ class LimitWatch:
         self._worker: WorkerHandle | None = None
 
     def start(self, worker: WorkerHandle | InlineWorker, disk: DiskMeter | None) -> None:
-        """Start to watch the body that was sent to this worker.
-
-        Args:
-            worker: The worker.
-            disk: Measures the files of the call.
-        """
+        """Start to watch the body that was sent to this worker."""
         limits = self._limits
         if limits.timeout_seconds is not None:
             self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))

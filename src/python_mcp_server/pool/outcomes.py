@@ -91,10 +91,6 @@ def early_end(exit_code: int | None, log: str) -> RuntimeError:
 
     The log says why, because a worker without memory may send no frame, and loky prints what is raised before
     our code runs.
-
-    Args:
-        exit_code: That of the worker; None where unknown.
-        log: The file that it printed to.
     """
     text = _tail_of(log)
     said = _last_words(text.rpartition(_TRACEBACK)[2])

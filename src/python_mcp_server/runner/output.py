@@ -339,11 +339,6 @@ def _head(block: bytes, room_chars: int) -> bytes:
 def _tail(block: bytes, room_chars: int, *, whole: bool) -> _Tail:
     """Return the last lines for which there is room; if they take less than half of it, also the end of
     the line before them, from a whole character on.
-
-    Args:
-        block: The end of the stream.
-        room_chars: How much room there is.
-        whole: Whether a line begins where the block begins.
     """
     first = 0 if whole else block.find(b"\n") + 1
     if moves_cursor(block) and len(on_screen(block[first:], goes_on=True)) <= room_chars:

@@ -44,13 +44,7 @@ async def refuse_long_names(ctx: ServerRequestContext[Any, Any], call_next: Call
 
 
 def complaint(error: ValidationError, arguments: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    """Return a sentence about the first of the arguments that are wrong, and the number of the others.
-
-    Args:
-        error: What pydantic says of the arguments.
-        arguments: As they were sent.
-        schemas: Mapping of a parameter's name to its JSON schema.
-    """
+    """Return a sentence about the first of the arguments that are wrong, and the number of the others."""
     faults = error.errors(include_url=False, include_context=False)
     first = faults[0]
     name = str(first["loc"][0]) if first["loc"] else "the arguments"

@@ -111,10 +111,6 @@ class DeferredTool:
 
     The models of all arguments take a tenth of the server's start. The SDK keeps a tool under its name and
     asks nothing else of it before.
-
-    Args:
-        name: The tool's name.
-        build: Builds the tool.
     """
 
     def __init__(self, name: str, build: Callable[[], Tool]) -> None:

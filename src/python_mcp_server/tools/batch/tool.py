@@ -134,12 +134,6 @@ class BatchRequest:
     ) -> BatchPlan:
         """Return the plan; what the caller did not give comes from the plan of the resumed batch.
 
-        Args:
-            before: That plan.
-            env_vars: The variables that the caller gave.
-            resume: The job of the resumed batch.
-            check: Called again and again while a file is read.
-
         Raises:
             InvalidInput: A parameter is missing or wrong.
         """
@@ -212,7 +206,6 @@ def _read_arguments(folder: Path, args_file: str, check: Callable[[], None]) -> 
 
 
 def _arguments_in(line: str, number: int) -> list[str]:
-    """Return the arguments that one line holds."""
     if not line.lstrip(_BLANKS).startswith("["):
         return [line]
     try:
@@ -257,7 +250,6 @@ class _Batch:
         return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
 
     def _prepare(self, at_once: int) -> Prepared:
-        """Choose the interpreter, once for all items."""
         plan, limits = self.journal.plan, self.options.limits
         folder = Path(plan.directory)
         script = None if plan.script_path is None else Path(plan.script_path)

@@ -233,13 +233,7 @@ def benchmark_contenders(
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """All contenders of a call.
-
-    Attributes:
-        contenders: In their order.
-        choose: Returns the interpreter for a header.
-        setup: What each process of a snippet runs first.
-    """
+    """All contenders of a call."""
 
     contenders: list[Contender]
     choose: Callable[[Uv, Header | None], Interpreter]
