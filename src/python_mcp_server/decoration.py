@@ -1,4 +1,4 @@
-"""Checks of a decoration: what can be decorated, and with which options.
+"""What can be decorated, with which options, and the type that a decorated function has for type checkers.
 
 A wrong use fails where the author wrote it, with a sentence that shows the right form. Every module that
 holds a body loads this one, and so workers do too.
@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    NotRequired,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.model import cut
 
 _USAGE: Final = "write @smart_async or @smart_async(default_timeout=20) above a function"
 _TIMES: Final = "default_timeout is how long a caller waits, timeout_seconds how long the body may run"
@@ -194,5 +208,67 @@ def _called(function: object) -> tuple[object, object]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
+    return cut(repr(value), _SHOWN_CHARS)
+
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Handle(TypedDict):
+    """What a direct call answers in place of the body's value.
+
+    Attributes:
+        job_id: The job's id.
+        status: The job's state, such as "running".
+        message: Why there is a job; a call with `async_mode=True` has none.
+    """
+
+    job_id: str
+    status: str
+    message: NotRequired[str]
+
+
+class Decorated(Protocol, Generic[P, R_co]):
+    """A decorated function: the parameters and the result stay those of the body (`__wrapped__`), and a call
+    may name `async_mode` and `job_label` too.
+
+    No `ParamSpec` can add keywords, so the other arguments of a call with one of these are not checked. No
+    protocol can tell class methods, and static methods of an instance, from plain methods: calls of these
+    miss an argument, as type checkers see it.
+    """
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, Any]
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]: ...
+    @overload
+    def __call__(
+        self, *args: Any, async_mode: Literal[True], job_label: str | None = ..., **kwargs: Any
+    ) -> Coroutine[Any, Any, Handle]: ...
+    @overload
+    def __call__(
+        self, *args: Any, async_mode: bool, job_label: str | None = ..., **kwargs: Any
+    ) -> Coroutine[Any, Any, R_co | Handle]: ...
+    @overload
+    def __call__(self, *args: Any, job_label: str | None, **kwargs: Any) -> Coroutine[Any, Any, R_co]: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Decorated[P, R_co]: ...
+    @overload
+    def __get__(
+        self: Decorated[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
+    ) -> Decorated[Q, R]: ...
+
+
+class Decorator(Protocol):
+    """The decorator, with its options given."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Decorated[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Decorated[P, R]: ...

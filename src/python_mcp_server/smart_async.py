@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.context import BODY_ATTRIBUTE, create_progress_callback, in_worker
-from python_mcp_server.decorated import Decorated, Decorator, Handle
 from python_mcp_server.decoration import (
+    Decorated,
+    Decorator,
+    Handle,
     check_function,
     check_options,
     checked_secrets,
@@ -204,12 +206,7 @@ def _named(made: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def wrap(options: ToolOptions, adapter: ToolAdapter | None) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Return the decorated function.
-
-    Args:
-        options: The options of the decoration.
-        adapter: The SDK's view of the function; None where no SDK calls it.
-    """
+    """Return the decorated function."""
     body = options.body
 
     @functools.wraps(body)

@@ -11,13 +11,15 @@ import click
 
 from python_mcp_server.cli.options import (
     environment_options,
-    given_environment,
-    given_limits,
+    given,
     home_option,
     json_option,
     limit_options,
+    script_path,
 )
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.rows import elapsed_s, plain
+from python_mcp_server.model import cut, cut_label
 
 if TYPE_CHECKING:
     from python_mcp_server.model import Job
@@ -65,9 +67,8 @@ class _WithArguments(click.Command):
 @click.option("--max-seconds", type=float, metavar="SECONDS",
               help="After so long no other round begins.  [default: 10 for each contender]")  # fmt: skip
 @click.option("--plot", metavar="FILE", help="Draw a plot; the name ends with .png, .svg or .pdf.")
-@click.option(
-    "--export-json", metavar="FILE", help="Write all figures and runs, as hyperfine does; `-`: stdout."
-)
+@click.option("--export-json", metavar="FILE",
+              help="Write all figures and runs, as hyperfine does; `-`: stdout.")  # fmt: skip
 @click.option("--export-csv", metavar="FILE", help="The same for a table of the figures.")
 @click.option("--export-markdown", metavar="FILE", help="The same in Markdown.")
 @json_option
@@ -86,7 +87,6 @@ def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> i
     from python_mcp_server.cli.figures import Exports, show
     from python_mcp_server.cli.follow import run_quietly
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.model import cut_label
     from python_mcp_server.tools.benchmark.contenders import benchmark_contenders
 
     contenders = _contenders(scripts, context.meta[_REST], options)
@@ -96,8 +96,7 @@ def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> i
         "plan": plan,
         "setup": options["setup"] or "pass",
         "plot": _plot_format(options["plot"]),
-        "limits": given_limits(options),
-        **given_environment(options),
+        **given(options),
     }
     exports = Exports.given(options)
     label = cut_label(", ".join(each["name"] for each in contenders))
@@ -154,10 +153,9 @@ def _contenders(scripts: tuple[str, ...], args: list[str], options: dict[str, An
 
 def _script(text: str, args: list[str]) -> dict[str, Any]:
     """Return a script: the file that the text names, or else its first word, with the others as arguments."""
-    words = [text] if _runs(text) else _split(text)
-    if not words or not _runs(words[0]):
+    words = [text] if script_path(text) else _split(text)
+    if not words or (path := script_path(words[0])) is None:
         raise InvalidInput(f"SCRIPT is {text!r}; it must be a file, or a directory with a __main__.py")
-    path = os.path.abspath(os.path.expanduser(words[0]))
     return {"name": _short(text), "start": [path], "args": [*words[1:], *args]}
 
 
@@ -175,15 +173,9 @@ def _split(text: str) -> list[str]:
         raise InvalidInput(f"{text!r} cannot be split into words: {error}") from error
 
 
-def _runs(path: str) -> bool:
-    whole = os.path.expanduser(path)
-    return os.path.isfile(whole) or os.path.isfile(os.path.join(whole, "__main__.py"))
-
-
 def _short(text: str) -> str:
     """Return a name on one line, without control characters."""
-    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
+    return cut(" ".join(plain(text).split()), _LONGEST_NAME)
 
 
 def _plot_format(file: str | None) -> str | None:
@@ -200,8 +192,6 @@ def _plot_format(file: str | None) -> str | None:
 
 def _progress(job: Job, plan: dict[str, Any]) -> str:
     """Return a bar, which is full at the latest possible end, and the estimates so far."""
-    from python_mcp_server.jobs.rows import elapsed_s
-
     if job.progress is None:
         return "preparing"
     shares = [elapsed_s(job) / plan["max_seconds"]]

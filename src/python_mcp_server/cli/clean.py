@@ -22,7 +22,6 @@ from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.settings import Settings
 
 _DAY_S: Final = 86_400.0
-_BLOCK_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,8 @@ class Part:
 
 
 @click.command()
-@click.option(
-    "--older-than",
-    "days",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="DAYS",
-    help="Only what was not used for so long.",
-)
+@click.option("--older-than", "days", type=click.FloatRange(min=0), default=30.0, show_default=True,
+              metavar="DAYS", help="Only what was not used for so long.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 @home_option
@@ -89,24 +81,14 @@ def home_parts(settings: Settings, older_than_s: float) -> list[Part]:
     damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
     days = f"{older_than_s / _DAY_S:g} days"
     return [
-        Part(
-            "environments",
-            home / "environments",
-            stale,
-            f"not used for {days}",
-            lambda: remove_unused(home, older_than_s),
-        ),
+        Part("environments", home / "environments", stale, f"not used for {days}",
+             lambda: remove_unused(home, older_than_s)),
         Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged)),
         Part("output of jobs", home / "output", [], "", lambda: None),
-        Part(
-            "saved scripts",
-            settings.scripts,
-            versions,
-            "versions without a script",
-            lambda: _remove(versions),
-        ),
+        Part("saved scripts", settings.scripts, versions, "versions without a script",
+             lambda: _remove(versions)),
         Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs)),
-    ]
+    ]  # fmt: skip
 
 
 def disk_bytes(paths: Iterable[Path], *, freed: bool = False) -> int:
@@ -117,6 +99,8 @@ def disk_bytes(paths: Iterable[Path], *, freed: bool = False) -> int:
         freed: Whether to leave out files that have further names elsewhere: uv links those of environments to
             its cache, where they stay.
     """
+    from python_mcp_server.runner.disk import disk_bytes as blocks_bytes
+
     found: dict[tuple[int, int], os.stat_result] = {}
     names: Counter[tuple[int, int]] = Counter()
     for status in (status for path in paths for status in _statuses(path)):
@@ -124,7 +108,7 @@ def disk_bytes(paths: Iterable[Path], *, freed: bool = False) -> int:
         found[key] = status
         names[key] += 1
     return sum(
-        _size(status)
+        blocks_bytes(status)
         for key, status in found.items()
         if not freed or stat.S_ISDIR(status.st_mode) or names[key] >= status.st_nlink
     )
@@ -140,11 +124,6 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
             yield status
             if stat.S_ISDIR(status.st_mode):
                 places.extend(entry.path for entry in os.scandir(place))
-
-
-def _size(status: os.stat_result) -> int:
-    blocks: int | None = getattr(status, "st_blocks", None)  # Windows has none
-    return status.st_size if blocks is None else blocks * _BLOCK_BYTES
 
 
 def _old(paths: Iterable[Path], older_than_s: float) -> Iterator[Path]:

@@ -19,8 +19,9 @@ from rich.text import Text
 
 from python_mcp_server import processes
 from python_mcp_server.cli.client import Connection, connected
-from python_mcp_server.cli.show import console, plain
+from python_mcp_server.cli.show import console
 from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.jobs.rows import plain
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.textfile import split_lines
@@ -111,13 +112,7 @@ def demonstrate(budget_s: float) -> int:
 
 
 class Demonstration:
-    """One run through all steps.
-
-    Args:
-        place: A directory of its own.
-        out: The stream for the report.
-        budget_s: How long the first server waits for a call.
-    """
+    """One run through all steps."""
 
     def __init__(self, place: Path, out: Console, budget_s: float) -> None:
         self._place = place

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.options import print_json
-from python_mcp_server.cli.show import plain
 from python_mcp_server.errors import InvalidInput, StoreError
+from python_mcp_server.jobs.rows import plain
 from python_mcp_server.model import MB
 from python_mcp_server.tools.benchmark.ranking import factor, seconds
 
@@ -139,13 +139,7 @@ def console(*, stderr: bool) -> Console:
 
 
 class Report:
-    """The result of a benchmark on a terminal.
-
-    Args:
-        result: The result.
-        plan: How often to run, as it was asked for.
-        out: Where it is shown.
-    """
+    """The result of a benchmark on a terminal."""
 
     def __init__(self, result: ContendersResult, plan: Mapping[str, Any], out: Console) -> None:
         self._result = result
@@ -200,7 +194,6 @@ class Report:
         return table
 
     def _columns(self) -> dict[str, list[str]]:
-        """Return the cells of each column, under its heading."""
         contenders = self._result["contenders"]
         unit, scale, digits = unit_for(contenders)
 

@@ -22,12 +22,12 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from python_mcp_server import errors, processes
-from python_mcp_server.cli.show import console, plain, progress_words, span, usage_words
+from python_mcp_server.cli.show import console, span, usage_words
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.rows import elapsed_s, error_sentence, exit_code
+from python_mcp_server.jobs.rows import SIGNALLED, elapsed_s, error_sentence, exit_code, plain, progress_words
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.regular import own_file
 
@@ -148,7 +148,6 @@ def _state_words(job: Job) -> str:
 
 _LOOK_S: Final = 0.05
 _FOREVER_S: Final = 1e9
-_SIGNALLED: Final = 128
 
 
 def run_and_follow(request: Request) -> int:
@@ -203,11 +202,7 @@ class Follower:
         self._work: set[asyncio.Task[Any]] = set()
 
     async def follow(self, job: Job) -> Job:
-        """Return the job when it has ended and all of its output was shown.
-
-        Args:
-            job: The job as it was submitted.
-        """
+        """Return the job when it has ended and all of its output was shown."""
         self._id = job.id
         folder = self._manager.store.folder(job.id) if self._words is None else None
         screen = self._screen = Screen(folder, self._words or _state_words)
@@ -260,7 +255,7 @@ class Follower:
             self._screen.end(job)
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
-                return _SIGNALLED + self._signal
+                return SIGNALLED + self._signal
             raise errors.JobFailed(f"job {job.id} was cancelled by somebody else")
         if job.status is JobState.FAILED:
             raise _refusal(job)
@@ -311,15 +306,11 @@ def copy_output(
     end = None if limit is None else offset + limit
     while True:
         ended = manager.blocking.get(job_id).status.terminal  # before the copy: then nothing comes after it
-        _copy_all(copy, end)
+        while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
+            copy.write(data)
         if ended or not follow or copy.offset == end:
             return
         time.sleep(_POLL_S)
-
-
-def _copy_all(copy: Copy, end: int | None) -> None:
-    while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
-        copy.write(data)
 
 
 def copy_matches(manager: JobManager, job_id: str, wanted: Wanted, *, follow: bool) -> None:

@@ -16,6 +16,7 @@ import click
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, error_sentence, exit_code, rows
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from python_mcp_server.questions.model import InputAnswer, Question
 
 _PAGE_BYTES: Final = 65536
-_TIMED_OUT: Final = 124
 _SHORTEST_CHARS: Final = 4
 _RECENT_JOBS: Final = 1000
 _POLL_S: Final = 0.1
@@ -56,7 +56,6 @@ def _manager() -> JobManager:
 def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
-    from python_mcp_server.jobs.rows import rows
 
     found, more = _manager().blocking.list(state_named(status), limit, None, before)
     if as_json:
@@ -100,15 +99,13 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
     cancelled, 124 where the time ran out.
     """
-    from python_mcp_server.jobs.rows import ending_words, error_sentence, exit_code
-
     job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
         words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
         click.echo(f"{job.id} {words}" + (f": {error_sentence(job)}" if job.error else ""))
-    return _TIMED_OUT if timed_out else exit_code(job)
+    return TIMED_OUT if timed_out else exit_code(job)
 
 
 def _tell_question(job: Job, question: Question) -> None:

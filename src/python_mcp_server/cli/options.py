@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any, Final
 
 import click
@@ -17,7 +18,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 def _set_home(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Pass the home on through the environment, because workers and children must find the same home."""
     if (value := given_text(value)) is not None:
-        os.environ[variable("home")] = os.path.abspath(os.path.expanduser(value))
+        os.environ[variable("home")] = _whole(value)
 
 
 home_option: Final[Decorator] = click.option(
@@ -56,38 +57,47 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
 
 def environment_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that choose an interpreter, its packages, its directory and its variables."""
-    return _with(_ENVIRONMENT, command)
+    return reduce(lambda made, option: option(made), reversed(_ENVIRONMENT), command)
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the limits of a run, but for its time."""
-    return _with(_LIMITS, command)
+    return reduce(lambda made, option: option(made), reversed(_LIMITS), command)
 
 
-def _with(options: tuple[Decorator, ...], command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def given_environment(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `environment_options` were given, as parameters of a tool's body.
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `environment_options` and `limit_options` were given, as parameters of a tool's body.
 
     Raises:
-        InvalidInput: A variable has no name.
+        InvalidInput: A variable has no name, or a limit has no meaning; the text names it.
         UsageError: Two options exclude each other.
     """
+    from python_mcp_server.limits import Limits
+
     if options["packages"] and options["no_uv"]:
         raise click.UsageError("--no-uv and --with exclude each other; leave one out")
     file = options["env_file"]
+    names = ("memory_limit_mb", "cpu_time_limit_seconds", "nice")
+    limits = Limits.given(**{name: options[name] for name in names}, cpus=_cpus(options["cpus"]))
     return {
-        "directory": os.path.abspath(os.path.expanduser(options["cwd"] or ".")),
+        "directory": _whole(options["cwd"] or "."),
         "dependencies": list(options["packages"]),
         "use_uv": not options["no_uv"],
         "python_version": options["python_version"],
         "env_vars": _variables(options["variables"]),
-        "env_file": None if file is None else os.path.abspath(os.path.expanduser(file)),
+        "env_file": None if file is None else _whole(file),
+        "limits": {} if limits is None else limits.to_json(),
     }
+
+
+def script_path(typed: str) -> str | None:
+    """Return the absolute path of a script, or of a directory with a `__main__.py`; None for another one."""
+    path = _whole(typed)
+    return path if os.path.isfile(path) or os.path.isfile(os.path.join(path, "__main__.py")) else None
+
+
+def _whole(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:
@@ -98,19 +108,6 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:
             raise InvalidInput(f"--env is {name!r}; it must be NAME=VALUE")
         variables[name] = value
     return variables or None
-
-
-def given_limits(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `limit_options` were given, by the names of the fields of `Limits`.
-
-    Raises:
-        InvalidInput: A value has no meaning; the text names it.
-    """
-    from python_mcp_server.limits import Limits
-
-    names = ("memory_limit_mb", "cpu_time_limit_seconds", "nice")
-    limits = Limits.given(**{name: options[name] for name in names}, cpus=_cpus(options["cpus"]))
-    return {} if limits is None else limits.to_json()
 
 
 def _cpus(text: str | None) -> int | list[int] | None:

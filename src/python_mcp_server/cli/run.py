@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import (
-    environment_options,
-    given_environment,
-    given_limits,
-    home_option,
-    limit_options,
-)
+from python_mcp_server.cli.options import environment_options, given, home_option, limit_options, script_path
 from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -63,11 +57,7 @@ class _AsPython(click.Command):
         return None
 
 
-@click.command(
-    cls=_AsPython,
-    context_settings={"allow_interspersed_args": False},
-    epilog=_EXAMPLES,
-)
+@click.command(cls=_AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("-m", "module", metavar="NAME", help="Run a module, as `python -m`; all that follows is its.")
 @click.option("-c", "code", metavar="CODE", help="Run this code, as `python -c`; all that follows is its.")
 @click.option("--timeout", "timeout_seconds", type=float, default=0.0, metavar="SECONDS",
@@ -124,9 +114,8 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         "start": start,
         "args": args,
         "timeout_seconds": options["timeout_seconds"],
-        "limits": given_limits(options),
         "merged": _one_target(),
-        **given_environment(options),
+        **given(options),
     }
     if start == ["-"]:
         closed = sys.stdin is None  # pyright: ignore[reportUnnecessaryComparison]
@@ -151,8 +140,7 @@ def _start(
     script, args = words[0], [*words[1:]]
     if script == "-":
         return ["-"], args, "-"
-    path = os.path.abspath(os.path.expanduser(script))
-    if not os.path.isfile(path) and not os.path.isfile(os.path.join(path, "__main__.py")):
+    if (path := script_path(script)) is None:
         raise InvalidInput(f"SCRIPT is {script!r}; it must be a file, or a directory with a __main__.py")
     as_typed = os.path.exists(script) and not script.startswith("-") and not elsewhere
     return [script if as_typed else path], args, os.path.basename(path)

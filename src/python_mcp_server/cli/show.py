@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from python_mcp_server.jobs.rows import elapsed_s, ending_words, note
-from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
+from python_mcp_server.jobs.rows import elapsed_s, ending_words, note, plain, progress_words
+from python_mcp_server.model import MB, Job, JobState, Usage, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
@@ -131,7 +131,6 @@ def job_table(job: Job) -> Table:
 
 
 def _asked(question: Question) -> str:
-    """Return the question, and a line for each field of the answer."""
     fields = [
         _field(name, prop, question.schema["required"])
         for name, prop in question.schema["properties"].items()
@@ -165,12 +164,6 @@ def usage_words(usage: Usage) -> str:
     return ", ".join(words)
 
 
-def progress_words(progress: JobProgress) -> str:
-    """Return progress in a few words."""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return f"{progress.current:g}{total} {progress.message or ''}".strip()
-
-
 def size(count: int) -> str:
     """Return a size in MB of 10^6 bytes."""
     return f"{count / MB:.1f} MB"
@@ -193,11 +186,6 @@ def brief(seconds: float) -> str:
         if seconds >= unit:
             return f"{int(seconds // unit)} {name}"
     return f"{int(seconds)} s"
-
-
-def plain(text: str) -> str:
-    """Return text on one line, without characters that would steer the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _lines(text: str) -> str:

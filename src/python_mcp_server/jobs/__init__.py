@@ -10,19 +10,17 @@ state        the states of a run, drawn, with the transitions that are allowed
 acquisition  a slot and a worker for a run, with the retries of a start that failed
 status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
-limit_watch  the limits of a run, and the reasons to end it
-home_disk    the bound on the disk space of all jobs of a home
+limit_watch  the limits of a run and of a whole home, and the reasons to end a run
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 slots        the slots for background jobs that all servers of a home share
 takeover     starting the queued jobs of servers that are gone, from the spec in their records
 redaction    what looks like a secret, and is left out of records
-ran          what a job runs, in words
 recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process
 questions    the questions of a job: in the record, to the caller, back to the body
 inline       a worker's interface for async bodies that run on the server's own loop
 request      the input and the output of the manager: requests, notices, results, jobs as dictionaries
-rows         a job as one row of a list
+rows         a job in words: what it runs, how it ended, its row of a list
 reply        how a tool's call answers, as its record keeps it
 output       pages and lines of a job's output
 """

@@ -56,14 +56,6 @@ class BlockingJobs:
         runs: dict[str, JobRun],
         engines: MutableMapping[asyncio.AbstractEventLoop, Engine],
     ) -> None:
-        """Make the blocking methods of one manager.
-
-        Args:
-            store: Where the jobs are stored.
-            grace_s: How long a cancelled body may clean up.
-            runs: Mapping of job id to run, of all engines.
-            engines: Mapping of event loop to engine.
-        """
         self._store = store
         self._grace_s = grace_s
         self._runs = runs

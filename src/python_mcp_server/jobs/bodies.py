@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 class BodyRegistry:
-    """The bodies that one manager knows, for the pools of all its engines.
-
-    Attributes:
-        main: The main module of this program.
-    """
+    """The bodies that one manager knows, for the pools of all its engines."""
 
     def __init__(self, modules: list[str], pools: Callable[[], Iterable[Pool]]) -> None:
         """Begin without bodies.

@@ -12,8 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.jobs.home_disk import HomeDisk
-from python_mcp_server.jobs.limit_watch import check_limits
+from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.request import CommandJob, Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
@@ -47,11 +46,7 @@ _TASKS_S: Final = 10.0
 
 
 class Engine:
-    """One event loop's side of a manager; closed with the manager or with the loop.
-
-    Attributes:
-        services: The objects that its parts share.
-    """
+    """One event loop's side of a manager; closed with the manager or with the loop."""
 
     def __init__(
         self,
@@ -61,15 +56,6 @@ class Engine:
         on_closed: Callable[[Engine], object],
         bodies: BodyRegistry,
     ) -> None:
-        """Make the engine of the running loop.
-
-        Args:
-            store: Where the jobs are stored.
-            settings: The settings.
-            runs: Mapping of job id to run, of all engines of the manager.
-            on_closed: Called when the engine is closed.
-            bodies: How bodies are sent to workers.
-        """
         self.services = Services(store, settings, bodies.main)
         bodies.prepare(self.services.pool)
         self.slots = BackgroundSlots(

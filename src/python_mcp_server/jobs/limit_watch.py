@@ -1,27 +1,34 @@
-"""The limits of one job, as its server keeps them: a timer for its time, the pool's monitor for the rest."""
+"""The limits of one job, as its server keeps them: a timer for its time, the pool's monitor for the rest. And
+the bound on the disk space of all jobs of a home.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import InvalidInput, LimitExceeded
-from python_mcp_server.limits import DISK, MEMORY, time_breach
-from python_mcp_server.model import JobState, Outcome
+from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
+from python_mcp_server.limits import DISK, MEMORY, Limits, time_breach
+from python_mcp_server.model import MB, JobState, Outcome
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import failure_of
+from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.pool.worker.streams import STREAMS
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
+    from pathlib import Path
 
     from python_mcp_server.jobs.inline import InlineWorker
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.limits import Breach, Limits
+    from python_mcp_server.jobs.services import Services
+    from python_mcp_server.limits import Breach
     from python_mcp_server.model import Call
     from python_mcp_server.pool.monitor import LimitMonitor, Watched
 
@@ -90,14 +97,6 @@ class LimitWatch:
         monitor: LimitMonitor,
         on_breach: Callable[[EndReason], None],
     ) -> None:
-        """Make the watch; nothing is checked yet.
-
-        Args:
-            limits: The limits.
-            loop: Where `on_breach` is called.
-            monitor: Checks memory, CPU time and disk space in a thread.
-            on_breach: Gets the reason to end the body.
-        """
         self._limits = limits
         self._loop = loop
         self._monitor = monitor
@@ -107,12 +106,7 @@ class LimitWatch:
         self._worker: WorkerHandle | None = None
 
     def start(self, worker: WorkerHandle | InlineWorker, disk: DiskMeter | None) -> None:
-        """Start to watch the body that was sent to this worker.
-
-        Args:
-            worker: The worker.
-            disk: Measures the files of the call.
-        """
+        """Start to watch the body that was sent to this worker."""
         limits = self._limits
         if limits.timeout_seconds is not None:
             self._timer = self._loop.call_later(limits.timeout_seconds, self._report, time_breach(limits))
@@ -140,3 +134,72 @@ class LimitWatch:
 
     def _report(self, breach: Breach) -> None:
         self._on_breach(EndReason(breach.kind, breach.sentence, breach.peak_bytes))
+
+
+_USES: Final = 20
+"""A measurement is used for this many times as long as it took; guessed: a twentieth of a core."""
+
+_LONG_S: Final = 0.1
+"""A call does not wait for a measurement that takes longer, as long as the last one is known."""
+
+
+class HomeDisk:
+    """Knows how much of its bound, `PYTHON_MCP_MAX_DISK_MB`, a home has left. All methods belong to the loop.
+
+    The space is not known at each call, because a home may have 100,000 folders: it is measured in a thread
+    when a call comes and the last measurement is old, and always before a call is refused.
+    """
+
+    def __init__(self, services: Services, home: Path, most_mb: float) -> None:
+        self._services = services
+        self._home = home
+        self._most_mb = most_mb
+        self._taken_mb: float | None = None
+        self._took_s = 0.0
+        self._use_until = 0.0
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def admit(self, request: Request) -> Request:
+        """Return the request with a disk limit of what the home has left, if that is less than its own. An
+        inline body cannot have that limit.
+
+        Raises:
+            StoreError: The home has nothing left.
+        """
+        known = (
+            self._taken_mb is not None and self._taken_mb < self._most_mb
+        )  # else a prune may have made room
+        if not known or time.monotonic() > self._use_until:
+            measuring = self._measure_soon()
+            if not known or self._took_s < _LONG_S:
+                await asyncio.shield(measuring)
+        left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
+        if left_mb <= 0:
+            raise StoreError(
+                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB is "
+                f"{self._most_mb:g}: remove some with py_prune_jobs or `python-mcp-server jobs prune`"
+            )
+        if request.isolation == "inline":
+            return request
+        limits = request.limits or Limits()
+        own_mb = math.inf if limits.disk_limit_mb is None else limits.disk_limit_mb
+        return replace(request, limits=replace(limits, disk_limit_mb=min(own_mb, left_mb)))
+
+    def forget(self) -> None:
+        """Measure again at the next call, because a job has met its disk limit."""
+        self._taken_mb = self._measuring = None
+
+    def _measure_soon(self) -> asyncio.Task[None]:
+        if self._measuring is None or self._measuring.done():
+            self._measuring = self._services.spawn(self._measure(), "home-disk")
+        return self._measuring
+
+    async def _measure(self) -> None:
+        began = time.monotonic()
+        meter = DiskMeter((f"{self._home}/output", f"{self._home}/lanes"))
+        try:
+            self._taken_mb = await to_thread(self._services.loop, None, meter.measure) / MB
+        except (OSError, RuntimeError) as error:  # no descriptors or no thread: that is not the call's fault
+            _log.warning("the disk space of %s is not known: %s", self._home, error)
+        self._took_s = time.monotonic() - began
+        self._use_until = began + _USES * self._took_s

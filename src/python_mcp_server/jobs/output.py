@@ -173,11 +173,6 @@ class LinePage:
 def read_lines(path: Path, wanted: Wanted, *, ended: bool) -> LinePage:
     """Return the requested lines of a stream. Blocks; a missing file counts as empty.
 
-    Args:
-        path: The file.
-        wanted: The request.
-        ended: Whether the output is complete.
-
     Raises:
         InvalidInput: The pattern is not a valid regular expression, or takes too long.
         ToolchainError: The search cannot be run.

@@ -148,11 +148,6 @@ def _fitted(question: Question, answer: InputAnswer, *, strict: bool) -> InputAn
 def answer_of(question: Question, response: Any, action: str = "accept") -> InputAnswer:
     """Return a response in the shape of an answer. The response may be the fields themselves, the value of
     the only field, or the form that MCP clients send, `{"action", "content"}`.
-
-    Args:
-        question: The question.
-        response: The response.
-        action: "accept", "decline" or "cancel".
     """
     if action != "accept":
         return InputAnswer(action)

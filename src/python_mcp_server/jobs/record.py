@@ -48,12 +48,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class RecordWriter:
-    """The record of one job in the hands of its server.
-
-    Attributes:
-        job_id: The job.
-        state: How far the record is.
-    """
+    """The record of one job in the hands of its server."""
 
     def __init__(
         self,
@@ -391,11 +386,7 @@ def never_started() -> Failure:
 
 
 class WorkerRecord:
-    """The record of a detached job in the hands of its worker, after the server is gone.
-
-    Attributes:
-        grace_s: How long a cancelled body may clean up.
-    """
+    """The record of a detached job in the hands of its worker, after the server is gone."""
 
     def __init__(self, job_id: str, record_locator: dict[str, Any]) -> None:
         """Make the record; nothing is opened yet.

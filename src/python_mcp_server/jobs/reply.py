@@ -80,12 +80,7 @@ Show = Callable[[Any], Shown]
 
 
 def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
-    """Return a value's form for the record, for a tool without a known model.
-
-    Args:
-        value: The value; its own code may run and may raise.
-        form: The known facts of the reply, or None.
-    """
+    """Return a value's form for the record, for a tool without a known model; the value's code may raise."""
     known = form or {}
     result, note = jsonable(value, by_alias=known.get("by_alias", True))
     beside = content_beside(value, result, known)

@@ -1,16 +1,42 @@
-"""A job as one row of a list: short, on one line, and without its result."""
+"""A job in words: what it runs, how it ended, and all of it as one row of a list, without its result."""
 
 from __future__ import annotations
 
+import inspect
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, cast
 
-from python_mcp_server.model import MB, Job, JobState, Usage, cut, iso, utc_now
+from python_mcp_server.jobs.redaction import HIDDEN, holds_secret, name_looks_secret, without_secrets
+from python_mcp_server.model import (
+    MB,
+    OUR_TOOLS,
+    Job,
+    JobProgress,
+    JobState,
+    Usage,
+    cut,
+    iso,
+    utc_now,
+)
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
 _NOTE_CHARS: Final = 160
-_TIMED_OUT: Final = 124
-_SIGNALLED: Final = 128
+_RAN_MOST_CHARS: Final = 300
+_MOST_WORDS: Final = 20
+_WORD_CHARS: Final = 2_000
+"""More than is told, so that a secret that reaches beyond that is still seen as one."""
+_GOES_ON: Final = (*"([{,\\=+:",)
+_QUOTES: Final = ('"""', "'''")
+_MOST_LINES: Final = 200
+_CODE_BYTES: Final = 20_000
+"""How much of a code is looked at for its first line."""
+TIMED_OUT: Final = 124
+SIGNALLED: Final = 128
 """As `timeout` and shells tell it."""
 
 
@@ -65,11 +91,11 @@ def exit_code(job: Job) -> int:
         return 1
     result = _result(job)
     if result.get("timed_out") is True:
-        return _TIMED_OUT
+        return TIMED_OUT
     code = result.get("exit_code")
     if not isinstance(code, int):
         return 0
-    return code if code >= 0 else _SIGNALLED - code
+    return code if code >= 0 else SIGNALLED - code
 
 
 def note(job: Job) -> str:
@@ -79,9 +105,14 @@ def note(job: Job) -> str:
     if asked := job.open_questions:
         return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:
-        total = "" if job.progress.total is None else f"/{job.progress.total:g}"
-        return f"{job.progress.current:g}{total} {job.progress.message or ''}".strip()
+        return progress_words(job.progress)
     return job.message or ""
+
+
+def progress_words(progress: JobProgress) -> str:
+    """Return progress in a few words."""
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return f"{progress.current:g}{total} {progress.message or ''}".strip()
 
 
 def error_sentence(job: Job) -> str:
@@ -97,8 +128,13 @@ def elapsed_s(job: Job) -> float:
 
 
 def one_line(text: str, most: int) -> str:
-    """Return text on one line of at most so many characters, without those that would steer a terminal."""
-    return cut("".join(char if char.isprintable() else " " for char in text[: most + 1]), most)
+    """Return plain text on one line of at most so many characters."""
+    return cut(plain(text[: most + 1]), most)
+
+
+def plain(text: str) -> str:
+    """Return text on one line, without characters that would steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _peak_mb(usage: Usage | None) -> float | None:
@@ -109,3 +145,88 @@ def _peak_mb(usage: Usage | None) -> float | None:
 def _result(job: Job) -> dict[str, Any]:
     result = cast("object", job.result)
     return cast("dict[str, Any]", result) if isinstance(result, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a job runs.
+
+    Attributes:
+        program: The program in one line of at most 300 characters; None where it is not known.
+        directory: The directory that the caller named; None where there is none.
+    """
+
+    program: str | None = None
+    directory: str | None = None
+
+
+def what_ran(body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ran:
+    """Return what a call of one of our tools runs, without what looks like a secret; nothing for another
+    body, whose parameters are not known here, or where it refuses these.
+    """
+    if not (getattr(body, "__module__", None) or "").startswith(OUR_TOOLS):
+        return Ran()
+    try:
+        named = inspect.signature(body).bind(*args, **kwargs).arguments
+        words = ["pytest"] if body.__name__ == "run_tests" else []
+        text = " ".join([*words, *_program(named)])
+    except (TypeError, ValueError):  # such as a number where a text is meant
+        return Ran()
+    directory = named.get("directory", named.get("cwd"))
+    return Ran(
+        one_line(text, _RAN_MOST_CHARS) or None,
+        one_line(directory, _RAN_MOST_CHARS) if isinstance(directory, str) else None,
+    )
+
+
+def _program(named: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words of the program, as a shell would take them."""
+    if isinstance(start := named.get("start"), list):
+        yield from _started(cast("list[str]", start), named.get("stdin"))
+    code, path, name = (named.get(key) for key in ("script_content", "script_path", "script_name"))
+    if isinstance(code, str):
+        yield first_line(code)
+    elif isinstance(path, str):
+        yield shlex.quote(os.path.basename(path))
+    elif isinstance(name, str):
+        yield shlex.quote(name)
+    words = [*_texts(named.get("argv")), *_texts(named.get("args")), *_texts(named.get("paths"))]
+    yield from without_secrets(words)
+    if isinstance(lists := named.get("args_list"), Sequence):
+        yield f"({len(cast('Sequence[Any]', lists))} times)"
+    elif isinstance(file := named.get("args_file"), str):
+        yield f"(for each line of {os.path.basename(file)})"
+    if isinstance(earlier := named.get("resume"), str):
+        yield f"(the rest of {earlier})"
+
+
+def _started(start: list[str], stdin: Any) -> Iterator[str]:
+    """Yield the words behind `python`: code is told by a line."""
+    if start[0] == "-c" or (start[0] == "-" and isinstance(stdin, str)):
+        yield first_line(start[1] if start[0] == "-c" else stdin)
+    elif start[0] == "-m":
+        yield from map(shlex.quote, start)
+    else:
+        yield shlex.quote(os.path.basename(start[0]))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        for word in islice(cast("Sequence[Any]", value), _MOST_WORDS):
+            yield str(word)[:_WORD_CHARS]
+
+
+def first_line(code: str) -> str:
+    """Return the first line of a code that says what it does: no comment, import or secret if possible.
+
+    A line that goes on in the next one may have its secret there, so no line behind it is told.
+    """
+    lines: list[str] = []
+    for line in map(str.strip, code[:_CODE_BYTES].splitlines()[:_MOST_LINES]):
+        if name_looks_secret(line) or holds_secret(line):
+            if line.endswith(_GOES_ON) or any(quotes in line for quotes in _QUOTES):
+                break
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    telling = (line for line in lines if not line.startswith(("import ", "from ", *_QUOTES)))
+    return next(telling, lines[0] if lines else HIDDEN)

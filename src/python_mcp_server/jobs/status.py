@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.jobs.ran import Ran, what_ran
 from python_mcp_server.jobs.request import Listener, Notice, Request
+from python_mcp_server.jobs.rows import Ran, what_ran
 from python_mcp_server.model import Call, Job, JobProgress, JobState, Usage, cut_label
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.monitor import Watch

@@ -130,12 +130,7 @@ class _NotReplayable(Exception):
 
 
 def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None:
-    """Return the spec with which another server may start this body, or None where no other may.
-
-    Args:
-        request: The body and its arguments.
-        reference: How the body is sent to a worker.
-    """
+    """Return the spec with which another server may start this body, or None where no other may."""
     if not request.replayable or request.isolation != "process":
         return None
     if reference.code is not None or reference.main is not None:

@@ -21,7 +21,6 @@ from python_mcp_server import processes
 from python_mcp_server.atomic import make_directory
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
-from python_mcp_server.pool.early_end import early_end
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.pickling import HEAVY_BYTES, dump_arguments, exceed_inline_size
 from python_mcp_server.pool.process import DeathWatch, WorkerProcess, exit_code_of
@@ -225,7 +224,7 @@ class WorkerHandle:
         self._early_end.add_done_callback(lambda _: self._cleanup())
 
     def _find_early_end(self) -> RuntimeError:
-        return early_end(exit_code_of(self._death.pidfd, self._process), early_log(self.log_folder))
+        return outcomes.early_end(exit_code_of(self._death.pidfd, self._process), early_log(self.log_folder))
 
     async def _fail_call(self) -> None:
         """Fail the call of a worker that died: end the processes that it left running, then report the

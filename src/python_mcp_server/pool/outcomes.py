@@ -17,7 +17,8 @@ from python_mcp_server.errors import LimitExceeded
 from python_mcp_server.model import Failure, Outcome
 from python_mcp_server.pool.main_module import COPY, MAIN, is_of_main
 from python_mcp_server.pool.pickling import YieldingBytesIO, dumps_by_value
-from python_mcp_server.processes import signal_name
+from python_mcp_server.processes import KILL, signal_name
+from python_mcp_server.processes.host import shortage_in
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PLAIN: Final = (str, bytes, int)
@@ -39,6 +40,9 @@ NEVER_STARTED: Final = "never_started"
 UNREADABLE: Final = "unreadable"
 """The kind of failure of a result that this process cannot rebuild: the worker is asked for its JSON form."""
 
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_TAIL_BYTES: Final = 16_384
+_LINE_CHARS: Final = 300
 _TEXT_LIMIT: Final = 100_000
 """Characters kept of a message or a traceback; guessed: several screens."""
 
@@ -79,6 +83,41 @@ def how_ended(exit_code: int | None) -> str:
         return f"exited with code {exit_code}"
     name = signal_name(-exit_code)
     return f"was ended by signal {-exit_code}{f' ({name})' if name else ''}"
+
+
+def early_end(exit_code: int | None, log: str) -> RuntimeError:
+    """Return the error of a start whose worker has ended; its cause is a shortage where the worker was short
+    of something.
+
+    The log says why, because a worker without memory may send no frame, and loky prints what is raised before
+    our code runs.
+    """
+    text = _tail_of(log)
+    said = _last_words(text.rpartition(_TRACEBACK)[2])
+    if _TRACEBACK in text:  # whatever the exit code is: loky may have killed the worker on its way out
+        error = RuntimeError(f"the worker process ended before it was ready: {said}")
+        error.__cause__ = shortage_in(said)
+        return error
+    about = f": {said}" if said else ""
+    error = RuntimeError(f"the worker process {how_ended(exit_code)} before it was ready{about}")
+    if exit_code == -KILL:  # a worker without a call does nothing that it would be killed for
+        error.__cause__ = MemoryError("the system kills processes where memory is short")
+    return error
+
+
+def _tail_of(log: str) -> str:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_words(text: str) -> str:
+    """Return the last line that is neither indented nor one of loky's rulers."""
+    told = [line for line in text.splitlines() if line.strip("- ") and not line[0].isspace()]
+    return told[-1][:_LINE_CHARS] if told else ""
 
 
 def explain(error: BaseException) -> None:

@@ -132,7 +132,9 @@ _SENDING_POLL_S: Final = 0.005
 
 
 class Pool:
-    """The workers of one event loop. The pool is not thread-safe: all methods belong to that loop."""
+    """The workers of one event loop. The pool is not thread-safe: all methods belong to that loop. `prefix`
+    begins the names of its workers, so that several pools can share a home.
+    """
 
     def __init__(
         self,
@@ -141,14 +143,6 @@ class Pool:
         prefix: str,
         main: MainModule | None = None,
     ) -> None:
-        """Make an empty pool.
-
-        Args:
-            settings: Limits and intervals.
-            worker_folder: Where the worker of a given name keeps its logs.
-            prefix: The beginning of the workers' names, so that several pools can share a home.
-            main: The main module of this program.
-        """
         self.main = main or MainModule()
         self.sampler = Sampler(settings.sample_seconds)
         self.limiter = LimitMonitor()
@@ -291,9 +285,6 @@ class Pool:
         self._idle.append(worker)
         if self._waiting:
             self._serve_waiting()
-        self._arm_idle_timer()
-
-    def _arm_idle_timer(self) -> None:
         if self._idle_timer is None and len(self._idle) > self._settings.spare_workers:
             self._idle_timer = self.loop.call_later(self._settings.worker_idle_seconds, self._shrink)
 

@@ -51,11 +51,7 @@ _POLL_S: Final = 0.1
 
 
 class DeathWatch:
-    """Watches one worker process, and calls `on_death` once, on the event loop, when the process dies.
-
-    Attributes:
-        pidfd: The worker's pidfd; -1 where there is none.
-    """
+    """Watches one worker process, and calls `on_death` once, on the event loop, when the process dies."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_death: Callable[[], None]) -> None:
         self.pidfd = -1
@@ -293,9 +289,6 @@ class _Exit:
     `atexit` itself comes too late, after the joins.
 
     A forked child has copies of all this. Its end must not reach the workers of its parent.
-
-    Attributes:
-        ended: Whether the end has begun.
     """
 
     def __init__(self) -> None:

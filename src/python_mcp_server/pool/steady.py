@@ -76,13 +76,7 @@ class _Once(Generic[T]):
 def to_thread(
     loop: asyncio.AbstractEventLoop, threads: Executor | None, work: Callable[..., T], *args: Any
 ) -> asyncio.Future[T]:
-    """Run a blocking call in a thread.
-
-    Args:
-        loop: Gets the result.
-        threads: The executor; the loop's own where None.
-        work: The call.
-        args: Its arguments.
+    """Run a blocking call in a thread of this executor, or of the loop's own.
 
     Raises:
         RuntimeError: No thread is available; the call does not run, now or later.

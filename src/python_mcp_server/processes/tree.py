@@ -122,7 +122,8 @@ class TreeScan:
     def __init__(self, root: ProcessIdentity | int, job_id: str | None = None) -> None:
         self._root = root
         self._root_pid = root if isinstance(root, int) else root.pid
-        self._marks = _marks(root, job_id), _part_mark(job_id)
+        part_mark = f"{JOB_VARIABLE}={job_id}." if job_id else "\0"  # of an item of a batch; none has a NUL
+        self._marks = _marks(root, job_id), part_mark.encode()
         self._known_outsiders: frozenset[int] = frozenset()  # not of the tree, or dead
         self._living: frozenset[int] = frozenset()  # members
         self._dead_session_leaders: frozenset[int] = frozenset()
@@ -195,11 +196,6 @@ def _marks(root: ProcessIdentity | int, job_id: str | None) -> set[bytes]:
     worker_id = root.worker_id if isinstance(root, ProcessIdentity) else ""
     marks = {JOB_VARIABLE: job_id, WORKER_VARIABLE: worker_id}
     return {f"{name}={value}".encode() for name, value in marks.items() if value}
-
-
-def _part_mark(job_id: str | None) -> bytes:
-    """Return how the variable of an item of a batch begins, which carries `<job id>.<number>`."""
-    return f"{JOB_VARIABLE}={job_id}.".encode() if job_id else b"\0"  # which no variable can hold
 
 
 class _Family:

@@ -30,11 +30,7 @@ _BY_DESCRIPTOR: Final = os.scandir in os.supports_fd
 
 
 class BoundedMeter(ABC):
-    """Adds up the sizes of files, in rounds of as many looks as it takes to visit all of them.
-
-    Args:
-        most: How many files a look visits.
-    """
+    """Adds up the sizes of files, in rounds of as many looks as it takes to visit all of them."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -77,9 +73,6 @@ _MOST_ENTRIES: Final = 2_000
 class DiskMeter(BoundedMeter):
     """Measures the disk space of files, and of directories with all that is in them. Sparse files count by
     their blocks, hard links once.
-
-    Attributes:
-        paths: The files and directories.
     """
 
     def __init__(self, paths: Iterable[str], old_files: Iterable[str] = ()) -> None:

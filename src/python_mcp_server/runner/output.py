@@ -277,7 +277,8 @@ def whole_characters(data: bytes) -> int:
     """Return how many bytes to keep so that no character at the end is cut in two."""
     for back in range(1, min(4, len(data)) + 1):
         if data[-back] not in _CONTINUATION:
-            return len(data) - back if _character_bytes(data[-back]) > back else len(data)
+            wanted = next((length for length, leads in _LEADS.items() if data[-back] in leads), 1)
+            return len(data) - back if wanted > back else len(data)
     return len(data)
 
 
@@ -338,11 +339,6 @@ def _head(block: bytes, room_chars: int) -> bytes:
 def _tail(block: bytes, room_chars: int, *, whole: bool) -> _Tail:
     """Return the last lines for which there is room; if they take less than half of it, also the end of
     the line before them, from a whole character on.
-
-    Args:
-        block: The end of the stream.
-        room_chars: How much room there is.
-        whole: Whether a line begins where the block begins.
     """
     first = 0 if whole else block.find(b"\n") + 1
     if moves_cursor(block) and len(on_screen(block[first:], goes_on=True)) <= room_chars:
@@ -377,11 +373,6 @@ def _raw_lines(block: bytes) -> list[bytes]:
     lines = [line + b"\n" for line in block.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
-
-
-def _character_bytes(lead: int) -> int:
-    """Return how long a UTF-8 character is that begins with this byte."""
-    return next((length for length, leads in _LEADS.items() if lead in leads), 1)
 
 
 def _lines(file: BinaryIO, begin: int, end: int) -> int:

@@ -36,14 +36,7 @@ _COARSE_NS: Final = 2_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file with a picture.
-
-    Attributes:
-        path: Where it lies.
-        mime_type: Its type, by its first bytes.
-        size_bytes: Its size in bytes.
-        preview: A smaller copy, where there is one.
-    """
+    """A file with a picture."""
 
     path: Path
     mime_type: str

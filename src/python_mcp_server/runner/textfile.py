@@ -61,7 +61,6 @@ def decode(data: bytes, errors: str = "strict") -> str:
 
 
 def _mark_of(data: bytes) -> tuple[int, str]:
-    """Return the size of the byte order mark, and the encoding."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return len(mark), encoding

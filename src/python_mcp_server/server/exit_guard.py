@@ -16,11 +16,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class ExitGuard:
-    """Ends the process some time after it is armed.
-
-    Args:
-        after_s: The time that the process has to end by itself.
-    """
+    """Ends the process some time after it is armed."""
 
     def __init__(self, after_s: float) -> None:
         self._after_s = after_s
@@ -28,11 +24,7 @@ class ExitGuard:
         threading.Thread(target=self._wait, name="exit guard", daemon=True).start()
 
     def arm(self, code: int) -> None:
-        """Begin to count the time; only the first call does. A signal's handler may call this.
-
-        Args:
-            code: The exit code.
-        """
+        """Begin to count the time; only the first call does. A signal's handler may call this."""
         self._codes.put(code)
 
     def _wait(self) -> None:

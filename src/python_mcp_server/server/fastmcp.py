@@ -44,11 +44,7 @@ if TYPE_CHECKING:
 
 
 class FastMCPExtension(ServerExtension):
-    """Lets an extension of the SDK's kind serve a FastMCP server, as `add_extension` takes it.
-
-    Args:
-        extension: The extension that does the work.
-    """
+    """Lets an extension of the SDK's kind serve a FastMCP server, as `add_extension` takes it."""
 
     def __init__(self, extension: Extension) -> None:
         self.identifier = extension.identifier
@@ -92,11 +88,7 @@ class _Answer(RootModel[dict[str, Any]]):
 
 
 class JobTool(Tool):
-    """A tool of ours for the SDK, on a FastMCP server.
-
-    Attributes:
-        source: The tool of the SDK's kind.
-    """
+    """A tool of ours for the SDK, on a FastMCP server."""
 
     source: Annotated[Any, Field(exclude=True)]
 
@@ -188,11 +180,7 @@ def output_of(fn: Callable[..., Any], handle: type[BaseModel]) -> Any:
 
 
 class FastMCPReplies:
-    """How a tool answers on a FastMCP server.
-
-    Args:
-        tool: The undecorated tool.
-    """
+    """How a tool answers on a FastMCP server."""
 
     def __init__(self, tool: Tool) -> None:
         schema = tool.output_schema

@@ -11,6 +11,7 @@ from mcp_types import CallToolResult
 from pydantic_core import to_json
 
 from python_mcp_server.jobs.rows import rows
+from python_mcp_server.model import cut
 from python_mcp_server.server.sdk.replies import text_block
 from python_mcp_server.server.text import repair_unicode
 from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES
@@ -52,8 +53,8 @@ def list_answer(jobs: list[Job], more: bool) -> CallToolResult:
 
 def _cut_texts(value: Any) -> Any:
     """Return plain data with its long texts cut; the job itself has them whole."""
-    if isinstance(value, str) and len(value) > _CUT_CHARS:
-        return f"{value[: _CUT_CHARS - 1]}…"
+    if isinstance(value, str):
+        return cut(value, _CUT_CHARS)
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
         return {key: item if key == "result" else _cut_texts(item) for key, item in items}

@@ -53,7 +53,8 @@ class LogLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to write this record; each of the handlers gets the same answer."""
         if (decided := getattr(record, "limit_passed", None)) is None:
-            decided = record.limit_passed = not _is_limited(record) or self._passes(record)
+            free = record.name.startswith(_OURS) and not record.name.startswith(_LIMITED)
+            decided = record.limit_passed = free or self._passes(record)
         return bool(decided)
 
     def _passes(self, record: logging.LogRecord) -> bool:
@@ -79,10 +80,6 @@ class LogLimit(logging.Filter):
         for kind in kinds:
             if kind.unwritten:
                 logging.getLogger(kind.last.name).handle(_summary(kind))
-
-
-def _is_limited(record: logging.LogRecord) -> bool:
-    return not record.name.startswith(_OURS) or record.name.startswith(_LIMITED)
 
 
 def _kind_of(record: logging.LogRecord) -> tuple[Any, ...]:

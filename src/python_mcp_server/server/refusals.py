@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
+from python_mcp_server.jobs.redaction import name_looks_secret
+from python_mcp_server.model import cut
+
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from pydantic import ValidationError
@@ -41,13 +44,7 @@ async def refuse_long_names(ctx: ServerRequestContext[Any, Any], call_next: Call
 
 
 def complaint(error: ValidationError, arguments: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
-    """Return a sentence about the first of the arguments that are wrong, and the number of the others.
-
-    Args:
-        error: What pydantic says of the arguments.
-        arguments: As they were sent.
-        schemas: Mapping of a parameter's name to its JSON schema.
-    """
+    """Return a sentence about the first of the arguments that are wrong, and the number of the others."""
     faults = error.errors(include_url=False, include_context=False)
     first = faults[0]
     name = str(first["loc"][0]) if first["loc"] else "the arguments"
@@ -68,13 +65,10 @@ def shown(value: object) -> str:
     """Return the text of a value as an error repeats it."""
     brief = Repr()
     brief.maxstring = brief.maxother = brief.maxlong = _SHOWN_CHARS
-    text = brief.repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
+    return cut(brief.repr(value), _SHOWN_CHARS)
 
 
 def _told(value: object, where: tuple[int | str, ...]) -> str:
-    from python_mcp_server.jobs.redaction import name_looks_secret
-
     if any(name_looks_secret(str(part)) for part in where):
         return f"is {_kind_of(value)}"
     return f"is {shown(value)}"

@@ -111,10 +111,6 @@ class DeferredTool:
 
     The models of all arguments take a tenth of the server's start. The SDK keeps a tool under its name and
     asks nothing else of it before.
-
-    Args:
-        name: The tool's name.
-        build: Builds the tool.
     """
 
     def __init__(self, name: str, build: Callable[[], Tool]) -> None:
@@ -186,8 +182,9 @@ def make_tool(
 
 
 def description_of(docstring: str) -> str:
-    """Return a docstring's text without its sections, each paragraph on one line."""
-    return _unwrap(_SECTION.split(inspect.cleandoc(docstring))[0])
+    """Return a docstring's text without its sections, each paragraph but lists and indents on one line."""
+    text = _SECTION.split(inspect.cleandoc(docstring))[0].strip()
+    return re.sub(r"(?<=\S)\n(?=[^\s*\-])", " ", text)
 
 
 def compact(schema: dict[str, Any]) -> None:
@@ -218,8 +215,3 @@ def _no_number(schema: dict[str, Any], value: object) -> bool:
         return any(_no_number(item, each) for item in items for each in cast("list[object]", value))
     kinds = {each.get("type") for each in meant}
     return isinstance(value, bool) and bool(kinds & _NUMBERS) and not kinds & _TAKE_TRUE
-
-
-def _unwrap(text: str) -> str:
-    """Join wrapped lines; lists and indented lines stay as they are."""
-    return re.sub(r"(?<=\S)\n(?=[^\s*\-])", " ", text.strip())

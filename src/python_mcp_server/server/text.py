@@ -35,7 +35,9 @@ def repair_unicode(value: Any) -> Any:
 
 def _parts_repaired(value: Any) -> Any:
     if isinstance(value, str):
-        return value if _encodable(value) else _repaired(value)
+        if _encodable(value):
+            return value
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if type(value) is dict:
         items = cast("dict[Any, Any]", value).items()
         made = {_parts_repaired(name): _parts_repaired(item) for name, item in items}
@@ -57,10 +59,6 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _repaired(text: str) -> str:
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _whole_fields(value: Any) -> Any:

@@ -24,13 +24,7 @@ _STAYS: Final = "The entry %s of a job that is gone stays: %s"
 
 
 class PrincipalIndex:
-    """Adds, finds and removes the entries of one home. Each principal has a directory of its own.
-
-    Args:
-        layout: The paths of the home.
-        locks: Its locks, by stripe.
-        fsync: Whether entries must survive a loss of power, as the records do.
-    """
+    """Adds, finds and removes the entries of one home. Each principal has a directory of its own."""
 
     def __init__(self, layout: Layout, locks: Locks, *, fsync: bool) -> None:
         self._layout = layout

@@ -118,11 +118,7 @@ def older_than(job_id: str) -> Wanted:
 
 
 class Layout:
-    """The paths of one home, as text without a slash at the end.
-
-    Args:
-        home: The home, absolute.
-    """
+    """The paths of one home, as text without a slash at the end."""
 
     def __init__(self, home: str) -> None:
         self.home: Final = home

@@ -31,12 +31,7 @@ _LARGE_BYTES: Final = 4096
 
 
 class PublicList:
-    """Rewrites the list after changes.
-
-    Args:
-        layout: The paths of the home.
-        records: The records that the list is made from.
-    """
+    """Rewrites the list after changes."""
 
     def __init__(self, layout: Layout, records: Records) -> None:
         self._layout = layout

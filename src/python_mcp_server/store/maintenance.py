@@ -119,10 +119,6 @@ def read_old_list(data: bytes, path: str) -> list[Job]:
     """Return the jobs of an old list, in the shape of `meta/jobs.json`, under new ids.
 
     The old id is in `extra`, as `old_id`. An entry that cannot be read costs a warning and only itself.
-
-    Args:
-        data: The file.
-        path: Its name, for the warnings.
     """
     try:
         content: Any = json.loads(data)
@@ -180,11 +176,6 @@ def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
     """Remove the folders of calls that were killed with their server before they had a record.
 
     Such a folder must be a day old, so all processes of a home together look once a day.
-
-    Args:
-        layout: The paths of the home.
-        locks: The locks, against processes that write a record now.
-        records: Read again under the lock.
     """
     try:
         swept = os.path.exists(layout.swept)

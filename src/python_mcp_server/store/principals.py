@@ -27,11 +27,7 @@ _OLD: Final = re.compile(r"client:(http-token:[0-9a-f]{16})")
 
 
 class PrincipalNames:
-    """Names the principals of one home.
-
-    Args:
-        home: The directory of the home.
-    """
+    """Names the principals of one home."""
 
     def __init__(self, home: str) -> None:
         self._home = home

@@ -112,11 +112,6 @@ def to_json(value: object, job_id: str) -> bytes:
 def decode(data: bytes, job_id: str, tree: str) -> Stored:
     """Decode the bytes of `encode`.
 
-    Args:
-        data: The bytes of the file.
-        job_id: The id that the file is named by.
-        tree: The directory that it was found in.
-
     Raises:
         Unreadable: The bytes are not a record, or not one that belongs there.
         StoreError: A newer version wrote it.
@@ -153,9 +148,6 @@ class RecordCounts:
     minutes is touched before and after a terminal record is added or removed. `counts.json` holds the number
     of records of each such directory beside its modification time, so a count lists only those that were
     touched since, and a killed process makes no count wrong. The file is a cache and is never needed.
-
-    Args:
-        layout: The paths of the home.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -231,13 +223,7 @@ class RecordCounts:
 
 
 class Records:
-    """Reads and writes records.
-
-    Args:
-        layout: The paths of the home.
-        locks: Its locks, by stripe.
-        fsync: Whether what was written must survive a loss of power.
-    """
+    """Reads and writes records."""
 
     def __init__(self, layout: Layout, locks: Locks, *, fsync: bool) -> None:
         self._layout = layout
@@ -249,11 +235,7 @@ class Records:
         self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
     def find(self, job_id: str, *, locked: bool = False) -> Stored | None:
-        """Return the record of this job, or None.
-
-        Args:
-            job_id: The id.
-            locked: Whether the caller holds the lock of this job.
+        """Return the record of this job, or None; `locked` means that the caller holds the lock of the job.
 
         Raises:
             StoreError: A newer version wrote it.

@@ -347,13 +347,7 @@ def script_of(call: ScriptCall, script: Path | None, content: str | None, home: 
 
 
 def add_pictures(result: ScriptResult, found: Sequence[Picture], settings: Settings) -> None:
-    """Add pictures to a result. Two attached pictures with the same bytes are listed once.
-
-    Args:
-        result: The result.
-        found: The pictures, the most important first.
-        settings: The limits on pictures that are sent.
-    """
+    """Add pictures to a result. Two attached pictures with the same bytes are listed once."""
     left, left_bytes = settings.max_pictures, settings.max_picture_bytes
     seen: set[bytes] = set()
     listed: list[ShownPicture] = []

@@ -150,12 +150,7 @@ class Ended:
 
 
 def hint_for(ended: Ended, packages: str) -> str | None:
-    """Return what would have let a run pass; None if that is not known.
-
-    Args:
-        ended: How the run ended.
-        packages: How this tool provides a package: one of the texts above.
-    """
+    """Return what would have let a run pass; None if that is not known."""
     if ended.timed_out:
         return _TIME
     if ended.exit_code in _CRASHES:

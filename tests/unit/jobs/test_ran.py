@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.jobs.ran import Ran, first_line, what_ran
 from python_mcp_server.jobs.request import CommandJob
+from python_mcp_server.jobs.rows import Ran, first_line, what_ran
 from python_mcp_server.tools.batch.tool import map_script
 from python_mcp_server.tools.saved import run_saved_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies

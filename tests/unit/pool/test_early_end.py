@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.pool.early_end import early_end
+from python_mcp_server.pool.outcomes import early_end
 from python_mcp_server.processes import KILL
 from python_mcp_server.processes.host import is_shortage
 

@@ -97,13 +97,7 @@ def _table(document: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """A project's environment that is up to date.
-
-    Attributes:
-        python: Its interpreter.
-        venv: Its directory.
-        changed: Whether anything had to be installed or removed.
-    """
+    """A project's environment that is up to date; `changed` where anything was installed or removed."""
 
     python: str
     venv: Path

@@ -56,11 +56,6 @@ async def answer_call(
 ) -> CallToolResult | InputRequiredResult:
     """Make a call by the SDK, with progress on the way and errors as sentences.
 
-    Args:
-        options: The options of the decoration.
-        adapter: The SDK's view of the function.
-        kwargs: The arguments, the SDK's context among them.
-
     Raises:
         MCPError, ToolError, ResourceError: The body raised one, or the client cannot take a task where a task
             is required; the SDK itself answers these.

@@ -94,12 +94,6 @@ class QuestionChannel:
     ) -> JobResult | CallToolResult:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.
 
-        Args:
-            manager: The manager of the job.
-            job_id: The job.
-            adapter: How its tool answers.
-            **how: As `JobManager.rejoin` takes it.
-
         Raises:
             JobNotFound: The job does not exist, or belongs to another principal.
             InvalidInput: An answer does not fit its question; the job still waits.

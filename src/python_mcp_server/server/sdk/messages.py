@@ -87,7 +87,6 @@ def check_notification(line: bytes) -> None:
 
 
 def _is_id(value: object) -> bool:
-    """Whether this may be the id of a request."""
     if isinstance(value, str):
         return repair_unicode(value) is value
     return isinstance(value, int) and not isinstance(value, bool)

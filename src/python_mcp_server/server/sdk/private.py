@@ -35,9 +35,6 @@ def progress_sender(ctx: AnyContext | None) -> Send | None:
     """Return the function that sends progress to the caller of a request; None where the caller wants none.
 
     The reason of a cancel of this request is noted from now on.
-
-    Args:
-        ctx: The request's context; None outside of a request.
     """
     if ctx is None or (request := request_of(ctx)) is None:
         return None

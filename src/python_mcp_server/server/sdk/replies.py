@@ -226,11 +226,7 @@ class ServerReplies(Replies, Protocol):
 
 
 class SdkReplies:
-    """How a tool answers on the SDK's server.
-
-    Args:
-        metadata: The SDK's metadata of the undecorated function.
-    """
+    """How a tool answers on the SDK's server."""
 
     def __init__(self, metadata: FuncMetadata) -> None:
         kind = metadata.output_model
@@ -291,12 +287,7 @@ def show_answer(answer: CallToolResult, model: OutputModel | None) -> Shown:
 
 
 def answer_of(shown: Shown, form: Mapping[str, Any]) -> CallToolResult:
-    """Return the answer of a call.
-
-    Args:
-        shown: The body's value in the record's form.
-        form: How the tool answers.
-    """
+    """Return the answer of a call."""
     reply = {**form, **shown.reply}
     if (answer := reply.get("answer")) is not None:
         return CallToolResult.model_validate(answer, by_name=False)

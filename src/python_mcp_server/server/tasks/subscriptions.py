@@ -154,11 +154,7 @@ def _log_failure(done: asyncio.Task[None]) -> None:
 
 
 class _Session:
-    """The request's session, whose acknowledgement names the tasks.
-
-    Attributes:
-        acknowledged: Set once it was sent.
-    """
+    """The request's session, whose acknowledgement names the tasks."""
 
     def __init__(self, session: Any, task_ids: list[str]) -> None:
         self.acknowledged = asyncio.Event()

@@ -208,16 +208,12 @@ def _check_token(token: str, name: str) -> None:
 
 def _checked_name(name: str) -> str:
     found = _name(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
-    if found is None or "*" in name or _has_port(name):
+    if found is None or "*" in name or name.count(":") == 1 or "]:" in name:
         raise InvalidInput(
             f"{variable('http_allowed_hosts')} names {name!r}; "
             "it must be host names or addresses, without scheme and port, with commas between them"
         )
     return found
-
-
-def _has_port(name: str) -> bool:
-    return name.count(":") == 1 or "]:" in name
 
 
 def _name(authority: str) -> str | None:

@@ -85,9 +85,6 @@ class Connections:
 
     One address, or one IPv6 network of 64 bits, may hold half of them. An address of this machine may hold
     all, because a proxy may stand there.
-
-    Args:
-        most: How many may be open at once.
     """
 
     def __init__(self, most: int) -> None:
@@ -178,12 +175,7 @@ class BoundedHttp(h11.Connection):
 
 
 class HttpConnection(H11Protocol):
-    """One connection of uvicorn's, with a time for its request to come whole.
-
-    Args:
-        connections: All of them.
-        **uvicorns: What uvicorn gives to a protocol.
-    """
+    """One connection of uvicorn's, with a time for its request to come whole."""
 
     def __init__(self, connections: Connections, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)

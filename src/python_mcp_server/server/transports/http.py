@@ -146,11 +146,7 @@ class AccessMiddleware:
 
 
 class MessageCheck:
-    """Refuses requests that the SDK would take for notifications, because their id is not valid.
-
-    Args:
-        app: The application that serves the other requests.
-    """
+    """Refuses requests that the SDK would take for notifications, because their id is not valid."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -30,12 +30,7 @@ _ABOVE_STANDARD: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class StdioPipes:
-    """The client's pipes, as close-on-exec descriptors that only the server knows.
-
-    Attributes:
-        read_fd: Where requests come from.
-        write_fd: Where answers go.
-    """
+    """The client's pipes, as close-on-exec descriptors that only the server knows."""
 
     read_fd: int
     write_fd: int
@@ -115,11 +110,8 @@ class Lines(Protocol):
 
 
 class LineFiles:
-    """Lines of a terminal or a file, which an event loop cannot wait for: threads read and write them.
-
-    Args:
-        pipes: Both ends; they stay open.
-        limit_bytes: The longest line that is kept.
+    """Lines of a terminal or a file, which an event loop cannot wait for: threads read and write them. Both
+    ends stay open, and a line above `limit_bytes` is dropped.
     """
 
     def __init__(self, pipes: StdioPipes, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
@@ -175,11 +167,7 @@ class LineFiles:
 
 
 class LineConnection(asyncio.Protocol):
-    """Reads lines and writes bytes.
-
-    Args:
-        limit_bytes: The longest line that is kept.
-    """
+    """Reads lines, each of up to `limit_bytes`, and writes bytes."""
 
     def __init__(self, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
         self._limit_bytes = limit_bytes

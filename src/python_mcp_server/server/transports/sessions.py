@@ -32,9 +32,6 @@ class SessionLimit:
 
     `Last-Event-ID` is dropped: no events are kept, and where it is given the SDK answers nothing, which is a
     500. A client that wants to resume a stream gets a new one.
-
-    Args:
-        app: The application that serves the requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -140,7 +140,6 @@ def shown_args(args: list[str]) -> list[str]:
 
 
 def _run(setup: Setup, index: int, args: list[str]) -> dict[str, Any]:
-    """Run one item and return its result."""
     streams = {name: setup.outputs / f"{index}.{name}" for name in ("stdout", "stderr")}
     answer: dict[str, Any] = {"index": index, "args": shown_args(args)}
     try:

@@ -99,7 +99,8 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     )
     shown = _ITEM_CHARS if output_chars is None else output_chars
     with script_call(timeout_seconds, dict, limits, shown) as call:
-        before = None if resume is None else folder_of(_folders(call), resume)
+        folders = call.session.home / "output" if call.job is None else call.session.folder.parent.parent
+        before = None if resume is None else folder_of(folders, resume)
         plan = request.plan(None if before is None else plan_in(before), env_vars, resume, call.check)
         options = _Options(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
         batch = _Batch(call, BatchJournal(call.session.folder, plan), options)
@@ -132,12 +133,6 @@ class BatchRequest:
         check: Callable[[], None],
     ) -> BatchPlan:
         """Return the plan; what the caller did not give comes from the plan of the resumed batch.
-
-        Args:
-            before: That plan.
-            env_vars: The variables that the caller gave.
-            resume: The job of the resumed batch.
-            check: Called again and again while a file is read.
 
         Raises:
             InvalidInput: A parameter is missing or wrong.
@@ -211,7 +206,6 @@ def _read_arguments(folder: Path, args_file: str, check: Callable[[], None]) -> 
 
 
 def _arguments_in(line: str, number: int) -> list[str]:
-    """Return the arguments that one line holds."""
     if not line.lstrip(_BLANKS).startswith("["):
         return [line]
     try:
@@ -256,7 +250,6 @@ class _Batch:
         return self._result(prepared.interpreter, at_once, reused, time.monotonic() - started)
 
     def _prepare(self, at_once: int) -> Prepared:
-        """Choose the interpreter, once for all items."""
         plan, limits = self.journal.plan, self.options.limits
         folder = Path(plan.directory)
         script = None if plan.script_path is None else Path(plan.script_path)
@@ -324,7 +317,10 @@ class _Batch:
         if reused:
             result["reused"] = reused
         if journal.unreadable:
-            result["problem"] = _damage(journal.unreadable)
+            what = "1 line" if journal.unreadable == 1 else f"{journal.unreadable} lines"
+            result["problem"] = (
+                f"{what} of the earlier results could not be read; items without a result ran again"
+            )
         if len(items) < ended:
             result["items_left_out"] = ended - len(items)
         if job is not None and (journal.cut or journal.failed or len(items) < total):
@@ -350,22 +346,12 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
     return None
 
 
-def _damage(lines: int) -> str:
-    what = "1 line" if lines == 1 else f"{lines} lines"
-    return f"{what} of the earlier results could not be read; items without a result ran again"
-
-
 def _summary(journal: BatchJournal, elapsed_s: float, at_once: int) -> str:
     total = len(journal.plan.args_list)
     text = f"{journal.succeeded} of {total} succeeded, {journal.failed} failed"
     if (left := total - journal.succeeded - journal.failed) > 0:
         text += f", {left} were not run because one had failed"
     return f"{text}, in {elapsed_s:.1f} s, {at_once} at a time"
-
-
-def _folders(call: ScriptCall) -> Path:
-    """Return the directory that has the folders of all jobs two levels down."""
-    return call.session.home / "output" if call.job is None else call.session.folder.parent.parent
 
 
 def _sharing(limits: Limits | None) -> Limits | None:

@@ -25,7 +25,7 @@ from python_mcp_server.runner.python.pep723 import Header
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.tools.benchmark.drawing import check_drawing, draw
 from python_mcp_server.tools.benchmark.measured_run import Run
-from python_mcp_server.tools.benchmark.plan import Benchmark, Entry, RunPlan, Series
+from python_mcp_server.tools.benchmark.plan import Benchmark, Entry, RunPlan
 from python_mcp_server.tools.benchmark.ranking import Standing, headline, standings
 from python_mcp_server.tools.benchmark.statistics import outliers, spread
 from python_mcp_server.tools.call import Prepared, script_call
@@ -233,13 +233,7 @@ def benchmark_contenders(
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """All contenders of a call.
-
-    Attributes:
-        contenders: In their order.
-        choose: Returns the interpreter for a header.
-        setup: What each process of a snippet runs first.
-    """
+    """All contenders of a call."""
 
     contenders: list[Contender]
     choose: Callable[[Uv, Header | None], Interpreter]
@@ -273,8 +267,8 @@ class _Field:
 def _result(benchmark: Benchmark, names: Sequence[str]) -> tuple[ContendersResult, dict[str, list[Run]]]:
     """Return the result without its plot, and the runs that count."""
     measured = benchmark.measured
-    runs = {name: _good(series) for name, series in zip(names, measured.series, strict=True)}
-    runs = {name: each for name, each in runs.items() if each}
+    good = ([run for run in series.runs if not run.failed] for series in measured.series)
+    runs = {name: each for name, each in zip(names, good, strict=True) if each}
     found = standings({name: [run.wall_s for run in each] for name, each in runs.items()}) if runs else []
     result = ContendersResult(
         summary=headline(found) if found else "",
@@ -288,19 +282,10 @@ def _result(benchmark: Benchmark, names: Sequence[str]) -> tuple[ContendersResul
         result["startup_seconds"] = round(median(run.wall_s for run in measured.start), 6)
     for name, series in zip(names, measured.series, strict=True):
         if series.failed is not None:
-            why = _why(series.failed)
+            ending = series.failed.ending
+            why = ending.breach.sentence if ending.breach else f"ended with exit code {ending.exit_code}"
             result["failed"] = FailedContender(name=name, sentence=why, stderr=benchmark.failed_stderr)
     return result, runs
-
-
-def _good(series: Series) -> list[Run]:
-    return [run for run in series.runs if not run.failed]
-
-
-def _why(run: Run) -> str:
-    if run.ending.breach is not None:
-        return run.ending.breach.sentence
-    return f"ended with exit code {run.ending.exit_code}"
 
 
 def _figures(found: Standing, runs: Sequence[Run]) -> Figures:

@@ -163,7 +163,6 @@ def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> l
 
 
 def _overlay(uv: Uv, interpreter: Interpreter, package: str) -> Environment:
-    """Return an environment with this package for this interpreter."""
     packages = HeaderPackages(Header(None, (package,), _NO_PYTEST if package == "pytest-xdist" else ""))
     return environment_for(uv, packages, None if interpreter.python == sys.executable else interpreter.python)
 

@@ -27,11 +27,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 class EventFollower:
-    """Reads the events of one run as they come.
-
-    Attributes:
-        summary: The state of the run by these events.
-    """
+    """Reads the events of one run as they come."""
 
     def __init__(self, events: Path, failures: Path, save: Callable[[RunSummary], None]) -> None:
         """Prepare to follow.

@@ -40,11 +40,6 @@ _PATHS: Final = 5
 def check_ran(result: ScriptResult, summary: RunSummary, wanted: str) -> None:
     """Refuse a run in which pytest could not collect tests, or found none.
 
-    Args:
-        result: How the process ended.
-        summary: The state of the run.
-        wanted: What the caller asked for, in words.
-
     Raises:
         InvalidInput: The text is pytest's own where it gave one.
     """
