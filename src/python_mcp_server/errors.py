@@ -128,7 +128,7 @@ class RemoteError(PythonMcpError):
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
-        name = type_name.rpartition(".")[2]
+        name = bare_name(type_name)
         super().__init__(f"{name}: {message}" if message else name)
         self.type_name = type_name
         self.message = message
@@ -204,6 +204,11 @@ class UvRefused(ToolchainError):
 
 class PoolClosed(PythonMcpError, RuntimeError):
     """The pool or the manager was closed and takes no more work."""
+
+
+def bare_name(type_name: str) -> str:
+    """Return the name of a class without what a qualified name has in front of it."""
+    return type_name.rpartition(".")[2]
 
 
 def _without_init(kind: type[PythonMcpError], *args: object) -> PythonMcpError:

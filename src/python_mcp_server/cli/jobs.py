@@ -61,11 +61,10 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
     if as_json:
         print_json(rows(found, more))
         return
-    from python_mcp_server.cli.show import console, jobs_table
+    from python_mcp_server.cli.show import console, jobs_table, print_table
 
     if found:
-        out = console()
-        out.print(jobs_table(found, width=out.width))
+        print_table(jobs_table(found, width=console().width))
     else:
         which = "no older job" if before else "no job"
         click.echo(f"{which}s" if status is None else f"{which} is {status}")
@@ -83,9 +82,9 @@ def show(job_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"job": job.to_json()})
         return
-    from python_mcp_server.cli.show import console, job_table
+    from python_mcp_server.cli.show import job_table, print_table
 
-    console().print(job_table(job))
+    print_table(job_table(job))
 
 
 @jobs.command()
@@ -97,7 +96,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     """Wait for the end of a job.
 
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
-    cancelled, 124 where the time ran out.
+    cancelled, or an item of a batch failed, 124 where the time ran out.
     """
     job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
     if as_json:

@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import count
 from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -43,6 +44,17 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_COLUMNS
     return Console(stderr=stderr, width=width, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a pipe without the blanks that fill each line to the width of the longest."""
+    out = console()
+    if sys.stdout.isatty():
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:

@@ -71,11 +71,13 @@ def rows(jobs: list[Job], more: bool) -> dict[str, Any]:
 
 def ending_words(job: Job) -> str | None:
     """Return how a completed job's script ended, where that was not as it should: "exit code 3", "timed out",
-    or the outcome of a test suite.
+    the outcome of a test suite, or "8 of 50 failed" for a batch.
     """
     result = _result(job)
     if result.get("timed_out") is True:
         return "timed out"
+    if failed := _failed_items(result):
+        return f"{failed} of {result['total']} failed"
     code, outcome = result.get("exit_code"), result.get("outcome")
     if isinstance(outcome, str):
         return None if outcome == "passed" else outcome
@@ -85,7 +87,7 @@ def ending_words(job: Job) -> str | None:
 def exit_code(job: Job) -> int:
     """Return the exit code for an ended job: that of its script, as a shell tells it.
 
-    It is 1 where the job failed or was cancelled.
+    It is 1 where the job failed or was cancelled, or items of a batch failed.
     """
     if job.status is not JobState.COMPLETED:
         return 1
@@ -94,7 +96,7 @@ def exit_code(job: Job) -> int:
         return TIMED_OUT
     code = result.get("exit_code")
     if not isinstance(code, int):
-        return 0
+        return 1 if _failed_items(result) else 0
     return code if code >= 0 else SIGNALLED - code
 
 
@@ -140,6 +142,12 @@ def plain(text: str) -> str:
 def _peak_mb(usage: Usage | None) -> float | None:
     """Return the peak in MB; None where the program was gone before the first sample."""
     return round(usage.peak_rss_bytes / MB, 1) if usage and usage.peak_rss_bytes else None
+
+
+def _failed_items(result: dict[str, Any]) -> int:
+    """Return how many items of a batch failed; 0 where the result is not that of a batch."""
+    failed = result.get("failed_indexes")
+    return int(result["failed"]) if failed and isinstance(failed, list) else 0
 
 
 def _result(job: Job) -> dict[str, Any]:

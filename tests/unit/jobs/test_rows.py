@@ -29,6 +29,8 @@ def ended(result: Any = None, **facts: Any) -> Job:
         ({"exit_code": -9, "timed_out": True}, "timed out", 124),
         ({"exit_code": 1, "outcome": "failed"}, "failed", 1),
         ({"exit_code": 0, "outcome": "passed"}, None, 0),
+        ({"total": 50, "failed": 2, "failed_indexes": [3, 7]}, "2 of 50 failed", 1),
+        ({"total": 50, "failed": 0, "failed_indexes": []}, None, 0),
         ({"exit_code": "odd", "outcome": 3, "timed_out": "no"}, None, 0),
         ([1], None, 0),
         (None, None, 0),
