@@ -22,12 +22,12 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from python_mcp_server import errors, processes
-from python_mcp_server.cli.show import console, plain, progress_words, span, usage_words
+from python_mcp_server.cli.show import console, plain, span, usage_words
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.rows import elapsed_s, error_sentence, exit_code
+from python_mcp_server.jobs.rows import elapsed_s, error_sentence, exit_code, progress_words
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.regular import own_file
 

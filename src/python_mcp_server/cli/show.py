@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from python_mcp_server.jobs.rows import elapsed_s, ending_words, note
-from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, utc_now
+from python_mcp_server.jobs.rows import elapsed_s, ending_words, note, progress_words
+from python_mcp_server.model import MB, Job, JobState, Usage, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
@@ -163,12 +163,6 @@ def usage_words(usage: Usage) -> str:
     if usage.processes:
         words.append(f"{usage.processes} process{'es' if usage.processes > 1 else ''}")
     return ", ".join(words)
-
-
-def progress_words(progress: JobProgress) -> str:
-    """Return progress in a few words."""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return f"{progress.current:g}{total} {progress.message or ''}".strip()
 
 
 def size(count: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import StoreError
-from python_mcp_server.limits import Limits
+from python_mcp_server.limits import Limits, number_words
 from python_mcp_server.model import MB
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.runner.disk import DiskMeter
@@ -69,8 +69,9 @@ class HomeDisk:
         left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
         if left_mb <= 0:
             raise StoreError(
-                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB is "
-                f"{self._most_mb:g}: remove some with py_prune_jobs or `python-mcp-server jobs prune`"
+                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB "
+                f"is {number_words(self._most_mb)}: remove some with py_prune_jobs "
+                "or `python-mcp-server jobs prune`"
             )
         if request.isolation == "inline":
             return request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-from python_mcp_server.model import MB, Job, JobState, Usage, cut, iso, utc_now
+from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, cut, iso, utc_now
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
@@ -79,9 +79,13 @@ def note(job: Job) -> str:
     if asked := job.open_questions:
         return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:
-        total = "" if job.progress.total is None else f"/{job.progress.total:g}"
-        return f"{job.progress.current:g}{total} {job.progress.message or ''}".strip()
+        return progress_words(job.progress)
     return job.message or ""
+
+
+def progress_words(progress: JobProgress) -> str:
+    """Return progress in a few words."""
+    return f"{progress.numbers('/')} {progress.message or ''}".strip()
 
 
 def error_sentence(job: Job) -> str:
