@@ -322,6 +322,19 @@ def test_the_last_line_on_a_terminal_says_how_the_script_ended(
     assert f"job {the_job().id[:10]}: {ended} after" in last
 
 
+def test_waiting_on_a_terminal_shows_how_the_job_is(script: Path) -> None:
+    script.write_text(DEAF)
+    with python(*RUN, script) as process:
+        first_line(process.stdout)
+        job_id = the_job().id
+        screen = on_a_terminal(*RUN[:-1], "jobs", "wait", job_id, "--timeout", "0", code=124)
+        JobManager().blocking.cancel(job_id)
+        process.communicate(timeout=60)
+    line, _, rest = screen.partition("\r\x1b[2K")
+    assert "running · " in line
+    assert rest == f"{job_id} still running\r\n"
+
+
 GENTLE = """\
 import time
 try:

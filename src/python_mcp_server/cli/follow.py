@@ -98,7 +98,7 @@ class Screen:
                 if copy.out.isatty():
                     self._at_line_start = data.endswith(b"\n")
 
-    def show(self, job: Job, *, cancelling: bool) -> None:
+    def show(self, job: Job, *, cancelling: bool = False) -> None:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
@@ -137,6 +137,16 @@ class Screen:
 
     def _erase(self) -> None:
         self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+
+
+@contextmanager
+def progress_line() -> Generator[Screen]:
+    """Give a terminal for a line of progress alone, without output, and remove the line at the end."""
+    screen = Screen(None, _state_words)
+    try:
+        yield screen
+    finally:
+        screen.clear()
 
 
 def _state_words(job: Job) -> str:

@@ -100,9 +100,16 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
     cancelled, 124 where the time ran out.
     """
+    from python_mcp_server.cli.follow import progress_line
     from python_mcp_server.jobs.rows import ending_words, error_sentence, exit_code
 
-    job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
+    with progress_line() as screen:
+
+        def tell_question(job: Job, question: Question) -> None:
+            screen.clear()
+            _tell_question(job, question)
+
+        job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
@@ -315,7 +322,11 @@ def _ending_with(manager: JobManager, end: str) -> list[Job]:
 
 
 def wait_for_job(
-    manager: JobManager, typed: str, timeout_s: float | None, on_question: Callable[[Job, Question], None]
+    manager: JobManager,
+    typed: str,
+    timeout_s: float | None,
+    on_question: Callable[[Job, Question], None],
+    on_look: Callable[[Job], None],
 ) -> tuple[Job, bool]:
     """Wait until a job ends or the time is over; return the job and whether the time ran out.
 
@@ -324,6 +335,7 @@ def wait_for_job(
         typed: The job's id, or a beginning or an end of the id.
         timeout_s: The longest wait; None for ever.
         on_question: Called once with each question that the job waits for.
+        on_look: Called with the job each time that it was read and has not ended.
 
     Raises:
         InvalidInput: The time is negative or not a number.
@@ -337,6 +349,7 @@ def wait_for_job(
             if question.key not in told:
                 on_question(job, question)
             told.add(question.key)
+        on_look(job)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return job, True
