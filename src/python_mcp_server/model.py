@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, Final, Self
 
 from python_mcp_server.errors import bare_name
-from python_mcp_server.limits import Limits
+from python_mcp_server.limits import Limits, number_words
 from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
@@ -62,6 +62,11 @@ class JobProgress:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         return cls(data["current"], data.get("total"), data.get("message"))
+
+    def numbers(self, between: str) -> str:
+        """Return how far it is, and of how much where that is known, with a word between."""
+        total = "" if self.total is None else f"{between}{number_words(self.total)}"
+        return f"{number_words(self.current)}{total}"
 
 
 @dataclass(frozen=True, slots=True)

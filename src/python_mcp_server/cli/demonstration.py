@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
+from rich.padding import Padding
 from rich.text import Text
 
 from python_mcp_server import processes
@@ -264,7 +265,7 @@ class Demonstration:
         self._out.print(f"\n[bold]{self._step}. {title}[/]")
 
     def _fact(self, text: str) -> None:
-        self._out.print(Text(f"   {plain(text)}"))
+        self._out.print(Padding(Text(plain(text)), (0, 0, 0, 3), expand=False))
 
     def _expect(self, held: bool, found: object) -> None:
         if not held:
@@ -299,7 +300,8 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def _usage(usage: dict[str, Any]) -> str:
-    memory = f"{usage['rss_mb']:.0f} MB in {usage['processes']} processes"
+    count = usage["processes"]
+    memory = f"{usage['rss_mb']:.0f} MB in {count} process{'es' if count > 1 else ''}"
     return f"{memory}, {usage['cpu_seconds']:.1f} s of CPU time"
 
 

@@ -113,8 +113,7 @@ def note(job: Job) -> str:
 
 def progress_words(progress: JobProgress) -> str:
     """Return progress in a few words."""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return f"{progress.current:g}{total} {progress.message or ''}".strip()
+    return f"{progress.numbers('/')} {progress.message or ''}".strip()
 
 
 def error_sentence(job: Job) -> str:

@@ -56,6 +56,13 @@ def test_a_row_has_what_is_known_and_nothing_else() -> None:
     assert row(waiting).keys() == {"id", "label", "status", "created_at", "note"}
 
 
+def test_the_note_has_large_numbers_whole_and_others_short() -> None:
+    running = a_job(JobState.RUNNING)
+    shown = [(1_500_000, 12_345_678), (0.1 + 0.2, 1), (100 / 3, None), (1e300, None)]
+    notes = [row(running.evolve(progress=JobProgress(*numbers)))["note"] for numbers in shown]
+    assert notes == ["1500000/12345678", "0.3/1", "33.3333", "1e+300"]
+
+
 def test_the_note_is_the_error_the_question_the_progress_or_the_message() -> None:
     asks = Question("k", "Which?", {"properties": {}}, "2026-01-01T00:00:00Z")
     failed = a_job(JobState.FAILED).evolve(error="ValueError: no\n\nTraceback ...")

@@ -196,7 +196,7 @@ def _message(job: Job) -> str | None:
 def _progress_text(progress: JobProgress | None) -> str:
     if progress is None:
         return ""
-    numbers = f"{progress.current:g}" + ("" if progress.total is None else f" of {progress.total:g}")
+    numbers = progress.numbers(" of ")
     return f"{progress.message} ({numbers})" if progress.message else numbers
 
 
