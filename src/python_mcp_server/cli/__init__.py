@@ -167,7 +167,7 @@ def _show(finding: Finding) -> None:
     help="How long the server waits for a call; the heavy script takes some 2.5 times as long.",
 )
 def demo(budget_s: float) -> int:
-    """Show a call in time, a hand-over, a cancel and a reconnect.
+    """Show a call in time, a hand-off, a cancel and a reconnect.
 
     A server is started over stdio with a home of its own, which is removed at the end. The exit code is
     0 only if every step did what it says.

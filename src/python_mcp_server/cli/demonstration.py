@@ -177,7 +177,7 @@ class Demonstration:
         )
         self._expect("job_id" in answer, answer)
         self._job_id = answer["job_id"]
-        self._fact(f"answered in {took_s:.3f} s with a handle: {self._job_id}")
+        self._fact(f"answered in {took_s:.3f} s with the id of a job: {self._job_id}")
         self._fact(answer["message"])
         self._expect(took_s < self._budget_s + 2, f"the reply took {took_s:.1f} s")
 
@@ -228,7 +228,7 @@ class Demonstration:
         self._expect(job["status"] == "completed" and job["result"] == self._result, job)
 
     async def _same_in_time(self) -> None:
-        self._begin("The same computation without a hand-over gives the same result")
+        self._begin("The same computation without a hand-off gives the same result")
         answer, took_s = await self._timed(_RUN, script_content=PRIMES, args=[self._steps])
         self._expect(answer.get("exit_code") == 0, answer)
         self._fact(f"answered in {took_s:.1f} s: {_last(answer)}")

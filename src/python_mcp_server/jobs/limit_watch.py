@@ -176,8 +176,9 @@ class HomeDisk:
         left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
         if left_mb <= 0:
             raise StoreError(
-                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB is "
-                f"{number_words(self._most_mb)}: remove some with py_prune_jobs or `python-mcp-server jobs prune`"
+                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB "
+                f"is {number_words(self._most_mb)}: remove some with py_prune_jobs "
+                "or `python-mcp-server jobs prune`"
             )
         if request.isolation == "inline":
             return request

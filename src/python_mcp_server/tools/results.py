@@ -63,7 +63,7 @@ class ScriptResult(CommandResult):
         execution_strategy: "uv-run" where uv (or the directory's environment) gave it its packages,
             "system-python" where an installed interpreter ran it as it is.
         strategy_detail: The interpreter; where uv manages its packages, the text ends with
-            "installed now" or "installed before".
+            "(set up for this call)" or "(set up before)".
         install_seconds: The time to prepare the environment; missing where it existed before. For a
             project it is always there, because uv checks whether the environment is up to date.
         working_directory: The directory made for this call, if the script left files in it.
@@ -454,7 +454,7 @@ class MapResult(TypedDict):
         execution_strategy: "uv-run" where uv (or the directory's environment) gave the script its
             packages, "system-python" where an installed interpreter ran it as it is.
         strategy_detail: The interpreter; where uv manages its packages, the text ends with
-            "installed now" or "installed before".
+            "(set up for this call)" or "(set up before)".
         install_seconds: The time to prepare the environment; missing where it existed before. For a
             project it is always there, because uv checks whether the environment is up to date.
         job_id: The job, where something is left out here, failed or was not run: for `py_job_output`,

@@ -128,13 +128,13 @@ def test_a_resume_says_what_it_took_over_and_what_it_ran(folder: Path, tmp_path:
         return result["reused"], result["ran"], result["retryable"], text
 
     assert resumed("second", "first") == (
-        3, 0, 2, "1 of 3 succeeded, 2 failed: 3 results were taken over, nothing ran; "
-        "resume with retry_failed=true runs the 2 that failed again",
+        3, 0, 2, ("1 of 3 succeeded, 2 failed: 3 results were taken over, nothing ran; "
+                  "resume with retry_failed=true runs the 2 that failed again"),
     )  # fmt: skip
     (folder / "odd.py").write_text("import sys; sys.exit(sys.argv[1] == '3')")
     assert resumed("third", "second", retry_failed=True) == (
-        1, 2, 1, "2 of 3 succeeded, 1 failed: 1 result was taken over, 2 items ran in TIME; "
-        "resume with retry_failed=true runs the one that failed again",
+        1, 2, 1, ("2 of 3 succeeded, 1 failed: 1 result was taken over, 2 items ran in TIME; "
+                  "resume with retry_failed=true runs the one that failed again"),
     )  # fmt: skip
     (folder / "odd.py").write_text("")
     assert resumed("fourth", "third", retry_failed=True, args_list=[["8"], ["9"], ["10"]]) == (

@@ -530,7 +530,7 @@ def test_uv_brings_in_pytest_and_xdist_beside_the_environment(
     _venv(folder)
     result = run_tests(str(folder), with_pytest=True, with_xdist=True, workers=1)
     assert (result["passed"], result["failed"], result["workers"]) == (2, 0, 1)
-    assert "with pytest-xdist and pytest brought in by uv, installed" in result.get("strategy_detail", "")
+    assert "with pytest-xdist and pytest brought in by uv (set up " in result.get("strategy_detail", "")
     assert not list((folder / ".venv").rglob("_pytest"))
 
 
