@@ -1,7 +1,9 @@
 """The limits of one call: memory, CPU time, time, disk space, priority, cores. They are plain data, checked
 when it is made.
 
-Any module may import this one. `runner.enforce` enforces the limits while a call runs.
+Any module may import this one. `runner.enforce` enforces the limits while a call runs. A further limit needs
+a field, a check and a kind here, its enforcement there, its text in `tools.parameters`, a parameter in the
+script tools and in `smart_async`, and a sentence in `tools.hints`.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class Settings:
     Attributes:
         home: Where jobs, output, saved scripts, environments and logs are.
         max_workers: Calls within their budget that run at once. Default: 4 x cores, at least 8.
-        max_background_jobs: Background jobs that run at once, over all servers of a home. A call that is
-            handed over may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
+        max_background_jobs: Background jobs that run at once, over all servers of a home. A call whose
+            budget ends may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
         min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
             tenth of the machine's memory. 0 turns the check off.
         max_disk_mb: Disk space of the output and the files of all jobs of a home. A call may take what is
@@ -68,7 +68,7 @@ class Settings:
         tools: The groups of tools that the server has, separated by commas. Default: all.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
         http_token: The access token of HTTP clients, 16 characters or more; never stored or logged.
-        http_token_file: The file or pipe that has the access token, instead of `http_token`.
+        http_token_file: The file or pipe that has the access token, instead of `PYTHON_MCP_HTTP_TOKEN`.
         http_allowed_hosts: Further host names of the HTTP server, separated by commas.
         http_max_connections: Connections that the HTTP server keeps open at once; one address other than
             this machine's may hold half. 0: a quarter of the files that it may open, at most 4,096.

@@ -1,9 +1,11 @@
 """Every Python example of README.md and docs/ runs: blocks marked `python`, each in a process and a
-home of its own. One that must not run is marked `python no-run`; it must still be Python.
+home of its own, and print what the comment behind each `print` says. One that must not run is marked
+`python no-run`; it must still be Python.
 """
 
 from __future__ import annotations
 
+import doctest
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.helpers import ROOT, run_python
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>python\b[^\n]*)\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
 )
+SHOWN = re.compile(r"^ *print\(.*\)  # (.*\n)", re.MULTILINE)
 
 
 def examples() -> Iterator[object]:
@@ -37,3 +40,4 @@ def test_the_example_runs(name: str, line: int, code: str, only_read: bool, tmp_
     program.write_text(placed, encoding="utf-8")
     done = run_python(program, deadline_s=120)
     assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr}"
+    assert doctest.OutputChecker().check_output("".join(SHOWN.findall(code)), done.stdout, doctest.ELLIPSIS)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server import errors, limits
 from tests.helpers import ROOT
 
 SOURCES = ROOT / "src" / "python_mcp_server"
@@ -88,3 +89,10 @@ def test_each_name_in_the_architecture_is_defined() -> None:
             assert word in known, word
         elif (found := re.fullmatch(r"([A-Z]\w+)\.(\w+)", word)) is not None:
             assert found[2] in methods[found[1]], word
+
+
+def test_each_kind_of_error_is_explained() -> None:
+    kinds = re.findall(r"^    (\w+)  +\S", (errors.__doc__ or "").partition("error_kind`")[2], re.MULTILINE)
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    assert set(kinds) > limits.KINDS
+    assert [kind for kind in kinds if f"`{kind}`" not in page] == []

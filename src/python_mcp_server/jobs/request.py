@@ -114,7 +114,7 @@ class CommandJob:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The caller's result: the value, or a handle on the job that goes on.
+    """The caller's result: the value, or the id and the state of the job that goes on.
 
     Attributes:
         job_id: The job's id; others know the job only if it has a record.

@@ -1,5 +1,9 @@
 """The contract of every store of jobs. `jobs` imports this module, and so do users with a store of their
 own.
+
+A further store derives from `JobStore` and is added to `tests/unit/store/test_contract.py`. Jobs outlive
+their server only in a store that a worker can open by itself: `jobs.services` writes where that is,
+`WorkerRecord` in `jobs.record` opens it, and both know `FileJobStore` only.
 """
 
 from __future__ import annotations
