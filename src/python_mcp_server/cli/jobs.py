@@ -65,17 +65,19 @@ def _manager() -> JobManager:
 
 
 @jobs.command("list")
-@click.option("--status", metavar="STATE", help="Only jobs in this state, such as 'running'.")
+@click.option(
+    "--status", "status_filter", metavar="STATE", help="Only jobs in this state, such as 'running'."
+)
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
 @home_option
-def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
+def list_(status_filter: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
     from python_mcp_server.jobs.rows import rows
 
-    found, more = _manager().blocking.list(state_named(status), limit, None, before)
+    found, more = _manager().blocking.list(state_named(status_filter), limit, None, before)
     if as_json:
         print_json(rows(found, more))
         return
@@ -86,7 +88,7 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
         out.print(jobs_table(found, width=out.width))
     else:
         which = "no older job" if before else "no job"
-        click.echo(f"{which}s" if status is None else f"{which} is {status}")
+        click.echo(f"{which}s" if status_filter is None else f"{which} is {status_filter}")
     if more:
         click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 

@@ -39,7 +39,7 @@ _ENVIRONMENT: Final[tuple[Decorator, ...]] = (
                  help="A package that is needed, such as 'numpy>=2'; may be repeated. It runs in an "
                  "environment of its own then."),
     click.option("--no-uv", is_flag=True, help="Use an installed interpreter as it is, without packages."),
-    click.option("--cwd", metavar="DIR", help="The working directory.  [default: this one]"),
+    click.option("--cwd", "directory", metavar="DIR", help="The working directory.  [default: this one]"),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
                  help="A variable; may be repeated."),
     click.option("--env-file", metavar="FILE", help="A file of variables."),
@@ -81,7 +81,7 @@ def given_environment(options: Mapping[str, Any]) -> dict[str, Any]:
         raise click.UsageError("--no-uv and --with exclude each other; leave one out")
     file = options["env_file"]
     return {
-        "directory": os.path.abspath(os.path.expanduser(options["cwd"] or ".")),
+        "directory": os.path.abspath(os.path.expanduser(options["directory"] or ".")),
         "dependencies": list(options["packages"]),
         "use_uv": not options["no_uv"],
         "python_version": options["python_version"],
