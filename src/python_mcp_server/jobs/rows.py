@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, cut, iso, utc_now
+from python_mcp_server.processes import signal_name
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
@@ -12,6 +13,12 @@ _NOTE_CHARS: Final = 160
 _TIMED_OUT: Final = 124
 _SIGNALLED: Final = 128
 """As `timeout` and shells tell it."""
+_LARGEST_CODE: Final = 0xFFFF_FFFF
+"""An exit code of Windows has 32 bits."""
+_OUTCOMES: Final = frozenset(
+    {"passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"}
+)
+"""Those of `py_run_tests`."""
 
 
 def row(job: Job) -> dict[str, Any]:
@@ -44,16 +51,21 @@ def rows(jobs: list[Job], more: bool) -> dict[str, Any]:
 
 
 def ending_words(job: Job) -> str | None:
-    """Return how a completed job's script ended, where that was not as it should: "exit code 3", "timed out",
-    or the outcome of a test suite.
+    """Return how a completed job's script ended, where that was not as it should: "exit code 3", "ended by
+    SIGSEGV", "timed out", or the outcome of a test suite.
+
+    The result may be that of any body, so nothing of its text is returned.
     """
     result = _result(job)
     if result.get("timed_out") is True:
         return "timed out"
-    code, outcome = result.get("exit_code"), result.get("outcome")
-    if isinstance(outcome, str):
+    outcome = result.get("outcome")
+    if isinstance(outcome, str) and outcome in _OUTCOMES:
         return None if outcome == "passed" else outcome
-    return f"exit code {code}" if isinstance(code, int) and code else None
+    code = _code(result)
+    if code < 0 and (name := signal_name(-code)):
+        return f"ended by {name}"
+    return f"exit code {code}" if code else None
 
 
 def exit_code(job: Job) -> int:
@@ -66,9 +78,7 @@ def exit_code(job: Job) -> int:
     result = _result(job)
     if result.get("timed_out") is True:
         return _TIMED_OUT
-    code = result.get("exit_code")
-    if not isinstance(code, int):
-        return 0
+    code = _code(result)
     return code if code >= 0 else _SIGNALLED - code
 
 
@@ -108,6 +118,12 @@ def one_line(text: str, most: int) -> str:
 def _peak_mb(usage: Usage | None) -> float | None:
     """Return the peak in MB; None where the program was gone before the first sample."""
     return round(usage.peak_rss_bytes / MB, 1) if usage and usage.peak_rss_bytes else None
+
+
+def _code(result: dict[str, Any]) -> int:
+    """Return the exit code of a script; 0 where the result is of something else."""
+    code = result.get("exit_code")
+    return code if type(code) is int and abs(code) <= _LARGEST_CODE else 0
 
 
 def _result(job: Job) -> dict[str, Any]:
