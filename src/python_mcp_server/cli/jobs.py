@@ -120,7 +120,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     cancelled, 124 where the time ran out.
     """
     from python_mcp_server.cli.follow import progress_line
-    from python_mcp_server.jobs.rows import ending_words, error_sentence, exit_code
+    from python_mcp_server.jobs.rows import ending_words, exit_code, note
 
     with progress_line() as screen:
 
@@ -133,7 +133,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
         words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
-        click.echo(f"{job.id} {words}" + (f": {error_sentence(job)}" if job.error else ""))
+        click.echo(f"{job.id} {words}" + (f": {note(job)}" if job.status is JobState.FAILED else ""))
     return _TIMED_OUT if timed_out else exit_code(job)
 
 

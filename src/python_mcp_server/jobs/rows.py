@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast
 
+from python_mcp_server import errors
 from python_mcp_server.model import MB, Job, JobProgress, JobState, Usage, cut, iso, utc_now
 from python_mcp_server.processes import signal_name
 
@@ -15,6 +17,8 @@ _SIGNALLED: Final = 128
 """As `timeout` and shells tell it."""
 _LARGEST_CODE: Final = 0xFFFF_FFFF
 """An exit code of Windows has 32 bits."""
+_OWN_ERROR: Final = re.compile(rf"\A{re.escape(errors.__name__)}\.\w+: ")
+"""Before a sentence of this package: its class says nothing more."""
 _OUTCOMES: Final = frozenset(
     {"passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"}
 )
@@ -85,7 +89,7 @@ def exit_code(job: Job) -> int:
 def note(job: Job) -> str:
     """Return what else there is to say of a job: its error, its question, its progress, or its message."""
     if job.status is JobState.FAILED:
-        return error_sentence(job)
+        return _OWN_ERROR.sub("", error_sentence(job))
     if asked := job.open_questions:
         return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:

@@ -65,6 +65,15 @@ def test_a_row_has_what_is_known_and_nothing_else() -> None:
     assert row(waiting).keys() == {"id", "label", "status", "created_at", "note"}
 
 
+def test_the_note_of_a_refused_job_is_the_sentence_alone() -> None:
+    failed = a_job(JobState.FAILED)
+    errors = ["python_mcp_server.errors.InvalidInput: a is 1; it must be 2\n\nTraceback", "ValueError: no"]
+    assert [row(failed.evolve(error=error))["note"] for error in errors] == [
+        "a is 1; it must be 2",
+        "ValueError: no",
+    ]
+
+
 def test_the_note_has_large_numbers_whole_and_others_short() -> None:
     running = a_job(JobState.RUNNING)
     shown = [(1_500_000, 12_345_678), (0.1 + 0.2, 1), (100 / 3, None), (1e300, None)]
