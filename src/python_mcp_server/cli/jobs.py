@@ -65,9 +65,8 @@ def _manager() -> JobManager:
 
 
 @jobs.command("list")
-@click.option(
-    "--status", "status_filter", metavar="STATE", help="Only jobs in this state, such as 'running'."
-)
+@click.option("--status", "status_filter", metavar="STATE",
+              help="Only jobs in this state, such as 'running'; with a failed script: 'completed'.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
@@ -120,6 +119,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     cancelled, 124 where the time ran out.
     """
     from python_mcp_server.cli.follow import progress_line
+    from python_mcp_server.cli.show import plain
     from python_mcp_server.jobs.rows import ending_words, exit_code, note
 
     with progress_line() as screen:
@@ -133,13 +133,16 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
         words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
-        click.echo(f"{job.id} {words}" + (f": {note(job)}" if job.status is JobState.FAILED else ""))
+        click.echo(f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else ""))
     return _TIMED_OUT if timed_out else exit_code(job)
 
 
 def _tell_question(job: Job, question: Question) -> None:
-    click.echo(f"{job.id} asks: {question.message}", err=True)
-    click.echo(f"answer with: python-mcp-server jobs answer {job.id} {question.key} ...", err=True)
+    from python_mcp_server.cli.show import SHORT_ID_CHARS, plain
+
+    short, key = job.id[:SHORT_ID_CHARS], plain(question.key)
+    click.echo(f"{job.id} asks: {plain(question.message)}", err=True)
+    click.echo(f"answer with: python-mcp-server jobs answer {short} {key} ...", err=True)
 
 
 @jobs.command(epilog=_OUTPUT_EXAMPLES)
@@ -262,7 +265,8 @@ def answer(
 
 
 @jobs.command()
-@click.option("--keep-completed/--drop-completed", default=True, help="Completed jobs stay unless dropped.")
+@click.option("--keep-completed/--drop-completed", default=True,
+              help="Completed jobs stay unless dropped, also those whose script failed.")  # fmt: skip
 @click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
 @click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")
 @json_option
