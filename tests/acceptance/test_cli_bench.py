@@ -91,7 +91,7 @@ def test_a_contender_that_fails_ends_it_with_its_last_words(here: Path) -> None:
         (("-c", "1", "--", "x"), "arguments after --"),
         (("fast.py", "-s", "1"), "--setup is for snippets"),
         (("fast.py", "-n", "a", "-n", "b"), "2 names"),
-        (("fast.py", "--max-runs", "0"), "max_runs is 0"),
+        (("fast.py", "--max-runs", "0"), "--max-runs is 0"),
         (("fast.py", "--plot", "a.gif"), ".png, .svg or .pdf"),
         (("fast.py", "--export-csv", "no/a.csv"), "--export-csv is 'no/a.csv'"),
         (("fast.py", "--json", "--export-csv", "-"), "one document"),

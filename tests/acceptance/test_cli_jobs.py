@@ -13,6 +13,7 @@ import pytest
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.questions.model import Question
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import eventually, python, run, run_python
 from tests.helpers.command_line import command
@@ -101,6 +102,16 @@ def test_waiting_says_by_its_exit_code_how_a_job_ended(status: JobState, code: i
     assert told.returncode == code
     assert told.stdout.startswith(f"{job_id} {status}")
     assert told.stdout.count("\n") == 1
+
+
+def test_what_a_job_asks_and_how_it_failed_cannot_steer_the_terminal() -> None:
+    asks = Question("a", "A?\x1b[2J", {"properties": {}, "required": []}, "2026-01-01T00:00:00Z")
+    job_id = stored(JobState.INPUT_REQUIRED, questions=(asks,))
+    told = command("jobs", "wait", job_id, "--timeout", "0")
+    answer = f"answer with: python-mcp-server jobs answer {job_id[:10]} a ..."
+    assert told.stderr.splitlines() == [f"{job_id} asks: A? [2J", answer]
+    failed = stored(JobState.FAILED, error="ValueError: \x1b[2J")
+    assert command("jobs", "wait", failed).stdout == f"{failed} failed: ValueError:  [2J\n"
 
 
 def test_cancelling_a_finished_job_leaves_it_as_it_is() -> None:

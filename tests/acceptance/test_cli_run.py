@@ -322,6 +322,12 @@ def test_the_last_line_on_a_terminal_says_how_the_script_ended(
     assert f"job {the_job().id[:10]}: {ended} after" in last
 
 
+def test_a_refusal_is_one_line_on_a_terminal_too() -> None:
+    screen = on_a_terminal(*RUN, "--timeout", "-3", "-c", "1", code=2)
+    assert "python-mcp-server: --timeout is -3.0; " in screen
+    assert "failed after" not in screen
+
+
 def test_waiting_on_a_terminal_shows_how_the_job_is(script: Path) -> None:
     script.write_text(DEAF)
     with python(*RUN, script) as process:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["main", "program"]
 
 _PROGRAM: Final = "python-mcp-server"
+_BAD_INPUT: Final = 2
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "run")
@@ -78,18 +79,33 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except InvalidInput as error:
+        _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
+        return _BAD_INPUT
     except PythonMcpError as error:
-        return _explain(error)
+        _explain(error, str(error))
+        return 1
     return code if isinstance(code, int) else 0
 
 
-def _explain(error: PythonMcpError) -> int:
+def _as_typed(told: str, arguments: Sequence[str]) -> str:
+    """Return what an error says, with the option in the place of the parameter that the option gives."""
+    command: click.Command = program
+    for word in arguments:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word) or command
+    parameter, space, rest = told.partition(" ")
+    given = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
+    return f"{given.get(parameter, parameter)}{space}{rest}"
+
+
+def _explain(error: PythonMcpError, told: str) -> None:
     if _debugging():
         import traceback
 
         traceback.print_exception(error)
-    sys.stderr.write(f"{_PROGRAM}: {error}\n")
-    return 2 if isinstance(error, InvalidInput) else 1
+    sys.stderr.write(f"{_PROGRAM}: {told}\n")
 
 
 def _debugging() -> bool:

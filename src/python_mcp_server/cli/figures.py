@@ -153,7 +153,9 @@ class Report:
         self._say(f"{self._result['summary']}.", style="bold")
         self._say(self._origin())
         for warning in warnings(self._result):
-            self._say(f"Warning: {warning}", style="yellow")
+            said = Text(self._carried(plain(f"Warning: {warning}")))
+            said.stylize("bold yellow", 0, len("Warning:"))  # yellow lines cannot be read on white
+            self._out.print(said)
 
     def show_failure(self) -> None:
         """Say on stderr which contender failed, and why there is no plot."""

@@ -270,14 +270,15 @@ class Follower:
         Raises:
             PythonMcpError: The body failed, or somebody else cancelled it.
         """
-        if self._screen is not None:
+        failure = _refusal(job) if job.status is JobState.FAILED else None
+        if self._screen is not None and not isinstance(failure, InvalidInput):
             self._screen.end(job)
         if job.status is JobState.CANCELLED:
             if self._signal is not None:
                 return SIGNALLED + self._signal
             raise errors.JobFailed(f"job {job.id} was cancelled by somebody else")
-        if job.status is JobState.FAILED:
-            raise _refusal(job)
+        if failure is not None:
+            raise failure
         return None
 
 

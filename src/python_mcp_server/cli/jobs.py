@@ -16,7 +16,7 @@ import click
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
-from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, error_sentence, exit_code, rows
+from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, note, plain, rows
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
 
@@ -65,16 +65,17 @@ def _manager() -> JobManager:
 
 
 @jobs.command("list")
-@click.option("--status", metavar="STATE", help="Only jobs in this state, such as 'running'.")
+@click.option("--status", "status_filter", metavar="STATE",
+              help="Only jobs in this state, such as 'running'; with a failed script: 'completed'.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
 @home_option
-def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
+def list_(status_filter: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
 
-    found, more = _manager().blocking.list(state_named(status), limit, None, before)
+    found, more = _manager().blocking.list(state_named(status_filter), limit, None, before)
     if as_json:
         print_json(rows(found, more))
         return
@@ -84,7 +85,7 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
         print_table(jobs_table(found, width=console().width))
     else:
         which = "no older job" if before else "no job"
-        click.echo(f"{which}s" if status is None else f"{which} is {status}")
+        click.echo(f"{which}s" if status_filter is None else f"{which} is {status_filter}")
     if more:
         click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 
@@ -128,13 +129,16 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
         words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
-        click.echo(f"{job.id} {words}" + (f": {error_sentence(job)}" if job.error else ""))
+        click.echo(f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else ""))
     return TIMED_OUT if timed_out else exit_code(job)
 
 
 def _tell_question(job: Job, question: Question) -> None:
-    click.echo(f"{job.id} asks: {question.message}", err=True)
-    click.echo(f"answer with: python-mcp-server jobs answer {job.id} {question.key} ...", err=True)
+    from python_mcp_server.cli.show import SHORT_ID_CHARS, plain
+
+    short, key = job.id[:SHORT_ID_CHARS], plain(question.key)
+    click.echo(f"{job.id} asks: {plain(question.message)}", err=True)
+    click.echo(f"answer with: python-mcp-server jobs answer {short} {key} ...", err=True)
 
 
 @jobs.command(epilog=_OUTPUT_EXAMPLES)
@@ -257,7 +261,8 @@ def answer(
 
 
 @jobs.command()
-@click.option("--keep-completed/--drop-completed", default=True, help="Completed jobs stay unless dropped.")
+@click.option("--keep-completed/--drop-completed", default=True,
+              help="Completed jobs stay unless dropped, also those whose script failed.")  # fmt: skip
 @click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
 @click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")
 @json_option

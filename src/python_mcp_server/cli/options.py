@@ -40,7 +40,7 @@ _ENVIRONMENT: Final[tuple[Decorator, ...]] = (
                  help="A package that is needed, such as 'numpy>=2'; may be repeated. It runs in an "
                  "environment of its own then."),
     click.option("--no-uv", is_flag=True, help="Use an installed interpreter as it is, without packages."),
-    click.option("--cwd", metavar="DIR", help="The working directory.  [default: this one]"),
+    click.option("--cwd", "directory", metavar="DIR", help="The working directory.  [default: this one]"),
     click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
                  help="A variable; may be repeated."),
     click.option("--env-file", metavar="FILE", help="A file of variables."),
@@ -80,7 +80,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     names = ("memory_limit_mb", "cpu_time_limit_seconds", "nice")
     limits = Limits.given(**{name: options[name] for name in names}, cpus=_cpus(options["cpus"]))
     return {
-        "directory": _whole(options["cwd"] or "."),
+        "directory": _whole(options["directory"] or "."),
         "dependencies": list(options["packages"]),
         "use_uv": not options["no_uv"],
         "python_version": options["python_version"],

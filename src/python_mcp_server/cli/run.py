@@ -109,7 +109,9 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
     from python_mcp_server.model import cut_label
     from python_mcp_server.tools.scripts import run_python
 
-    start, args, name = _start(words, options["module"], options["code"], elsewhere=bool(options["cwd"]))
+    start, args, name = _start(
+        words, options["module"], options["code"], elsewhere=bool(options["directory"])
+    )
     kwargs: dict[str, Any] = {
         "start": start,
         "args": args,

@@ -22,7 +22,7 @@ from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
 
 _COLOURS: Final = {
-    JobState.PENDING: "yellow",
+    JobState.PENDING: "",
     JobState.RUNNING: "cyan",
     JobState.INPUT_REQUIRED: "magenta",
     JobState.COMPLETED: "green",
@@ -98,14 +98,22 @@ def _cells(job: Job, *, wide: bool) -> list[Text]:
     if job.usage:
         peak = size(job.usage.peak_rss_bytes) if job.usage.peak_rss_bytes else ""
         use = [peak, span(job.usage.cpu_seconds)]
-    ran = job.ran or job.label
-    what = ran if ran.startswith(job.label) else f"{job.label} ({ran})"
     facts = [
         brief((utc_now() - job.created_at).total_seconds()),
         span(elapsed_s(job)),
         *(use if wide else []),
     ]
-    return [state(job), *map(Text, [*facts, plain(what), plain(note(job))])]
+    return [state(job), *map(Text, [*facts, plain(_what(job)), plain(note(job))])]
+
+
+def _what(job: Job) -> str:
+    """Return what ran, with the label before it where that says something else."""
+    ran = job.ran or job.label
+    if ran.startswith(job.label):
+        return ran
+    if job.label == "-" or job.label.startswith("-c "):  # `run` calls it so, and then comes its first line
+        return f"{job.label[:2].strip()} {ran}"
+    return f"{job.label} ({ran})"
 
 
 def job_table(job: Job) -> Table:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
+from python_mcp_server import errors
 from python_mcp_server.jobs.redaction import HIDDEN, holds_secret, name_looks_secret, without_secrets
 from python_mcp_server.model import (
     MB,
@@ -22,6 +24,7 @@ from python_mcp_server.model import (
     iso,
     utc_now,
 )
+from python_mcp_server.processes import signal_name
 
 _LABEL_CHARS: Final = 60
 _RAN_CHARS: Final = 100
@@ -38,6 +41,14 @@ _CODE_BYTES: Final = 20_000
 TIMED_OUT: Final = 124
 SIGNALLED: Final = 128
 """As `timeout` and shells tell it."""
+_LARGEST_CODE: Final = 0xFFFF_FFFF
+"""An exit code of Windows has 32 bits."""
+_OWN_ERROR: Final = re.compile(rf"\A{re.escape(errors.__name__)}\.\w+: ")
+"""Before a sentence of this package: its class says nothing more."""
+_OUTCOMES: Final = frozenset(
+    {"passed", "failed", "not_run", "interrupted", "internal_error", "crashed", "timed_out"}
+)
+"""Those of `py_run_tests`."""
 
 
 def row(job: Job) -> dict[str, Any]:
@@ -70,18 +81,23 @@ def rows(jobs: list[Job], more: bool) -> dict[str, Any]:
 
 
 def ending_words(job: Job) -> str | None:
-    """Return how a completed job's script ended, where that was not as it should: "exit code 3", "timed out",
-    the outcome of a test suite, or "8 of 50 failed" for a batch.
+    """Return how a completed job's script ended, where that was not as it should: "exit code 3", "ended by
+    SIGSEGV", "timed out", the outcome of a test suite, or "8 of 50 failed" for a batch.
+
+    The result may be that of any body, so nothing of its text is returned.
     """
     result = _result(job)
     if result.get("timed_out") is True:
         return "timed out"
     if failed := _failed_items(result):
         return f"{failed} of {result['total']} failed"
-    code, outcome = result.get("exit_code"), result.get("outcome")
-    if isinstance(outcome, str):
+    outcome = result.get("outcome")
+    if isinstance(outcome, str) and outcome in _OUTCOMES:
         return None if outcome == "passed" else outcome
-    return f"exit code {code}" if isinstance(code, int) and code else None
+    code = _code(result)
+    if code < 0 and (name := signal_name(-code)):
+        return f"ended by {name}"
+    return f"exit code {code}" if code else None
 
 
 def exit_code(job: Job) -> int:
@@ -94,16 +110,16 @@ def exit_code(job: Job) -> int:
     result = _result(job)
     if result.get("timed_out") is True:
         return TIMED_OUT
-    code = result.get("exit_code")
-    if not isinstance(code, int):
-        return 1 if _failed_items(result) else 0
+    if _failed_items(result):
+        return 1
+    code = _code(result)
     return code if code >= 0 else SIGNALLED - code
 
 
 def note(job: Job) -> str:
     """Return what else there is to say of a job: its error, its question, its progress, or its message."""
     if job.status is JobState.FAILED:
-        return error_sentence(job)
+        return _OWN_ERROR.sub("", error_sentence(job))
     if asked := job.open_questions:
         return f"asks {asked[0].key}: {asked[0].message}"
     if not job.status.terminal and job.progress is not None:
@@ -145,8 +161,14 @@ def _peak_mb(usage: Usage | None) -> float | None:
 
 def _failed_items(result: dict[str, Any]) -> int:
     """Return how many items of a batch failed; 0 where the result is not that of a batch."""
-    failed = result.get("failed_indexes")
-    return int(result["failed"]) if failed and isinstance(failed, list) else 0
+    failed, total = result.get("failed"), result.get("total")
+    return failed if type(failed) is int and type(total) is int and 0 < failed <= total else 0
+
+
+def _code(result: dict[str, Any]) -> int:
+    """Return the exit code of a script; 0 where the result is of something else."""
+    code = result.get("exit_code")
+    return code if type(code) is int and abs(code) <= _LARGEST_CODE else 0
 
 
 def _result(job: Job) -> dict[str, Any]:

@@ -85,6 +85,26 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureF
     assert "completed" in told.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("jobs", "list", "--status", "done"), "--status is 'done'; "),
+        (("jobs", "list", "--limit", "0"), "--limit is 0; "),
+        (("jobs", "prune", "--max-age-hours", "-1"), "--max-age-hours is -1.0; "),
+        (("run", "--memory-limit-mb", "-5", "-c", "1"), "--memory-limit-mb is -5.0; "),
+        (("run", "--cpu-time-limit", "0", "-c", "1"), "--cpu-time-limit is 0.0; "),
+        (("run", "--timeout", "-1", "-c", "1"), "--timeout is -1.0; "),
+        (("run", "--cwd", "nowhere", "-c", "1"), "--cwd '"),
+        (("serve", "--http", "--host", ""), "--host is ''; "),
+    ],
+)
+def test_bad_input_is_called_as_it_was_typed(
+    capfd: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    assert call(*words) == 2
+    assert capfd.readouterr().err.startswith(f"python-mcp-server: {told}")
+
+
 def test_an_unknown_job_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "show", "nobody") == 1
     assert capsys.readouterr().err == "python-mcp-server: Job nobody not found\n"

@@ -62,6 +62,19 @@ def test_what_ran_stands_beside_a_label_of_its_own() -> None:
     assert "a.py 3" in told
 
 
+@pytest.mark.parametrize(
+    ("label", "ran", "told"),
+    [
+        ("-c import os", "print(2) x", "-c print(2) x"),
+        ("-", "print(1)", "- print(1)"),
+        ("-m timeit", "-m timeit -n 3", "-m timeit -n 3"),
+    ],
+)
+def test_what_run_was_given_stands_once(label: str, ran: str, told: str) -> None:
+    *_, line = printed(show.jobs_table([a_job(label=label, ran=ran)])).splitlines()
+    assert line.rstrip().endswith(f" 0.0 s          {told}")
+
+
 @pytest.mark.parametrize("table", [lambda job: show.jobs_table([job]), show.job_table])
 def test_a_label_cannot_steer_the_terminal(table: Any) -> None:
     told = printed(table(a_job(label="\x1b[2J[bold]dear\nuser\x07")))

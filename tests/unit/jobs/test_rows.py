@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from python_mcp_server.jobs.rows import exit_code, row, rows
 from python_mcp_server.model import Job, JobProgress, JobState, Usage
 from python_mcp_server.questions.model import Question
+from python_mcp_server.tools.suite.report import Outcome
 from tests.helpers.records import a_job
+
+BAD_OUTCOMES = [outcome for outcome in get_args(Outcome) if outcome != "passed"]
 
 
 def ended(result: Any = None, **facts: Any) -> Job:
@@ -25,13 +28,16 @@ def ended(result: Any = None, **facts: Any) -> Job:
     [
         ({"exit_code": 0}, None, 0),
         ({"exit_code": 3}, "exit code 3", 3),
-        ({"exit_code": -9}, "exit code -9", 137),
+        ({"exit_code": -9}, "ended by SIGKILL", 137),
+        ({"exit_code": -40}, "exit code -40", 168),
         ({"exit_code": -9, "timed_out": True}, "timed out", 124),
         ({"exit_code": 1, "outcome": "failed"}, "failed", 1),
         ({"exit_code": 0, "outcome": "passed"}, None, 0),
         ({"total": 50, "failed": 2, "failed_indexes": [3, 7]}, "2 of 50 failed", 1),
         ({"total": 50, "failed": 0, "failed_indexes": []}, None, 0),
         ({"exit_code": "odd", "outcome": 3, "timed_out": "no"}, None, 0),
+        ({"exit_code": True, "outcome": "\x1b[2Jthe experiment went well"}, None, 0),
+        ({"exit_code": 10**5000, "outcome": []}, None, 0),
         ([1], None, 0),
         (None, None, 0),
     ],
@@ -39,6 +45,11 @@ def ended(result: Any = None, **facts: Any) -> Job:
 def test_a_script_that_did_not_end_well_says_how(result: Any, words: str | None, code: int) -> None:
     job = ended(result)
     assert (row(job).get("ended"), exit_code(job)) == (words, code)
+
+
+def test_every_outcome_of_a_suite_is_known_here() -> None:
+    told = {outcome: row(ended({"exit_code": 1, "outcome": outcome}))["ended"] for outcome in BAD_OUTCOMES}
+    assert told == {outcome: outcome for outcome in BAD_OUTCOMES}
 
 
 def test_a_row_has_what_is_known_and_nothing_else() -> None:
@@ -54,6 +65,15 @@ def test_a_row_has_what_is_known_and_nothing_else() -> None:
     }
     waiting = a_job(JobState.PENDING).evolve(message="it waits for a slot")
     assert row(waiting).keys() == {"id", "label", "status", "created_at", "note"}
+
+
+def test_the_note_of_a_refused_job_is_the_sentence_alone() -> None:
+    failed = a_job(JobState.FAILED)
+    errors = ["python_mcp_server.errors.InvalidInput: a is 1; it must be 2\n\nTraceback", "ValueError: no"]
+    assert [row(failed.evolve(error=error))["note"] for error in errors] == [
+        "a is 1; it must be 2",
+        "ValueError: no",
+    ]
 
 
 def test_the_note_has_large_numbers_whole_and_others_short() -> None:

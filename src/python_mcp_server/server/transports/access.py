@@ -83,6 +83,7 @@ _SHORTEST_TOKEN: Final = 16
 _LONGEST_TOKEN_FILE: Final = 4096
 _TOKEN_WAIT_S: Final = 60.0
 """Guessed: a password manager may ask for its passphrase before it writes the token."""
+_MORE_NAMES: Final = f"{variable('http_allowed_hosts')} adds names"
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/?#@\[\]\\]+))(?::\d{0,5})?")
 _ORIGIN: Final = re.compile(r"https?://(.+)", re.IGNORECASE)
@@ -97,6 +98,17 @@ class Refusal:
 
     status: HTTPStatus
     text: str
+
+
+def _token_refusal(headers: list[tuple[bytes, bytes]], digest: bytes) -> Refusal | None:
+    given = [value for name, value in headers if name == b"authorization"]
+    match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None:
+        needed = "an access token is needed: Authorization: Bearer <token>"
+        return Refusal(HTTPStatus.UNAUTHORIZED, needed)
+    if not hmac.compare_digest(_digest(match[1]), digest):
+        return Refusal(HTTPStatus.UNAUTHORIZED, "the access token is not that of this server")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +145,15 @@ class Access:
             return Refusal(too_large, f"the headers are larger than {LARGEST_HEAD} bytes")
         own = self.names | {reached} if reached else self.names
         if (host := _only(listed, b"host")) is None or _name(host) not in own:
-            return Refusal(
-                HTTPStatus.MISDIRECTED_REQUEST, f"Host is {host or ''!r:.100}; this server has no such name"
-            )
-        if not all(_from_one_of(own, origin) for origin in _all(listed, b"origin")):
-            return Refusal(HTTPStatus.FORBIDDEN, "Origin is a page of another server")
-        if open_to_all or self._has_token(listed):
+            told = f"Host is {host or ''!r:.100}; this server has no such name; {_MORE_NAMES}"
+            return Refusal(HTTPStatus.MISDIRECTED_REQUEST, told)
+        for origin in _all(listed, b"origin"):
+            if not _from_one_of(own, origin):
+                told = f"Origin is {origin!r:.100}, a page of another server; {_MORE_NAMES}"
+                return Refusal(HTTPStatus.FORBIDDEN, told)
+        if open_to_all or self.token_digest is None:
             return None
-        return Refusal(HTTPStatus.UNAUTHORIZED, "an access token is needed: Authorization: Bearer <token>")
-
-    def _has_token(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        if self.token_digest is None:
-            return True
-        given = [value for name, value in headers if name == b"authorization"]
-        match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-        return match is not None and hmac.compare_digest(_digest(match[1]), self.token_digest)
+        return _token_refusal(listed, self.token_digest)
 
 
 def grant(host: str, allowed_hosts: Iterable[str], token: str) -> Access:

@@ -107,6 +107,23 @@ def test_a_request_without_the_token_is_refused(shown: str):
     assert status(access, host="localhost", authorization="Bearer tökèn") == 401
 
 
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, "an access token is needed: Authorization: Bearer <token>"),
+        ({"authorization": f"Basic {TOKEN}"}, "an access token is needed: Authorization: Bearer <token>"),
+        ({"authorization": f"Bearer {TOKEN}x"}, "the access token is not that of this server"),
+        ({"host": "a.example"}, "Host is 'a.example'; this server has no such name; {} adds names"),
+        ({"origin": "http://b"}, "Origin is 'http://b', a page of another server; {} adds names"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_what_would_be_right(headers: dict[str, str], told: str):
+    sent = [(name.encode(), value.encode()) for name, value in ({"host": "localhost"} | headers).items()]
+    refusal = grant("127.0.0.1", (), TOKEN).refusal(sent, None)
+    assert refusal is not None
+    assert refusal.text == told.format("PYTHON_MCP_HTTP_ALLOWED_HOSTS")
+
+
 def test_two_tokens_are_as_bad_as_none():
     shown = (b"authorization", f"Bearer {TOKEN}".encode())
     refusal = grant("127.0.0.1", (), TOKEN).refusal([(b"host", b"localhost"), shown, shown], None)
