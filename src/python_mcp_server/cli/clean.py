@@ -61,7 +61,8 @@ def clean(days: float, *, yes: bool, as_json: bool) -> None:
     """Show what lies in the home, and remove what nothing needs any more.
 
     Environments that were not used for some time are made again when they are needed; one that was used in
-    the last minute stays. Jobs and saved scripts stay. Without --yes it asks first, and in a pipe it removes nothing.
+    the last minute stays. Jobs and saved scripts stay. Without --yes it asks
+    first, and in a pipe it removes nothing.
     """
     parts = home_parts(Settings.from_environ(), days * _DAY_S)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
