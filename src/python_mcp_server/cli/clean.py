@@ -52,8 +52,9 @@ class Part:
 def clean(days: float, *, yes: bool, as_json: bool) -> None:
     """Show what the home holds, and remove what nothing needs.
 
-    Environments that were not used for some time are made again when they are needed. Jobs and saved scripts
-    stay. Without --yes it asks first, and in a pipe it removes nothing.
+    Environments that were not used for some time are made again when they are needed; one that was used in
+    the last minute stays. Jobs and saved scripts stay. Without --yes it asks
+    first, and in a pipe it removes nothing.
     """
     parts = home_parts(Settings.from_environ(), days * _DAY_S)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]

@@ -33,6 +33,7 @@ from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.store.contract import IN_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -192,13 +193,16 @@ class BlockingJobs:
             return read_page(self._store.folder(job_id) / stream, offset, limit, ended=job.status.terminal)
 
     def _result(self, job: Job, offset: int, limit: int) -> OutputPage:
-        """Return a page of the JSON of a result, which has a file only where it is large."""
+        """Return a page of the JSON of a result, which has a file only where it is large. A body may have
+        written a file of that name itself.
+        """
         path = self._store.folder(job.id) / f"{RESULT}.json"
-        if job.result is None and not os.path.lexists(path):  # a large one of a store without such a file
-            job = self.get(job.id)
-        if job.result is None:
+        is_large = job.result is None and (job.result_note or "").endswith(IN_PAGES)
+        if is_large and os.path.lexists(path):
             return read_page(path, offset, limit, ended=job.status.terminal)
-        data = json.dumps(job.result, separators=(",", ":")).encode()
+        if is_large:  # in a store without such a file
+            job = self.get(job.id)
+        data = b"" if job.result is None else json.dumps(job.result, separators=(",", ":")).encode()
         return page_of(BytesIO(data), offset, limit, ended=job.status.terminal)
 
     def lines(self, job_id: str, wanted: Wanted) -> LinePage:

@@ -50,6 +50,17 @@ async def test_a_job_without_a_result_has_an_empty_one(made: JobManager):
     await made.close()
 
 
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.RUNNING])
+async def test_a_file_of_the_body_named_as_one_is_no_result(made: JobManager, state: JobState):
+    job = a_job(state).evolve(result=None)
+    made.store.create(job)
+    folder = made.store.folder(job.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text("{}")
+    assert await made.lines(job.id, Wanted("result")) == LinePage("", 0, 0, eof=state.terminal)
+    await made.close()
+
+
 @pytest.mark.parametrize("wanted", [Wanted("result", line=1), Wanted("result", pattern="a")])
 def test_a_result_is_not_read_by_lines(wanted: Wanted):
     with pytest.raises(InvalidInput, match="stream is 'result', which is one line of JSON"):

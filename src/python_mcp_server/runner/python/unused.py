@@ -20,6 +20,8 @@ UNUSED_S: Final = 30 * 86_400.0
 """Guessed: a monthly report keeps its environment."""
 
 _log: Final = logging.getLogger(__name__)
+_LEAST_S: Final = 60.0
+"""Guessed: within that time a call that has found its environment has also started a process in it."""
 _LEAVING: Final = ".unused"
 """The end of the name of an environment that is being removed; a killed process may leave one."""
 
@@ -35,7 +37,10 @@ def mark_used(venv: Path) -> None:
 
 
 def unused(home: Path, older_than_s: float) -> list[Path]:
-    """Return the environments of a home that were not used for so many seconds, and where no process runs."""
+    """Return the environments of a home that were not used for so many seconds, but for a minute at least,
+    and where no process runs.
+    """
+    older_than_s = max(older_than_s, _LEAST_S)
     found = [path for path in _environments(home) if _is_old(path, older_than_s)]
     running = _running(home / "environments") if found else set[str]()
     return sorted(path for path in found if path.name not in running)
@@ -43,6 +48,7 @@ def unused(home: Path, older_than_s: float) -> list[Path]:
 
 def remove_unused(home: Path, older_than_s: float) -> list[Path]:
     """Remove what `unused` returns, but for those that are used meanwhile; return those that are gone."""
+    older_than_s = max(older_than_s, _LEAST_S)
     return [path for path in unused(home, older_than_s) if _removed(path, older_than_s)]
 
 

@@ -73,6 +73,12 @@ def test_a_use_at_the_last_moment_keeps_the_environment(
     assert (venv / "bin" / "python").exists()
 
 
+def test_an_environment_that_a_call_has_just_found_stays_for_its_start(tmp_path: Path) -> None:
+    venv = environment(tmp_path, "a", age_s=1)
+    assert (unused(tmp_path, 0), remove_unused(tmp_path, 0)) == ([], [])
+    assert venv.exists()
+
+
 def test_what_a_killed_removal_left_is_removed(tmp_path: Path) -> None:
     left = environment(tmp_path, "a.unused", age_s=0)
     venv = environment(tmp_path, "a", age_s=0)
