@@ -16,7 +16,7 @@ import click
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
-from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, error_sentence, exit_code, rows
+from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, error_sentence, exit_code, listing, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
 
@@ -59,7 +59,7 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
 
     found, more = _manager().blocking.list(state_named(status), limit, None, before)
     if as_json:
-        print_json(rows(found, more))
+        print_json(listing(found, more, row))
         return
     from python_mcp_server.cli.show import console, jobs_table
 
