@@ -37,14 +37,22 @@ Any module may import this one; it imports no other of this package.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Final
 
 MOST_CHARS: Final = 500
 """Of the text of an error that repeats a caller's value, which may have any length."""
 
 
+_LONG_WORD: Final = re.compile(r"(\S{80})\S{40,}(\S{20})")
+
+
 def bounded_sentence(text: str) -> str:
-    """Return a sentence with `…` in the middle of a long one, because its end says what would be right."""
+    """Return a sentence of bounded length: `…` stands in the middle of its long values, and then in its own
+    middle, because its end says what would be right.
+    """
+    if len(text) > MOST_CHARS:
+        text = _LONG_WORD.sub(r"\1…\2", text)
     return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS // 2]}…{text[1 - MOST_CHARS // 2 :]}"
 
 
@@ -120,7 +128,7 @@ class RemoteError(PythonMcpError):
     """
 
     def __init__(self, type_name: str, message: str, traceback_text: str = "") -> None:
-        name = type_name.rpartition(".")[2]
+        name = bare_name(type_name)
         super().__init__(f"{name}: {message}" if message else name)
         self.type_name = type_name
         self.message = message
@@ -196,6 +204,11 @@ class UvRefused(ToolchainError):
 
 class PoolClosed(PythonMcpError, RuntimeError):
     """The pool or the manager was closed and takes no more work."""
+
+
+def bare_name(type_name: str) -> str:
+    """Return the name of a class without what a qualified name has in front of it."""
+    return type_name.rpartition(".")[2]
 
 
 def _without_init(kind: type[PythonMcpError], *args: object) -> PythonMcpError:

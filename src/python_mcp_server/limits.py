@@ -27,6 +27,10 @@ LONGEST_S: Final = 1e9
 _MOST_MB: Final = 1e12
 """An exabyte: the kernel counts bytes in 64 bits."""
 
+_SIX_DIGITS: Final = 1e5
+_SIXTEEN_DIGITS: Final = 1e15
+"""Beyond, a float does not hold every whole number."""
+
 _LOWEST_NICE, _HIGHEST_NICE = -20, 19
 
 
@@ -120,30 +124,37 @@ class Breach:
 def memory_breach(peak_bytes: int, limits: Limits) -> Breach:
     """Return the breach of a call whose processes held this much memory."""
     sentence = f"ended at its memory limit: its processes held {peak_bytes / _MB:.0f} MB"
-    return Breach(MEMORY, f"{sentence}, the limit is {limits.memory_limit_mb:g} MB", peak_bytes)
+    return Breach(MEMORY, f"{sentence}, the limit is {number_words(limits.memory_limit_mb)} MB", peak_bytes)
 
 
 def jump_breach(limits: Limits) -> Breach:
     """Return the breach of a call that asked for too much memory at once, so that the kernel refused it."""
-    limit = f"its limit of {limits.memory_limit_mb:g} MB"
+    limit = f"its limit of {number_words(limits.memory_limit_mb)} MB"
     return Breach(MEMORY, f"ended by a MemoryError: it asked for more memory at once than {limit} allows")
 
 
 def cpu_breach(used_s: float, limits: Limits) -> Breach:
     """Return the breach of a call whose processes used this much CPU time."""
     sentence = f"ended at its CPU time limit: its processes used {used_s:.2f} s"
-    return Breach(CPU, f"{sentence}, the limit is {limits.cpu_time_limit_seconds:g} s")
+    return Breach(CPU, f"{sentence}, the limit is {number_words(limits.cpu_time_limit_seconds)} s")
 
 
 def time_breach(limits: Limits) -> Breach:
     """Return the breach of a call that took too long."""
-    return Breach(TIME, f"ended at its time limit of {limits.timeout_seconds:g} s")
+    return Breach(TIME, f"ended at its time limit of {number_words(limits.timeout_seconds)} s")
 
 
 def disk_breach(used_bytes: int, limits: Limits) -> Breach:
     """Return the breach of a call whose files and output take this much disk space."""
     sentence = f"ended at its disk limit: its files and its output took {used_bytes / _MB:.0f} MB"
-    return Breach(DISK, f"{sentence}, the limit is {limits.disk_limit_mb:g} MB")
+    return Breach(DISK, f"{sentence}, the limit is {number_words(limits.disk_limit_mb)} MB")
+
+
+def number_words(number: float | None) -> str:
+    """Return a number with six digits, or whole where it has more: 1500000 and not 1.5e+06."""
+    if number is None:
+        return "none"
+    return f"{number:.0f}" if _SIX_DIGITS <= abs(number) < _SIXTEEN_DIGITS else f"{number:g}"
 
 
 def _check_positive(name: str, value: Any, most: float, unit: str) -> None:

@@ -14,7 +14,8 @@ from enum import StrEnum
 from types import NoneType
 from typing import Any, Final, Self
 
-from python_mcp_server.limits import Limits
+from python_mcp_server.errors import bare_name
+from python_mcp_server.limits import Limits, number_words
 from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
@@ -61,6 +62,11 @@ class JobProgress:
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
         return cls(data["current"], data.get("total"), data.get("message"))
+
+    def numbers(self, between: str) -> str:
+        """Return how far it is, and of how much where that is known, with a word between."""
+        total = "" if self.total is None else f"{between}{number_words(self.total)}"
+        return f"{number_words(self.current)}{total}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +158,7 @@ class Job:
         result_note: Set where the body's value was not JSON and `result` is its text; says so.
         error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "disk_limit",
             "server_died", "no_worker" (the machine gave no process), "lost".
+        error_type: The qualified name of the class of the body's exception; `error` has its last part.
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
         ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit", "disk_limit" or
             "memory_limit". Once it is set, only this reason may be settled.
@@ -181,6 +188,7 @@ class Job:
     message: str | None = None
     error: str | None = None
     error_kind: str | None = None
+    error_type: str | None = None
     rpc_error: dict[str, Any] | None = None
     result: Any = None
     result_note: str | None = None
@@ -248,6 +256,7 @@ class Job:
             self.extra
             | self.to_json()
             | {
+                "error_type": self.error_type,
                 "rpc_error": self.rpc_error,
                 "ending": self.ending,
                 "owner": self.owner.to_json() if self.owner else None,
@@ -306,6 +315,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
             "message",
             "error",
             "error_kind",
+            "error_type",
             "result_note",
             "ending",
             "principal",
@@ -390,8 +400,9 @@ class Failure:
 
     @property
     def sentence(self) -> str:
-        """The text of a record's `error`."""
-        return f"{self.type_name}: {self.message}" if self.message else self.type_name
+        """The exception in a sentence, which names its class without the module."""
+        name = bare_name(self.type_name)
+        return f"{name}: {self.message}" if self.message else name
 
 
 @dataclass(frozen=True, slots=True)

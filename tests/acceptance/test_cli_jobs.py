@@ -109,6 +109,15 @@ def test_cancelling_a_finished_job_leaves_it_as_it_is() -> None:
     assert (answer["job_id"], answer["status"]) == (job_id, "completed")
 
 
+def test_no_line_of_a_table_in_a_pipe_is_filled_up_with_blanks() -> None:
+    job_id = stored(JobState.COMPLETED, result={"stdout": "x" * 3000, "exit_code": 0})
+    stored(JobState.FAILED, error="y" * 3000)
+    for words in (("show", job_id), ("list",)):
+        lines = command("jobs", *words).stdout.splitlines()
+        assert len(lines) > 2
+        assert [line for line in lines if line.endswith(" ")] == []
+
+
 def test_a_list_tells_how_to_see_the_older_jobs() -> None:
     old, new = sorted(stored(JobState.COMPLETED) for _ in range(2))
     told = command("jobs", "list", "--limit", "1")

@@ -308,7 +308,31 @@ def test_on_a_terminal_a_line_shows_memory_and_processor(script: Path) -> None:
     assert "whole line\r\n" in screen
     assert " MB (peak " in screen
     assert " CPU time" in screen
-    assert f"job {the_job().id}: completed after" in screen.rpartition("cut\r\n")[2]
+    assert f"job {the_job().id[:10]}: completed after" in screen.rpartition("cut\r\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("script_code", "options", "code", "ended"),
+    [("raise SystemExit(3)", [], 3, "exit code 3"), (DEAF, ["--timeout", 1], 124, "timed out")],
+)
+def test_the_last_line_on_a_terminal_says_how_the_script_ended(
+    script_code: str, options: list[Any], code: int, ended: str
+) -> None:
+    *_, last = on_a_terminal(*RUN, *options, "-c", script_code, code=code).strip().split("\r\n")
+    assert f"job {the_job().id[:10]}: {ended} after" in last
+
+
+def test_waiting_on_a_terminal_shows_how_the_job_is(script: Path) -> None:
+    script.write_text(DEAF)
+    with python(*RUN, script) as process:
+        first_line(process.stdout)
+        job_id = the_job().id
+        screen = on_a_terminal(*RUN[:-1], "jobs", "wait", job_id, "--timeout", "0", code=124)
+        JobManager().blocking.cancel(job_id)
+        process.communicate(timeout=60)
+    line, _, rest = screen.partition("\r\x1b[2K")
+    assert "running · " in line
+    assert rest == f"{job_id} still running\r\n"
 
 
 GENTLE = """\
@@ -324,7 +348,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_lets_the_script_clean_up_and_says_how_to_kill(script: Path) -> None:
     script.write_text(GENTLE)
     screen, code = interrupted(script, after=["up\r\n"], grace_s="100")
-    said = f"Cancelling job {the_job().id}; press Ctrl-C again to kill it"
+    said = f"Cancelling job {the_job().id[:10]}; press Ctrl-C again to kill it"
     assert (code, the_job().status) == (130, "cancelled")
     assert "cancelled after" in screen.partition(said)[2].partition("cleaned up\r\n")[2]
 
@@ -364,7 +388,7 @@ def interrupted(script: Path, after: list[str], grace_s: str) -> tuple[str, int]
     return screen.decode(), code
 
 
-def on_a_terminal(*words: Any) -> str:
+def on_a_terminal(*words: Any, code: int = 0) -> str:
     """Return what a program writes to a terminal, all of it."""
     above, terminal = pty.openpty()
     env = environment(TERM="xterm", COLUMNS="150", NO_COLOR="1")
@@ -374,6 +398,6 @@ def on_a_terminal(*words: Any) -> str:
         with suppress(OSError):  # EIO: the last one who had the terminal open is gone
             while piece := os.read(above, 65536):
                 pieces.append(piece)
-        assert process.wait(60) == 0
+        assert process.wait(60) == code
     os.close(above)
     return b"".join(pieces).decode()

@@ -136,7 +136,7 @@ def test_ctrl_c_ends_the_demonstration_with_all_it_began(tmp_path: Path) -> None
     env = environment(TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1", **SHORT_GRACE)
     with python(*PROGRAM, "demo", "--budget", "1", env=env) as process:
         assert process.stdout is not None
-        while "with a handle" not in process.stdout.readline():
+        while "with the id of a job" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.acceptance.support import connected, serving
+from tests.acceptance.support import connected, data, refusal, serving
 from tests.helpers import run
+from tests.helpers.command_line import command
 
 SERVER = """
 import asyncio, os, socket, sys, threading, time
@@ -128,5 +129,65 @@ def test_a_server_without_a_main_guard_answers_too(tmp_path: Path):
         async with connected(path) as client:
             for tool in ("reads_a_global_of_main", "calls_itself", "forks"):
                 assert (await client.call_tool(tool, {})).structured_content == {"result": "ok"}
+
+    run(main())
+
+
+MODULE = """
+from python_mcp_server import InvalidInput
+
+class Odd(Exception):
+    class Inner(Exception):
+        pass
+
+def odd() -> str:
+    raise Odd("no such colour")
+def inner() -> str:
+    raise Odd.Inner("no such shade")
+def silent() -> str:
+    raise Odd
+def ours() -> str:
+    raise InvalidInput("size is -1; give 1 or more")
+"""
+RAISING = """
+import odd_app
+from mcp.server.mcpserver import MCPServer
+from python_mcp_server import add_job_tools, smart_async
+mcp = MCPServer("raising")
+for body in (odd_app.odd, odd_app.inner, odd_app.silent, odd_app.ours):
+    mcp.tool()(smart_async(body))
+add_job_tools(mcp)
+mcp.run()
+"""
+SAID = {
+    "odd": "Odd: no such colour",
+    "inner": "Inner: no such shade",
+    "silent": "Odd",
+    "ours": "InvalidInput: size is -1; give 1 or more",
+}
+
+
+def test_every_view_of_a_failed_job_names_the_bare_class(tmp_path: Path):
+    (tmp_path / "odd_app.py").write_text(MODULE)
+    path = tmp_path / "raising.py"
+    path.write_text(RAISING)
+
+    async def main():
+        async with connected(path, env={"PYTHONPATH": str(tmp_path)}) as client:
+            ids = {}
+            for tool, sentence in SAID.items():
+                ids[tool] = data(await client.call_tool(tool, {"async_mode": True}))["job_id"]
+                wait = {"job_id": ids[tool], "timeout_seconds": 60}
+                waited = data(await client.call_tool("py_wait_job", wait))["job"]
+                status = data(await client.call_tool("py_job_status", {"job_id": ids[tool]}))["job"]
+                said = refusal(await client.call_tool(tool, {})).partition("\n")[0]
+                assert said == sentence.removeprefix("InvalidInput: ")
+                assert [each["error"].partition("\n")[0] for each in (waited, status)] == [sentence] * 2
+            listed = data(await client.call_tool("py_list_jobs", {}))["jobs"]
+            assert {job["id"]: job["note"] for job in listed} == {ids[tool]: SAID[tool] for tool in SAID}
+            for tool, sentence in SAID.items():
+                shown = command("jobs", "show", ids[tool]).stdout
+                assert f"(exception) {sentence}" in shown
+                assert f"{ids[tool]} failed: {sentence}\n" == command("jobs", "wait", ids[tool]).stdout
 
     run(main())

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,11 @@ async def test_output_of_an_earlier_call_does_not_count_for_the_next():
 async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Path):
     async with manager(max_disk_mb=50, spare_workers=0) as made:
         assert await run_within(made, Limits(nice=5), limits_bodies.print_bytes, MB) is None
-        job = await made.submit(Request(limits_bodies.flood))
-        job = (await made.wait(job.id, 60))[0]
-        assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
+        with suppress(StoreError):
+            for _ in range(5):  # the first may leave less than a MB: an end takes what was not yet written
+                job = await made.submit(Request(limits_bodies.flood))
+                job = (await made.wait(job.id, 60))[0]
+                assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
         for refused in (Request(limits_bodies.print_bytes, (1,)), CommandJob(("true",), cwd=str(tmp_path))):
             with pytest.raises(StoreError, match=r"PYTHON_MCP_MAX_DISK_MB is 50: .* py_prune_jobs or"):
                 await made.submit(refused)

@@ -18,7 +18,7 @@ from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import SlotSnapshot
 from python_mcp_server.jobs.takeover import from_spec, to_spec
-from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits, disk_breach
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.processes import host
@@ -382,3 +382,7 @@ def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.
     assert slots.memory_pressure(0) is None
     monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 500 * MB))
     assert slots.memory_pressure(500 * MB) is None, "a small machine keeps a tenth free"
+
+
+def test_a_large_limit_is_named_in_full():
+    assert disk_breach(3 * 10**12, Limits(disk_limit_mb=2_000_000)).sentence.endswith("is 2000000 MB")

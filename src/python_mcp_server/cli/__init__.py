@@ -41,6 +41,12 @@ _PROGRAM: Final = "python-mcp-server"
 _INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "run")
+_SERVE_EXAMPLES: Final = """\b
+Examples:
+  serve                            over stdio, as an MCP client starts it
+  serve --http --port 9000         for clients of this machine
+  serve --http --host 192.0.2.7    for others, with an access token
+"""
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -93,7 +99,7 @@ def _debugging() -> bool:
         return False
 
 
-@click.command()
+@click.command(epilog=_SERVE_EXAMPLES)
 @click.option("--http", is_flag=True, help="Speak streamable HTTP instead of stdio.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="With --http: an address of this machine."
@@ -126,9 +132,10 @@ def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
 @json_option
 @home_option
 def doctor(*, as_json: bool) -> int:
-    """Check this machine: Python, uv, the home, the store, a worker, and a real server.
+    """Check this machine: Python, uv, the home and a real server.
 
-    Each check is one line. The exit code is 0 without problems and 1 with; warnings do not count.
+    Each check is one line, also of the store and of a worker. The exit code is 0 without problems and 1
+    with; warnings do not count.
     """
     from python_mcp_server.cli.checks import checkup
 
@@ -160,7 +167,7 @@ def _show(finding: Finding) -> None:
     help="How long the server waits for a call; the heavy script takes some 2.5 times as long.",
 )
 def demo(budget_s: float) -> int:
-    """Show a script in time, a hand-over, its progress and result, a cancel, and a reconnect.
+    """Show a call in time, a hand-off, a cancel and a reconnect.
 
     A server is started over stdio with a home of its own, which is removed at the end. The exit code is
     0 only if every step did what it says.

@@ -31,7 +31,7 @@ _BAR: Final = 16
 _PLOTS: Final = (".png", ".svg", ".pdf")
 _EXAMPLES: Final = """\b
 Examples:
-  bench slow.py fast.py                    which is faster, how much, how certain
+  bench slow.py fast.py                    which is faster, and by how much
   bench a.py b.py -- --size 1000           with the same arguments for all
   bench 'a.py 10' 'a.py 20'                with other arguments for each
   bench -m 'json.tool big.json' tool.py    a module beside a script
@@ -78,11 +78,12 @@ class _WithArguments(click.Command):
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]... [-- ARGS]...")
 @click.pass_context
 def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> int:
-    """Measure scripts, modules or snippets of Python in turns, and say which is the fastest.
+    """Measure scripts, modules or snippets, and say which is fastest.
 
-    Each SCRIPT is a file, or a file and its arguments as one word. It shows the median, the mean and the
-    deviation of the wall times, and how many times as long as the fastest each one takes, with the 95 %
-    interval of that. A run that fails ends it, with exit code 1. Limits hold for each run.
+    They run in turns. Each SCRIPT is a file, or a file and its arguments as one word. The table has the
+    median, the mean and the deviation of the wall times, and how many times as long as the fastest each one
+    takes, with the 95 % interval of that. A run that fails ends it, with exit code 1. Limits hold for each
+    run.
     """
     from python_mcp_server.cli.figures import Exports, show
     from python_mcp_server.cli.follow import run_quietly

@@ -50,7 +50,7 @@ class Part:
 @json_option
 @home_option
 def clean(days: float, *, yes: bool, as_json: bool) -> None:
-    """Show what lies in the home, and remove what nothing needs any more.
+    """Show what the home holds, and remove what nothing needs.
 
     Environments that were not used for some time are made again when they are needed. Jobs and saved scripts
     stay. Without --yes it asks first, and in a pipe it removes nothing.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
+from rich.padding import Padding
 from rich.text import Text
 
 from python_mcp_server import processes
@@ -176,7 +177,7 @@ class Demonstration:
         )
         self._expect("job_id" in answer, answer)
         self._job_id = answer["job_id"]
-        self._fact(f"answered in {took_s:.3f} s with a handle: {self._job_id}")
+        self._fact(f"answered in {took_s:.3f} s with the id of a job: {self._job_id}")
         self._fact(answer["message"])
         self._expect(took_s < self._budget_s + 2, f"the reply took {took_s:.1f} s")
 
@@ -227,7 +228,7 @@ class Demonstration:
         self._expect(job["status"] == "completed" and job["result"] == self._result, job)
 
     async def _same_in_time(self) -> None:
-        self._begin("The same computation without a hand-over gives the same result")
+        self._begin("The same computation without a hand-off gives the same result")
         answer, took_s = await self._timed(_RUN, script_content=PRIMES, args=[self._steps])
         self._expect(answer.get("exit_code") == 0, answer)
         self._fact(f"answered in {took_s:.1f} s: {_last(answer)}")
@@ -264,7 +265,7 @@ class Demonstration:
         self._out.print(f"\n[bold]{self._step}. {title}[/]")
 
     def _fact(self, text: str) -> None:
-        self._out.print(Text(f"   {plain(text)}"))
+        self._out.print(Padding(Text(plain(text)), (0, 0, 0, 3), expand=False))
 
     def _expect(self, held: bool, found: object) -> None:
         if not held:
@@ -299,7 +300,8 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def _usage(usage: dict[str, Any]) -> str:
-    memory = f"{usage['rss_mb']:.0f} MB in {usage['processes']} processes"
+    count = usage["processes"]
+    memory = f"{usage['rss_mb']:.0f} MB in {count} process{'es' if count > 1 else ''}"
     return f"{memory}, {usage['cpu_seconds']:.1f} s of CPU time"
 
 

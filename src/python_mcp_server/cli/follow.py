@@ -22,12 +22,20 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from python_mcp_server import errors, processes
-from python_mcp_server.cli.show import console, span, usage_words
+from python_mcp_server.cli.show import SHORT_ID_CHARS, console, span, usage_words
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.rows import SIGNALLED, elapsed_s, error_sentence, exit_code, plain, progress_words
+from python_mcp_server.jobs.rows import (
+    SIGNALLED,
+    elapsed_s,
+    ending_words,
+    error_sentence,
+    exit_code,
+    plain,
+    progress_words,
+)
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.regular import own_file
 
@@ -98,7 +106,7 @@ class Screen:
                 if copy.out.isatty():
                     self._at_line_start = data.endswith(b"\n")
 
-    def show(self, job: Job, *, cancelling: bool) -> None:
+    def show(self, job: Job, *, cancelling: bool = False) -> None:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
         if not (self.watched and self._at_line_start):
             return
@@ -120,8 +128,9 @@ class Screen:
     def end(self, job: Job) -> None:
         """Say how the job ended, where its output was shown or it was cancelled."""
         if self._copies or job.status is JobState.CANCELLED:
-            usage = f", {usage_words(job.usage)}" if job.usage else ""
-            self.say(f"job {job.id}: {job.status.value} after {span(elapsed_s(job))}{usage}")
+            usage = f", {usage_words(job)}" if job.usage else ""
+            ended = ending_words(job) or job.status.value
+            self.say(f"job {job.id[:SHORT_ID_CHARS]}: {ended} after {span(elapsed_s(job))}{usage}")
 
     def say(self, sentence: str) -> None:
         """Write a line to the terminal, if there is one, in the place of the line of progress and of the `^C`
@@ -138,9 +147,19 @@ class Screen:
         self._console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
+@contextmanager
+def progress_line() -> Generator[Screen]:
+    """Give a terminal for a line of progress alone, without output, and remove the line at the end."""
+    screen = Screen(None, _state_words)
+    try:
+        yield screen
+    finally:
+        screen.clear()
+
+
 def _state_words(job: Job) -> str:
     words = [job.status.value, span(elapsed_s(job))]
-    words += [usage_words(job.usage)] if job.usage else []
+    words += [usage_words(job)] if job.usage else []
     words += [progress_words(job.progress)] if job.progress else []
     words += [job.message] if job.message else []
     return " · ".join(words)
@@ -234,7 +253,7 @@ class Follower:
             self._begin(self._kill())
 
     def _cancel(self, screen: Screen) -> None:
-        screen.say(f"Cancelling job {self._id}; press Ctrl-C again to kill it")
+        screen.say(f"Cancelling job {self._id[:SHORT_ID_CHARS]}; press Ctrl-C again to kill it")
         self._begin(self._manager.cancel(self._id))
 
     async def _kill(self) -> None:

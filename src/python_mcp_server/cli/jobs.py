@@ -31,9 +31,26 @@ _SHORTEST_CHARS: Final = 4
 _RECENT_JOBS: Final = 1000
 _POLL_S: Final = 0.1
 _LONGEST_HOURS: Final = 24 * 365 * 100
+_EXAMPLES: Final = """\b
+Examples:
+  jobs list --status running
+  jobs show 1m8nz3jxg4                  an id as `jobs list` shows it
+  jobs output 1m8nz3jxg4 --follow       what it prints, until it ends
+"""
+_OUTPUT_EXAMPLES: Final = """\b
+Examples:
+  jobs output 1m8nz3jxg4 --tail 20 --follow
+  jobs output 1m8nz3jxg4 --pattern '(?i)error|warning'
+  jobs output 1m8nz3jxg4 --stream stderr > errors.txt
+"""
+_ANSWER_EXAMPLES: Final = """\b
+Examples:
+  jobs answer 1m8nz3jxg4 folder folder=old really=true
+  jobs answer 1m8nz3jxg4 folder --decline
+"""
 
 
-@click.group()
+@click.group(epilog=_EXAMPLES)
 def jobs() -> None:
     """Look at jobs and end them: those of every server with this home.
 
@@ -61,11 +78,10 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
     if as_json:
         print_json(listing(found, more, row))
         return
-    from python_mcp_server.cli.show import console, jobs_table
+    from python_mcp_server.cli.show import console, jobs_table, print_table
 
     if found:
-        out = console()
-        out.print(jobs_table(found, width=out.width))
+        print_table(jobs_table(found, width=console().width))
     else:
         which = "no older job" if before else "no job"
         click.echo(f"{which}s" if status is None else f"{which} is {status}")
@@ -78,14 +94,14 @@ def list_(status: str | None, limit: int, before: str | None, *, as_json: bool) 
 @json_option
 @home_option
 def show(job_id: str, *, as_json: bool) -> None:
-    """Show one job: its state, times, memory and CPU, its result or error."""
+    """Show one job: its state, times, usage, and result or error."""
     job = find_job(_manager(), job_id)
     if as_json:
         print_json({"job": job.to_json()})
         return
-    from python_mcp_server.cli.show import console, job_table
+    from python_mcp_server.cli.show import job_table, print_table
 
-    console().print(job_table(job))
+    print_table(job_table(job))
 
 
 @jobs.command()
@@ -97,9 +113,17 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     """Wait for the end of a job.
 
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
-    cancelled, 124 where the time ran out.
+    cancelled, or an item of a batch failed, 124 where the time ran out.
     """
-    job, timed_out = wait_for_job(_manager(), job_id, timeout_s, _tell_question)
+    from python_mcp_server.cli.follow import progress_line
+
+    with progress_line() as screen:
+
+        def tell_question(job: Job, question: Question) -> None:
+            screen.clear()
+            _tell_question(job, question)
+
+        job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
     if as_json:
         print_json({"job": job.to_json(), "timed_out": timed_out})
     else:
@@ -113,9 +137,10 @@ def _tell_question(job: Job, question: Question) -> None:
     click.echo(f"answer with: python-mcp-server jobs answer {job.id} {question.key} ...", err=True)
 
 
-@jobs.command()
+@jobs.command(epilog=_OUTPUT_EXAMPLES)
 @click.argument("job_id", metavar="ID")
-@click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True)
+@click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True,
+              help="failures: of a run of tests; items: of a batch, a line of JSON each.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")
@@ -196,7 +221,7 @@ def cancel(job_id: str, *, as_json: bool) -> int:
     return int(job.status.value != "cancelled")
 
 
-@jobs.command()
+@jobs.command(epilog=_ANSWER_EXAMPLES)
 @click.argument("job_id", metavar="ID")
 @click.argument("key", metavar="KEY")
 @click.argument("values", metavar="[FIELD=VALUE]...", nargs=-1)
@@ -214,9 +239,10 @@ def answer(
     *,
     as_json: bool,
 ) -> None:
-    """Answer a question that a job asks; `jobs show` lists them with their keys.
+    """Answer a question that a job asks.
 
-    Where the question has one field, its value alone will do.
+    `jobs show` lists the questions with their keys and fields. Where a question has one field, its value
+    alone will do.
     """
     from python_mcp_server.jobs.questions import question_of
 
@@ -312,7 +338,11 @@ def _ending_with(manager: JobManager, end: str) -> list[Job]:
 
 
 def wait_for_job(
-    manager: JobManager, typed: str, timeout_s: float | None, on_question: Callable[[Job, Question], None]
+    manager: JobManager,
+    typed: str,
+    timeout_s: float | None,
+    on_question: Callable[[Job, Question], None],
+    on_look: Callable[[Job], None],
 ) -> tuple[Job, bool]:
     """Wait until a job ends or the time is over; return the job and whether the time ran out.
 
@@ -321,6 +351,7 @@ def wait_for_job(
         typed: The job's id, or a beginning or an end of the id.
         timeout_s: The longest wait; None for ever.
         on_question: Called once with each question that the job waits for.
+        on_look: Called with the job each time that it was read and has not ended.
 
     Raises:
         InvalidInput: The time is negative or not a number.
@@ -334,6 +365,7 @@ def wait_for_job(
             if question.key not in told:
                 on_question(job, question)
             told.add(question.key)
+        on_look(job)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return job, True

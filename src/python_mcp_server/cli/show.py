@@ -10,12 +10,13 @@ from datetime import datetime
 from itertools import count
 from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.jobs.rows import elapsed_s, ending_words, note, plain, progress_words
-from python_mcp_server.model import MB, Job, JobState, Usage, utc_now
+from python_mcp_server.model import MB, Job, JobState, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
@@ -26,11 +27,11 @@ _COLOURS: Final = {
     JobState.INPUT_REQUIRED: "magenta",
     JobState.COMPLETED: "green",
     JobState.FAILED: "red",
-    JobState.CANCELLED: "bright_black",
+    JobState.CANCELLED: "dim",
 }
 _PIPE_COLUMNS: Final = 100_000
 _NUMBERS: Final = frozenset({"AGE", "TIME", "PEAK", "CPU"})
-_SHORT_ID_CHARS: Final = 10
+SHORT_ID_CHARS: Final = 10
 """The time in an id, in ms, and one more: jobs of the same ms seldom begin alike."""
 _WIDE_COLUMNS: Final = 120
 _MINUTE_S: Final = 60
@@ -43,6 +44,17 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_COLUMNS
     return Console(stderr=stderr, width=width, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a pipe without the blanks that fill each line to the width of the longest."""
+    out = console()
+    if sys.stdout.isatty():
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:
@@ -77,7 +89,7 @@ def _fitting(widths: list[int], width: int) -> list[int]:
 def short_ids(jobs: list[Job]) -> list[str]:
     """Return the beginnings of the ids, of one length, by which the jobs can be told apart."""
     ids = {job.id for job in jobs}
-    length = next(n for n in count(_SHORT_ID_CHARS) if len({each[:n] for each in ids}) == len(ids))
+    length = next(n for n in count(SHORT_ID_CHARS) if len({each[:n] for each in ids}) == len(ids))
     return [job.id[:length] for job in jobs]
 
 
@@ -113,7 +125,7 @@ def job_table(job: Job) -> Table:
         "started": _moment(job.started_at),
         "ended": _moment(job.completed_at),
         "took": span(elapsed_s(job)),
-        "usage": usage_words(job.usage) if job.usage else None,
+        "usage": usage_words(job),
         "progress": progress_words(job.progress) if job.progress else None,
         "message": job.message,
         "note": job.result_note,
@@ -152,13 +164,19 @@ def state(job: Job) -> Text:
     return Text(ended or job.status.value, style="red" if ended else _COLOURS[job.status])
 
 
-def usage_words(usage: Usage) -> str:
-    """Return memory and CPU in a few words."""
-    peak = f"peak {size(usage.peak_rss_bytes)}"
-    words = [f"{size(usage.rss_bytes)} ({peak})" if usage.rss_bytes else peak]
+def usage_words(job: Job) -> str:
+    """Return memory and CPU in a few words: what the job uses, or what it took; empty where nobody knows."""
+    usage = job.usage
+    if usage is None:
+        return ""
+    peak = f"peak {size(usage.peak_rss_bytes)}" if usage.peak_rss_bytes else ""
+    taken = f"{span(usage.cpu_seconds)} CPU time"
+    if job.status.terminal:
+        return f"{peak}, {taken}" if peak else taken
+    words = [f"{size(usage.rss_bytes)} ({peak})" if usage.rss_bytes else peak] if peak else []
     if usage.cpu_percent is not None:
         words.append(f"{usage.cpu_percent:.0f} % CPU")
-    words.append(f"{span(usage.cpu_seconds)} CPU time")
+    words.append(taken)
     if usage.processes:
         words.append(f"{usage.processes} process{'es' if usage.processes > 1 else ''}")
     return ", ".join(words)

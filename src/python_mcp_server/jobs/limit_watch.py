@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
-from python_mcp_server.limits import DISK, MEMORY, Limits, time_breach
+from python_mcp_server.limits import DISK, MEMORY, Limits, number_words, time_breach
 from python_mcp_server.model import MB, JobState, Outcome
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import failure_of
@@ -176,8 +176,9 @@ class HomeDisk:
         left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
         if left_mb <= 0:
             raise StoreError(
-                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB is "
-                f"{self._most_mb:g}: remove some with py_prune_jobs or `python-mcp-server jobs prune`"
+                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB "
+                f"is {number_words(self._most_mb)}: remove some with py_prune_jobs "
+                "or `python-mcp-server jobs prune`"
             )
         if request.isolation == "inline":
             return request

@@ -301,7 +301,11 @@ def _failed(job: Job, failure: Failure) -> Job:
     else:
         error = failure.message + (_memory(job.usage) if failure.kind == "worker_died" else "")
     return job.evolve(
-        status=JobState.FAILED, error=error, error_kind=failure.kind, rpc_error=failure.rpc_error
+        status=JobState.FAILED,
+        error=error,
+        error_kind=failure.kind,
+        error_type=failure.type_name if failure.kind == "exception" else None,
+        rpc_error=failure.rpc_error,
     )
 
 

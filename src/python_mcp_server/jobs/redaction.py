@@ -21,6 +21,11 @@ _WORDS: Final = frozenset(
 )
 _WORD: Final = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 _WITH_PASSWORD: Final = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+_WITH_USER: Final = re.compile(rf"{_WITH_PASSWORD.pattern}|https?://[^/@\s]+@")
+"""A web address with a user has a token in the place of the name, as those of GitHub do."""
+_NAMED: Final = re.compile(r"""(?<![\w.-])([\w.-]+)["']?\s*[=:]""")
+_SHORT_PASSWORD: Final = re.compile(r"-p(?!\d+$)[^-].*", re.DOTALL)
+"""As that of MySQL's programs; a number is a port."""
 
 
 def name_looks_secret(name: str) -> bool:
@@ -36,7 +41,7 @@ def value_looks_secret(text: str) -> bool:
 
 def without_secrets(words: Iterable[str]) -> Iterator[str]:
     """Yield the words of a command line, quoted for a shell, with "…" for what looks like a secret: the value
-    of an option whose name says so, and a URL with a password.
+    of an option whose name says so, and a word that holds a secret.
     """
     secret_follows = False
     for word in words:
@@ -46,6 +51,20 @@ def without_secrets(words: Iterable[str]) -> Iterator[str]:
             yield HIDDEN
         elif named and sign:
             yield f"{shlex.quote(option)}={HIDDEN}"
+        elif _SHORT_PASSWORD.fullmatch(word):
+            yield f"-p{HIDDEN}"
+        elif holds_secret(word):
+            yield HIDDEN
         else:
-            yield HIDDEN if value_looks_secret(word) and not named else shlex.quote(word)
+            yield shlex.quote(word)
         secret_follows = named and not sign
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a word of a command line, or a line of code, seems to hold a secret anywhere: a URL with one,
+    a value behind a name (`TOKEN=x`, `Authorization: x`), or a command line of its own with one.
+    """
+    if _WITH_USER.search(text) or any(name_looks_secret(found[1]) for found in _NAMED.finditer(text)):
+        return True
+    inner = text.split()
+    return len(inner) > 1 and any(HIDDEN in word for word in without_secrets(inner))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, cast
 
-from python_mcp_server.jobs.redaction import HIDDEN, name_looks_secret, without_secrets
+from python_mcp_server.jobs.redaction import HIDDEN, holds_secret, name_looks_secret, without_secrets
 from python_mcp_server.model import (
     MB,
     OUR_TOOLS,
@@ -28,6 +28,10 @@ _RAN_CHARS: Final = 100
 _NOTE_CHARS: Final = 160
 _RAN_MOST_CHARS: Final = 300
 _MOST_WORDS: Final = 20
+_WORD_CHARS: Final = 2_000
+"""More than is told, so that a secret that reaches beyond that is still seen as one."""
+_GOES_ON: Final = (*"([{,\\=+:",)
+_QUOTES: Final = ('"""', "'''")
 _MOST_LINES: Final = 200
 _CODE_BYTES: Final = 20_000
 """How much of a code is looked at for its first line."""
@@ -72,11 +76,13 @@ def listing(
 
 def ending_words(job: Job) -> str | None:
     """Return how a completed job's script ended, where that was not as it should: "exit code 3", "timed out",
-    or the outcome of a test suite.
+    the outcome of a test suite, or "8 of 50 failed" for a batch.
     """
     result = _result(job)
     if result.get("timed_out") is True:
         return "timed out"
+    if failed := _failed_items(result):
+        return f"{failed} of {result['total']} failed"
     code, outcome = result.get("exit_code"), result.get("outcome")
     if isinstance(outcome, str):
         return None if outcome == "passed" else outcome
@@ -86,7 +92,7 @@ def ending_words(job: Job) -> str | None:
 def exit_code(job: Job) -> int:
     """Return the exit code for an ended job: that of its script, as a shell tells it.
 
-    It is 1 where the job failed or was cancelled.
+    It is 1 where the job failed or was cancelled, or items of a batch failed.
     """
     if job.status is not JobState.COMPLETED:
         return 1
@@ -95,7 +101,7 @@ def exit_code(job: Job) -> int:
         return TIMED_OUT
     code = result.get("exit_code")
     if not isinstance(code, int):
-        return 0
+        return 1 if _failed_items(result) else 0
     return code if code >= 0 else SIGNALLED - code
 
 
@@ -112,8 +118,7 @@ def note(job: Job) -> str:
 
 def progress_words(progress: JobProgress) -> str:
     """Return progress in a few words."""
-    total = "" if progress.total is None else f"/{progress.total:g}"
-    return f"{progress.current:g}{total} {progress.message or ''}".strip()
+    return f"{progress.numbers('/')} {progress.message or ''}".strip()
 
 
 def error_sentence(job: Job) -> str:
@@ -141,6 +146,12 @@ def plain(text: str) -> str:
 def _peak_mb(usage: Usage | None) -> float | None:
     """Return the peak in MB; None where the program was gone before the first sample."""
     return round(usage.peak_rss_bytes / MB, 1) if usage and usage.peak_rss_bytes else None
+
+
+def _failed_items(result: dict[str, Any]) -> int:
+    """Return how many items of a batch failed; 0 where the result is not that of a batch."""
+    failed = result.get("failed_indexes")
+    return int(result["failed"]) if failed and isinstance(failed, list) else 0
 
 
 def _result(job: Job) -> dict[str, Any]:
@@ -213,12 +224,21 @@ def _started(start: list[str], stdin: Any) -> Iterator[str]:
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        yield from islice(map(str, cast("Sequence[Any]", value)), _MOST_WORDS)
+        for word in islice(cast("Sequence[Any]", value), _MOST_WORDS):
+            yield str(word)[:_WORD_CHARS]
 
 
 def first_line(code: str) -> str:
-    """Return the first line of a code that says what it does: no comment, import or secret if possible."""
-    lines = [line.strip() for line in code[:_CODE_BYTES].splitlines()[:_MOST_LINES]]
-    lines = [line for line in lines if line and not line.startswith("#") and not name_looks_secret(line)]
-    telling = (line for line in lines if not line.startswith(("import ", "from ", '"""', "'''")))
+    """Return the first line of a code that says what it does: no comment, import or secret if possible.
+
+    A line that goes on in the next one may have its secret there, so no line behind it is told.
+    """
+    lines: list[str] = []
+    for line in map(str.strip, code[:_CODE_BYTES].splitlines()[:_MOST_LINES]):
+        if name_looks_secret(line) or holds_secret(line):
+            if line.endswith(_GOES_ON) or any(quotes in line for quotes in _QUOTES):
+                break
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    telling = (line for line in lines if not line.startswith(("import ", "from ", *_QUOTES)))
     return next(telling, lines[0] if lines else HIDDEN)

@@ -2,7 +2,7 @@
 
 A form is made from a schema, a dataclass, a TypedDict, or a pydantic model, without an import of pydantic.
 Forms are checked when they are made, and answers against their form. The module is imported with the first
-question.
+question. jsonschema is not used: its formats need more packages, and its import takes 0.1 s in a worker.
 
 https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation
 """

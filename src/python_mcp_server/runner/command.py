@@ -64,10 +64,10 @@ class Interpreter:
 
     @property
     def words(self) -> str:
-        """Return the interpreter in words, and whether its packages were installed before."""
+        """Return the interpreter in words, and whether this call or an earlier one set it up."""
         if self.fresh is None:
             return self.detail
-        return f"{self.detail}, installed {'now' if self.fresh else 'before'}"
+        return f"{self.detail} ({'set up for this call' if self.fresh else 'set up before'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,15 @@ def interpreter_with(uv: Uv, header: Header, python_version: str | None) -> Inte
     if python_request is not None:
         check_request(python_request)
 
-    count = len(header.dependencies)
     made = environment_for(uv, HeaderPackages(header), python_request)
-    return _of_environment(
-        made, f"{count} requirement{'' if count == 1 else 's'} in an environment of its own"
-    )
+    packages = _counted(len(header.dependencies))
+    return _of_environment(made, f"with {packages}, in an environment of its own")
+
+
+def _counted(packages: int) -> str:
+    if packages == 0:
+        return "no packages"
+    return f"{packages} package{'' if packages == 1 else 's'}"
 
 
 def command_for(
@@ -167,7 +171,7 @@ def _of_environment(made: Environment, packages: str) -> Interpreter:
     return Interpreter(
         made.python,
         UV,
-        f"Python {made.python_version} with {packages}",
+        f"Python {made.python_version} {packages}",
         made.venv,
         made.resolved,
         made.python_version,
@@ -184,7 +188,7 @@ def _of_project(uv: Uv, project: Project, python_version: str | None) -> Interpr
         return _of_venv(project.venv)
     if project.requirements:
         made = environment_for(uv, FilePackages.read(project.requirements), python_version)
-        return _of_environment(made, f"the packages of {project.requirements}")
+        return _of_environment(made, f"with the packages of {project.requirements}")
     return None
 
 

@@ -1,6 +1,8 @@
 """Pictures of a script: figures that it shows, by a backend of matplotlib that we name, and files it saves.
 
-A script that does not import matplotlib pays one more directory in its path.
+A script that does not import matplotlib pays one more directory in its path. Images are checked without
+Pillow: its `verify` checks less for JPEG and GIF, and it would bring decoders into a worker that reads
+files of any origin.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The module imports nothing of the package, because it is a program too: a regular expression can take for ever
 and holds its whole process meanwhile, so the search runs in a process that can be killed. The program gets a
-request as JSON in its argument, and the file as its stdin.
+request as JSON in its argument, and the file as its stdin. The library regex with its time-out was 6 to 30
+times slower, and ended a pattern that explodes after 5.4 s instead of 2 s.
 """
 
 from __future__ import annotations

@@ -79,6 +79,11 @@ def message_of(exc: BaseException) -> str:
         text = repair_unicode(str(exc))
     except BaseException as broken:  # noqa: BLE001  `__str__` is the body's code, which may raise SystemExit
         return f"(its text cannot be had: {type(broken).__name__})"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """Return a text, head and tail of a long one."""
     if len(text) <= _MESSAGE_CHARS:
         return text
     half = _MESSAGE_CHARS // 2

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from python_mcp_server.atomic import remove_file, write_file
+from python_mcp_server.atomic import remove_tree, write_file
 from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.store.layout import ENTRY_WIDTHS, LIVE, Layout, Wanted
 from python_mcp_server.store.locks import Locks
 
 _log: Final = logging.getLogger(__name__)
 _NAME_CHARS: Final = 32
+_STAYS: Final = "The entry %s of a job that is gone stays: %s"
 
 
 class PrincipalIndex:
@@ -31,13 +32,20 @@ class PrincipalIndex:
         self._fsync = fsync
 
     def add(self, principal: str, job_id: str) -> None:
-        """Add an entry, if it is not there."""
+        """Add an entry, if it is not there.
+
+        Raises:
+            LinkInHome: It would lie behind a symbolic link.
+        """
         path = self._entry(principal, job_id)
         if not os.path.lexists(path):
+            self._layout.refuse_links(path)
             write_file(path, b"", temporary_in=self._layout.tmp, fsync=self._fsync)
 
     def remove(self, principal: str, job_id: str) -> None:
-        """Remove an entry, if it is there, and the directories that are empty then."""
+        """Remove an entry, if it is there, and the directories that are empty then. An entry that cannot be
+        removed stays as a leftover, because its record is gone already.
+        """
         self._remove(self._entry(principal, job_id))
 
     def names(
@@ -69,11 +77,20 @@ class PrincipalIndex:
         """Return the ids with an entry, of all principals, that pass the filter."""
         return {job_id for _, job_id in self._all(wanted)}
 
-    def drop_leftovers(self) -> None:
-        """Remove the entries of all principals that have no record."""
+    def drop_leftovers(self, owners: Mapping[str, str | None]) -> None:
+        """Remove the entries that have no record, or that of another principal.
+
+        Args:
+            owners: The principals of the records that were read, by id.
+        """
         for entry, job_id in self._all(None):
             if self._layout.tree_with(job_id) is None:
                 self._drop_leftover(entry, job_id)
+            elif job_id in owners and entry != self._entry_of(owners[job_id], job_id):
+                self._remove(entry)
+
+    def _entry_of(self, principal: str | None, job_id: str) -> str | None:
+        return None if principal is None else self._entry(principal, job_id)
 
     def _all(self, wanted: Wanted | None) -> Iterator[tuple[str, str]]:
         for name in self._layout.principal_names():
@@ -89,11 +106,15 @@ class PrincipalIndex:
         except StoreLocked:
             _log.debug("The entry %s stays, because its record may be written now", entry)
         except (OSError, StoreError) as error:
-            _log.warning("The entry %s of a job that is gone stays: %s", entry, error)
+            _log.warning(_STAYS, entry, error)
 
     def _remove(self, entry: str) -> None:
-        remove_file(entry)
-        self._layout.tidy(entry, levels=len(ENTRY_WIDTHS) + 1)
+        try:
+            self._layout.refuse_links(entry)
+            remove_tree(entry)  # which removes a file, too, and a directory that is there instead
+            self._layout.tidy(entry, levels=len(ENTRY_WIDTHS) + 1)
+        except OSError as error:
+            _log.warning(_STAYS, entry, error)
 
     def _entry(self, principal: str, job_id: str) -> str:
         return self._layout.entry(_directory_name(principal), job_id)

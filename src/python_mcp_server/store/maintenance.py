@@ -215,10 +215,14 @@ def _mark_complete(layout: Layout, records: Records, until_ns: int, key_id: str 
 
 
 def _complete_until(path: str, key_id: str | None) -> int:
-    """Return the time in ns up to which the index has all records; 0 where it is not known."""
+    """Return the time in ns up to which the index has all records; 0 where it is not known, as where the
+    clock was set back since.
+    """
     try:
         found: Any = json.loads(read_file(path) or b"")
-        return max(0, int(found["until_ns"]) - _INDEX_MARGIN_NS) if found["key"] == key_id else 0
+        until_ns = int(found["until_ns"])
+        known = found["key"] == key_id and until_ns <= time.time_ns()
+        return max(0, until_ns - _INDEX_MARGIN_NS) if known else 0
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return 0
 

@@ -470,7 +470,8 @@ class Records:
         of single ones and of whole directories. The next count counts anew, and the index of principals has
         every job and no other."""
         self.counts.forget()
-        readable, left = 0, list[str]()
+        owners, left = dict[str, str | None](), list[str]()
+        readable = 0
         for job_id, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
             path = self._layout.record(tree, job_id)
             try:
@@ -479,10 +480,11 @@ class Records:
                 stored = None
             if stored is not None:
                 readable += 1
+                owners[job_id] = self._principals.present(stored.job.principal)
                 self._mend_index(stored.job)
             elif os.path.lexists(path):  # otherwise it was set aside, or moved
                 left.append(path)
-        self.index.drop_leftovers()
+        self.index.drop_leftovers(owners)
         return readable, left
 
     def _listed(self, job_id: str, tree: str) -> Stored | None:

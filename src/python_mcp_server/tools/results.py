@@ -63,7 +63,7 @@ class ScriptResult(CommandResult):
         execution_strategy: "uv-run" where uv (or the directory's environment) gave it its packages,
             "system-python" where an installed interpreter ran it as it is.
         strategy_detail: The interpreter; where uv manages its packages, the text ends with
-            "installed now" or "installed before".
+            "(set up for this call)" or "(set up before)".
         install_seconds: The time to prepare the environment; missing where it existed before. For a
             project it is always there, because uv checks whether the environment is up to date.
         working_directory: The directory made for this call, if the script left files in it.
@@ -168,8 +168,8 @@ class SuiteFailure(TypedDict):
         id: The test, as pytest names it, with the path from the suite's root.
         outcome: "failed", or "error" where its set-up, its tear-down or its collection failed.
         when: Where: "setup", "call", "teardown" or "collect".
-        message: What was raised.
-        traceback: With the reason; long ones are cut in the middle.
+        message: The first line of what was raised.
+        traceback: With the whole reason; long ones are cut in the middle.
         subtest: Which subtest of it, such as "[row] (row=3)".
         location: The file and line that raised, where that is known.
         output: What the test printed and logged, by stream; long text is cut in the middle.
@@ -210,7 +210,7 @@ class SuiteResult(ScriptResult):
         failures: The first that failed, in the order in which they did.
         failures_left_out: How many more there are; `py_job_output(job_id, stream="failures")` shows
             all of them.
-        slowest: The tests that took longest, the slowest first.
+        slowest: The tests that took longest, from 5 ms on, the slowest first.
         workers: The processes of pytest-xdist that took part; 0 where it ran in one process.
         one_process_because: Why pytest-xdist took no part, where `workers` is "auto".
         unfinished: Tests that were under way when the run was ended or crashed.
@@ -435,7 +435,7 @@ class MapResult(TypedDict):
     """How a batch ended.
 
     Attributes:
-        summary: How the items ended, in a sentence.
+        summary: How the items ended, in a sentence; with `resume`, also what was taken over and what ran.
         total: How many items there are.
         succeeded: How many ended with exit code 0.
         failed: How many ended otherwise.
@@ -445,7 +445,8 @@ class MapResult(TypedDict):
             there is room for.
         items_left_out: How many more have a result: `py_job_output(job_id, stream="items")` shows all,
             a line of JSON each, in the order in which they ended.
-        reused: How many results were taken over from the batch that was resumed.
+        reused, ran, retryable: With `resume`: how many results were taken over, how many items ran now, and
+            how many of all failed, which another `resume` with `retry_failed` runs again.
         problem: How many lines of that batch's results are damaged, if any are; their items ran again.
         elapsed_seconds: From the start of the first to the end of the last, without preparing the
             environment.
@@ -453,7 +454,7 @@ class MapResult(TypedDict):
         execution_strategy: "uv-run" where uv (or the directory's environment) gave the script its
             packages, "system-python" where an installed interpreter ran it as it is.
         strategy_detail: The interpreter; where uv manages its packages, the text ends with
-            "installed now" or "installed before".
+            "(set up for this call)" or "(set up before)".
         install_seconds: The time to prepare the environment; missing where it existed before. For a
             project it is always there, because uv checks whether the environment is up to date.
         job_id: The job, where something is left out here, failed or was not run: for `py_job_output`,
@@ -470,6 +471,8 @@ class MapResult(TypedDict):
     items: list[ItemResult]
     items_left_out: NotRequired[int]
     reused: NotRequired[int]
+    ran: NotRequired[int]
+    retryable: NotRequired[int]
     problem: NotRequired[str]
     elapsed_seconds: float
     parallel: int

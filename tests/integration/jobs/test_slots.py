@@ -67,6 +67,7 @@ def test_a_job_that_waits_says_how_many_run_on_this_machine(home: Path, tmp_path
 def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
         running = job_in(home, doomed.ids[0], RUNNING)
+        eventually(lambda: lines(tmp_path / "starts"))  # a body that has not begun would be started again
         with server(1, ("hold_for_a_moment", tmp_path / "held")) as other:
             assert job_in(home, other.ids[0], PENDING)
             doomed.kill()

@@ -60,19 +60,21 @@ def test_a_waiting_caller_is_told_once_of_each_question(manager: JobManager) -> 
     job_id = new_job_id()
     manager.store.create(Job(job_id, "asking", JobState.INPUT_REQUIRED, utc_now(), questions=questions))
     told: list[str] = []
-    wait_for_job(manager, job_id, 0.5, lambda _, question: told.append(question.message))
+    wait_for_job(manager, job_id, 0.5, lambda _, question: told.append(question.message), lambda _: None)
     assert told == ["a?", "b?"]
 
 
 def test_waiting_for_a_job_that_does_not_end_ends_with_the_time(manager: JobManager) -> None:
-    job, timed_out = wait_for_job(manager, ONE, 0.0, never)
+    seen: list[Job] = []
+    job, timed_out = wait_for_job(manager, ONE, 0.0, never, seen.append)
     assert (job.id, timed_out) == (ONE, True)
+    assert [job.id for job in seen] == [ONE]
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_an_invalid_time_is_refused(manager: JobManager, seconds: float) -> None:
     with pytest.raises(InvalidInput, match=r"--timeout is .*; it must be"):
-        wait_for_job(manager, ONE, seconds, never)
+        wait_for_job(manager, ONE, seconds, never, lambda _: None)
 
 
 @pytest.mark.parametrize(("offset", "limit"), [(-1, None), (0, 0), (0, -5)])

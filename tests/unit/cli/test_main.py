@@ -4,12 +4,14 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
+import click
 import pytest
 
 from python_mcp_server import __version__
-from python_mcp_server.cli import main
+from python_mcp_server.cli import main, program
 from tests.helpers import environment, run_python
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
@@ -41,6 +43,24 @@ def test_every_command_is_named_in_the_help(capsys: pytest.CaptureFixture[str]) 
     assert call("--help") == 0
     told = capsys.readouterr().out
     assert all(f"\n  {name} " in told for name in ("serve", "run", "jobs", "doctor", "demo"))
+
+
+def helps(command: click.Command, context: click.Context) -> Generator[list[str]]:
+    """Yield the lines of the help of a command and of those below it, for a terminal of 80 columns."""
+    yield command.get_help(context).splitlines()
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from helps(below, click.Context(below, context, name, terminal_width=80))
+
+
+def test_every_help_fits_80_columns_and_cuts_no_sentence() -> None:
+    told = [*helps(program, click.Context(program, info_name="python-mcp-server", terminal_width=80))]
+    usages, others = [lines[0] for lines in told], [line for lines in told for line in lines[1:]]
+    assert len(told) > 12
+    assert [line for line in [*usages, *others] if len(line) > 80] == []
+    assert [line for line in others if line.endswith("...")] == []
 
 
 def test_a_bare_call_on_a_terminal_shows_the_help() -> None:

@@ -87,6 +87,15 @@ def test_a_result_is_shown_as_json() -> None:
     assert '"a": [' in printed(show.job_table(job))
 
 
+def test_the_usage_of_a_job_is_what_it_uses_and_later_what_it_took() -> None:
+    usage = Usage(2_000_000, 2_500_000, cpu_seconds=1.5, processes=1)
+    assert show.usage_words(a_job(usage=usage)) == "2.0 MB (peak 2.5 MB), 1.5 s CPU time, 1 process"
+    ended = a_job(status=JobState.COMPLETED, usage=usage)
+    assert show.usage_words(ended) == "peak 2.5 MB, 1.5 s CPU time"
+    assert show.usage_words(ended.evolve(usage=Usage(cpu_seconds=0.1))) == "0.1 s CPU time"
+    assert show.usage_words(a_job()) == ""
+
+
 def test_a_finished_job_took_the_time_between_start_and_end() -> None:
     job = a_job()
     assert job.started_at is not None

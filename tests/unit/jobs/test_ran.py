@@ -58,6 +58,15 @@ def test_a_command_is_told_with_its_directory() -> None:
         (["--api-key", "--fast"], "--api-key --fast"),
         (["https://me:abc@host/x"], "…"),
         (["-v", "abc"], "-v abc"),
+        (["TOKEN=abc", "x=1"], "… x=1"),
+        (["-H", "Authorization: Bearer abc"], "-H …"),
+        (["--header=Authorization: abc"], "…"),
+        (["https://host/?token=abc"], "…"),
+        (["https://abc@host/x"], "…"),
+        (['{"password": "abc"}'], "…"),
+        (["--set", "db.password=abc"], "--set …"),
+        (["-pabc", "-p8080", "-p", "x"], "-p… -p8080 -p x"),
+        (["mysql --password abc", "two words"], "… 'two words'"),
     ],
 )
 def test_secrets_of_a_command_line_are_left_out(words: list[str], told: str) -> None:
@@ -72,6 +81,10 @@ def test_secrets_of_a_command_line_are_left_out(words: list[str], told: str) -> 
         ("import os\n", "import os"),
         ("API_KEY = 'abc'\nprint(2)\n", "print(2)"),
         ("token = 'abc'", "…"),
+        ("connect('postgres://me:abc@host')", "…"),
+        ("auth = ('me',\n  'abc')\nprint(2)", "…"),
+        ("key = '''\nabc\n'''\nprint(2)", "…"),
+        ("start()\npassword = (\n'abc')", "start()"),
         ("", "…"),
     ],
 )

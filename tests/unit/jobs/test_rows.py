@@ -29,6 +29,8 @@ def ended(result: Any = None, **facts: Any) -> Job:
         ({"exit_code": -9, "timed_out": True}, "timed out", 124),
         ({"exit_code": 1, "outcome": "failed"}, "failed", 1),
         ({"exit_code": 0, "outcome": "passed"}, None, 0),
+        ({"total": 50, "failed": 2, "failed_indexes": [3, 7]}, "2 of 50 failed", 1),
+        ({"total": 50, "failed": 0, "failed_indexes": []}, None, 0),
         ({"exit_code": "odd", "outcome": 3, "timed_out": "no"}, None, 0),
         ([1], None, 0),
         (None, None, 0),
@@ -52,6 +54,13 @@ def test_a_row_has_what_is_known_and_nothing_else() -> None:
     }
     waiting = a_job(JobState.PENDING).evolve(message="it waits for a slot")
     assert row(waiting).keys() == {"id", "label", "status", "created_at", "note"}
+
+
+def test_the_note_has_large_numbers_whole_and_others_short() -> None:
+    running = a_job(JobState.RUNNING)
+    shown = [(1_500_000, 12_345_678), (0.1 + 0.2, 1), (100 / 3, None), (1e300, None)]
+    notes = [row(running.evolve(progress=JobProgress(*numbers)))["note"] for numbers in shown]
+    assert notes == ["1500000/12345678", "0.3/1", "33.3333", "1e+300"]
 
 
 def test_the_note_is_the_error_the_question_the_progress_or_the_message() -> None:

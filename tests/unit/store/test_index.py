@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from python_mcp_server.errors import StoreError
 from python_mcp_server.model import JobState
 from python_mcp_server.store.contract import Pruned
 from python_mcp_server.store.files import FileJobStore
@@ -148,11 +150,8 @@ def test_a_job_is_indexed_when_this_version_changes_it(store: FileJobStore, home
 def test_a_survey_gives_the_index_every_job_and_no_other(store: FileJobStore, home: Path):
     own = created(store, ADA, (JobState.COMPLETED, JobState.FAILED))
     remove_entries(home)
-    mark = {"until_ns": time.time_ns() + 10**15, "key": None}  # the clock was set back since
-    (home / "jobs" / "principals" / "complete.json").write_text(json.dumps(mark))
     (gone,) = created(store, BOB, (JobState.FAILED,))
     os.unlink(record_of(home, a_job(JobState.FAILED, gone)))
-    assert listed(FileJobStore(home), ADA) == [], "directories that have not changed are not looked at"
     assert store.survey().readable == 2
     assert (listed(store, ADA), entries(home)) == (own, set(own))
 
@@ -197,10 +196,38 @@ def test_a_list_is_right_where_the_index_cannot_be_written(home: Path, caplog: p
 
 def test_a_damaged_mark_has_all_records_looked_at_again(store: FileJobStore, home: Path):
     own = created(store, ADA)
-    for damage in ("", "{", "[]", '{"key": null}', '{"key": null, "until_ns": "x"}', "[" * 100_000):
+    future = json.dumps({"key": None, "until_ns": time.time_ns() + 10**15})  # the clock was set back since
+    for damage in ("", "{", "[]", '{"key": null}', '{"key": null, "until_ns": "x"}', "[" * 100_000, future):
         remove_entries(home)
         (home / "jobs" / "principals" / "complete.json").write_text(damage)
         assert listed(FileJobStore(home), ADA) == own
+
+
+@pytest.mark.parametrize("removes", [FileJobStore.remove, lambda store, _: store.prune()])
+def test_a_directory_in_the_place_of_an_entry_keeps_no_job(store: FileJobStore, home: Path, removes: Any):
+    ended = created(store, ADA, (JobState.COMPLETED, JobState.CANCELLED))[0]
+    entry = next((home / "jobs" / "principals").rglob(ended))
+    entry.unlink()
+    (entry / "below").mkdir(parents=True)
+    removes(store, ended)
+    assert not entry.exists()
+    assert (store.get(ended), os.listdir(home / "jobs" / "trash")) == (None, [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere an account may not make links")
+@pytest.mark.parametrize("above", [1, 2, 3, 4])
+def test_no_entry_is_written_or_removed_behind_a_link(
+    store: FileJobStore, home: Path, tmp_path: Path, above: int, caplog: pytest.LogCaptureFixture
+):
+    (ended,) = created(store, ADA, (JobState.COMPLETED,))
+    place = next((home / "jobs" / "principals").rglob(ended)).parents[above - 1]
+    shutil.move(place, tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is a symbolic link, which is not followed"):
+        created(store, ADA, (JobState.COMPLETED,))
+    assert store.remove(ended)
+    assert [path.name for path in (tmp_path / "elsewhere").rglob(ended)] == [ended]
+    assert "of a job that is gone stays" in caplog.text
 
 
 def test_a_list_of_a_client_makes_no_home_that_was_removed(store: FileJobStore, home: Path):

@@ -1,5 +1,7 @@
 """PEP 723: the header of a script, a comment block `# /// script`.
 
+The expression that finds it never goes back over a line: one that did took 28 s for 240 KB of `#`.
+
 https://peps.python.org/pep-0723/
 """
 

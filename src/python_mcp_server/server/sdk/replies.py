@@ -60,6 +60,11 @@ def failure(exc: BaseException) -> CallToolResult:
         sentence, trace = message_of(exc), exc.traceback_text if isinstance(exc, RemoteError) else ""
     else:
         sentence, trace = named(exc), _trace_of(exc)
+    return error_with_trace(sentence, trace)
+
+
+def error_with_trace(sentence: str, trace: str) -> CallToolResult:
+    """Return an error result with this sentence and this traceback."""
     trace = trace.rstrip()
     return error_result(f"{sentence}\n\n{cut_middle(trace, _TRACEBACK_CHARS)}".rstrip())
 

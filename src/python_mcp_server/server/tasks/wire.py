@@ -16,12 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server import functions
-from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError, RemoteError
+from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError, bare_name
 from python_mcp_server.model import Job, JobProgress, JobState, iso, utc_now
 from python_mcp_server.questions.model import ACTIONS, InputAnswer
 from python_mcp_server.server.principals import find_job
-from python_mcp_server.server.sdk.replies import error_result, failure, result_from_record
-from python_mcp_server.server.text import repair_unicode
+from python_mcp_server.server.sdk.replies import error_result, error_with_trace, failure, result_from_record
+from python_mcp_server.server.text import repair_unicode, shortened
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
@@ -35,7 +35,6 @@ _OURS: Final = re.compile(r"python_mcp_server\.errors\.(?!RemoteError\b)\w+")
 _SAYS_ITSELF: Final = re.compile(r"mcp\.server\.mcpserver\.exceptions\.(Tool|Resource)Error")
 _TRACE: Final = re.compile(r"(?<!\s)\s+(?=Traceback \(most|\+ Exception Group|\.\.\. \(cut\))")
 """Begins at no blank after another one, or an error of many line ends would hold the event loop."""
-_TYPE: Final = re.compile(r"([\w.<>]+)(?:: )?")
 
 
 def result_of(job: Job, adapter: ToolAdapter | None) -> CallToolResult:
@@ -64,11 +63,13 @@ def _failed(job: Job) -> CallToolResult:
     if job.error_kind != "exception":
         return failure(PythonMcpError(text))
     sentence, trace = _parted(text)
-    kind = _TYPE.match(sentence)
-    name, message = (kind[1], sentence[kind.end() :]) if kind else ("", sentence)
-    if _SAYS_ITSELF.fullmatch(name):
+    kind = job.error_type or ""
+    message = sentence.removeprefix(bare_name(kind)).removeprefix(": ")
+    if _SAYS_ITSELF.fullmatch(kind):
         return error_result(f"Error executing tool {job.tool}: {message}")  # the SDK's words around it
-    return failure(PythonMcpError(message) if _OURS.fullmatch(name) else RemoteError(name, message, trace))
+    if _OURS.fullmatch(kind):
+        return failure(PythonMcpError(message))
+    return error_with_trace(shortened(sentence), trace)
 
 
 def _parted(text: str) -> tuple[str, str]:
@@ -195,7 +196,7 @@ def _message(job: Job) -> str | None:
 def _progress_text(progress: JobProgress | None) -> str:
     if progress is None:
         return ""
-    numbers = f"{progress.current:g}" + ("" if progress.total is None else f" of {progress.total:g}")
+    numbers = progress.numbers(" of ")
     return f"{progress.message} ({numbers})" if progress.message else numbers
 
 

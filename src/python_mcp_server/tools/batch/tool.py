@@ -105,7 +105,7 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
         options = _Options(timeout_seconds, max_parallel, stop_on_failure, _sharing(limits), env_vars)
         batch = _Batch(call, BatchJournal(call.session.folder, plan), options)
         with batch.journal.open():
-            reused = 0
+            reused: int | None = None
             if before is not None and resume is not None:
                 with locked_idle(before, resume):
                     reused = batch.journal.take_over(before, failures=not retry_failed, check=call.check)
@@ -236,8 +236,12 @@ class _Batch:
     journal: BatchJournal
     options: _Options
 
-    def run(self, reused: int) -> MapResult:
-        """Run the items that have no result yet, and return the results of all."""
+    def run(self, reused: int | None) -> MapResult:
+        """Run the items that have no result yet, and return the results of all.
+
+        Args:
+            reused: How many results came from the resumed batch; None where none is resumed.
+        """
         plan, count = self.journal.plan, len(self.journal.plan.args_list)
         todo = [index for index in range(count) if not self.journal.has(index)]
         at_once = min(self.options.max_parallel or cores_of(self.options.limits), len(todo))
@@ -294,13 +298,13 @@ class _Batch:
         total, done = len(journal.plan.args_list), journal.succeeded + journal.failed
         report_progress(done, total, f"{done} of {total} done, {journal.failed} failed, {running} running")
 
-    def _result(self, used: Interpreter, at_once: int, reused: int, elapsed_s: float) -> MapResult:
+    def _result(self, used: Interpreter, at_once: int, reused: int | None, elapsed_s: float) -> MapResult:
         journal, job = self.journal, self.call.job
         total = len(journal.plan.args_list)
         ended = journal.succeeded + journal.failed
         items = journal.results(2 * Settings.from_environ().output_chars)
         result: MapResult = {
-            "summary": _summary(journal, elapsed_s, at_once),
+            "summary": _summary(journal, reused, f"in {elapsed_s:.1f} s, {at_once} at a time"),
             "total": total,
             "succeeded": journal.succeeded,
             "failed": journal.failed,
@@ -314,8 +318,10 @@ class _Batch:
         }
         if used.install_s is not None:
             result["install_seconds"] = round(used.install_s, 6)
-        if reused:
+        if reused is not None:
             result["reused"] = reused
+            result["ran"] = ended - reused
+            result["retryable"] = journal.failed
         if journal.unreadable:
             what = "1 line" if journal.unreadable == 1 else f"{journal.unreadable} lines"
             result["problem"] = (
@@ -346,12 +352,26 @@ def _hint(items: Iterable[ItemResult], folder: Path) -> str | None:
     return None
 
 
-def _summary(journal: BatchJournal, elapsed_s: float, at_once: int) -> str:
+def _summary(journal: BatchJournal, reused: int | None, pace: str) -> str:
     total = len(journal.plan.args_list)
+    ended = journal.succeeded + journal.failed
     text = f"{journal.succeeded} of {total} succeeded, {journal.failed} failed"
-    if (left := total - journal.succeeded - journal.failed) > 0:
+    if (left := total - ended) > 0:
         text += f", {left} were not run because one had failed"
-    return f"{text}, in {elapsed_s:.1f} s, {at_once} at a time"
+    return (
+        f"{text}, {pace}" if reused is None else f"{text}: {_resumed(journal, reused, ended - reused, pace)}"
+    )
+
+
+def _resumed(journal: BatchJournal, reused: int, ran: int, pace: str) -> str:
+    """Return what came from the resumed batch, what ran, and what would run again."""
+    taken = "1 result was" if reused == 1 else f"{reused or 'no'} results were"
+    items = "1 item" if ran == 1 else f"{ran} items"
+    text = f"{taken} taken over, {f'{items} ran {pace}' if ran else 'nothing ran'}"
+    if not journal.failed:
+        return text
+    again = "the one that failed" if journal.failed == 1 else f"the {journal.failed} that failed"
+    return f"{text}; resume with retry_failed=true runs {again} again"
 
 
 def _sharing(limits: Limits | None) -> Limits | None:

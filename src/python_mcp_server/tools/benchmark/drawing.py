@@ -1,4 +1,7 @@
-"""The facts of a plot, and the process that draws it: the same for the tool and the command line."""
+"""The facts of a plot, and the process that draws it: the same for the tool and the command line.
+
+matplotlib takes 0.9 s of CPU time and 75 MB, so it is loaded in that process only, from the extra `plots`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Runs a snippet of code in a loop, as `timeit` does: a program, so that no run warms up the next one.
+"""Runs a snippet of code in a loop, as `timeit` does: a program, so that no run warms up the next one, and
+each has addresses and hash seeds of its own.
 
 Its arguments are two files of JSON. The first has `code`, `setup` and `number`: how many loops to run; 0 to
 find out how many take long enough. The second gets `number`, `seconds` and `cpu_s` of all loops together. The

@@ -115,6 +115,8 @@ FAILURES: Final = ("failed", "error")
 KEPT: Final = 20
 """The number of failures that a result shows; guessed: more is too much to read at once."""
 _SLOWEST: Final = 10
+_SLOW_S: Final = 0.005
+"""As `--durations` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,8 @@ class RunSummary:
         self.running.pop(nodeid, None)
         self.finished.add(nodeid)
         self.done += 1
+        if event["s"] < _SLOW_S:
+            return
         keep = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
         keep(self._slowest, (event["s"], nodeid))
 

@@ -29,17 +29,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from ast import literal_eval
 from collections.abc import Generator
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-TEXT_CHARS = 100_000  # of one failure, in the stream of failures; pytest's own output has all of it
+TEXT_CHARS = 100_000  # of one failure, in the stream of failures
 FAILURES = ("failed", "error")
 IDLE = {"collectonly": "--collect-only", "setupplan": "--setup-plan", "setuponly": "--setup-only"}
+_WORKER_LINE: Final = re.compile(r"\A\[gw\d+\] .*\n\n?")  # which Python of xdist
+_NO_FAILURES: Final = str.maketrans({"f": "", "F": "", "E": "", "a": "sxX", "A": "sxXpP"})
+"""Of the letters of -r, those without failures."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -85,8 +89,13 @@ def _instructions() -> Any:
         return json.load(file)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: Any) -> None:
-    """Register the recorder of the controller, or that of a worker of xdist."""
+    """Register the recorder of the controller, or that of a worker of xdist; the result has the failures, so
+    the terminal's list is left out.
+    """
+    if hasattr(config.option, "reportchars"):  # the terminal plugin is on
+        config.option.reportchars = config.option.reportchars.translate(_NO_FAILURES)
     only = _instructions()["only"]
     if only is not None:
         config.pluginmanager.register(Selection(only), "python-mcp-selection")
@@ -253,12 +262,13 @@ class Recorder(EventWriter):
         reason = session.shouldfail or session.shouldstop
         if reason:
             self.emit("stopped", text=str(reason))
+        self._config.option.tbstyle = "no"  # all reports are made; the terminal would tell them again
         self.emit("end")
 
 
 def _failure(report: Any, when: str) -> dict[str, Any]:
     crash = getattr(report.longrepr, "reprcrash", None)
-    text = report.longreprtext
+    text = _WORKER_LINE.sub("", report.longreprtext)
     lines = [line for line in text.split("\n") if line.strip()] or [""]
     errors = [line[1:].strip() for line in lines if line.startswith("E ")]
     return {

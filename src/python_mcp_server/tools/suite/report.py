@@ -189,7 +189,7 @@ def _failure(failure: FailureDetails, room: int) -> SuiteFailure:
         id=_clean(failure.id),
         outcome="failed" if failure.category == "failed" else "error",
         when=failure.when,
-        message=cut_middle(_clean(failure.message), _MESSAGE_CHARS),
+        message=cut_middle(_clean(failure.message.strip().partition("\n")[0]), _MESSAGE_CHARS),
         traceback=cut_middle(_clean(failure.text), room),
     )
     if failure.subtest:

@@ -29,7 +29,7 @@ from python_mcp_server.tools.suite.report import check_ran, suite_result, words_
 _FAILURES: Final = "failures"
 _MOST_RECORD_BYTES: Final = 16 << 20
 _OUTPUT_SHARE: Final = 4
-"""stdout says again what `failures` says, so a result shows this fraction of it."""
+"""stdout tells little that the other fields do not, so a result shows this fraction of it."""
 
 
 def run_tests(  # noqa: PLR0917 - the parameters of a tool
@@ -142,7 +142,7 @@ class _Run:
             remove_tree(str(folder))
         check_ran(ended.result, follower.summary, self.wanted)
         result = suite_result(ended.result, follower.summary, job, self.call.output_chars)
-        messages = (failure["message"] for failure in result["failures"])
+        messages = (failure.message for failure in follower.summary.failures)
         if "hint" not in result and (hint := hint_for_tests(messages, self.directory)) is not None:
             result["hint"] = hint
         root = follower.summary.rootdir

@@ -42,7 +42,7 @@ def test_a_script_gets_its_packages_and_says_which(sample: str, home: Path) -> N
     assert result["python_version_used"] == ".".join(map(str, sys.version_info[:3]))
     assert result.get("install_seconds", 0) > 0
     assert result.get("strategy_detail", "").endswith(
-        " 1 requirement in an environment of its own, installed now"
+        " with 1 package, in an environment of its own (set up for this call)"
     )
     assert home.stat().st_mode & 0o777 == 0o700
 
@@ -55,7 +55,7 @@ def test_a_second_run_starts_no_uv(sample: str, monkeypatch: pytest.MonkeyPatch)
     assert second["stdout"] == first["stdout"]
     assert second["resolved_dependencies"] == first["resolved_dependencies"]
     assert "install_seconds" not in second
-    assert second.get("strategy_detail", "").endswith(", installed before")
+    assert second.get("strategy_detail", "").endswith(" (set up before)")
 
 
 def test_a_package_that_changed_on_disk_is_installed_again(tmp_path: Path, sample: str) -> None:
@@ -200,8 +200,8 @@ def test_a_project_is_brought_up_to_date_and_used(tmp_path: Path, sample: str) -
     )
     first, second = (run_script_in_dir(str(tmp_path), script_content=SHOW) for _ in range(2))
     assert (first["stdout"], first["execution_strategy"]) == ("1.5 True\n", "uv-run")
-    assert first.get("strategy_detail") == f"the project {tmp_path}, installed now"
-    assert second.get("strategy_detail") == f"the project {tmp_path}, installed before"
+    assert first.get("strategy_detail") == f"the project {tmp_path} (set up for this call)"
+    assert second.get("strategy_detail") == f"the project {tmp_path} (set up before)"
 
 
 def test_the_env_beside_the_saved_scripts_is_read_unless_another_is_given(home: Path, tmp_path: Path) -> None:

@@ -46,10 +46,10 @@ def test_packages_of_a_requirements_file_stay_until_it_changes(tmp_path: Path, h
     listed.write_text("-r more.txt\n", "utf-8")
     first, second = (run_script_in_dir(str(repository / "sub"), script_content=SHOW) for _ in range(2))
     assert (first["stdout"], first["execution_strategy"]) == ("1.5\n", "uv-run")
-    words = f" with the packages of {listed}, installed "
-    assert first.get("strategy_detail", "").endswith(f"{words}now")
+    words = f" with the packages of {listed} (set up "
+    assert first.get("strategy_detail", "").endswith(f"{words}for this call)")
     assert first.get("install_seconds", 0) > 0
-    assert second.get("strategy_detail", "").endswith(f"{words}before")
+    assert second.get("strategy_detail", "").endswith(f"{words}before)")
     assert "install_seconds" not in second
     assert environments(home) == 1
     listed.write_text("# nothing any more\n", "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -110,6 +111,35 @@ def test_each_item_has_its_own_end_and_none_touches_another(folder: Path, tmp_pa
     assert (again["reused"], again["succeeded"], again["failed"]) == (4, 8, 0)
     mended = [item["stdout"] for item in again["items"] if item["stdout"].startswith("mended")]
     assert mended == [f"mended {ways[index]}\n" for index in result["failed_indexes"]]
+
+
+def test_a_resume_says_what_it_took_over_and_what_it_ran(folder: Path, tmp_path: Path) -> None:
+    jobs = tmp_path / "output" / "0"
+    (folder / "odd.py").write_text("import sys; sys.exit(int(sys.argv[1]) % 2)")
+    first = in_a_worker(
+        jobs / "first", directory=str(folder), script_path="odd.py", args_list=[["0"], ["1"], ["3"]]
+    )["result"]
+    assert not {"reused", "ran", "retryable"} & set(first)
+    assert "taken over" not in first["summary"]
+
+    def resumed(name: str, before: str, **more: Any) -> tuple[int, int, int, str]:
+        result = in_a_worker(jobs / name, resume=before, **more)["result"]
+        text = re.sub(r"in [\d.]+ s, \d at a time", "in TIME", result["summary"])
+        return result["reused"], result["ran"], result["retryable"], text
+
+    assert resumed("second", "first") == (
+        3, 0, 2, ("1 of 3 succeeded, 2 failed: 3 results were taken over, nothing ran; "
+                  "resume with retry_failed=true runs the 2 that failed again"),
+    )  # fmt: skip
+    (folder / "odd.py").write_text("import sys; sys.exit(sys.argv[1] == '3')")
+    assert resumed("third", "second", retry_failed=True) == (
+        1, 2, 1, ("2 of 3 succeeded, 1 failed: 1 result was taken over, 2 items ran in TIME; "
+                  "resume with retry_failed=true runs the one that failed again"),
+    )  # fmt: skip
+    (folder / "odd.py").write_text("")
+    assert resumed("fourth", "third", retry_failed=True, args_list=[["8"], ["9"], ["10"]]) == (
+        0, 3, 0, "3 of 3 succeeded, 0 failed: no results were taken over, 3 items ran in TIME",
+    )  # fmt: skip
 
 
 def test_stop_on_failure_starts_nothing_after_a_time_out(folder: Path, tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ STATES = [
     (JobState.PENDING, {"message": "waiting for a free worker"}, "working", "waiting for a free worker"),
     (JobState.RUNNING, {"progress": JobProgress(1, 4, "adding")}, "working", "adding (1 of 4)"),
     (JobState.RUNNING, {"progress": JobProgress(2.5)}, "working", "2.5"),
+    (JobState.RUNNING, {"progress": JobProgress(1_234_567, 2e6)}, "working", "1234567 of 2000000"),
     (JobState.RUNNING, {"ending": "cancelled"}, "working", "being cancelled"),
     (JobState.RUNNING, {}, "working", None),
     (JobState.INPUT_REQUIRED, {}, "input_required", None),
