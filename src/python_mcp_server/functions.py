@@ -137,7 +137,8 @@ def list_jobs(
     Raises:
         InvalidInput: The status does not exist, the limit is not positive, or `before` is not an id.
     """
-    from python_mcp_server.jobs.request import listing, state_named
+    from python_mcp_server.jobs.request import state_named
+    from python_mcp_server.jobs.rows import listing
 
     return listing(*default_manager().blocking.list(state_named(status_filter), limit, None, before))
 

@@ -9,28 +9,31 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.cli.options import print_json
+from python_mcp_server.cli.show import console
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs.rows import plain
 from python_mcp_server.model import MB
 from python_mcp_server.tools.benchmark.ranking import factor, seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from python_mcp_server.model import Job
     from python_mcp_server.tools.benchmark.contenders import ContendersResult, Figures
 
 _STDOUT: Final = "-"
 _WIDE: Final = 110
-_UNCUT: Final = 100_000
 _FEW: Final = 6
 """Fewer runs give no 95 % interval."""
 _UNITS: Final = (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
@@ -62,16 +65,12 @@ class Exports:
         Raises:
             InvalidInput: A file cannot be there, or stdout would get two documents.
         """
-        files = {
-            form: options[f"export_{form}"] for form in _WRITERS if options[f"export_{form}"] is not None
-        }
-        for name, file in [
-            *((f"--export-{form}", file) for form, file in files.items()),
-            ("--plot", options["plot"]),
-        ]:
-            if file not in {None, _STDOUT} and (
-                os.path.isdir(file) or not os.path.isdir(os.path.dirname(file) or ".")
-            ):
+        given = {form: options[f"export_{form}"] for form in _WRITERS}
+        files = {form: file for form, file in given.items() if file is not None}
+        named = {f"--export-{form}": file for form, file in files.items()} | {"--plot": options["plot"]}
+        for name, file in named.items():
+            there = file in {None, _STDOUT} or os.path.isdir(os.path.dirname(file) or ".")
+            if not there or os.path.isdir(file or ""):
                 raise InvalidInput(f"{name} is {file!r}; it must be a file in a directory that exists")
         if [*files.values(), *([_STDOUT] * options["as_json"])].count(_STDOUT) > 1:
             raise InvalidInput("stdout takes one document; give `-` or --json once")
@@ -95,24 +94,20 @@ class Exports:
             if file == _STDOUT:
                 sys.stdout.write(text)
             else:
-                _write(file, text)
+                with _writing(file):
+                    Path(file).write_text(text, "utf-8", newline="")
         if self.plot is not None and "plot" in result:
-            try:
+            with _writing(self.plot):
                 shutil.copyfile(result["plot"], self.plot)
-            except OSError as error:
-                raise _unwritable(self.plot, error) from error
 
 
-def _write(file: str, text: str) -> None:
+@contextmanager
+def _writing(file: str) -> Generator[None]:
     try:
-        with open(file, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
+        yield
     except OSError as error:
-        raise _unwritable(file, error) from error
-
-
-def _unwritable(file: str, error: OSError) -> StoreError:
-    return StoreError(f"{file!r} cannot be written: {error.strerror or error}; give another file")
+        why = error.strerror or error
+        raise StoreError(f"{file!r} cannot be written: {why}; give another file") from error
 
 
 def show(job: Job, plan: Mapping[str, Any], exports: Exports) -> int:
@@ -130,12 +125,6 @@ def show(job: Job, plan: Mapping[str, Any], exports: Exports) -> int:
         return 1
     exports.write(result)
     return 1 if "failed" in result or "plot_error" in result else 0
-
-
-def console(*, stderr: bool) -> Console:
-    """Return a console; outside of a terminal it is so wide that nothing is cut or wrapped."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _UNCUT, highlight=False)
 
 
 class Report:
@@ -161,13 +150,8 @@ class Report:
         """Say on stderr which contender failed, and why there is no plot."""
         err = console(stderr=True)
         if (failed := self._result.get("failed")) is not None:
-            err.print(
-                Text(
-                    plain(
-                        f"python-mcp-server: {failed['name']} {failed['sentence']}, which ended the benchmark"
-                    )
-                )
-            )
+            words = f"{failed['name']} {failed['sentence']}, which ended the benchmark"
+            err.print(Text(plain(f"python-mcp-server: {words}")))
             for line in failed["stderr"].splitlines():
                 err.print(Text(f"  {plain(line)}"))
         if (error := self._result.get("plot_error")) is not None:
@@ -340,15 +324,8 @@ def _as_csv(result: ContendersResult) -> str:
 
 def _as_markdown(result: ContendersResult) -> str:
     unit, scale, digits = unit_for(result["contenders"])
-    heads = (
-        "Command",
-        f"Median [{unit}]",
-        f"Mean [{unit}]",
-        f"Min [{unit}]",
-        f"Max [{unit}]",
-        "Peak [MB]",
-        "Relative",
-    )
+    figures = (f"{name} [{unit}]" for name in ("Median", "Mean", "Min", "Max"))
+    heads = ("Command", *figures, "Peak [MB]", "Relative")
     lines = [" | ".join(heads), "|".join([":---", *["---:"] * (len(heads) - 1)])]
     for each in result["contenders"]:
         wall = each["wall"]

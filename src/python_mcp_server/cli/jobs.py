@@ -16,7 +16,7 @@ import click
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
-from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, note, plain, rows
+from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
 
@@ -66,7 +66,7 @@ def _manager() -> JobManager:
 
 @jobs.command("list")
 @click.option("--status", "status_filter", metavar="STATE",
-              help="Only jobs in this state, such as 'running'; with a failed script: 'completed'.")  # fmt: skip
+              help="Only jobs in this state; one whose script failed is 'completed'.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
@@ -77,7 +77,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
 
     found, more = _manager().blocking.list(state_named(status_filter), limit, None, before)
     if as_json:
-        print_json(rows(found, more))
+        print_json(listing(found, more, row))
         return
     from python_mcp_server.cli.show import console, jobs_table, print_table
 

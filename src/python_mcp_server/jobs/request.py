@@ -239,15 +239,6 @@ def state_named(name: str | None) -> JobState | None:
         raise InvalidInput(f"status_filter is {name!r}; it must be one of {known}") from None
 
 
-def listing(jobs: list[Job], more: bool) -> dict[str, Any]:
-    """Return `{"jobs", "total", "more"}`, and `next_before` where there are more.
-
-    `total` counts the jobs in the answer; `next_before` is the `before` of the next page.
-    """
-    told: dict[str, Any] = {"jobs": [job.to_json() for job in jobs], "total": len(jobs), "more": more}
-    return told | {"next_before": jobs[-1].id} if more else told
-
-
 def cancellation(job: Job, *, ended_before: bool) -> dict[str, Any]:
     """Return `{"job_id", "status", "message"}` of a job after an attempt to cancel it."""
     if ended_before:

@@ -74,9 +74,14 @@ def row(job: Job) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def rows(jobs: list[Job], more: bool) -> dict[str, Any]:
-    """Return `{"jobs", "total", "more"}` with a row for each job, and `next_before` where there are more."""
-    told: dict[str, Any] = {"jobs": list(map(row, jobs)), "total": len(jobs), "more": more}
+def listing(
+    jobs: list[Job], more: bool, show: Callable[[Job], dict[str, Any]] = Job.to_json
+) -> dict[str, Any]:
+    """Return `{"jobs", "total", "more"}`, and `next_before` where there are more.
+
+    `total` counts the jobs in the answer; `next_before` is the `before` of the next page.
+    """
+    told: dict[str, Any] = {"jobs": list(map(show, jobs)), "total": len(jobs), "more": more}
     return told | {"next_before": jobs[-1].id} if more else told
 
 

@@ -17,6 +17,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -163,8 +164,7 @@ def _check(value: Any, room: int, *, guess: bool) -> int:
     if kind is dict:
         room = _check_named(value, room, guess=guess)
     elif kind is list or kind is tuple:
-        for inner in value:
-            room = _check(inner, room, guess=guess)
+        room = reduce(lambda left, inner: _check(inner, left, guess=guess), value, room)
     elif kind is str:
         room -= len(value)
         if guess and room >= 0 and value_looks_secret(value):

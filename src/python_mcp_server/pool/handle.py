@@ -121,14 +121,12 @@ class WorkerHandle:
         self._loads_main = False
         self.log_folder = log_folder
         self.identity: ProcessIdentity | None = None
-        self.pid = 0
         self.call: Call | None = None
         self.detached = False
         self.cpu_seconds = 0.0
         self.gone = self.let_go = self.retired = self.died_unused = False
         self._used = self._outcome_came = False
-        self._threads = threads
-        self._on_gone = on_gone
+        self._threads, self._on_gone = threads, on_gone
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._dead: asyncio.Future[None] = self._loop.create_future()
@@ -138,7 +136,7 @@ class WorkerHandle:
         self._on_progress: Callable[[JobProgress], None] | None = None
         self._on_question: Callable[[QuestionEvent], None] | None = None
         self._digests: set[str] = set()
-        self._call_bytes = 0
+        self.pid = self._call_bytes = 0
         self._process: WorkerProcess | None = None
         self._state: ServerState | None = None
         self._offload = OffloadQueue(self._loop, large)

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.pool.protocol import HEADER, READ_SIZE, WINDOWS, FrameParser
 
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     import asyncio
 
 _log: Final = logging.getLogger(__name__)
-
-
-class Reader(Protocol):
-    """Reads frames for the server until it is closed."""
-
-    def drain(self) -> None:
-        """Read the frames that have arrived, without waiting."""
-
-    def close(self) -> None:
-        """Stop reading."""
 
 
 FrameHandler = Callable[[bytes, bytes], None]

@@ -107,6 +107,13 @@ class Session:
     limits: Limits | None = None
     grace_s: float = DEFAULT_GRACE_S
 
+    def run(self, command: Command, stdout: Path, stderr: Path, **other: Any) -> ChildExit:
+        """Run a command as `run_child` does, with what all phases of the call share."""
+        shared: dict[str, Any] = {"limits": self.limits, "grace_s": self.grace_s} | other
+        return run_child(
+            command, stdout=stdout, stderr=stderr, job_id=self.job_id, deadline=self.deadline, **shared
+        )
+
 
 def deadline_after(timeout_seconds: float) -> float | None:
     """Return the deadline of a call that starts now; None for 0, which means no limit.

@@ -123,10 +123,8 @@ class _Screen:
             self._saved = self._y, self._x
         elif move == "u":
             self._go(*self._saved)
-        elif move == "K":
-            self._erase_in_row(row)
-        elif move == "J":
-            self._erase_rows(row)
+        elif move in "KJ":
+            (self._erase_in_row if move == "K" else self._erase_rows)(row)
         else:
             self._erase_rows(2)
             self._go(self._top, 0)

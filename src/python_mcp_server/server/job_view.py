@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from mcp_types import CallToolResult
 from pydantic_core import to_json
 
-from python_mcp_server.jobs.rows import rows
+from python_mcp_server.jobs.rows import listing, row
 from python_mcp_server.model import cut
 from python_mcp_server.server.sdk.replies import text_block
 from python_mcp_server.server.text import repair_unicode
@@ -44,7 +44,7 @@ def answer_of(view: dict[str, Any]) -> CallToolResult:
 
 def list_answer(jobs: list[Job], more: bool) -> CallToolResult:
     """Return the answer of py_list_jobs: JSON with a row in each line."""
-    told = repair_unicode(rows(jobs, more))
+    told = repair_unicode(listing(jobs, more, row))
     lines = ",\n".join(to_json(each).decode() for each in told["jobs"])
     rest = to_json({key: value for key, value in told.items() if key != "jobs"}).decode()
     text = f'{{"jobs": [\n{lines}\n],\n{rest[1:]}'

@@ -5,6 +5,7 @@ memory        the store of one process, for tests and for programs that keep not
 files         the store that processes share: takes the lock of a job, and does one operation under it
 records       a job as the bytes of its record and back: read without a lock, counted, set aside where damaged
 layout        where each file of a home lies, which ids may name one, and the walk in the order of time
+counts        how many records there are, without a look at all of them
 index         which jobs each principal has, so that its lists open no record of another
 principals    the names of principals in records
 locks         locks between processes that the kernel releases when their holder dies

@@ -23,7 +23,7 @@ from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.limits import TIME, Breach, Limits
 from python_mcp_server.model import new_job_id
 from python_mcp_server.processes import signal_name
-from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, deadline_after, run_child
+from python_mcp_server.runner.child import ChildExit, Command, Session, Watch, deadline_after
 from python_mcp_server.runner.command import UV, Interpreter, Script, check_arguments, command_for
 from python_mcp_server.runner.enforce import OwnWork, check_here
 from python_mcp_server.runner.inline import short_names, write_script
@@ -205,18 +205,8 @@ class ScriptCall:
         return self._streams["stdout" if self.merged else "stderr"]
 
     def _child(self, command: Command, watch: Watch | None = None) -> ChildExit:
-        session = self.session
-        return run_child(
-            command,
-            stdout=self._streams["stdout"],
-            stderr=self._stderr,
-            job_id=session.job_id,
-            deadline=session.deadline,
-            watch=watch,
-            limits=session.limits,
-            folder=session.folder,
-            grace_s=session.grace_s,
-        )
+        folder = self.session.folder
+        return self.session.run(command, self._streams["stdout"], self._stderr, watch=watch, folder=folder)
 
     def _run(self, work: Callable[[], ChildExit]) -> ChildExit:
         """Run the child, and raise `LimitExceeded` if it met a limit."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from python_mcp_server.jobs.rows import exit_code, row, rows
+from python_mcp_server.jobs.rows import exit_code, listing, row
 from python_mcp_server.model import Job, JobProgress, JobState, Usage
 from python_mcp_server.questions.model import Question
 from python_mcp_server.tools.suite.report import Outcome
@@ -94,7 +94,7 @@ def test_the_note_is_the_error_the_question_the_progress_or_the_message() -> Non
 
 def test_no_job_makes_its_row_long() -> None:
     job = ended(label="\x1b" * 200, ran="r" * 300, message="\u202e" * 10**6)
-    told = rows([job] * 1000, more=True)
+    told = listing([job] * 1000, True, row)
     assert len(json.dumps(told)) < 500_000
     assert all(character.isprintable() for character in told["jobs"][0]["note"])
     assert told["next_before"] == job.id

@@ -13,7 +13,7 @@ from typing import Final
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import LimitExceeded, ToolchainError, UvRefused
 from python_mcp_server.limits import TIME
-from python_mcp_server.runner.child import Command, Session, run_child
+from python_mcp_server.runner.child import Command, Session
 from python_mcp_server.runner.output import end_of
 from python_mcp_server.runner.python.environ import child_environment
 from python_mcp_server.runner.textfile import split_lines
@@ -86,38 +86,52 @@ class Uv:
         """Whether the caller or the environment of the server has set a variable."""
         return name in self.session.given or name in os.environ
 
-    def _run(self, args: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> _Said:
+    def _run(self, args: Sequence[str], cwd: Path | None, env: Mapping[str, str]) -> Said:
         session = self.session
-        out, err = session.folder / "install.stdout", session.folder / "install.stderr"
-        out.unlink(missing_ok=True)
-        err.unlink(missing_ok=True)
         variables = child_environment(session.given, session.job_id, own=False)
         variables.update(_SETTINGS, **env)
-        ending = run_child(
-            Command((find_uv(), *args), cwd or session.folder, variables),
-            stdout=out,
-            stderr=err,
-            job_id=session.job_id,
-            deadline=session.deadline,
-            limits=session.limits,
-            grace_s=session.grace_s,
-        )
-        doing = f"while uv was at work ({' '.join(args[:2])})"
+        command = Command((find_uv(), *args), cwd or session.folder, variables)
+        return run_before(session, command, "install", f"while uv was at work ({' '.join(args[:2])})")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a command ended, and what it wrote."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self.exit_code != 0
+
+
+def run_before(session: Session, command: Command, name: str, doing: str) -> Said:
+    """Run a command of ours before the script of a call.
+
+    Args:
+        session: The call.
+        command: The command.
+        name: The name of its files for a moment.
+        doing: What the call does meanwhile, for an error.
+
+    Raises:
+        LimitExceeded: It met a limit of the call.
+    """
+    out, err = session.folder / f"{name}.stdout", session.folder / f"{name}.stderr"
+    try:
+        ending = session.run(command, out, err)
         if ending.breach is not None:
             raise LimitExceeded(f"{ending.breach.sentence}, {doing}", ending.breach.kind)
         if ending.timed_out:
             raise LimitExceeded(f"the time limit came {doing}", TIME)
         texts = [end_of(path, _MOST_BYTES).decode("utf-8", "replace") for path in (out, err)]
-        return _Said(ending.exit_code != 0, *texts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """How a run of uv ended, and what it wrote."""
-
-    failed: bool
-    out: str
-    err: str
+        return Said(ending.exit_code, *texts)
+    finally:
+        out.unlink(missing_ok=True)
+        err.unlink(missing_ok=True)
 
 
 def _unreachable(stderr: str) -> str:

@@ -25,7 +25,7 @@ from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.regular import read_regular
-from python_mcp_server.runner.child import ChildExit, Command, Session, run_child
+from python_mcp_server.runner.child import ChildExit, Command, Session
 from python_mcp_server.runner.enforce import met_by_kernel
 
 _ISOLATED: Final = ("-I", "-S")
@@ -192,17 +192,9 @@ def measured_run(command: Command, session: Session, stdout: Path, stderr: Path,
     target.unlink(missing_ok=True)
     ours = ("-c", _LAUNCHER, str(Path(__file__).parent), str(target))
     starter = (command.argv[0], *_ISOLATED, *ours, *command.argv)
-    ending = run_child(
-        replace(command, argv=starter),
-        stdout=stdout,
-        stderr=stderr,
-        job_id=session.job_id,
-        deadline=session.deadline,
-        watch=sampler.watch,
-        limits=_with_server_priority(session.limits),
-        folder=session.folder,
-        grace_s=session.grace_s,
-    )
+    limits = _with_server_priority(session.limits)
+    starting = replace(command, argv=starter)
+    ending = session.run(starting, stdout, stderr, watch=sampler.watch, limits=limits, folder=session.folder)
     figures = _read(target)
     if "errno" in figures:
         raise _start_error(command, int(figures["errno"]))

@@ -95,14 +95,13 @@ class Candidates:
     Attributes:
         contenders: The script, and what it is compared with.
         start: The interpreter alone.
-        names: How progress calls the contenders; where it is empty, progress speaks of the first only.
-        equals: Whether the failure of any contender ends the benchmark; else only that of the first.
+        names: How progress calls contenders that are equals: the failure of any ends the benchmark. Where it
+            is empty, only that of the first does, of which progress speaks then.
     """
 
     contenders: Sequence[Callable[[], Run]]
     start: Callable[[], Run] | None = None
     names: Sequence[str] = ()
-    equals: bool = False
 
 
 @dataclass(slots=True)
@@ -241,7 +240,7 @@ class Rounds:
 
     def _is_last(self, round_: Mapping[int, Run]) -> bool:
         """Whether no round may follow: a contender failed, or the call's time limit was reached."""
-        last = len(self._candidates.contenders) if self._candidates.equals else 1
+        last = len(self._candidates.contenders) if self._candidates.names else 1
         return any(run.ending.timed_out or (run.failed and 0 <= at < last) for at, run in round_.items())
 
     def _keep(self, round_: dict[int, Run]) -> None:
@@ -415,7 +414,7 @@ class Benchmark:
                 turns[0] = lambda: output.run(prepared.command)
             idle = replace(prepared, script=_idle(prepared, folder), args=())
             start = (lambda: output.run_apart(idle.command)) if self._with_start else None
-            candidates = Candidates(turns, start, self._names, equals=bool(self._names))
+            candidates = Candidates(turns, start, self._names)
             self.measured = Rounds(self._plan, candidates, self.report_phase).run()
         remove_tree(str(folder))
         self.noise = assess_noise(before, Machine.now(), self.measured.script.runs)

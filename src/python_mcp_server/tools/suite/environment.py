@@ -17,21 +17,18 @@ from pathlib import Path
 from typing import Final, Literal
 
 from python_mcp_server.atomic import remove_tree
-from python_mcp_server.errors import InvalidInput, LimitExceeded, ToolchainError
-from python_mcp_server.limits import TIME
-from python_mcp_server.runner.child import Command, Session, run_child
+from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.runner.child import Command, Session
 from python_mcp_server.runner.command import UV, Interpreter, Script
-from python_mcp_server.runner.output import end_of
 from python_mcp_server.runner.python.environ import child_environment, packages_folders
 from python_mcp_server.runner.python.environments import Environment, HeaderPackages, environment_for
 from python_mcp_server.runner.python.pep723 import Header
-from python_mcp_server.runner.python.uv import Uv
+from python_mcp_server.runner.python.uv import Uv, run_before
 
 Workers = int | Literal["auto"]
 
 EVENTS: Final = "events.jsonl"
 _PLUGIN: Final = "python_mcp_pytest"
-_PROBE_BYTES: Final = 1 << 16
 _PROBE: Final = """\
 from importlib.util import find_spec
 print(*(name for name in ("pytest", "xdist") if getattr(find_spec(name), "origin", None)))
@@ -114,35 +111,15 @@ def prepare(uv: Uv, interpreter: Interpreter, suite: Suite, directory: Path, fol
 
 def _probe(session: Session, interpreter: Interpreter, directory: Path) -> frozenset[str]:
     """Return the installed ones of pytest and xdist."""
-    out, err = session.folder / "probe.stdout", session.folder / "probe.stderr"
     env = child_environment(
         session.given, session.job_id, own=interpreter.python == sys.executable, venv=interpreter.venv
     )
     command = Command((interpreter.python, "-c", _PROBE), directory, env)
-    try:
-        ending = run_child(
-            command,
-            stdout=out,
-            stderr=err,
-            job_id=session.job_id,
-            deadline=session.deadline,
-            limits=session.limits,
-            grace_s=session.grace_s,
-        )
-        if ending.breach is not None:
-            raise LimitExceeded(f"{ending.breach.sentence}, before pytest was started", ending.breach.kind)
-        if ending.timed_out:
-            raise LimitExceeded("the time limit came before pytest was started", TIME)
-        if ending.exit_code != 0:
-            said = end_of(err, _PROBE_BYTES).decode("utf-8", "replace").split("\n")
-            why = next((line for line in reversed(said) if line.strip()), "it said nothing")
-            raise ToolchainError(
-                f"{interpreter.python} cannot be used: it ended with {ending.exit_code}: {why}"
-            )
-        return frozenset(end_of(out, _PROBE_BYTES).decode("utf-8", "replace").split())
-    finally:
-        out.unlink(missing_ok=True)
-        err.unlink(missing_ok=True)
+    said = run_before(session, command, "probe", "before pytest was started")
+    if said.failed:
+        why = next((line for line in reversed(said.err.split("\n")) if line.strip()), "it said nothing")
+        raise ToolchainError(f"{interpreter.python} cannot be used: it ended with {said.exit_code}: {why}")
+    return frozenset(said.out.split())
 
 
 def _missing(suite: Suite, there: frozenset[str], interpreter: Interpreter) -> list[str]:

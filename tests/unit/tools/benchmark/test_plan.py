@@ -128,7 +128,7 @@ def test_several_go_on_until_each_ratio_to_the_fastest_is_certain(bench: Bench) 
 def test_the_failure_of_any_of_equals_ends_it(bench: Bench) -> None:
     other = bench.candidate("other", iter([run_of(0.1), run_of(0.1, exit_code=1)]))
     contenders = (bench.steady("script", 0.1), other, bench.steady("third", 0.1))
-    measured = bench.take(RunPlan(warmup=0), *contenders, names=("a", "b", "c"), equals=True)
+    measured = bench.take(RunPlan(warmup=0), *contenders, names=("a", "b", "c"))
     assert (measured.stopped, measured.script.failed) == ("failed", None)
     assert measured.other.failed
     assert [len(series.runs) for series in measured.series] == [1, 1, 1]
