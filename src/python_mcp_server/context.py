@@ -1,5 +1,5 @@
 """The functions that a running body may call: for its job and its progress. `asking` has those for its
-questions.
+questions. Each ends with `raise_pending`, because a cancel that comes meanwhile interrupts none of them.
 
 Bodies import this module, and so workers do: it must stay light. A body is found through a context variable
 (several async bodies may share a loop) and, from threads that a body starts and that inherit no
@@ -43,6 +43,10 @@ class ProgressCallback(Protocol):
         ...
 
 
+def _nothing_pending() -> None:
+    """Do nothing: no cancel waits where a body is no body of a worker."""
+
+
 class JobContext:
     """The job whose body is running here.
 
@@ -50,9 +54,20 @@ class JobContext:
         id: The job's id.
         label: Its label.
         grace_s: How long its body may clean up after a cancel, in seconds.
+        raise_pending: Raises `JobCancelled` where a cancel has come while code of this package ran.
     """
 
-    __slots__ = ("_folder", "_open", "_progress", "grace_s", "id", "label", "touched", "wants_record")
+    __slots__ = (
+        "_folder",
+        "_open",
+        "_progress",
+        "grace_s",
+        "id",
+        "label",
+        "raise_pending",
+        "touched",
+        "wants_record",
+    )
 
     def __init__(
         self,
@@ -63,6 +78,7 @@ class JobContext:
         open_inquiries: Callable[[], OpenQuestions] | None = None,
         *,
         grace_s: float = DEFAULT_GRACE_S,
+        raise_pending: Callable[[], None] = _nothing_pending,
     ) -> None:
         self.id = job_id
         self.label = label
@@ -72,6 +88,7 @@ class JobContext:
         self._folder = folder
         self._progress = progress
         self._open = open_inquiries
+        self.raise_pending = raise_pending
 
     @property
     def inquiries(self) -> OpenQuestions:
@@ -82,7 +99,9 @@ class JobContext:
         """
         if self._open is None:
             raise NotInJob("the questions of this job reach no user")
-        return self._open()
+        inquiries = self._open()
+        self.raise_pending()
+        return inquiries
 
     @property
     def folder(self) -> Path:
@@ -94,15 +113,18 @@ class JobContext:
             refuse_links(self._folder, IN_HOME)
             make_directory(self._folder)
             self.touched = True
+        self.raise_pending()
         return path
 
     def keep_record(self) -> None:
         """Keep the job readable even if it ends within its budget, because its files matter."""
         self.wants_record = True
+        self.raise_pending()
 
     def report(self, progress: JobProgress) -> None:
         """Pass progress on, in the way of the process that runs the body."""
         self._progress(progress)
+        self.raise_pending()
 
 
 class _Process:
@@ -118,7 +140,10 @@ _job: Final[ContextVar[JobContext | None]] = ContextVar("python_mcp_job", defaul
 
 def current_job() -> JobContext | None:
     """Return the job whose body calls this, or None outside of one."""
-    return _job.get() or _here.job
+    job = _job.get() or _here.job
+    if job is not None:
+        job.raise_pending()
+    return job
 
 
 def report_progress(current: float, total: float | None = None, message: str | None = None) -> None:

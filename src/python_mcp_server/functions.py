@@ -5,12 +5,14 @@ Every module that holds a body imports this one, so the manager is loaded when i
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar
 
+from python_mcp_server.context import current_job
 from python_mcp_server.errors import InvalidInput, JobNotFound, QuestionNotOpen
 from python_mcp_server.model import Job
 from python_mcp_server.settings import Settings
@@ -18,6 +20,9 @@ from python_mcp_server.settings import Settings
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.reply import Adapter
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 JobMeta = Job
 """The name that older versions gave to a job."""
@@ -100,6 +105,19 @@ def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
     return STATE
 
 
+def _for_bodies_too(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let a cancel of the body that calls this function, which cannot interrupt it, be raised at its end."""
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        value = function(*args, **kwargs)
+        current_job()
+        return value
+
+    return call
+
+
+@_for_bodies_too
 def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
     """Return `{"job": {...}}`, or `{"error": "Job X not found"}`.
 
@@ -123,6 +141,7 @@ def get_job_status(job_id: str, incremental: bool = False) -> dict[str, Any]:
 job_status = get_job_status
 
 
+@_for_bodies_too
 def list_jobs(
     status_filter: str | None = None, limit: int = 50, *, before: str | None = None
 ) -> dict[str, Any]:
@@ -143,6 +162,7 @@ def list_jobs(
     return listing(*default_manager().blocking.list(state_named(status_filter), limit, None, before))
 
 
+@_for_bodies_too
 def cancel_job(job_id: str) -> dict[str, Any]:
     """Cancel a job; return `{"job_id", "status", "message"}` when its last process is gone.
 
@@ -159,6 +179,7 @@ def cancel_job(job_id: str) -> dict[str, Any]:
     return cancellation(job, ended_before=before.status.terminal)
 
 
+@_for_bodies_too
 def answer_job(job_id: str, key: str, response: Any = None, action: str = "accept") -> dict[str, Any]:
     """Answer a question of a job; return `{"job": {...}}` in its state afterwards, or `{"error": ...}`.
 
@@ -179,6 +200,7 @@ def answer_job(job_id: str, key: str, response: Any = None, action: str = "accep
     return {"job": job.to_json()}
 
 
+@_for_bodies_too
 def prune_jobs(
     keep_completed: bool = True, keep_failed: bool = True, max_age_hours: float = 24
 ) -> dict[str, int]:

@@ -8,17 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
+from python_mcp_server import context, create_progress_callback, current_job, report_progress, request_input
+from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
+from python_mcp_server.context import JobContext
+from python_mcp_server.errors import AnswerTimeout
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job
 from python_mcp_server.processes import JOB_VARIABLE, kill_tree
-from python_mcp_server.smart_async import cancel_job
+from python_mcp_server.smart_async import cancel_job, get_job_status
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, environment, eventually, python
 from tests.helpers.bodies import LIFETIME_S, note
@@ -95,6 +101,80 @@ def count_cancels(starts: str) -> None:
             time.sleep(LIFETIME_S)
         except JobCancelled:
             note(starts, "heard")
+
+
+def ask() -> None:
+    with suppress(AnswerTimeout):
+        request_input("Go on?", timeout_seconds=0.001)
+
+
+STEPS: Final[dict[str, Callable[[], object]]] = {
+    "report": lambda: report_progress(1),
+    "callback": lambda: create_progress_callback()(1, 2, "half"),
+    "job": current_job,
+    "folder": lambda: present_job().folder,
+    "status": lambda: get_job_status(present_job().id),
+    "ask": ask,
+    "print": lambda: print("line"),
+    "sleep": lambda: time.sleep(0),
+}
+
+
+def present_job() -> JobContext:
+    job = current_job()
+    assert job is not None
+    return job
+
+
+def repeat(starts: str, step: str) -> None:
+    """Take one step all the time, also while cleaning up: the cancel comes once."""
+    note(starts, f"started {os.getpid()}")
+    try:
+        while True:
+            STEPS[step]()
+    finally:
+        if step != "ask":  # whose question would be refused
+            STEPS[step]()
+        note(starts, "cleaned up")
+
+
+def hear_within_our_code(starts: str) -> None:
+    """Let the cancel come in the middle of our code, and no second signal afterwards."""
+    heard: list[int] = []
+    handler: Any = signal.getsignal(signal.SIGTERM)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        handler(number, frame)
+        heard.append(number)
+
+    def be_slow(_path: str) -> None:
+        note(starts, f"started {os.getpid()}")
+        eventually(lambda: heard, deadline_s=LIFETIME_S)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    signal.signal(signal.SIGTERM, hear)
+    module: Any = context
+    module.make_directory = be_slow
+    try:
+        assert present_job().folder.is_absolute()
+        note(starts, "went on")
+    finally:
+        note(starts, "cleaned up")
+
+
+async def repeat_async(starts: str, step: str) -> None:
+    """Do as `repeat`, without ever letting the loop turn until the cancel is there."""
+    job = BodyContext()
+    steps = {"report": partial(job.report_progress, 1), "info": partial(job.info, "line")}
+    note(starts, f"started {os.getpid()}")
+    try:
+        while True:
+            await steps[step]()
+            report_progress(1)
+    finally:
+        await asyncio.sleep(0)
+        await steps[step]()
+        note(starts, "cleaned up")
 
 
 def grow(size: int, gate: str) -> int:

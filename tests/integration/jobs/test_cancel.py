@@ -20,8 +20,9 @@ from python_mcp_server.processes import identify
 from python_mcp_server.settings import Settings
 from python_mcp_server.smart_async import cancel_job, default_manager, get_job_status, initialize_state
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers import bodies, run
+from tests.helpers import bodies, cancel_bodies, run
 from tests.helpers.managers import LONG_S, call, handed_over, lines, manager, started_pids
+from tests.helpers.marks import thorough
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
 HEARING = [bodies.spin, bodies.sleep_long, bodies.sleep_long_async, bodies.report_forever]
@@ -42,6 +43,24 @@ async def test_a_cancelled_body_cleans_up_and_its_worker_ends(body: Any, tmp_pat
         assert job.status is JobState.CANCELLED
         assert lines(starts)[1:] == ["cleaned up"]
         assert identify(worker) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "step"),
+    [
+        (cancel_bodies.hear_within_our_code, None),
+        *((cancel_bodies.repeat, step) for step in ("report", "status", "ask")),
+        *(thorough(cancel_bodies.repeat, step) for step in ("callback", "job", "folder", "print", "sleep")),
+        (cancel_bodies.repeat_async, "report"),
+        thorough(cancel_bodies.repeat_async, "info"),
+    ],
+)
+async def test_a_body_in_our_own_functions_hears_its_cancel_once(body: Any, step: Any, tmp_path: Path):
+    async with manager(cancel_grace_seconds=LONG_S) as jobs:
+        result = await handed_over(jobs, body, str(tmp_path / "starts"), *filter(None, [step]))
+        await started(tmp_path / "starts")
+        assert (await jobs.cancel(result.job_id)).status is JobState.CANCELLED
+        assert lines(tmp_path / "starts")[1:] == ["cleaned up"]
 
 
 @pytest.mark.parametrize("body", HARD)

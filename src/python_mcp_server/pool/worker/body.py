@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -74,7 +74,7 @@ class BodyRunner:
             value = _enter(body, call.args, call.kwargs)
             kind = cast("type[object]", type(value))
             if hasattr(kind, "__await__"):  # looked up as `await` does: the value's own code may do anything
-                value = self._loop.run(value, gate.deliver_by)
+                value = self._loop.run(value, gate)
             gate.leave()
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
             gate.leave()
@@ -146,12 +146,12 @@ class BodyLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, awaitable: Awaitable[Any], deliver_by: Callable[[Callable[[], None]], None]) -> Any:
+    def run(self, awaitable: Awaitable[Any], gate: CancelGate) -> Any:
         """Run an async body; tasks that it leaves running end with it.
 
         Args:
             awaitable: The object that the body returned.
-            deliver_by: Gets the function that cancels the body.
+            gate: Carries a cancel to the body.
         """
         import asyncio
 
@@ -160,7 +160,7 @@ class BodyLoop:
             asyncio.set_event_loop(self._loop)
         loop = self._loop
         task = asyncio.ensure_future(awaitable, loop=loop)
-        deliver_by(lambda: _cancel(loop, task))
+        gate.deliver_to(task, BodyLoop.run.__code__)
         try:
             return loop.run_until_complete(task)
         finally:
@@ -184,7 +184,3 @@ class BodyLoop:
                 )
         if deaf:
             self._loop = None  # a task that ignores the cancel stays on a loop that never runs again
-
-
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> None:
-    loop.call_soon_threadsafe(task.cancel)

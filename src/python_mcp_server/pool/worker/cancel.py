@@ -1,24 +1,32 @@
 """How a cancel reaches exactly one body inside a worker.
 
 The control thread asks; a signal wakes the main thread; the handler raises `JobCancelled` there, once,
-and only while the interrupted code is the body's own: a signal that lands in our code between two
-halves of a write changes nothing, and the control thread sends it again.
+and only while the interrupted code is the body's own: between two halves of a write, our code is not to be
+interrupted. There the handler leaves the cancel pending. It is raised by `raise_pending`, which the functions
+that a body calls end with, because a body may spend nearly all its time in them; and the control thread sends
+the signal again.
+
+An async body gets `task.cancel()`, which waits for the loop to turn. A body that never lets it turn, because
+what it awaits never waits, hears of the cancel through `raise_pending` too.
 """
 
 from __future__ import annotations
 
 import _thread
+import inspect
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from python_mcp_server import processes
 from python_mcp_server.pool.start import RAW
+
+if TYPE_CHECKING:
+    import asyncio
 
 SIGNAL: Final = int(signal.SIGINT if sys.platform == "win32" else signal.SIGTERM)
 _set_handler: Final = RAW.signal
@@ -39,8 +47,9 @@ class CancelGate:
         self._job_id: str | None = None
         self._wanted: str | None = None
         self._requested = False
+        self._pending = False
         self._delivered = False
-        self._cancel_task: Callable[[], None] | None = None
+        self._task: asyncio.Future[Any] | None = None
         self._finishing = self._going = False
         self._handler = self._on_signal
         self._pid = os.getpid()
@@ -54,8 +63,8 @@ class CancelGate:
             JobCancelled: The cancel came before the body.
         """
         self._entry = entry
-        self._requested = self._delivered = False
-        self._cancel_task = None
+        self._requested = self._pending = self._delivered = False
+        self._task = None
         if _handler(SIGNAL) is not self._handler:  # the last body may have set its own handler
             _set_handler(SIGNAL, self._handler)
         self._job_id = job_id
@@ -70,14 +79,37 @@ class CancelGate:
         """Whether this exception of the body is the cancel that was delivered."""
         return self._delivered and any(kind.__name__ == "CancelledError" for kind in type(error).__mro__)
 
-    @property
-    def delivered(self) -> bool:
-        """Whether the present body was told to end."""
-        return self._delivered
+    def told(self) -> bool:
+        """Whether the present body was told to end; raises a cancel that waits for the thread that asks.
 
-    def deliver_by(self, cancel_task: Callable[[], None]) -> None:
-        """Cancel through this function instead of an exception: the body is a task on a loop."""
-        self._cancel_task = cancel_task
+        Raises:
+            JobCancelled: As `raise_pending`.
+        """
+        self.raise_pending()
+        return self._delivered or (self._pending and self._task is not None)
+
+    def deliver_to(self, task: asyncio.Future[Any], entry: CodeType) -> None:
+        """Cancel this task instead of raising an exception: the body is async, and `entry` runs its loop."""
+        self._entry, self._task = entry, task
+        if self._pending:
+            self._cancel_soon(task)
+
+    def raise_pending(self) -> None:
+        """Raise the cancel that came while our code ran, where this code returns to the body. It is raised in
+        the body's own thread and task only, and not where the body was called back in the middle of our code.
+
+        Raises:
+            JobCancelled: The present body was told to end.
+        """
+        if self._pending and threading.current_thread() is threading.main_thread() and self._in_task():
+            frame = inspect.currentframe()
+            while frame is not None and frame.f_code.co_filename.startswith(_OWN_CODE):
+                frame = frame.f_back
+            if self._inside_body(frame):
+                self._raise()
+
+    def _in_task(self) -> bool:
+        return self._task is None or sys.modules["asyncio"].current_task() is self._task
 
     def request(self, job_id: str) -> bool:
         """Ask, from another thread, that this job's body is cancelled; ask again until False. A body that has
@@ -120,11 +152,19 @@ class CancelGate:
             return
         if self._delivered:
             return
-        if self._cancel_task is not None:
-            self._delivered = True
-            self._cancel_task()
-        elif self._inside_body(frame):
+        if self._task is None and self._inside_body(frame):
             self._raise()
+        if self._task is not None and not self._pending:
+            self._cancel_soon(self._task)
+        self._pending = True
+
+    def _cancel_soon(self, task: asyncio.Future[Any]) -> None:
+        def cancel() -> None:
+            if self._pending and self._task is task:
+                self._pending, self._delivered = False, True
+                task.cancel()
+
+        task.get_loop().call_soon_threadsafe(cancel)
 
     def go(self) -> NoReturn:
         """Exit while idle, as SIGTERM demands. First end the processes that bodies have left running, because
@@ -137,7 +177,7 @@ class CancelGate:
             os._exit(128 + SIGNAL)
 
     def _raise(self) -> None:
-        self._delivered = True
+        self._pending, self._delivered = False, True
         from python_mcp_server.cancelled import JobCancelled
 
         raise JobCancelled("the job was cancelled")

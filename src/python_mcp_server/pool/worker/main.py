@@ -127,9 +127,7 @@ class Worker:
         bodies = Bodies(self._process_state.note_variables)
         self._runner = BodyRunner(self._cancel_gate, bodies, libc, tuple(map(str, logs.paths)))
         self._progress = ProgressGate(self._offer_progress)
-        self._questions = BodyQuestions(
-            self._up.send, lambda: self._cancel_gate.delivered, lambda: self._orphaned
-        )
+        self._questions = BodyQuestions(self._up.send, self._cancel_gate.told, lambda: self._orphaned)
         self._lock = threading.Lock()
         self._job_id: str | None = None
         self._ended: tuple[str, Outcome] | None = None
@@ -260,7 +258,7 @@ class Worker:
         questions = self._questions.open(call.job_id)
         report = self._progress.open()
         facts = (call.job_id, call.label, call.folder, report, questions)
-        job = context.JobContext(*facts, grace_s=call.grace_s)
+        job = context.JobContext(*facts, grace_s=call.grace_s, raise_pending=self._cancel_gate.raise_pending)
         token = context.enter_job(job, whole_process=True)
         if call.limits is not None:
             self._cpu_base_s = _cpu_seconds()
