@@ -134,7 +134,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
 
 
 def _tell_question(job: Job, question: Question) -> None:
-    from python_mcp_server.cli.show import SHORT_ID_CHARS, plain
+    from python_mcp_server.cli.show import SHORT_ID_CHARS
 
     short, key = job.id[:SHORT_ID_CHARS], plain(question.key)
     click.echo(f"{job.id} asks: {plain(question.message)}", err=True)
