@@ -19,8 +19,7 @@ MEMORY: Final = "memory_limit"
 CPU: Final = "cpu_limit"
 TIME: Final = "time_limit"
 DISK: Final = "disk_limit"
-KINDS: Final = frozenset({MEMORY, CPU, TIME, DISK})
-"""The `error_kind` of a job that was ended at a limit."""
+"""Each is the `error_kind` of a job that was ended at that limit."""
 
 _MB: Final = 1_000_000
 LONGEST_S: Final = 1e9
@@ -113,7 +112,7 @@ class Breach:
     """A limit that a call exceeded.
 
     Attributes:
-        kind: One of `KINDS`.
+        kind: `MEMORY`, `CPU`, `TIME` or `DISK`.
         sentence: How much the call used, and how much it was allowed.
         peak_bytes: The largest memory that was measured, where that was over the limit.
     """

@@ -45,12 +45,7 @@ _PIECES_AT_ONCE: Final = 16
 
 
 class Copy:
-    """Copies a file that grows to a stream, from an offset on.
-
-    Attributes:
-        offset: The position in the file, in bytes.
-        out: The stream that gets the bytes.
-    """
+    """Copies a file that grows to a stream, from an offset on."""
 
     def __init__(self, path: Path, out: BinaryIO, offset: int = 0) -> None:
         self.offset = offset

@@ -331,22 +331,18 @@ class WorkerHandle:
             InvalidInput: An argument cannot be sent; the worker is still idle.
         """
         code = None if call.body in self._digests else call.code
-        fields = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
-        fields = (*fields, call.limits, call.unbegun, call.grace_s)
+        what = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
+        fields = (*what, call.limits, call.unbegun, call.grace_s)
         heavy = exceed_inline_size(call.args, call.kwargs)
         if call.main is not None:
             self.tell_main(call.main)
         frame = b"" if heavy else pack(Kind.CALL, dump_arguments(fields, self._main, self.tell_main))
         if code is not None:
             self._digests.add(call.body)
-        self.call = call
-        self._outcome_came = False
-        self._unreadable = None
+        self.call, self._call_bytes = call, len(frame)
+        self._outcome_came, self._unreadable = False, None
         self.retired = call.limits is not None and call.limits.single_use_worker
-        self._on_progress = on_progress
-        self._on_outcome = on_outcome
-        self._on_question = on_question
-        self._call_bytes = len(frame)
+        self._on_progress, self._on_outcome, self._on_question = on_progress, on_outcome, on_question
         announce()
         if heavy:
             tell_main = partial(self._loop.call_soon_threadsafe, self.tell_main)

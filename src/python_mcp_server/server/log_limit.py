@@ -34,9 +34,6 @@ class LogLimit(logging.Filter):
     Lines are of one kind where logger, level and the text before its arguments are put in are the same, and
     the type and place of the exception, and the attribute `kind` that a line may be given. A kind beyond the
     first 64 of a minute counts as one with all other such kinds of its logger and level.
-
-    Args:
-        clock: Tells the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

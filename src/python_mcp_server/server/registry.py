@@ -170,15 +170,19 @@ def make_tool(
     made.aside = aside
     compact(made.parameters)
     made.parameters["additionalProperties"] = False
-    fields = made.fn_metadata.arg_model.model_fields
-    properties: dict[str, dict[str, Any]] = made.parameters.get("properties", {})
-    for key, schema in properties.items():
-        if texts := [each for each in fields[key].metadata if isinstance(each, str)]:
-            schema["description"] = texts[0]
+    _describe_parameters(made)
     if made.output_schema is not None:
         compact(made.output_schema)
         made.output_schema.pop("description", None)
     return made
+
+
+def _describe_parameters(made: Tool) -> None:
+    """Give each parameter the text in its type."""
+    fields = made.fn_metadata.arg_model.model_fields
+    for key, schema in made.parameters.get("properties", {}).items():
+        if texts := [each for each in fields[key].metadata if isinstance(each, str)]:
+            schema["description"] = texts[0]
 
 
 def description_of(docstring: str) -> str:

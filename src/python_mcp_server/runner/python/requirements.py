@@ -194,13 +194,7 @@ class _Local:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of the files.
-
-    Attributes:
-        path: The path of the file.
-        data: The content; empty where the file does not exist.
-        constrains: Whether the file was included for its constraints.
-    """
+    """One of the files."""
 
     path: Path
     data: bytes

@@ -114,24 +114,22 @@ def run_before(session: Session, command: Command, name: str, doing: str) -> Sai
     Args:
         session: The call.
         command: The command.
-        name: The name of its files for a moment.
+        name: The name of its files, which stay in the folder of the call.
         doing: What the call does meanwhile, for an error.
 
     Raises:
         LimitExceeded: It met a limit of the call.
     """
     out, err = session.folder / f"{name}.stdout", session.folder / f"{name}.stderr"
-    try:
-        ending = session.run(command, out, err)
-        if ending.breach is not None:
-            raise LimitExceeded(f"{ending.breach.sentence}, {doing}", ending.breach.kind)
-        if ending.timed_out:
-            raise LimitExceeded(f"the time limit came {doing}", TIME)
-        texts = [end_of(path, _MOST_BYTES).decode("utf-8", "replace") for path in (out, err)]
-        return Said(ending.exit_code, *texts)
-    finally:
-        out.unlink(missing_ok=True)
-        err.unlink(missing_ok=True)
+    out.unlink(missing_ok=True)
+    err.unlink(missing_ok=True)
+    ending = session.run(command, out, err)
+    if ending.breach is not None:
+        raise LimitExceeded(f"{ending.breach.sentence}, {doing}", ending.breach.kind)
+    if ending.timed_out:
+        raise LimitExceeded(f"the time limit came {doing}", TIME)
+    texts = [end_of(path, _MOST_BYTES).decode("utf-8", "replace") for path in (out, err)]
+    return Said(ending.exit_code, *texts)
 
 
 def _unreachable(stderr: str) -> str:

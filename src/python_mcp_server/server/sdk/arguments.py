@@ -36,12 +36,7 @@ _OF_FIELDS: Final = frozenset({"default", "default_factory", "repr"})
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How a parameter is read, among the metadata of its annotation.
-
-    Attributes:
-        kind: The parameter's annotation as its author wrote it.
-        optional: Whether it has a default.
-    """
+    """How a parameter is read, among the metadata of its annotation."""
 
     kind: Any
     optional: bool

@@ -46,6 +46,17 @@ _TICKS: Final = 10  # of uvicorn, a second
 _HEALTH: Final = "/healthz"
 _LARGEST_BODY: Final = DEFAULT_MAX_REQUEST_BODY_SIZE  # the SDK's, which refuses with 413
 
+_CONFIG: Final[dict[str, Any]] = {
+    "backlog": _ACCEPTED_AT_ONCE,
+    "timeout_graceful_shutdown": _GRACE_S,
+    "timeout_keep_alive": _KEEP_ALIVE_S,
+    "log_config": None,
+    "lifespan": "on",
+    "ws": "none",
+    "proxy_headers": False,
+    "server_header": False,
+}
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -79,18 +90,8 @@ def serve_http(
     connections = Connections(most_connections(max_connections))
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
     app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access, find_principal)
-    config = uvicorn.Config(
-        app,
-        http=cast("type[HttpConnection]", functools.partial(HttpConnection, connections)),
-        backlog=_ACCEPTED_AT_ONCE,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        log_config=None,
-        lifespan="on",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-    )
+    http = cast("type[HttpConnection]", functools.partial(HttpConnection, connections))
+    config = uvicorn.Config(app, http=http, **_CONFIG)
 
     async def stop() -> None:
         await on_stop()

@@ -115,7 +115,11 @@ def _probe(session: Session, interpreter: Interpreter, directory: Path) -> froze
         session.given, session.job_id, own=interpreter.python == sys.executable, venv=interpreter.venv
     )
     command = Command((interpreter.python, "-c", _PROBE), directory, env)
-    said = run_before(session, command, "probe", "before pytest was started")
+    try:
+        said = run_before(session, command, "probe", "before pytest was started")
+    finally:
+        for stream in ("stdout", "stderr"):
+            (session.folder / f"probe.{stream}").unlink(missing_ok=True)
     if said.failed:
         why = next((line for line in reversed(said.err.split("\n")) if line.strip()), "it said nothing")
         raise ToolchainError(f"{interpreter.python} cannot be used: it ended with {said.exit_code}: {why}")
