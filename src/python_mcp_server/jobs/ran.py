@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from python_mcp_server.model import OUR_TOOLS
 _MOST_CHARS: Final = 300
 _MOST_WORDS: Final = 20
 _MOST_LINES: Final = 200
+_STATEMENT: Final = re.compile(r"(?:^|:[ \t]*)pass$")
 _CODE_BYTES: Final = 20_000
 """How much of a code is looked at for its first line."""
 
@@ -91,9 +93,14 @@ def _texts(value: Any) -> Iterator[str]:
         yield from islice(map(str, cast("Sequence[Any]", value)), _MOST_WORDS)
 
 
+def _looks_secret(line: str) -> bool:
+    """Whether a line names a secret; the statement `pass` at its end is none."""
+    return name_looks_secret(_STATEMENT.sub("", line))
+
+
 def first_line(code: str) -> str:
     """Return the first line of a code that says what it does: no comment, import or secret if possible."""
     lines = [line.strip() for line in code[:_CODE_BYTES].splitlines()[:_MOST_LINES]]
-    lines = [line for line in lines if line and not line.startswith("#") and not name_looks_secret(line)]
+    lines = [line for line in lines if line and not line.startswith("#") and not _looks_secret(line)]
     telling = (line for line in lines if not line.startswith(("import ", "from ", '"""', "'''")))
     return next(telling, lines[0] if lines else HIDDEN)

@@ -72,6 +72,9 @@ def test_secrets_of_a_command_line_are_left_out(words: list[str], told: str) -> 
         ("import os\n", "import os"),
         ("API_KEY = 'abc'\nprint(2)\n", "print(2)"),
         ("token = 'abc'", "…"),
+        ("pass", "pass"),
+        ("for i in range(9): pass", "for i in range(9): pass"),
+        ("use(my.pass)", "…"),
         ("", "…"),
     ],
 )
