@@ -66,7 +66,7 @@ def _manager() -> JobManager:
 
 @jobs.command("list")
 @click.option("--status", "status_filter", metavar="STATE",
-              help="Only jobs in this state; one whose script failed is 'completed'.")  # fmt: skip
+              help="Only jobs in this state, such as 'running'; a failed script is completed.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option

@@ -36,6 +36,8 @@ _WORD_CHARS: Final = 2_000
 _GOES_ON: Final = (*"([{,\\=+:",)
 _QUOTES: Final = ('"""', "'''")
 _MOST_LINES: Final = 200
+_STATEMENT: Final = re.compile(r"(?:^|:[ \t]*)pass$")
+"""It names no secret."""
 _CODE_BYTES: Final = 20_000
 """How much of a code is looked at for its first line."""
 TIMED_OUT: Final = 124
@@ -257,7 +259,8 @@ def first_line(code: str) -> str:
     """
     lines: list[str] = []
     for line in map(str.strip, code[:_CODE_BYTES].splitlines()[:_MOST_LINES]):
-        if name_looks_secret(line) or holds_secret(line):
+        named = _STATEMENT.sub("", line)
+        if name_looks_secret(named) or holds_secret(named):
             if line.endswith(_GOES_ON) or any(quotes in line for quotes in _QUOTES):
                 break
         elif line and not line.startswith("#"):

@@ -158,7 +158,7 @@ def check_arguments(args: Sequence[str] | None) -> None:
 
 def _own(why: str) -> Interpreter:
     return Interpreter(
-        sys.executable, SYSTEM, f"the server's own Python {own_version()}: {why}", version=own_version()
+        sys.executable, SYSTEM, f"the server's own Python {own_version()} ({why})", version=own_version()
     )
 
 

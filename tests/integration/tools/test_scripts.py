@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 import sys
 from pathlib import Path
@@ -75,6 +76,8 @@ def test_a_result_has_the_promised_fields(folder: Path) -> None:
     result = run(folder, "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
     assert (result["stdout"], result["stderr"], result["exit_code"]) == ("out\n", "err\n", 3)
     assert result["execution_strategy"] == "system-python"
+    own = f"the server's own Python {platform.python_version()}"
+    assert result["strategy_detail"] == f"{own} (nothing here asks for another)"
     assert result["elapsed_seconds"] > 0
     assert result.keys() == {
         "stdout", "stderr", "exit_code", "execution_strategy", "elapsed_seconds", "strategy_detail",

@@ -85,6 +85,9 @@ def test_secrets_of_a_command_line_are_left_out(words: list[str], told: str) -> 
         ("auth = ('me',\n  'abc')\nprint(2)", "…"),
         ("key = '''\nabc\n'''\nprint(2)", "…"),
         ("start()\npassword = (\n'abc')", "start()"),
+        ("pass", "pass"),
+        ("for i in range(9): pass", "for i in range(9): pass"),
+        ("use(my.pass)", "…"),
         ("", "…"),
     ],
 )
