@@ -43,9 +43,19 @@ MOST_CHARS: Final = 500
 """Of the text of an error that repeats a caller's value, which may have any length."""
 
 
+_QUOTED_CHARS: Final = 160
+"""Of a text within an error, so that two of them leave room for what would be right."""
+
+
 def bounded_sentence(text: str) -> str:
     """Return a sentence with `…` in the middle of a long one, because its end says what would be right."""
     return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS // 2]}…{text[1 - MOST_CHARS // 2 :]}"
+
+
+def quoted(text: str) -> str:
+    """Return a caller's text in quotes, with `…` in the middle of a long one."""
+    half = _QUOTED_CHARS // 2
+    return repr(text if len(text) <= _QUOTED_CHARS else f"{text[:half]}…{text[-half:]}")
 
 
 class PythonMcpError(Exception):
@@ -81,7 +91,7 @@ class JobNotFound(PythonMcpError, LookupError):
     _bounded = True
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"Job {job_id} not found")
+        super().__init__(f"Job {job_id or repr(job_id)} not found")
         self.job_id = job_id
 
 
