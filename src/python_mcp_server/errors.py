@@ -45,6 +45,8 @@ MOST_CHARS: Final = 500
 
 
 _LONG_WORD: Final = re.compile(r"(\S{80})\S{40,}(\S{20})")
+_QUOTED_CHARS: Final = 160
+"""Of a text within an error, so that two of them leave room for what would be right."""
 
 
 def bounded_sentence(text: str) -> str:
@@ -54,6 +56,12 @@ def bounded_sentence(text: str) -> str:
     if len(text) > MOST_CHARS:
         text = _LONG_WORD.sub(r"\1…\2", text)
     return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS // 2]}…{text[1 - MOST_CHARS // 2 :]}"
+
+
+def quoted(text: str) -> str:
+    """Return a caller's text in quotes, with `…` in the middle of a long one."""
+    half = _QUOTED_CHARS // 2
+    return repr(text if len(text) <= _QUOTED_CHARS else f"{text[:half]}…{text[-half:]}")
 
 
 class PythonMcpError(Exception):
@@ -89,7 +97,7 @@ class JobNotFound(PythonMcpError, LookupError):
     _bounded = True
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"Job {job_id} not found")
+        super().__init__(f"Job {job_id or repr(job_id)} not found")
         self.job_id = job_id
 
 

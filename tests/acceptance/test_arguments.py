@@ -55,6 +55,11 @@ CALLS: list[tuple[dict[str, Any], list[str]]] = [
         ["None", "None", "{'A': '1'}", "3", "True", "Size(width=1)", "None"],
     ),
     (
+        {"note": 3.5, "names": ["a", 1, 2.5], "env": {"A": 3}, "number": 7, "flag": False},
+        ["'3.5'", "['a', '1', '2.5']", "{'A': '3'}", "7", "False", "Size(width=1)", "None"],
+    ),
+    ({"names": "[1]"}, ["'none'", "['1']", "{'A': '1'}", "3", "True", "Size(width=1)", "None"]),
+    (
         {"names": '["a"]', "env": '{"B": "2"}', "number": "7", "flag": "false", "size": '{"width": 2}'},
         ["'none'", "['a']", "{'B': '2'}", "7", "False", "Size(width=2)", "None"],
     ),
@@ -75,7 +80,9 @@ async def test_arguments_reach_a_decorated_body_as_they_are_meant(
                 told = data(await client.call_tool("echo", {"text": text} | arguments))
                 assert told["result"] == [repr(text), *expected], arguments
         assert (await client.call_tool("echo", {"text": None})).is_error
-        assert (await client.call_tool("echo", {"text": "", "names": "[1]"})).is_error
+        for wrong in ([True], [None], [["a"]], "[true]", "a"):
+            assert (await client.call_tool("echo", {"text": "", "names": wrong})).is_error
+        assert data(await client.call_tool("echo", {"text": 12}))["result"][0] == "'12'"
 
 
 async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Path):
@@ -94,13 +101,13 @@ async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Pat
         assert page["matches"] == 1
         listed = {"status_filter": None, "limit": None}
         assert data(await client.call_tool("py_list_jobs", listed))["total"] >= 1
-        assert "job_id is None" in refusal(await client.call_tool("py_job_status", {"job_id": None}))
+        assert "job_id is null" in refusal(await client.call_tool("py_job_status", {"job_id": None}))
 
 
 async def test_no_error_repeats_the_value_of_a_variable(tmp_path: Path):
     secret = "hunter2-very-secret"
     odd: tuple[Any, ...] = (
-        secret, [secret], {"A": [secret]}, {"A": {"x": secret}}, {"A": secret, "B": 5}, {"A=B": secret},
+        secret, [secret], {"A": [secret]}, {"A": {"x": secret}}, {"A": secret, "B": None}, {"A=B": secret},
         {"A": f"{secret}\0"},
     )  # fmt: skip
     async with connected(mode=MODERN) as client:

@@ -149,6 +149,22 @@ def test_pruning_removes_what_is_not_kept() -> None:
     assert {failed, cancelled} & {job["id"] for job in call("list")["jobs"]} == set()
 
 
+def test_pruning_says_what_would_remove_the_rest() -> None:
+    for status in (JobState.COMPLETED, JobState.COMPLETED, JobState.FAILED):
+        stored(status)
+
+    def told(*words: str) -> list[str]:
+        return command("jobs", "prune", *words).stdout.splitlines()
+
+    assert told("--drop-completed") == [
+        "0 removed, 3 remaining",
+        "completed: --max-age-hours 0 would remove 2",
+    ]
+    rest = ["2 removed, 1 remaining", "--drop-failed would remove 1"]
+    assert told("--drop-completed", "--max-age-hours", "0") == rest
+    assert told("--drop-failed", "--max-age-hours", "0") == ["1 removed, 0 remaining"]
+
+
 @pytest.mark.parametrize("what", ["show", "wait", "output", "cancel"])
 def test_an_unknown_id_is_one_sentence_and_exit_code_1(what: str) -> None:
     told = command("jobs", what, "nobody", "--json")

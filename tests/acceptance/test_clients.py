@@ -159,12 +159,12 @@ def test_a_suite_of_tests_is_read_with_its_failures(desk: Desk):
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [
-        ("py_run_script_in_dir", {"directory": "/not/there", "script_content": ""}, "/not/there"),
+        ("py_run_script_in_dir", {"directory": "/not/there", "script_content": "1"}, "/not/there"),
         ("py_run_script_with_dependencies", {}, "script_content"),
         ("py_benchmark_script", {"script_content": "1", "max_runs": 0}, "max_runs"),
         ("py_map_script", {"resume": "no-such-job"}, "Job no-such-job not found"),
         ("py_run_tests", {"directory": "/not/there"}, "/not/there"),
-        ("py_save_script", {"script_name": "a/b", "source": ""}, "'a/b'"),
+        ("py_save_script", {"script_name": "a/b", "source": "1"}, "'a/b'"),
         ("py_run_saved_script", {"script_name": "nobodys"}, "'nobodys'"),
         ("py_list_scripts", {"directory": "/not/there"}, "/not/there"),
         ("py_job_status", {"job_id": "no-such-job"}, "Job no-such-job not found"),

@@ -218,15 +218,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("py_list_jobs", {"before": "../x"}, "before is '../x'"),
     ("py_prune_jobs", {"max_age_hours": -1}, "max_age_hours is -1"),
     ("py_job_status", {}, "job_id is missing"),
-    ("py_run_script_in_dir", {"directory": "/no/such/place", "script_content": ""}, "/no/such/place"),
-    ("py_run_script_in_dir", {"directory": "", "script_content": ""}, "directory is ''"),
+    ("py_run_script_in_dir", {"directory": "/no/such/place", "script_content": "1"}, "/no/such/place"),
+    ("py_run_script_in_dir", {"directory": "", "script_content": "1"}, "directory is ''"),
     ("py_run_script_in_dir", {"directory": "/", "timeout": 1}, "'timeout'; did you mean timeout_seconds?"),
     ("py_run_script_in_dir", {"directory": "/"}, "script_content"),
     ("py_run_script_in_dir", {"directory": "/", "script_path": "nothing.py"}, "nothing.py"),
-    ("py_run_script_in_dir", {"directory": "/", "script_content": "", "timeout_seconds": -2}, "-2"),
-    ("py_run_script_in_dir", {"directory": "/", "script_content": "", "env_file": "none.env"}, "none.env"),
+    ("py_run_script_in_dir", {"directory": "/", "script_content": "1", "timeout_seconds": -2}, "-2"),
+    (
+        "py_run_script_in_dir",
+        {"directory": "/", "script_content": "1", "env_file": "none.env"},
+        "none.env",
+    ),
     ("py_run_saved_script", {"script_name": "../secret"}, "../secret"),
-    ("py_save_script", {"script_name": "a/b", "source": ""}, "a/b"),
+    ("py_save_script", {"script_name": "a/b", "source": "1"}, "a/b"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -55,14 +56,17 @@ def complaint(error: ValidationError, arguments: Mapping[str, Any], schemas: Map
     inside = first["loc"][1:] if len(kinds) == 1 else ()  # else they name what pydantic tried
     value: Any = first["input"] if inside else arguments.get(name)
     place = name + "".join(f"[{shown(part)}]" for part in inside if part != "[key]")
-    wanted = _wanted(first["type"], first["msg"], kinds)
+    kinds = [_inner(kinds[0], inside)] if inside else kinds
+    wanted = _wanted(first["type"], first["msg"], kinds) + _such_as(value, kinds)
     beside = len({each["loc"] for each in faults}) - 1 if inside else 0
-    others = f" and {beside} more are wrong" if beside else ""
+    others = f" and {beside} more {'is' if beside == 1 else 'are'} wrong" if beside else ""
     return f"{place} {_told(value, first['loc'])}{others}; {wanted}"
 
 
 def shown(value: object) -> str:
-    """Return the text of a value as an error repeats it."""
+    """Return the text of a value as an error repeats it, with JSON's words for true, false and null."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     brief = Repr()
     brief.maxstring = brief.maxother = brief.maxlong = _SHOWN_CHARS
     return cut(brief.repr(value), _SHOWN_CHARS)
@@ -87,12 +91,45 @@ def _wanted(kind: str, message: str, kinds: list[dict[str, Any]]) -> str:
 
 def _words(schema: Mapping[str, Any]) -> str:
     """Return the words for what a schema takes; nothing where it says no type."""
+    if "const" in schema:
+        return json.dumps(schema["const"])
     if choices := schema.get("enum"):
         return f"one of {', '.join(str(each) for each in choices if each is not None)}"
     words = _WORDS.get(cast("str", schema.get("type")), ("", ""))[0]
     inner = _plural(schema.get("items") or schema.get("additionalProperties"))
     joint = "of" if schema.get("type") == "array" else "with"
     return f"{words} {joint} {inner}" if words and inner else words
+
+
+def _inner(schema: dict[str, Any], place: tuple[int | str, ...]) -> dict[str, Any]:
+    """Return the schema of what is at this place inside of a value of a schema."""
+    for part in place:
+        inner = schema.get("items" if isinstance(part, int) else "additionalProperties")
+        if part == "[key]" or not isinstance(inner, dict):
+            break
+        schema = cast("dict[str, Any]", inner)
+    return schema
+
+
+def _such_as(value: object, kinds: list[dict[str, Any]]) -> str:
+    """Return words with an example, for what callers get wrong: lists, objects, and true where a text is."""
+    if len(kinds) != 1:
+        return ""
+    if isinstance(value, bool) and kinds[0].get("type") == "string" and "enum" not in kinds[0]:
+        return f', such as "{json.dumps(value)}"'
+    example = _example(kinds[0])
+    return f", such as {json.dumps(example)}" if isinstance(example, list | dict) else ""
+
+
+def _example(schema: Mapping[str, Any]) -> Any:
+    """Return a text, or a list or an object of texts, that fits a schema; None for other schemas."""
+    if schema.get("type") == "string":
+        return "a"
+    for key in ("items", "additionalProperties"):
+        inner = schema.get(key)
+        if isinstance(inner, dict) and (example := _example(cast("dict[str, Any]", inner))):
+            return [example] if key == "items" else {"NAME": example}
+    return None
 
 
 def _plural(items: Any) -> str:

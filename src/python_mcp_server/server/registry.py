@@ -33,6 +33,13 @@ _LARGE: Final = {"anthropic/maxResultSizeChars": 500_000}
 _NAME_CHARS: Final = 100
 _NUMBERS: Final = frozenset({"integer", "number"})
 _TAKE_TRUE: Final = frozenset({"boolean", None})
+_MEANT: Final = {
+    "code": ("script_content", "source"),
+    "cwd": ("directory",),
+    "packages": ("dependencies",),
+    "requirements": ("dependencies",),
+}
+"""What callers mean by names that are not like ours."""
 _TRUTH: Final = "{} is {}; true and false are not numbers"
 
 
@@ -77,8 +84,9 @@ class SentenceTool(Tool):
             return None
         from difflib import get_close_matches  # late, because only a wrong call needs it
 
-        near = get_close_matches(wrong[:_NAME_CHARS], known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
+        meant = [name for name in known if wrong in name.split("_") or name in _MEANT.get(wrong, ())]
+        near = meant or get_close_matches(wrong[:_NAME_CHARS], known, 1)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(known) or 'none'}"
         return InvalidInput(f"{self.name} has no parameter {shown(wrong)}; {hint}")
 
     def _no_number(self, arguments: dict[str, Any]) -> InvalidInput | None:

@@ -207,6 +207,8 @@ def save_script(  # noqa: PLR0917 - the parameters of a tool
     files by absolute paths. What it replaces is kept as an earlier version.
     """
     _check_new_name(script_name)
+    if not source.strip():
+        raise InvalidInput("source is empty; give the code of the script")
     library = library_of(directory)
     path = library.file(script_name)
     text = with_header(as_utf8(source), dependencies, requires_python)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from python_mcp_server.atomic import write_file
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.limits import Limits
 from python_mcp_server.runner.child import Command
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory, interpreter_with
@@ -28,20 +28,32 @@ from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_
 from python_mcp_server.tools.results import CommandResult, DependencyResult, ScriptResult
 
 
-def one_of(script_path: str | None, script_content: str | None) -> None:
-    """Raise `InvalidInput` unless exactly one of path and content is given."""
-    if (script_path is None) == (script_content is None):
-        given = (
-            "neither was given" if script_path is None else f"both were given (script_path {script_path!r})"
-        )
-        raise InvalidInput(f"exactly one of script_path and script_content is needed; {given}")
+def one_of(script_path: str | None, script_content: str | None) -> tuple[str | None, str | None]:
+    """Return the path and the content of a script, of which exactly one is given.
+
+    An empty one beside the other counts as not given, because clients fill in all parameters.
+
+    Raises:
+        InvalidInput: Both are given or neither, or the only one is empty.
+    """
+    path, content = (text if text and text.strip() else None for text in (script_path, script_content))
+    if path is not None and content is not None:
+        given = f"both were given (script_path {quoted(path)})"
+    elif path is not None or content is not None:
+        return path, content
+    elif script_path is None and script_content is None:
+        given = "neither was given"
+    else:
+        empty = "script_path" if script_content is None else "script_content"
+        raise InvalidInput(f"{empty} is empty; give code as script_content, or a file as script_path")
+    raise InvalidInput(f"exactly one of script_path and script_content is needed; {given}")
 
 
 def existing_script(script_path: str, base: Path) -> Path:
     """Return the file of a script; a relative path starts at `base`."""
     path = base / os.path.expanduser(script_path)
     if not os.path.isfile(path):  # unlike a Path, this returns False for a name that is too long
-        raise InvalidInput(f"script_path {script_path!r} is no file (looked at {path})")
+        raise InvalidInput(f"script_path {quoted(script_path)} is no file (looked at {quoted(str(path))})")
     return path
 
 
@@ -56,12 +68,16 @@ def existing_directory(directory: str) -> Path:
     path = Path(os.path.expanduser(directory))
     if not path.is_absolute() and (start := Path.cwd()) == Path(start.anchor):
         raise InvalidInput(
-            f"directory {directory!r} is relative, and this server was started in {start}; "
+            f"directory {quoted(directory)} is relative, and this server was started in {start}; "
             "give an absolute path"
         )
     path = path.absolute()
     if not os.path.isdir(path):
-        raise InvalidInput(f"directory {directory!r} is no directory; give the path of one that exists")
+        looked = "" if str(path) == directory else f" (looked at {quoted(str(path))})"
+        raise InvalidInput(
+            f"directory {quoted(directory)} is no directory{looked}; "
+            "give the absolute path of one that exists"
+        )
     return path
 
 
@@ -107,7 +123,7 @@ def run_script_in_dir(  # noqa: PLR0917 - the parameters of a tool
     """
     limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     folder = existing_directory(directory)
-    one_of(script_path, script_content)
+    script_path, script_content = one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, folder)
     given = partial(given_variables, env_vars, env_file, folder)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:
@@ -179,7 +195,7 @@ def run_with_packages(
     start: Start | None = None,
 ) -> tuple[DependencyResult, Finished]:
     """Run a script in an environment of its own; return the result, and how the call ended."""
-    one_of(script_path, script_content)
+    script_path, script_content = one_of(script_path, script_content)
     script = None if script_path is None else existing_script(script_path, Path.cwd())
     given = partial(given_variables, env_vars, env_file, Path.cwd() if script is None else script.parent)
     with script_call(timeout_seconds, given, limits, output_chars, with_pictures=True) as call:

@@ -210,14 +210,14 @@ def test_an_unknown_python_is_refused_with_those_that_are_installed(folder: Path
         ({"script_path": "absent.py"}, "script_path 'absent.py' is no file"),
         ({}, "neither was given"),
         (
-            {"script_path": "neighbour.py", "script_content": ""},
+            {"script_path": "neighbour.py", "script_content": "pass"},
             "both were given (script_path 'neighbour.py')",
         ),
-        ({"script_content": "", "timeout_seconds": -1}, "timeout_seconds is -1"),
-        ({"script_content": "", "python_version": "three"}, "python_version is 'three'"),
-        ({"script_content": "", "env_file": "absent.env"}, "env_file 'absent.env' does not exist"),
-        ({"script_content": "", "args": [1]}, "args has 1"),
-        ({"script_content": "", "args": ["a\0b"]}, "args has 'a\\x00b'"),
+        ({"script_content": "pass", "timeout_seconds": -1}, "timeout_seconds is -1"),
+        ({"script_content": "pass", "python_version": "three"}, "python_version is 'three'"),
+        ({"script_content": "pass", "env_file": "absent.env"}, "env_file 'absent.env' does not exist"),
+        ({"script_content": "pass", "args": [1]}, "args has 1"),
+        ({"script_content": "pass", "args": ["a\0b"]}, "args has 'a\\x00b'"),
     ],
 )
 def test_bad_input_is_one_sentence_with_the_value(folder: Path, arguments: Any, sentence: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from mcp import Client
@@ -27,19 +27,29 @@ async def take(  # noqa: PLR0917 - the parameters of a tool
     share: Annotated[float, Field(gt=0)] = 1,
     sure: bool = True,
     directory: str = "",
+    workers: int | Literal["auto"] = "auto",
 ) -> dict[str, Any]:
     """Take arguments."""
     raise InvalidInput(f"directory is {directory!r}; it must exist")
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "a text": ({"args": "a b"}, "args is 'a b'; give a list of texts"),
-    "items": ({"args": [1] * 3000}, "args[0] is 1 and 2999 more are wrong; give a list of texts"),
-    "an item of an item": ({"rows": [["a", 1]]}, "rows[0][1] is 1; give a list of lists of texts"),
+    "a text": ({"args": "a b"}, "args is 'a b'; give a list of texts, such as [\"a\"]"),
+    "items": ({"args": [{}] * 3000}, "args[0] is {} and 2999 more are wrong; give a text"),
+    "two items": ({"args": [None, "a", 1, []]}, "args[0] is null and 1 more is wrong; give a text"),
+    "a truth for a text": ({"args": ["a", 1, True]}, 'args[2] is true; give a text, such as "true"'),
+    "an item of an item": ({"rows": [["a", None]]}, "rows[0][1] is null; give a text"),
+    "a row": ({"rows": ["a b"]}, "rows[0] is 'a b'; give a list of texts, such as [\"a\"]"),
+    "rows": ({"rows": 3}, 'rows is 3; give a list of lists of texts, such as [["a"]]'),
+    "a constant": ({"workers": "many"}, "workers is 'many'; give a whole number or \"auto\""),
+    "an object": ({"env_vars": []}, 'env_vars is a list; give an object with texts, such as {"NAME": "a"}'),
+    "a near name": ({"sur": 1}, "take has no parameter 'sur'; did you mean sure?"),
+    "a part of names": ({"vars": 1}, "take has no parameter 'vars'; did you mean env_vars?"),
+    "another's name": ({"cwd": "/"}, "take has no parameter 'cwd'; did you mean directory?"),
     "any of two": ({"cpus": "many"}, "cpus is 'many'; give a whole number or a list of whole numbers"),
     "a secret": (
         {"env_vars": {"A_TOKEN": ["secret"]}},
-        "env_vars['A_TOKEN'] is a list; give an object with texts",
+        "env_vars['A_TOKEN'] is a list; give a text",
     ),
     "a range": ({"share": -1}, "share is -1; it must be greater than 0"),
     "a truth": ({"sure": "maybe"}, "sure is 'maybe'; give true or false"),

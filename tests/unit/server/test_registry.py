@@ -85,7 +85,7 @@ def test_refusals_are_one_line_that_names_the_value():
     assert refusal({}) == "first is missing; it is required"
     assert refusal({"first": -1}) == "Job -1 not found"
     assert len(refusal({"first": "x" * 10_000})) < 300
-    assert refusal({"first": True}) == "first is True; true and false are not numbers"
+    assert refusal({"first": True}) == "first is true; true and false are not numbers"
     assert refusal({"first": 1, "cpus": [0, True]}) == "cpus is [0, True]; true and false are not numbers"
 
 

@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.runner.python.pep723 import parse_header
 from python_mcp_server.tools.call import stored
 from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
-from python_mcp_server.tools.scripts import existing_directory, existing_script
+from python_mcp_server.tools.scripts import existing_directory, existing_script, one_of
 
 
 def texts(history: Path) -> list[str]:
@@ -155,6 +155,38 @@ def test_an_unknown_script_is_refused_with_those_that_are_there() -> None:
     save_script("known", "x = 1\n")
     with pytest.raises(InvalidInput, match="'unknown' is saved; there are known"):
         run_saved_script("unknown")
+
+
+@pytest.mark.parametrize("source", ["", " \n"])
+def test_an_empty_script_is_not_saved(source: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^source is empty; give the code of the script$"):
+        save_script("empty", source)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [(("a.py", None), ("a.py", None)), (("a.py", " "), ("a.py", None)), (("", "x"), (None, "x"))],
+)
+def test_an_empty_path_or_content_beside_the_other_counts_as_not_given(
+    given: tuple[str | None, str | None], taken: tuple[str | None, str | None]
+) -> None:
+    assert one_of(*given) == taken
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((None, None), "exactly one of script_path and script_content is needed; neither was given"),
+        (("a.py", "x"), "exactly one of .* is needed; both were given \\(script_path 'a.py'\\)"),
+        ((None, " \n"), "script_content is empty; give code as script_content, or a file as script_path"),
+        (("", None), "script_path is empty; give code as script_content, or a file as script_path"),
+    ],
+)
+def test_a_script_that_is_empty_or_not_one_is_refused(
+    given: tuple[str | None, str | None], sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"^{sentence}$"):
+        one_of(*given)
 
 
 def test_an_empty_directory_name_is_refused() -> None:

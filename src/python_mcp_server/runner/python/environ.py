@@ -12,7 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final, cast
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.enforce import thread_variables
@@ -96,7 +96,7 @@ def _private(name: str, *, own: bool) -> bool:
 def _env_file(env_file: str, base: Path) -> Path:
     path = base / os.path.expanduser(env_file)
     if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
-        raise InvalidInput(f"env_file {env_file!r} does not exist as a file ({path})")
+        raise InvalidInput(f"env_file {quoted(env_file)} does not exist as a file ({quoted(str(path))})")
     return path
 
 

@@ -44,6 +44,11 @@ _UNTRUSTED: Final = ("invalid peer certificate",)
 _SYSTEM_CERTIFICATES: Final = "UV_SYSTEM_CERTS"
 _START: Final = re.compile(r"(error:|\N{MULTIPLICATION SIGN} )")
 _BRANCH: Final = re.compile(r"^(error: |cause: |hint: |[\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+ )+")
+_ADDS_NOTHING: Final = re.compile(
+    r"^No solution found when resolving dependencies[;:] Because "
+    r"|, we can conclude that your requirements are unsatisfiable"
+)
+"""What uv says around its reason."""
 _SENTENCE_CHARS: Final = 700
 _MOST_BYTES: Final = 1 << 20
 """Of the end of what uv wrote: it may start programs that write much."""
@@ -180,5 +185,5 @@ def sentence(stderr: str) -> str:
         words = _BRANCH.sub("", line)
         if words.strip("^ ") and not line.startswith(("warning:", "[")):
             text += ("" if not text else " " if words == line else "; ") + words
-    text = re.sub(r"\s+", " ", text).replace(":;", ":").replace(".;", ".")
+    text = _ADDS_NOTHING.sub("", re.sub(r"\s+", " ", text).replace(":;", ":").replace(".;", "."))
     return text[:_SENTENCE_CHARS] or "uv ended without saying why"

@@ -1,13 +1,16 @@
-"""How the arguments of a tool are read: text stays text, and null means the default.
+"""How the arguments of a tool are read: text stays text, a number is taken as text where text is wanted, and
+null means the default.
 
-Clients send JSON in a string where a list or an object is meant, and fill in every optional parameter with
-null. The SDK parses each string that looks like JSON before it looks at the parameter's type, which takes
-text apart, and refuses null where the type does not have it. So each parameter's annotation says here how
-it is read, in terms of pydantic, which the SDK and FastMCP both use; the JSON schema stays as it is.
+Clients send JSON in a string where a list or an object is meant, numbers where texts are meant, and fill in
+every optional parameter with null. The SDK parses each string that looks like JSON before it looks at the
+parameter's type, which takes text apart, and refuses null where the type does not have it. So the annotation
+of each parameter says here how it is read, in terms of pydantic, which the SDK and FastMCP both use; the JSON
+schema stays as it is.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import json
@@ -49,14 +52,14 @@ class Read:
 
     def _read(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
         try:
-            return validate(value)
+            return _taking_numbers(value, validate)
         except ValidationError:
             if value is None and self.optional:
                 raise PydanticUseDefault from None
             if not isinstance(value, str) or not isinstance(meant := _parsed(value), list | dict | NoneType):
                 raise
             try:
-                return validate(meant)
+                return _taking_numbers(meant, validate)
             except ValidationError:
                 pass  # the error is about the value that was sent, not its parsed form
             raise
@@ -98,8 +101,6 @@ def read_as_meant(parameter: inspect.Parameter) -> inspect.Parameter:
     optional = field is not None or (
         not isinstance(parameter.default, FieldInfo) and (parameter.default is not _EMPTY)
     )
-    if base is str and not optional:
-        return parameter  # the SDK leaves it alone
     kind = Annotated[(base, *map(_inner, metadata))] if metadata else base
     # the SDK parses no text where it sees `str`; other types keep their face
     face = str if _takes_text(base) else base
@@ -160,6 +161,37 @@ def _takes_text(kind: Any) -> bool:
     if issubclass(kind, _TEXTS):
         return True
     return hasattr(cast("object", kind), "__get_pydantic_core_schema__") and not issubclass(kind, BaseModel)
+
+
+def _taking_numbers(value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+    """Validate a value; a number in the place of a text is taken as its text."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False)
+        numbers = [fault for fault in faults if fault["type"] == "string_type" and _is_number(fault["input"])]
+        if not numbers:
+            raise
+    meant = copy.deepcopy(value)
+    for fault in numbers:
+        meant = _with_text(meant, fault["loc"])
+    return validate(meant)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _with_text(value: Any, place: tuple[int | str, ...]) -> Any:
+    """Return JSON with the number at this place as text; as it is where there is no such place."""
+    if not place:
+        return str(value) if _is_number(value) else value
+    first, *rest = place
+    inside = isinstance(value, dict) and first in value
+    if inside or (isinstance(value, list) and isinstance(first, int)):
+        parts = cast("dict[int | str, Any]", value)
+        parts[first] = _with_text(parts[first], tuple(rest))
+    return cast("Any", value)
 
 
 def _parsed(text: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 from python_mcp_server.context import report_progress
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.limits import Limits
 from python_mcp_server.processes.host import usable_cpus
 from python_mcp_server.runner.child import deadline_after
@@ -94,6 +94,8 @@ def map_script(  # noqa: PLR0917 - the parameters of a tool
     """
     limits = parameters.limits(memory_limit_mb, cpu_time_limit_seconds, nice, cpus, disk_limit_mb)
     _check_parallel(max_parallel)
+    if retry_failed and resume is None:
+        raise InvalidInput("retry_failed is true without resume; give the job_id of the batch as resume")
     request = BatchRequest(
         directory, script_path, script_content, args_list, args_file, dependencies, python_version, env_file
     )
@@ -162,7 +164,7 @@ class BatchRequest:
         path, content = self.script_path, self.script_content
         if before is not None and path is None and content is None:
             path, content = before.script_path, before.script_content
-        one_of(path, content)
+        path, content = one_of(path, content)
         return None if path is None else str(existing_script(path, folder)), content
 
     def _arguments(
@@ -189,7 +191,9 @@ class BatchRequest:
 def _read_arguments(folder: Path, args_file: str, check: Callable[[], None]) -> tuple[tuple[str, ...], ...]:
     path = folder / os.path.expanduser(args_file)
     if not os.path.isfile(path):  # unlike a Path, this returns False for a bad name
-        raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
+        raise InvalidInput(
+            f"args_file {quoted(args_file)} does not exist as a file (looked at {quoted(str(path))})"
+        )
     lists: list[tuple[str, ...]] = []
     for number, line in enumerate(read_lines(path, f"args_file {args_file!r}", check), 1):
         if not line.strip(_BLANKS):
@@ -358,9 +362,9 @@ def _summary(journal: BatchJournal, reused: int | None, pace: str) -> str:
     text = f"{journal.succeeded} of {total} succeeded, {journal.failed} failed"
     if (left := total - ended) > 0:
         text += f", {left} were not run because one had failed"
-    return (
-        f"{text}, {pace}" if reused is None else f"{text}: {_resumed(journal, reused, ended - reused, pace)}"
-    )
+    if reused is None:
+        return f"{text}, {pace}"
+    return f"{text}: {_resumed(journal, reused, ended - reused, pace)}"
 
 
 def _resumed(journal: BatchJournal, reused: int, ran: int, pace: str) -> str:

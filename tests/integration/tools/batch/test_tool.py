@@ -127,19 +127,19 @@ def test_a_resume_says_what_it_took_over_and_what_it_ran(folder: Path, tmp_path:
         text = re.sub(r"in [\d.]+ s, \d at a time", "in TIME", result["summary"])
         return result["reused"], result["ran"], result["retryable"], text
 
-    assert resumed("second", "first") == (
-        3, 0, 2, ("1 of 3 succeeded, 2 failed: 3 results were taken over, nothing ran; "
-                  "resume with retry_failed=true runs the 2 that failed again"),
-    )  # fmt: skip
+    again = "resume with retry_failed=true runs"
+    told = (
+        f"1 of 3 succeeded, 2 failed: 3 results were taken over, nothing ran; {again} the 2 that failed again"
+    )
+    assert resumed("second", "first") == (3, 0, 2, told)
     (folder / "odd.py").write_text("import sys; sys.exit(sys.argv[1] == '3')")
-    assert resumed("third", "second", retry_failed=True) == (
-        1, 2, 1, ("2 of 3 succeeded, 1 failed: 1 result was taken over, 2 items ran in TIME; "
-                  "resume with retry_failed=true runs the one that failed again"),
-    )  # fmt: skip
+    told = "2 of 3 succeeded, 1 failed: 1 result was taken over, 2 items ran in TIME"
+    told += f"; {again} the one that failed again"
+    assert resumed("third", "second", retry_failed=True) == (1, 2, 1, told)
     (folder / "odd.py").write_text("")
-    assert resumed("fourth", "third", retry_failed=True, args_list=[["8"], ["9"], ["10"]]) == (
-        0, 3, 0, "3 of 3 succeeded, 0 failed: no results were taken over, 3 items ran in TIME",
-    )  # fmt: skip
+    told = "3 of 3 succeeded, 0 failed: no results were taken over, 3 items ran in TIME"
+    others = [["8"], ["9"], ["10"]]
+    assert resumed("fourth", "third", retry_failed=True, args_list=others) == (0, 3, 0, told)
 
 
 def test_stop_on_failure_starts_nothing_after_a_time_out(folder: Path, tmp_path: Path) -> None:
