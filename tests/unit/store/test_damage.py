@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import filelock  # noqa: F401  somebody else may not be allowed to import it
 import pytest
 
+from python_mcp_server.atomic import remove_tree
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id
 from python_mcp_server.store import layout, records
@@ -148,12 +149,12 @@ def test_files_that_cannot_be_removed_keep_no_other_job(
     jobs = [created(store, JobState.COMPLETED) for _ in range(3)]
     for job in jobs:
         store.folder(job.id).mkdir(parents=True)
-    stuck, real = str(store.folder(jobs[1].id)), records.remove_tree
+    stuck = str(store.folder(jobs[1].id))
 
     def remove(path: str) -> None:
         if path == stuck:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
-        real(path)
+        remove_tree(path)
 
     monkeypatch.setattr(records, "remove_tree", remove)
     assert store.prune(lambda _: True) == Pruned(3, 0)
