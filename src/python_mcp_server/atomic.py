@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -162,19 +163,26 @@ def remove_file(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all in it, files that are added meanwhile included. A directory that does not
-    exist, or is removed meanwhile, is no error. A symbolic link or a file is removed itself.
+    """Remove a directory with all in it, files that are added meanwhile included, and directories that may
+    only be read. A directory that does not exist, or is removed meanwhile, is no error. A symbolic link or a
+    file is removed itself.
     """
     if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
         remove_file(path)
         return
     import shutil  # costs 5 ms, and a worker seldom removes anything
 
+    forbidden = False
     for _ in range(_TRIES - 1):
         try:
             shutil.rmtree(path)
         except RecursionError:
             _flatten(path)
+        except PermissionError:
+            if forbidden:
+                raise
+            forbidden = True
+            _make_removable(path)
         except OSError as error:
             if error.errno == errno.EMFILE:
                 _flatten(path)
@@ -183,6 +191,22 @@ def remove_tree(path: str) -> None:
         if not os.path.lexists(path):
             return
     shutil.rmtree(path)
+
+
+def _make_removable(path: str) -> None:
+    """Let this account remove what is in a directory: some programs make what they write read-only, and a
+    directory that may not be written keeps its files. On Windows a read-only file stays, too.
+    """
+    directories = [path]
+    for directory in directories:  # grows while it is walked
+        with suppress(FileNotFoundError):  # it was removed meanwhile
+            os.chmod(directory, stat.S_IRWXU)
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    elif _WINDOWS:
+                        os.chmod(entry.path, stat.S_IWRITE)
 
 
 def _flatten(path: str) -> None:

@@ -160,8 +160,7 @@ def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
         _clean_temporary(layout.tmp)
         _clean_worker_logs(layout.worker_logs)
         for job_id in _ids(layout.trash):
-            with locks.hold(layout.stripe(job_id), wait_s=0):
-                records.finish_removal(job_id)
+            _finish_removal(layout, locks, records, job_id)
         for job_id in _ids(f"{layout.jobs}/{LIVE}"):
             if layout.has_ended(job_id):
                 with locks.hold(layout.stripe(job_id), wait_s=0):
@@ -170,6 +169,14 @@ def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
                         records.drop_live(job_id)
     except (OSError, StoreError) as error:
         _log.warning("Cleaning up %s goes on another time: %s", layout.home, error)
+
+
+def _finish_removal(layout: Layout, locks: Locks, records: Records, job_id: str) -> None:
+    try:
+        with locks.hold(layout.stripe(job_id), wait_s=0):
+            records.finish_removal(job_id)
+    except (OSError, StoreError) as error:
+        _log.warning("The files of job %s stay, and are removed another time: %s", job_id, error)
 
 
 def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
@@ -189,7 +196,7 @@ def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
             if is_job_id(name) and _age_s(entry) > _FOLDER_STALE_S and not records.known(name):
                 with locks.hold(layout.stripe(name), wait_s=0):
                     if not records.known(name):
-                        remove_tree(entry.path)
+                        _remove_folder(entry.path)
     except (OSError, StoreError) as error:
         _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
 
@@ -247,7 +254,14 @@ def _clean_worker_logs(directory: str) -> None:
         return
     for entry in os.scandir(directory):
         if _age_s(entry) > _LOGS_STALE_S and not _may_live(entry.name.partition("-")[0]):
-            remove_tree(entry.path)
+            _remove_folder(entry.path)
+
+
+def _remove_folder(path: str) -> None:
+    try:
+        remove_tree(path)
+    except OSError as error:  # such as files of another account, which must not keep the other folders
+        _log.warning("%s is of no use, and stays: %s", path, error)
 
 
 def _age_s(entry: os.DirEntry[str]) -> float:

@@ -269,7 +269,10 @@ class Records:
             self._layout.tidy(record)
         if job.principal is not None:
             self.index.remove(job.principal, job.id)
-        self.finish_removal(job.id)
+        try:
+            self.finish_removal(job.id)
+        except OSError as error:  # such as files of another account
+            _log.warning("The files of job %s stay, and are removed another time: %s", job.id, error)
         return True
 
     def finish_removal(self, job_id: str) -> None:

@@ -18,10 +18,12 @@ from types import SimpleNamespace
 import filelock  # noqa: F401  somebody else may not be allowed to import it
 import pytest
 
+from python_mcp_server.atomic import remove_tree
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id
-from python_mcp_server.store import layout
+from python_mcp_server.store import layout, records
 from python_mcp_server.store import listing as public
+from python_mcp_server.store.contract import Pruned
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers.records import a_job, record_of, replace
 from tests.helpers.waiting import eventually
@@ -121,6 +123,49 @@ def forbidden_places(home: Path) -> None:
     assert store.list() == ([], False)
     assert store.survey().left == [str(record_of(home, bad))]
     store.close()
+
+
+def read_only_files(home: Path) -> None:
+    store = FileJobStore(home)
+    jobs = [created(store, JobState.COMPLETED) for _ in range(3)]
+    below = store.folder(jobs[1].id) / "cache" / "package"
+    below.mkdir(parents=True)
+    (below / "file").touch()
+    for directory in (below, below.parent, below.parent.parent):
+        directory.chmod(0o500)
+    assert store.prune(lambda _: True) == Pruned(3, 0)
+    assert not store.folder(jobs[1].id).exists()
+    store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs modes and fork")
+def test_a_prune_removes_what_a_program_has_made_read_only():
+    as_somebody_else(read_only_files)
+
+
+def test_files_that_cannot_be_removed_keep_no_other_job(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    jobs = [created(store, JobState.COMPLETED) for _ in range(3)]
+    for job in jobs:
+        store.folder(job.id).mkdir(parents=True)
+    stuck = str(store.folder(jobs[1].id))
+
+    def remove(path: str) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+        remove_tree(path)
+
+    monkeypatch.setattr(records, "remove_tree", remove)
+    assert store.prune(lambda _: True) == Pruned(3, 0)
+    trash = home / "jobs" / "trash"
+    (trash / f"{jobs[0].id}.json").touch()  # a killed process left it
+    FileJobStore(home).close()
+    assert [path.stem for path in trash.iterdir()] == [jobs[1].id]
+    assert f"The files of job {jobs[1].id} stay" in caplog.text
+    monkeypatch.undo()
+    FileJobStore(home).close()
+    assert not Path(stuck).exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs modes and fork")
