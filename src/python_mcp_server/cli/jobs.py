@@ -279,9 +279,10 @@ def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_j
     click.echo(f"{pruned.removed} removed, {pruned.remaining} remaining")
     kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
     for state, keeps in kept.items() if pruned.remaining else ():
-        if count := _older(manager, state, max_age_hours if keeps else 0):
-            way = f"--drop-{state.value}" if keeps else f"{state.value}: --max-age-hours 0"
-            click.echo(f"{way} would remove {count}")
+        if keeps and (count := _older(manager, state, max_age_hours)):
+            click.echo(f"--drop-{state.value} would remove {count}")
+        elif not (keeps or pruned.removed) and (count := _older(manager, state, 0)):
+            click.echo(f"{state.value}: --max-age-hours 0 would remove {count}")
 
 
 def _older(manager: JobManager, state: JobState, hours: float) -> str:
