@@ -10,8 +10,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.smart_async import smart_async
-from python_mcp_server.version import __version__ as __version__
+from python_mcp_server.interrupt import leave_quietly_if_program
+
+leave_quietly_if_program()  # before what takes time
+
+from python_mcp_server.smart_async import smart_async  # noqa: E402
+from python_mcp_server.version import __version__ as __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from python_mcp_server.asking import request_input

@@ -17,7 +17,7 @@ import pytest
 from python_mcp_server import processes
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job
-from tests.helpers import environment, python
+from tests.helpers import environment, python, run_python
 from tests.helpers.command_line import command
 from tests.helpers.marks import thorough
 
@@ -29,6 +29,18 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], start_new_session=True)
 print(os.getpid(), child.pid, flush=True)
 time.sleep(120)
+"""
+
+
+SCRIPT = Path(sys.executable).with_name("python-mcp-server")
+STANDS_STILL = """\
+import sys, time
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            print("imports", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Finder())
 """
 
 
@@ -259,6 +271,33 @@ def test_a_signal_cancels_the_job_and_leaves_no_process(script: Path, number: si
     assert not any(member is None or processes.is_alive(member) for member in family)
     assert the_job().status == "cancelled"
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (("-m", "python_mcp_server", "jobs", "list"), "python_mcp_server.smart_async"),
+        ((SCRIPT, "run", "-c", "pass"), "click"),
+        (("-m", "python_mcp_server", "serve"), "python_mcp_server.server.serve"),
+        thorough((SCRIPT, "bench", "pass"), "python_mcp_server.model"),
+        thorough(("-m", "python_mcp_server", "doctor"), "python_mcp_server.cli.checks"),
+        thorough(("-m", "python_mcp_server", "demo"), "python_mcp_server.cli.options"),
+    ],
+)
+def test_an_interrupt_while_the_program_starts_ends_it_in_silence(
+    tmp_path: Path, words: tuple[Any, ...], module: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STANDS_STILL.format(module=module))
+    with python(*words, env=environment(PYTHONPATH=str(tmp_path))) as process:
+        assert first_line(process.stdout) == "imports\n"
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=60)
+    assert (process.returncode, out, said) == (130, "", "")
+
+
+def test_the_signals_of_a_program_that_uses_the_library_are_its_own() -> None:
+    code = "import signal, python_mcp_server; print(signal.getsignal(2) is signal.default_int_handler)"
+    assert run_python("-c", code).stdout == "True\n"
 
 
 def test_a_second_interrupt_kills_without_grace(script: Path) -> None:

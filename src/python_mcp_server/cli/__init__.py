@@ -29,6 +29,7 @@ from click.core import ParameterSource
 
 from python_mcp_server.cli.options import home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.interrupt import INTERRUPTED, raise_again
 from python_mcp_server.settings import Settings
 from python_mcp_server.version import __version__
 
@@ -39,7 +40,6 @@ __all__ = ["main", "program"]
 
 _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
-_INTERRUPTED: Final = 130
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "run")
 _SERVE_EXAMPLES: Final = """\b
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _guarded(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes again at its exit
         code = _NOBODY_READS
@@ -75,7 +75,7 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     try:
         code = program.main(arguments, _PROGRAM, standalone_mode=False)
     except click.Abort:
-        return _INTERRUPTED
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -133,6 +133,7 @@ def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
     """Serve an MCP client over stdin and stdout, or clients over HTTP."""
     from python_mcp_server.server.serve import run_http, run_stdio
 
+    raise_again()
     if http:
         run_http(host, port)
         return 0
@@ -155,6 +156,7 @@ def doctor(*, as_json: bool) -> int:
     """
     from python_mcp_server.cli.checks import checkup
 
+    raise_again()
     findings: list[Finding] = []
     for finding in checkup():
         findings.append(finding)
@@ -190,6 +192,7 @@ def demo(budget_s: float) -> int:
     """
     from python_mcp_server.cli.demonstration import demonstrate
 
+    raise_again()
     return demonstrate(budget_s)
 
 
@@ -203,7 +206,9 @@ class _Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of this name, or None."""
         if cmd_name in _MODULES:
-            return getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+            command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+            raise_again()
+            return command
         return super().get_command(ctx, cmd_name)
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from python_mcp_server.cli.options import environment_options, given, home_option, limit_options, script_path
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.interrupt import leaving_quietly
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
 
-_INTERRUPTED: Final = 128 + signal.SIGINT
 _ENDING: Final = ("-m", "-c")
 """The options after which all words belong to the program, as with `python`."""
 _EXAMPLES: Final = """\b
@@ -81,27 +77,11 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     Where stdout and stderr are one terminal, pipe or file, their order is kept, and both are the
     job's stdout. Where they differ, the order across both is not known.
     """
-    with _leaving_at_once():
+    with leaving_quietly():  # as long as there is no job to cancel
         request = _request(words, **options)
         from python_mcp_server.cli.follow import run_and_follow
 
         return run_and_follow(request)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    os._exit(_INTERRUPTED)
-
-
-@contextmanager
-def _leaving_at_once() -> Generator[None]:
-    """Let Ctrl-C end this process, as long as there is no job to cancel. A `KeyboardInterrupt` may come
-    within an import, where Python loses it and keeps the lock of all imports.
-    """
-    before = signal.signal(signal.SIGINT, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _request(words: tuple[str, ...], **options: Any) -> Request:
