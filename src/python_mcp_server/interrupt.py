@@ -20,7 +20,7 @@ from typing import Final
 INTERRUPTED: Final = 130
 """The exit code after Ctrl-C."""
 
-_NAMES: Final = {"python-mcp-server", "python-mcp-server.exe"}
+_SCRIPT: Final = "python-mcp-server"
 
 
 def leave_quietly_if_program() -> None:
@@ -56,5 +56,5 @@ def _is_program() -> bool:
     words = getattr(sys, "argv", [])
     if words[:1] == ["-m"]:  # while Python looks for the module
         return sys.orig_argv[-len(words)] == "python_mcp_server"
-    main = str(getattr(sys.modules.get("__main__"), "__file__", None))
-    return not _NAMES.isdisjoint((os.path.basename(main), os.path.basename(os.path.dirname(main))))
+    folder, name = os.path.split(str(getattr(sys.modules.get("__main__"), "__file__", None)))
+    return name == _SCRIPT or os.path.basename(folder) == f"{_SCRIPT}.exe"  # Windows: a zip behind a launcher

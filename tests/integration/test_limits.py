@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
-from python_mcp_server.model import MB, JobState, new_job_id
+from python_mcp_server.model import MB, Job, JobState, new_job_id
 from python_mcp_server.processes.host import Memory
 from python_mcp_server.runner.child import Command, run_child
 from python_mcp_server.runner.disk import DiskMeter
@@ -179,6 +180,29 @@ async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Pa
         await run_within(made, Limits(disk_limit_mb=10), limits_bodies.print_bytes, MB)
         error = await error_within(made, Limits(disk_limit_mb=10), limits_bodies.flood)
         assert str(error).endswith("the limit is 10 MB"), "its own, where that is less than what is left"
+
+
+async def test_a_call_after_a_prune_is_not_refused_for_what_was_measured_before(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    begun, go_on, found = threading.Event(), threading.Event(), [60 * MB, 0]
+
+    def measure(_meter: DiskMeter) -> int:
+        begun.set()
+        assert go_on.wait(LONG_S)
+        return found.pop(0) if found else 0
+
+    monkeypatch.setattr(DiskMeter, "measure", measure)
+    async with manager(max_disk_mb=50, spare_workers=0) as made:
+        calls = [asyncio.create_task(made.submit(Request(limits_bodies.print_bytes, (1,))))]
+        await asyncio.to_thread(begun.wait, LONG_S)
+        calls.append(asyncio.create_task(made.submit(Request(limits_bodies.print_bytes, (1,)))))
+        await asyncio.sleep(0)  # the second one waits, too
+        go_on.set()
+        first, second = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(first, StoreError), "nothing was pruned after it had come"
+        assert isinstance(second, Job)
+        await made.wait(second.id, LONG_S)
 
 
 def test_a_script_over_its_disk_limit_says_so_and_shows_its_output(tmp_path: Path):

@@ -166,12 +166,11 @@ class HomeDisk:
         Raises:
             StoreError: The home has nothing left.
         """
-        known = (
-            self._taken_mb is not None and self._taken_mb < self._most_mb
-        )  # else a prune may have made room
-        if not known or time.monotonic() > self._use_until:
+        if self._is_over():  # or not known; a prune may have made room
+            await self._measured_from_now()
+        elif time.monotonic() > self._use_until:
             measuring = self._measure_soon()
-            if not known or self._took_s < _LONG_S:
+            if self._took_s < _LONG_S:
                 await asyncio.shield(measuring)
         left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
         if left_mb <= 0:
@@ -189,6 +188,17 @@ class HomeDisk:
     def forget(self) -> None:
         """Measure again at the next call, because a job has met its disk limit."""
         self._taken_mb = self._measuring = None
+
+    def _is_over(self) -> bool:
+        """Whether the bound is met, or no measurement says that it is not."""
+        return self._taken_mb is None or self._taken_mb >= self._most_mb
+
+    async def _measured_from_now(self) -> None:
+        """Wait for a measurement; where one is under way, it may have passed what was pruned since."""
+        is_under_way = self._measuring is not None and not self._measuring.done()
+        await asyncio.shield(self._measure_soon())
+        if is_under_way and self._is_over():
+            await asyncio.shield(self._measure_soon())
 
     def _measure_soon(self) -> asyncio.Task[None]:
         if self._measuring is None or self._measuring.done():

@@ -80,6 +80,8 @@ def test_a_file_of_arguments_has_a_json_list_or_one_argument_in_each_line(tmp_pa
     (tmp_path / "items").write_text('x\n["a", 1]\n', "utf-8")
     with pytest.raises(InvalidInput, match=r"args_file has .* in line 2; each must be a text"):
         request.plan(None, None, None, unchecked)
+    with pytest.raises(InvalidInput, match="does not exist as a file"):
+        replace(request, args_file="x" * 5000).plan(None, None, None, unchecked)
 
 
 @pytest.mark.parametrize(
