@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
+from python_mcp_server.model import cut
 from python_mcp_server.processes import JOB_VARIABLE
 from python_mcp_server.runner.enforce import thread_variables
 from python_mcp_server.runner.textfile import read_settings, split_lines
@@ -23,6 +24,8 @@ _PRIVATE_PREFIXES: Final = (PREFIX, "LOKY_", "JOBLIB_")
 _OF_OUR_INTERPRETER: Final = frozenset({"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"})
 _MOST_BYTES: Final = 1 << 20
 _MOST_LINES: Final = 10_000
+_SHOWN_CHARS: Final = 200
+"""Of a path: an error of two longer ones would lose its middle, which says what is wrong."""
 """Guessed: far more than any program reads. dotenv takes 10 to 50 us for each."""
 _MOST_BLANKS: Final = 256
 _BLANKS: Final = re.compile(rf"(?<![^\S\r\n])[^\S\r\n]{{{_MOST_BLANKS + 1}}}")
@@ -96,7 +99,8 @@ def _private(name: str, *, own: bool) -> bool:
 def _env_file(env_file: str, base: Path) -> Path:
     path = base / os.path.expanduser(env_file)
     if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
-        raise InvalidInput(f"env_file {env_file!r} does not exist as a file ({path})")
+        shown, place = cut(env_file, _SHOWN_CHARS), cut(str(path), _SHOWN_CHARS)
+        raise InvalidInput(f"env_file {shown!r} does not exist as a file ({place})")
     return path
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, cast
 from python_mcp_server.context import report_progress
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import Limits
+from python_mcp_server.model import cut
 from python_mcp_server.processes.host import usable_cpus
 from python_mcp_server.runner.child import deadline_after
 from python_mcp_server.runner.command import Interpreter, check_arguments, interpreter_in_directory
@@ -39,6 +40,8 @@ from python_mcp_server.tools.scripts import existing_directory, existing_script,
 
 _ITEM_CHARS: Final = 1000
 """Of each stream of an item, unless the caller says; guessed: a traceback."""
+_SHOWN_CHARS: Final = 200
+"""Of a path: an error of two longer ones would lose its middle, which says what is wrong."""
 _MOST_PARALLEL: Final = 256
 _LISTED: Final = 100
 _MOST_ITEMS: Final = 100_000
@@ -194,7 +197,8 @@ class BatchRequest:
 def _read_arguments(folder: Path, args_file: str, check: Callable[[], None]) -> tuple[tuple[str, ...], ...]:
     path = folder / os.path.expanduser(args_file)
     if not os.path.isfile(path):  # unlike a Path, this returns False for a bad name
-        raise InvalidInput(f"args_file {args_file!r} does not exist as a file (looked at {str(path)!r})")
+        shown, place = cut(args_file, _SHOWN_CHARS), cut(str(path), _SHOWN_CHARS)
+        raise InvalidInput(f"args_file {shown!r} does not exist as a file (looked at {place!r})")
     lists: list[tuple[str, ...]] = []
     for number, line in enumerate(read_lines(path, f"args_file {args_file!r}", check), 1):
         if not line.strip(_BLANKS):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.model import cut
 from python_mcp_server.tools.batch.journal import BatchJournal, BatchPlan, folder_of, locked_idle, plan_in
 from python_mcp_server.tools.batch.tool import BatchRequest, map_script
 from python_mcp_server.tools.results import ItemResult
@@ -126,7 +127,8 @@ def test_a_missing_file_of_arguments_is_refused_by_value(name: str, tmp_path: Pa
     request = replace(NOTHING, directory=str(tmp_path), script_content="pass", args_file=name)
     with pytest.raises(InvalidInput) as refused:
         request.plan(None, None, None, unchecked)
-    assert str(refused.value).startswith(f"args_file {name!r} does not exist as a file (looked at ")
+    shown = cut(name, 200)
+    assert str(refused.value).startswith(f"args_file {shown!r} does not exist as a file (looked at ")
     assert "\n" not in str(refused.value)
 
 
