@@ -204,7 +204,7 @@ def run_child(
         disk = DiskMeter(map(str, filter(None, (stdout, stderr, folder))))
         checker = _apply_limits(process.pid, limits, before, disk)
         with nullcontext() if watch is None else watch(process.pid):
-            orphans = Orphans()
+            orphans = Orphans(before | {process.pid})
             wait = partial(await_end, process, checker=checker, orphans=orphans)
             alone = Path(command.argv[0]).stem in _PASSES_ON
             ask = partial(_ask_to_end, process, wait, grace_s, alone=alone)
@@ -439,7 +439,7 @@ REAP_EVERY_S: Final = 0.25
 
 
 class Orphans:
-    """Reaps the processes that this process inherits from now on.
+    """Reaps the processes that this process inherits: its children but `others`, which it started itself.
 
     No other code of this process may start and wait for children meanwhile, because those could not be told
     from inherited ones.
@@ -448,9 +448,9 @@ class Orphans:
         cpu_s: The CPU seconds of the processes that were reaped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, others: frozenset[int]) -> None:
         self.cpu_s = 0.0
-        self._others = own_children()
+        self._others = others
         self._reap_at = time.monotonic() + REAP_EVERY_S
 
     def reap(self) -> None:

@@ -24,11 +24,11 @@ from python_mcp_server.runner import child
 context.mark_worker()
 folder = Path(sys.argv[1])
 child.REAP_EVERY_S = 0.01
-def run(code, limits=None):
+def run(code, limits=None, watch=None):
     argv = (sys.executable, "-I", "-S", "-c", code, str(folder / "go"))
     command = child.Command(argv, folder, dict(os.environ))
     streams = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
-    ending = child.run_child(command, **streams, job_id="a-job", limits=limits)
+    ending = child.run_child(command, **streams, job_id="a-job", limits=limits, watch=watch)
     print(json.dumps([ending.exit_code, streams["stdout"].read_text(), sorted(child.own_children())]))
 """
 WAIT = """
@@ -92,6 +92,15 @@ while any(map(is_there, orphans)) and time.monotonic() < until:
 print("some are left" if any(map(is_there, orphans)) else "all gone")
 """
 
+LATE = """
+import contextlib, time
+@contextlib.contextmanager
+def watch(_pid):
+    while len(child.own_children()) < 21:  # the script and its orphans
+        time.sleep(0.01)
+    yield
+"""
+
 
 def as_a_worker(tmp_path: Path, code: str, *args: str) -> object:
     command = ("-c", AS_A_WORKER + code, str(tmp_path), *args)
@@ -108,3 +117,8 @@ def test_a_script_outlives_a_shortage_of_descriptors_in_its_worker(tmp_path: Pat
 @pytest.mark.parametrize("wait", ["with pidfd", "without pidfd"])
 def test_orphaned_processes_are_reaped_while_the_script_runs(tmp_path: Path, wait: str):
     assert as_a_worker(tmp_path, "run(sys.argv[3])", wait, ORPHANS) == [0, "all gone\n", []]
+
+
+def test_orphans_from_before_the_wait_are_reaped_too(tmp_path: Path):
+    code = f"{LATE}run(sys.argv[3], watch=watch)"
+    assert as_a_worker(tmp_path, code, "with pidfd", ORPHANS) == [0, "all gone\n", []]
