@@ -198,7 +198,7 @@ def test_a_broken_project_is_refused_and_ignored_without_uv(tmp_path: Path, data
     assert str(refused.value).endswith("; correct it, or run a script without it by use_uv=false")
     assert "\n" not in str(refused.value)
     without = interpreter(tmp_path / "sub", use_uv=False)
-    assert without.detail.endswith("use_uv is false, and what a pyproject.toml asks for cannot be read")
+    assert without.detail.endswith("(use_uv is false, and what a pyproject.toml asks for cannot be read)")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a file that cannot be read by anybody is in /proc")
