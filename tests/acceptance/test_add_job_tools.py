@@ -78,7 +78,7 @@ def test_an_authors_server_offers_job_tools_and_its_handles_name_them(kind: tupl
             unknown = await client.call_tool("py_wait_job", {"job_id": "nobody"})
             assert refusal(unknown) == "Job nobody not found"
             wrong = await client.call_tool("py_list_jobs", {"limit": True})
-            assert refusal(wrong) == "limit is True; true and false are not numbers"
+            assert refusal(wrong) == "limit is true; true and false are not numbers"
 
     run(main())
 

@@ -87,7 +87,7 @@ def test_a_signal_before_the_late_start_leaves_the_manager_closed(tmp_path: Path
 def test_an_address_that_is_not_of_this_machine_is_refused() -> None:
     told = run_python(*PROGRAM, "serve", "--http", "--host", "192.0.2.1", "--port", "0")
     assert told.returncode == 2
-    assert told.stderr.splitlines()[-1].startswith("python-mcp-server: host is '192.0.2.1'")
+    assert told.stderr.splitlines()[-1].startswith("python-mcp-server: --host is '192.0.2.1'")
 
 
 def test_the_doctor_finds_a_healthy_machine_healthy_and_leaves_nothing(home: Path) -> None:
