@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
@@ -67,6 +67,16 @@ class KnownJob:
     missing: Observation | None = None
     found_again: Observation | None = None
     steps: int = 0
+
+    def add_end(self, seen: Observation) -> None:
+        """Add a terminal state. A row of a list has no time of the end, so it may be that of any other."""
+        at, kind = seen.ended
+        listed = (seen.status, str((None, kind)))
+        if at is not None:
+            first = self.ends.pop(listed, seen)
+            self.ends.setdefault((seen.status, str(seen.ended)), replace(seen, read_at=first.read_at))
+        elif not any((end.status, end.ended[1]) == (seen.status, kind) for end in self.ends.values()):
+            self.ends[listed] = seen
 
 
 @dataclass(slots=True)
@@ -152,7 +162,7 @@ class History:
         if known.missing is not None and asked_at > known.missing.read_at:
             known.found_again = known.found_again or observation
         if observation.status in TERMINAL:
-            known.ends.setdefault((observation.status, str(ended)), observation)
+            known.add_end(observation)
         elif known.living is None or asked_at > known.living.asked_at:
             known.living = observation
 

@@ -140,6 +140,32 @@ def test_an_end_that_moved_to_another_time_is_a_breach():
     assert "in the end, and was" in only_breach(told(), left(moved))
 
 
+def listed(**changes: Any) -> dict[str, Any]:
+    """A row of a list, which has no time of the end."""
+    row = record(**changes)
+    del row["completed_at"]
+    return row
+
+
+def test_a_row_of_a_list_may_be_that_of_any_end_of_its_kind():
+    for first, second in ((record(), listed()), (listed(), record())):
+        history = History()
+        history.told(JOB, 1.0)
+        for seen in (first, second, listed()):
+            history.saw(seen, 0.0, "client-0")
+        assert breaches(history, left()) == []
+
+
+def test_a_row_of_another_end_is_a_breach():
+    history = told()
+    history.saw(listed(status=JobState.FAILED, error_kind="lost"), 0.0, "client-1")
+    assert any("ended in more than one way" in line for line in breaches(history, left()))
+    history = History()
+    history.told(JOB, 1.0)
+    history.saw(listed(status=JobState.FAILED, error_kind="lost"), 0.0, "client-1")
+    assert "in the end, and was" in only_breach(history, left())
+
+
 def test_a_job_that_runs_again_after_its_end_was_told_is_a_breach():
     history = told()
     history.saw(record(JobState.RUNNING), float("inf"), "client-1")
