@@ -5,6 +5,7 @@ Jobs stay, because only their user knows which results are still wanted: `jobs p
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import sys
@@ -19,6 +20,7 @@ from typing import Final
 import click
 
 from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 
 _DAY_S: Final = 86_400.0
@@ -46,17 +48,19 @@ class Part:
 @click.command()
 @click.option("--older-than", "days", type=click.FloatRange(min=0), default=30.0, show_default=True,
               metavar="DAYS", help="Only what was not used for so long.")  # fmt: skip
+@click.option("--environments-mb", type=click.FloatRange(min=0), metavar="MB",
+              help="Also the environments used longest ago, until the rest takes no more.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 @home_option
-def clean(days: float, *, yes: bool, as_json: bool) -> None:
+def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: bool) -> None:
     """Show what the home holds, and remove what nothing needs.
 
     Environments that were not used for some time are made again when they are needed; one that was used in
-    the last minute stays. Jobs and saved scripts stay. Without --yes it asks
-    first, and in a pipe it removes nothing.
+    the last minute stays. Jobs and saved scripts stay. Without --yes it asks first, and in a pipe it removes
+    nothing.
     """
-    parts = home_parts(Settings.from_environ(), days * _DAY_S)
+    parts = home_parts(Settings.from_environ(), days * _DAY_S, environments_mb)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
     found = any(part.removable for part in parts)
     if not as_json:
@@ -71,25 +75,42 @@ def clean(days: float, *, yes: bool, as_json: bool) -> None:
         click.echo(_outcome(sum(freed for _, freed in sizes), found=found, removed=removes))
 
 
-def home_parts(settings: Settings, older_than_s: float) -> list[Part]:
-    """Return the parts of a home, with what was not used for so many seconds."""
-    from python_mcp_server.runner.python.unused import remove_unused, unused
+def home_parts(settings: Settings, older_than_s: float, environments_mb: float | None = None) -> list[Part]:
+    """Return the parts of a home, with what was not used for so many seconds, and the environments beyond a
+    size that were used longest ago.
+    """
+    from python_mcp_server.runner.python.unused import ages, remove_unused, unused
 
     home = settings.home
-    stale = unused(home, older_than_s)
+    unused_s = older_than_s
+    if environments_mb is not None:
+        unused_s = min(older_than_s, _age_beyond(ages(home), environments_mb * MB))
+    stale = unused(home, unused_s)
     logs = list(_old(settings.logs.glob("server.log.*"), older_than_s))
     versions = list(_old(_versions_without_script(settings.scripts), older_than_s))
     damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
-    days = f"{older_than_s / _DAY_S:g} days"
+    days = f"{unused_s / _DAY_S:.3g} days"
     return [
         Part("environments", home / "environments", stale, f"not used for {days}",
-             lambda: remove_unused(home, older_than_s)),
+             lambda: remove_unused(home, unused_s)),
         Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged)),
         Part("output of jobs", home / "output", [], "", lambda: None),
         Part("saved scripts", settings.scripts, versions, "versions without a script",
              lambda: _remove(versions)),
         Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs)),
     ]  # fmt: skip
+
+
+def _age_beyond(ages: Iterable[tuple[float, Path]], most_bytes: float) -> float:
+    """Return the age of the youngest environment with which it and the younger ones take more than this;
+    infinity where all together take no more.
+    """
+    taken = 0
+    for age_s, path in sorted(ages):
+        taken += disk_bytes([path])
+        if taken > most_bytes:
+            return age_s
+    return math.inf
 
 
 def disk_bytes(paths: Iterable[Path], *, freed: bool = False) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_what_nothing_needs_goes_and_the_rest_stays(full: Path, capsys: pytest.C
     }
     clean("--yes")
     assert capsys.readouterr().out.endswith("Nothing needs to be removed.\n")
+
+
+def test_environments_beyond_a_size_go_those_used_longest_ago_first(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for hours, name in enumerate("abcd", 1):
+        venv = home / "environments" / name
+        venv.mkdir(parents=True)
+        (venv / "big").write_bytes(bytes(1_000_000))
+        then = time.time() - hours * 3600
+        os.utime(venv, (then, then))
+    clean("--yes", "--environments-mb", "100")
+    assert capsys.readouterr().out.endswith("Nothing needs to be removed.\n")
+    clean("--yes", "--environments-mb", "2.5")
+    assert {path.name for path in (home / "environments").iterdir() if path.is_dir()} == {"a", "b"}
+    clean("--yes", "--environments-mb", "0")
+    assert not [path for path in (home / "environments").iterdir() if path.is_dir()]
 
 
 def test_a_home_that_does_not_exist_is_clean(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

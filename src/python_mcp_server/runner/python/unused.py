@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,13 @@ def unused(home: Path, older_than_s: float) -> list[Path]:
     found = [path for path in _environments(home) if _is_old(path, older_than_s)]
     running = _running(home / "environments") if found else set[str]()
     return sorted(path for path in found if path.name not in running)
+
+
+def ages(home: Path) -> Iterator[tuple[float, Path]]:
+    """Yield each environment of a home, after the seconds since its last use."""
+    for path in _environments(home):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            yield time.time() - path.stat().st_mtime, path
 
 
 def remove_unused(home: Path, older_than_s: float) -> list[Path]:
