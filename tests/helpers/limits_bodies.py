@@ -22,11 +22,16 @@ STEP_BYTES = 20_000_000
 
 
 def grow(gate: str = "", steps: int = 30) -> int:
-    """Print that it runs, wait for the file `gate`, and allocate memory step by step."""
+    """Print that it runs, and allocate memory step by step. With a `gate` wait for that file before, and keep
+    the memory until killed.
+    """
     print("begun", flush=True)
     if gate:
         eventually(Path(gate).exists, deadline_s=bodies.LIFETIME_S)
-    return sum(map(len, [bytearray(STEP_BYTES) for _ in range(steps)]))
+    blocks = [bytearray(STEP_BYTES) for _ in range(steps)]
+    if gate:
+        time.sleep(bodies.LIFETIME_S)
+    return sum(map(len, blocks))
 
 
 def grow_deaf() -> int:
