@@ -44,7 +44,7 @@ class ProgressCallback(Protocol):
 
 
 def _nothing_pending() -> None:
-    """Do nothing: no cancel waits where a body is no body of a worker."""
+    """Do nothing, because no cancel can be pending outside a worker process."""
 
 
 class JobContext:

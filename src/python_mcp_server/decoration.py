@@ -64,7 +64,7 @@ def check_options(
     if name is not None and not (isinstance(name, str) and name):
         raise InvalidInput(f"name is {_shown(name)}; it must be a text, the tool's name in its jobs")
     if manager is not None:
-        from python_mcp_server.jobs.manager import JobManager  # whoever has a manager has loaded its module
+        from python_mcp_server.jobs.manager import JobManager  # loaded already: the caller has a manager
 
         if not isinstance(manager, JobManager):
             raise InvalidInput(f"manager is {_shown(manager)}; it must be a JobManager")
@@ -171,7 +171,7 @@ def _check_variable(first: object) -> None:
 
 
 def _number(first: object) -> float | None:
-    """Return the number that was given in the place of a variable's name; None where it is none."""
+    """Return the number that was given in place of a variable's name, or None if it is not a number."""
     if not isinstance(first, str | int | float) or isinstance(first, bool):
         return None
     try:

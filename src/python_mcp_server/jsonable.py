@@ -234,7 +234,7 @@ def unspent(values: Iterator[Any]) -> Iterator[Any]:
     """
     try:
         return copy.deepcopy(values)
-    except Exception:  # noqa: BLE001  such as a generator, which reaches nobody else
+    except Exception:  # noqa: BLE001  such as a generator, which no other code holds
         return values
 
 

@@ -48,7 +48,7 @@ _TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANC
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """The progress that a body reports; `total` is None if unknown."""
+    """The progress that a body reports; `total` is None if the body does not know it."""
 
     current: float
     total: float | None = None

@@ -77,7 +77,7 @@ def open_regular(path: str, *, follow: bool = True) -> int:
 
     Args:
         path: The file.
-        follow: Whether a symbolic link is followed. What lies in the home is none.
+        follow: Whether a symbolic link is followed. No file of the home is a symbolic link.
 
     Raises:
         NotRegular: It is no regular file.

@@ -143,9 +143,9 @@ def variable(field_name: str) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Return `(name, nearest)` of each variable that looks like a setting and is none.
+    """Return `(name, nearest)` of each variable that looks like a setting but is not one.
 
-    `nearest` is the setting's variable that is most like it; empty where none is.
+    `nearest` is the setting's variable that is most like it; empty if no variable is like it.
     """
     ours = {f.name.upper(): variable(f.name) for f in fields(Settings)}
     known = {*ours.values(), *_FORMER_VARIABLES.values(), *_OF_OUR_PROCESSES}

@@ -263,7 +263,7 @@ class Follower:
         """Return the code to exit with if a signal cancelled the job; None if it has a result.
 
         Raises:
-            PythonMcpError: The body failed, or somebody else cancelled it.
+            PythonMcpError: The body failed, or another process or the MCP client cancelled the job.
         """
         failure = _refusal(job) if job.status is JobState.FAILED else None
         if self._screen is not None and not isinstance(failure, InvalidInput):

@@ -173,7 +173,7 @@ def state(job: Job) -> Text:
 
 
 def usage_words(job: Job) -> str:
-    """Return memory and CPU in a few words: what the job uses, or what it took; empty where nobody knows."""
+    """Return the memory and CPU of a job in a few words, or an empty text if no usage was recorded."""
     usage = job.usage
     if usage is None:
         return ""

@@ -32,23 +32,23 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request to run one body.
+    """One body to run as a job, with its arguments, its limits and its caller.
 
     Attributes:
         body: The undecorated function, sync or async.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
-        label: The caller's name for the job; the tool's name where None.
+        label: The caller's name for the job; None stands for the tool's name.
         tool: The name of the tool or function.
         isolation: "process", or "inline" for an async body that only waits.
         replayable: Whether another server may start the job from its record if this server ends while the job
             is queued. It does so only if the arguments are plain JSON and none is a secret.
-        secret_parameters: Parameters that hold secrets; where None, names and texts that look like secrets
+        secret_parameters: Parameters that hold secrets; if None, names and texts that look like secrets
             count.
         principal: The principal that owns the job; None for the account's owner.
-        client: The MCP client that asks, as it names itself; None where there is none.
+        client: The MCP client that asks, as it names itself; None if no MCP client asks.
         limits: The limits of the job; an inline body can only have a time limit.
-        replies: How its tool answers; None where this is not a call of a tool.
+        replies: How its tool answers; None if this is not a call of a tool.
     """
 
     body: Callable[..., Any]

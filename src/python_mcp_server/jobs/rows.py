@@ -185,11 +185,11 @@ def _result(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a job runs.
+    """The program of a job and its directory, as a list of jobs shows them.
 
     Attributes:
-        program: The program in one line of at most 300 characters; None where it is not known.
-        directory: The directory that the caller named; None where there is none.
+        program: The program in one line of at most 300 characters; None if it is not known.
+        directory: The directory that the caller named; None if the caller named no directory.
     """
 
     program: str | None = None

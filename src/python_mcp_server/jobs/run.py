@@ -367,7 +367,7 @@ class JobRun:
             self._let_others_start_it()
         try:
             await self.record.ensure_durable()
-        except Exception as error:  # noqa: BLE001  whatever it is, the body runs, and somebody waits
+        except Exception as error:  # noqa: BLE001  whatever the error, the body runs and its caller waits
             _log.warning("job %s cannot be handed over, its caller waits on: %s", self.call.job_id, error)
             self.caller = CallerState.ATTACHED
             self.status.spec = None  # a record that is written later must not let another server start it
@@ -408,7 +408,7 @@ class JobRun:
     async def _end(self, reason: EndReason, body_ended: asyncio.Event) -> None:
         try:
             await self._end_body(reason, body_ended)
-        except Exception:  # noqa: BLE001  whatever it is, somebody may wait for the end
+        except Exception:  # noqa: BLE001  whatever the error, a caller may wait for the end
             _log.exception("the body of job %s could not be ended well", self.call.job_id)
         if not (isinstance(self._worker, WorkerHandle) and self._worker.let_go):
             await self._finalise(reason.outcome())

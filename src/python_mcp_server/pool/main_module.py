@@ -102,7 +102,7 @@ class MainModule:
         """Note that a worker has tried to load the module.
 
         Args:
-            trouble: Why the worker could not load it; empty where it could.
+            trouble: Why the worker could not load the module; empty if it loaded the module.
             died: Whether the worker died meanwhile, which may have had another cause.
         """
         self._deaths = self._deaths + 1 if died else 0

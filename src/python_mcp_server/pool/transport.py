@@ -25,7 +25,7 @@ def _handle(on_frame: FrameHandler, kind: bytes, payload: bytes) -> None:
     """Pass a frame to its handler; an error of the handler must not stop the frames behind it."""
     try:
         on_frame(kind, payload)
-    except Exception:  # noqa: BLE001  whoever listens may fail in any way
+    except Exception:  # noqa: BLE001  a listener may fail in any way
         _log.exception("a frame of kind %r could not be handled", kind)
 
 

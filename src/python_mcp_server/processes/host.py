@@ -124,7 +124,7 @@ def memory() -> Memory:
 
 def memory_group(root: Path = _ROOT, listing: Path = Path("/proc/self/cgroup")) -> Path | None:
     """Return the folder of the control group that limits the memory of this process: its own group's, or in a
-    container the root of what can be seen. None where there is none."""
+    container the root of what can be seen. None if no group limits it."""
     if not LINUX:
         return None
     try:
@@ -155,7 +155,7 @@ def _group_memory(folder: Path) -> Memory | None:
 
 
 def number_in(folder: Path, name: str) -> int | None:
-    """Return the number in a file of a group; None where there is no such file, or no limit."""
+    """Return the number in a file of a group; None if the file does not exist, or sets no limit."""
     try:
         word = (folder / name).read_text(encoding="ascii").split()[0]
         number = int(word)
@@ -165,7 +165,7 @@ def number_in(folder: Path, name: str) -> int | None:
 
 
 def entry_in(folder: Path, name: str, key: str) -> int | None:
-    """Return the number behind a key in a file of `key number` lines; None where there is none."""
+    """Return the number behind a key in a file of `key number` lines; None if the key is not there."""
     try:
         lines = (folder / name).read_text(encoding="ascii").splitlines()
     except OSError:

@@ -68,7 +68,7 @@ def _pid_namespace() -> str:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Return the identity of a living process; None where there is none, or only a zombie."""
+    """Return the identity of a process; None if it does not exist, or is a zombie."""
     if LINUX:
         stat = read_stat(pid)
         ticks = stat.start_ticks if stat and stat.alive else None
@@ -100,7 +100,7 @@ def is_gone(identity: ProcessIdentity) -> bool:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Read /proc/<pid>/stat, on Linux; None where there is no such process.
+    """Read /proc/<pid>/stat, on Linux; None if the process does not exist.
 
     A process whose first thread has ended shows as a zombie, but lives while it has other threads.
 

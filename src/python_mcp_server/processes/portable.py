@@ -28,7 +28,7 @@ def all_pids() -> list[int]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return the start of a living process, in hundredths of a second; None where there is none."""
+    """Return the start of a process, in hundredths of a second; None if it does not live."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
@@ -37,7 +37,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def stat(pid: int) -> tuple[int, int, int, bool, int] | None:
-    """Return parent, session, start, whether it lives, and group of a process; None where there is none."""
+    """Return parent, session, start, whether it lives, and group; None if the process does not exist."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():

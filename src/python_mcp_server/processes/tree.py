@@ -49,7 +49,7 @@ def newest_pid() -> int | None:
 
 
 def stat_of(pid: int) -> Stat | None:
-    """Return the table's entry of one process; None where there is none.
+    """Return the table's entry of one process; None if the process does not exist.
 
     Raises:
         OSError: One of `SHORTAGES`, on Linux: nothing is known about it.

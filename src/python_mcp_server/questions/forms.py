@@ -192,7 +192,7 @@ _PLAIN: Final[dict[Any, Form]] = {
 
 
 def form_of(schema: object) -> Form:
-    """Return the form that a schema stands for; a single text field, `answer`, where it is None.
+    """Return the form that a schema stands for; None stands for a single text field, `answer`.
 
     Args:
         schema: A JSON schema, or a class: a dataclass, a TypedDict or a pydantic model.

@@ -233,7 +233,7 @@ def _await_or_end(
             return ended, False
         asked = True
         return ask(), True
-    except BaseException:  # a cancel, or the second one of somebody who cannot wait
+    except BaseException:  # a cancel, or a second one while the child may still clean up
         if not asked and process.returncode is None:
             ask()
         raise

@@ -106,7 +106,7 @@ def _mounts() -> list[tuple[str, bool]]:
 
 
 def _unescaped(text: str) -> str:
-    """Return a path of the kernel's lists, which have spaces and the like in octal."""
+    """Return a path of the kernel's lists, which write white space and backslashes in octal."""
     for code in ("040", "011", "012", "134"):
         text = text.replace(f"\\{code}", chr(int(code, 8)))
     return text

@@ -211,7 +211,7 @@ def open_stream(path: Path) -> Generator[int]:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file in bytes; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if the file does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -226,7 +226,7 @@ def append_line(path: Path, text: bytes) -> None:
 
 
 def end_of(path: Path, most_bytes: int) -> bytes:
-    """Return the last bytes of a file; nothing where there is no file."""
+    """Return the last bytes of a file; no bytes if the file does not exist."""
     try:
         with open(path, "rb", opener=own_file) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))

@@ -131,7 +131,7 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the groups that are named, in our order; all where none is."""
+    """Return the named groups, in our order; all groups if the caller names no group."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")

@@ -51,7 +51,7 @@ class Address:
 
     @classmethod
     def of(cls, uri: object) -> Self | None:
-        """Return the target of this URI, or None where the URI is not ours."""
+        """Return the target of this URI, or None if the URI is not ours."""
         match = _ADDRESS.fullmatch(uri) if isinstance(uri, str) else None
         if match is None:
             return None

@@ -58,7 +58,7 @@ class PrincipalNames:
         return key
 
     def key_id(self) -> str | None:
-        """Return a text that differs between keys and does not tell the key; None where there is none."""
+        """Return a text that differs between keys and does not tell the key; None if there is no key yet."""
         key = self._key_or_none()
         return None if key is None else _named(key, "")
 

@@ -358,7 +358,7 @@ class Records:
                 self._ensure_entry(stored.job)
 
     def key_id(self) -> str | None:
-        """Return a text for the key that the names of principals are made with; None where there is none."""
+        """Return a text for the key that makes the names of principals; None if there is no key yet."""
         return self._principals.key_id()
 
     def _ensure_entry(self, job: Job) -> None:

@@ -170,7 +170,7 @@ def hint_at_limit(kind: str) -> str | None:
 
 
 def hint_for_tests(messages: Iterable[str], folder: Path) -> str | None:
-    """Return a hint for tests that failed with these messages; None if there is none for them."""
+    """Return a hint for tests that failed with these messages; None if no hint fits them."""
     for message in messages:
         last = message.strip().split("\n")[-1]
         if hint := _of_missing(last, IN_SUITE, folder):

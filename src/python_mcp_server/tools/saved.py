@@ -171,7 +171,7 @@ def present_version(path: Path, data: bytes) -> int | None:
             if read_regular(str(version_file(path, number)), MOST_SCRIPT_BYTES) == data:
                 return number
         except OSError:
-            continue  # another process has just removed this old version, or it is none of ours
+            continue  # another process has just removed this old version, or it is not ours
     return None
 
 

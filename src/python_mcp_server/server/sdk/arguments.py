@@ -183,7 +183,7 @@ def _is_number(value: object) -> bool:
 
 
 def _with_text(value: Any, place: tuple[int | str, ...]) -> Any:
-    """Return JSON with the number at this place as text; as it is where there is no such place."""
+    """Return JSON with the number at this place as text; the same JSON if the place does not exist."""
     if not place:
         return str(value) if _is_number(value) else value
     first, *rest = place

@@ -106,7 +106,7 @@ class ProgressForwarder:
                 await self._tell(send)
                 if not self._over:
                     await asyncio.sleep(self._interval_s)
-        except Exception:  # noqa: BLE001  # the top of a task: nobody else would see it
+        except Exception:  # noqa: BLE001  # the top of a task: no other code would see it
             _log.exception("progress cannot be sent; the call itself goes on")
 
     async def _tell(self, send: Send) -> None:

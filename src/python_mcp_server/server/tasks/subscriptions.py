@@ -118,7 +118,7 @@ class Listening:
         """Serve the tasks of a listen request beside the SDK's handler; pass everything else on.
 
         Raises:
-            MCPError: `taskIds` is no list of strings, or the client did not declare the extension.
+            MCPError: `taskIds` is not a list of strings, or the client did not declare the extension.
         """
         wanted = _wanted(ctx)
         if wanted is None:

@@ -216,7 +216,7 @@ class TaskLookup:
         return manager is self.manager or manager.store.home == self.manager.store.home
 
     async def find(self, task_id: str) -> Job | None:
-        """Return the job, or None where there is none that this client may see."""
+        """Return the job, or None if it does not exist or this client may not see it."""
         try:
             return await find_job(self.manager, task_id, whole=True)
         except JobNotFound:

@@ -76,7 +76,7 @@ class FailedContender(TypedDict):
 
 
 class ContendersResult(TypedDict):
-    """What a benchmark of several contenders found.
+    """The result of a benchmark of several contenders.
 
     Attributes:
         summary: The main finding, in a sentence; empty where no contender has a run.
@@ -88,7 +88,7 @@ class ContendersResult(TypedDict):
         noise: What disturbed the runs.
         failed: The contender that failed.
         plot: The file of the plot.
-        plot_error: Why there is none.
+        plot_error: Why there is no plot.
     """
 
     summary: str

@@ -147,7 +147,7 @@ class Measured:
 
     @property
     def other(self) -> Series:
-        """The second contender; without runs where there is none."""
+        """The runs of the second contender; no runs if there is one contender."""
         return self.series[1] if len(self.series) > 1 else Series()
 
 

@@ -153,12 +153,12 @@ class RunSummary:
         failed: Ids of all failed tests, in order.
         finished: Ids of all tests that have ended.
         running: Ids of the tests that run now.
-        total: The number of tests to run; None until collected.
+        total: The number of tests to run; None until pytest has collected them.
         done: The number of tests that have ended.
         collection_errors: The number of files that could not be collected.
         workers: The number of xdist processes.
         lost: How many of them died.
-        alone: Why xdist is not used; empty where it is used, or was not wanted.
+        alone: Why xdist is not used; empty if it is used, or the caller did not want it.
         idle: The option that keeps pytest from running tests; empty without one.
         pytest_version: Empty until the session started.
         rootdir: The directory that ids are relative to.

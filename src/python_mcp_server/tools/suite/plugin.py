@@ -75,7 +75,7 @@ def _parallel(config: Any) -> list[str]:
 
 
 def without_xdist(config: Any) -> str:
-    """Return why xdist is not used, in words; empty where it can be."""
+    """Return why xdist cannot be used, in words; an empty text if it can be used."""
     if config.pluginmanager.is_blocked("xdist"):
         return "pytest-xdist is switched off (-p no:xdist)"
     if hasattr(config.known_args_namespace, "numprocesses"):
