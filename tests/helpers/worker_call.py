@@ -19,7 +19,7 @@ from python_mcp_server import context
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.model import new_job_id
-from python_mcp_server.runner.child import own_children
+from python_mcp_server.runner.orphans import own_children
 from python_mcp_server.settings import Settings
 
 

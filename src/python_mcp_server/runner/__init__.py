@@ -5,6 +5,7 @@
 
 * `command`: the choice of an interpreter, and the command that is started.
 * `child`: what the children of one call share; start of a child, wait for its end, kill of its tree, usage.
+* `orphans`: the processes that a child leaves behind; they are reaped while it runs, and killed after it.
 * `enforce`: sets the limits of a call when it starts, and checks its tree against them.
 * `disk`: the disk space of one job.
 * `memory_files`: memory in files that processes hold open.

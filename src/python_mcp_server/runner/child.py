@@ -9,12 +9,7 @@ and orphans.
 At its time limit, and when an exception such as a cancel passes through, the child is asked to end, and then
 its tree is killed. The whole group hears SIGINT, as after Ctrl-C on a terminal; later in the grace what goes
 on hears SIGTERM. On Windows that is CTRL_BREAK, because CTRL_C reaches no new group, and then the kill.
-
-A child may leave background processes in its group, and daemons that this process inherits as a subreaper.
-Looking for them costs two system calls, not a scan; only where some are found the whole tree is searched and
-killed. An inherited process that has ended keeps its pid until this process reaps it. A test suite may leave
-ten thousands of those within minutes, and then nothing on the machine can start any more: so they are reaped
-while the child runs.
+`orphans` has what the child leaves behind.
 """
 
 from __future__ import annotations
@@ -35,15 +30,14 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from python_mcp_server import processes
-from python_mcp_server.context import in_worker
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.limits import Breach, Limits
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
-from python_mcp_server.processes.usage import children_of
 from python_mcp_server.regular import own_file
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
+from python_mcp_server.runner.orphans import Orphans, end_leftovers, own_children, reaped_cpu_s
 from python_mcp_server.runner.output import open_stream
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
@@ -412,7 +406,7 @@ def _check_meanwhile(checker: LimitChecker | None, orphans: Orphans | None) -> B
 def _pause_s(checker: LimitChecker | None, orphans: Orphans | None) -> float:
     if checker is not None:
         return checker.pause_s
-    return _POLL_MAX_S if orphans is None else REAP_EVERY_S
+    return _POLL_MAX_S if orphans is None else orphans.pause_s
 
 
 def _left(deadline: float | None) -> float:
@@ -432,97 +426,3 @@ def reap(process: subprocess.Popen[bytes], options: int = 0) -> Reaped | None:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen never waits for a reused pid
     return Reaped(process.returncode, usage.ru_utime + usage.ru_stime)
-
-
-REAP_EVERY_S: Final = 0.25
-"""Guessed: within that time a storm of new processes takes a tenth of all pids; a look costs 0.1 ms."""
-
-
-class Orphans:
-    """Reaps the processes that this process inherits: its children but `others`, which it started itself.
-
-    No other code of this process may start and wait for children meanwhile, because those could not be told
-    from inherited ones.
-
-    Attributes:
-        cpu_s: The CPU seconds of the processes that were reaped.
-    """
-
-    def __init__(self, others: frozenset[int]) -> None:
-        self.cpu_s = 0.0
-        self._others = others
-        self._reap_at = time.monotonic() + REAP_EVERY_S
-
-    def reap(self) -> None:
-        """Reap inherited processes that have ended, at most once in `REAP_EVERY_S`.
-
-        Raises:
-            OSError: There are no descriptors or no memory to look for them with.
-        """
-        if time.monotonic() >= self._reap_at:
-            self._reap_at = time.monotonic() + REAP_EVERY_S
-            self.cpu_s += _reap(own_children() - self._others)[0]
-
-
-def own_children() -> frozenset[int]:
-    """Return the pids of this process's children, in a worker that inherits orphans; else nothing.
-
-    Outside a worker the children belong to the program, and none is inherited.
-    """
-    if not (processes.LINUX and in_worker()):
-        return frozenset()
-    return frozenset(children_of("self"))
-
-
-def reaped_cpu_s() -> float:
-    """Return the CPU seconds of all children that this process has waited for, with those below them."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def end_leftovers(child: ProcessIdentity | int, job_id: str, before: frozenset[int]) -> float:
-    """Kill what is left of the tree of a child that was reaped.
-
-    Args:
-        child: The child; its pid alone where it ended before it could be identified.
-        job_id: The id that its tree carries in its environment.
-        before: `own_children()` from before its start, which are not touched.
-
-    Returns:
-        The CPU seconds of the orphans that were reaped.
-    """
-    cpu_s, orphans = _reap(own_children() - before)
-    if not orphans and not _group_lives(child if isinstance(child, int) else child.pid):
-        return cpu_s
-    for orphan in orphans:
-        processes.kill_tree(orphan, job_id=job_id)
-    processes.kill_tree(child, job_id=job_id, with_root=False)
-    return cpu_s + _reap(own_children() - before)[0]
-
-
-def _reap(pids: frozenset[int]) -> tuple[float, list[int]]:
-    """Reap those of these processes that ended; return their CPU seconds, and the pids that still run."""
-    cpu_s = 0.0
-    running: list[int] = []
-    for pid in pids:
-        try:
-            reaped, _, usage = os.wait4(pid, os.WNOHANG)
-        except ChildProcessError:
-            continue  # other code of this process reaped it
-        if reaped:
-            cpu_s += usage.ru_utime + usage.ru_stime
-        else:
-            running.append(pid)
-    return cpu_s, running
-
-
-def _group_lives(pid: int) -> bool:
-    if not hasattr(os, "killpg"):
-        return False
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

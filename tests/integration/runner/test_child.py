@@ -20,16 +20,16 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 if sys.argv[2] == "without pidfd":
     del os.pidfd_open
 from python_mcp_server import Limits, context
-from python_mcp_server.runner import child
+from python_mcp_server.runner import child, orphans
 context.mark_worker()
 folder = Path(sys.argv[1])
-child.REAP_EVERY_S = 0.01
+orphans.Orphans.pause_s = 0.01
 def run(code, limits=None, watch=None):
     argv = (sys.executable, "-I", "-S", "-c", code, str(folder / "go"))
     command = child.Command(argv, folder, dict(os.environ))
     streams = {"stdout": folder / "stdout", "stderr": folder / "stderr"}
     ending = child.run_child(command, **streams, job_id="a-job", limits=limits, watch=watch)
-    print(json.dumps([ending.exit_code, streams["stdout"].read_text(), sorted(child.own_children())]))
+    print(json.dumps([ending.exit_code, streams["stdout"].read_text(), sorted(orphans.own_children())]))
 """
 WAIT = """
 import os, sys, time
@@ -38,7 +38,7 @@ while not os.path.exists(sys.argv[1]) and time.monotonic() < until:
     time.sleep(0.01)
 """
 SHORTAGE = """
-real, looks, met, held = child.own_children, threading.Semaphore(0), threading.Semaphore(0), []
+real, looks, met, held = orphans.own_children, threading.Semaphore(0), threading.Semaphore(0), []
 def watched():
     looks.release()
     try:
@@ -46,7 +46,7 @@ def watched():
     except OSError:
         met.release()
         raise
-child.own_children = watched
+orphans.own_children = watched
 def take_free():
     try:
         while True:
@@ -96,7 +96,7 @@ LATE = """
 import contextlib, time
 @contextlib.contextmanager
 def watch(_pid):
-    while len(child.own_children()) < 21:  # the script and its orphans
+    while len(orphans.own_children()) < 21:  # the script and its orphans
         time.sleep(0.01)
     yield
 """

@@ -27,7 +27,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import ToolchainError
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import JOB_VARIABLE
-from python_mcp_server.runner.child import end_leftovers, own_children
+from python_mcp_server.runner.orphans import end_leftovers, own_children
 from python_mcp_server.tools.batch.slot import Setup, shown_args
 
 _START: Final = """\
