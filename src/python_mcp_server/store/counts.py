@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from python_mcp_server.atomic import read_file, write_file
-from python_mcp_server.regular import refuse_links
+from python_mcp_server.regular import LinkInHome, refuse_links
 from python_mcp_server.store.layout import LIVE, TERMINAL, TIME_WIDTHS, Layout
 
 _SETTLED_S: Final = 10.0
@@ -50,7 +50,7 @@ class RecordCounts:
 
         Jobs that end while this counts may count twice, or not at all.
         """
-        names = [name.removesuffix(".json") for name in _records(f"{self._layout.jobs}/{LIVE}")]
+        names = [name.removesuffix(".json") for name in _records(_listed(f"{self._layout.jobs}/{LIVE}"))]
         live = sum(not self._layout.has_ended(job_id) for job_id in names)
         before, now = self._load(), Counts()
         for directory in self._directories():
@@ -83,7 +83,7 @@ class RecordCounts:
         changed_ns = os.stat(path).st_mtime_ns
         if before is not None and before[0] == changed_ns:
             return before
-        return [changed_ns, sum(len(_records(f"{path}/{second}")) for second in _listed(path))]
+        return [changed_ns, sum(_count_records(f"{path}/{second}") for second in _names(path))]
 
     def _load(self) -> Counts:
         try:
@@ -112,11 +112,27 @@ def _times(directory: str, depth: int) -> list[str]:
 
 def _listed(directory: str) -> list[str]:
     try:
-        refuse_links(directory, 1)
-        return os.listdir(directory)
+        return _names(directory)
     except OSError:
         return []
 
 
-def _records(directory: str) -> list[str]:
-    return [name for name in _listed(directory) if name.endswith(".json")]
+def _names(directory: str) -> list[str]:
+    refuse_links(directory, 1)
+    return os.listdir(directory)
+
+
+def _records(names: list[str]) -> list[str]:
+    return [name for name in names if name.endswith(".json")]
+
+
+def _count_records(directory: str) -> int:
+    """Return the number of records in a directory.
+
+    Raises:
+        OSError: The directory cannot be read now, so its number is not known.
+    """
+    try:
+        return len(_records(_names(directory)))
+    except (FileNotFoundError, NotADirectoryError, LinkInHome):  # removed meanwhile, or not ours
+        return 0

@@ -405,6 +405,26 @@ def test_a_count_is_right_after_every_kind_of_change(store: FileJobStore, home: 
     other.close()
 
 
+@pytest.mark.parametrize("depth", [4, 5])
+def test_a_directory_that_cannot_be_listed_now_is_counted_later(
+    store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch, depth: int
+):
+    store.create(a_job(JobState.FAILED))
+    settle(home)
+    listed, refused = os.listdir, list[str]()
+
+    def refuse(path: str) -> list[str]:
+        if f"{home}/jobs/failed/" in str(path) and path.count("/") == str(home).count("/") + depth:
+            refused.append(path)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return listed(path)
+
+    with monkeypatch.context() as short:
+        short.setattr(os, "listdir", refuse)
+        counted(store)
+    assert (len(refused), counted(store)) == (1, 1)
+
+
 def test_a_prune_lists_and_reads_only_what_it_may_remove(
     store: FileJobStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
