@@ -82,10 +82,13 @@ def _running(folder: Path) -> set[str]:
     import psutil  # takes 20 ms, and seldom is anything old
 
     names: set[str] = set()
+    real = Path(os.path.realpath(folder))
     for process in psutil.process_iter(["cmdline"]):
         for word in (process.info["cmdline"] or ())[:1]:
-            if word.startswith(f"{folder}{os.sep}"):
-                names.add(Path(word).relative_to(folder).parts[0])
+            if folder.name in Path(word).parts:
+                place = Path(os.path.realpath(os.path.dirname(word)))  # the interpreter itself is a link
+                if real in place.parents:
+                    names.add(place.relative_to(real).parts[0])
     return names
 
 

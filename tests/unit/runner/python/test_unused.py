@@ -49,6 +49,20 @@ def test_an_environment_stays_while_a_script_runs_in_it(tmp_path: Path) -> None:
     assert remove_unused(tmp_path, LONG_S) == [venv]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="an account may not make links there")
+def test_an_environment_stays_in_a_home_with_two_names(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    venv = environment(home, "a")
+    other.symlink_to(home)
+    command = [str(venv / "bin" / "python"), "-c", "print(1, flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == b"1\n"
+        assert unused(other, LONG_S) == []
+        script.communicate(b"\n")
+    assert unused(other, LONG_S) == [other / "environments" / "a"]
+
+
 def test_an_environment_that_is_being_made_is_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
