@@ -329,6 +329,8 @@ def _end_tree(
 
 def _signal(process: subprocess.Popen[bytes], number: int, *, alone: bool = False) -> None:
     """Signal a child that has not been reaped, so that the pid is still its own, with its group or alone."""
+    if not number:
+        return  # Windows has no SIGSTOP, and would take 0 for CTRL_C_EVENT
     send = os.kill if alone or not hasattr(os, "killpg") else os.killpg
     with suppress(OSError):  # it ended this instant, or has no console
         send(process.pid, number)
