@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 
 from python_mcp_server.errors import bare_name
 from python_mcp_server.limits import Limits, number_words
+from python_mcp_server.options import JobOptions
 from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
@@ -172,6 +173,13 @@ class Job:
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
         missed_at: When a reader first saw its worker dead while its owner lived.
         questions: The body's questions, until the body has the answers.
+        options: How it is queued and retried; None for a job that waits for a slot only.
+        queued_at: Since when it could start, if it had to wait for something else than a slot.
+        not_before: It starts at this time at the earliest; None once that is over.
+        waits_for: The jobs of `options.after` that have not ended yet.
+        attempt: The number of the present attempt, counted from 1.
+        attempts: The attempts that have failed: `{"attempt", "started_at", "ended_at", "error", "error_kind",
+            "usage"}` of each, oldest first.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -204,6 +212,12 @@ class Job:
     reply: dict[str, Any] | None = None
     missed_at: datetime | None = None
     questions: tuple[Question, ...] = ()
+    options: JobOptions | None = None
+    queued_at: datetime | None = None
+    not_before: datetime | None = None
+    waits_for: tuple[str, ...] = ()
+    attempt: int = 1
+    attempts: tuple[dict[str, Any], ...] = ()
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -248,7 +262,14 @@ class Job:
             "progress": self.progress.to_json() if self.progress else None,
             "usage": self.usage.to_json() if self.usage else None,
         }
-        return shown | {"questions": asked} if asked else shown
+        if asked:
+            shown["questions"] = asked
+        return shown if self.options is None else shown | self._queueing(self.options)
+
+    def _queueing(self, options: JobOptions) -> dict[str, Any]:
+        shown = options.to_json() | {"priority": options.priority}
+        shown |= {"not_before": iso(self.not_before), "waits_for": list(self.waits_for)}
+        return {"queueing": shown, "attempt": self.attempt, "attempts": list(self.attempts)}
 
     def to_record(self) -> dict[str, Any]:
         """Return the form that the store writes: `to_json` plus the fields that only processes need."""
@@ -269,7 +290,16 @@ class Job:
                 "missed_at": iso(self.missed_at),
                 "questions": [question.to_record() for question in self.questions],
             }
+            | ({} if self.options is None else self._options_record(self.options))
         )
+
+    def _options_record(self, options: JobOptions) -> dict[str, Any]:
+        return {
+            "options": options.to_json(),
+            "queued_at": iso(self.queued_at),
+            "not_before": iso(self.not_before),
+            "waits_for": list(self.waits_for),
+        }
 
     @classmethod
     def from_record(cls, data: dict[str, Any]) -> Self:
@@ -278,18 +308,20 @@ class Job:
         Raises:
             KeyError, ValueError, TypeError: The data is not a record of a job.
         """
-        plain = {key: value for key, value in data.items() if key in _KNOWN}
+        plain = {key: value for key, value in data.items() if key in _FIELDS}
         for key, kinds in _KINDS.items():
             if not isinstance(plain.get(key, kinds[0]()), kinds):
                 raise TypeError(f"{key} is {plain[key]!r}")
         plain["status"] = JobState(data["status"])
         plain["created_at"] = moment(data["created_at"]) or utc_now()
-        for key in ("started_at", "completed_at", "missed_at"):
+        for key in _MOMENTS:
             plain[key] = moment(data.get(key))
         for key, kind in _NESTED.items():
             plain[key] = kind.from_json(data[key]) if data.get(key) else None
         plain["label"] = cut_label(plain["label"])
         plain["questions"] = tuple(map(Question.from_record, data.get("questions") or ()))
+        for key in ("waits_for", "attempts"):
+            plain[key] = tuple(plain.get(key) or ())
         plain["extra"] = {key: value for key, value in data.items() if key not in _KNOWN}
         return cls(**plain)
 
@@ -307,7 +339,9 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-_KNOWN: Final = frozenset(f.name for f in fields(Job))
+_FIELDS: Final = frozenset(f.name for f in fields(Job))
+_KNOWN: Final = _FIELDS | {"queueing"}
+_MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),
     **dict.fromkeys(
@@ -326,6 +360,8 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
         (str, NoneType),
     ),
     **dict.fromkeys(("rpc_error", "call", "reply"), (dict, NoneType)),
+    **dict.fromkeys(("waits_for", "attempts"), (list, NoneType)),
+    "attempt": (int,),
     "background": (bool,),
     "grace_s": (float, int, NoneType),
 }
@@ -334,6 +370,7 @@ _NESTED: Final[dict[str, Any]] = {
     "usage": Usage,
     "owner": ProcessIdentity,
     "worker": ProcessIdentity,
+    "options": JobOptions,
 }
 
 
@@ -385,6 +422,7 @@ class Failure:
         pickled: The pickled exception, only where it is proven to survive pickling.
         error: The exception itself where the body ran in this process.
         kind: The job's `error_kind`.
+        bases: The qualified names of its class and the classes above.
         exit_code: The exit code of a worker that died; negative for a signal's number.
         rpc_error: The code, message and data of the SDK's `MCPError`.
     """
@@ -394,6 +432,7 @@ class Failure:
     traceback_text: str = ""
     pickled: bytes | None = None
     kind: str = "exception"
+    bases: tuple[str, ...] = ()
     exit_code: int | None = None
     rpc_error: dict[str, Any] | None = None
     error: Exception | None = None

@@ -55,14 +55,19 @@ def failure_of(error: BaseException, *, stays: bool = False) -> Failure:
         stays: Whether the exception is raised in this process itself, so that it need not survive a round
             trip.
     """
-    module, qualname = _names_of(type(error))
-    name = qualname if module == "builtins" else f"{module}.{qualname}"
+    bases = tuple(map(_name_of, type(error).__mro__[:-1]))
     # SystemExit and its like would end the server instead of informing it: they are sent as RemoteError
     ordinary = error if isinstance(error, Exception) else None
     pickled = _travelling(ordinary) if ordinary and not stays else None
     cause = error.kind if isinstance(error, LimitExceeded) else "exception"
-    failure = Failure(name, _text(error), _traceback(error), pickled, cause, rpc_error=_rpc_error(error))
+    failure = Failure(bases[0], _text(error), _traceback(error), pickled, cause, bases)
+    failure = replace(failure, rpc_error=_rpc_error(error))
     return replace(failure, error=ordinary) if stays else failure
+
+
+def _name_of(kind: type) -> str:
+    module, qualname = _names_of(kind)
+    return qualname if module == "builtins" else f"{module}.{qualname}"
 
 
 def death(exit_code: int | None, *, never_started: bool = False) -> Failure:

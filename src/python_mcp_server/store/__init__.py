@@ -6,6 +6,8 @@ files         the store that processes share: takes the lock of a job, and does 
 records       a job as the bytes of its record and back: read without a lock, counted, set aside where damaged
 layout        where each file of a home lies, which ids may name one, and the walk in the order of time
 counts        how many records there are, without a look at all of them
+keys          what a queued job waits for, and its place in the order of starts
+queue_index   the first jobs of each list of the queue, found without a look at the others
 index         which jobs each principal has, so that its lists open no record of another
 principals    the names of principals in records
 locks         locks between processes that the kernel releases when their holder dies

@@ -14,11 +14,13 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.keys import index_key
 
 SHOWN_RESULT_BYTES: Final = 500_000
 """Of JSON. A larger result is read in pages: no client that we know takes more characters for its model."""
@@ -150,6 +152,26 @@ class JobStore(ABC):
         whose = {} if principal is None else {"principal": principal}  # a store may not know of principals
         found = [job for state in states for job in self.list(state, sys.maxsize, **whose)[0]]
         return tuple(sorted(found, key=lambda job: (job.created_at, job.id)))
+
+    def indexed(self, name: str, limit: int = 100, until: str | None = None) -> tuple[Job, ...]:
+        """Return the first jobs of a list of the index, by rank; see `store.keys`.
+
+        A store that derives this from its live records has no index, so each start reads all of them.
+
+        Args:
+            name: The name of the list.
+            limit: How many jobs at most.
+            until: With one, only jobs of this rank or a lower one.
+        """
+        keys = [(index_key(job), job) for job in self.live()]
+        found = [(key.rank, job.id, job) for key, job in keys if key is not None and key.name == name]
+        found = [entry for entry in found if until is None or entry[0] <= until]
+        return tuple(job for _, _, job in sorted(found, key=itemgetter(0, 1))[: max(0, limit)])
+
+    def index_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the lists in the index that begin with this text, and may have jobs."""
+        keys = map(index_key, self.live())
+        return tuple(sorted({key.name for key in keys if key is not None and key.name.startswith(prefix)}))
 
     @abstractmethod
     def prune(

@@ -154,7 +154,7 @@ class FileJobStore(JobStore):
                 return job
             check_change(job, changed)
             with translate_os_errors(self._layout.home, f"write job {job_id}"):
-                self._records.write(changed)
+                self._records.write(changed, job)
                 if changed.status.terminal:
                     self._records.drop_live(job_id)
         self._public.touch()
@@ -188,6 +188,16 @@ class FileJobStore(JobStore):
             stored = self._records.live() if own is None else self._records.newest_first(LIVE, principal=own)
             found = [each.job for each in stored if each.job.belongs_to(principal)]
         return tuple(job for job in reversed(found) if not job.status.terminal)
+
+    def indexed(self, name: str, limit: int = 100, until: str | None = None) -> tuple[Job, ...]:
+        """Return the first jobs of a list of the index, by rank; the others are not read."""
+        with translate_os_errors(self._layout.home, "read the queue"):
+            return tuple(self._records.queue.first(name, limit, until))
+
+    def index_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the lists in the index that begin with this text, and may have jobs."""
+        with translate_os_errors(self._layout.home, "read the queue"):
+            return self._records.queue.names(prefix)
 
     def prune(
         self,

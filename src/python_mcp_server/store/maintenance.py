@@ -51,6 +51,9 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
             _begin(layout, locks, records)
         else:
             _check(marker, layout.home)
+        if not os.path.exists(layout.queue_complete):
+            records.queue_anew()
+            records.put(layout.queue_complete, b"{}")
     clean_up(layout, locks, records)
 
 

@@ -23,6 +23,7 @@ from python_mcp_server.model import Job
 from python_mcp_server.regular import NotRegular
 from python_mcp_server.store.counts import RecordCounts
 from python_mcp_server.store.index import PrincipalIndex
+from python_mcp_server.store.keys import index_key
 from python_mcp_server.store.layout import (
     ENTRY_WIDTHS,
     LIVE,
@@ -34,6 +35,7 @@ from python_mcp_server.store.layout import (
 )
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.principals import PrincipalNames
+from python_mcp_server.store.queue_index import QueueIndex
 
 _log: Final = logging.getLogger(__name__)
 FORMAT: Final = 1
@@ -143,6 +145,7 @@ class Records:
         self._principals = PrincipalNames(layout.home)
         self.counts: Final = RecordCounts(layout)
         self.index: Final = PrincipalIndex(layout, locks, fsync=fsync)
+        self.queue: Final = QueueIndex(layout, locks, self._present, fsync=fsync)
         self._seen_live: dict[str, tuple[bytes, Stored]] = {}
 
     def find(self, job_id: str, *, locked: bool = False) -> Stored | None:
@@ -212,16 +215,30 @@ class Records:
             loss = f"unreadable ({error.strerror or error})"
         return stored.job.evolve(result_note=f"result of {stored.result_bytes} bytes is {loss}")
 
-    def write(self, job: Job) -> None:
-        """Write a job where it belongs. The caller holds its lock."""
+    def _present(self, job_id: str) -> Job | None:
+        stored = self.find(job_id)
+        return None if stored is None else stored.job
+
+    def write(self, job: Job, former: Job | None = None) -> None:
+        """Write a job where it belongs. The caller holds its lock.
+
+        Args:
+            job: The job.
+            former: The job as its record has it; None where there is no record.
+        """
         record, result = encode(job)
         if result is not None:
             self.put(self._layout.result(job.id), result)
         self._ensure_entry(job)
+        key, former_key = index_key(job), None if former is None else index_key(former)
+        if key is not None and key != former_key:
+            self.queue.add(key, job.id)
         tree = tree_of(job.status)
         path = self._layout.record(tree, job.id)
         with self.counts.changing(tree, path):
             self.put(path, record)
+        if former_key is not None and key != former_key:
+            self.queue.remove(former_key, job.id)
 
     def retract(self, job: Job) -> None:
         """Remove the files that a failed `write` of a new job has left. The caller holds its lock."""
@@ -233,6 +250,8 @@ class Records:
                     remove_file(path)
             except OSError as error:
                 _log.warning("%s, of a job that could not be written, stays: %s", path, error)
+        if (key := index_key(job)) is not None:
+            self.queue.remove(key, job.id)
 
     def put(self, path: str, data: bytes) -> None:
         """Write any file of this home."""
@@ -357,6 +376,16 @@ class Records:
             if job_id not in known and (stored := self._listed(job_id, tree)) is not None:
                 self._ensure_entry(stored.job)
 
+    def queue_anew(self) -> None:
+        """Add the entries of the queue that are missing, because an older version wrote the records."""
+        for job_id, _ in self._layout.newest_first(LIVE):
+            if (stored := self._listed(job_id, LIVE)) is not None:
+                self._ensure_queued(stored.job)
+
+    def _ensure_queued(self, job: Job) -> None:
+        if (key := index_key(job)) is not None:
+            self.queue.add(key, job.id)
+
     def key_id(self) -> str | None:
         """Return a text for the key that makes the names of principals; None if there is no key yet."""
         return self._principals.key_id()
@@ -368,8 +397,9 @@ class Records:
     def _mend_index(self, job: Job) -> None:
         try:
             self._ensure_entry(job)
+            self._ensure_queued(job)
         except OSError as error:  # a full disk, say, on which the records can be read
-            _log.warning("The index of principals lacks job %s: %s", job.id, error)
+            _log.warning("The indexes lack job %s: %s", job.id, error)
 
     def known(self, job_id: str) -> bool:
         """Whether there is a record of this job, or was one that is now set aside."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
+from python_mcp_server.options import JobOptions, Retry
 from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobStore
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
 
 Store = FileJobStore | InMemoryJobStore
@@ -73,6 +76,61 @@ def test_the_id_of_a_finished_job_is_not_given_again(store: Store):
     store.create(job)
     with pytest.raises(InvalidInput):
         store.create(job.evolve(status=JobState.PENDING))
+
+
+def queued(**fields: object) -> Job:
+    return replace(a_job(), background=True, call={"body": "a:b"}, **fields)  # type: ignore[arg-type]
+
+
+def ids(store: Store, name: str, **how: object) -> list[str]:
+    return [job.id for job in store.indexed(name, **how)]  # type: ignore[arg-type]
+
+
+def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
+    jobs = [queued(options=JobOptions(priority=priority)) for priority in (0, 5, 1, 5)]
+    for job in jobs:
+        store.create(job)
+    expected = [jobs[1].id, jobs[3].id, jobs[2].id, jobs[0].id]
+    assert ids(store, "ready.default") == expected
+    assert ids(store, "ready.default", limit=2) == expected[:2]
+    assert ids(store, "ready.default", limit=0) == []
+
+
+def test_waiting_long_enough_is_worth_more_than_priority(store: Store):
+    now = utc_now()
+    old = queued(created_at=now - timedelta(seconds=2 * PRIORITY_STEP_S + 1))
+    new = queued(created_at=now, options=JobOptions(priority=2))
+    newer = queued(created_at=now, options=JobOptions(priority=3))
+    for job in (new, old, newer):
+        store.create(job)
+    assert ids(store, "ready.default") == [newer.id, old.id, new.id]
+
+
+def test_a_job_moves_through_the_lists_of_the_index(store: Store):
+    first, soon = queued(), utc_now() + timedelta(seconds=5)
+    options = JobOptions(after=(first.id,), queue="images")
+    job = queued(waits_for=(first.id,), not_before=soon, options=options)
+    store.create(job)
+    assert store.index_names("") == (f"after.{first.id}",)
+    store.update(job.id, lambda job: job.evolve(waits_for=()))
+    assert ids(store, "delayed", until=rank_of(soon - timedelta(seconds=1))) == []
+    assert ids(store, "delayed", until=rank_of(soon)) == [job.id]
+    store.update(job.id, lambda job: job.evolve(not_before=None))
+    assert ids(store, "ready.images") == [job.id]
+    store.update(job.id, lambda job: job.evolve(status=JobState.RUNNING))
+    assert (ids(store, "ready.images"), ids(store, "running")) == ([], [job.id])
+    store.update(job.id, ended())
+    assert ids(store, "running") == []
+    assert store.index_names("") == ()
+
+
+def test_options_are_read_back_as_they_were(store: Store):
+    retry = Retry(3, on=ValueError, wait=2, lost_workers=True)
+    order: dict[str, Any] = {"queue": "q", "priority": -3, "run_at": utc_now()}
+    options = JobOptions(**order, key="k", key_concurrency=2, resources={"gpu": 1}, retry=retry)
+    job = queued(options=options, attempt=2, attempts=({"attempt": 1, "error": "e"},), queued_at=utc_now())
+    store.create(job)
+    assert store.get(job.id) == job
 
 
 def test_an_update_is_returned_and_read_back(store: Store):

@@ -1,0 +1,94 @@
+"""The index of background jobs: under which name and rank a record is found without a look at all records.
+
+Every store keeps this index: a record that is written gets its new key, and loses the former one. So the cost
+of the next start does not grow with the number of queued jobs. A record has one key or none:
+
+    ready.<group>   queued, and held back by nothing but a slot; in the order in which they start
+    delayed         queued, until a time; by this time
+    after.<id>      queued, until the job with this id ends
+    running         started in the background
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from python_mcp_server.model import Job, JobState, base32
+from python_mcp_server.options import DEFAULT_QUEUE
+
+READY: Final = "ready."
+DELAYED: Final = "delayed"
+AFTER: Final = "after."
+RUNNING: Final = "running"
+
+PRIORITY_STEP_S: Final = 600.0
+"""How much waiting a step of priority is worth. A job's place is fixed when it is queued, so none starves."""
+
+_RANK_CHARS: Final = 9
+_TIME_BITS: Final = 45
+
+
+@dataclass(frozen=True, slots=True)
+class IndexKey:
+    """Where a record is in the index.
+
+    Attributes:
+        name: The name of the list.
+        rank: The place in it; a text that sorts as the time in it.
+    """
+
+    name: str
+    rank: str
+
+
+def index_key(job: Job) -> IndexKey | None:
+    """Return the key of a record, or None where it is in no list: ended, about to end, or waited for."""
+    if job.status.terminal or not job.background:
+        return None
+    if job.status is not JobState.PENDING:
+        return IndexKey(RUNNING, rank_of(job.started_at or job.created_at))
+    if job.ending:
+        return None
+    if job.waits_for:
+        return IndexKey(AFTER + job.waits_for[0], rank_of(job.created_at))
+    if job.not_before is not None:
+        return IndexKey(DELAYED, rank_of(job.not_before))
+    head_start_s = 0.0 if job.options is None else job.options.priority * PRIORITY_STEP_S
+    return IndexKey(READY + _group(job), rank_of(job.queued_at or job.created_at, head_start_s))
+
+
+def rank_of(when: datetime, head_start_s: float = 0.0) -> str:
+    """Return the rank of a time, to the millisecond."""
+    time_ms = int((when.timestamp() - head_start_s) * 1000)
+    return base32(min(max(time_ms, 0), (1 << _TIME_BITS) - 1), _RANK_CHARS)
+
+
+def queue_of(name: str) -> str:
+    """Return the queue of a list of ready jobs."""
+    return name.removeprefix(READY).partition(".")[0]
+
+
+def _group(job: Job) -> str:
+    """Return the queue, and what else decides whether a job may start: where one of a group may not start,
+    none of them may.
+    """
+    options = job.options
+    queue = DEFAULT_QUEUE if options is None else options.queue
+    facts: dict[str, Any] = {}
+    if job.call is None and job.owner is not None:
+        facts["owner"] = [job.owner.pid, job.owner.start_ticks, job.owner.boot_id]
+    if options is not None:
+        facts["kind"] = [job.tool, options.max_concurrency] if options.max_concurrency else None
+        facts["key"] = [options.key, options.key_concurrency] if options.key else None
+        facts["resources"] = dict(sorted(options.resources.items())) or None
+    given = {name: value for name, value in facts.items() if value}
+    return f"{queue}.{_digest(given)}" if given else queue
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    import hashlib  # costs 7 ms, and a worker does not need it
+
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

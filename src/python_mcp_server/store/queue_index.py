@@ -1,0 +1,147 @@
+"""The index of background jobs in files: an empty file for each job, named by its rank and its id.
+
+Used by the file store only. A file is written before the record that belongs in its list, and removed after
+the record that no longer does: a record has its file, whatever dies, and a file whose record belongs
+elsewhere is a leftover, which its reader removes. The files of long lists lie in directories of times, so the
+first of a list is found without a look at the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from python_mcp_server.atomic import make_directory, remove_file, sync_directory
+from python_mcp_server.errors import StoreError, StoreLocked
+from python_mcp_server.model import Job
+from python_mcp_server.regular import open_own, refuse_links
+from python_mcp_server.store.keys import DELAYED, READY, IndexKey, index_key
+from python_mcp_server.store.layout import TIME_WIDTHS, Layout, is_job_id
+from python_mcp_server.store.locks import Locks
+
+_log: Final = logging.getLogger(__name__)
+_TRIES: Final = 20
+"""Tries of a write whose directory is removed each time; guessed."""
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT
+
+
+class QueueIndex:
+    """Adds, finds and removes the files of one home."""
+
+    def __init__(
+        self, layout: Layout, locks: Locks, read: Callable[[str], Job | None], *, fsync: bool
+    ) -> None:
+        """Make the index.
+
+        Args:
+            layout: Where the files lie.
+            locks: The locks of the home.
+            read: Returns the present record of a job.
+            fsync: Whether a file survives a loss of power.
+        """
+        self._layout = layout
+        self._locks = locks
+        self._read = read
+        self._fsync = fsync
+
+    def add(self, key: IndexKey, job_id: str) -> None:
+        """Add a file, if it is not there.
+
+        Raises:
+            OSError: It cannot be written, or lies behind a symbolic link.
+        """
+        path = self._path(key, job_id)
+        for attempt in range(_TRIES):
+            try:
+                if attempt:
+                    make_directory(os.path.dirname(path), fsync=self._fsync)
+                self._layout.refuse_links(path)
+                os.close(open_own(path, _FLAGS))
+                if self._fsync:
+                    sync_directory(os.path.dirname(path))
+            except FileNotFoundError:  # also while it is made: who empties a directory removes it
+                if attempt == _TRIES - 1:
+                    raise
+            else:
+                return
+
+    def remove(self, key: IndexKey, job_id: str) -> None:
+        """Remove a file, if it is there, with the directories that are empty then. One that cannot be removed
+        is a leftover.
+        """
+        path = self._path(key, job_id)
+        try:
+            self._layout.refuse_links(path)
+            if remove_file(path):
+                self._layout.tidy(path, levels=len(_widths(key.name)) + 1)
+        except OSError as error:
+            _log.warning("The entry %s of the queue stays: %s", path, error)
+
+    def first(self, name: str, limit: int, until: str | None) -> Iterator[Job]:
+        """Yield the first jobs of a list, by rank, at most so many; leftovers are removed."""
+        yield from islice(self._jobs(name, until), max(0, limit))
+
+    def _jobs(self, name: str, until: str | None) -> Iterator[Job]:
+        for rank, job_id in self._entries(name):
+            if until is not None and rank > until:
+                return
+            key = IndexKey(name, rank)
+            job = self._read(job_id)
+            if job is not None and index_key(job) == key:
+                yield job
+            else:
+                self._drop_leftover(key, job_id)
+
+    def names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the lists that begin with this text."""
+        return tuple(name for name in _names(self._layout.queue) if name.startswith(prefix))
+
+    def _entries(self, name: str) -> Iterator[tuple[str, str]]:
+        for entry in _walk(f"{self._layout.queue}/{name}", _widths(name)):
+            rank, _, job_id = entry.partition(".")
+            if is_job_id(job_id):
+                yield rank, job_id
+
+    def _drop_leftover(self, key: IndexKey, job_id: str) -> None:
+        """Remove a file whose record belongs elsewhere, unless a process writes the record now."""
+        try:
+            with self._locks.hold(self._layout.stripe(job_id), wait_s=0):
+                job = self._read(job_id)
+                if job is None or index_key(job) != key:
+                    self.remove(key, job_id)
+        except StoreLocked:
+            _log.debug("An entry of job %s stays, because its record may be written now", job_id)
+        except (OSError, StoreError) as error:
+            _log.warning("An entry of job %s in the queue stays: %s", job_id, error)
+
+    def _path(self, key: IndexKey, job_id: str) -> str:
+        directory, rank = f"{self._layout.queue}/{key.name}", key.rank
+        if _widths(key.name):
+            directory = f"{directory}/{rank[:3]}/{rank[3:5]}/{rank[5:7]}"
+        return f"{directory}/{rank}.{job_id}"
+
+
+def _widths(name: str) -> tuple[int, ...]:
+    return TIME_WIDTHS if name == DELAYED or name.startswith(READY) else ()
+
+
+def _walk(directory: str, widths: tuple[int, ...]) -> Iterator[str]:
+    names = _names(directory)
+    if not widths:
+        yield from names
+        return
+    for name in names:
+        if len(name) == widths[0]:
+            yield from _walk(f"{directory}/{name}", widths[1:])
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        refuse_links(directory, 1)
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # removed meanwhile, or not ours
