@@ -12,14 +12,13 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.budget import within
-from python_mcp_server.jobs.reply import Adapter, replies_of
+from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState
@@ -85,8 +84,7 @@ class JobManager:
         """`get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code."""
         from python_mcp_server.jobs.blocking import BlockingJobs
 
-        grace_s = self.settings.cancel_grace_seconds
-        return BlockingJobs(self.store, grace_s, self._live, self._engines)
+        return BlockingJobs(self.store, self.settings, self._live, self._engines)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -143,7 +141,7 @@ class JobManager:
 
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
-            await engine.open(partial(self._adopt, engine))
+            await engine.open(self.tools.get)
         return engine
 
     def _forget(self, engine: Engine) -> None:
@@ -271,23 +269,7 @@ class JobManager:
             InvalidInput: The body or an argument cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        engine = await self._engine()
-        run = engine.new_run(await engine.admit(request), None)
-        try:
-            await run.submit()
-            job = run.snapshot()
-            run.queue()
-        except asyncio.CancelledError:
-            engine.services.spawn(run.cancel(), f"cancel-{run.call.job_id}")
-            raise
-        except BaseException as error:
-            await run.refuse(error)
-            raise
-        return job
-
-    def _adopt(self, engine: Engine, job: Job, request: Request) -> None:
-        request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
-        engine.new_run(request, None, job.id).adopt(job)
+        return await (await self._engine()).submit(request)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:
@@ -363,7 +345,8 @@ class JobManager:
             if run is not None and run.loop is asyncio.get_running_loop():
                 await (run.questions.wait_for_question(rest_s) if or_question else within(run.join(), rest_s))
             else:
-                await asyncio.sleep(min(rest_s, _STORE_POLL_S))
+                engine = await self._engine()
+                await within(engine.submissions.until_started(job_id), min(rest_s, _STORE_POLL_S))
 
     async def list(
         self,
