@@ -198,7 +198,8 @@ def emit(item: object) -> None:
     job = _job.get() or _here.job
     if job is None:
         raise NotInJob(
-            "emit adds to the items of a job, and no job runs here; call the decorated function, not its body"
+            "emit adds to the items of a job, and no job runs in this process; call the decorated function, "
+            "not its body, and let child processes return their items to the body"
         )
     job.emit(item)
 

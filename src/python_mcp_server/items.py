@@ -115,6 +115,11 @@ class ItemLog:
             self._indexed = None
 
 
+def has_items(folder: str) -> bool:
+    """Whether the file of items is there; blocks."""
+    return os.path.isfile(os.path.join(folder, ITEMS))
+
+
 def _appended(path: str, data: bytes) -> int:
     """Append to a file that is there, all or nothing, and return the byte where the data begins."""
     descriptor = open_own(path, _APPEND)  # for each item: a body may close any descriptor that is kept

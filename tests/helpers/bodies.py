@@ -61,6 +61,17 @@ def emit_some(count: int, folder: str = "") -> int:
     return count
 
 
+def emit_and_die(how: str) -> None:
+    emit("the last one")
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exited":
+        os._exit(3)
+    if how == "raised":
+        raise ValueError("no")
+    time.sleep(LIFETIME_S)
+
+
 async def emit_some_async(count: int) -> int:
     for number in range(count):
         emit({"n": number})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server.errors import WorkerDied
 from python_mcp_server.jobs.item_pages import ItemPage
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
@@ -78,6 +79,28 @@ async def test_a_fast_call_that_emits_keeps_its_record_and_no_other_does():
         (job,), more = await made.list()
         assert not more
         assert (await made.items(job.id)).total == 2
+
+
+@pytest.mark.parametrize("how", ["killed", "exited", "raised"])
+async def test_a_fast_call_that_fails_keeps_its_items(how: str):
+    async with manager(record_after_seconds=60) as made:
+        with pytest.raises((WorkerDied, ValueError)):
+            await call(made, bodies.emit_and_die, how)
+        (job,), _ = await made.list()
+        assert job.status is JobState.FAILED
+        assert (await made.items(job.id)) == ItemPage(["the last one"], 1, 1, eof=True)
+
+
+async def test_a_call_that_is_cancelled_at_once_keeps_its_items(home: Path):
+    async with manager(record_after_seconds=60) as made:
+        calling = asyncio.create_task(call(made, bodies.emit_and_die, "waits"))
+        await asyncio.to_thread(eventually, lambda: list(home.glob("output/*/*/items")))
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        (job,), _ = await made.list()
+        assert job.status is JobState.CANCELLED
+        assert (await made.items(job.id)).items == ["the last one"]
 
 
 async def test_a_store_in_memory_has_items_too():

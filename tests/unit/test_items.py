@@ -89,7 +89,7 @@ def test_an_item_that_is_too_large_is_refused_and_the_next_one_taken(job: JobCon
 
 
 def test_outside_a_job_emit_says_so():
-    with pytest.raises(NotInJob, match="no job runs here; call the decorated function"):
+    with pytest.raises(NotInJob, match="no job runs in this process; call the decorated function"):
         emit(1)
 
 

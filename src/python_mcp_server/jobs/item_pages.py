@@ -11,7 +11,7 @@ import os
 import time
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, cast
 from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.items import INDEX, ITEMS, PAIR
 from python_mcp_server.jobs.output import Wanted, read_lines
-from python_mcp_server.regular import own_file
+from python_mcp_server.regular import NotRegular, own_file
 from python_mcp_server.runner.output import LineReader, open_lines
 from python_mcp_server.store.contract import SHOWN_RESULT_BYTES
 
@@ -114,11 +114,13 @@ def pause_s(page: ItemPage, deadline: float) -> float | None:
 
 
 def count_items(folder: Path) -> int:
-    """Return how many items lie in the folder of a job. Blocks; a missing file has none."""
+    """Return how many items lie in the folder of a job. Blocks; a missing file has none, and so has anything
+    else that the body has put there.
+    """
     try:
         with _open_items(folder) as found:
             return found.total()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotRegular):
         return 0
 
 
@@ -250,7 +252,7 @@ def _open_items(folder: Path) -> Generator[_ItemFile]:
     path = folder / ITEMS
     with open_lines(path) as lines, open(path, "rb", opener=own_file) as file, ExitStack() as stack:
         index = None
-        if (folder / INDEX).exists():
+        with suppress(OSError):  # pages are right without it
             index = stack.enter_context(open(folder / INDEX, "rb", opener=own_file))
         yield _ItemFile(lines, file, index)
 

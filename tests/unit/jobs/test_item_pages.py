@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -147,6 +148,19 @@ def test_a_missing_or_damaged_index_changes_no_page(tmp_path: Path, index: bytes
         (tmp_path / INDEX).write_bytes(index)
     assert [item[0] for item in all_of(tmp_path)] == list(range(40))
     assert page(tmp_path, 33, 1).items[0][0] == 33
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_an_index_that_is_no_file_changes_no_page(tmp_path: Path):
+    fill(tmp_path, [1, 2])
+    (tmp_path / INDEX).unlink()
+    os.mkfifo(tmp_path / INDEX)
+    assert page(tmp_path).items == [1, 2]
+
+
+def test_something_else_in_the_place_of_the_items_counts_as_none(tmp_path: Path):
+    (tmp_path / ITEMS).mkdir()
+    assert count_items(tmp_path) == 0
 
 
 def test_any_of_a_million_items_is_found_within_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
