@@ -160,6 +160,14 @@ def test_other_code_that_writes_to_the_file_ends_the_index(job: JobContext):
     assert [count for count, _ in pairs_in(job.folder)] == [1]
 
 
+def test_items_that_were_removed_are_an_error_and_do_not_come_back(job: JobContext):
+    emit(1)
+    (job.folder / ITEMS).unlink()
+    with pytest.raises(StoreError):
+        emit(2)
+    assert not (job.folder / ITEMS).exists()
+
+
 def test_the_next_start_begins_anew_and_cuts_what_a_kill_left(tmp_path: Path):
     first = ItemLog(str(tmp_path))
     for _ in range(3):
