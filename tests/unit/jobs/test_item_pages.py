@@ -113,6 +113,24 @@ def test_a_filter_names_fields_and_pages_go_on_behind_it(tmp_path: Path):
     assert all_of(tmp_path, where={"file.name": "f17"}) == [rows[17]]
     assert all_of(tmp_path, where={"no.such": None}) == []
     assert all_of(tmp_path, where={"size": True}) == [], "true is not 1"
+    assert all_of(tmp_path, where={"size": 1.0}) == rows[1::2]
+
+
+@pytest.mark.parametrize("value", ["ä", 'a "b"\n', "a/b\\c", "", "\x7f", True, False, None, 0, -1.5, 1e300])
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_a_filter_finds_a_value_however_it_is_written(tmp_path: Path, value: Any, ensure_ascii: bool):
+    items = [{"a": value}, {"b": value}, {"a": [value]}, {"a": "other"}]
+    lines = [json.dumps(item, ensure_ascii=ensure_ascii) for item in items]
+    (tmp_path / ITEMS).write_text("\n".join(lines) + "\n", "utf-8")
+    assert page(tmp_path, where={"a": value}).items == items[:1]
+
+
+def test_a_filter_that_finds_nothing_looks_at_a_part_of_many_items(tmp_path: Path):
+    (tmp_path / ITEMS).write_bytes(b'{"a": 1}\n' * 500_000)
+    found = page(tmp_path, where={"a": 2})
+    assert found.items == []
+    assert 0 < found.next_offset < found.total == 500_000
+    assert not found.eof
 
 
 def test_a_pattern_names_items_and_pages_go_on_behind_it(tmp_path: Path):
