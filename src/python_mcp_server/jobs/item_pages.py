@@ -122,7 +122,7 @@ def pause_s(page: ItemPage, deadline: float) -> float | None:
         deadline: The end of the wait, by the monotonic clock.
     """
     left_s = deadline - time.monotonic()
-    if page.items or page.eof or left_s <= 0:
+    if page.items or page.eof or not left_s > 0:  # also where the caller gave no number
         return None
     return 0.0 if page.next_offset < page.total else min(left_s, _POLL_S)
 

@@ -223,7 +223,8 @@ class JobTools:
             wait_s=wait_s,
             principal=current_principal(),
         )
-        return cast("JobOutput", repair_unicode(asdict(page)))
+        items = repair_unicode(page.items)
+        return {"items": items, "next_offset": page.next_offset, "total": page.total, "eof": page.eof}
 
     async def list_jobs(
         self,

@@ -262,6 +262,7 @@ def test_a_wait_for_items_ends_with_the_job_or_its_time(home: Path):
     started = time.monotonic()
     assert made.blocking.items(running.id, wait_s=0.3) == ItemPage([], 0, 0, eof=False)
     assert time.monotonic() - started >= 0.3
+    assert made.blocking.items(running.id, wait_s=float("nan")).items == []
     assert made.blocking.items(ended.id, wait_s=60) == ItemPage([], 0, 0, eof=True)
 
 
