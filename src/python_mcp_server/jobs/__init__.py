@@ -30,4 +30,5 @@ request      the input and the output of the manager: requests, notices, results
 rows         a job in words: what it runs, how it ended, its row of a list
 reply        how a tool's call answers, as its record keeps it
 output       pages and lines of a job's output
+item_pages   pages of a job's items, by number, with filters
 """

@@ -10,15 +10,18 @@ import asyncio
 import json
 import os
 import threading
+import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.item_pages import ItemPage, WantedItems, pause_s, read_items
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import (
     RESULT,
@@ -223,6 +226,31 @@ class BlockingJobs:
         ended = self.get(job_id, whole=False).status.terminal
         with translate_os_errors(str(self._store.home), f"read the {wanted.stream} of job {job_id}"):
             return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
+
+    def items(
+        self,
+        job_id: str,
+        offset: int = 0,
+        limit: int = 100,
+        *,
+        where: Mapping[str, Any] | None = None,
+        pattern: str | None = None,
+        wait_s: float = 0.0,
+    ) -> ItemPage:
+        """Return a page of the items that a job has emitted."""
+        wanted = WantedItems(offset, limit, where or {}, pattern)
+        deadline = time.monotonic() + wait_s
+        while (pause := pause_s(page := self.items_so_far(job_id, wanted), deadline)) is not None:
+            time.sleep(pause)
+            wanted = replace(wanted, offset=page.next_offset)
+        return page
+
+    def items_so_far(self, job_id: str, wanted: WantedItems) -> ItemPage:
+        """Return the page of items that is there now."""
+        wanted.check()
+        ended = self.get(job_id, whole=False).status.terminal
+        with translate_os_errors(str(self._store.home), f"read the items of job {job_id}"):
+            return read_items(self._store.folder(job_id), wanted, job_id, ended=ended)
 
 
 def _cancelled_there(run: JobRun) -> bool:

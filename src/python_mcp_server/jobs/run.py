@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.items import has_items
 from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
 from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
@@ -483,7 +484,7 @@ class JobRun:
             if outcome.cancelled or (usage is not None and usage.rss_bytes > BLOATED_BYTES):
                 await self._end_tree()  # after a cancel the worker always ends
             await self.record.join()
-            if outcome.wants_record:
+            if outcome.wants_record or (outcome.touched and await self._has_items()):
                 await self.record.ensure_durable()
             return await self._write_end(outcome) if self.record.durable else None
         except JobNotFound:
@@ -500,6 +501,10 @@ class JobRun:
             if not self.record.durable and outcome.touched:
                 self._services.in_background(self._services.store.discard_folder, job_id)
         return None
+
+    async def _has_items(self) -> bool:
+        """Whether a body that could not ask for a record, because it was killed, has emitted items."""
+        return await self._services.in_store(has_items, self.call.folder)
 
     async def _end_tree(self) -> None:
         if isinstance(self._worker, WorkerHandle):
