@@ -78,13 +78,14 @@ def check_limits(request: Request) -> None:
 
 
 def disk_meter(call: Call, worker: WorkerHandle | InlineWorker) -> DiskMeter | None:
-    """Return the meter of the files of a call that is about to be sent to this worker; None without limits.
-    The worker's logs have the output of its last call until it begins the next.
+    """Return the meter of the files of a call that is about to be sent to this worker; None where no limit
+    needs one. The worker's logs have the output of its last call until it begins the next.
     """
-    if call.limits is None or not isinstance(worker, WorkerHandle):
+    limits = call.limits
+    if limits is None or not limits.needs_monitoring or not isinstance(worker, WorkerHandle):
         return None
     logs = [f"{worker.log_folder}/{name}" for name in STREAMS]
-    return DiskMeter((call.folder, *logs), old_files=logs)
+    return DiskMeter((call.folder, *logs), old_files=() if limits.disk_limit_mb is None else logs)
 
 
 class LimitWatch:
