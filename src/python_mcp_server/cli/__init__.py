@@ -11,6 +11,7 @@ demonstration  the steps of `demo`
 show           tables, and words for times and sizes
 client         the SDK's client against a server of ours, for `doctor` and `demo`
 options        options, and ways to print, that several commands share
+streams        the standard streams, which may be closed, full or no longer read
 
 The modules of the commands import nothing heavy at their head, so that `--help` and the start of a
 server wait for nothing that they do not need.
@@ -18,7 +19,6 @@ server wait for nothing that they do not need.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,6 +28,7 @@ import click
 from click.core import ParameterSource
 
 from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.streams import flush, open_closed_streams, reason, say
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.interrupt import INTERRUPTED, raise_again
 from python_mcp_server.settings import Settings
@@ -60,14 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: The words after the program's name; `sys.argv` where None.
     """
+    open_closed_streams()
+    code, failure = 1, None
     try:
         code = _guarded(arguments)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes again at its exit
+    except OSError as error:  # of a stream, or one that no command explains
+        failure = error
+    failure = flush(sys.stdout) or failure
+    if isinstance(failure, BrokenPipeError):
         code = _NOBODY_READS
+    elif failure is not None:
+        code = 1
+        _explain(failure, reason(failure))
+    flush(sys.stderr)
     sys.exit(code)
 
 
@@ -100,12 +108,12 @@ def _as_typed(told: str, arguments: Sequence[str]) -> str:
     return f"{given.get(parameter, parameter)}{space}{rest}"
 
 
-def _explain(error: PythonMcpError, told: str) -> None:
+def _explain(error: Exception, told: str) -> None:
     if _debugging():
         import traceback
 
         traceback.print_exception(error)
-    sys.stderr.write(f"{_PROGRAM}: {told}\n")
+    say(told)
 
 
 def _debugging() -> bool:
@@ -140,7 +148,7 @@ def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
     for name in ("host", "port"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} is for HTTP; add --http, or leave it out")
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin.isatty():
         click.echo("python-mcp-server: waiting for an MCP client on stdin; Ctrl-C ends it", err=True)
     return run_stdio()
 
@@ -227,7 +235,7 @@ def program(context: click.Context) -> int | None:
     """
     if context.invoked_subcommand is not None:
         return None
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin.isatty():
         click.echo(context.get_help())
         return 0
     return context.invoke(serve)

@@ -100,8 +100,7 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         **given(options),
     }
     if start == ["-"]:
-        closed = sys.stdin is None  # pyright: ignore[reportUnnecessaryComparison]
-        kwargs["stdin"] = "" if closed else sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        kwargs["stdin"] = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return Request(run_python, (), kwargs, cut_label(options["label"] or name), "run")
 
 
