@@ -19,6 +19,7 @@ server wait for nothing that they do not need.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 from click.core import ParameterSource
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json
 from python_mcp_server.cli.streams import flush, open_closed_streams, reason, say
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.interrupt import INTERRUPTED, raise_again
@@ -49,6 +50,7 @@ Examples:
   serve --http --port 9000         for clients of this machine
   serve --http --host 192.0.2.7    for others, with an access token
 """
+_NAME: Final = re.compile(r"(?<![\w'\"./-])[a-z_]+(?![\w'\"./-])")
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -91,21 +93,28 @@ def _guarded(arguments: Sequence[str] | None) -> int:
         _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
         return _BAD_INPUT
     except PythonMcpError as error:
-        _explain(error, str(error))
+        _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
         return 1
     return code if isinstance(code, int) else 0
 
 
 def _as_typed(told: str, arguments: Sequence[str]) -> str:
-    """Return what an error says, with the option in the place of the parameter that the option gives."""
+    """Return what an error says, with options in the place of the parameters that these give.
+
+    A parameter without a `_` may be an English word too, and is one but for the first word.
+    """
     command: click.Command = program
     for word in arguments:
         if not isinstance(command, click.Group):
             break
         command = command.get_command(click.Context(command), word) or command
-    parameter, space, rest = told.partition(" ")
     given = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
-    return f"{given.get(parameter, parameter)}{space}{rest}"
+
+    def typed(found: re.Match[str]) -> str:
+        is_name = found.start() == 0 or "_" in found[0]
+        return given.get(found[0], found[0]) if is_name else found[0]
+
+    return _NAME.sub(typed, told.replace("use_uv=false", "--no-uv"))
 
 
 def _explain(error: Exception, told: str) -> None:
@@ -186,7 +195,7 @@ def _show(finding: Finding) -> None:
 @click.option(
     "--budget",
     "budget_s",
-    type=click.FloatRange(0.5, 20),
+    type=Number("seconds", 0.5, 20),
     default=2.0,
     show_default=True,
     metavar="SECONDS",

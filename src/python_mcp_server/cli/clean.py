@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 
@@ -46,9 +46,9 @@ class Part:
 
 
 @click.command()
-@click.option("--older-than", "days", type=click.FloatRange(min=0), default=30.0, show_default=True,
+@click.option("--older-than", "days", type=Number("days", 0), default=30.0, show_default=True,
               metavar="DAYS", help="Only what was not used for so long.")  # fmt: skip
-@click.option("--environments-mb", type=click.FloatRange(min=0), metavar="MB",
+@click.option("--environments-mb", type=Number("MB", 0), metavar="MB",
               help="Also the environments used longest ago, until the rest takes no more.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option

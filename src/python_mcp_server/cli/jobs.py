@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import TEXT, Number, home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
@@ -65,10 +65,10 @@ def _manager() -> JobManager:
 
 
 @jobs.command("list")
-@click.option("--status", "status_filter", metavar="STATE",
+@click.option("--status", "status_filter", type=TEXT, metavar="STATE",
               help="Only jobs in this state, such as 'running'; a failed script is completed.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
-@click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
+@click.option("--before", type=TEXT, metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
 @home_option
 def list_(status_filter: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
@@ -107,7 +107,9 @@ def show(job_id: str, *, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="The longest wait.")
+@click.option(
+    "--timeout", "timeout_s", type=Number("seconds", 0), metavar="SECONDS", help="The longest wait."
+)
 @json_option
 @home_option
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
@@ -264,7 +266,9 @@ def answer(
 @click.option("--keep-completed/--drop-completed", default=True,
               help="Completed jobs stay unless dropped, also those whose script failed.")  # fmt: skip
 @click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
-@click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")
+@click.option(
+    "--max-age-hours", type=Number("hours", 0), default=24.0, show_default=True, help="Only older jobs go."
+)
 @json_option
 @home_option
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from python_mcp_server import __version__
 from python_mcp_server.cli import main, program
+from python_mcp_server.cli.options import Number
+from python_mcp_server.errors import InvalidInput
 from tests.helpers import environment, run_python
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
@@ -63,6 +65,26 @@ def test_every_help_fits_80_columns_and_cuts_no_sentence() -> None:
     assert [line for line in others if line.endswith("...")] == []
 
 
+def numbers(command: click.Command, context: click.Context) -> Generator[click.Parameter]:
+    """Yield the options of a command, and of those below it, that are given a fraction."""
+    fractions = (Number, click.types.FloatParamType)
+    yield from (each for each in command.params if isinstance(each.type, fractions))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from numbers(below, context)
+
+
+def test_no_option_takes_a_number_that_is_not_finite() -> None:
+    found = [*numbers(program, click.Context(program))]
+    assert len(found) >= 8
+    for option in found:
+        for text in ("nan", "inf", "-inf"):
+            with pytest.raises(InvalidInput, match=f"^{option.opts[-1]} is {text}; it must be a number of "):
+                option.type.convert(text, option, None)
+
+
 def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
     above, terminal = pty.openpty()
     try:
@@ -96,6 +118,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureF
         (("run", "--timeout", "-1", "-c", "1"), "--timeout is -1.0; "),
         (("run", "--cwd", "nowhere", "-c", "1"), "--cwd '"),
         (("serve", "--http", "--host", ""), "--host is ''; "),
+        (("clean", "--older-than", "nan"), "--older-than is nan; "),
+        (("clean", "--environments-mb", "inf"), "--environments-mb is inf; "),
+        (("clean", "--older-than", "soon"), "--older-than is 'soon'; "),
+        (("demo", "--budget", "100"), "--budget is 100.0; it must be a number of seconds from 0.5 to 20"),
     ],
 )
 def test_bad_input_is_called_as_it_was_typed(
@@ -140,10 +166,10 @@ def test_home_wins_over_the_variable(tmp_path: Path, home: Path, monkeypatch: py
     assert not home.exists()
 
 
-def test_an_empty_home_counts_as_not_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
-    assert call("jobs", "list", "--home", "") == 0
-    assert (home / "jobs").is_dir()
+def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("jobs", "list", "--home", "") == 2
+    assert capsys.readouterr().err == "python-mcp-server: --home is ''; give a value, or leave it out\n"
+    assert not home.exists()
 
 
 def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
