@@ -167,6 +167,7 @@ def test_pruning_says_what_would_remove_the_rest() -> None:
 
 @pytest.mark.parametrize("what", ["show", "wait", "output", "cancel"])
 def test_an_unknown_id_is_one_sentence_and_exit_code_1(what: str) -> None:
+    JobManager()  # makes the home
     told = command("jobs", what, "nobody", "--json")
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == "python-mcp-server: Job nobody not found\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment
 from tests.helpers.marks import thorough
 
@@ -20,6 +21,11 @@ PRINTING = [
     ("--help",),
     ("--version",),
 ]
+
+
+@pytest.fixture(autouse=True)
+def made_home(home: Path) -> None:
+    FileJobStore(home)
 
 
 def through_shell(script: str, *words: str, **changes: str | None) -> subprocess.CompletedProcess[str]:

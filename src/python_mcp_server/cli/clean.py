@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import Number, home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_home
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 
@@ -60,7 +60,9 @@ def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: boo
     the last minute stays. Jobs and saved scripts stay. Without --yes it asks first, and in a pipe it removes
     nothing.
     """
-    parts = home_parts(Settings.from_environ(), days * _DAY_S, environments_mb)
+    settings = Settings.from_environ()
+    tell_missing_home(settings.home)
+    parts = home_parts(settings, days * _DAY_S, environments_mb)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
     found = any(part.removable for part in parts)
     if not as_json:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import TEXT, Number, home_option, json_option, print_json
+from python_mcp_server.cli.options import (
+    TEXT,
+    Number,
+    home_option,
+    json_option,
+    print_json,
+    tell_missing_home,
+)
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
@@ -59,9 +66,13 @@ def jobs() -> None:
 
 
 def _manager() -> JobManager:
+    """Return a manager of the home; of no jobs where there is no home, because a look makes none."""
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.memory import InMemoryJobStore
 
-    return JobManager()
+    settings = Settings.from_environ()
+    return JobManager(InMemoryJobStore() if tell_missing_home(settings.home) else None, settings)
 
 
 @jobs.command("list")

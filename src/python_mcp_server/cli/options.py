@@ -6,10 +6,12 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import reduce
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.settings import variable
 
@@ -86,6 +88,18 @@ home_option: Final[Decorator] = click.option(
     callback=_set_home,
     help="Where jobs and their output lie.  [default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
 )
+
+
+def tell_missing_home(home: Path) -> bool:
+    """Whether there is no home here; stderr says so, because the name may be mistyped."""
+    from python_mcp_server.store.layout import Layout
+
+    layout = Layout(str(home))
+    missing = not (os.path.lexists(layout.jobs) or os.path.lexists(layout.meta))
+    if missing:
+        say(f"there is no home at {str(home)!r}; the first job makes it, and --home names another one")
+    return missing
+
 
 json_option: Final[Decorator] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."

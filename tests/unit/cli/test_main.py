@@ -14,9 +14,17 @@ from python_mcp_server import __version__
 from python_mcp_server.cli import main, program
 from python_mcp_server.cli.options import Number
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment, run_python
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
+
+
+@pytest.fixture
+def made_home(home: Path) -> Path:
+    """The home, with a store in it."""
+    FileJobStore(home)
+    return home
 
 
 def call(*words: str) -> int:
@@ -98,6 +106,7 @@ def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
     assert told.stdout.startswith("Usage: python-mcp-server")
 
 
+@pytest.mark.usefixtures("made_home")
 def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "list", "--status", "done") == 2
     told = capsys.readouterr()
@@ -107,6 +116,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureF
     assert "completed" in told.err
 
 
+@pytest.mark.usefixtures("made_home")
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -131,11 +141,13 @@ def test_bad_input_is_called_as_it_was_typed(
     assert capfd.readouterr().err.startswith(f"python-mcp-server: {told}")
 
 
+@pytest.mark.usefixtures("made_home")
 def test_an_unknown_job_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "show", "nobody") == 1
     assert capsys.readouterr().err == "python-mcp-server: Job nobody not found\n"
 
 
+@pytest.mark.usefixtures("made_home")
 def test_a_traceback_is_shown_where_debugging_is_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,11 +171,41 @@ def test_a_port_without_http_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "--port is for HTTP" in capsys.readouterr().err
 
 
-def test_home_wins_over_the_variable(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_wins_over_the_variable(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
+    FileJobStore(tmp_path / "other")
     assert call("jobs", "list", "--home", str(tmp_path / "other")) == 0
-    assert (tmp_path / "other" / "jobs").is_dir()
-    assert not home.exists()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("jobs", "list"), 0),
+        (("jobs", "list", "--json"), 0),
+        (("jobs", "show", "nobody"), 1),
+        (("jobs", "wait", "nobody"), 1),
+        (("jobs", "output", "nobody"), 1),
+        (("jobs", "cancel", "nobody"), 1),
+        (("jobs", "answer", "nobody", "key", "value"), 1),
+        (("jobs", "rm", "nobody"), 1),
+        (("jobs", "prune"), 0),
+        (("clean",), 0),
+    ],
+)
+def test_a_look_into_a_home_that_is_not_there_says_so_and_makes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "documents").mkdir()
+    for name in ("mistyped/below", "documents"):
+        there = tmp_path / name
+        assert call(*words, "--home", str(there)) == code
+        told = capsys.readouterr().err.splitlines()
+        assert told[0].startswith(f"python-mcp-server: there is no home at '{there}'; ")
+        assert len(told) == 1 + (code == 1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["documents"]
 
 
 def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +214,7 @@ def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.C
     assert not home.exists()
 
 
+@pytest.mark.usefixtures("made_home")
 def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
     command = [sys.executable, "-m", "python_mcp_server", "jobs", "list", "--json"]
     closed, out = os.pipe()
