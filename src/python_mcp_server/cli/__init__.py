@@ -87,7 +87,10 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        from python_mcp_server.jobs.rows import plain
+
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        click.UsageError(plain(error.format_message()), context).show()
         return error.exit_code
     except InvalidInput as error:
         _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
@@ -186,9 +189,11 @@ def doctor(*, as_json: bool) -> int:
 
 
 def _show(finding: Finding) -> None:
+    from python_mcp_server.jobs.rows import plain
+
     click.secho(f"{finding.level:8}", fg=_COLOURS[finding.level], nl=False)
     advice = f" {finding.advice}" if finding.advice else ""
-    click.echo(f"{finding.name}: {finding.text}.{advice}")
+    click.echo(plain(f"{finding.name}: {finding.text}.{advice}"))
 
 
 @click.command()

@@ -21,7 +21,7 @@ from python_mcp_server.cli.options import (
     print_json,
     tell_missing_home,
 )
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
@@ -86,7 +86,10 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
 
-    found, more = _manager().blocking.list(state_named(status_filter), limit, None, before)
+    manager, status = _manager(), state_named(status_filter)
+    if before is not None and not is_job_id(before):  # a whole id may be that of a job that is gone
+        before = find_job(manager, before).id
+    found, more = manager.blocking.list(status, limit, None, before)
     if as_json:
         print_json(listing(found, more, row))
         return
@@ -270,7 +273,7 @@ def answer(
     if as_json:
         print_json({"job": job.to_json()})
     else:
-        click.echo(f"{key} of {job.id} is answered; the job is {job.status.value}")
+        click.echo(f"{plain(key)} of {job.id} is answered; the job is {job.status.value}")
 
 
 @jobs.command()
@@ -315,7 +318,12 @@ def _older(manager: JobManager, state: JobState, hours: float) -> str:
 def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
     manager = _manager()
-    found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
+    try:
+        found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}; nothing was removed") from error
+    except JobNotFound as error:
+        raise PythonMcpError(f"{error}; nothing was removed") from error
     for job in found:
         if not job.status.terminal:
             raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")

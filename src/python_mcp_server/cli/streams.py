@@ -30,10 +30,14 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(fd, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
-def say(sentence: str) -> None:
-    """Write a sentence of the program to stderr, where that can be written."""
+def say(text: str) -> None:
+    """Write what the program has to say to stderr, where that can be written.
+
+    It may have several lines, but no character that would steer a terminal.
+    """
     with suppress(OSError):  # there is no other place to tell it
-        sys.stderr.write(f"{_PROGRAM}: {sentence}\n")
+        harmless = (char if char.isprintable() or char == "\n" else " " for char in text)
+        sys.stderr.write(f"{_PROGRAM}: {''.join(harmless)}\n")
 
 
 def flush(stream: TextIO) -> OSError | None:

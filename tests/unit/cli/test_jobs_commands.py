@@ -104,6 +104,30 @@ def test_nothing_is_removed_where_one_job_still_runs(
     assert store.remove(waiting) is False
 
 
+def test_nothing_is_removed_where_one_id_is_unknown_or_fits_several(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = keep(store)
+    keep(store)
+    told = jobs(capsys, "rm", ended, "zzz", code=1)
+    assert told == "python-mcp-server: Job zzz not found; nothing was removed\n"
+    assert jobs(capsys, "rm", ended, "1", code=2).endswith("give more of it; nothing was removed\n")
+    assert store.get(ended) is not None
+
+
+def test_a_list_goes_on_before_any_beginning_of_an_id(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oldest, middle, newest = (keep(store, hours=hours) for hours in (30, 20, 10))
+    for before in (middle, middle[:7], middle[-6:]):
+        listed = json.loads(jobs(capsys, "list", "--before", before, "--json"))
+        assert [job["id"] for job in listed["jobs"]] == [oldest]
+    assert "fits several jobs" in jobs(capsys, "list", "--before", newest[:1], code=2)
+    assert jobs(capsys, "list", "--before", "zzz", code=1) == "python-mcp-server: Job zzz not found\n"
+    gone = new_job_id(utc_now() - timedelta(hours=25))
+    assert json.loads(jobs(capsys, "list", "--before", gone, "--json"))["total"] == 1
+
+
 def test_a_prune_says_what_its_options_would_remove(
     store: FileJobStore, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,47 @@ def test_an_unknown_job_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.Cap
     assert capsys.readouterr().err == "python-mcp-server: Job nobody not found\n"
 
 
+STEERING = "a\x1b[31mb\rc\nd"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (STEERING,),
+        (f"--{STEERING}",),
+        ("jobs", STEERING),
+        ("jobs", "show", STEERING),
+        ("jobs", "show", "nobody", STEERING),
+        ("jobs", "rm", STEERING),
+        ("jobs", "list", "--before", STEERING),
+        ("jobs", "list", "--status", STEERING),
+        ("jobs", "list", "--limit", STEERING),
+        ("jobs", "output", "nobody", "--stream", STEERING),
+        ("jobs", "output", "nobody", "--pattern", f"({STEERING}"),
+        ("clean", STEERING),
+        ("clean", "--older-than", STEERING),
+        ("run", STEERING),
+        ("run", "--env", STEERING, "-c", "1"),
+        ("run", "--with", STEERING, "-c", "1"),
+        ("run", "--cwd", STEERING, "-c", "1"),
+        ("run", "--python", STEERING, "-c", "1"),
+        ("bench", STEERING),
+        ("bench", "-c", "1", "--plot", STEERING),
+        ("serve", "--http", "--host", STEERING),
+        ("serve", "--port", STEERING),
+    ],
+)
+@pytest.mark.usefixtures("made_home")
+def test_nothing_that_was_typed_steers_the_terminal(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call(*words) in {1, 2}
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert {char for char in told.err if not char.isprintable()} == {"\n"}
+    assert "c\nd" not in told.err
+
+
 @pytest.mark.usefixtures("made_home")
 def test_a_traceback_is_shown_where_debugging_is_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
