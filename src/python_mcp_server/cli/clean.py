@@ -23,6 +23,8 @@ from python_mcp_server.cli.options import Number, home_option, json_option, prin
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 
+_MINUTE_S: Final = 60.0
+_HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
 
 
@@ -91,9 +93,8 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
     logs = list(_old(settings.logs.glob("server.log.*"), older_than_s))
     versions = list(_old(_versions_without_script(settings.scripts), older_than_s))
     damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
-    days = f"{unused_s / _DAY_S:.3g} days"
     return [
-        Part("environments", home / "environments", stale, f"not used for {days}",
+        Part("environments", home / "environments", stale, _unused_words(unused_s),
              lambda: remove_unused(home, unused_s)),
         Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged)),
         Part("output of jobs", home / "output", [], "", lambda: None),
@@ -101,6 +102,14 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
              lambda: _remove(versions)),
         Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs)),
     ]  # fmt: skip
+
+
+def _unused_words(seconds: float) -> str:
+    if seconds < _MINUTE_S:  # one that was used in the last minute stays
+        return "not in use"
+    if seconds < _DAY_S:
+        return f"not used for {seconds / _HOUR_S:.3g} hours"
+    return f"not used for {seconds / _DAY_S:.3g} days"
 
 
 def _age_beyond(ages: Iterable[tuple[float, Path]], most_bytes: float) -> float:

@@ -75,6 +75,17 @@ def test_what_nothing_needs_goes_and_the_rest_stays(full: Path, capsys: pytest.C
     assert capsys.readouterr().out.endswith("Nothing needs to be removed.\n")
 
 
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [("0", "not in use"), ("0.125", "not used for 3 hours"), ("30", "not used for 30 days")],
+)
+def test_the_time_without_use_reads_as_people_write_it(
+    full: Path, capsys: pytest.CaptureFixture[str], days: str, words: str
+) -> None:
+    clean("--older-than", days)
+    assert f" {words}: " in capsys.readouterr().out
+
+
 def test_environments_beyond_a_size_go_those_used_longest_ago_first(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
