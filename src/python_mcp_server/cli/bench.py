@@ -75,6 +75,8 @@ class _WithArguments(click.Command):
               help="Write all figures and runs, as hyperfine does; `-`: stdout.")  # fmt: skip
 @click.option("--export-csv", type=TEXT, metavar="FILE", help="The same for a table of the figures.")
 @click.option("--export-markdown", type=TEXT, metavar="FILE", help="The same in Markdown.")
+@click.option("-q", "--quiet", is_flag=True,
+              help="Tell of no progress; else a pipe gets a line on stderr every few rounds.")  # fmt: skip
 @json_option
 @environment_options
 @limit_options
@@ -90,7 +92,7 @@ def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> i
     run.
     """
     from python_mcp_server.cli.figures import Exports, show
-    from python_mcp_server.cli.follow import run_quietly
+    from python_mcp_server.cli.follow import Progress, run_quietly
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.tools.benchmark.contenders import Contender, benchmark_contenders
 
@@ -108,7 +110,10 @@ def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> i
     exports = Exports.given(options)
     label = cut_label(", ".join(each["name"] for each in contenders))
     request = Request(benchmark_contenders, (), kwargs, label, "bench")
-    return run_quietly(request, lambda job: _progress(job, plan), lambda job: show(job, plan, exports))
+    progress = Progress(lambda job: _bar(job, plan), _round)
+    if options["quiet"]:
+        progress = Progress(lambda _job: "")
+    return run_quietly(request, progress, lambda job: show(job, plan, exports))
 
 
 def _plan(options: dict[str, Any], count: int) -> dict[str, Any]:
@@ -196,7 +201,7 @@ def _plot_format(file: str | None) -> str | None:
     return suffix[1:]
 
 
-def _progress(job: Job, plan: dict[str, Any]) -> str:
+def _bar(job: Job, plan: dict[str, Any]) -> str:
     """Return a bar, which is full at the latest possible end, and the estimates so far."""
     if job.progress is None:
         return "preparing"
@@ -204,6 +209,11 @@ def _progress(job: Job, plan: dict[str, Any]) -> str:
     if job.progress.total:
         shares.append((job.progress.current - 1) / job.progress.total)
     full = min(_BAR, int(_BAR * max(shares)))
-    words = (job.progress.message or "").replace("+-", "±")
+    words = _round(job).replace("+-", "±")
     words = words.removeprefix("run ").replace(" of at most ", "/", 1)
     return f"{'━' * full}{'─' * (_BAR - full)} {words}"
+
+
+def _round(job: Job) -> str:
+    """Return which round runs, and the estimates so far."""
+    return "" if job.progress is None else job.progress.message or ""

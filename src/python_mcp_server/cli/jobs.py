@@ -382,12 +382,7 @@ def wait_for_job(
         timeout_s: The longest wait; None for ever.
         on_question: Called once with each question that the job waits for.
         on_look: Called with the job each time that it was read and has not ended.
-
-    Raises:
-        InvalidInput: The time is negative or not a number.
     """
-    if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
-        raise InvalidInput(f"--timeout is {timeout_s:g}; it must be a number of seconds, 0 or more")
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     job, told = find_job(manager, typed), set[str]()
     while not job.status.terminal:
