@@ -57,8 +57,8 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Exit codes: 0 for success, 1 for a failure, 2 for bad input, 130 after Ctrl-C; `run` passes on
-    that of its script.
+    Exit codes: 0 for success, 1 for a failure, 2 for bad input, 130 after Ctrl-C, 141 where the reader of
+    stdout has left; `run` passes on that of its script.
 
     Args:
         arguments: The words after the program's name; `sys.argv` where None.
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _guarded(arguments)
     except KeyboardInterrupt:
         code = INTERRUPTED
+    except SystemExit:  # so click leaves a command whose stdout has no reader
+        code = _NOBODY_READS
     except OSError as error:  # of a stream, or one that no command explains
         failure = error
     failure = flush(sys.stdout) or failure
