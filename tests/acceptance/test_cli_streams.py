@@ -20,6 +20,7 @@ PRINTING = [
     ("clean",),
     ("--help",),
     ("--version",),
+    ("demo",),
 ]
 
 

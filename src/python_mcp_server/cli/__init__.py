@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _guarded(arguments)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except SystemExit:  # so click leaves a command whose stdout has no reader
+    except SystemExit:  # so click and rich leave a command whose stdout has no reader
         code = _NOBODY_READS
     except OSError as error:  # of a stream, or one that no command explains
         failure = error

@@ -256,7 +256,9 @@ def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.C
 
 
 @pytest.mark.usefixtures("made_home")
-@pytest.mark.parametrize("words", [["jobs", "list", "--json"], ["--help"], ["run", "-c", "print(1)"]])
+@pytest.mark.parametrize(
+    "words", [["jobs", "list", "--json"], ["jobs", "prune"], ["--help"], ["run", "-c", "print(1)"], ["demo"]]
+)
 def test_a_reader_who_leaves_ends_it_without_a_traceback(words: list[str]) -> None:
     command = [sys.executable, "-m", "python_mcp_server", *words]
     closed, out = os.pipe()
