@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,19 @@ def test_a_working_directory_that_is_gone_is_one_sentence(words: tuple[str, ...]
     told = through_shell(f'cd "{gone}"; rmdir "{gone}"; exec "$@"', *words)
     sentence = "python-mcp-server: the working directory is gone; change to one that exists\n"
     assert (told.returncode, told.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize(
+    "words", [["jobs", "list", "--json"], ["jobs", "prune"], ["--help"], ["run", "-c", "print(1)"], ["demo"]]
+)
+def test_a_reader_who_leaves_ends_it_without_a_traceback(words: list[str]) -> None:
+    command = [sys.executable, "-m", "python_mcp_server", *words]
+    closed, out = os.pipe()
+    os.close(closed)
+    try:
+        told = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False
+        )
+    finally:
+        os.close(out)
+    assert (told.returncode, told.stderr) == (141, b"")

@@ -253,20 +253,3 @@ def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.C
     assert call("jobs", "list", "--home", "") == 2
     assert capsys.readouterr().err == "python-mcp-server: --home is ''; give a value, or leave it out\n"
     assert not home.exists()
-
-
-@pytest.mark.usefixtures("made_home")
-@pytest.mark.parametrize(
-    "words", [["jobs", "list", "--json"], ["jobs", "prune"], ["--help"], ["run", "-c", "print(1)"], ["demo"]]
-)
-def test_a_reader_who_leaves_ends_it_without_a_traceback(words: list[str]) -> None:
-    command = [sys.executable, "-m", "python_mcp_server", *words]
-    closed, out = os.pipe()
-    os.close(closed)
-    try:
-        told = subprocess.run(
-            command, stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False
-        )
-    finally:
-        os.close(out)
-    assert (told.returncode, told.stderr) == (141, b"")
