@@ -95,10 +95,20 @@ def tell_missing_home(home: Path) -> bool:
     from python_mcp_server.store.layout import Layout
 
     layout = Layout(str(home))
-    missing = not (os.path.lexists(layout.jobs) or os.path.lexists(layout.meta))
+    missing = all(map(_is_missing, (layout.jobs, layout.meta)))
     if missing:
         say(f"there is no home at {str(home)!r}; the first job makes it, and --home names another one")
     return missing
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # the store tells why it cannot be opened
+        return False
+    return False
 
 
 json_option: Final[Decorator] = click.option(

@@ -221,6 +221,16 @@ def test_home_wins_over_the_variable(
     assert capsys.readouterr().err == ""
 
 
+def test_a_home_that_cannot_be_opened_is_not_taken_for_a_missing_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert call("jobs", "list", "--home", str(tmp_path / "file")) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "there is no home" not in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
