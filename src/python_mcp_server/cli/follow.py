@@ -57,7 +57,7 @@ class Copy:
         """Return the next bytes, at most a piece; nothing where there are none yet."""
         try:
             with open(self._path, "rb", opener=own_file) as file:
-                file.seek(self.offset)
+                file.seek(min(self.offset, sys.maxsize))
                 return file.read(limit)
         except FileNotFoundError:
             return b""

@@ -23,7 +23,7 @@ class Number(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cl
 
     Args:
         unit: What it counts, such as "seconds".
-        least: The smallest one; None where whoever takes the number checks that.
+        least: The smallest one; None where `Limits` or `RunPlan` checks it.
         most: The largest one.
     """
 

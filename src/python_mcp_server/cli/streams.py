@@ -1,6 +1,6 @@
 """The standard streams of the program: what a shell closed is opened, and a failed write is told once.
 
-`main` alone uses this: no command looks whether stdout is closed, full or no longer read.
+So no command looks whether stdout is closed, full or no longer read. `say` is for all of the command line.
 """
 
 from __future__ import annotations
