@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
 import sys
 import time
@@ -57,7 +58,9 @@ class Copy:
         """Return the next bytes, at most a piece; nothing where there are none yet."""
         try:
             with open(self._path, "rb", opener=own_file) as file:
-                file.seek(min(self.offset, sys.maxsize))
+                if self.offset > os.fstat(file.fileno()).st_size:  # the number may be too large for `seek`
+                    return b""
+                file.seek(self.offset)
                 return file.read(limit)
         except FileNotFoundError:
             return b""
