@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment
 from tests.helpers.marks import thorough
@@ -60,6 +61,15 @@ def test_a_stderr_that_takes_nothing_changes_no_exit_code(redirected: str) -> No
 def test_a_closed_stdin_is_an_empty_one(words: tuple[str, ...]) -> None:
     told = through_shell('exec "$@" <&-', *words)
     assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("jobs", "list", "--json")])
+def test_a_stdout_of_few_letters_is_no_traceback(words: tuple[str, ...], home: Path) -> None:
+    FileJobStore(home).create(Job(new_job_id(), "one → two", JobState.PENDING, utc_now()))
+    told = through_shell('exec "$@"', *words, PYTHONIOENCODING="latin-1")
+    assert told.returncode == 0, told
+    assert "→" not in told.stdout
+    assert "Traceback" not in told.stderr
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ import click
 from click.core import ParameterSource
 
 from python_mcp_server.cli.options import Number, home_option, json_option, print_json
-from python_mcp_server.cli.streams import flush, open_closed_streams, reason, say
+from python_mcp_server.cli.streams import flush, prepare_streams, reason, say
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.interrupt import INTERRUPTED, raise_again
 from python_mcp_server.settings import Settings
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Args:
         arguments: The words after the program's name; `sys.argv` where None.
     """
-    open_closed_streams()
+    prepare_streams()
     code, failure = 1, None
     try:
         code = _guarded(arguments)

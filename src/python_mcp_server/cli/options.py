@@ -62,7 +62,7 @@ class _Text(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cli
         Raises:
             InvalidInput: It is blank.
         """
-        if not any(char.isprintable() and not char.isspace() for char in value):
+        if all(char.isspace() or char < " " or char == "\x7f" for char in value):
             raise InvalidInput(f"{_typed_name(param)} is {value!r}; give a value, or leave it out")
         return value
 

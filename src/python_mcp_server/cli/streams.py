@@ -9,15 +9,18 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, cast
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
 
 _PROGRAM: Final = "python-mcp-server"
 _OF_A_WRITE: Final = frozenset({errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC})
 """Without the name of a file they come from a stream; where that is stderr, nobody reads the sentence."""
 
 
-def open_closed_streams() -> None:
-    """Open what is closed of stdin, stdout and stderr on the null device.
+def prepare_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr on the null device; let stdout take every character.
 
     stdout is opened for reading, so that a write fails as it would on the closed descriptor. Without this a
     file of ours would get the number of the descriptor, and what is printed would go there.
@@ -28,6 +31,8 @@ def open_closed_streams() -> None:
             fd = os.open(os.devnull, flags)  # it gets the lowest number that is free
             os.set_inheritable(fd, True)
             setattr(sys, name, open(fd, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
+    if sys.stdout.errors == "strict":
+        cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:
