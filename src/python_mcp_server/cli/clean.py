@@ -19,10 +19,12 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_home
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 
+_MINUTE_S: Final = 60.0
+_HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
 
 
@@ -47,9 +49,9 @@ class Part:
 
 
 @click.command()
-@click.option("--older-than", "days", type=click.FloatRange(min=0), default=30.0, show_default=True,
+@click.option("--older-than", "days", type=Number("days", 0), default=30.0, show_default=True,
               metavar="DAYS", help="Only what was not used for so long.")  # fmt: skip
-@click.option("--environments-mb", type=click.FloatRange(min=0), metavar="MB",
+@click.option("--environments-mb", type=Number("MB", 0), metavar="MB",
               help="Also the environments used longest ago, until the rest takes no more.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
@@ -61,7 +63,9 @@ def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: boo
     the last minute stays. Jobs and saved scripts stay. Without --yes it asks first, and in a pipe it removes
     nothing.
     """
-    parts = home_parts(Settings.from_environ(), days * _DAY_S, environments_mb)
+    settings = Settings.from_environ()
+    tell_missing_home(settings.home)
+    parts = home_parts(settings, days * _DAY_S, environments_mb)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
     found = any(part.removable for part in parts)
     if not as_json:
@@ -93,9 +97,8 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
     logs = list(_old(settings.logs.glob("server.log.*"), older_than_s))
     histories = list(_old(histories_without_script(settings.scripts), older_than_s))
     damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
-    days = f"{unused_s / _DAY_S:.3g} days"
     return [
-        Part("environments", home / "environments", stale, f"not used for {days}",
+        Part("environments", home / "environments", stale, _unused_words(unused_s),
              lambda: remove_unused(home, unused_s)),
         Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged, older_than_s)),
         Part("output of jobs", home / "output", [], "", lambda: None),
@@ -103,6 +106,14 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
              lambda: _remove(histories, older_than_s, remove_history)),
         Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs, older_than_s)),
     ]  # fmt: skip
+
+
+def _unused_words(seconds: float) -> str:
+    if seconds < _MINUTE_S:  # one that was used in the last minute stays
+        return "not in use"
+    if seconds < _DAY_S:
+        return f"not used for {seconds / _HOUR_S:.3g} hours"
+    return f"not used for {seconds / _DAY_S:.3g} days"
 
 
 def _age_beyond(ages: Iterable[tuple[float, Path]], most_bytes: float) -> float:

@@ -96,6 +96,17 @@ def test_what_is_used_again_while_the_question_waits_stays(
     assert {"scripts/.versions/gone/1.py", "scripts/.versions/gone/2.py", "logs/server.log.1"} < files(full)
 
 
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [("0", "not in use"), ("0.125", "not used for 3 hours"), ("30", "not used for 30 days")],
+)
+def test_the_time_without_use_reads_as_people_write_it(
+    full: Path, capsys: pytest.CaptureFixture[str], days: str, words: str
+) -> None:
+    clean("--older-than", days)
+    assert f" {words}: " in capsys.readouterr().out
+
+
 def test_environments_beyond_a_size_go_those_used_longest_ago_first(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
