@@ -266,3 +266,22 @@ async def test_a_queued_job_can_be_cancelled_while_its_server_lives(tmp_path: Pa
         later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
         assert (await jobs.cancel(later)).status is JobState.CANCELLED
         assert jobs.store.index_names("") == ()
+
+
+async def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    async with manager(max_background_jobs=1) as jobs:
+        engine = await jobs._engine()
+        new_run = engine.new_run
+
+        def refuse_first(request: Request, *args: Any) -> Any:
+            if request.label == "bad":
+                raise InvalidInput("its limit cannot be kept")
+            return new_run(request, *args)
+
+        monkeypatch.setattr(engine, "new_run", refuse_first)
+        bad = await jobs.submit_request(Request(bodies.pid, label="bad"))
+        good = await submit(jobs, fb.said, tmp_path / "log", "good")
+        assert (await ended(jobs, bad.id)).error == "InvalidInput: its limit cannot be kept"
+        assert (await ended(jobs, good)).result == "good"
