@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         WorkerUnavailable,
     )
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
+    from python_mcp_server.jobs.request import CommandJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
     from python_mcp_server.questions.model import InputAnswer
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerTimeout",
-    "AsyncJob",
     "CommandJob",
     "FileJobStore",
     "InMemoryJobStore",
@@ -65,7 +64,6 @@ __all__ = [
     "JobManager",
     "JobNotFound",
     "JobProgress",
-    "JobResult",
     "JobState",
     "JobStore",
     "LimitExceeded",
@@ -96,7 +94,7 @@ _HOMES: Final = {
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "report_progress"),
     "jobs.manager": ("JobManager",),
-    "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
+    "jobs.request": ("CommandJob",),
     "limits": ("Limits",),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),

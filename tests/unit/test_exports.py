@@ -26,8 +26,6 @@ HOMES = {
     "Job": "model",
     "JobState": "model",
     "JobProgress": "model",
-    "JobResult": "jobs.request",
-    "AsyncJob": "jobs.request",
     "CommandJob": "jobs.request",
     "create_server": "server.app",
     "add_job_tools": "server.authors",

@@ -194,7 +194,7 @@ async def _run(
     async with JobManager() as manager:
         follower = Follower(manager, words)
         with _heard(follower.interrupt):
-            job = await follower.follow(await manager.submit(request))
+            job = await follower.follow(await manager.submit_request(request))
         code = follower.code_of_end(job)
     return show(job) if code is None else code
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.reply import Adapter, replies_of
-from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
+from python_mcp_server.jobs.request import CallResult, CommandJob, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.pool.steady import to_thread
@@ -183,7 +183,7 @@ class JobManager:
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
         ask: Ask | None = None,
-    ) -> JobResult:
+    ) -> CallResult:
         """Run a body and wait for it within the budget; past the budget, hand the job over.
 
         Args:
@@ -232,7 +232,7 @@ class JobManager:
         budget_s: float,
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
-    ) -> JobResult | Job:
+    ) -> CallResult | Job:
         """Wait again for a job that was handed over because it asked a question: for its end, its next
         question, or the end of the budget.
 
@@ -264,7 +264,7 @@ class JobManager:
             run.status.subscribe(None)
         return deliver(job_id, run.outcome)
 
-    async def submit(self, request: Request | CommandJob) -> Job:
+    async def submit_request(self, request: Request | CommandJob) -> Job:
         """Start a job in the background; the job is durable when this returns.
 
         Raises:

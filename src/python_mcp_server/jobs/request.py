@@ -77,13 +77,9 @@ class Request:
             raise InvalidInput(f"the job's label has {len(label)} characters; it may have {MOST_LABEL_CHARS}")
 
 
-AsyncJob = Request
-"""A Python call to be run as a job: `await manager.submit(AsyncJob(function, (1, 2)))`."""
-
-
 @dataclass(frozen=True, slots=True)
 class CommandJob:
-    """A program to be run as a job: `await manager.submit(CommandJob(("make", "all"), cwd="project"))`.
+    """A program to be run as a job: `await manager.submit_request(CommandJob(("make", "all")))`.
 
     Attributes:
         argv: The program and its arguments; no shell is involved.
@@ -113,7 +109,7 @@ class CommandJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
+class CallResult:
     """The caller's result: the value, or the id and the state of the job that goes on.
 
     Attributes:
@@ -164,7 +160,7 @@ TRACE_HEADER: Final = "In the worker:\n"
 """The beginning of the note with the worker's traceback."""
 
 
-def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
+def deliver(job_id: str, outcome: Outcome | None) -> CallResult:
     """Return the value of an outcome, or raise its exception; an outcome of None is a cancel. A value that
     cannot be sent is returned in its JSON form, as in the record.
 
@@ -179,11 +175,11 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
     if outcome.shown is not None:
         value, note = outcome.shown
         _log.warning("job %s: %s", job_id, note)
-        return JobResult(job_id, JobState.COMPLETED, value, note=note)
-    return JobResult(job_id, JobState.COMPLETED, outcome.value)
+        return CallResult(job_id, JobState.COMPLETED, value, note=note)
+    return CallResult(job_id, JobState.COMPLETED, outcome.value)
 
 
-def handle_of(job: Job, budget_s: float) -> JobResult:
+def handle_of(job: Job, budget_s: float) -> CallResult:
     """Return the handle that a caller gets in place of a value: the job's state, and the reason."""
     asked = job.open_questions
     if asked:
@@ -192,7 +188,7 @@ def handle_of(job: Job, budget_s: float) -> JobResult:
         message = f"Task exceeded {budget_s}s time budget; {job.message or 'waiting to start'}"
     else:
         message = f"Task exceeded {budget_s}s time budget; running in background"
-    return JobResult(job.id, job.status, handed_over=True, message=message, questions=asked)
+    return CallResult(job.id, job.status, handed_over=True, message=message, questions=asked)
 
 
 def _sentence_of(job_id: str, questions: Iterable[Question]) -> str:
