@@ -20,7 +20,8 @@ from chaos_testing.facts import emit, emit_job
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import JobNotFound, PythonMcpError, RemoteError, WorkerDied
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import CommandJob, Request
+from python_mcp_server.jobs.request import Request, request_of
+from python_mcp_server.kinds import CommandJob
 from python_mcp_server.model import JobState
 
 _ACTIONS: Final = {
@@ -57,12 +58,12 @@ class ManagerUser:
         except PythonMcpError as error:
             emit("error", text=f"{what} of {job_id}: {type(error).__name__}: {error}")
 
-    def _request(self) -> Request | CommandJob:
+    def _request(self) -> Request:
         if self._rng.random() < 0.5:  # noqa: PLR2004  half of each
             return self._body(*choose_kind(self._rng, BODIES))
         kind, value = choose_kind(self._rng, SCRIPTS)
         argv = (sys.executable, job_script.__file__, kind, str(value), self._starts)
-        return CommandJob(argv, label=label_of(kind, value))
+        return request_of(CommandJob(argv, label=label_of(kind, value)))
 
     def _body(self, kind: str, value: int) -> Request:
         arguments = (kind, value, self._starts)

@@ -18,7 +18,7 @@ from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 from python_mcp_server.model import MB, Job, JobState, new_job_id
 from python_mcp_server.processes.host import Memory
@@ -171,7 +171,7 @@ async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Pa
                 job = await made.submit_request(Request(limits_bodies.flood))
                 job = (await made.wait(job.id, 60))[0]
                 assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
-        for refused in (Request(limits_bodies.print_bytes, (1,)), CommandJob(("true",), cwd=str(tmp_path))):
+        for refused in (Request(limits_bodies.print_bytes, (1,)), request_of(CommandJob(("true",)))):
             with pytest.raises(StoreError, match=r"PYTHON_MCP_MAX_DISK_MB is 50: .* py_prune_jobs or"):
                 await made.submit_request(refused)
             with pytest.raises(StoreError, match=r"^The jobs in .* take \d+ MB, and "):

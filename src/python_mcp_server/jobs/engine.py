@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
-from python_mcp_server.jobs.request import CommandJob, Listener, Request
+from python_mcp_server.jobs.request import Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
@@ -100,7 +100,7 @@ class Engine:
             if os.getpid() == self._pid:  # otherwise the program has forked, and this is its parent's loop
                 await self.close()
 
-    async def admit(self, request: Request | CommandJob) -> Request | CommandJob:
+    async def admit(self, request: Request) -> Request:
         """Return the request as it may run here: where the home has a bound on its disk space, with what is
         left as a limit.
 
@@ -109,17 +109,14 @@ class Engine:
         """
         if self._home_disk is None:
             return request
-        return await self._home_disk.admit(request.request() if isinstance(request, CommandJob) else request)
+        return await self._home_disk.admit(request)
 
-    def new_run(
-        self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
-    ) -> JobRun:
+    def new_run(self, request: Request, listener: Listener | None, job_id: str | None = None) -> JobRun:
         """Create a run of this job, without starting it. Without a `job_id` the job is new.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
         """
-        request = request.request() if isinstance(request, CommandJob) else request
         check_limits(request)
         server_state = self._bodies.server_state()
         reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
@@ -127,7 +124,8 @@ class Engine:
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
-        call = replace(call, grace_s=self.services.grace_s)
+        grace_s = self.services.settings.cancel_grace_seconds
+        call = replace(call, grace_s=grace_s if request.grace_s is None else request.grace_s)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
         run = self._runs[job_id] = JobRun(
@@ -177,7 +175,7 @@ class Engine:
             raise
 
     async def _close(self) -> None:
-        self.services.grace_s = min(self.services.grace_s, _EXIT_GRACE_S)
+        self.services.most_grace_s = _EXIT_GRACE_S
         self.services.refresher.stop()
         if self._takeover is not None:
             await self._takeover.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.questions import exchange, with_questions
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.jobs.state import RecordState
@@ -281,7 +282,7 @@ module.
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
-    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
+    job = job.evolve(completed_at=utc_now(), **ENDED)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
@@ -289,10 +290,7 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
         return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
     if outcome.failure is not None:
         return _failed(job, outcome.failure)
-    reply = (job.reply or {}) | dict(shown.reply)
-    return job.evolve(
-        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
-    )
+    return with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
 
 
 def _failed(job: Job, failure: Failure) -> Job:

@@ -16,7 +16,7 @@ import pytest
 from python_mcp_server import CommandJob
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
-from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.takeover import take_startable
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.pool.protocol import mark_unbegun
@@ -214,9 +214,9 @@ def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path)
             for secret in ({"env_vars": {"A": "hush-hush"}}, {"env_file": "hush-hush"}):
                 job = await jobs.submit_request(Request(run_script_in_dir, (), script | secret))
                 assert record_of(jobs, job).call is None
-            command = await jobs.submit_request(CommandJob(("true",), env={"A": "hush-hush"}))
+            command = await jobs.submit_request(request_of(CommandJob(("true",), env={"A": "hush-hush"})))
             assert record_of(jobs, command).call is None
-            plain = record_of(jobs, await jobs.submit_request(CommandJob(("true",))))
+            plain = record_of(jobs, await jobs.submit_request(request_of(CommandJob(("true",)))))
             assert plain.call is not None
             assert plain.call["args"][0] == ["true"]
             assert "call" not in plain.to_json()

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from python_mcp_server import CommandJob
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
-from python_mcp_server.jobs.request import CommandJob, Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.takeover import LIMIT_BYTES, from_spec, to_spec
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.pool.references import refer
@@ -144,7 +145,7 @@ def test_our_own_tools_may_start_anywhere_if_their_paths_are_absolute(tmp_path: 
     ):
         assert made is not None
         assert made["cwd"] == os.getcwd()
-    command = CommandJob(("true",), cwd="src").request()
+    command = request_of(CommandJob(("true",), cwd="src"))
     made = to_spec(command, refer(command.body))
     assert made is not None
     assert made["cwd"] is None
