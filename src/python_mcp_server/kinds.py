@@ -152,9 +152,9 @@ class AsyncJob(ABC):
     # ---- of an author
 
     @abstractmethod
-    async def execute(self) -> JobResult:
-        """Do the work. A value that is no `JobResult` counts as the data of a success; an exception fails the
-        job.
+    async def execute(self) -> Any:
+        """Do the work, and return a `JobResult`. Any other value counts as the data of a success, and an
+        exception fails the job.
         """
 
     async def cancel(self) -> None:
