@@ -165,7 +165,7 @@ def recorded(spec: dict[str, Any] | None) -> Job:
     return Job(new_job_id(), "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(spec)))
 
 
-def test_a_job_of_an_importable_class_with_plain_data_may_be_started_elsewhere():
+def test_a_job_of_a_class_with_plain_data_may_be_started_elsewhere():
     request, spec = spec_of(job_kinds.Resize(["a", "b"]))
     assert spec is not None
     assert (spec["file"], spec["cwd"]) == (job_kinds.__file__, os.getcwd())
