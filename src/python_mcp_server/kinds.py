@@ -21,7 +21,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
@@ -31,6 +31,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, cut_label
+from python_mcp_server.options import DEFAULT_QUEUE, JobOptions, Retry
 from python_mcp_server.pool.references import importable_name
 from python_mcp_server.settings import Settings
 
@@ -53,6 +54,7 @@ _BOOKS: Final = "_books"
 _PICKLING: Final = ("__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__new__")
 """Methods that a class overrides where its attributes alone do not make an instance."""
 
+_OF_KIND: Final = ("queue", "priority", "retry", "max_concurrency", "resources")
 _HOOKS: Final = ("execute", "cancel", "get_progress")
 _ATOMS: Final = (str, int, float, bool, NoneType)
 _LEAST_PAUSE_S: Final = 0.05
@@ -117,6 +119,12 @@ class AsyncJob(ABC):
         timeout_seconds: How long the job may run before it is ended; None or 0 for no limit.
         label: The caller's name for the job; None stands for the kind's name.
         limits: Limits of memory, CPU time, disk space, priority and cores.
+        queue: The queue of the kind; this and the next four are read from the class, and `submit` may name
+            others for one job.
+        priority: From -100 to 100, for the order within the queue.
+        retry: Whether and when a failed job of the kind runs again.
+        max_concurrency: How many jobs of the kind run at once; None for no bound.
+        resources: How much a job of the kind takes of each named resource.
         grace_s: How long the job may clean up after a cancel; None for the setting.
     """
 
@@ -125,6 +133,11 @@ class AsyncJob(ABC):
     timeout_seconds: float | None = DEFAULT_TIMEOUT_S
     label: str | None = None
     limits: Limits | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    retry: Retry | None = None
+    max_concurrency: int | None = None
+    resources: Mapping[str, int] = {}
     grace_s: float | None = None
 
     def __init__(self, name: str) -> None:
@@ -309,6 +322,22 @@ def work_of(job: AsyncJob, timeout_s: float | None, limits: Limits | None) -> Wo
     if (named := _named(job)) is not None:
         return Work(execute_named, named, {}, limits)
     return Work(execute, (job,), {}, limits)
+
+
+def options_of(job: AsyncJob, given: Mapping[str, Any]) -> JobOptions | None:
+    """Return how a job is queued: as `submit` was told, or else as its kind says. None where it waits for a
+    slot only.
+
+    Raises:
+        InvalidInput: There is no such option, or it has no such value.
+    """
+    known = [field.name for field in fields(JobOptions)]
+    if unknown := given.keys() - set(known):
+        also = ", ".join(["label", "timeout_seconds", "limits", *known])
+        raise InvalidInput(f"submit has no option {min(unknown)!r}; it has {also}")
+    asked: dict[str, Any] = {name: getattr(type(job), name) for name in _OF_KIND} | dict(given)
+    options = JobOptions(**asked)
+    return None if options == JobOptions() else options
 
 
 def _command(job: CommandJob, timeout_s: float | None, limits: Limits | None) -> Work:

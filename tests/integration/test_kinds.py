@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from python_mcp_server import (
     ResultNotReady,
 )
 from python_mcp_server.jobs.request import request_of
+from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import eventually, job_kinds, run_python
 from tests.helpers.managers import LONG_S, lines, manager
 
@@ -288,6 +290,20 @@ def test_a_job_that_names_no_time_limit_has_five_minutes():
     assert [request.limits and request.limits.timeout_seconds for request in asked] == [300, 300, None]
     assert asked[2].args[2] == 300
     assert request_of(CommandJob("true", timeout_seconds=0)).args[2] == 0
+
+
+def test_a_job_is_queued_as_its_kind_says_or_its_submit():
+    class Image(job_kinds.Resize):
+        queue, priority, retry = "images", 5, Retry(attempts=3)
+
+    kind = JobOptions(queue="images", priority=5, retry=Retry(attempts=3))
+    assert request_of(job_kinds.Resize([])).options is None
+    assert request_of(Image([])).options == kind
+    assert request_of(Image([]), priority=7, after=["x"]).options == replace(kind, priority=7, after=("x",))
+    with pytest.raises(InvalidInput, match=r"^submit has no option 'prio'; it has label, .*priority"):
+        request_of(Image([]), prio=7)
+    with pytest.raises(InvalidInput, match=r"^priority is 1000; it must be a whole number from -100 to 100"):
+        request_of(Image([]), priority=1000)
 
 
 async def test_only_so_many_jobs_run_at_once(tmp_path: Path):

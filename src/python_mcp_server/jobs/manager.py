@@ -303,6 +303,7 @@ class JobManager:
         label: str | None = None,
         timeout_seconds: float | None = None,
         limits: Limits | None = None,
+        **options: Any,
     ) -> str: ...
 
     @overload
@@ -317,7 +318,8 @@ class JobManager:
             job: The job, or a function to call with the arguments that follow.
             args: The function's arguments; none beside a job.
             kwargs: The function's keyword arguments; beside a job its `label`, its `timeout_seconds` (0 for
-                no limit) and its `limits`, where they differ from those of its kind.
+                no limit), its `limits` and how it is queued (`queue`, `priority`, `run_at`, `after`, `retry`
+                and the other fields of `JobOptions`), where they differ from those of its kind.
 
         Raises:
             InvalidInput: It is no job, it was submitted before, or it cannot be sent to a worker.

@@ -27,6 +27,7 @@ from python_mcp_server.questions.model import Question
 
 if TYPE_CHECKING:
     from python_mcp_server.kinds import AsyncJob
+    from python_mcp_server.options import JobOptions
 
 _log: Final = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Request:
         client: The MCP client that asks, as it names itself; None if no MCP client asks.
         limits: The limits of the job; an inline body can only have a time limit.
         grace_s: How long the body may clean up after a cancel; None for the setting.
+        options: How the job is queued and retried; None where it waits for a slot only.
         replies: How its tool answers; None if this is not a call of a tool.
     """
 
@@ -66,6 +68,7 @@ class Request:
     secret_parameters: frozenset[str] | None = None
     client: str | None = None
     grace_s: float | None = None
+    options: JobOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuse a label that is no text, or would make every list long.
@@ -86,13 +89,21 @@ def request_of(
     label: str | None = None,
     timeout_seconds: float | None = None,
     limits: Limits | None = None,
+    **options: Any,
 ) -> Request:
     """Return the request that runs a job of the framework. What is None here is as the job says itself.
+
+    Args:
+        job: The job.
+        label: The caller's name for it.
+        timeout_seconds: Its time limit; 0 for none.
+        limits: Its limits.
+        options: The fields of `JobOptions` that differ from those of its kind.
 
     Raises:
         InvalidInput: A value has no meaning.
     """
-    from python_mcp_server.kinds import work_of
+    from python_mcp_server.kinds import options_of, work_of
 
     timeout_s = job.timeout_seconds if timeout_seconds is None else timeout_seconds
     work = work_of(job, timeout_s, job.limits if limits is None else limits)
@@ -106,6 +117,7 @@ def request_of(
         limits=work.limits,
         replies=JobReplies(),
         grace_s=job.grace_s,
+        options=options_of(job, options),
     )
 
 
