@@ -12,10 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from python_mcp_server.jsonable import jsonable
-from python_mcp_server.model import Job, JobState, utc_now
-
-JOB_RESULT: Final = "job_result"
-"""The key of a reply; a reply that has it is that of a job which ends with a `JobResult`."""
+from python_mcp_server.model import JOB_RESULT, Job, JobState, utc_now
 
 UNSUCCESSFUL: Final = "unsuccessful"
 """The `error_kind` of a job whose own result says that it failed."""

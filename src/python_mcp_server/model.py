@@ -22,6 +22,9 @@ from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
 MB: Final = 1_000_000
+JOB_RESULT: Final = "job_result"
+"""The key of a reply; a reply that has it is that of a job which ends with a `JobResult`."""
+
 OUR_TOOLS: Final = "python_mcp_server.tools."
 """The modules of the bodies that start programs."""
 
@@ -255,7 +258,7 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that tools show: only JSON types, no process identities, no arguments, no
-        answers.
+        answers. The metadata of a job's own `JobResult` is in it where there is any.
         """
         asked = [question.to_json() for question in self.open_questions]
         shown: dict[str, Any] = {
@@ -279,6 +282,9 @@ class Job:
         }
         if asked:
             shown["questions"] = asked
+        told: dict[str, Any] = (self.reply or {}).get(JOB_RESULT) or {}
+        if metadata := told.get("metadata"):
+            shown["metadata"] = metadata
         return shown if self.options is None else shown | self._queueing(self.options)
 
     def _queueing(self, options: JobOptions) -> dict[str, Any]:
@@ -355,7 +361,7 @@ def cut(text: str, most: int) -> str:
 
 
 _FIELDS: Final = frozenset(f.name for f in fields(Job))
-_KNOWN: Final = _FIELDS | {"queueing"}
+_KNOWN: Final = _FIELDS | {"queueing", "metadata"}
 _MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),

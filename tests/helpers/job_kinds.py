@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from python_mcp_server import AsyncJob, CommandJob, FunctionJob, JobProgress, JobResult
+from python_mcp_server import AsyncJob, CommandJob, FunctionJob, JobProgress, JobResult, smart_async
 from tests.helpers.bodies import note
 from tests.helpers.waiting import eventually
 
@@ -60,6 +60,12 @@ class Hold(AsyncJob):
 
 class InlineHold(Hold):
     isolation = "inline"
+
+
+class HoldAndFail(Hold):
+    async def execute(self) -> JobResult:
+        await super().execute()
+        return JobResult(success=False, data=[1], error="not enough", metadata={"of": 2})
 
 
 class Busy(AsyncJob):
@@ -161,6 +167,11 @@ class Twice(FunctionJob):
 
 def double(number: int, *, plus: int = 0) -> int:
     return 2 * number + plus
+
+
+@smart_async
+def decorated(number: int) -> int:
+    return 2 * number
 
 
 async def double_later(number: int) -> int:

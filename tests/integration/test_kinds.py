@@ -27,7 +27,7 @@ from python_mcp_server import (
 )
 from python_mcp_server.jobs.request import request_of
 from python_mcp_server.options import JobOptions, Retry
-from tests.helpers import eventually, job_kinds, run_python
+from tests.helpers import eventually, job_kinds, python, run_python
 from tests.helpers.managers import LONG_S, lines, manager
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
@@ -121,6 +121,7 @@ async def test_functions_are_jobs_too():
         assert await result_of(jobs, job_kinds.double, 4, plus=1) == JobResult(success=True, data=9)
         assert (await result_of(jobs, job_kinds.double_later, 4)).data == 8
         assert (await result_of(jobs, FunctionJob(lambda n: n + 1, 4))).data == 5
+        assert (await result_of(jobs, job_kinds.decorated, 4)).data == 8
         assert (await result_of(jobs, job_kinds.Twice(job_kinds.double, 4))).data == [8, 8]
         assert await result_of(jobs, job_kinds.verdict, 1) == JobResult(success=True, data=[1])
         small = await result_of(jobs, job_kinds.verdict, 0)
@@ -392,6 +393,40 @@ def test_a_program_submits_its_own_kind_and_another_reads_the_result(how: str, t
     assert progress == {"current": 3, "total": 3, "message": "c", "percentage": 100.0}
     read = run_python("-c", READER, token)
     assert json.loads(read.stdout) == [True, 3, None, {"kind": "png"}]
+
+
+SUBMITTER = """
+import asyncio, sys
+from python_mcp_server import CommandJob, JobManager
+from tests.helpers.job_kinds import HoldAndFail
+
+async def main():
+    async with JobManager() as manager:
+        command = CommandJob(f"trap 'echo told' TERM; touch {sys.argv[3]}; sleep 600")
+        jobs = HoldAndFail(sys.argv[1], sys.argv[2]), command
+        print(*[await manager.submit(job) for job in jobs], flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@posix
+def test_a_job_outlives_a_killed_program_and_ends_as_it_would_have(tmp_path: Path):
+    notes, gate, up = (tmp_path / name for name in ("notes", "gate", "up"))
+    with python("-c", SUBMITTER, notes, gate, up) as program:
+        assert program.stdout is not None
+        held, command = program.stdout.readline().split()
+        eventually(lambda: lines(notes) and up.exists())
+        program.kill()
+        program.wait()
+    gate.touch()
+    jobs = JobManager()
+    eventually(lambda: jobs.blocking.get(held).status.terminal)
+    assert jobs.store.retrieve(held) == JobResult(False, [1], "not enough", {"of": 2})
+    assert jobs.blocking.cancel(command).status.value == "cancelled"
+    assert jobs.blocking.output(command).text == "told\n"
+    jobs.store.close()
 
 
 # ---- what is refused

@@ -41,6 +41,7 @@ def test_a_record_keeps_a_result_as_it_was(result: JobResult):
     assert job.status is (JobState.COMPLETED if result.success else JobState.FAILED)
     assert job.completed_at is not None
     assert result_of(job) == result
+    assert (job.extra, job.to_json().get("metadata", {})) == ({}, result.metadata)
     assert pickle.loads(pickle.dumps(result)) == result
 
 

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
-from python_mcp_server.job_result import JOB_RESULT, facts_of
+from python_mcp_server.job_result import facts_of
 from python_mcp_server.jsonable import block_of, jsonable
+from python_mcp_server.model import JOB_RESULT
 
 
 class Shown(NamedTuple):
