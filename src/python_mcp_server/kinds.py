@@ -344,6 +344,8 @@ def _command(job: CommandJob, timeout_s: float | None, limits: Limits | None) ->
     from python_mcp_server.tools.scripts import run_command
 
     given = {} if limits is None else {"limits": limits.to_json()}
+    if limits is not None and limits.timeout_seconds is not None:
+        timeout_s = limits.timeout_seconds
     return Work(run_command, (job.command, job.cwd, timeout_s or 0, job.env_vars), given)
 
 

@@ -291,6 +291,7 @@ def test_a_job_that_names_no_time_limit_has_five_minutes():
     assert [request.limits and request.limits.timeout_seconds for request in asked] == [300, 300, None]
     assert asked[2].args[2] == 300
     assert request_of(CommandJob("true", timeout_seconds=0)).args[2] == 0
+    assert request_of(CommandJob("true", limits=Limits(timeout_seconds=5))).args[2] == 5
 
 
 def test_a_job_is_queued_as_its_kind_says_or_its_submit():
