@@ -23,11 +23,11 @@ from python_mcp_server.model import (
     Outcome,
     Usage,
 )
+from python_mcp_server.options import JobOptions
 from python_mcp_server.questions.model import Question
 
 if TYPE_CHECKING:
     from python_mcp_server.kinds import AsyncJob
-    from python_mcp_server.options import JobOptions
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ class Request:
             count.
         principal: The principal that owns the job; None for the account's owner.
         client: The MCP client that asks, as it names itself; None if no MCP client asks.
+        options: How the job is queued and retried; None for a job that waits for a slot only.
         limits: The limits of the job; an inline body can only have a time limit.
         grace_s: How long the body may clean up after a cancel; None for the setting.
-        options: How the job is queued and retried; None where it waits for a slot only.
         replies: How its tool answers; None if this is not a call of a tool.
     """
 

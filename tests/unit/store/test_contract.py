@@ -83,12 +83,15 @@ def queued(**fields: object) -> Job:
     return replace(a_job(), background=True, call={"body": "a:b"}, **fields)  # type: ignore[arg-type]
 
 
-def ids(store: Store, name: str, **how: object) -> list[str]:
-    return [job.id for job in store.indexed(name, **how)]  # type: ignore[arg-type]
+def ids(store: Store, prefix: str, **how: object) -> list[str]:
+    names = store.index_names(prefix)
+    return [job.id for name in names for job in store.indexed(name, **how)]  # type: ignore[arg-type]
 
 
 def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
-    jobs = [queued(options=JobOptions(priority=priority)) for priority in (0, 5, 1, 5)]
+    times = [utc_now() + timedelta(milliseconds=n) for n in range(4)]
+    priorities = zip((0, 5, 1, 5), times, strict=True)
+    jobs = [queued(options=JobOptions(priority=priority), created_at=at) for priority, at in priorities]
     for job in jobs:
         store.create(job)
     expected = [jobs[1].id, jobs[3].id, jobs[2].id, jobs[0].id]
