@@ -65,7 +65,7 @@ class Engine:
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and isinstance(store, FileJobStore):
-            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
+            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
         self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs
