@@ -187,7 +187,7 @@ async def test_of_calls_that_fill_the_home_together_the_largest_is_ended(tmp_pat
     begin, end = tmp_path / "begin", tmp_path / "end"
     async with manager(max_disk_mb=50, max_workers=3, spare_workers=0) as made:
         small, large, idle = [
-            await made.submit(Request(limits_bodies.keep_bytes, (size * MB, str(begin), str(end))))
+            await made.submit_request(Request(limits_bodies.keep_bytes, (size * MB, str(begin), str(end))))
             for size in (25, 30, 0)
         ]
         begin.touch()
