@@ -103,7 +103,11 @@ class Services:
         """Run a blocking call to the store in a thread; the call is completed even if the caller is
         cancelled.
         """
-        return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
+        return await asyncio.shield(self.begin_in_store(work, *args))
+
+    def begin_in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Start a blocking call to the store in a thread."""
+        return in_thread(self.loop, self._threads, work, *args)
 
     async def read_output(self, job_id: str, work: Callable[[], T]) -> T:
         """Read output of a job in a thread, a few pages of each job at once."""
