@@ -3,7 +3,8 @@
 contract      what every store promises, and the conditions of a prune; for users who bring their own store
 memory        the store of one process, for tests and for programs that keep nothing
 files         the store that processes share: takes the lock of a job, and does one operation under it
-records       a job as the bytes of its record and back: read without a lock, counted, set aside where damaged
+encoding      a job as the bytes of its record and back, with a large result in a file of its own
+records       the records of one home: read without a lock, counted, set aside where damaged
 layout        where each file of a home lies, which ids may name one, and the walk in the order of time
 counts        how many records there are, without a look at all of them
 keys          what a queued job waits for, and its place in the order of starts

@@ -31,6 +31,7 @@ from python_mcp_server.store.contract import (
     PruneRule,
     check_change,
 )
+from python_mcp_server.store.encoding import Stored
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
@@ -45,7 +46,7 @@ from python_mcp_server.store.layout import (
 from python_mcp_server.store.listing import PublicList
 from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.maintenance import complete_index, open_home, sweep_output
-from python_mcp_server.store.records import Records, Stored
+from python_mcp_server.store.records import Records
 
 
 @dataclass(frozen=True, slots=True)

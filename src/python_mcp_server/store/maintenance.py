@@ -19,9 +19,10 @@ from python_mcp_server.atomic import make_directory, read_file, remove_file, rem
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.regular import is_link
+from python_mcp_server.store.encoding import FORMAT, to_json
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.records import FORMAT, Records, to_json
+from python_mcp_server.store.records import Records
 
 _log: Final = logging.getLogger(__name__)
 _STALE_S: Final = 60.0
