@@ -1,4 +1,4 @@
-"""What every store promises, asked of both."""
+"""What every store promises, asked of each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobSt
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 
-Store = FileJobStore | InMemoryJobStore
+Store = FileJobStore | InMemoryJobStore | SqliteJobStore
 TERMINAL = [state for state in JobState if state.terminal]
 ODD_IDS = [
     "",
@@ -42,9 +43,11 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", "sqlite"])
 def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
-    made = InMemoryJobStore() if request.param == "memory" else FileJobStore(home)
+    made: Store = InMemoryJobStore()
+    if request.param != "memory":
+        made = FileJobStore(home) if request.param == "files" else SqliteJobStore(home / "jobs.db")
     yield made
     made.close()
 
@@ -87,7 +90,11 @@ def ids(store: Store, name: str, **how: object) -> list[str]:
 
 
 def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
-    jobs = [queued(options=JobOptions(priority=priority)) for priority in (0, 5, 1, 5)]
+    now = utc_now()
+    jobs = [
+        queued(options=JobOptions(priority=priority), created_at=now + timedelta(milliseconds=number))
+        for number, priority in enumerate((0, 5, 1, 5))
+    ]
     for job in jobs:
         store.create(job)
     expected = [jobs[1].id, jobs[3].id, jobs[2].id, jobs[0].id]
