@@ -26,7 +26,8 @@ home_option: Final[Decorator] = click.option(
     metavar="DIR",
     expose_value=False,
     callback=_set_home,
-    help="Where jobs and their output lie.  [default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
+    help="Where jobs and their output lie, unless $PYTHON_MCP_STORE says where.  "
+    "[default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
 )
 
 json_option: Final[Decorator] = click.option(

@@ -23,7 +23,6 @@ from python_mcp_server.limits import DISK
 from python_mcp_server.model import MB, Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
-from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -62,7 +61,7 @@ class Engine:
             self.services, settings.max_background_jobs, settings.min_free_memory_mb * MB
         )
         self._home_disk: HomeDisk | None = None
-        if settings.max_disk_mb and isinstance(store, FileJobStore):
+        if settings.max_disk_mb and self.services.record_locator is not None:
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
         self._bodies = bodies
         self._pid = os.getpid()
