@@ -31,18 +31,19 @@ from tests.helpers.queueing import (
     most_at_once,
     server,
 )
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_two_servers_of_one_home_run_no_more_than_the_limit_together(home: Path, tmp_path: Path):
+def test_two_servers_of_one_home_run_no_more_than_the_limit_together(any_home: Path, tmp_path: Path):
     held = tmp_path / "held"
     with (
         server(2, *[("hold_for_a_moment", held)] * 5) as one,
         server(2, *[("hold_for_a_moment", held)] * 5) as other,
     ):
         for job_id in (*one.ids, *other.ids):
-            job_in(home, job_id, DONE)
+            job_in(any_home, job_id, DONE)
     assert len(lines(held)) == 20
     assert most_at_once(held) <= 2
 
@@ -76,14 +77,14 @@ def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Pat
     assert job_in(home, running.id, RUNNING), "nobody had to settle it"
 
 
-def test_a_job_that_outlives_its_server_keeps_its_slot(home: Path, tmp_path: Path):
+def test_a_job_that_outlives_its_server_keeps_its_slot(any_home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
-        job = kept_job_in(home, doomed.ids[0])
+        job = kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
-    store = FileJobStore(home)
+    store = store_of(any_home)
     assert snapshot(store).running == 1
     (tmp_path / "gate").touch()
-    job_in(home, job.id, DONE)
+    job_in(any_home, job.id, DONE)
     assert snapshot(store).running == 0
 
 
