@@ -10,6 +10,7 @@ import sqlite3
 import stat
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
+from sqlite3 import connect
 from typing import Any, Final
 
 from python_mcp_server.atomic import make_directory, translate_os_errors
@@ -127,7 +128,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         self._make_file()
-        db = sqlite3.connect(self._path, timeout=self._lock_s, isolation_level=None, check_same_thread=False)
+        db = connect(self._path, timeout=self._lock_s, isolation_level=None, check_same_thread=False)
         try:
             if self._is_new(db):
                 self._begin(db)
