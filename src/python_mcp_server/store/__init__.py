@@ -1,6 +1,7 @@
 """Where jobs are kept: the contract of a store, stores that processes share, and one in memory.
 
 contract      what every store promises, and the conditions of a prune; for users who bring their own store
+opening       which store there is: by the setting, by a URL, by the locator that a worker gets
 memory        the store of one process, for tests and for programs that keep nothing
 files         the store in a directory: takes the lock of a job, and does one operation under it
 sqlite        the store in a database: a row for each job, and their files in a directory beside it
@@ -17,9 +18,10 @@ principals    the names of principals in records
 locks         locks between processes that the kernel releases when their holder dies
 maintenance   opens a home, imports the list of an older version, finishes what killed processes began, and
               completes the index of principals
+moving        copies the jobs of one store to another
 sweep         removes what killed processes left beside the records
 listing       `meta/jobs.json`, the list for people, rewritten by a thread
 
-`jobs` and users import `contract` and the stores; most other modules belong to the file store. No
+`jobs` and users import `contract`, `opening` and the stores; most other modules belong to the file store. No
 module here knows processes or MCP, and all of them are light, because workers import them.
 """

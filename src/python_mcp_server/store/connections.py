@@ -23,7 +23,7 @@ Place = tuple[int, int]
 """The device and the inode of a database file."""
 
 
-class Connections:
+class ConnectionPool:
     """Lends the connections to one database, and makes further ones.
 
     Args:
@@ -37,7 +37,7 @@ class Connections:
         self._guard = threading.Condition()
         self._idle: list[tuple[Place, sqlite3.Connection]] = []
         self._lent = 0
-        self._inherited = False
+        self._forking = False
         _all.add(self)
         weakref.finalize(self, _close, self._idle)
 
@@ -50,7 +50,8 @@ class Connections:
             sqlite3.Error: The database cannot be opened.
         """
         with self._guard:
-            if self._inherited:
+            self._guard.wait_for(lambda: not self._forking)
+            if self._path in _inherited:
                 raise StoreError(
                     f"This process was forked while its parent used {self._path}, so it cannot use it: "
                     "fork at another time, or start a program"
@@ -98,18 +99,24 @@ class Connections:
             _close(self._idle)
 
     def before_fork(self) -> None:
-        """Close all connections, and lend none until the fork is done."""
+        """Close all connections, and lend none until the fork is done. A transaction that lasts for longer
+        than a fork may wait keeps its connection.
+        """
         self._guard.acquire()
+        self._forking = True
         self._guard.wait_for(lambda: not self._lent, _FORK_WAIT_S)
         _close(self._idle)
 
     def after_fork(self, *, in_child: bool) -> None:
         """Lend connections again; in a child only if its parent had none open."""
+        self._forking = False
         if not in_child:
+            self._guard.notify_all()
             self._guard.release()
             return
-        self._guard = threading.Condition()
-        self._inherited = self._inherited or self._lent > 0
+        self._guard = threading.Condition()  # a thread of the parent may wait for the former one
+        if self._lent:
+            _inherited.add(self._path)
 
 
 def _close(idle: list[tuple[Place, sqlite3.Connection]]) -> None:
@@ -119,8 +126,8 @@ def _close(idle: list[tuple[Place, sqlite3.Connection]]) -> None:
 
 def _before_fork() -> None:
     _forking[:] = list(_all)
-    for connections in _forking:
-        connections.before_fork()
+    for pool in _forking:
+        pool.before_fork()
 
 
 def _after_fork(*, in_child: bool) -> None:
@@ -128,8 +135,11 @@ def _after_fork(*, in_child: bool) -> None:
         _forking.pop().after_fork(in_child=in_child)
 
 
-_all: Final[weakref.WeakSet[Connections]] = weakref.WeakSet()
-_forking: Final[list[Connections]] = []
+_inherited: Final[set[str]] = set()
+"""The databases that the parent of this forked process had open at the fork."""
+
+_all: Final[weakref.WeakSet[ConnectionPool]] = weakref.WeakSet()
+_forking: Final[list[ConnectionPool]] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork,

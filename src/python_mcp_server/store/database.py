@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreError, StoreLocked
-from python_mcp_server.store.connections import Connections
+from python_mcp_server.store.connections import ConnectionPool
 from python_mcp_server.store.locks import Locks
 
 _APPLICATION: Final = 0x504D4350  # "PMCP", so that the database of another program is told from ours
@@ -68,7 +68,7 @@ class Database:
         self._locks = locks
         self._lock_s = lock_s
         self._fsync = fsync
-        self._connections = Connections(path, self._connect)
+        self._connections = ConnectionPool(path, self._connect)
 
     def close(self) -> None:
         """Close the connections; the next use opens one again."""

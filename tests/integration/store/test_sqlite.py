@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ import pytest
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.store.opening import StorePlace, open_place
 from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers.programs import python, run_python
 from tests.helpers.store_kills import AFTER
@@ -167,6 +169,27 @@ def test_a_full_disk_is_named_and_costs_no_row(small_disk: Path):
     done = store.update(job.id, lambda old: old.evolve(status=JobState.COMPLETED))
     assert store.get(job.id) == done
     store.close()
+
+
+ORPHAN = """
+import json, sys
+from python_mcp_server.jobs.record import WorkerRecord
+WorkerRecord(sys.argv[1], json.loads(sys.argv[2])).refresh(None, None)
+names = ("sqlite3", "python_mcp_server.store.sqlite", "python_mcp_server.store.files")
+print([name for name in names if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_a_worker_without_a_server_loads_its_own_store_only(home: Path, kind: str):
+    store, job = open_place(StorePlace(kind, home / "place")), a_job()
+    store.create(job)
+    store.close()
+    locator = json.dumps((store.locator() or {}) | {"grace_s": 1.0})
+    done = run_python("-c", ORPHAN, job.id, locator)
+    database = ["sqlite3", "python_mcp_server.store.sqlite"]
+    own = database if kind == "sqlite" else ["python_mcp_server.store.files"]
+    assert (done.stdout, done.stderr) == (f"{own}\n", "")
 
 
 def test_a_worker_that_imports_the_store_in_a_database_loads_no_other(path: Path):
