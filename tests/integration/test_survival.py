@@ -23,7 +23,7 @@ from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import eventually, python
 from tests.helpers.managers import lines, started_pids
-from tests.helpers.stores import store_of
+from tests.helpers.stores import store_of, url_in
 from tests.helpers.survival import BLOCK_BYTES, CODE, Server, ended, look, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
@@ -293,12 +293,12 @@ def no_place_to_write(home: Path, _job_id: str) -> Iterator[None]:
 HOLD = """
 import os, signal, sys
 from pathlib import Path
-from python_mcp_server.store.files import FileJobStore
+from tests.helpers.stores import store_of
 def hold(job):
     print("held", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
     return job
-FileJobStore(Path(sys.argv[1])).update(sys.argv[2], hold)
+store_of(Path(sys.argv[1])).update(sys.argv[2], hold)
 """
 
 
@@ -314,16 +314,18 @@ def locked(home: Path, job_id: str) -> Iterator[None]:
 TROUBLES: dict[str, Any] = {"moved": moved, "no place to write": no_place_to_write, "locked": locked}
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("trouble", [*TROUBLES, "moved database", "locked database"])
 def test_an_orphans_outcome_waits_for_a_home_that_works_again(
-    trouble: str, folder: Path, home: Path, tmp_path: Path
+    trouble: str, folder: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    name = trouble.removesuffix(" database")
+    monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, "file" if name == trouble else "sqlite"))
     with server(["return_after", str(folder), "plain"], **QUICK) as killed:
         started(folder)
         killed.kill()
         (job_id,) = killed.ids
         settled_in(home, job_id)
-        with TROUBLES[trouble](home, job_id):
+        with TROUBLES[name](home, job_id):
             (folder / "end").touch()
             eventually(lambda: any("later" in log.read_text() for log in tmp_path.rglob(f"{job_id}/stderr")))
         job = ended(home, job_id)
