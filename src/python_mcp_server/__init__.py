@@ -20,7 +20,7 @@ from python_mcp_server.version import __version__ as __version__  # noqa: E402
 if TYPE_CHECKING:
     from python_mcp_server.asking import request_input
     from python_mcp_server.cancelled import JobCancelled
-    from python_mcp_server.context import create_progress_callback, current_job, report_progress
+    from python_mcp_server.context import create_progress_callback, current_job, emit, report_progress
     from python_mcp_server.errors import (
         AnswerTimeout,
         InvalidInput,
@@ -88,6 +88,7 @@ __all__ = [
     "create_progress_callback",
     "create_server",
     "current_job",
+    "emit",
     "report_progress",
     "request_input",
     "smart_async",
@@ -96,7 +97,7 @@ __all__ = [
 _HOMES: Final = {
     "asking": ("request_input",),
     "cancelled": ("JobCancelled",),
-    "context": ("create_progress_callback", "current_job", "report_progress"),
+    "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
     "jobs.manager": ("JobManager",),
     "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
     "limits": ("Limits",),

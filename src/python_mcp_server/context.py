@@ -1,5 +1,5 @@
-"""The functions that a running body may call: for its job and its progress. `asking` has those for its
-questions. Each ends with `raise_pending`, because a cancel that comes meanwhile interrupts none of them.
+"""The functions that a running body may call: for its job, its progress and its items. `asking` has those for
+its questions. Each ends with `raise_pending`, because a cancel that comes meanwhile interrupts none of them.
 
 Bodies import this module, and so workers do: it must stay light. A body is found through a context variable
 (several async bodies may share a loop) and, from threads that a body starts and that inherit no
@@ -14,8 +14,9 @@ from contextvars import ContextVar, Token
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from python_mcp_server.atomic import make_directory
+from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import NotInJob
+from python_mcp_server.items import ItemLog
 from python_mcp_server.model import JobProgress
 from python_mcp_server.regular import IN_HOME, refuse_links
 from python_mcp_server.settings import DEFAULT_GRACE_S
@@ -59,6 +60,7 @@ class JobContext:
 
     __slots__ = (
         "_folder",
+        "_items",
         "_open",
         "_progress",
         "grace_s",
@@ -86,6 +88,7 @@ class JobContext:
         self.touched = False
         self.wants_record = False
         self._folder = folder
+        self._items = ItemLog(folder)
         self._progress = progress
         self._open = open_inquiries
         self.raise_pending = raise_pending
@@ -126,6 +129,19 @@ class JobContext:
         self._progress(progress)
         self.raise_pending()
 
+    def emit(self, item: object) -> None:
+        """Append an item to those of the job, and keep its record. The function `emit` lists the errors."""
+        with translate_os_errors(self._folder, "write an item"):
+            if not self.touched:
+                _ = self.folder
+            self._items.add(item)
+        self.wants_record = True
+        self.raise_pending()
+
+    def close(self) -> None:
+        """Take no more items, because the body has ended."""
+        self._items.close()
+
 
 class _Process:
     """The jobs that this process runs: at most one in a worker, none in a server."""
@@ -160,6 +176,32 @@ def report_progress(current: float, total: float | None = None, message: str | N
     job = _job.get() or _here.job
     if job is not None:
         _report(job, current, total, message)
+
+
+def emit(item: object) -> None:
+    """Append an item to the job's items, for readers who need not wait for the result: a row that was read,
+    a file that failed, a best solution so far.
+
+    Readers get the items by number, while the job runs and afterwards: `JobManager.items`, or `py_job_output`
+    with `stream="items"`. They stay on disk, so a job may emit millions. A call that emits keeps its record,
+    also where it ends within its budget. Threads of the body may emit, but no child processes.
+
+    Args:
+        item: Any value. It becomes JSON as a result does, up to 10,000,000 bytes.
+
+    Raises:
+        NotInJob: No job runs here, its body has ended, or this is a child process of the body.
+        InvalidInput: The item is too large.
+        StoreError: The item cannot be written, because the disk is full for example.
+        JobCancelled: The job was cancelled.
+    """
+    job = _job.get() or _here.job
+    if job is None:
+        raise NotInJob(
+            "emit adds to the items of a job, and no job runs in this process; call the decorated function, "
+            "not its body, and let child processes return their items to the body"
+        )
+    job.emit(item)
 
 
 def create_progress_callback() -> ProgressCallback:
@@ -212,6 +254,8 @@ def enter_job(job: JobContext, *, whole_process: bool) -> Token[JobContext | Non
 
 
 def leave_job(token: Token[JobContext | None]) -> None:
-    """Undo `enter_job`."""
+    """Undo `enter_job`, after which the job takes no more items."""
+    if (job := _job.get()) is not None:
+        job.close()
     _here.job = None
     _job.reset(token)

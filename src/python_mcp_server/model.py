@@ -169,7 +169,7 @@ class Job:
         grace_s: How long its body may clean up after a cancel; None where the canceller decides.
         principal: Who created the job, where the server knew; only they and the account's owner see it.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
-            `jobs.takeover`.
+            `jobs.spec`.
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
         missed_at: When a reader first saw its worker dead while its owner lived.
         questions: The body's questions, until the body has the answers.

@@ -140,6 +140,31 @@ def _delay(wait: Any, attempt: int) -> float:
     return float(wait)
 
 
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Returned by a body that wants to run again later; that counts as no attempt.
+
+    Attributes:
+        seconds: How long the job waits.
+    """
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        _check_seconds("seconds", self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Returned by a body that finds that its job is of no use any more: the job is cancelled.
+
+    Attributes:
+        reason: A sentence for those who read the job.
+    """
+
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
     """The options of one queued job.

@@ -18,8 +18,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.reply import show_raw
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.wire import result_of

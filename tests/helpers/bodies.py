@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from python_mcp_server import create_progress_callback, current_job, report_progress, smart_async
+from python_mcp_server import create_progress_callback, current_job, emit, report_progress, smart_async
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.context import in_worker
 from tests.helpers.waiting import eventually
@@ -48,6 +48,45 @@ def count_and_wait(starts: str, gate: str) -> str:
     note(starts)
     eventually(Path(gate).exists, deadline_s=LIFETIME_S)
     return "done"
+
+
+def emit_some(count: int, folder: str = "") -> int:
+    """Emit items; where there is a folder, once more as many after the file `on` exists in it."""
+    for number in range(count):
+        emit({"n": number, "status": "odd" if number % 2 else "even"})
+    if folder:
+        eventually(Path(folder, "on").exists, deadline_s=LIFETIME_S)
+        for number in range(count, 2 * count):
+            emit({"n": number, "status": "late"})
+    return count
+
+
+def emit_and_die(how: str) -> None:
+    emit("the last one")
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "exited":
+        os._exit(3)
+    if how == "raised":
+        raise ValueError("no")
+    time.sleep(LIFETIME_S)
+
+
+async def emit_some_async(count: int) -> int:
+    for number in range(count):
+        emit({"n": number})
+        await asyncio.sleep(0)
+    return count
+
+
+def emit_until_killed(folder: str) -> None:
+    """Emit items of many sizes, as fast as that goes."""
+    note(f"{folder}/starts", f"started {os.getpid()}")
+    deadline = time.monotonic() + LIFETIME_S
+    number = 0
+    while time.monotonic() < deadline:
+        emit({"n": number, "data": "x" * (number * 37 % 5_000)})
+        number += 1
 
 
 def sleep_and_count(starts: str, seconds: float) -> str:

@@ -20,8 +20,9 @@ import pytest
 from python_mcp_server.errors import JobNotFound, WorkerDied
 from python_mcp_server.jobs import run as job_run
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import RecordWriter, settle
+from python_mcp_server.jobs.record import RecordWriter
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.processes import identify

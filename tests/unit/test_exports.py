@@ -16,6 +16,7 @@ HOMES = {
     "report_progress": "context",
     "create_progress_callback": "context",
     "current_job": "context",
+    "emit": "context",
     "request_input": "asking",
     "InputAnswer": "questions.model",
     "JobManager": "jobs.manager",

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs import slots
+from python_mcp_server.jobs import capacity
+from python_mcp_server.jobs.capacity import Capacity, SlotLimits
+from python_mcp_server.jobs.queues import QueueRules
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.slots import SlotSnapshot
-from python_mcp_server.jobs.takeover import from_spec, to_spec
+from python_mcp_server.jobs.spec import from_spec, to_spec
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits, disk_breach
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.pool.references import refer
@@ -370,18 +371,17 @@ def test_a_process_that_is_bound_can_keep_as_many_cores_busy():
 
 
 def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 20_000 * MB))
-    short = slots.memory_pressure(500 * MB)
+    monkeypatch.setattr(capacity, "memory", lambda: Memory(80 * MB, 20_000 * MB))
+    short = capacity.memory_pressure(500 * MB)
     assert short == "80 MB are free, 500 MB must be"
-    assert SlotSnapshot(0, ("a", "b"), short).free_slots(8) == 1
-    assert SlotSnapshot(0, ("a",), short).reason(8) is None
-    assert SlotSnapshot(1, ("b",), short).free_slots(8) == 0
-    assert SlotSnapshot(1, ("b",), short).reason(8) == "waiting for memory: 80 MB are free, 500 MB must be"
-    assert SlotSnapshot(8, ("b",), short).free_slots(8) == 0
-    assert "the limit is 8" in (SlotSnapshot(8, ("b",), short).reason(8) or "")
-    assert slots.memory_pressure(0) is None
-    monkeypatch.setattr(slots, "memory", lambda: Memory(80 * MB, 500 * MB))
-    assert slots.memory_pressure(500 * MB) is None, "a small machine keeps a tenth free"
+    none, one, eight = (Capacity(SlotLimits(8), QueueRules(), running, short) for running in (0, 1, 8))
+    assert (none.free_slots, none.full()) == (1, None)
+    assert (one.free_slots, one.full()) == (0, "waiting for memory: 80 MB are free, 500 MB must be")
+    assert eight.free_slots == 0
+    assert "the limit is 8" in (eight.full() or "")
+    assert capacity.memory_pressure(0) is None
+    monkeypatch.setattr(capacity, "memory", lambda: Memory(80 * MB, 500 * MB))
+    assert capacity.memory_pressure(500 * MB) is None, "a small machine keeps a tenth free"
 
 
 def test_a_large_limit_is_named_in_full():

@@ -24,6 +24,8 @@ from rich.text import Text
 from python_mcp_server import errors, processes
 from python_mcp_server.cli.show import SHORT_ID_CHARS, console, span, usage_words
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.items import ITEMS
+from python_mcp_server.jobs.item_pages import whole_bytes
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import Wanted
 from python_mcp_server.jobs.request import Request
@@ -317,13 +319,17 @@ def copy_output(
         raise InvalidInput(f"--offset is {offset}; it must be 0 or more")
     if limit is not None and limit < 1:
         raise InvalidInput(f"--limit is {limit}; it must be 1 or more")
-    copy = Copy(manager.store.folder(job_id) / stream, sys.stdout.buffer, offset)
-    end = None if limit is None else offset + limit
+    folder = manager.store.folder(job_id)
+    copy = Copy(folder / stream, sys.stdout.buffer, offset)
+    last = end = None if limit is None else offset + limit
     while True:
         ended = manager.blocking.get(job_id).status.terminal  # before the copy: then nothing comes after it
+        if stream == ITEMS:  # only whole ones: a killed worker may have left a part of the last
+            whole = max(copy.offset, whole_bytes(folder))
+            end = whole if last is None else min(whole, last)
         while data := copy.read(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - copy.offset)):
             copy.write(data)
-        if ended or not follow or copy.offset == end:
+        if ended or not follow or copy.offset == last:
             return
         time.sleep(_POLL_S)
 

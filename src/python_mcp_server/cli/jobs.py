@@ -103,13 +103,15 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
 @home_option
 def show(job_id: str, *, as_json: bool) -> None:
     """Show one job: its state, times, usage, and result or error."""
-    job = find_job(_manager(), job_id)
+    manager = _manager()
+    job = find_job(manager, job_id)
     if as_json:
         print_json({"job": job.to_json()})
         return
     from python_mcp_server.cli.show import job_table, print_table
+    from python_mcp_server.jobs.item_pages import count_items
 
-    print_table(job_table(job))
+    print_table(job_table(job, count_items(manager.store.folder(job.id))))
 
 
 @jobs.command()
@@ -151,7 +153,7 @@ def _tell_question(job: Job, question: Question) -> None:
 @jobs.command(epilog=_OUTPUT_EXAMPLES)
 @click.argument("job_id", metavar="ID")
 @click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True,
-              help="failures: of a run of tests; items: of a batch, a line of JSON each.")  # fmt: skip
+              help="failures: of a run of tests; items: what it emitted; a line of JSON each.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")

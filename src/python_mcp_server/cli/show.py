@@ -116,8 +116,8 @@ def _what(job: Job) -> str:
     return f"{job.label} ({ran})"
 
 
-def job_table(job: Job) -> Table:
-    """Return a job's facts, a line each."""
+def job_table(job: Job, items: int = 0) -> Table:
+    """Return a job's facts, a line each, and how many items it has."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -136,6 +136,7 @@ def job_table(job: Job) -> Table:
         "usage": usage_words(job),
         "progress": progress_words(job.progress) if job.progress else None,
         "message": job.message,
+        "items": f"{items} (jobs output {job.id[:SHORT_ID_CHARS]} --stream items)" if items else None,
         "note": job.result_note,
     }
     for name, value in facts.items():

@@ -12,8 +12,15 @@ status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
 limit_watch  the limits of a run and of a whole home, and the reasons to end a run
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
-slots        the slots for background jobs that all servers of a home share
-takeover     starting the queued jobs of servers that are gone, from the spec in their records
+submission   the queued jobs that this process submitted, and the checks of new ones
+queue        which queued jobs start next, over all servers of a home
+queues       the rules of queues: paused, bounded, resources; they lie in the home
+capacity     what background jobs take, and whether another may start beside them
+slots        starts queued jobs of one engine, and gives them their slots
+waiting      why a queued job has not started, in a sentence
+chains       jobs that wait for other jobs
+spec         what a record needs so that any server can start its job
+settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
 recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process
@@ -23,4 +30,5 @@ request      the input and the output of the manager: requests, notices, results
 rows         a job in words: what it runs, how it ended, its row of a list
 reply        how a tool's call answers, as its record keeps it
 output       pages and lines of a job's output
+item_pages   pages of a job's items, by number, with filters
 """

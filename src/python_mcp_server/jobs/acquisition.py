@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import StoreError, WorkerUnavailable
 from python_mcp_server.jobs.inline import InlineWorker
-from python_mcp_server.jobs.slots import Claim
+from python_mcp_server.jobs.record import Started
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.processes.host import is_shortage
 
@@ -53,9 +53,9 @@ class WorkerAcquisition:
     in_background: Callable[[], bool]
     on_worker: Callable[[bool], None]
 
-    async def acquire(self) -> WorkerHandle | InlineWorker | None:
-        """Return a worker for a job that may start; None for a job that was cancelled meanwhile. The record
-        changes from pending to running before anything is sent.
+    async def acquire(self) -> WorkerHandle | InlineWorker | Started:
+        """Return a worker for a job that may start, or why it does not start here: it was cancelled, or
+        another server has it. The record changes from pending to running before anything is sent.
 
         Raises:
             WorkerUnavailable, PoolClosed: No worker is available.
@@ -69,12 +69,12 @@ class WorkerAcquisition:
             except BaseException:  # also when this is cancelled: the worker must not stay taken
                 release(self.services.pool, worker)
                 raise
-            if claim is Claim.TAKEN and not worker.gone:
+            if claim is Started.HERE and not worker.gone:
                 return worker
             release(self.services.pool, worker)
-            if claim is Claim.OVER:
-                return None
-            if claim is Claim.TAKEN:
+            if claim in (Started.OVER, Started.ELSEWHERE):
+                return claim
+            if claim is Started.HERE:
                 await self.wait_again()  # the worker died while the record was written
             else:
                 self.on_worker(False)
@@ -122,16 +122,15 @@ class WorkerAcquisition:
         """
         return is_shortage(error) and (self.in_background() or self.status.spec is not None)
 
-    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Claim:
+    async def _claim(self, worker: WorkerHandle | InlineWorker) -> Started:
         if self.in_background():
             set_reason = self.status.set_pending_reason
             return await self.slots.acquire(self.record.job_id, worker.identity, set_reason)
         try:
-            started = not self.record.begun or await self.record.start(worker.identity)
+            return await self.record.start(worker.identity) if self.record.begun else Started.HERE
         except StoreError as error:  # the caller waits for the value and needs no record
             _log.warning("the record of job %s does not say that it runs: %s", self.record.job_id, error)
-            return Claim.TAKEN
-        return Claim.TAKEN if started else Claim.OVER
+            return Started.HERE
 
 
 def release(pool: Pool, worker: WorkerHandle | InlineWorker | None) -> None:

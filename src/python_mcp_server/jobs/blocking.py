@@ -10,14 +10,18 @@ import asyncio
 import json
 import os
 import threading
+import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.cancel import cancel_record
+from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.item_pages import ItemPage, WantedItems, pause_s, read_items
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import (
     RESULT,
@@ -32,8 +36,10 @@ from python_mcp_server.jobs.output import (
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.state import RunState
-from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.jobs.waiting import WaitingReasons
+from python_mcp_server.model import MB, Job, JobState, utc_now
 from python_mcp_server.store.contract import IN_PAGES
+from python_mcp_server.store.keys import ATTACHED, RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -41,8 +47,10 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
+    from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore, Pruned
 
+_MOST_LIVE: Final = 10_000
 _LOOP_POLL_S: Final = 0.2
 """Between two checks whether the loop of a cancel under way still runs."""
 
@@ -53,12 +61,14 @@ class BlockingJobs:
     def __init__(
         self,
         store: JobStore,
-        grace_s: float,
+        settings: Settings,
         runs: dict[str, JobRun],
         engines: MutableMapping[asyncio.AbstractEventLoop, Engine],
     ) -> None:
         self._store = store
-        self._grace_s = grace_s
+        self._grace_s = settings.cancel_grace_seconds
+        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        self._reasons = WaitingReasons(store, limits)
         self._runs = runs
         self._engines = engines
 
@@ -114,7 +124,8 @@ class BlockingJobs:
     def _recovered(self, job: Job) -> Job:
         engines = list(self._engines.values())
         pending = any(engine.services.refresher.has_pending_write(job.id) for engine in engines)
-        return job if pending else recovered(self._store, job)
+        job = job if pending else recovered(self._store, job)
+        return job.evolve(message=reason) if (reason := self._reasons.of(job)) is not None else job
 
     def list(
         self,
@@ -127,8 +138,9 @@ class BlockingJobs:
         if limit < 1:
             raise InvalidInput(f"limit is {limit}; it must be 1 or more")
         if status is not None and status.terminal:
-            for job in self._store.live() if principal is None else self._store.live(principal):
-                self._fresh(job)  # jobs that have ended unnoticed are settled first
+            for job in (job for name in (RUNNING, ATTACHED) for job in self._store.indexed(name, _MOST_LIVE)):
+                if job.belongs_to(principal):
+                    self._fresh(job)  # jobs that have ended unnoticed are settled first
         jobs, more = list[Job](), True
         while more and len(jobs) < limit:
             # passed only where they are given: an author's own store may not know of them
@@ -214,6 +226,31 @@ class BlockingJobs:
         ended = self.get(job_id, whole=False).status.terminal
         with translate_os_errors(str(self._store.home), f"read the {wanted.stream} of job {job_id}"):
             return read_lines(self._store.folder(job_id) / wanted.stream, wanted, ended=ended)
+
+    def items(
+        self,
+        job_id: str,
+        offset: int = 0,
+        limit: int = 100,
+        *,
+        where: Mapping[str, Any] | None = None,
+        pattern: str | None = None,
+        wait_s: float = 0.0,
+    ) -> ItemPage:
+        """Return a page of the items that a job has emitted."""
+        wanted = WantedItems(offset, limit, where or {}, pattern)
+        deadline = time.monotonic() + wait_s
+        while (pause := pause_s(page := self.items_so_far(job_id, wanted), deadline)) is not None:
+            time.sleep(pause)
+            wanted = replace(wanted, offset=page.next_offset)
+        return page
+
+    def items_so_far(self, job_id: str, wanted: WantedItems) -> ItemPage:
+        """Return the page of items that is there now."""
+        wanted.check()
+        ended = self.get(job_id, whole=False).status.terminal
+        with translate_os_errors(str(self._store.home), f"read the items of job {job_id}"):
+            return read_items(self._store.folder(job_id), wanted, job_id, ended=ended)
 
 
 def _cancelled_there(run: JobRun) -> bool:

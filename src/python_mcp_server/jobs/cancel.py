@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, PythonMcpError, StoreLocked
-from python_mcp_server.jobs.record import settle
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def cancel_record(store: JobStore, job_id: str, grace_s: float, has_ended: Calla
             the record, and the job ends when they do.
     """
     job = _request_end(store, job_id)
+    if job.status is JobState.PENDING and job.worker is None:  # a server that starts it sees the reason first
+        job = settle(
+            store, job_id, Outcome(cancelled=True), only_if=lambda job: job.status is JobState.PENDING
+        )
     if job.status.terminal:
         return job
     if job.worker is not None and job.worker == processes.identify(os.getpid()):

@@ -12,13 +12,15 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
+from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
-from python_mcp_server.jobs.takeover import Takeover
+from python_mcp_server.jobs.submission import Submissions
 from python_mcp_server.limits import DISK
 from python_mcp_server.model import MB, Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
@@ -57,9 +59,9 @@ class Engine:
     ) -> None:
         self.services = Services(store, settings, bodies.main)
         bodies.prepare(self.services.pool)
-        self.slots = BackgroundSlots(
-            self.services, settings.max_background_jobs, settings.min_free_memory_mb * MB
-        )
+        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        self.submissions = Submissions(self.services, runs)
+        self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and self.services.record_locator is not None:
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
@@ -67,10 +69,10 @@ class Engine:
         self._pid = os.getpid()
         self._runs = runs
         self._on_closed = on_closed
-        self._takeover: Takeover | None = None
         self._detaching: set[asyncio.Task[bool]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._end_of_loop: AsyncGenerator[None] | None = None
+        self._adapter_of: Callable[[str], Adapter | None] = lambda _: None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -82,15 +84,16 @@ class Engine:
         """Return the engine's pool of workers."""
         return self.services.pool
 
-    async def open(self, adopt: Callable[[Job, Request], None]) -> None:
-        """Open the engine: close it with the loop, as `asyncio.run` ends async generators, and start the
-        queued jobs of servers that are gone. `adopt` queues such a job here.
+    async def open(self, adapter_of: Callable[[str], Adapter | None]) -> None:
+        """Open the engine: close it with the loop, as `asyncio.run` ends async generators, and start queued
+        jobs. `adapter_of` returns the adapter of a tool by its name.
         """
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
+        self._adapter_of = adapter_of
+        self.slots.open(self._adopt)
         if self.services.record_locator is not None:
             import_module("filelock")  # else the first record would load it: a hand-off 15 ms late
-            self._takeover = Takeover(self.services, adopt)
 
     async def _until_loop_ends(self) -> AsyncGenerator[None]:
         try:
@@ -110,6 +113,28 @@ class Engine:
             return request
         return await self._home_disk.admit(request.request() if isinstance(request, CommandJob) else request)
 
+    async def submit(self, request: Request | CommandJob) -> Job:
+        """Queue a job in the background; it is durable when this returns.
+
+        Raises:
+            InvalidInput: The body cannot be sent to a worker, or an option cannot be kept.
+            JobNotFound: A job that it is to wait for does not exist.
+            StoreError: The job cannot be recorded; nothing was started.
+        """
+        request = await self.admit(request)
+        request = request.request() if isinstance(request, CommandJob) else request
+        job = self._make_run(request, None, new_job_id()).to_queued()
+        await self.submissions.add(job, request)
+        self.slots.wake()
+        return job
+
+    def _adopt(self, job: Job) -> None:
+        """Run a queued job here, now that it has a slot."""
+        request = self.submissions.take(job)
+        if request.replies is None:
+            request = replace(request, replies=replies_of(job.reply, self._adapter_of(job.tool)))
+        self.new_run(request, None, job.id).adopt(job)
+
     def new_run(
         self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
     ) -> JobRun:
@@ -119,17 +144,21 @@ class Engine:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
         """
         request = request.request() if isinstance(request, CommandJob) else request
+        job_id = job_id or new_job_id()
+        run = self._runs[job_id] = self._make_run(request, listener, job_id)
+        return run
+
+    def _make_run(self, request: Request, listener: Listener | None, job_id: str) -> JobRun:
         check_limits(request)
         server_state = self._bodies.server_state()
         reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
-        job_id = job_id or new_job_id()
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
         call = replace(call, grace_s=self.services.grace_s)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
-        run = self._runs[job_id] = JobRun(
+        return JobRun(
             self.services,
             self.slots,
             call,
@@ -138,11 +167,13 @@ class Engine:
             server_state=server_state,
             on_done=self._forget,
         )
-        return run
 
     def _forget(self, run: JobRun) -> None:
         if self._runs.get(run.call.job_id) is run:  # not a job that another server has taken over
             del self._runs[run.call.job_id]
+        if run.runs_again:
+            self.submissions.hold(run.call.job_id, run.request)
+        self.slots.drop(run.call.job_id)
         failure = None if run.outcome is None else run.outcome.failure
         if self._home_disk is not None and failure is not None and failure.kind == DISK:
             self._home_disk.forget()
@@ -178,12 +209,11 @@ class Engine:
     async def _close(self) -> None:
         self.services.grace_s = min(self.services.grace_s, _EXIT_GRACE_S)
         self.services.refresher.stop()
-        if self._takeover is not None:
-            await self._takeover.close()
         await self.slots.close()
         if self._detaching:
             await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
         kept = await self._end_runs()
+        await self.submissions.close()
         await self.services.refresher.close()
         await self._orphan(kept)
         await self._end_tasks()

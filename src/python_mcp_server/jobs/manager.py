@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.budget import within
-from python_mcp_server.jobs.reply import Adapter, replies_of
+from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
     from python_mcp_server.jobs.bodies import BodyRegistry
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
@@ -56,7 +57,7 @@ class JobManager:
     Attributes:
         store: Where the jobs lie.
         settings: The settings.
-        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code.
+        blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output`, `lines` and `items` for plain code.
         tools: The server's adapters of the tools of these jobs, by name; they are only kept here.
     """
 
@@ -82,11 +83,10 @@ class JobManager:
 
     @cached_property
     def blocking(self) -> BlockingJobs:
-        """`get`, `list`, `answer`, `cancel`, `prune`, `output` and `lines` for plain code."""
+        """`get`, `list`, `answer`, `cancel`, `prune`, `output`, `lines` and `items` for plain code."""
         from python_mcp_server.jobs.blocking import BlockingJobs
 
-        grace_s = self.settings.cancel_grace_seconds
-        return BlockingJobs(self.store, grace_s, self._live, self._engines)
+        return BlockingJobs(self.store, self.settings, self._live, self._engines)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -143,7 +143,7 @@ class JobManager:
 
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
-            await engine.open(partial(self._adopt, engine))
+            await engine.open(self.tools.get)
         return engine
 
     def _forget(self, engine: Engine) -> None:
@@ -271,23 +271,7 @@ class JobManager:
             InvalidInput: The body or an argument cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        engine = await self._engine()
-        run = engine.new_run(await engine.admit(request), None)
-        try:
-            await run.submit()
-            job = run.snapshot()
-            run.queue()
-        except asyncio.CancelledError:
-            engine.services.spawn(run.cancel(), f"cancel-{run.call.job_id}")
-            raise
-        except BaseException as error:
-            await run.refuse(error)
-            raise
-        return job
-
-    def _adopt(self, engine: Engine, job: Job, request: Request) -> None:
-        request = replace(request, replies=replies_of(job.reply, self.tools.get(job.tool)))
-        engine.new_run(request, None, job.id).adopt(job)
+        return await (await self._engine()).submit(request)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:
@@ -363,7 +347,8 @@ class JobManager:
             if run is not None and run.loop is asyncio.get_running_loop():
                 await (run.questions.wait_for_question(rest_s) if or_question else within(run.join(), rest_s))
             else:
-                await asyncio.sleep(min(rest_s, _STORE_POLL_S))
+                engine = await self._engine()
+                await within(engine.submissions.until_started(job_id), min(rest_s, _STORE_POLL_S))
 
     async def list(
         self,
@@ -454,6 +439,55 @@ class JobManager:
         if wanted.pattern is not None:  # a pattern that does not end takes longer: pages do not wait for it
             return await services.search(principal, work)
         return await services.read_output(job_id, work)
+
+    async def items(
+        self,
+        job_id: str,
+        offset: int = 0,
+        limit: int = 100,
+        *,
+        where: Mapping[str, Any] | None = None,
+        pattern: str | None = None,
+        wait_s: float = 0.0,
+        principal: str | None = None,
+    ) -> ItemPage:
+        """Return a page of the items that a job has emitted, while the job runs or afterwards.
+
+        A page has at most 64 KiB of JSON; a larger item comes alone. Go on with `next_offset` until `eof`.
+
+        Args:
+            job_id: The job.
+            offset: The number of the item to start at, from 0; below 0 it counts from the end.
+            limit: The most items, up to 10,000.
+            where: Mapping of a field to its value, such as `{"status": "failed", "file.size": 0}`: only items
+                that have all of these. Values are texts, numbers, true, false and null.
+            pattern: A regular expression: only items in whose JSON it is found.
+            wait_s: How long to wait for an item, if there is none yet.
+            principal: As `lines` takes it.
+
+        Returns:
+            `items`, the `total` without a filter, the `next_offset`, and `eof`: whether the job has ended and
+            no item comes after the page. An item of more than 500 kB is `{"left_out": ...}`, a sentence that
+            says how to read it. With a filter a page may be empty before `eof`.
+
+        Raises:
+            JobNotFound: There is no such job.
+            InvalidInput: The request is not valid, or its pattern takes too long.
+        """
+        from python_mcp_server.jobs.item_pages import WantedItems, pause_s
+
+        wanted = WantedItems(offset, limit, where or {}, pattern)
+        services, deadline = (await self._engine()).services, time.monotonic() + wait_s
+        while True:
+            work = partial(self.blocking.items_so_far, job_id, wanted)
+            if pattern is not None:
+                page = await services.search(principal, work)
+            else:
+                page = await services.read_output(job_id, work)
+            if (pause := pause_s(page, deadline)) is None:
+                return page
+            await asyncio.sleep(pause)
+            wanted = replace(wanted, offset=page.next_offset)
 
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
+from python_mcp_server.items import ITEMS
 from python_mcp_server.regular import own_file
 from python_mcp_server.runner import search as line_search
 from python_mcp_server.runner.output import LineReader, on_screen, open_lines, whole_characters
@@ -21,8 +22,9 @@ from python_mcp_server.runner.output import LineReader, on_screen, open_lines, w
 RESULT: Final = "result"
 """The JSON of a job's result, one line, which is read by offset alone."""
 
-STREAMS: Final = ("stdout", "stderr", "failures", "items")
-"""Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `py_map_script`."""
+STREAMS: Final = ("stdout", "stderr", "failures", ITEMS)
+"""Files in a job's folder; `failures` is written by `py_run_tests` alone, `items` by `emit` and
+`py_map_script`."""
 READABLE: Final = (*STREAMS, RESULT)
 """What pages are read of."""
 _WIDEST: Final = 4  # bytes of the widest character in UTF-8

@@ -1,27 +1,22 @@
-"""The durable record of a job: created once, kept fresh, and settled. `settle` is the one way to a terminal
-state for server, worker and recovery alike.
-
-The first writer wins, under the store's lock. A reason to end the job that was written before the kill
-(`ending`) overrides any outcome of the body.
-"""
+"""The durable record of a job in the hands of its server or its worker: created once, kept fresh, settled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server import processes
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.questions import exchange, with_questions
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
+from python_mcp_server.jobs.settle import kept_spec, merged_usage, never_started, settle
 from python_mcp_server.jobs.state import RecordState
 from python_mcp_server.model import (
-    MB,
-    Failure,
     Job,
     JobProgress,
     JobState,
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 
-WAITS_FOR_A_SERVER: Final = "its server has ended; the next one with this home starts it"
+WAITS_FOR_A_SERVER: Final = "waiting for a server of this home that has its code"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -118,6 +113,8 @@ class RecordWriter:
         return await self._change(self._refreshed)
 
     def _refreshed(self, job: Job) -> Job:
+        if job.owner != self._services.identity:
+            return job  # another server has taken it over, or its worker goes on alone
         now = self._look()
         news = job.evolve(
             missed_at=None,  # a process that missed this process sees that it lives
@@ -133,7 +130,7 @@ class RecordWriter:
         else:
             news = with_questions(news, job.questions)  # others may have answered
             if job.call is not None and not is_unbegun(Path(self._services.store.folder_text(job.id))):
-                news = news.evolve(call=None)
+                news = news.evolve(call=kept_spec(job))
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
 
@@ -153,22 +150,19 @@ class RecordWriter:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
             return None
 
-    async def start(self, worker: ProcessIdentity | None) -> bool:
+    async def start(self, worker: ProcessIdentity | None) -> Started:
         """Change the record from pending to running, compare-and-set under the lock, before the body is sent:
         from then on a cancel by the record finds the worker there.
 
         Args:
             worker: The process that is about to run the body; None for this process.
 
-        Returns:
-            Whether the body may start; False when the job was cancelled meanwhile.
-
         Raises:
             StoreError, JobNotFound: The record cannot be written, or is gone.
         """
         await self.join()
         if not self.durable:
-            return True
+            return Started.HERE
         start = partial(start_record, self._services.store, self.job_id, self._services.identity, worker)
         return await self._services.in_store(start)
 
@@ -240,10 +234,19 @@ class RecordWriter:
         )
 
 
+class Started(Enum):
+    """The result of an attempt to start a queued job."""
+
+    HERE = auto()  # the record says that the job runs here
+    NOT_YET = auto()  # it waits on
+    OVER = auto()  # it is no longer queued: it was cancelled
+    ELSEWHERE = auto()  # another server has started it, or it waits for something else
+
+
 def start_record(
     store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
-) -> bool:
-    """Change a queued job of this owner to running, and return whether that was done. Blocks.
+) -> Started:
+    """Change a queued job to running, if it belongs to this owner or to a server that is gone. Blocks.
 
     Its worker gets the call only after that. Where this process ends before the worker has read the call, a
     note in the job's folder says so, and another server starts the job by its spec.
@@ -251,12 +254,12 @@ def start_record(
     Raises:
         StoreError, JobNotFound: The record cannot be written, or is gone.
     """
-    started = False
+    started = Started.OVER
 
     def start(job: Job) -> Job:
         nonlocal started
-        started = job.status is JobState.PENDING and not job.ending and job.owner == owner
-        if not started:
+        started = _may_start(job, owner)
+        if started is not Started.HERE:
             return job
         if job.call is not None:
             with translate_os_errors(str(store.home), f"note that job {job_id} has not begun"):
@@ -265,6 +268,7 @@ def start_record(
             status=JobState.RUNNING,
             started_at=utc_now(),
             message=None,
+            owner=owner,
             worker=worker,
             missed_at=None,
         )
@@ -273,120 +277,20 @@ def start_record(
     return started
 
 
+def _may_start(job: Job, owner: ProcessIdentity | None) -> Started:
+    if job.ending:
+        return Started.OVER
+    ours = job.owner == owner or (
+        job.call is not None and (job.owner is None or processes.is_gone(job.owner))
+    )
+    ready = job.status is JobState.PENDING and not job.waits_for and job.not_before is None
+    return Started.HERE if ours and ready else Started.ELSEWHERE
+
+
 WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
 """The name by which the worker of a detached job finds `WorkerRecord`; so the pool need not import this
 module.
 """
-
-
-def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
-    """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
-    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
-    if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
-        return job.evolve(status=JobState.CANCELLED)
-    if job.ending is not None:
-        sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
-        return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
-    if outcome.failure is not None:
-        return _failed(job, outcome.failure)
-    reply = (job.reply or {}) | dict(shown.reply)
-    return job.evolve(
-        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
-    )
-
-
-def _failed(job: Job, failure: Failure) -> Job:
-    if failure.kind == "exception":
-        error = failure.sentence + (f"\n\n{failure.traceback_text}" if failure.traceback_text else "")
-    else:
-        error = failure.message + (_memory(job.usage) if failure.kind == "worker_died" else "")
-    return job.evolve(
-        status=JobState.FAILED,
-        error=error,
-        error_kind=failure.kind,
-        error_type=failure.type_name if failure.kind == "exception" else None,
-        rpc_error=failure.rpc_error,
-    )
-
-
-def _memory(usage: Usage | None) -> str:
-    """Return the memory that was measured last, because the kernel may have ended the process for lack of
-    memory.
-    """
-    if usage is None or not usage.rss_bytes:
-        return ""
-    return (
-        f" (its last memory was {usage.rss_bytes / MB:.0f} MB, its peak {usage.peak_rss_bytes / MB:.0f} MB)"
-    )
-
-
-def _shown(outcome: Outcome, show: Show) -> Shown:
-    """Return the value as the record has it. The value's own code may run here, so never call this under a
-    lock.
-    """
-    if outcome.cancelled or outcome.failure is not None:
-        return Shown()
-    if outcome.shown is not None:
-        return Shown(*outcome.shown, {"raw": True})
-    try:
-        return show(outcome.value)
-    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
-        return Shown(None, f"the result cannot be shown: {type(error).__name__}", {"raw": True})
-
-
-def _merged(former: Usage | None, latest: Usage | None) -> Usage | None:
-    """Return the latest usage, with the peak that only the former process could see."""
-    if former is None or latest is None:
-        return latest or former
-    peak_bytes = max(former.peak_rss_bytes, latest.peak_rss_bytes)
-    cpu_s = max(former.cpu_seconds, latest.cpu_seconds)
-    return replace(latest, peak_rss_bytes=peak_bytes, cpu_seconds=cpu_s)
-
-
-def settle(
-    store: JobStore,
-    job_id: str,
-    outcome: Outcome,
-    *,
-    progress: JobProgress | None = None,
-    usage: Usage | None = None,
-    tree_gone: bool = True,
-    show: Show | None = None,
-    only_if: Callable[[Job], bool] | None = None,
-) -> Job:
-    """Write the terminal state of a job, unless it has one; return the job in its state afterwards.
-
-    Args:
-        store: Where the job is stored.
-        job_id: The job.
-        outcome: How its body ended.
-        progress: The last progress, where known.
-        usage: The last sample, where known.
-        only_if: Called with the present job; where it returns False, nothing is written.
-        tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
-            is not settled: the job is returned unfinished, and its tree must be ended first.
-        show: Turns the value into the form in the record; where None, the value is shown as plain JSON.
-
-    Raises:
-        JobNotFound, StoreError: As the store's `update`.
-    """
-    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
-
-    def change(job: Job) -> Job:
-        if only_if is not None and not only_if(job):
-            return job
-        now = job.evolve(progress=progress or job.progress, usage=_merged(job.usage, usage))
-        if job.ending is not None and not tree_gone:
-            return job if now == job else now
-        return _settled(now, outcome, shown)
-
-    return store.update(job_id, change)
-
-
-def never_started() -> Failure:
-    """Return the failure of a queued job that no server will start."""
-    sentence = "the server ended before the job was started; start it again"
-    return Failure("JobFailed", sentence, kind="server_died")
 
 
 class WorkerRecord:
@@ -420,10 +324,10 @@ class WorkerRecord:
                 return job
             now = job.evolve(
                 background=True,
-                call=None,  # its body runs
+                call=kept_spec(job),  # its body runs
                 missed_at=None,  # a process that missed this process sees that it lives
                 progress=progress or job.progress,
-                usage=_merged(job.usage, usage),
+                usage=merged_usage(job.usage, usage),
             )
             return job if now == job else now
 

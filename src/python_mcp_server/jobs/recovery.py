@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.cancel import OWNER_GRACE_S, carry_out_end
-from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, never_started, settle
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.outcomes import death
 from python_mcp_server.pool.protocol import is_unbegun

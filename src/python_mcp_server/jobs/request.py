@@ -25,6 +25,7 @@ from python_mcp_server.model import (
     Usage,
     cut_label,
 )
+from python_mcp_server.options import JobOptions
 from python_mcp_server.questions.model import Question
 
 _log: Final = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Request:
             count.
         principal: The principal that owns the job; None for the account's owner.
         client: The MCP client that asks, as it names itself; None if no MCP client asks.
+        options: How the job is queued and retried; None for a job that waits for a slot only.
         limits: The limits of the job; an inline body can only have a time limit.
         replies: How its tool answers; None if this is not a call of a tool.
     """
@@ -63,6 +65,7 @@ class Request:
     replies: Replies | None = None
     secret_parameters: frozenset[str] | None = None
     client: str | None = None
+    options: JobOptions | None = None
 
     def __post_init__(self) -> None:
         """Refuse a label that is no text, or would make every list long.

@@ -10,16 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.items import has_items
 from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
 from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
 from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch, disk_meter
 from python_mcp_server.jobs.questions import QuestionRelay
-from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, never_started
+from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, Started
+from python_mcp_server.jobs.settle import never_started
+from python_mcp_server.jobs.spec import to_spec
 from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
 from python_mcp_server.jobs.status import RunStatus
-from python_mcp_server.jobs.takeover import to_spec
 from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
@@ -47,11 +49,13 @@ class JobRun:
 
     Attributes:
         call: The call that is sent to the worker.
+        request: The body to run.
         state: Where the run is; see `RunState`.
         caller: Whether a caller waits for the value.
         outcome: How the run ended; None before that, or where another server goes on with the job.
         status: The facts that others may see.
         budget: How long the caller waits.
+        runs_again: Whether the body failed, and the job is queued for another attempt.
     """
 
     def __init__(
@@ -69,11 +73,12 @@ class JobRun:
         self.state = RunState.QUEUED
         self.caller = CallerState.ATTACHED
         self.outcome: Outcome | None = None
+        self.runs_again = False
         self.status = RunStatus(services, call, request, listener)
         self.budget = BudgetTimer(services.record_timer, self._on_record_due)
         self._services = services
         self._slots = slots
-        self._request = request
+        self.request = request
         self._server_state = server_state
         self._on_done = on_done
         self._worker: WorkerHandle | InlineWorker | None = None
@@ -98,7 +103,7 @@ class JobRun:
     def record(self) -> RecordWriter:
         """Return the durable record, which is made at first use: nearly every call ends without one."""
         if self._record is None:
-            show = None if self._request.replies is None else self._request.replies.show
+            show = None if self.request.replies is None else self.request.replies.show
             self._record = RecordWriter(
                 self._services, self.call.job_id, self.snapshot, self._on_durable, show
             )
@@ -141,8 +146,8 @@ class JobRun:
             PoolClosed: The pool takes no more work.
         """
         try:
-            inline = self._request.isolation == "inline"
-            worker = InlineWorker(self._request) if inline else self._services.pool.take_idle()
+            inline = self.request.isolation == "inline"
+            worker = InlineWorker(self.request) if inline else self._services.pool.take_idle()
             if worker is None:
                 self.queue()
             else:
@@ -160,24 +165,13 @@ class JobRun:
         self._on_durable()
         self.queue()
 
-    async def submit(self) -> None:
-        """Make the run a durable background job, which is queued next.
-
-        Raises:
-            StoreError: The job cannot be recorded; nothing was started.
-        """
+    def to_queued(self) -> Job:
+        """Return the record of the job as it waits in the background, for a run that is not kept."""
         self.caller = CallerState.DETACHED
         self._let_others_start_it()
-        await self.record.ensure_durable()
-
-    async def refuse(self, error: BaseException) -> None:
-        """End a submitted job whose caller gets this error, so that no server starts the job from its record
-        later.
-        """
-        if self.record.durable:
-            await self._finalise(Outcome(failure=outcomes.failure_of(error)))
-        else:
-            self._drop()
+        job = self.snapshot()
+        may_wait = job.waits_for or job.not_before is not None
+        return job.evolve(owner=None) if may_wait and job.call is not None else job
 
     def _drop(self) -> None:
         self._to(RunState.FINALISING)
@@ -199,7 +193,7 @@ class JobRun:
             acquisition = WorkerAcquisition(
                 self._services,
                 self._slots,
-                self._request,
+                self.request,
                 self.record,
                 self.status,
                 in_background=lambda: self.background,
@@ -208,13 +202,19 @@ class JobRun:
             if again:
                 await acquisition.wait_again()
             worker = await acquisition.acquire()
-            if worker is None:
-                await self._finalise(Outcome(cancelled=True))
+            if isinstance(worker, Started):
+                await self._leave_queue(worker)
             else:
                 self._dispatch(worker)
         except Exception as error:  # noqa: BLE001  no process, no record, a closed pool, a bad argument
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._finalise(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
+
+    async def _leave_queue(self, why: Started) -> None:
+        if why is Started.OVER:
+            await self._finalise(Outcome(cancelled=True))
+        elif self.state < RunState.ENDING:
+            self._drop()  # another server runs the job, or it waits for something else
 
     def _on_worker(self, has_worker: bool) -> None:
         if self.state is not RunState.ENDING:
@@ -228,7 +228,7 @@ class JobRun:
                 worker.follow(self._server_state)
                 if self.status.spec is not None:
                     self.call = replace(self.call, unbegun=True)
-                self.call = without_main(self.call, self._request.body, self._services.pool.main)
+                self.call = without_main(self.call, self.request.body, self._services.pool.main)
             disk = disk_meter(self.call, worker)
             worker.dispatch(
                 self.call,
@@ -289,7 +289,7 @@ class JobRun:
         if self.live:
             self.status.publish()
             job = await self.record.refresh()
-            if job is not None and job.ending == JobState.CANCELLED:
+            if job is not None and JobState.CANCELLED in (job.ending, job.status):
                 self.request_end(EndReason())
 
     def _on_body_end(self, outcome: Outcome) -> None:
@@ -382,13 +382,13 @@ class JobRun:
     def _let_others_start_it(self) -> None:
         if self._services.record_locator is not None:
             reference = BodyReference(self.call.body, self.call.code, self.call.main)
-            self.status.spec = to_spec(self._request, reference)
+            self.status.spec = to_spec(self.request, reference)
 
     def _detach_worker(self) -> None:
         if isinstance(self._worker, WorkerHandle):
             self._services.pool.detach(self._worker)
             if (locator := self._services.record_locator) is not None:
-                reply = None if self._request.replies is None else dict(self._request.replies.form)
+                reply = None if self.request.replies is None else dict(self.request.replies.form)
                 self._worker.detach(WORKER_RECORD, locator | {"reply": reply})
 
     # ---- ending
@@ -484,7 +484,7 @@ class JobRun:
             if outcome.cancelled or (usage is not None and usage.rss_bytes > BLOATED_BYTES):
                 await self._end_tree()  # after a cancel the worker always ends
             await self.record.join()
-            if outcome.wants_record:
+            if outcome.wants_record or (outcome.touched and await self._has_items()):
                 await self.record.ensure_durable()
             return await self._write_end(outcome) if self.record.durable else None
         except JobNotFound:
@@ -502,6 +502,10 @@ class JobRun:
                 self._services.in_background(self._services.store.discard_folder, job_id)
         return None
 
+    async def _has_items(self) -> bool:
+        """Whether a body that could not ask for a record, because it was killed, has emitted items."""
+        return await self._services.in_store(has_items, self.call.folder)
+
     async def _end_tree(self) -> None:
         if isinstance(self._worker, WorkerHandle):
             await self._services.pool.end_tree(self._worker)
@@ -509,9 +513,10 @@ class JobRun:
     async def _write_end(self, outcome: Outcome) -> JobState:
         """Write the end. A reason that another process wrote meanwhile takes precedence, with its kill."""
         job = await self._services.in_store(self._write_record, outcome)
-        if not job.status.terminal:
+        if not job.status.terminal and job.ending:
             await self._end_tree()
             job = await self._services.in_store(lambda: self._write_record(outcome, tree_gone=True))
+        self.runs_again = not job.status.terminal
         return job.status
 
     def _write_record(self, outcome: Outcome, *, tree_gone: bool = False) -> Job:

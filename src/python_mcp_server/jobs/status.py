@@ -37,6 +37,7 @@ class RunStatus:
     def __init__(self, services: Services, call: Call, request: Request, listener: Listener | None) -> None:
         self.public = False
         self.spec: dict[str, Any] | None = None
+        self._adopted: Job | None = None
         self.questions: tuple[Question, ...] = ()
         self._owner = services.identity
         self._sampler = services.pool.sampler
@@ -59,6 +60,7 @@ class RunStatus:
         """Take the facts of a queued job that another server began."""
         self._created_s = job.created_at.timestamp()
         self.spec = job.call
+        self._adopted = job
 
     def set_pending_reason(self, reason: str | None) -> None:
         """Set why the job is still pending."""
@@ -135,17 +137,10 @@ class RunStatus:
 
     def snapshot(self, *, background: bool) -> Job:
         """Return the present state of the job, with its live progress and usage."""
-        started_s, request, ran = self._started_s, self._request, self._ran
+        started_s = self._started_s
         status = JobState.PENDING if started_s is None else JobState.RUNNING
-        return Job(
-            id=self._call.job_id,
-            label=request.label or cut_label(ran.program or self._call.label),
-            tool=request.tool,
-            ran=ran.program,
-            directory=ran.directory,
-            client=request.client,
+        return (self._adopted or self._as_requested()).evolve(
             status=JobState.INPUT_REQUIRED if self.questions else status,
-            created_at=datetime.fromtimestamp(self._created_s, UTC),
             started_at=None if started_s is None else datetime.fromtimestamp(started_s, UTC),
             message=self._reason,
             progress=self._progress,
@@ -153,9 +148,25 @@ class RunStatus:
             owner=self._owner,
             worker=self._worker.identity if self._worker else None,
             background=background,
-            grace_s=self._call.grace_s,
             call=self.spec if background and started_s is None else None,
+            questions=self.questions,
+        )
+
+    def _as_requested(self) -> Job:
+        request, ran = self._request, self._ran
+        return Job(
+            id=self._call.job_id,
+            label=request.label or cut_label(ran.program or self._call.label),
+            tool=request.tool,
+            ran=ran.program,
+            directory=ran.directory,
+            client=request.client,
+            status=JobState.PENDING,
+            created_at=datetime.fromtimestamp(self._created_s, UTC),
+            grace_s=self._call.grace_s,
             principal=request.principal,
             reply=None if request.replies is None else dict(request.replies.form),
-            questions=self.questions,
+            options=request.options,
+            waits_for=() if request.options is None else request.options.after,
+            not_before=None if request.options is None else request.options.run_at,
         )

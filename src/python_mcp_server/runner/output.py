@@ -416,12 +416,17 @@ class LineReader:
         """Return how many lines end between two offsets."""
         return sum(data.count(b"\n") for _, data in self._blocks(begin, end))
 
-    def start_of(self, line: int) -> int | None:
-        """Return the byte at which a line begins; None where there are fewer lines."""
+    def start_of(self, line: int, after: int = 0) -> int | None:
+        """Return the byte at which a line begins; None where there are fewer lines.
+
+        Args:
+            line: The number of the line.
+            after: The start of a line, which is the first one here.
+        """
         left = line - 1  # line ends before it
         if left <= 0:
-            return 0
-        for begin, data in self._blocks(0, self.size):
+            return after
+        for begin, data in self._blocks(after, self.size):
             ends = data.count(b"\n")
             if ends >= left:
                 start = begin + _nth_end(data, left)

@@ -18,6 +18,8 @@ from pydantic import Field
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.functions import default_manager
+from python_mcp_server.items import ITEMS
+from python_mcp_server.jobs.item_pages import MOST_ITEMS
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import READABLE, Wanted
 from python_mcp_server.jobs.questions import answer_of, question_of
@@ -49,10 +51,12 @@ _NEWS_S: Final = 0.2  # how often a reader that waits looks for more output
 class JobOutput(TypedDict):
     """Answer of py_job_output."""
 
-    text: str
     next_offset: int
-    total_bytes: int
     eof: bool
+    text: NotRequired[str]
+    total_bytes: NotRequired[int]
+    items: NotRequired[list[Any]]
+    total: NotRequired[int]
     first_line: NotRequired[int]
     total_lines: NotRequired[int]
     matches: NotRequired[int]
@@ -67,8 +71,8 @@ StateName = Annotated[
 ]
 StreamName = Annotated[
     str,
-    'Logs are in stderr. "failures" of py_run_tests and "items" of py_map_script, a line of JSON each; '
-    '"result", as JSON.',
+    'Logs are in stderr. "items": what the job emits, and results of py_map_script; "failures" of '
+    'py_run_tests, a line of JSON each; "result", as JSON.',
     Field(json_schema_extra={"enum": list(READABLE)}),
 ]
 Response = Annotated[
@@ -191,17 +195,36 @@ class JobTools:
         come. offset=-2000 or line=-20 shows the end, line=31415 that very line, pattern="error|warning" only
         the matching lines from there on, each after its number. While the job runs, `unfinished` is the last
         line as far as it is written.
+
+        stream="items" answers with `items`; offset, limit and `next_offset` count them.
         """
         wanted = Wanted(stream, offset, limit, line, pattern, raw)
         wanted.check()
-        deadline = time.monotonic() + _waiting_time(wait_seconds, "wait_seconds")
+        wait_s = _waiting_time(wait_seconds, "wait_seconds")
+        if stream == ITEMS and line is not None and not raw:
+            raise InvalidInput(f"line is {line} with stream 'items'; give offset, an item's number from 0")
         await find_job(self._manager, job_id)
+        if stream == ITEMS and not raw:
+            return await self._items(job_id, wanted, wait_s)
+        deadline = time.monotonic() + wait_s
         page = await self._manager.lines(job_id, wanted, current_principal())
         while not (page.text or page.eof) and (left_s := deadline - time.monotonic()) > 0:
             await asyncio.sleep(min(left_s, _NEWS_S))
             page = await self._manager.lines(job_id, wanted, current_principal())
         told = {key: value for key, value in asdict(page).items() if value is not None}
         return cast("JobOutput", told)
+
+    async def _items(self, job_id: str, wanted: Wanted, wait_s: float) -> JobOutput:
+        page = await self._manager.items(
+            job_id,
+            wanted.offset,
+            min(wanted.limit, MOST_ITEMS),
+            pattern=wanted.pattern,
+            wait_s=wait_s,
+            principal=current_principal(),
+        )
+        items = repair_unicode(page.items)
+        return {"items": items, "next_offset": page.next_offset, "total": page.total, "eof": page.eof}
 
     async def list_jobs(
         self,

@@ -192,6 +192,10 @@ class JobStore(ABC):
         found = [entry for entry in found if until is None or entry[0] <= until]
         return tuple(job for _, _, job in sorted(found, key=itemgetter(0, 1))[: max(0, limit)])
 
+    def index_count(self, name: str, most: int) -> int:
+        """Return how many jobs a list of the index has; counting stops at `most`."""
+        return len(self.indexed(name, most))
+
     def index_names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists in the index that begin with this text, and may have jobs."""
         keys = map(index_key, self.live())

@@ -186,6 +186,11 @@ class FileJobStore(JobStore):
         with translate_os_errors(self._layout.home, "read the queue"):
             return tuple(self._records.queue.first(name, limit, until))
 
+    def index_count(self, name: str, most: int) -> int:
+        """Return how many jobs a list of the index has, leftovers of killed processes included."""
+        with translate_os_errors(self._layout.home, "read the queue"):
+            return self._records.queue.count(name, most)
+
     def index_names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists in the index that begin with this text, and may have jobs."""
         with translate_os_errors(self._layout.home, "read the queue"):

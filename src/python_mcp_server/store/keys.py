@@ -1,4 +1,4 @@
-"""The index of background jobs: under which name and rank a record is found without a look at all records.
+"""The index of jobs that have not ended: the name and the rank by which a record is found.
 
 Every store keeps this index: a record that is written gets its new key, and loses the former one. So the cost
 of the next start does not grow with the number of queued jobs. A record has one key or none:
@@ -7,6 +7,7 @@ of the next start does not grow with the number of queued jobs. A record has one
     delayed         queued, until a time; by this time
     after.<id>      queued, until the job with this id ends
     running         started in the background
+    attached        not ended, and waited for by a caller
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ READY: Final = "ready."
 DELAYED: Final = "delayed"
 AFTER: Final = "after."
 RUNNING: Final = "running"
+ATTACHED: Final = "attached"
 
 PRIORITY_STEP_S: Final = 600.0
 """How much waiting a step of priority is worth. A job's place is fixed when it is queued, so none starves."""
@@ -45,9 +47,11 @@ class IndexKey:
 
 
 def index_key(job: Job) -> IndexKey | None:
-    """Return the key of a record, or None where it is in no list: ended, about to end, or waited for."""
-    if job.status.terminal or not job.background:
+    """Return the key of a record, or None where it is in no list: ended, or to be ended before its start."""
+    if job.status.terminal:
         return None
+    if not job.background:
+        return IndexKey(ATTACHED, rank_of(job.created_at))
     if job.status is not JobState.PENDING:
         return IndexKey(RUNNING, rank_of(job.started_at or job.created_at))
     if job.ending:
@@ -72,14 +76,16 @@ def queue_of(name: str) -> str:
 
 
 def _group(job: Job) -> str:
-    """Return the queue, and what else decides whether a job may start: where one of a group may not start,
-    none of them may.
+    """Return the queue, and a digest of what else decides whether a job may start, and where: if one of a
+    group may not start, none of them may.
     """
-    options = job.options
+    options, call = job.options, job.call
     queue = DEFAULT_QUEUE if options is None else options.queue
     facts: dict[str, Any] = {}
-    if job.call is None and job.owner is not None:
+    if job.owner is not None:
         facts["owner"] = [job.owner.pid, job.owner.start_ticks, job.owner.boot_id]
+    if call is not None:
+        facts["body"] = [call.get("body"), call.get("file"), call.get("cwd")]
     if options is not None:
         facts["kind"] = [job.tool, options.max_concurrency] if options.max_concurrency else None
         facts["key"] = [options.key, options.key_concurrency] if options.key else None

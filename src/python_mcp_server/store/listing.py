@@ -27,6 +27,8 @@ _PATIENCE: Final = 20
 """It takes at most one part in so many of a core, however many jobs are live."""
 _JOIN_S: Final = 5.0
 _RECENT_JOBS: Final = 100
+_LIVE_JOBS: Final = 1000
+"""The newest of those that have not ended: a queue may hold a hundred times as many."""
 _LARGE_BYTES: Final = 4096
 """A job that takes more in the list is shown without its result."""
 
@@ -127,7 +129,8 @@ def _publish(layout: Layout, records: Records) -> None:
         return  # the home is gone, perhaps with its disk: a list is no reason to make it anew
     if not os.path.exists(layout.format):  # the home was removed and made anew: the list is our own
         mark(layout, records)
-    recent = [*records.newest_first(LIVE), *islice(records.newest_first(*TERMINAL), _RECENT_JOBS)]
+    live = islice(records.newest_first(LIVE), _LIVE_JOBS)
+    recent = [*live, *islice(records.newest_first(*TERMINAL), _RECENT_JOBS)]
     jobs = {stored.job.id: stored.listed for stored in recent}
     lines = b",\n".join(_lines(jobs[job_id] for job_id in sorted(jobs, reverse=True)))
     records.put(layout.public, b"[\n" + lines + b"\n]\n")

@@ -96,6 +96,10 @@ class QueueIndex:
             else:
                 self._drop_leftover(key, job_id)
 
+    def count(self, name: str, most: int) -> int:
+        """Return how many files a list has; counting stops at `most`."""
+        return sum(1 for _ in islice(self._entries(name), max(0, most)))
+
     def names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists that begin with this text."""
         return tuple(name for name in _names(self._layout.queue) if name.startswith(prefix))

@@ -173,6 +173,11 @@ class SqliteJobStore(JobStore):
             rows = self._rows(db, {"index_name = ?": name, "rank <= ?": until}, "rank, id", max(0, limit))
             return tuple(stored.job for stored in rows)
 
+    def index_count(self, name: str, most: int) -> int:
+        """Return how many jobs a list of the index has; counting stops at `most`."""
+        with self._database.reading("read the queue") as db:
+            return len(select(db, "1", {"index_name = ?": name}, "rank", max(0, most)).fetchall())
+
     def index_names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists in the index that begin with this text, and have jobs."""
         with self._database.reading("read the queue") as db:

@@ -444,7 +444,7 @@ class MapResult(TypedDict):
         items: The results, by index: all of them, or those that failed and then as many others as
             there is room for.
         items_left_out: How many more have a result: `py_job_output(job_id, stream="items")` shows all,
-            a line of JSON each, in the order in which they ended.
+            in the order in which they ended.
         reused, ran, retryable: With `resume`: how many results were taken over, how many items ran now, and
             how many of all failed, which another `resume` with `retry_failed` runs again.
         problem: How many lines of that batch's results are damaged, if any are; their items ran again.

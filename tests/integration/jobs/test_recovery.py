@@ -17,9 +17,9 @@ import pytest
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.recovery import can_be_started, recovered
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore

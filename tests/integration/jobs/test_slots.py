@@ -8,14 +8,22 @@ import signal
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from python_mcp_server import InMemoryJobStore
+from python_mcp_server import InMemoryJobStore, JobManager
 from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
+from python_mcp_server.jobs.queue import Chooser
+from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.record import Started
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.slots import Claim, SlotRequest, acquire, snapshot
-from python_mcp_server.model import Job, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.jobs.slots import Full, acquire
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.processes import identify
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
@@ -52,12 +60,8 @@ def test_a_job_that_waits_says_how_many_run_on_this_machine(home: Path, tmp_path
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as one:
         job_in(home, one.ids[0], RUNNING)
         with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as other:
-
-            def told() -> str | None:
-                job = FileJobStore(home).get(other.ids[0])
-                return job.message if job else None
-
-            assert eventually(told) == (
+            reader = JobManager(None, Settings.from_environ(home=home, max_background_jobs=1))
+            assert reader.blocking.get(other.ids[0]).message == (
                 "waiting for its turn: 1 background job runs on this machine, the limit is 1"
             )
             (tmp_path / "gate").touch()
@@ -74,7 +78,11 @@ def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Pat
             doomed.kill()
             end_worker(running)
             job_in(home, other.ids[0], DONE)
-    assert job_in(home, running.id, RUNNING), "nobody had to settle it"
+            assert job_in(home, running.id, JobState.FAILED).error_kind == "worker_died"
+
+
+def running_in(store: JobStore) -> int:
+    return capacity_of(store, SlotLimits(1), QueueRules())[0].running
 
 
 def test_a_job_that_outlives_its_server_keeps_its_slot(any_home: Path, tmp_path: Path):
@@ -82,10 +90,10 @@ def test_a_job_that_outlives_its_server_keeps_its_slot(any_home: Path, tmp_path:
         job = kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
     store = store_of(any_home)
-    assert snapshot(store).running == 1
+    assert running_in(store) == 1
     (tmp_path / "gate").touch()
     job_in(any_home, job.id, DONE)
-    assert snapshot(store).running == 0
+    assert running_in(store) == 0
 
 
 def test_a_stopped_server_holds_up_no_other_servers_jobs(home: Path, tmp_path: Path):
@@ -145,27 +153,41 @@ def queued(store: FileJobStore, owner: ProcessIdentity | None, **facts: object) 
     return job
 
 
+def identity_of(pid: int) -> tuple[int, str, str]:
+    found = identify(pid)
+    assert found is not None
+    return found.start_ticks, found.boot_id, found.pid_namespace
+
+
+def chosen(store: FileJobStore, server: ProcessIdentity, slots: int, **more: Any) -> list[str]:
+    """Return the jobs that a server starts at a look."""
+    look = Chooser(store, SlotLimits(slots), server, lambda _: True, **more).look(QueueRules())
+    return [job.id for job in look.chosen]
+
+
 def test_the_oldest_job_of_all_servers_goes_first(home: Path, own: ProcessIdentity):
     store = FileJobStore(home)
-    gone = ProcessIdentity(own.pid, own.start_ticks - 1, own.boot_id, own.pid_namespace)
-    queued(store, gone)
+    other = ProcessIdentity(os.getppid(), *identity_of(os.getppid()))
     queued(store, own, ending="cancelled")
-    older = queued(store, own)
+    older = queued(store, other)
     eventually(lambda: time.time_ns() // 1_000_000 > older.created_at.timestamp() * 1000)
     younger = queued(store, own)
-    assert snapshot(store).queue == (older.id, younger.id)
-    assert acquire(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert acquire(store, SlotRequest(older.id, own, own), 1, in_turn=True) is Claim.TAKEN
-    assert acquire(store, SlotRequest(younger.id, own, own), 1, in_turn=True) is Claim.FULL
-    assert acquire(store, SlotRequest(younger.id, own, own), 2, in_turn=True) is Claim.TAKEN
+    assert chosen(store, own, 1) == []
+    assert chosen(store, other, 1) == [older.id]
+    assert chosen(store, own, 2) == [younger.id]
+    assert chosen(store, own, 1, passed_over=frozenset({older.id})) == [younger.id]
+    assert acquire(store, older.id, other, other, SlotLimits(1)) is Started.HERE
+    with pytest.raises(Full, match="1 background job runs"):
+        acquire(store, younger.id, own, own, SlotLimits(1))
+    assert acquire(store, younger.id, own, own, SlotLimits(2)) is Started.HERE
 
 
 def test_a_cancelled_or_taken_over_job_takes_no_slot(home: Path, own: ProcessIdentity):
     store = FileJobStore(home)
     cancelled = queued(store, own, ending="cancelled")
     anothers = queued(store, ProcessIdentity(own.pid, own.start_ticks - 1))
-    for job in (cancelled, anothers):
-        assert acquire(store, SlotRequest(job.id, own, own), 1, in_turn=True) is Claim.OVER
+    for job, answer in ((cancelled, Started.OVER), (anothers, Started.ELSEWHERE)):
+        assert acquire(store, job.id, own, own, SlotLimits(1)) is answer
         assert store.get(job.id) == job
 
 

@@ -18,7 +18,6 @@ from python_mcp_server import report_progress
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.takeover import Takeover
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.processes import is_alive
 from python_mcp_server.settings import Settings
@@ -162,7 +161,7 @@ def test_an_abandoned_manager_does_not_use_its_closed_loop(home: Path, tmp_path:
         works: list[Coroutine[Any, Any, Any]] = [
             engine.services.refresher.run(),
             engine.slots.wait_for_slot("another", lambda _: None),
-            Takeover(engine.services, lambda *_: None)._look(),
+            engine.slots._look(),
         ]
         for work in works:
             with contextlib.suppress(StopIteration):  # the refresher may have nothing to write

@@ -7,19 +7,24 @@ import json
 import os
 import signal
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from python_mcp_server import CommandJob
+from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.queue import Chooser, release
+from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, Started
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.jobs.takeover import take_startable
+from python_mcp_server.jobs.slots import Full, acquire
+from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.pool.protocol import mark_unbegun
+from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies, eventually, run
@@ -146,6 +151,14 @@ def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_pat
     run(main())
 
 
+def startable(store: FileJobStore, own: ProcessIdentity) -> list[str]:
+    """Return the jobs that a server starts at its first look."""
+    limits = SlotLimits(8)
+    release(store, limits, "")
+    chooser = Chooser(store, limits, own, lambda job: from_spec(job) is not None)
+    return [job.id for job in chooser.look(QueueRules()).chosen]
+
+
 def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     home: Path, own: ProcessIdentity, gone: ProcessIdentity
 ):
@@ -154,7 +167,7 @@ def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     for job in (begun, unbegun):
         store.update(job.id, lambda found: found.evolve(status=RUNNING, worker=gone))
     mark_unbegun(store.folder(unbegun.id))
-    assert [job.id for job, _ in take_startable(store, own)] == [unbegun.id]
+    assert startable(store, own) == [unbegun.id]
     assert JobManager().blocking.get(begun.id).error_kind == "worker_died"
 
 
@@ -228,6 +241,12 @@ def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path)
     run(main())
 
 
+def identity_of(pid: int) -> tuple[int, str, str]:
+    found = identify(pid)
+    assert found is not None
+    return found.start_ticks, found.boot_id, found.pid_namespace
+
+
 def orphan(store: FileJobStore, owner: ProcessIdentity | None, **recipe: object) -> Job:
     """A queued job of a dead server, that adds 1 and 2."""
     call = {"body": "tests.helpers.bodies:add", "args": [1, 2], "kwargs": {}} | recipe
@@ -246,8 +265,12 @@ def test_of_many_concurrent_servers_one_takes_the_job(
     together = threading.Barrier(4)
 
     def look(store: FileJobStore) -> None:
+        chosen = startable(store, own)
         together.wait(60)
-        taken.extend(job.id for job, _ in take_startable(store, own))
+        for job_id in chosen:
+            with suppress(Full):
+                if acquire(store, job_id, own, own, SlotLimits(8)) is Started.HERE:
+                    taken.append(job_id)
 
     threads = [threading.Thread(target=look, args=(store,)) for store in stores]
     for thread in threads:
@@ -267,11 +290,13 @@ def test_a_job_is_left_to_those_who_can_start_it(
     orphan(store, gone, file="/another/bodies.py")
     orphan(store, gone, body="tests.helpers.bodies:no_such_body")
     orphan(store, gone, body="python_mcp_server.no_such_module:body", file=None)
-    orphan(store, own)
-    assert take_startable(store, own) == []
-    (mine,) = [orphan(store, gone, cwd=None)]
-    ((taken, request),) = take_startable(store, own)
-    assert (taken.id, request.body, request.args) == (mine.id, bodies.add, (1, 2))
+    orphan(store, ProcessIdentity(os.getppid(), *identity_of(os.getppid())))
+    assert startable(store, own) == []
+    mine = orphan(store, gone, cwd=None)
+    assert startable(store, own) == [mine.id]
+    request = from_spec(mine)
+    assert request is not None
+    assert (request.body, request.args) == (bodies.add, (1, 2))
 
 
 def test_a_job_that_waits_for_a_server_says_so_and_can_be_cancelled(home: Path, gone: ProcessIdentity):
@@ -290,7 +315,7 @@ def test_a_taker_killed_before_the_start_leaves_the_job_to_the_next(
     store = FileJobStore(home)
     job = orphan(store, gone)
     also_gone = replace(own, start_ticks=own.start_ticks - 2)
-    assert len(take_startable(store, also_gone)) == 1
+    assert acquire(store, job.id, also_gone, also_gone, SlotLimits(1)) is Started.HERE
 
     async def main() -> None:
         async with manager() as jobs:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.jobs.record import start_record
+from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.memory import InMemoryJobStore
 
@@ -25,11 +25,11 @@ def store_of(**facts: Any) -> tuple[InMemoryJobStore, Job]:
 
 def test_a_queued_job_is_started_once_by_its_owner():
     store, _ = store_of()
-    assert start_record(store, QUEUED, OWNER, WORKER)
+    assert start_record(store, QUEUED, OWNER, WORKER) is Started.HERE
     started = store.get(QUEUED)
     assert started is not None
     assert (started.status, started.worker) == (JobState.RUNNING, WORKER)
-    assert not start_record(store, QUEUED, OWNER, RIVAL)
+    assert start_record(store, QUEUED, OWNER, RIVAL) is Started.ELSEWHERE
     assert store.get(QUEUED) == started
 
 
@@ -46,5 +46,5 @@ def test_a_queued_job_is_started_once_by_its_owner():
 )
 def test_a_job_that_changed_while_its_owner_took_a_worker_is_not_started(facts: dict[str, Any]):
     store, job = store_of(**facts)
-    assert not start_record(store, QUEUED, OWNER, WORKER)
+    assert start_record(store, QUEUED, OWNER, WORKER) in (Started.OVER, Started.ELSEWHERE)
     assert store.get(QUEUED) == job

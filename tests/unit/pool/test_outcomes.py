@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from python_mcp_server.errors import RemoteError, WorkerDied
-from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.request import deliver, rebuild
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.pool import outcomes
 from python_mcp_server.store.memory import InMemoryJobStore

@@ -85,22 +85,29 @@ def queued(**fields: object) -> Job:
     return replace(a_job(), background=True, call={"body": "a:b"}, **fields)  # type: ignore[arg-type]
 
 
-def ids(store: Store, name: str, **how: object) -> list[str]:
-    return [job.id for job in store.indexed(name, **how)]  # type: ignore[arg-type]
+def ids(store: Store, prefix: str, **how: object) -> list[str]:
+    names = store.index_names(prefix)
+    return [job.id for name in names for job in store.indexed(name, **how)]  # type: ignore[arg-type]
 
 
 def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
-    now = utc_now()
-    jobs = [
-        queued(options=JobOptions(priority=priority), created_at=now + timedelta(milliseconds=number))
-        for number, priority in enumerate((0, 5, 1, 5))
-    ]
+    times = [utc_now() + timedelta(milliseconds=n) for n in range(4)]
+    priorities = zip((0, 5, 1, 5), times, strict=True)
+    jobs = [queued(options=JobOptions(priority=priority), created_at=at) for priority, at in priorities]
     for job in jobs:
         store.create(job)
     expected = [jobs[1].id, jobs[3].id, jobs[2].id, jobs[0].id]
     assert ids(store, "ready.default") == expected
     assert ids(store, "ready.default", limit=2) == expected[:2]
     assert ids(store, "ready.default", limit=0) == []
+
+
+def test_a_count_of_a_list_stops_where_it_is_told(store: Store):
+    for _ in range(3):
+        store.create(queued())
+    (name,) = store.index_names("ready")
+    assert [store.index_count(name, most) for most in (0, 2, 3, 9)] == [0, 2, 3, 3]
+    assert store.index_count("ready.none", 9) == 0
 
 
 def test_waiting_long_enough_is_worth_more_than_priority(store: Store):

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.items import ITEMS, ItemLog
 from python_mcp_server.regular import IN_HOME, copy_own, make_own, own_file, read_regular, refuse_links
 from python_mcp_server.runner.output import open_stream
 from python_mcp_server.tools.results import ItemResult
 
 _PLAN: Final = "plan.json"
-_ITEMS: Final = "items"
 _OUTPUTS: Final = "outputs"
 _LOCK: Final = "batch.lock"
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -105,14 +105,15 @@ class BatchJournal:
         self._folder = folder
         self._offsets = array("q", [_UNKNOWN]) * len(plan.args_list)
         self._end = 0
+        self._log = ItemLog(str(folder))
 
     @contextmanager
     def open(self) -> Generator[None]:
         """Write the plan and an empty list of items; no other batch can resume this one in the context."""
         for path in (self._folder, self.outputs):
             path.mkdir(exist_ok=True, mode=0o700)
-        with _locked(self._folder), open_stream(self._folder / _ITEMS) as descriptor:
-            os.ftruncate(descriptor, 0)
+        with _locked(self._folder):
+            self._log.begin()
             with open_stream(self._folder / _PLAN) as plan:
                 os.ftruncate(plan, 0)
                 with open(plan, "w", encoding="ascii", closefd=False) as file:
@@ -122,8 +123,7 @@ class BatchJournal:
     def add(self, item: ItemResult) -> None:
         """Append the result of an item; its line is on disk when this returns."""
         line = json.dumps(item).encode() + b"\n"
-        with open_stream(self._folder / _ITEMS) as descriptor:
-            _write(descriptor, line)
+        self._log.append(line)
         self._offsets[item["index"]] = self._end
         self._end += len(line)
         self.cut += "stdout_path" in item or "stderr_path" in item
@@ -141,7 +141,7 @@ class BatchJournal:
         """Return results by index: those of failed items, then others, up to `room_chars`."""
         taken: dict[int, ItemResult] = {}
         wanted = dict.fromkeys([*sorted(self.failures), *range(len(self._offsets))])
-        with open(self._folder / _ITEMS, "rb", opener=own_file) as file:
+        with open(self._folder / ITEMS, "rb", opener=own_file) as file:
             for index in wanted:
                 if not self.has(index):
                     continue
@@ -255,10 +255,10 @@ def _lines_in(folder: Path) -> Iterator[bytes]:
         InvalidInput: They cannot be read at all.
     """
     try:
-        items = open(folder / _ITEMS, "rb", opener=own_file)  # noqa: SIM115  closed below
+        items = open(folder / ITEMS, "rb", opener=own_file)  # noqa: SIM115  closed below
     except OSError as error:
         raise InvalidInput(
-            f"resume names a batch whose results cannot be read ({folder / _ITEMS}: {error.strerror}); "
+            f"resume names a batch whose results cannot be read ({folder / ITEMS}: {error.strerror}); "
             "start it anew"
         ) from None
     with items as file:
@@ -277,12 +277,6 @@ def _item_in(line: bytes) -> ItemResult | None:
     required = all(name in facts and isinstance(facts[name], kinds) for name, kinds in _REQUIRED.items())
     optional = all(isinstance(facts.get(name, ""), str) for name in _OPTIONAL)
     return cast("ItemResult", facts) if required and optional and facts["index"] >= 0 else None
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _link(source: Path, target: Path) -> None:

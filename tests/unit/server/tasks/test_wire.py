@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from python_mcp_server.errors import InvalidInput, PythonMcpError
-from python_mcp_server.jobs.record import settle
 from python_mcp_server.jobs.request import rebuild
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jsonable import jsonable
 from python_mcp_server.model import Failure, Job, JobProgress, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.pool.outcomes import failure_of

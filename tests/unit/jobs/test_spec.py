@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import CommandJob, Request
-from python_mcp_server.jobs.takeover import LIMIT_BYTES, from_spec, to_spec
+from python_mcp_server.jobs.spec import LIMIT_BYTES, from_spec, to_spec
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies

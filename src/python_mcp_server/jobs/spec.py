@@ -1,12 +1,9 @@
-"""Starts the queued jobs of servers that are gone: every engine looks for them.
+"""The spec in the record of a queued job, with which any server may start it.
 
-Exactly one server takes a job: its owner is replaced, compare-and-set, under the lock of its record. A server
-that dies between this and the start leaves the job as it found it.
-
-What another server needs to start a job is a spec in its record: only a body that can be named, with
-arguments that are plain JSON of bounded size and hold no secret. An author declares which parameters hold
-secrets. Without that, names and texts that look like secrets count: a job that cannot be taken over is better
-than a password on disk. The spec is removed from the record when the body has begun, or the job ends.
+It names a body, with arguments that are plain JSON of bounded size and hold no secret. An author declares
+which parameters hold secrets. Without that, names and texts that look like secrets count: a job that only its
+own server can start is better than a password on disk. The spec is removed from the record when the body has
+begun, unless the body may run again.
 """
 
 from __future__ import annotations
@@ -21,102 +18,17 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.record import settle
-from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
-from python_mcp_server.model import Outcome
-from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.references import Bodies, refer
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from python_mcp_server.jobs.services import Services
-    from python_mcp_server.model import Job, ProcessIdentity
+    from python_mcp_server.model import Job
     from python_mcp_server.pool.references import BodyReference
-    from python_mcp_server.store.contract import JobStore
 
 
 _log: Final = logging.getLogger(__name__)
-_FIRST_LOOK_S: Final = 0.2
-"""Delay after the opening, so that the first call goes first."""
-
-_LOOK_S: Final = 2.0
-
-
-def take_startable(store: JobStore, owner: ProcessIdentity | None) -> list[tuple[Job, Request]]:
-    """Make this process the owner of the queued jobs of dead servers that it can start. Blocks.
-
-    Raises:
-        StoreError: The store cannot be read.
-    """
-    orphans = [(job, from_spec(job)) for job in store.live() if can_be_started(store, job)]
-    return [(job, request) for job, request in orphans if request and _take(store, job, owner)]
-
-
-def _take(store: JobStore, job: Job, owner: ProcessIdentity | None) -> bool:
-    taken = False
-
-    def take(found: Job) -> Job:
-        nonlocal taken
-        facts = (found.status, found.owner, found.worker, found.call, found.ending)
-        taken = facts == (job.status, job.owner, job.worker, job.call, job.ending)
-        return found.evolve(**PENDING_AGAIN, owner=owner, message=None) if taken else found
-
-    try:
-        store.update(job.id, take)
-    except (StoreError, JobNotFound) as error:
-        _log.warning("job %s of a dead server could not be taken over: %s", job.id, error)
-        return False
-    return taken
-
-
-class Takeover:
-    """Looks for the queued jobs of dead servers, for one engine."""
-
-    def __init__(self, services: Services, adopt: Callable[[Job, Request], None]) -> None:
-        self._services = services
-        self._adopt = adopt
-        self._task: asyncio.Task[None] | None = None
-        # a timer, not a task that sleeps: a loop that is closed without us complains of no task
-        self._timer: asyncio.TimerHandle | None = services.loop.call_later(_FIRST_LOOK_S, self._begin)
-
-    def _begin(self) -> None:
-        self._task = self._services.spawn(self._look(), "take-over")
-
-    async def _look(self) -> None:
-        try:
-            for job, request in await self._services.in_store(
-                take_startable, self._services.store, self._services.identity
-            ):
-                _log.info("job %s of a dead server is started here", job.id)
-                await self._take(job, request)
-        except (StoreError, OSError) as error:
-            _log.debug("queued jobs of dead servers cannot be looked for now: %s", error)
-        finally:
-            if self._timer is not None and not self._services.loop.is_closed():  # else it ends with the loop
-                self._timer = self._services.loop.call_later(_LOOK_S, self._begin)
-
-    async def _take(self, job: Job, request: Request) -> None:
-        try:
-            self._adopt(job, request)
-        except Exception as error:  # noqa: BLE001  it is ours now: else it would stay pending as long as we live
-            _log.warning("job %s of a dead server cannot be started: %s", job.id, error)
-            failed = Outcome(failure=outcomes.failure_of(error))
-            await self._services.in_store(settle, self._services.store, job.id, failed)
-
-    async def close(self) -> None:
-        """Stop looking. Jobs that were taken over by then are queued here."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._task is not None:
-            await self._task
-
-
 LIMIT_BYTES: Final = 256 * 1024
 """Guessed: a script is far shorter, and each look at the queued jobs reads this much."""
 

@@ -1,0 +1,169 @@
+"""What the background jobs of a home take, and whether another one may start beside them.
+
+A job takes its slot, its resources and its place among those of its key and its kind while its record says
+that it runs and the process behind it lives: so a crash frees them, and no separate count can be wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server import processes
+from python_mcp_server.model import MB, Job, ProcessIdentity
+from python_mcp_server.options import JobOptions
+from python_mcp_server.processes.host import memory
+from python_mcp_server.store.keys import RUNNING
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.queues import QueueRules
+    from python_mcp_server.store.contract import JobStore
+
+_MOST_RUNNING: Final = 10_000
+_NO_OPTIONS: Final = JobOptions()
+_SHARE: Final = 0.1
+"""The most that is kept free, as a share of all memory; guessed, for small machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimits:
+    """The limits of one server: how many background jobs run, the memory that must be free for one more."""
+
+    slots: int
+    least_bytes: float = 0
+
+
+@dataclass(slots=True)
+class Capacity:
+    """What the background jobs of a home take at one instant.
+
+    Attributes:
+        limits: The limits of this server.
+        rules: The queues that are paused or bounded, and the resources there are.
+        running: How many hold a slot.
+        memory_pressure: A sentence on how short memory is, or None where there is enough.
+        taken: How much is taken, by the queue, the kind, the key or the resource.
+    """
+
+    limits: SlotLimits
+    rules: QueueRules
+    running: int = 0
+    memory_pressure: str | None = None
+    taken: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+
+    def add(self, job: Job) -> None:
+        """Count a job that holds a slot, or is about to."""
+        self.running += 1
+        for name, count in _claims(job).items():
+            self.taken[name] += count
+
+    @property
+    def free_slots(self) -> int:
+        """How many more jobs may start; where memory is short one at a time, because other programs may use
+        it.
+        """
+        free = self.limits.slots - self.running
+        return free if self.memory_pressure is None else min(free, 0 if self.running else 1)
+
+    def refusal(self, job: Job) -> str | None:
+        """Return a sentence on why this job may not start now, or None if it may."""
+        return self.full() or self.held_back(job)
+
+    def full(self) -> str | None:
+        """Return why no job may start, or None."""
+        if self.free_slots > 0:
+            return None
+        if self.running < self.limits.slots:
+            return f"waiting for memory: {self.memory_pressure}"
+        jobs = "1 background job runs" if self.running == 1 else f"{self.running} background jobs run"
+        return f"waiting for its turn: {jobs} on this machine, the limit is {self.limits.slots}"
+
+    def held_back(self, job: Job) -> str | None:
+        """Return why its own options keep this job from starting, or None."""
+        options = job.options or _NO_OPTIONS
+        if options.queue in self.rules.paused:
+            return f"its queue {options.queue!r} is paused"
+        bounds = {("queue", options.queue): self.rules.limits.get(options.queue)}
+        if options.max_concurrency is not None:
+            bounds["kind", job.tool] = options.max_concurrency
+        if options.key is not None:
+            bounds["key", options.key] = options.key_concurrency
+        for (what, name), most in bounds.items():
+            if most is not None and self.taken[what, name] >= most:
+                return (
+                    f"waiting for its turn: {self.taken[what, name]} of the {what} {name!r} run, {most} may"
+                )
+        return self._missing(options.resources)
+
+    def _missing(self, wanted: Mapping[str, int]) -> str | None:
+        for name, count in wanted.items():
+            there = self.rules.resources.get(name, 0)
+            free = there - self.taken["resource", name]
+            if count > free:
+                return (
+                    f"waiting for the resource {name!r}: it takes {count}, {max(0, free)} of {there} are free"
+                )
+        return None
+
+
+def _claims(job: Job) -> Counter[tuple[str, str]]:
+    options = job.options or _NO_OPTIONS
+    claims = Counter({("queue", options.queue): 1, ("kind", job.tool): 1})
+    if options.key is not None:
+        claims["key", options.key] += 1
+    for name, count in options.resources.items():
+        claims["resource", name] += count
+    return claims
+
+
+def capacity_of(
+    store: JobStore, limits: SlotLimits, rules: QueueRules, starting: Iterable[Job] = ()
+) -> tuple[Capacity, list[Job]]:
+    """Return what the background jobs of this home take, and the jobs whose process is gone. Blocks.
+
+    Processes of another container cannot be seen from here: their jobs are not counted.
+
+    Args:
+        store: Where the jobs are stored.
+        limits: The limits of this server.
+        rules: The rules of the home's queues.
+        starting: Jobs that this server is about to start, counted although their records do not say so yet.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    alive = cache(processes.is_alive)
+    capacity = Capacity(limits, rules, memory_pressure=memory_pressure(limits.least_bytes))
+    lost, counted = list[Job](), set[str]()
+    for job in store.indexed(RUNNING, _MOST_RUNNING):
+        counted.add(job.id)
+        if _lives(job.worker or job.owner, alive):
+            capacity.add(job)
+        else:
+            lost.append(job)
+    for job in starting:
+        if job.id not in counted:
+            capacity.add(job)
+    return capacity, lost
+
+
+def _lives(identity: ProcessIdentity | None, alive: Callable[[ProcessIdentity], bool]) -> bool:
+    return identity is not None and alive(identity)
+
+
+def memory_pressure(least_bytes: float) -> str | None:
+    """Return a sentence on how short memory is, or None where there is enough. Blocks for a millisecond.
+
+    Args:
+        least_bytes: The memory that must be available; 0 for no check.
+    """
+    if not least_bytes:
+        return None
+    now = memory()
+    wanted = min(least_bytes, _SHARE * now.total)
+    if now.available >= wanted:
+        return None
+    return f"{now.available / MB:.0f} MB are free, {wanted / MB:.0f} MB must be"

@@ -1,0 +1,205 @@
+"""Which queued jobs start next: the one order of all servers of a home, and what is released into it.
+
+A job that waits for a time or for other jobs is in a list of its own and costs nothing until then. The ready
+jobs of one queue, one server and one kind of condition form a group, in the order of their ranks: if the
+first of a group may not start, no other one may. So a look reads the first jobs of each group, however many
+wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server import processes
+from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
+from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
+from python_mcp_server.model import Job, ProcessIdentity, utc_now
+from python_mcp_server.store.keys import AFTER, DELAYED, READY, index_key, rank_of
+
+if TYPE_CHECKING:
+    from python_mcp_server.store.contract import JobStore
+
+_log: Final = logging.getLogger(__name__)
+_RELEASED_AT_ONCE: Final = 200
+_SWEPT_AT_ONCE: Final = 20
+"""How many lists of jobs that wait for another one are looked at in one round; those of a job that ends while
+this server lives are released at once."""
+
+
+@dataclass(slots=True)
+class Look:
+    """The result of a look at the queue.
+
+    Attributes:
+        chosen: The jobs that this server starts now, in their order.
+        capacity: What the background jobs of the home take.
+        left: The jobs that are left to other servers, which live.
+        due_s: In how many seconds the next delayed job is due; None if none waits for a time.
+        waiting: Whether any job is ready.
+    """
+
+    capacity: Capacity
+    chosen: list[Job] = field(default_factory=list[Job])
+    left: set[str] = field(default_factory=set[str])
+    due_s: float | None = None
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """Chooses jobs for one server.
+
+    Attributes:
+        store: Where the jobs lie.
+        limits: The limits of the server.
+        own: The process of the server.
+        can_start: Whether this process can run the body of a job.
+        starting: The jobs that the server starts at present.
+        passed_over: The jobs of other servers that have not taken a free slot for too long.
+    """
+
+    store: JobStore
+    limits: SlotLimits
+    own: ProcessIdentity | None
+    can_start: Callable[[Job], bool]
+    starting: tuple[Job, ...] = ()
+    passed_over: frozenset[str] = frozenset()
+
+    def look(self, rules: QueueRules) -> Look:
+        """Choose the jobs that start now. Blocks.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        look = Look(capacity_of(self.store, self.limits, rules, self.starting)[0])
+        look.due_s = self._next_due_s()
+        groups = self.store.index_names(READY)
+        look.waiting = bool(groups)
+        if look.capacity.free_slots > 0:
+            self._choose(look, groups)
+        return look
+
+    def _choose(self, look: Look, groups: Iterable[str]) -> None:
+        skipped = {job.id for job in self.starting}
+        heads = [(head, rest) for group in groups if (head := next(rest := self._group(group, look), None))]
+        queue = [(self._rank(head), head.id, head, rest) for head, rest in heads]
+        heapq.heapify(queue)
+        while queue and look.capacity.free_slots > 0:
+            _, _, job, rest = heapq.heappop(queue)
+            if job.id not in skipped and not self._consider(look, job):
+                continue  # none of its group may start
+            if (following := next(rest, None)) is not None:
+                heapq.heappush(queue, (self._rank(following), following.id, following, rest))
+
+    def _consider(self, look: Look, job: Job) -> bool:
+        """Take a job into the look, if it may start; return whether others of its group may."""
+        if look.capacity.held_back(job):
+            return False
+        if self._is_of_another(job):
+            look.left.add(job.id)
+            if job.id in self.passed_over:
+                return False
+        elif self.can_start(job):
+            look.chosen.append(job)
+        else:
+            return False
+        look.capacity.add(job)
+        return True
+
+    def _is_of_another(self, job: Job) -> bool:
+        return job.owner is not None and job.owner != self.own and not processes.is_gone(job.owner)
+
+    def _group(self, name: str, look: Look) -> Iterator[Job]:
+        """Yield the jobs of a group that may be of use: the first alone, because often it may not start."""
+        seen = ""
+        for limit in (1, look.capacity.limits.slots + len(self.starting) + 1):
+            for job in self.store.indexed(name, limit):
+                if job.id != seen:
+                    yield job
+                seen = seen or job.id
+
+    def _rank(self, job: Job) -> str:
+        key = index_key(job)
+        return "" if key is None else key.rank
+
+    def _next_due_s(self) -> float | None:
+        for job in self.store.indexed(DELAYED, 1):
+            if job.not_before is not None:
+                return max(0.0, (job.not_before - utc_now()).total_seconds())
+        return None
+
+
+def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
+    """Move the jobs whose time has come, or whose predecessors have ended, to those that are ready; settle or
+    queue again the jobs whose process is gone. Blocks.
+
+    Args:
+        store: Where the jobs lie.
+        limits: The limits of the server.
+        swept: The list of waiting jobs that the last round ended with.
+
+    Returns:
+        The list that this round ended with.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    for job in store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now())):
+        _change(store, job, _due)
+    _, lost = capacity_of(store, limits, QueueRules())
+    for job in lost:
+        _queue_again(store, job)
+    _settle_abandoned(store)
+    return _sweep(store, swept)
+
+
+def _due(job: Job) -> Job:
+    if job.not_before is None or job.not_before > utc_now() + timedelta(milliseconds=1):
+        return job
+    return job.evolve(not_before=None, queued_at=job.not_before)
+
+
+def _queue_again(store: JobStore, job: Job) -> None:
+    """Settle a job whose worker is gone, or queue it again if no worker had begun it."""
+    if not can_be_started(store, job):
+        recovered(store, job)
+        return
+
+    def again(found: Job) -> Job:
+        same = (found.status, found.owner, found.worker) == (job.status, job.owner, job.worker)
+        return found.evolve(**PENDING_AGAIN, owner=None, message=None) if same else found
+
+    _change(store, job, again)
+
+
+def _settle_abandoned(store: JobStore) -> None:
+    """Fail the first jobs of each group that only a server which is gone could start."""
+    for name in store.index_names(READY):
+        for job in store.indexed(name, 1):
+            if job.call is None and job.owner is not None and processes.is_gone(job.owner):
+                for other in store.indexed(name, _RELEASED_AT_ONCE):
+                    recovered(store, other)
+
+
+def _sweep(store: JobStore, swept: str) -> str:
+    """Release the jobs whose predecessor ended while no server saw it, some lists in each round."""
+    names = store.index_names(AFTER)
+    following = [name for name in names if name > swept] or list(names)
+    for name in following[:_SWEPT_AT_ONCE]:
+        release_after(store, name.removeprefix(AFTER))
+    return following[:_SWEPT_AT_ONCE][-1] if following else ""
+
+
+def _change(store: JobStore, job: Job, change: Callable[[Job], Job]) -> None:
+    try:
+        store.update(job.id, change)
+    except (StoreError, JobNotFound) as error:
+        _log.warning("job %s waits on: %s", job.id, error)

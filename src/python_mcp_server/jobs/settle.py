@@ -1,0 +1,188 @@
+"""The one way to a terminal state for server, worker and recovery alike, and from a failed attempt to the
+next.
+
+The first writer wins, under the store's lock. A reason to end the job that was written before the kill
+(`ending`) overrides any outcome of the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.reply import Show, Shown, show_raw
+from python_mcp_server.model import (
+    MB,
+    Failure,
+    Job,
+    JobProgress,
+    JobState,
+    Outcome,
+    Usage,
+    iso,
+    utc_now,
+)
+from python_mcp_server.options import Cancel, Snooze
+
+if TYPE_CHECKING:
+    from python_mcp_server.store.contract import JobStore
+
+
+def settle(
+    store: JobStore,
+    job_id: str,
+    outcome: Outcome,
+    *,
+    progress: JobProgress | None = None,
+    usage: Usage | None = None,
+    tree_gone: bool = True,
+    show: Show | None = None,
+    only_if: Callable[[Job], bool] | None = None,
+) -> Job:
+    """Write the terminal state of a job, unless it has one; return the job in its state afterwards.
+
+    Args:
+        store: Where the job is stored.
+        job_id: The job.
+        outcome: How its body ended.
+        progress: The last progress, where known.
+        usage: The last sample, where known.
+        only_if: Called with the present job; where it returns False, nothing is written.
+        tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
+            is not settled: the job is returned unfinished, and its tree must be ended first.
+        show: Turns the value into the form in the record; where None, the value is shown as plain JSON.
+
+    Raises:
+        JobNotFound, StoreError: As the store's `update`.
+    """
+    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
+
+    def change(job: Job) -> Job:
+        if only_if is not None and not only_if(job):
+            return job
+        now = job.evolve(progress=progress or job.progress, usage=merged_usage(job.usage, usage))
+        if job.ending is not None and not tree_gone:
+            return job if now == job else now
+        return _settled(now, outcome, shown)
+
+    job = store.update(job_id, change)
+    if job.status.terminal:
+        release_after(store, job_id)
+    return job
+
+
+def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
+    """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
+    spec = kept_spec(job)
+    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
+    if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
+        return job.evolve(status=JobState.CANCELLED)
+    if job.ending is not None:
+        sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
+        return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+    if outcome.failure is not None:
+        return _run_again(job, spec, outcome.failure) or _failed(job, outcome.failure)
+    if isinstance(outcome.value, Snooze) and (spec is not None or job.owner is not None):
+        return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
+    if isinstance(outcome.value, Cancel):
+        return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
+    reply = (job.reply or {}) | dict(shown.reply)
+    return job.evolve(
+        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
+    )
+
+
+def _run_again(job: Job, spec: dict[str, Any] | None, failure: Failure) -> Job | None:
+    """Return the job as it waits for its next attempt, or None where its author allows none."""
+    retry = None if job.options is None else job.options.retry
+    if retry is None or job.status is JobState.PENDING or not retry.allows(failure.kind, failure.bases):
+        return None
+    if (delay_s := retry.delay_after(job.attempt)) is None or (spec is None and job.owner is None):
+        return None
+    failed = _failed(job, failure)
+    attempt = {
+        "attempt": job.attempt,
+        "started_at": iso(job.started_at),
+        "ended_at": iso(job.completed_at),
+        "error": failed.error,
+        "error_kind": failed.error_kind,
+        "usage": None if job.usage is None else job.usage.to_json(),
+    }
+    again = _waiting_again(job, spec, utc_now() + timedelta(seconds=delay_s))
+    return again.evolve(attempt=job.attempt + 1, attempts=(*job.attempts, attempt))
+
+
+def _waiting_again(job: Job, spec: dict[str, Any] | None, until: datetime) -> Job:
+    """Return the job as it waits for a time. Only its server can start a job without a spec again."""
+    return job.evolve(
+        status=JobState.PENDING,
+        call=spec,
+        owner=job.owner if spec is None else None,
+        worker=None,
+        started_at=None,
+        completed_at=None,
+        progress=None,
+        not_before=until,
+    )
+
+
+def _failed(job: Job, failure: Failure) -> Job:
+    if failure.kind == "exception":
+        error = failure.sentence + (f"\n\n{failure.traceback_text}" if failure.traceback_text else "")
+    else:
+        error = failure.message + (_memory(job.usage) if failure.kind == "worker_died" else "")
+    return job.evolve(
+        status=JobState.FAILED,
+        error=error,
+        error_kind=failure.kind,
+        error_type=failure.type_name if failure.kind == "exception" else None,
+        rpc_error=failure.rpc_error,
+    )
+
+
+def _memory(usage: Usage | None) -> str:
+    """Return the memory that was measured last, because the kernel may have ended the process for lack of
+    memory.
+    """
+    if usage is None or not usage.rss_bytes:
+        return ""
+    return (
+        f" (its last memory was {usage.rss_bytes / MB:.0f} MB, its peak {usage.peak_rss_bytes / MB:.0f} MB)"
+    )
+
+
+def _shown(outcome: Outcome, show: Show) -> Shown:
+    """Return the value as the record has it. The value's own code may run here, so never call this under a
+    lock.
+    """
+    if outcome.cancelled or outcome.failure is not None:
+        return Shown()
+    if outcome.shown is not None:
+        return Shown(*outcome.shown, {"raw": True})
+    try:
+        return show(outcome.value)
+    except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
+        return Shown(None, f"the result cannot be shown: {type(error).__name__}", {"raw": True})
+
+
+def merged_usage(former: Usage | None, latest: Usage | None) -> Usage | None:
+    """Return the latest usage, with the peak that only the former process could see."""
+    if former is None or latest is None:
+        return latest or former
+    peak_bytes = max(former.peak_rss_bytes, latest.peak_rss_bytes)
+    cpu_s = max(former.cpu_seconds, latest.cpu_seconds)
+    return replace(latest, peak_rss_bytes=peak_bytes, cpu_seconds=cpu_s)
+
+
+def kept_spec(job: Job) -> dict[str, Any] | None:
+    """Return the spec that a job keeps once its body has begun: that of a job that may run again."""
+    return None if job.options is None else job.call
+
+
+def never_started() -> Failure:
+    """Return the failure of a queued job that no server will start."""
+    sentence = "the server ended before the job was started; start it again"
+    return Failure("JobFailed", sentence, kind="server_died")

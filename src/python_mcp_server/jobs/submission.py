@@ -1,0 +1,199 @@
+"""The queued jobs that this process submitted, as far as it must remember them, and the checks of new ones.
+
+The queue is in the store. A job whose spec is in its record needs nothing here; the request of another one,
+such as a closure, is kept until its body has run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.queues import QueueRules, read_rules
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.settle import never_started, settle
+from python_mcp_server.jobs.spec import from_spec
+from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
+from python_mcp_server.options import JobOptions
+from python_mcp_server.store.keys import READY
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.request import Request
+    from python_mcp_server.jobs.services import Services
+    from python_mcp_server.store.contract import JobStore
+
+_log: Final = logging.getLogger(__name__)
+_REMEMBERED: Final = 4096
+"""How many requests are kept that a record has, too: a job is started from it a little faster."""
+
+_REQUEUED_AT_ONCE: Final = 200
+"""How many queued jobs are left to other servers at a close, while this process goes on: it takes 0.3 ms
+each."""
+
+
+class Submissions:
+    """The queued jobs of one engine. The methods belong to its loop, but `can_start`."""
+
+    def __init__(self, services: Services, runs: Container[str]) -> None:
+        """Begin without jobs.
+
+        Args:
+            services: The objects that the parts of the engine share.
+            runs: The ids of the jobs that run in this process.
+        """
+        self._services = services
+        self._runs = runs
+        self._held: dict[str, Request] = {}
+        self._found: dict[str, Request] = {}
+        self._writing: set[asyncio.Future[None]] = set()
+        self._awaited: dict[str, asyncio.Event] = {}
+
+    async def add(self, job: Job, request: Request) -> None:
+        """Write the record of a new job.
+
+        Raises:
+            InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
+            JobNotFound: A job that it is to wait for does not exist.
+            StoreError: The record cannot be written.
+        """
+        if job.call is None or len(self._held) < _REMEMBERED:
+            self.hold(job.id, request)
+        writing = asyncio.ensure_future(self._services.in_store(create_queued, self._services.store, job))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            writing.add_done_callback(partial(self._withdraw, job.id))
+            raise
+        except BaseException:
+            self._held.pop(job.id, None)
+            raise
+
+    def _withdraw(self, job_id: str, writing: asyncio.Future[None]) -> None:
+        """Cancel a job whose submitter has left while the record was written."""
+        self._held.pop(job_id, None)
+        if not writing.cancelled() and writing.exception() is None:
+            settled = partial(settle, self._services.store, job_id, Outcome(cancelled=True))
+            self._services.in_background(settled)
+
+    def hold(self, job_id: str, request: Request) -> None:
+        """Keep the request of a job that waits for its next attempt, or its first."""
+        self._held[job_id] = request
+
+    def can_start(self, job: Job) -> bool:
+        """Whether this process can run the body of a queued job. Blocks, because it may import a module."""
+        if job.id in self._runs:
+            return False
+        request = self._held.get(job.id)
+        if request is None and job.call is not None:
+            request = from_spec(job)
+        if request is not None:
+            self._found[job.id] = request
+        return request is not None
+
+    def take(self, job: Job) -> Request:
+        """Return the request of a job that starts here, and forget it."""
+        self._held.pop(job.id, None)
+        if (awaited := self._awaited.pop(job.id, None)) is not None:
+            awaited.set()
+        return self._found.pop(job.id)
+
+    async def until_started(self, job_id: str) -> None:
+        """Wait until a job that was submitted here is started here."""
+        await self._awaited.setdefault(job_id, asyncio.Event()).wait()
+
+    async def close(self) -> None:
+        """Leave the queued jobs to other servers, and fail those that only this process can start."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+        held, self._held = self._held, {}
+        work = partial(_leave, self._services.store, held, self._services)
+        await self._services.in_store(work)
+
+
+def create_queued(store: JobStore, job: Job) -> None:
+    """Write the record of a job that waits in the background. Blocks.
+
+    Raises:
+        InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
+        JobNotFound: A job that it is to wait for does not exist.
+        StoreError: The record cannot be written.
+    """
+    if job.options is not None:
+        _check(store, job.options, read_rules(store))
+    store.create(job)
+    for other_id in job.waits_for:
+        release_after(store, other_id)
+
+
+def _check(store: JobStore, options: JobOptions, rules: QueueRules) -> None:
+    queue = options.queue
+    if queue in rules.closed:
+        raise InvalidInput(f"the queue {queue!r} is being drained; it takes no new jobs until it is resumed")
+    bound = rules.bounds.get(queue)
+    if bound is not None and (waiting := count_ready(store, queue, bound)) >= bound:
+        raise InvalidInput(f"the queue {queue!r} is full: {waiting} jobs wait, {bound} may; submit it later")
+    for name, count in options.resources.items():
+        there = rules.resources.get(name, 0)
+        if count > there:
+            raise InvalidInput(
+                f"the job takes {count} of the resource {name!r}, and there are {there} in all"
+            )
+    for other_id in options.after:
+        if store.peek(other_id) is None:
+            raise JobNotFound(other_id)
+
+
+def count_ready(store: JobStore, queue: str, most: int) -> int:
+    """Return how many jobs of a queue are ready; counting stops at `most`."""
+    groups = [name for name in store.index_names(READY) if name.split(".")[1] == queue]
+    count = 0
+    for name in groups:
+        count += store.index_count(name, most - count)
+        if count >= most:
+            break
+    return count
+
+
+def _leave(store: JobStore, held: dict[str, Request], services: Services) -> None:
+    """Leave the queued jobs of this process to other servers, or end them where that is set or none can."""
+    ending = services.settings.on_exit == "cancel" or services.record_locator is None
+    for job in _own_jobs(store, held, services):
+        try:
+            if ending:
+                settle(store, job.id, Outcome(cancelled=True), only_if=_is_queued)
+            elif job.call is None:
+                settle(store, job.id, Outcome(failure=never_started()), only_if=_is_queued)
+            else:
+                store.update(job.id, partial(_released, services.identity))
+        except (StoreError, JobNotFound) as error:
+            _log.warning("job %s was not left to another server: %s", job.id, error)
+
+
+def _own_jobs(store: JobStore, held: dict[str, Request], services: Services) -> list[Job]:
+    try:
+        own = [job for job_id in held if (job := store.peek(job_id)) is not None and _is_queued(job)]
+        for name in store.index_names(READY):
+            if len(own) < _REQUEUED_AT_ONCE and (head := store.indexed(name, 1)):
+                mine = head[0].owner is not None and head[0].owner == services.identity
+                own += [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if mine and job.id not in held]
+    except StoreError as error:
+        _log.warning("the queued jobs are found by other servers when this process is gone: %s", error)
+        return []
+    return own
+
+
+def _is_queued(job: Job) -> bool:
+    return job.status is JobState.PENDING and not job.ending
+
+
+def _released(own: ProcessIdentity | None, job: Job) -> Job:
+    if not _is_queued(job) or job.owner != own:
+        return job
+    return job.evolve(owner=None, message=WAITS_FOR_A_SERVER)

@@ -1,0 +1,61 @@
+"""Why a queued job has not started, in a sentence, for those who read it."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
+from python_mcp_server.jobs.queues import read_rules
+from python_mcp_server.model import Job, JobState
+
+if TYPE_CHECKING:
+    from python_mcp_server.store.contract import JobStore
+
+_FRESH_S: Final = 0.2
+"""How long a reader takes what it has seen of the home: a list asks for many jobs."""
+
+
+class WaitingReasons:
+    """Tells why jobs wait. The methods block."""
+
+    def __init__(self, store: JobStore, limits: SlotLimits) -> None:
+        self._store = store
+        self._limits = limits
+        self._seen: tuple[float, Capacity] | None = None
+
+    def of(self, job: Job) -> str | None:
+        """Return why this queued job waits; None where nothing holds it back but its server.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        if job.status is not JobState.PENDING or not job.background:
+            return None
+        if job.waits_for:
+            rest = len(job.waits_for) - 1
+            return f"waiting for job {job.waits_for[0]}{f' and {rest} more' if rest else ''} to end"
+        if job.not_before is not None:
+            return f"waiting until {_second(job.not_before)}{_attempt(job)}"
+        capacity = self._capacity()
+        return capacity.held_back(job) or capacity.full()
+
+    def _capacity(self) -> Capacity:
+        now = time.monotonic()
+        if self._seen is None or now - self._seen[0] > _FRESH_S:
+            self._seen = now, capacity_of(self._store, self._limits, read_rules(self._store))[0]
+        return self._seen[1]
+
+
+def _second(when: datetime) -> str:
+    return when.isoformat(timespec="seconds")
+
+
+def _attempt(job: Job) -> str:
+    retry = None if job.options is None else job.options.retry
+    if retry is None or not job.attempts:
+        return ""
+    last = job.attempts[-1].get("error")
+    because = f", after {last.splitlines()[0]}" if isinstance(last, str) and last else ""
+    return f" for attempt {job.attempt} of {retry.attempts}{because}"

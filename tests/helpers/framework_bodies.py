@@ -1,0 +1,55 @@
+"""Bodies of queued jobs, which note their starts in a file. A worker imports them by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from python_mcp_server.options import Cancel, Snooze
+from tests.helpers.bodies import note
+from tests.helpers.waiting import eventually
+
+
+def said(path: str, word: str) -> str:
+    """Note a word, and return it."""
+    note(path, word)
+    return word
+
+
+def hold_named(path: str, word: str, gate: str) -> str:
+    """Note the begin and the end; between them wait until the file `gate` exists."""
+    note(path, f"+{word}")
+    eventually(Path(gate).exists, deadline_s=60)
+    note(path, f"-{word}")
+    return word
+
+
+def fail_until(path: str, attempts: int) -> int:
+    """Raise ValueError until so many attempts were made."""
+    note(path)
+    made = len(Path(path).read_text(encoding="utf-8").splitlines())
+    if made < attempts:
+        raise ValueError(f"attempt {made} fails")
+    return made
+
+
+def die_once(path: str) -> str:
+    """Kill the worker at the first attempt."""
+    note(path)
+    if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1:
+        os.kill(os.getpid(), signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    return "lived"
+
+
+def snooze_once(path: str) -> str | Snooze:
+    note(path)
+    return Snooze(0.2) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
+
+
+def of_no_use() -> Cancel:
+    return Cancel("the file is gone")
+
+
+def fail() -> None:
+    raise RuntimeError("for good")

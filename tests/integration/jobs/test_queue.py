@@ -1,0 +1,268 @@
+"""Queued jobs with options: order, time, predecessors, resources, keys, attempts."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server import InMemoryJobStore
+from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.queues import Queues
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.options import JobOptions, Retry
+from tests.helpers import bodies, eventually, run
+from tests.helpers import framework_bodies as fb
+from tests.helpers.managers import LONG_S, lines, manager
+from tests.helpers.programs import run_python
+
+
+async def submit(jobs: JobManager, body: Any, *args: Any, **options: Any) -> str:
+    job = await jobs.submit(Request(body, tuple(map(str, args)), options=JobOptions(**options)))
+    return job.id
+
+
+async def ended(jobs: JobManager, job_id: str) -> Job:
+    job, timed_out = await jobs.wait(job_id, LONG_S)
+    assert not timed_out, job
+    return job
+
+
+async def heard(path: Path, *words: str) -> None:
+    await asyncio.to_thread(eventually, lambda: set(words) <= set(lines(path)))
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+async def test_jobs_start_in_the_order_of_their_priority(kind: str, tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager(InMemoryJobStore() if kind == "memory" else None, max_background_jobs=1) as jobs:
+        ids = [await submit(jobs, fb.hold_named, log, "first", gate)]
+        await heard(log, "+first")
+        ids += [await submit(jobs, fb.said, log, str(n), priority=n) for n in (0, 5, -5, 5)]
+        gate.touch()
+        for job_id in ids:
+            assert (await ended(jobs, job_id)).status is JobState.COMPLETED
+    assert lines(log) == ["+first", "-first", "5", "5", "0", "-5"]
+
+
+async def test_a_closure_waits_in_the_same_order(tmp_path: Path):
+    log, gate = str(tmp_path / "log"), tmp_path / "gate"
+    async with manager(max_background_jobs=1) as jobs:
+        await submit(jobs, fb.hold_named, log, "first", gate)
+        await heard(Path(log), "+first")
+        low = await submit(jobs, fb.said, log, "low")
+        high = await jobs.submit(Request(lambda: fb.said(log, "high"), options=JobOptions(priority=1)))
+        gate.touch()
+        assert (await ended(jobs, high.id)).result == "high"
+        await ended(jobs, low)
+    assert lines(log)[-2:] == ["high", "low"]
+
+
+async def test_a_job_with_a_time_starts_then(tmp_path: Path):
+    async with manager() as jobs:
+        at = utc_now() + timedelta(seconds=0.7)
+        later = await submit(jobs, fb.said, tmp_path / "log", "later", run_at=at)
+        waiting = await jobs.get(later)
+        assert (waiting.message or "").startswith("waiting until ")
+        job = await ended(jobs, later)
+        assert job.started_at is not None
+        assert job.started_at >= at
+
+
+async def test_a_job_starts_after_those_it_waits_for(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        first = await submit(jobs, fb.hold_named, log, "a", gate)
+        second = await submit(jobs, fb.said, log, "b")
+        third = await submit(jobs, fb.said, log, "c", after=[first, second])
+        await ended(jobs, second)
+        assert (await jobs.get(third)).message == f"waiting for job {first} and 1 more to end"
+        gate.touch()
+        assert (await ended(jobs, third)).result == "c"
+    assert lines(log)[-1] == "c"
+
+
+async def test_a_failed_predecessor_skips_what_depends_on_it(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        gate = tmp_path / "gate"
+        hold = await submit(jobs, fb.hold_named, log, "hold", gate)
+        failing = await submit(jobs, fb.fail, after=[hold])
+        skipped = await submit(jobs, fb.said, log, "skipped", after=[failing])
+        further = await submit(jobs, fb.said, log, "further", after=[skipped])
+        anyway = await submit(jobs, fb.said, log, "anyway", after=[failing], run_after_failure=True)
+        gate.touch()
+        job = await ended(jobs, skipped)
+        assert (job.status, job.error_kind) == (JobState.FAILED, "skipped")
+        assert f"job {failing}" in (job.error or "")
+        assert (await ended(jobs, further)).error_kind == "skipped"
+        assert (await ended(jobs, anyway)).result == "anyway"
+        late = await submit(jobs, fb.said, log, "late", after=[failing])
+        assert (await ended(jobs, late)).error_kind == "skipped"
+    assert "skipped" not in lines(log)
+
+
+async def test_a_cancelled_predecessor_cancels_what_depends_on_it(tmp_path: Path):
+    async with manager() as jobs:
+        first = await submit(jobs, fb.hold_named, tmp_path / "log", "a", tmp_path / "gate")
+        chain = [first]
+        for _ in range(3):
+            chain.append(await submit(jobs, fb.said, tmp_path / "log", "x", after=[chain[-1]]))
+        await jobs.cancel(first)
+        for job_id in chain:
+            assert (await ended(jobs, job_id)).status is JobState.CANCELLED
+
+
+async def test_an_unknown_predecessor_is_refused():
+    async with manager() as jobs:
+        with pytest.raises(JobNotFound):
+            await submit(jobs, bodies.pid, after=[new_job_id()])
+        assert await jobs.list() == ([], False)
+
+
+async def test_a_resource_is_never_taken_twice(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        with pytest.raises(InvalidInput, match="takes 1 of the resource 'gpu', and there are 0"):
+            await submit(jobs, fb.said, log, "no", resources={"gpu": 1})
+        Queues(jobs.store).resource("gpu", 1)
+        first = await submit(jobs, fb.hold_named, log, "a", gate, resources={"gpu": 1})
+        await heard(log, "+a")
+        second = await submit(jobs, fb.said, log, "b", resources={"gpu": 1})
+        free = await submit(jobs, fb.said, log, "free")
+        assert (await ended(jobs, free)).result == "free"
+        waiting = await jobs.get(second)
+        assert waiting.message == "waiting for the resource 'gpu': it takes 1, 0 of 1 are free"
+        gate.touch()
+        assert (await ended(jobs, second)).result == "b"
+        await ended(jobs, first)
+    assert lines(log).index("-a") < lines(log).index("b")
+
+
+@pytest.mark.parametrize("options", [{"key": "user 1"}, {"max_concurrency": 1}], ids=["key", "kind"])
+async def test_jobs_of_one_key_or_kind_run_one_at_a_time(options: dict[str, Any], tmp_path: Path):
+    log = str(tmp_path / "log")
+    async with manager(max_background_jobs=4) as jobs:
+        ids = [await submit(jobs, fb.said, log, str(n), **options) for n in range(4)]
+        for job_id in ids:
+            assert (await ended(jobs, job_id)).status is JobState.COMPLETED
+    assert sorted(lines(log)) == ["0", "1", "2", "3"]
+
+
+async def test_a_paused_queue_starts_nothing_until_it_is_resumed(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        queues = Queues(jobs.store)
+        queues.pause("images")
+        waiting = await submit(jobs, fb.said, log, "image", queue="images")
+        other = await submit(jobs, fb.said, log, "other")
+        await ended(jobs, other)
+        assert (await jobs.get(waiting)).message == "its queue 'images' is paused"
+        queues.resume("images")
+        assert (await ended(jobs, waiting)).result == "image"
+
+
+async def test_a_full_or_drained_queue_refuses_in_a_sentence(tmp_path: Path):
+    async with manager() as jobs:
+        queues = Queues(jobs.store)
+        queues.pause("images")
+        queues.bound("images", 2)
+        for _ in range(2):
+            await submit(jobs, bodies.pid, queue="images")
+        with pytest.raises(InvalidInput, match="queue 'images' is full: 2 jobs wait, 2 may"):
+            await submit(jobs, bodies.pid, queue="images")
+        queues.drain("other")
+        with pytest.raises(InvalidInput, match="being drained"):
+            await submit(jobs, bodies.pid, queue="other")
+        assert len((await jobs.list())[0]) == 2
+
+
+@pytest.mark.parametrize("kind", ["named", "closure"])
+async def test_a_body_that_fails_runs_again_as_often_as_allowed(kind: str, tmp_path: Path):
+    log = str(tmp_path / "log")
+    body = fb.fail_until if kind == "named" else lambda *args: fb.fail_until(*args)  # noqa: PLW0108
+    async with manager() as jobs:
+        options = JobOptions(retry=Retry(3, on=ValueError, wait=0.1))
+        job = await jobs.submit(Request(body, (log, 3), options=options))
+        done = await ended(jobs, job.id)
+        assert (done.status, done.result, done.attempt) == (JobState.COMPLETED, 3, 3)
+        assert [attempt["attempt"] for attempt in done.attempts] == [1, 2]
+        assert done.attempts[0]["error"].startswith("ValueError: attempt 1 fails")
+        assert done.attempts[0]["error_kind"] == "exception"
+    assert len(lines(log)) == 3
+
+
+async def test_a_failure_that_is_not_named_is_final(tmp_path: Path):
+    log = str(tmp_path / "log")
+    async with manager() as jobs:
+        options = JobOptions(retry=Retry(3, on=[OSError, "zipfile.BadZipFile"], wait=0))
+        job = await jobs.submit(Request(fb.fail_until, (log, 3), options=options))
+        assert (await ended(jobs, job.id)).status is JobState.FAILED
+        by_class = JobOptions(retry=Retry(2, on=Exception, wait=0))
+        job = await jobs.submit(Request(fb.fail_until, (log, 9), options=by_class))
+        assert (await ended(jobs, job.id)).attempt == 2
+    assert len(lines(log)) == 3
+
+
+async def test_a_lost_worker_is_an_attempt_only_where_that_is_said(tmp_path: Path):
+    log, other = str(tmp_path / "log"), str(tmp_path / "other")
+    async with manager() as jobs:
+        again = JobOptions(retry=Retry(2, wait=0, lost_workers=True))
+        job = await jobs.submit(Request(fb.die_once, (log,), options=again))
+        done = await ended(jobs, job.id)
+        assert (done.result, done.attempts[0]["error_kind"]) == ("lived", "worker_died")
+        job = await jobs.submit(Request(fb.die_once, (other,), options=JobOptions(retry=Retry(2, wait=0))))
+        assert (await ended(jobs, job.id)).error_kind == "worker_died"
+    assert (len(lines(log)), len(lines(other))) == (2, 1)
+
+
+async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
+    log = str(tmp_path / "log")
+    async with manager() as jobs:
+        job = await jobs.submit(Request(fb.snooze_once, (log,), options=JobOptions()))
+        done = await ended(jobs, job.id)
+        assert (done.result, done.attempt) == ("awake", 1)
+        job = await jobs.submit(Request(fb.of_no_use))
+        cancelled = await ended(jobs, job.id)
+        assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
+
+
+WAITING = """
+import asyncio, sys
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.options import JobOptions, Retry
+from tests.helpers import framework_bodies as fb
+async def main():
+    async with JobManager() as jobs:
+        options = JobOptions(retry=Retry(2, wait=1, lost_workers=True))
+        job = await jobs.submit(Request(fb.fail_until, (sys.argv[1], 2), options=options))
+        while not (await jobs.get(job.id)).attempts:
+            await asyncio.sleep(0.01)
+        print(job.id)
+asyncio.run(main())
+"""
+
+
+def test_an_attempt_is_made_by_another_server_where_the_first_is_gone(tmp_path: Path, home: Path):
+    log = tmp_path / "log"
+    job_id = run_python("-c", WAITING, str(log)).stdout.strip()
+    assert len(lines(log)) == 1
+
+    async def main() -> None:
+        async with manager() as jobs:
+            assert (await ended(jobs, job_id)).result == 2
+
+    run(main())
+
+
+async def test_a_queued_job_can_be_cancelled_while_its_server_lives(tmp_path: Path):
+    async with manager() as jobs:
+        later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
+        assert (await jobs.cancel(later)).status is JobState.CANCELLED
+        assert jobs.store.index_names("") == ()
