@@ -65,7 +65,8 @@ class Settings:
         max_pictures: How many pictures come with a result as images.
         max_picture_bytes: How large these pictures may be together.
         scripts_dir: Where saved scripts are. Default: `scripts` in the home.
-        lock_seconds: How long a call waits for a lock of the store; the error names the holder.
+        lock_seconds: How long a call waits for a lock of the store; the error names the holder, where
+            that is known.
         fsync: Whether records also survive a loss of power. Writes take longer then.
         tools: The groups of tools that the server has, separated by commas. Default: all.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
