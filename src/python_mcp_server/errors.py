@@ -98,7 +98,8 @@ class JobNotFound(PythonMcpError, LookupError):
     _bounded = True
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"Job {job_id or repr(job_id)} not found")
+        told = job_id if job_id and job_id.isprintable() else repr(job_id)
+        super().__init__(f"Job {told} not found")
         self.job_id = job_id
 
 

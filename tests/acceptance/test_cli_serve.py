@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import checks as trials
+from python_mcp_server.settings import BUDGET_VARIABLE
 from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.acceptance.support import serving
 from tests.helpers import environment, python, run_python
@@ -139,6 +140,21 @@ def test_a_server_tells_of_a_setting_that_is_misspelt(tmp_path: Path) -> None:
             "PYTHON_MCP_ON_EXT is set, and no setting has this name; PYTHON_MCP_ON_EXIT is" in server.errors
         )
         assert "PYTHON_MCP_ON_EXIT is set" not in server.errors
+
+
+def test_the_start_log_and_the_doctor_tell_of_a_wrong_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"{BUDGET_VARIABLE} is 'soon'; it must be a positive number of seconds"
+    with serving(tmp_path, *PROGRAM, "serve", env={BUDGET_VARIABLE: "soon"}) as server:
+        server.open().leave()
+        assert told in server.errors
+    monkeypatch.setenv(BUDGET_VARIABLE, "soon")
+    for trial in ("share_a_store", "start_and_kill_a_worker", "run_a_script_over_stdio"):
+        monkeypatch.setattr(trials, trial, lambda _home: "as it should be")
+    found = command("doctor")
+    assert found.returncode == 1
+    assert f"problem settings: {told}. Each call" in found.stdout
 
 
 def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -180,6 +181,26 @@ async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Pa
         await run_within(made, Limits(disk_limit_mb=10), limits_bodies.print_bytes, MB)
         error = await error_within(made, Limits(disk_limit_mb=10), limits_bodies.flood)
         assert str(error).endswith("the limit is 10 MB"), "its own, where that is less than what is left"
+
+
+async def test_of_calls_that_fill_the_home_together_the_largest_is_ended(tmp_path: Path):
+    begin, end = tmp_path / "begin", tmp_path / "end"
+    async with manager(max_disk_mb=50, max_workers=3, spare_workers=0) as made:
+        small, large, idle = [
+            await made.submit(Request(limits_bodies.keep_bytes, (size * MB, str(begin), str(end))))
+            for size in (25, 30, 0)
+        ]
+        begin.touch()
+        ended, timed_out = await made.wait(large.id, LONG_S)
+        assert not timed_out
+        assert (ended.status, ended.error_kind) == (JobState.FAILED, DISK)
+        assert re.fullmatch(
+            r"ended because the jobs in .* took 5\d MB together, this one most, 30 MB, and .* is 50",
+            ended.error or "",
+        )
+        end.touch()
+        for job in (small, idle):
+            assert (await made.wait(job.id, LONG_S))[0].status is JobState.COMPLETED
 
 
 async def test_a_call_after_a_prune_is_not_refused_for_what_was_measured_before(

@@ -23,12 +23,19 @@ from typing import Any, Final, Literal, cast
 
 from python_mcp_server import processes
 from python_mcp_server.cli.client import connected
-from python_mcp_server.errors import PythonMcpError
+from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.runner.textfile import split_lines
-from python_mcp_server.settings import Settings, unknown_variables, variable
+from python_mcp_server.settings import (
+    BUDGET_VARIABLE,
+    DEFAULT_BUDGET_S,
+    Settings,
+    budget,
+    unknown_variables,
+    variable,
+)
 from python_mcp_server.store.opening import (
     FILE,
     MEMORY,
@@ -93,6 +100,7 @@ def checkup() -> Generator[Finding]:
     settings = Settings.from_environ()
     yield _python()
     yield from _unknown_settings()
+    yield from _wrong_budget()
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     place = place_of(settings)
     yield from _home(settings.home)
@@ -143,6 +151,13 @@ def _unknown_settings() -> Iterator[Finding]:
     for name, nearest_name in unknown_variables():
         advice = f"Set {nearest_name} instead." if nearest_name else "docs/settings.md has all of them."
         yield Finding("settings", "warning", f"{name} is set, and no setting has this name", advice)
+
+
+def _wrong_budget() -> Iterator[Finding]:
+    try:
+        budget(BUDGET_VARIABLE, DEFAULT_BUDGET_S)
+    except InvalidInput as error:
+        yield Finding("settings", "problem", str(error), "Each call of a tool is refused until then.")
 
 
 def _uv() -> str:

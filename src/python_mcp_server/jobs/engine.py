@@ -64,7 +64,7 @@ class Engine:
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and self.services.record_locator is not None:
-            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
+            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
         self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs

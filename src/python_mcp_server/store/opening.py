@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput, StoreError, quoted
 from python_mcp_server.settings import Settings, variable
+from python_mcp_server.store.layout import LIVE, Layout
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -41,10 +42,23 @@ class StorePlace:
         return f"{self.kind}://" if self.path is None else f"{self.kind}://{_slashed(self.path)}"
 
     def exists(self) -> bool:
-        """Whether a store was made there."""
-        if self.kind == FILE:
-            return self.path is not None and self.path.is_dir()
-        return self.path is not None and self.path.exists()
+        """Whether a store was made there; one that cannot be looked at counts as made."""
+        if self.path is None:
+            return False
+        if self.kind == SQLITE:
+            return not _is_missing(str(self.path))
+        layout = Layout(str(self.path))
+        return not (_is_missing(layout.jobs) and _is_missing(layout.meta))
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:  # the store tells why it cannot be opened
+        return False
+    return False
 
 
 def _slashed(path: Path) -> str:
@@ -135,8 +149,6 @@ def has_live_jobs(settings: Settings) -> bool:
 
 def _has_live_files(home: Path) -> bool:
     """Look without the file store, because this is asked in every program that decorates a function."""
-    from python_mcp_server.store.layout import LIVE, Layout
-
     try:
         with os.scandir(f"{Layout(os.path.abspath(home.expanduser())).jobs}/{LIVE}") as entries:
             return any(entries)

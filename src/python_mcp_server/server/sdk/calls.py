@@ -132,7 +132,13 @@ async def _waits_for_jobs(ctx: Any) -> bool:
     """Whether the server that serves a call has the tool that waits for jobs."""
     if isinstance(ctx, Context):
         return _WAITS in tools_of(ctx.mcp_server)
-    return await ctx.fastmcp.get_tool(_WAITS) is not None
+    from python_mcp_server.server.fastmcp import serves_tool  # late: only a FastMCP server has it loaded
+
+    try:
+        return await serves_tool(ctx.fastmcp, _WAITS)
+    except Exception:  # noqa: BLE001  of an author's transform: the caller gets the job_id all the same
+        _log.warning("whether this server has the tool %s is not known", _WAITS, exc_info=True)
+        return False
 
 
 @cache
