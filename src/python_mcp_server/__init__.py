@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         PythonMcpError,
         QuestionNotOpen,
         RemoteError,
+        ResultNotReady,
         StoreError,
         StoreLocked,
         ToolchainError,
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerUnavailable,
     )
+    from python_mcp_server.job_result import JobResult
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
+    from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
     from python_mcp_server.questions.model import InputAnswer
@@ -57,6 +59,7 @@ __all__ = [
     "AsyncJob",
     "CommandJob",
     "FileJobStore",
+    "FunctionJob",
     "InMemoryJobStore",
     "InputAnswer",
     "InvalidInput",
@@ -76,6 +79,7 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "RemoteError",
+    "ResultNotReady",
     "SqliteJobStore",
     "StoreError",
     "StoreLocked",
@@ -99,7 +103,8 @@ _HOMES: Final = {
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
     "jobs.manager": ("JobManager",),
-    "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
+    "job_result": ("JobResult",),
+    "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),
     "limits": ("Limits",),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),

@@ -2,7 +2,8 @@
 
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
-    ├── JobNotFound (LookupError)      no job has this id
+    ├── JobNotFound (LookupError, ValueError)  no job has this id
+    ├── ResultNotReady (ValueError)    the job has not ended yet
     ├── QuestionNotOpen (LookupError)  the job does not ask this, or no longer does
     ├── NotInJob (RuntimeError)        an in-job function was called outside a running job
     ├── AnswerTimeout (TimeoutError)   the body's question got no answer in time
@@ -31,6 +32,7 @@ Kinds of failed jobs, `Job.error_kind`:
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
     moved         the job goes on in another store, where `jobs move` has put it
+    unsuccessful  the job's own `JobResult` says that it failed
     lost          how the job ended is not known, as with a job of an older version
 
 Any module may import this one; it imports no other of this package.
@@ -88,7 +90,7 @@ class InvalidInput(PythonMcpError, ValueError):
     _bounded = True
 
 
-class JobNotFound(PythonMcpError, LookupError):
+class JobNotFound(PythonMcpError, LookupError, ValueError):
     """No job has this id.
 
     Attributes:
@@ -101,6 +103,22 @@ class JobNotFound(PythonMcpError, LookupError):
         told = job_id if job_id and job_id.isprintable() else repr(job_id)
         super().__init__(f"Job {told} not found")
         self.job_id = job_id
+
+
+class ResultNotReady(PythonMcpError, ValueError):
+    """A job has no result yet, because it has not ended.
+
+    Attributes:
+        job_id: The id of the job.
+        state: Its state: "queued" or "running".
+    """
+
+    _bounded = True
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"Job {job_id} has no result yet, because it is {state}; wait for its end")
+        self.job_id = job_id
+        self.state = state
 
 
 class QuestionNotOpen(PythonMcpError, LookupError):

@@ -177,7 +177,9 @@ def test_output_is_the_bytes_that_the_job_wrote(tmp_path: Path) -> None:
     async def finished() -> str:
         async with JobManager() as manager:
             code = "import os; os.write(2, bytes(range(256)) * 100)"
-            job = await manager.submit(Request(run_script_in_dir, (str(tmp_path),), {"script_content": code}))
+            job = await manager.submit_request(
+                Request(run_script_in_dir, (str(tmp_path),), {"script_content": code})
+            )
             await manager.wait(job.id, 60)
             return job.id
 

@@ -181,6 +181,6 @@ def serve(name: str, limits: str, *args: str) -> None:
 
 
 async def _serve(name: str, limits: Limits, args: tuple[str, ...]) -> None:
-    job = await JobManager().submit(Request(globals()[name], args, limits=limits))
+    job = await JobManager().submit_request(Request(globals()[name], args, limits=limits))
     print(json.dumps({"ids": [job.id], "idle": 0}), flush=True)
     await asyncio.to_thread(sys.stdin.readline)

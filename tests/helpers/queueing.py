@@ -25,7 +25,8 @@ from tests.helpers.waiting import eventually
 
 SERVER = """
 import asyncio, json, sys
-from python_mcp_server import AsyncJob, JobManager
+from python_mcp_server import JobManager
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.settings import Settings
 from tests.helpers import queueing
 async def main():
@@ -33,7 +34,7 @@ async def main():
     settings = Settings.from_environ(max_background_jobs=int(limit), spare_workers=0)
     async with JobManager(settings=settings) as jobs:
         for body, *args in json.loads(submitted):
-            job = await jobs.submit(AsyncJob(getattr(queueing, body), tuple(args)))
+            job = await jobs.submit_request(Request(getattr(queueing, body), tuple(args)))
             print(job.id, flush=True)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -107,7 +107,7 @@ async def _serve(calls: tuple[list[str], ...]) -> None:
             request = Request(_body(name.removeprefix("call:")), tuple(args))
             waiting.append(asyncio.ensure_future(jobs.run(request, budget_s=60)))
         else:
-            ids.append((await jobs.submit(Request(_body(name), tuple(args)))).id)
+            ids.append((await jobs.submit_request(Request(_body(name), tuple(args)))).id)
     print(json.dumps({"ids": ids, "idle": idle}), flush=True)
     for call in waiting:
         print(json.dumps((await call).value), flush=True)

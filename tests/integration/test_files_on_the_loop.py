@@ -42,7 +42,7 @@ def _noting(function: Any, own: int, found: list[str]) -> Any:
 
 async def ended(made: JobManager, limits: Limits | None = None) -> str:
     """Run a body as a job and return its id."""
-    job = await made.submit(Request(bodies.add, (1, 2), {}, limits=limits))
+    job = await made.submit_request(Request(bodies.add, (1, 2), {}, limits=limits))
     job, timed_out = await made.wait(job.id, LONG_S)
     assert not timed_out
     return job.id

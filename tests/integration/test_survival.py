@@ -469,7 +469,7 @@ WorkerHandle._send = send_and_die
 
 async def main():
     async with JobManager() as jobs:
-        await jobs.submit(Request(survival.return_after, (FOLDER, "plain")))
+        await jobs.submit_request(Request(survival.return_after, (FOLDER, "plain")))
         await asyncio.sleep(60)
 
 asyncio.run(main())

@@ -303,7 +303,7 @@ async def _start_and_kill(home: Path) -> str:
     async with JobManager(settings=settings) as manager:
         answer = await manager.run(Request(os.getpid), budget_s=_PATIENCE_S)
         started_s = time.monotonic() - begin
-        job = await manager.submit(Request(time.sleep, (_PATIENCE_S,), label="doctor"))
+        job = await manager.submit_request(Request(time.sleep, (_PATIENCE_S,), label="doctor"))
         worker = await _worker_of(manager, job.id)
         begin = time.monotonic()
         ended = await manager.cancel(job.id)

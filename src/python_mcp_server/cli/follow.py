@@ -228,7 +228,7 @@ async def _run(request: Request, show: Callable[[Job], int], progress: Progress 
     async with JobManager() as manager:
         follower = Follower(manager, progress)
         with _heard(follower.interrupt):
-            job = await follower.follow(await manager.submit(request))
+            job = await follower.follow(await manager.submit_request(request))
         code = follower.code_of_end(job)
     return show(job) if code is None else code
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -50,7 +51,7 @@ class Services:
         pool: The workers.
         settings: The settings.
         identity: This process.
-        grace_s: How long a cancelled body may clean up.
+        most_grace_s: How long any cancelled body may clean up; bounded when the server exits.
         record_locator: Where a worker finds the store, or None where only this process can write to it.
         record_timer: Reports when a call has lasted long enough for a record.
         refresher: Keeps the records of running jobs fresh.
@@ -63,7 +64,7 @@ class Services:
         self.store = store
         self.settings = settings
         self.identity = processes.identify(os.getpid())
-        self.grace_s = settings.cancel_grace_seconds
+        self.most_grace_s = math.inf
         self.record_locator: dict[str, Any] | None = None
         if (locator := store.locator()) is not None:
             self.record_locator = locator | {"grace_s": settings.cancel_grace_seconds}

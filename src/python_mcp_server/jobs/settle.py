@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.model import (
@@ -77,7 +78,7 @@ def settle(
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
     spec = kept_spec(job)
-    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
+    job = job.evolve(completed_at=utc_now(), **ENDED)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
@@ -89,10 +90,7 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
-    reply = (job.reply or {}) | dict(shown.reply)
-    return job.evolve(
-        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
-    )
+    return with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
 
 
 def _run_again(job: Job, spec: dict[str, Any] | None, failure: Failure) -> Job | None:

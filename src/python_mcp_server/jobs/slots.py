@@ -21,7 +21,9 @@ from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue import Chooser, Look, release
 from python_mcp_server.jobs.queues import read_rules
 from python_mcp_server.jobs.record import Started, start_record
-from python_mcp_server.model import Job, ProcessIdentity
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.model import Job, Outcome, ProcessIdentity
+from python_mcp_server.pool import outcomes
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.services import Services
@@ -233,9 +235,11 @@ class BackgroundSlots:
         try:
             if self._adopt is not None:
                 self._adopt(job)
-        except BaseException:
+        except Exception as error:  # noqa: BLE001  it would be chosen again and again, before all others
+            _log.warning("job %s cannot be started: %s", job.id, error)
             self.drop(job.id)
-            raise
+            failed = Outcome(failure=outcomes.failure_of(error))
+            self._services.in_background(partial(settle, self._services.store, job.id, failed))
 
     def _tell(self, reason: str | None) -> None:
         for waiter in self._waiting.values():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.job_result import JobResult, result_of, settled_with
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.keys import index_key
 
@@ -218,6 +219,30 @@ class JobStore(ABC):
             ended_before: Only jobs that ended by this time. Jobs that were created later cost next to
                 nothing.
         """
+
+    def store(self, token: str, result: JobResult) -> Job:
+        """Settle a job with this result, and return the job in its state afterwards: one that has ended is
+        left as it is.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        plain = result.portable()  # before the lock is taken, because the code of the data may run
+        return self.update(token, lambda job: settled_with(job, plain))
+
+    def retrieve(self, token: str) -> JobResult | None:
+        """Return the result of a job; None where the job has not ended, or there is no such job."""
+        job = self.get(token)
+        return result_of(job) if job is not None and job.status.terminal else None
+
+    def cleanup(self, token: str) -> bool:
+        """Remove a job that has ended, with its result and its files.
+
+        Returns:
+            Whether it was removed; False where it has not ended, or there is no such job.
+        """
+        job = self.peek(token)
+        return job is not None and job.status.terminal and self.remove(token)
 
     def remove(self, job_id: str) -> bool:
         """Remove a job that has ended, with its files, and return whether it was there."""

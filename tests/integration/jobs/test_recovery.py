@@ -164,7 +164,7 @@ def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Pa
     jobs = JobManager()
     loop = loop_to_abandon()
     body = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(tmp_path / "gate")))
-    job = loop.run_until_complete(jobs.submit(body))
+    job = loop.run_until_complete(jobs.submit_request(body))
     while not lines(tmp_path / "starts"):
         loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()

@@ -120,7 +120,7 @@ async def test_calls_that_are_handed_over_take_slots_and_are_never_refused(tmp_p
         for _ in range(2):
             handed = await handed_over(jobs, hold, str(tmp_path / "starts"), str(gate))
             assert handed.status is RUNNING
-        waiting = await jobs.submit(Request(bodies.add, (1,)))
+        waiting = await jobs.submit_request(Request(bodies.add, (1,)))
         while (message := (await jobs.get(waiting.id)).message) is None:
             await asyncio.sleep(0.01)
         assert message.startswith("waiting for its turn: 2 background jobs run on this machine, the limit")
@@ -141,7 +141,7 @@ async def test_calls_whose_budget_ends_in_the_queue_wait_for_slots_too(tmp_path:
 async def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
     async with manager(InMemoryJobStore(), max_background_jobs=2) as jobs:
         held = str(tmp_path / "held")
-        submitted = [await jobs.submit(Request(hold_for_a_moment, (held,))) for _ in range(6)]
+        submitted = [await jobs.submit_request(Request(hold_for_a_moment, (held,))) for _ in range(6)]
         for job in submitted:
             assert (await jobs.wait(job.id, LONG_S))[0].status is DONE
         assert most_at_once(Path(held)) <= 2
@@ -208,7 +208,7 @@ async def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path
     store = Moody(home)
     async with manager(store) as jobs:
         store.fails = True
-        job = await jobs.submit(Request(bodies.add, (1,)))
+        job = await jobs.submit_request(Request(bodies.add, (1,)))
         while not store.tries:
             await asyncio.sleep(0.01)
         assert (await jobs.get(job.id)).status is PENDING

@@ -19,7 +19,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queue import Chooser, release
 from python_mcp_server.jobs.queues import QueueRules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, Started
-from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -119,9 +119,13 @@ def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(
 def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_path: Path):
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
-            first = await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(tmp_path / "gate"))))
+            first = await jobs.submit_request(
+                Request(hold, (str(tmp_path / "starts"), str(tmp_path / "gate")))
+            )
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate"))))
+            second = await jobs.submit_request(
+                Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate")))
+            )
             (jobs.store.folder(second.id) / "unbegun" / "in the way").mkdir(parents=True)
             (tmp_path / "gate").touch()
             assert (await jobs.wait(first.id, LONG_S))[0].status is DONE
@@ -136,9 +140,9 @@ def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_pat
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
             gate = tmp_path / "gate"
-            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await jobs.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(gate))))
+            second = await jobs.submit_request(Request(hold, (str(tmp_path / "second"), str(gate))))
             in_the_way = jobs.store.folder(second.id)
             in_the_way.parent.mkdir(parents=True, exist_ok=True)
             in_the_way.touch()
@@ -183,9 +187,9 @@ def test_a_closed_manager_in_a_live_process_leaves_its_queued_job_too(tmp_path: 
     async def main() -> None:
         gate = tmp_path / "gate"
         async with manager(max_background_jobs=1) as closing:
-            first = await closing.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            first = await closing.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await closing.submit(Request(bodies.add, (1,)))
+            second = await closing.submit_request(Request(bodies.add, (1,)))
         async with manager(max_background_jobs=1) as opened:
             await opened.start()
             gate.touch()
@@ -221,14 +225,14 @@ def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path)
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
             gate = tmp_path / "gate"
-            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await jobs.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             script = {"directory": str(tmp_path), "script_content": "print(1)"}
             for secret in ({"env_vars": {"A": "hush-hush"}}, {"env_file": "hush-hush"}):
-                job = await jobs.submit(Request(run_script_in_dir, (), script | secret))
+                job = await jobs.submit_request(Request(run_script_in_dir, (), script | secret))
                 assert record_of(jobs, job).call is None
-            command = await jobs.submit(CommandJob(("true",), env={"A": "hush-hush"}))
+            command = await jobs.submit_request(request_of(CommandJob(("true",), env={"A": "hush-hush"})))
             assert record_of(jobs, command).call is None
-            plain = record_of(jobs, await jobs.submit(CommandJob(("true",))))
+            plain = record_of(jobs, await jobs.submit_request(request_of(CommandJob(("true",)))))
             assert plain.call is not None
             assert plain.call["args"][0] == ["true"]
             assert "call" not in plain.to_json()

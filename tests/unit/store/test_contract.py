@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from python_mcp_server import JobResult
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
@@ -443,3 +444,36 @@ def test_the_memory_store_leaves_no_directory_when_it_is_collected():
     del store
     gc.collect()
     assert not home.exists()
+
+
+# ---- results by token
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_result_is_stored_retrieved_and_cleaned_up(store: Store, success: bool):
+    job, result = a_job(JobState.RUNNING), JobResult(success, [1], "no", {"of": 2})
+    store.create(job)
+    assert store.retrieve(job.id) is None
+    assert not store.cleanup(job.id)
+    settled = store.store(job.id, result)
+    assert settled.status is (JobState.COMPLETED if success else JobState.FAILED)
+    assert store.retrieve(job.id) == result
+    assert store.store(job.id, JobResult(not success)) == settled
+    assert store.retrieve(job.id) == result
+    assert store.cleanup(job.id)
+    assert store.retrieve(job.id) is None
+
+
+def test_a_large_result_is_retrieved_whole(store: Store):
+    job, result = a_job(JobState.RUNNING), JobResult(success=False, data="x" * 2 * SHOWN_RESULT_BYTES)
+    store.create(job)
+    store.store(job.id, result)
+    assert store.retrieve(job.id) == result
+
+
+def test_an_unknown_token_has_no_result(store: Store):
+    for token in (new_job_id(), *ODD_IDS):
+        assert store.retrieve(token) is None
+        assert not store.cleanup(token)
+        with pytest.raises(JobNotFound):
+            store.store(token, JobResult(success=True))

@@ -17,7 +17,7 @@ from mcp_types import InputRequiredResult
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.request import JobResult
+from python_mcp_server.jobs.request import CallResult
 from python_mcp_server.model import JobState
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
@@ -91,7 +91,7 @@ async def _answer(
             result = await channel.resume(
                 options.resolve_manager(), job_id, adapter, listener=listener, **how
             )
-    if not isinstance(result, JobResult):
+    if not isinstance(result, CallResult):
         return result
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
