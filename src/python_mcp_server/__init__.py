@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
+    from python_mcp_server.store.sqlite import SqliteJobStore
 
 __all__ = [
     "AnswerTimeout",
@@ -79,6 +80,7 @@ __all__ = [
     "QuestionNotOpen",
     "RemoteError",
     "ResultNotReady",
+    "SqliteJobStore",
     "StoreError",
     "StoreLocked",
     "TasksExtension",
@@ -112,6 +114,7 @@ _HOMES: Final = {
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
+    "store.sqlite": ("SqliteJobStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -23,6 +23,7 @@ HOMES = {
     "JobStore": "store.contract",
     "InMemoryJobStore": "store.memory",
     "FileJobStore": "store.files",
+    "SqliteJobStore": "store.sqlite",
     "Limits": "limits",
     "Job": "model",
     "JobState": "model",

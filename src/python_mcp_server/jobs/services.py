@@ -20,7 +20,6 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.budget import RecordTimer
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
-from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from python_mcp_server.pool.main_module import MainModule
@@ -67,13 +66,8 @@ class Services:
         self.identity = processes.identify(os.getpid())
         self.most_grace_s = math.inf
         self.record_locator: dict[str, Any] | None = None
-        if isinstance(store, FileJobStore):
-            self.record_locator = {
-                "home": str(store.home),
-                "lock_s": settings.lock_seconds,
-                "fsync": store.fsync,
-                "grace_s": settings.cancel_grace_seconds,
-            }
+        if (locator := store.locator()) is not None:
+            self.record_locator = locator | {"grace_s": settings.cancel_grace_seconds}
         self.pool = Pool(settings, store.worker_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
         self.record_timer = RecordTimer(self.loop, settings.record_after_seconds)
         self.tasks: set[asyncio.Task[Any]] = set()
