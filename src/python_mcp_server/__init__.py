@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
+    from python_mcp_server.options import Cancel, JobOptions, Retry, Snooze
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.server.app import create_server
     from python_mcp_server.server.authors import add_job_tools
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnswerTimeout",
     "AsyncJob",
+    "Cancel",
     "CommandJob",
     "FileJobStore",
     "FunctionJob",
@@ -68,6 +70,7 @@ __all__ = [
     "JobFailed",
     "JobManager",
     "JobNotFound",
+    "JobOptions",
     "JobProgress",
     "JobResult",
     "JobState",
@@ -80,6 +83,8 @@ __all__ = [
     "QuestionNotOpen",
     "RemoteError",
     "ResultNotReady",
+    "Retry",
+    "Snooze",
     "SqliteJobStore",
     "StoreError",
     "StoreLocked",
@@ -106,6 +111,7 @@ _HOMES: Final = {
     "job_result": ("JobResult",),
     "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),
     "limits": ("Limits",),
+    "options": ("Cancel", "JobOptions", "Retry", "Snooze"),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),
     "server.app": ("create_server",),
