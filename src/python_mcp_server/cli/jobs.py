@@ -313,6 +313,27 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
         click.echo(f"{len(removed)} removed")
 
 
+@jobs.group()
+def cache() -> None:
+    """The results that equal calls share, where the author of a job asks for that."""
+
+
+@cache.command()
+@click.argument("kind", metavar="[KIND]", required=False)
+@json_option
+@home_option
+def drop(kind: str | None, *, as_json: bool) -> None:
+    """Let no later call share a result that is there now; of one tool, or body as module:function, with KIND.
+
+    The jobs and their results stay.
+    """
+    dropped = _manager().cache.drop(kind)
+    if as_json:
+        print_json({"dropped": dropped})
+    else:
+        click.echo(f"{dropped} dropped")
+
+
 def find_job(manager: JobManager, typed: str) -> Job:
     """Return the job with this id. A beginning of the id is enough, or an end of that of a recent job.
 

@@ -115,7 +115,8 @@ class Engine:
         return await self._home_disk.admit(request.request() if isinstance(request, CommandJob) else request)
 
     async def submit(self, request: Request | CommandJob) -> Job:
-        """Queue a job in the background; it is durable when this returns.
+        """Queue a job in the background, and return it; or the job that this submission repeats. It is
+        durable when this returns.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or an option cannot be kept.
@@ -125,7 +126,7 @@ class Engine:
         request = await self.admit(request)
         request = request.request() if isinstance(request, CommandJob) else request
         job = self._make_run(request, None, new_job_id()).to_queued()
-        await self.submissions.add(job, request)
+        job = await self.submissions.add(job, request)
         self.slots.wake()
         return job
 

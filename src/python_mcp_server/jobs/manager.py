@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.jobs.sameness import ResultCache
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
@@ -87,6 +88,13 @@ class JobManager:
         from python_mcp_server.jobs.blocking import BlockingJobs
 
         return BlockingJobs(self.store, self.settings, self._live, self._engines)
+
+    @cached_property
+    def cache(self) -> ResultCache:
+        """The results that equal submissions share: `drop` forgets them."""
+        from python_mcp_server.jobs.sameness import ResultCache
+
+        return ResultCache(self.store)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -265,7 +273,8 @@ class JobManager:
         return deliver(job_id, run.outcome)
 
     async def submit(self, request: Request | CommandJob) -> Job:
-        """Start a job in the background; the job is durable when this returns.
+        """Start a job in the background; the job is durable when this returns. Where the submission repeats
+        another one, by its options, that job is returned.
 
         Raises:
             InvalidInput: The body or an argument cannot be sent to a worker.
