@@ -36,6 +36,7 @@ HOMES = {
     "JobCancelled": "cancelled",
     "PythonMcpError": "errors",
     "InvalidInput": "errors",
+    "JobExpired": "errors",
     "JobNotFound": "errors",
     "QuestionNotOpen": "errors",
     "NotInJob": "errors",

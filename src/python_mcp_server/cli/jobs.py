@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from python_mcp_server.cli.options import home_option, json_option, print_json
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
@@ -301,12 +301,14 @@ def _older(manager: JobManager, state: JobState, hours: float) -> str:
 @home_option
 def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
+    from python_mcp_server.jobs.expired import remove_job
+
     manager = _manager()
     found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
     for job in found:
         if not job.status.terminal:
             raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")
-    removed = [job.id for job in found if manager.store.remove(job.id)]
+    removed = [job.id for job in found if remove_job(manager.store, job)]
     if as_json:
         print_json({"removed": removed})
     else:
@@ -315,7 +317,7 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
 
 @jobs.group()
 def cache() -> None:
-    """The results that equal calls share, where the author of a job asks for that."""
+    """Look after the results that equal calls share."""
 
 
 @cache.command()
@@ -323,9 +325,9 @@ def cache() -> None:
 @json_option
 @home_option
 def drop(kind: str | None, *, as_json: bool) -> None:
-    """Let no later call share a result that is there now; of one tool, or body as module:function, with KIND.
+    """Let no later call share a result that is there now.
 
-    The jobs and their results stay.
+    KIND is the name of a tool, or a body as module:function; without it all go. The jobs stay.
     """
     dropped = _manager().cache.drop(kind)
     if as_json:
@@ -341,12 +343,14 @@ def find_job(manager: JobManager, typed: str) -> Job:
         JobNotFound: No job has this id.
         InvalidInput: Several jobs match.
     """
+    from python_mcp_server.jobs.expired import not_found
+
     job = manager.store.get(typed)
     if job is not None:
         return job
     found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
-        raise JobNotFound(typed)
+        raise not_found(manager.store, typed)
     if len(found) > 1:
         raise InvalidInput(f"ID is {typed!r}, which fits several jobs; give more of it")
     return manager.blocking.get(found[0].id)

@@ -18,6 +18,7 @@
     home/jobs/swept                           its time is that of the last look at all folders of output
     home/output/<shard>/<id>/                 a job's files: stdout, stderr, result.json
     home/principal.key                        the key of the names of principals
+    home/expired/<day>/<shard>                the ids of removed jobs; see `jobs.expired`
     home/same/<shard>/<name>                  which job a repeated submission gets; see `jobs.sameness`
     home/lanes/<name>/                        a worker's logs
     home/meta/jobs.json                       the list for people

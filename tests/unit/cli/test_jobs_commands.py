@@ -97,6 +97,12 @@ def test_jobs_are_removed_by_any_beginning_of_their_ids(
     assert store.folder(stays).exists()
 
 
+def test_an_id_that_was_removed_has_expired(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    job_id = keep(store)
+    jobs(capsys, "rm", job_id)
+    assert f"Job {job_id} has expired (it ended " in jobs(capsys, "show", job_id, code=1)
+
+
 def test_nothing_is_removed_where_one_job_still_runs(
     store: FileJobStore, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,8 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 
 from python_mcp_server import model
-from python_mcp_server.errors import JobNotFound
+from python_mcp_server.errors import JobExpired, JobNotFound
+from python_mcp_server.jobs.expired import remove_job
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.server.app import create_server
@@ -94,6 +95,20 @@ async def test_a_job_of_another_is_as_unknown_as_one_that_never_was(manager: Job
                 with pytest.raises(JobNotFound) as caught:
                     await find_job(manager, job_id)
                 assert str(caught.value) == f"Job {job_id} not found"
+
+
+async def test_an_expired_job_of_another_is_as_unknown_as_one_that_never_was(manager: JobManager):
+    async with manager:
+        for principal, text in (("client:ada", "has expired (it ended "), ("client:bob", "not found")):
+            gone = a_job(principal, JobState.COMPLETED)
+            manager.store.create(gone)
+            remove_job(manager.store, gone)
+            with asked_by("ada"), pytest.raises(JobNotFound) as caught:
+                await find_job(manager, gone.id)
+            assert str(caught.value).startswith(f"Job {gone.id} {text}")
+            assert caught.value.__cause__ is None
+            with pytest.raises(JobExpired):
+                await find_job(manager, gone.id)
 
 
 JOB_TOOLS: tuple[tuple[str, dict[str, Any]], ...] = (
