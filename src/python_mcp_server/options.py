@@ -184,7 +184,7 @@ class JobOptions:
             ended, until it is pruned. With other arguments it is refused.
         cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
             that job. Only calls whose arguments are plain JSON, without secrets, are compared.
-        keep_seconds: How long its record is kept after its end, at the most; None for no bound of its own.
+        keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.

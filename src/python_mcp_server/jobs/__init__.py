@@ -24,6 +24,9 @@ chains       jobs that wait for other jobs
 spec         what a record needs so that any server can start its job
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
+keeping      what a home keeps: the rounds that remove the oldest jobs above its bounds
+expiry       when jobs with a time of their own are looked at
+housekeeping runs the rounds of `keeping` for one engine
 expired      which ids are those of jobs that were removed a short time ago
 recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process

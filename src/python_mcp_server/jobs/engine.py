@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.housekeeping import Housekeeping
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import CommandJob, Listener, Request
@@ -63,6 +64,7 @@ class Engine:
         limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
         self.submissions = Submissions(self.services, runs)
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
+        self._housekeeping = Housekeeping(self.services)
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and isinstance(store, FileJobStore):
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
@@ -93,6 +95,7 @@ class Engine:
         await anext(self._end_of_loop)
         self._adapter_of = adapter_of
         self.slots.open(self._adopt)
+        self._housekeeping.open()
         if self.services.record_locator is not None:
             import_module("filelock")  # else the first record would load it: a hand-off 15 ms late
 
@@ -212,6 +215,7 @@ class Engine:
         self.services.grace_s = min(self.services.grace_s, _EXIT_GRACE_S)
         self.services.refresher.stop()
         await self.slots.close()
+        await self._housekeeping.close()
         if self._detaching:
             await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
         kept = await self._end_runs()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.queues import QueueRules, read_rules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.sameness import is_shared, same_or_new
@@ -138,6 +139,7 @@ def create_queued(store: JobStore, job: Job, request: Request) -> Job:
 def _create(store: JobStore, job: Job) -> None:
     if job.options is not None:
         _check(store, job.options, read_rules(store))
+    Expiry(store).add(job)
     store.create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)
