@@ -88,6 +88,8 @@ def checkup() -> Generator[Finding]:
     yield from _unknown_settings()
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     yield from _home(settings.home)
+    if settings.home.is_dir():
+        yield from _taken(settings)
     try:
         probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(settings.home))
     except OSError as error:
@@ -170,6 +172,22 @@ def _space(home: Path) -> Finding:
             "space", level, text, "Free some with: python-mcp-server clean, python-mcp-server jobs prune."
         )
     return Finding("space", "ok", text)
+
+
+def _taken(settings: Settings) -> Iterator[Finding]:
+    """Say what takes the space, and what the bounds of the home remove next."""
+    from python_mcp_server.cli import space
+
+    found = space.survey(settings)
+    yield Finding("taken", "ok", space.words(found))
+    if found.largest:
+        yield Finding("largest jobs", "ok", space.largest_words(found))
+    try:
+        with closing(FileJobStore(settings.home)) as store:
+            for text in space.bounds(settings, store, found):
+                yield Finding("bound", "ok", text)
+    except PythonMcpError as error:
+        yield Finding("bound", "problem", str(error).rstrip("."), _OTHER_HOME)
 
 
 def _file_system(home: Path) -> Finding:

@@ -286,7 +286,7 @@ class Keeper:
             yield Plan(f"{variable('keep_days')} is {number_words(bounds.days)}", going)
         if bounds.jobs:
             surplus = self._surplus()
-            words = f"{variable('keep_jobs')} is {bounds.jobs}, and {surplus} more have ended"
+            words = f"{variable('keep_jobs')} is {bounds.jobs}, exceeded by {surplus}"
             yield Plan(words, oldest[:surplus])
         if bounds.mb:
             words = f"{variable('keep_mb')} is {number_words(bounds.mb)}, and the jobs take {taken_mb:.0f} MB"

@@ -244,7 +244,7 @@ def test_the_plans_say_what_each_bound_removes_next(home: Path, clock: Clock):
     assert [[job.id for job in plan.jobs] for plan in plans] == [ids[:1], ids[:2], []]
     assert [plan.text for plan in plans] == [
         "PYTHON_MCP_KEEP_DAYS is 2",
-        "PYTHON_MCP_KEEP_JOBS is 1, and 2 more have ended",
+        "PYTHON_MCP_KEEP_JOBS is 1, exceeded by 2",
         "PYTHON_MCP_KEEP_MB is 20, and the jobs take 10 MB",
     ]
     assert len(left(store)) == 3
