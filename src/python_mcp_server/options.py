@@ -185,6 +185,8 @@ class JobOptions:
         cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
             that job. Only calls whose arguments are plain JSON, without secrets, are compared.
         keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
+        token_seconds: How long after its creation a client with a token sees the job; None for ever. The
+            account's owner sees it always.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -203,6 +205,7 @@ class JobOptions:
     idempotency_key: str | None = None
     cache_seconds: float | None = None
     keep_seconds: float | None = None
+    token_seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -217,7 +220,7 @@ class JobOptions:
         for name, count in self.resources.items():
             check_name(name, "resource")
             _check_whole(f"resources[{name!r}]", count, 0)
-        for name in ("cache_seconds", "keep_seconds"):
+        for name in ("cache_seconds", "keep_seconds", "token_seconds"):
             _check_seconds(name, getattr(self, name))
         if self.retry is not None and not isinstance(cast("object", self.retry), Retry):
             raise InvalidInput(f"retry is {self.retry!r:.160}; it must be a Retry")

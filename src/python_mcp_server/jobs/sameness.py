@@ -115,7 +115,9 @@ class _Submission:
     def _found(self, entry: _Place) -> Job | None:
         job_id, call = self._entries.read(entry.name)
         job = self._store.peek(job_id) if job_id else None
-        return job if job is not None and entry.fits(job, call) else None
+        if job is None or not job.belongs_to(self._job.principal):
+            return None
+        return job if entry.fits(job, call) else None
 
     def _is_repeated(self, job: Job, call: str) -> bool:
         if call == self._call:

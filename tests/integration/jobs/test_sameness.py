@@ -258,6 +258,21 @@ def test_an_entry_goes_when_its_job_is_gone_and_tells_no_argument(home: Path):
     assert kept.id.encode() in files()[0].read_bytes()
 
 
+def test_a_key_of_a_job_that_its_client_no_longer_sees_is_free():
+    store = InMemoryJobStore()
+    options = {"idempotency_key": "k", "cache_seconds": 3600, "token_seconds": 60}
+    for ended_s, seen in ((30, True), (90, False)):
+        former = put(
+            store, record(ended_s=ended_s, **options).evolve(principal="client:a"), call_of("p", ended_s)
+        )
+        again = record(**options).evolve(principal="client:a")
+        if seen:
+            assert put(store, again, call_of("p", ended_s)).id == former.id
+            store.prune()
+        else:
+            assert put(store, again, call_of("p", ended_s)).id == again.id
+
+
 def test_a_damaged_entry_costs_a_start_only(home: Path):
     store = FileJobStore(home)
     put(store, record(idempotency_key="k"))

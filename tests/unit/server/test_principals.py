@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from python_mcp_server.errors import JobExpired, JobNotFound
 from python_mcp_server.jobs.expired import remove_job
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.options import JobOptions
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.principals import current_principal, find_job
 
@@ -95,6 +97,21 @@ async def test_a_job_of_another_is_as_unknown_as_one_that_never_was(manager: Job
                 with pytest.raises(JobNotFound) as caught:
                     await find_job(manager, job_id)
                 assert str(caught.value) == f"Job {job_id} not found"
+
+
+async def test_a_client_sees_a_job_until_its_token_is_over(manager: JobManager):
+    async with manager:
+        job = a_job("client:ada").evolve(created_at=model.utc_now() - timedelta(hours=2))
+        for count, seen in ((1, False), (3, True)):
+            each = job.evolve(id=model.new_job_id(), options=JobOptions(token_seconds=count * 3600))
+            manager.store.create(each)
+            assert await find_job(manager, each.id) == each
+            with asked_by("ada"):
+                found, _ = await manager.list(principal=current_principal())
+                assert ([one.id for one in found] == [each.id]) == seen
+                if not seen:
+                    with pytest.raises(JobNotFound, match=f"^Job {each.id} not found$"):
+                        await find_job(manager, each.id)
 
 
 async def test_an_expired_job_of_another_is_as_unknown_as_one_that_never_was(manager: JobManager):
