@@ -14,7 +14,7 @@ import psutil
 from benchmarks.bodies import burn, call_nothing, with_manager
 from benchmarks.figures import Figure, figure_of
 from benchmarks.turns import take_timed_turns_async
-from python_mcp_server import AsyncJob
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.smart_async import default_manager
 from python_mcp_server.tools.scripts import run_script_in_dir
 
@@ -29,7 +29,7 @@ _SCRIPT = "while True: pass"
 def measure(repeats: int) -> list[Figure]:
     """Return how long it takes for a body and for a script with its child."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, pebble.ProcessPool(1) as pool:
-        script = AsyncJob(run_script_in_dir, kwargs={"directory": folder, "script_content": _SCRIPT})
+        script = Request(run_script_in_dir, kwargs={"directory": folder, "script_content": _SCRIPT})
         times = asyncio.run(with_manager(_measure(pool, script, repeats)))
         pool.stop()
     names = {"body": "cancel of a CPU-bound body, until gone", "script": "cancel of a script, until gone"}
@@ -48,11 +48,11 @@ def measure(repeats: int) -> list[Figure]:
     ]
 
 
-async def _measure(pool: pebble.ProcessPool, script: AsyncJob, repeats: int) -> dict[str, list[float]]:
+async def _measure(pool: pebble.ProcessPool, script: Request, repeats: int) -> dict[str, list[float]]:
     await call_nothing()
     return await take_timed_turns_async(
         {
-            "body": lambda: _cancel_job(AsyncJob(burn, (_BODY_S,)), _busy),
+            "body": lambda: _cancel_job(Request(burn, (_BODY_S,)), _busy),
             "script": lambda: _cancel_job(script, _has_child),
             "pebble": lambda: _cancel_in_pebble(pool),
         },
@@ -60,9 +60,9 @@ async def _measure(pool: pebble.ProcessPool, script: AsyncJob, repeats: int) -> 
     )
 
 
-async def _cancel_job(request: AsyncJob, begun: Callable[[psutil.Process], bool]) -> float:
+async def _cancel_job(request: Request, begun: Callable[[psutil.Process], bool]) -> float:
     manager = default_manager()
-    job = await manager.submit(request)
+    job = await manager.submit_request(request)
     while job.worker is None:
         await asyncio.sleep(_LOOK_S)
         job = await manager.get(job.id)

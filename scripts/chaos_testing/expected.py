@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chaos_testing.job_script import ANSWER_FACTOR
+from python_mcp_server.job_result import UNSUCCESSFUL
 
 SCRIPTS: Final = {
     "quick": 24, "sleeps": 16, "computes": 8, "forks": 10, "session": 8, "ignores-term": 6, "floods": 4,
@@ -39,6 +40,8 @@ def mismatch(record: dict[str, Any], *, hit: bool) -> str | None:
         hit: Whether one of its processes, other than its worker, was killed.
     """
     kind, _, value = record["label"].partition(" ")
+    if record["error_kind"] == UNSUCCESSFUL:  # a command with another exit code than 0
+        return _script_mismatch(kind, int(value), record["result"], hit=hit)
     if record["status"] == "failed":
         return _failure_mismatch(kind, record)
     if record["status"] != "completed" or kind == RAW:

@@ -20,7 +20,8 @@ from chaos_testing.facts import emit, emit_job
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import JobNotFound, PythonMcpError, RemoteError, WorkerDied
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import AsyncJob, CommandJob
+from python_mcp_server.jobs.request import Request, request_of
+from python_mcp_server.kinds import CommandJob
 from python_mcp_server.model import JobState
 
 _ACTIONS: Final = {
@@ -57,19 +58,19 @@ class ManagerUser:
         except PythonMcpError as error:
             emit("error", text=f"{what} of {job_id}: {type(error).__name__}: {error}")
 
-    def _request(self) -> AsyncJob | CommandJob:
+    def _request(self) -> Request:
         if self._rng.random() < 0.5:  # noqa: PLR2004  half of each
             return self._body(*choose_kind(self._rng, BODIES))
         kind, value = choose_kind(self._rng, SCRIPTS)
         argv = (sys.executable, job_script.__file__, kind, str(value), self._starts)
-        return CommandJob(argv, label=label_of(kind, value))
+        return request_of(CommandJob(argv, label=label_of(kind, value)))
 
-    def _body(self, kind: str, value: int) -> AsyncJob:
+    def _body(self, kind: str, value: int) -> Request:
         arguments = (kind, value, self._starts)
-        return AsyncJob(bodies.body, arguments, label=label_of(kind, value), tool="body")
+        return Request(bodies.body, arguments, label=label_of(kind, value), tool="body")
 
     async def _submit(self, _job_id: str, asked_at: float) -> None:
-        job = await self._manager.submit(self._request())
+        job = await self._manager.submit_request(self._request())
         emit("told", id=job.id, asked=asked_at, queued=True)
         self._ids.append(job.id)
 

@@ -11,7 +11,7 @@ from typing import Final
 import psutil
 
 from python_mcp_server import JobManager
-from python_mcp_server.jobs.request import AsyncJob
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.store.files import FileJobStore
 from soak_testing.bodies import worker_pid
 from soak_testing.trend import report
@@ -29,8 +29,8 @@ async def soak(calls: int) -> int:
         async with JobManager(FileJobStore(Path(home))) as manager:
             for tenth in range(_TENTHS + 1):
                 for _ in range(calls // _TENTHS if tenth else 0):
-                    await manager.run(AsyncJob(worker_pid), budget_s=_BUDGET_S)
-                worker = (await manager.run(AsyncJob(worker_pid), budget_s=_BUDGET_S)).value
+                    await manager.run(Request(worker_pid), budget_s=_BUDGET_S)
+                worker = (await manager.run(Request(worker_pid), budget_s=_BUDGET_S)).value
                 made = tenth * (calls // _TENTHS)
                 sizes = [psutil.Process(pid).memory_info().rss / 1024 for pid in (os.getpid(), worker)]
                 for samples, size in zip(series.values(), sizes, strict=True):

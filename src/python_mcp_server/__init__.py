@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PythonMcpError,
         QuestionNotOpen,
         RemoteError,
+        ResultNotReady,
         StoreError,
         StoreLocked,
         ToolchainError,
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerUnavailable,
     )
+    from python_mcp_server.job_result import JobResult
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
+    from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
+    from python_mcp_server.options import Cancel, JobOptions, Retry, Snooze
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.server.app import create_server
     from python_mcp_server.server.authors import add_job_tools
@@ -51,12 +54,15 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
+    from python_mcp_server.store.sqlite import SqliteJobStore
 
 __all__ = [
     "AnswerTimeout",
     "AsyncJob",
+    "Cancel",
     "CommandJob",
     "FileJobStore",
+    "FunctionJob",
     "InMemoryJobStore",
     "InputAnswer",
     "InvalidInput",
@@ -66,6 +72,7 @@ __all__ = [
     "JobFailed",
     "JobManager",
     "JobNotFound",
+    "JobOptions",
     "JobProgress",
     "JobResult",
     "JobState",
@@ -77,6 +84,10 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "RemoteError",
+    "ResultNotReady",
+    "Retry",
+    "Snooze",
+    "SqliteJobStore",
     "StoreError",
     "StoreLocked",
     "TasksExtension",
@@ -99,8 +110,10 @@ _HOMES: Final = {
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
     "jobs.manager": ("JobManager",),
-    "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
+    "job_result": ("JobResult",),
+    "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),
     "limits": ("Limits",),
+    "options": ("Cancel", "JobOptions", "Retry", "Snooze"),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),
     "server.app": ("create_server",),
@@ -109,6 +122,7 @@ _HOMES: Final = {
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
+    "store.sqlite": ("SqliteJobStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

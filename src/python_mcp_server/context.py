@@ -59,6 +59,7 @@ class JobContext:
     """
 
     __slots__ = (
+        "_cancelled",
         "_folder",
         "_items",
         "_open",
@@ -81,6 +82,7 @@ class JobContext:
         *,
         grace_s: float = DEFAULT_GRACE_S,
         raise_pending: Callable[[], None] = _nothing_pending,
+        is_cancelled: Callable[[], bool] = bool,
     ) -> None:
         self.id = job_id
         self.label = label
@@ -91,7 +93,13 @@ class JobContext:
         self._items = ItemLog(folder)
         self._progress = progress
         self._open = open_inquiries
+        self._cancelled = is_cancelled
         self.raise_pending = raise_pending
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the body is told to end. Reading this raises nothing, so a body may end in its own way."""
+        return self._cancelled()
 
     @property
     def inquiries(self) -> OpenQuestions:
@@ -124,8 +132,12 @@ class JobContext:
         self.wants_record = True
         self.raise_pending()
 
-    def report(self, progress: JobProgress) -> None:
+    def report(self, current: float, total: float | None = None, message: str | None = None) -> None:
         """Pass progress on, in the way of the process that runs the body."""
+        try:
+            progress = JobProgress(_number(current), None if total is None else _number(total), message)
+        except OverflowError:
+            return  # more than any reader could show; the body must not fail for it
         self._progress(progress)
         self.raise_pending()
 
@@ -175,7 +187,7 @@ def report_progress(current: float, total: float | None = None, message: str | N
     """
     job = _job.get() or _here.job
     if job is not None:
-        _report(job, current, total, message)
+        job.report(current, total, message)
 
 
 def emit(item: object) -> None:
@@ -213,17 +225,9 @@ def create_progress_callback() -> ProgressCallback:
 
     def callback(current: float, total: float | None = None, message: str | None = None) -> None:
         if job is not None:
-            _report(job, current, total, message)
+            job.report(current, total, message)
 
     return callback
-
-
-def _report(job: JobContext, current: float, total: float | None, message: str | None) -> None:
-    try:
-        progress = JobProgress(_number(current), None if total is None else _number(total), message)
-    except OverflowError:
-        return  # more than any reader could show; the body must not fail for it
-    job.report(progress)
 
 
 def _number(value: float) -> float:

@@ -2,8 +2,9 @@
 
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
-    ├── JobNotFound (LookupError)      no job has this id
+    ├── JobNotFound (LookupError, ValueError)  no job has this id
     │   └── JobExpired                 the job was removed a short time ago
+    ├── ResultNotReady (ValueError)    the job has not ended yet
     ├── QuestionNotOpen (LookupError)  the job does not ask this, or no longer does
     ├── NotInJob (RuntimeError)        an in-job function was called outside a running job
     ├── AnswerTimeout (TimeoutError)   the body's question got no answer in time
@@ -31,6 +32,8 @@ Kinds of failed jobs, `Job.error_kind`:
     time_limit    the job exceeded the time limit of the call
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
+    moved         the job goes on in another store, where `jobs move` has put it
+    unsuccessful  the job's own `JobResult` says that it failed
     lost          how the job ended is not known, as with a job of an older version
 
 Any module may import this one; it imports no other of this package.
@@ -91,7 +94,7 @@ class InvalidInput(PythonMcpError, ValueError):
     _bounded = True
 
 
-class JobNotFound(PythonMcpError, LookupError):
+class JobNotFound(PythonMcpError, LookupError, ValueError):
     """No job has this id.
 
     Attributes:
@@ -101,7 +104,8 @@ class JobNotFound(PythonMcpError, LookupError):
     _bounded = True
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"Job {job_id or repr(job_id)} not found")
+        told = job_id if job_id and job_id.isprintable() else repr(job_id)
+        super().__init__(f"Job {told} not found")
         self.job_id = job_id
 
 
@@ -133,6 +137,22 @@ def _span(seconds: float) -> str:
     unit, length_s = next((each for each in units if seconds >= each[1]), ("second", 1))
     count = max(0, int(seconds // length_s))
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+class ResultNotReady(PythonMcpError, ValueError):
+    """A job has no result yet, because it has not ended.
+
+    Attributes:
+        job_id: The id of the job.
+        state: Its state: "queued" or "running".
+    """
+
+    _bounded = True
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"Job {job_id} has no result yet, because it is {state}; wait for its end")
+        self.job_id = job_id
+        self.state = state
 
 
 class QuestionNotOpen(PythonMcpError, LookupError):

@@ -6,6 +6,7 @@ by one version can be read by the next: unknown keys are kept in `Job.extra` and
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import astuple, dataclass, field, fields, replace
@@ -21,6 +22,9 @@ from python_mcp_server.questions.model import Question, still_open
 from python_mcp_server.settings import DEFAULT_GRACE_S
 
 MB: Final = 1_000_000
+JOB_RESULT: Final = "job_result"
+"""The key of a reply; a reply that has it is that of a job which ends with a `JobResult`."""
+
 OUR_TOOLS: Final = "python_mcp_server.tools."
 """The modules of the bodies that start programs."""
 
@@ -43,8 +47,14 @@ class JobState(StrEnum):
         """Whether a job in this state can never change again."""
         return self in _TERMINAL
 
+    @property
+    def word(self) -> str:
+        """The state as the framework of jobs names it: queued, running, completed, failed or cancelled."""
+        return _WORDS.get(self, self.value)
+
 
 _TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+_WORDS: Final = {JobState.PENDING: "queued", JobState.INPUT_REQUIRED: "running"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,13 @@ class JobProgress:
     current: float
     total: float | None = None
     message: str | None = None
+
+    @property
+    def percentage(self) -> float | None:
+        """How much of the total is done, from 0 to 100; None where the total is not known, or 0."""
+        if not self.total or not math.isfinite(share := self.current / self.total):
+            return None
+        return min(100.0, max(0.0, 100.0 * share))
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"current", "total", "message"}`."""
@@ -155,10 +172,11 @@ class Job:
         directory: The directory that it was started for.
         client: The MCP client that asked for it, as it named itself.
         message: A sentence on the present state, such as why the job still waits.
-        result: Plain JSON, or None; set only when completed.
+        result: Plain JSON, or None; set when completed, or when the job says itself that it failed.
         result_note: Set where the body's value was not JSON and `result` is its text; says so.
         error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "disk_limit",
-            "server_died", "no_worker" (the machine gave no process), "lost".
+            "server_died", "no_worker" (the machine gave no process), "unsuccessful" (its own result says so),
+            "lost", "moved".
         error_type: The qualified name of the class of the body's exception; `error` has its last part.
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
         ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit", "disk_limit" or
@@ -246,7 +264,7 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that tools show: only JSON types, no process identities, no arguments, no
-        answers.
+        answers. The metadata of a job's own `JobResult` is in it where there is any.
         """
         asked = [question.to_json() for question in self.open_questions]
         shown: dict[str, Any] = {
@@ -270,6 +288,9 @@ class Job:
         }
         if asked:
             shown["questions"] = asked
+        told: dict[str, Any] = (self.reply or {}).get(JOB_RESULT) or {}
+        if metadata := told.get("metadata"):
+            shown["metadata"] = metadata
         return shown if self.options is None else shown | self._queueing(self.options)
 
     def _queueing(self, options: JobOptions) -> dict[str, Any]:
@@ -346,7 +367,7 @@ def cut(text: str, most: int) -> str:
 
 
 _FIELDS: Final = frozenset(f.name for f in fields(Job))
-_KNOWN: Final = _FIELDS | {"queueing"}
+_KNOWN: Final = _FIELDS | {"queueing", "metadata"}
 _MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),

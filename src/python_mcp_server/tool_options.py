@@ -18,7 +18,7 @@ from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, budget
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.jobs.request import JobResult, Request
+    from python_mcp_server.jobs.request import CallResult, Request
 
 ADDED_PARAMETERS: Final = ("async_mode", "job_label")
 """The parameters that a decorated function takes beyond its body's, unless the body declares them."""
@@ -102,7 +102,7 @@ class ToolOptions:
             secret_parameters=self.secret_parameters,
         )
 
-    async def run(self, request: Request, **how: Any) -> JobResult:
+    async def run(self, request: Request, **how: Any) -> CallResult:
         """Run a request as `JobManager.run` does; a body's StopIteration becomes a `RemoteError`."""
         try:
             return await self.resolve_manager().run(request, **how)
@@ -115,5 +115,5 @@ class ToolOptions:
 
     async def submit(self, request: Request) -> dict[str, Any]:
         """Start a background job, and return its handle."""
-        job = await self.resolve_manager().submit(request)
+        job = await self.resolve_manager().submit_request(request)
         return {"job_id": job.id, "status": job.status.value}

@@ -160,3 +160,51 @@ def test_a_tool_under_the_decorator_is_refused_by_its_name():
         "the tool 'wrong' is undecorated, because @smart_async stands above @mcp.tool()"
     )
     assert said[1:] == ["None", "None", "server is 'mcp'; it must be an MCPServer of mcp, or a FastMCP"]
+
+
+HANGS = """
+    import asyncio
+    from fastmcp.server.providers import Provider
+    class Hangs(Provider):
+        async def _get_tool(self, name, version=None):
+            if name == "py_wait_job":
+                await asyncio.Event().wait()
+    mcp.add_provider(Hangs())
+"""
+FAILS = """
+    from fastmcp.server.transforms import Transform
+    class Fails(Transform):
+        async def get_tool(self, name, call_next, *, version=None):
+            if name == "py_wait_job":
+                raise RuntimeError("no such tool")
+            return await call_next(name, version=version)
+    {}.add_transform(Fails())
+"""
+MOUNTED = """
+    child = FastMCP("child")
+    add_job_tools(child)
+    mcp.mount(child)
+"""
+NAMED = "; call py_wait_job with this job_id for the result"
+
+
+@pytest.mark.parametrize(
+    ("addition", "ending"),
+    [
+        (HANGS + MOUNTED, NAMED),
+        (FAILS.format("mcp") + MOUNTED, NAMED),
+        (FAILS.format("mcp.local_provider"), "has it"),
+    ],
+    ids=["other-provider-hangs", "transform-of-the-server", "transform-of-its-own-tools"],
+)
+def test_a_fastmcp_handle_comes_whatever_its_providers_do(addition: str, ending: str, tmp_path: Path):
+    go = tmp_path / "go"
+
+    async def main():
+        async with connected(written(tmp_path, FASTMCP, addition.strip())) as client:
+            late = data(await client.call_tool("waits", {"path": str(go)}))
+            assert late["job_id"]
+            assert late["message"].endswith(ending)
+            go.touch()
+
+    run(main())

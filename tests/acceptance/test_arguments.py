@@ -104,6 +104,22 @@ async def test_our_tools_take_text_as_text_and_null_as_the_default(tmp_path: Pat
         assert "job_id is null" in refusal(await client.call_tool("py_job_status", {"job_id": None}))
 
 
+async def test_a_version_that_is_a_number_with_a_fraction_is_refused(tmp_path: Path):
+    run = {"directory": str(tmp_path), "script_content": "print(1)"}
+    lone = {"script_content": "print(1)"}
+    saved = {"script_name": "one", "source": "print(1)"}
+    async with connected(mode=MODERN) as client:
+        for tool, name, given in (
+            ("py_run_script_in_dir", "python_version", run),
+            ("py_run_script_with_dependencies", "python_version", lone),
+            ("py_benchmark_script", "python_version", lone),
+            ("py_save_script", "requires_python", saved),
+        ):
+            said = refusal(await client.call_tool(tool, given | {name: 3.10}))
+            assert said.startswith(f'{name} is the number 3.1; it must be a text such as "3.10"'), tool
+        assert not (await client.call_tool("py_run_script_in_dir", run | {"python_version": 3})).is_error
+
+
 async def test_no_error_repeats_the_value_of_a_variable(tmp_path: Path):
     secret = "hunter2-very-secret"
     odd: tuple[Any, ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_contenders_are_compared_shown_written_and_drawn(here: Path) -> None:
     told = subprocess.run(
         [sys.executable, *BENCH, "slow.py", "slow.py x", "fast.py", "--runs", "3", "--name", "the slow one",
-         "--export-json", "all.json", "--plot", "plot.png"],
+         "--quiet", "--export-json", "all.json", "--plot", "plot.png"],
         cwd=here, env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (told.returncode, told.stderr) == (0, "")
@@ -64,6 +65,12 @@ def test_snippets_run_in_loops_and_json_is_all_that_stdout_gets() -> None:
     assert document["summary"].startswith("x[0] is ")
 
 
+def test_a_pipe_is_told_on_stderr_which_round_runs() -> None:
+    told = command("bench", "slow.py", "-r", "2", "--json")
+    assert json.loads(told.stdout)["results"][0]["command"] == "slow.py"
+    assert re.match(r"(warm-up 1 of 1|run [12] of at most 2)\n", told.stderr)
+
+
 def test_arguments_after_two_dashes_are_those_of_every_contender(here: Path) -> None:
     (here / "show.py").write_text("import sys\nopen('seen', 'a').write(f'{sys.argv[1:]}\\n')\n")
     told = command("bench", "show.py own", "-m", "show", "-r", "1", "-w", "0", "--", "--runs", "--", "-c")
@@ -74,7 +81,7 @@ def test_arguments_after_two_dashes_are_those_of_every_contender(here: Path) -> 
 
 def test_a_contender_that_fails_ends_it_with_its_last_words(here: Path) -> None:
     (here / "bad.py").write_text("raise SystemExit('not today')\n")
-    told = command("bench", "fast.py", "bad.py", "--export-json", "all.json")
+    told = command("bench", "fast.py", "bad.py", "--quiet", "--export-json", "all.json")
     assert told.returncode == 1
     assert (
         told.stderr
@@ -95,14 +102,21 @@ def test_a_contender_that_fails_ends_it_with_its_last_words(here: Path) -> None:
         (("fast.py", "--plot", "a.gif"), ".png, .svg or .pdf"),
         (("fast.py", "--export-csv", "no/a.csv"), "--export-csv is 'no/a.csv'"),
         (("fast.py", "--json", "--export-csv", "-"), "one document"),
-        (("fast.py", "--nice", "77"), "nice is 77"),
+        (("fast.py", "--nice", "77"), "--nice is 77"),
+        (("-c", "1", "--runs", "99999999999"), "--runs is 99999999999; it must be a whole number from 1 to"),
+        (("-c", "1", "--max-seconds", "inf"), "--max-seconds is inf"),
+        (("-c", ""), "--snippet is ''"),
+        (("-c", "1", "-n", "\x1b"), "--name is '\\x1b'"),
+        (("-c", "1", "--plot", ""), "--plot is ''"),
+        (("-c", "1", "--with", "?"), "'?' is no requirement"),
+        (("-c", "# /// script\n# dependencies = 1\n# ///"), "it must list texts"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(words: tuple[str, ...], right: str, home: Path) -> None:
     told = command("bench", *words)
     assert (told.returncode, told.stdout) == (2, "")
     assert right in told.stderr.splitlines()[-1]
-    assert JobManager().blocking.list()[0] == []
+    assert not home.exists()
 
 
 def test_ctrl_c_leaves_neither_a_process_nor_a_table(here: Path) -> None:

@@ -239,10 +239,20 @@ def test_variables_reach_the_script_and_no_record(script: Path, home: Path) -> N
         (["--env-file", "no.env", "script.py"], "no.env", "file"),
         (["--cwd", "no-directory", "script.py"], "no-directory", "directory"),
         (["--timeout", "-1", "script.py"], "-1.0", "number of seconds"),
+        (["--timeout", "nan", "script.py"], "--timeout is nan", "number of seconds"),
         (["--with", "not a name", "script.py"], "'not a name'", "requirement"),
+        (["--with", "", "script.py"], "--with is ''", "give a value"),
+        (["--cwd", "", "script.py"], "--cwd is ''", "give a value"),
+        (["--label", "\n", "script.py"], "--label is '\\n'", "leave it out"),
+        (["--cpus", "9999", "script.py"], "--cpus is 9999", "to be used here"),
+        (["--nice", "99", "script.py"], "--nice is 99", "from -20 to 19"),
+        (["--python", "new", "script.py"], "--python is 'new'", "such as '3.12'"),
+        (["--env", "=secret", "script.py"], "--env is '=…'", "NAME=VALUE"),
+        (["--env", "A=\0", "script.py"], "--env['A']", "no variable can"),
+        (["-c", "# /// script\n# dependencies = 1\n# ///"], "dependencies = 1", "list texts"),
     ],
 )
-def test_bad_input_is_one_line_that_names_the_value(
+def test_bad_input_is_one_line_that_names_the_value_and_leaves_no_job(
     script: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], value: str, right: str
 ) -> None:
     script.touch()
@@ -251,6 +261,22 @@ def test_bad_input_is_one_line_that_names_the_value(
     assert (told.returncode, told.stdout, told.stderr.count("\n")) == (2, "", 1)
     assert value in told.stderr
     assert right in told.stderr
+    assert "secret" not in told.stderr
+    assert not (script.parent / "home").exists()
+
+
+def test_a_missing_file_of_variables_is_named_once(tmp_path: Path) -> None:
+    missing = tmp_path / "no.env"
+    told = command("run", "--env-file", missing, "-c", "0")
+    assert told.stderr == f"python-mcp-server: --env-file '{missing}' does not exist as a file\n"
+
+
+def test_a_hint_names_the_option_that_would_help() -> None:
+    told = command(
+        "run", "--memory-limit-mb", "40", "-c", "import time; x = b' ' * 200_000_000; time.sleep(60)"
+    )
+    assert told.returncode == 1
+    assert "A larger --memory-limit-mb, or none" in told.stderr
 
 
 def test_packages_and_an_interpreter_as_it_is_exclude_each_other(script: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import checks as trials
+from python_mcp_server.settings import BUDGET_VARIABLE
+from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.acceptance.support import serving
 from tests.helpers import environment, python, run_python
 from tests.helpers.command_line import command
@@ -101,6 +103,23 @@ def test_the_doctor_finds_a_healthy_machine_healthy_and_leaves_nothing(home: Pat
     assert not list(home.parent.glob(".doctor*"))
 
 
+def test_the_doctor_tries_the_store_that_is_set_and_says_which(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there" / "jobs.db"
+    told = run_python(
+        *PROGRAM, "doctor", env=environment(PYTHON_MCP_STORE=f"sqlite://{path}"), deadline_s=120
+    )
+    assert told.returncode == 0, told
+    assert f"two processes share it; jobs are in sqlite://{path}" in told.stdout
+    assert not path.parent.exists()
+    SqliteJobStore(path).close()
+    path.write_bytes(b"x" * 5000)
+    told = run_python(
+        *PROGRAM, "doctor", env=environment(PYTHON_MCP_STORE=f"sqlite://{path}"), deadline_s=120
+    )
+    assert told.returncode == 1, told
+    assert "problem records: Could not" in told.stdout
+
+
 def test_the_doctor_says_in_sentences_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for trial in ("share_a_store", "start_and_kill_a_worker", "run_a_script_over_stdio"):
         monkeypatch.setattr(trials, trial, lambda _home: "as it should be")
@@ -121,6 +140,21 @@ def test_a_server_tells_of_a_setting_that_is_misspelt(tmp_path: Path) -> None:
             "PYTHON_MCP_ON_EXT is set, and no setting has this name; PYTHON_MCP_ON_EXIT is" in server.errors
         )
         assert "PYTHON_MCP_ON_EXIT is set" not in server.errors
+
+
+def test_the_start_log_and_the_doctor_tell_of_a_wrong_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f"{BUDGET_VARIABLE} is 'soon'; it must be a positive number of seconds"
+    with serving(tmp_path, *PROGRAM, "serve", env={BUDGET_VARIABLE: "soon"}) as server:
+        server.open().leave()
+        assert told in server.errors
+    monkeypatch.setenv(BUDGET_VARIABLE, "soon")
+    for trial in ("share_a_store", "start_and_kill_a_worker", "run_a_script_over_stdio"):
+        monkeypatch.setattr(trials, trial, lambda _home: "as it should be")
+    found = command("doctor")
+    assert found.returncode == 1
+    assert f"problem settings: {told}. Each call" in found.stdout
 
 
 def test_the_demonstration_holds_and_leaves_nothing(tmp_path: Path) -> None:

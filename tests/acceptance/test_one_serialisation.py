@@ -72,6 +72,10 @@ def everything(): return ODD
 @slow
 def a_bare_dict() -> dict: return {"at": [datetime.timedelta(hours=1)], "n": np.int64(3), 1: math.nan}
 @slow
+def a_plain_dict() -> dict: return {"n": 1, "rows": [{"a": None}]}
+@slow
+def undeclared(): return {"n": 1, "rows": [{"a": None}]}
+@slow
 def a_dict() -> dict[str, Any]: return {"at": datetime.date(2026, 3, 1), "row": Row(row_count=1)}
 @slow
 def numpy_in_a_dict() -> dict[str, Any]:
@@ -140,7 +144,7 @@ mcp.run()
 EXACT = [
     "a_dict", "a_model", "models", "filled_in", "by_name", "a_dataclass", "a_typed_dict", "a_set", "a_moment",
     "moments", "a_colour", "some_bytes", "a_text", "nothing", "a_picture", "pictures", "a_whole_answer",
-    "a_number",
+    "a_number", "a_plain_dict", "undeclared",
 ]  # fmt: skip
 """What the undecorated tool answers as it should."""
 
@@ -223,6 +227,8 @@ async def check(author: Client, other: Client, tool: str) -> None:
         "by_name",
         "a_lack",
         "a_bare_dict",
+        "a_plain_dict",
+        "undeclared",
         "an_array",
         "numpy_in_a_dict",
     ):

@@ -193,11 +193,11 @@ async def serve(body: str, *arguments: str) -> None:
     """Run this body in the background, print the job's id, and wait; block when stdin says so."""
     jobs = JobManager()
     run = globals().get(body) or getattr(bodies, body)
-    job = await jobs.submit(Request(run, arguments))
+    job = await jobs.submit_request(Request(run, arguments))
     if body == "two_at_once":
         starts, gate = arguments
         await asyncio.to_thread(eventually, Path(starts).exists)
-        await jobs.submit(Request(bodies.count_and_wait, (f"{starts}-neighbour", gate)))
+        await jobs.submit_request(Request(bodies.count_and_wait, (f"{starts}-neighbour", gate)))
     print(job.id, flush=True)
     if await asyncio.to_thread(sys.stdin.readline) == "be busy\n":
         print("busy", flush=True)

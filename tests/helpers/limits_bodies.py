@@ -127,6 +127,15 @@ def fill_folder() -> None:
         (job.folder / f"{number}").write_bytes(bytes(1_000_000))
 
 
+def keep_bytes(count: int, begin: str, end: str) -> None:
+    """Write so many bytes into the job's folder once the first file exists, and wait for the second."""
+    job = current_job()
+    assert job is not None
+    eventually(Path(begin).exists, deadline_s=bodies.LIFETIME_S)
+    (Path(job.folder) / "kept").write_bytes(b"x" * count)
+    eventually(Path(end).exists, deadline_s=bodies.LIFETIME_S)
+
+
 def print_bytes(count: int) -> None:
     """Print so many bytes."""
     print("x" * count)
@@ -172,6 +181,6 @@ def serve(name: str, limits: str, *args: str) -> None:
 
 
 async def _serve(name: str, limits: Limits, args: tuple[str, ...]) -> None:
-    job = await JobManager().submit(Request(globals()[name], args, limits=limits))
+    job = await JobManager().submit_request(Request(globals()[name], args, limits=limits))
     print(json.dumps({"ids": [job.id], "idle": 0}), flush=True)
     await asyncio.to_thread(sys.stdin.readline)

@@ -13,8 +13,9 @@ import asyncio, contextvars, decimal, enum, functools, json, logging, pickle, th
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from python_mcp_server import AsyncJob, smart_async
+from python_mcp_server import smart_async
 from python_mcp_server.context import in_worker
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.smart_async import default_manager
 
 async def told(call):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import JobResult, Request
+from python_mcp_server.jobs.request import CallResult, Request
 from python_mcp_server.settings import Settings
 from tests.helpers.waiting import eventually
 
@@ -32,7 +32,7 @@ async def call(made: JobManager, body: Any, *args: Any, **kwargs: Any) -> Any:
     return result.value
 
 
-async def handed_over(made: JobManager, body: Any, *args: Any, budget_s: float = 0.05) -> JobResult:
+async def handed_over(made: JobManager, body: Any, *args: Any, budget_s: float = 0.05) -> CallResult:
     """Run a body past its budget."""
     result = await made.run(Request(body, args), budget_s=budget_s)
     assert result.handed_over

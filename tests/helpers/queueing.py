@@ -20,11 +20,13 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers.bodies import note
 from tests.helpers.managers import lines
 from tests.helpers.programs import environment, python
+from tests.helpers.stores import store_of
 from tests.helpers.waiting import eventually
 
 SERVER = """
 import asyncio, json, sys
-from python_mcp_server import AsyncJob, JobManager
+from python_mcp_server import JobManager
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.settings import Settings
 from tests.helpers import queueing
 async def main():
@@ -32,7 +34,7 @@ async def main():
     settings = Settings.from_environ(max_background_jobs=int(limit), spare_workers=0)
     async with JobManager(settings=settings) as jobs:
         for body, *args in json.loads(submitted):
-            job = await jobs.submit(AsyncJob(getattr(queueing, body), tuple(args)))
+            job = await jobs.submit_request(Request(getattr(queueing, body), tuple(args)))
             print(job.id, flush=True)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -125,7 +127,7 @@ def job_in(home: Path, job_id: str, *states: JobState) -> Job:
     """Wait until the record says that the job is in one of these states."""
 
     def look() -> Job | None:
-        job = FileJobStore(home).get(job_id)
+        job = store_of(home).get(job_id)
         return job if job is not None and job.status in states else None
 
     return eventually(look)
@@ -136,7 +138,7 @@ def kept_job_in(home: Path, job_id: str) -> Job:
     server has written what the job uses, a second after it told the worker."""
 
     def look() -> Job | None:
-        job = FileJobStore(home).get(job_id)
+        job = store_of(home).get(job_id)
         return job if job is not None and job.usage is not None else None
 
     return eventually(look)

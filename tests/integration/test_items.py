@@ -46,7 +46,7 @@ def numbers_of(job_id: str) -> list[int]:
 
 async def test_items_are_read_while_the_job_runs_and_wake_a_reader(tmp_path: Path):
     async with manager() as made:
-        job = await made.submit(Request(bodies.emit_some, (3, str(tmp_path))))
+        job = await made.submit_request(Request(bodies.emit_some, (3, str(tmp_path))))
         page = await made.items(job.id, wait_s=LONG_S)
         while page.total < 3:
             page = await made.items(job.id, page.next_offset, wait_s=LONG_S)
@@ -105,14 +105,14 @@ async def test_a_call_that_is_cancelled_at_once_keeps_its_items(home: Path):
 
 async def test_a_store_in_memory_has_items_too():
     async with manager(InMemoryJobStore()) as made:
-        job = await made.submit(Request(bodies.emit_some, (2,)))
+        job = await made.submit_request(Request(bodies.emit_some, (2,)))
         await made.wait(job.id, LONG_S)
         assert (await made.items(job.id)).total == 2
 
 
 async def test_a_cancel_in_the_middle_of_items_leaves_whole_ones(tmp_path: Path):
     async with manager() as made:
-        job = await made.submit(Request(bodies.emit_until_killed, (str(tmp_path),)))
+        job = await made.submit_request(Request(bodies.emit_until_killed, (str(tmp_path),)))
         await made.items(job.id, 100, wait_s=LONG_S)
         assert (await made.cancel(job.id)).status is JobState.CANCELLED
     numbers = numbers_of(job.id)
@@ -123,7 +123,7 @@ async def test_a_cancel_in_the_middle_of_items_leaves_whole_ones(tmp_path: Path)
 async def test_items_count_for_the_disk_limit(tmp_path: Path):
     async with manager() as made:
         limits = Limits(disk_limit_mb=2)
-        job = await made.submit(Request(bodies.emit_until_killed, (str(tmp_path),), limits=limits))
+        job = await made.submit_request(Request(bodies.emit_until_killed, (str(tmp_path),), limits=limits))
         job, _ = await made.wait(job.id, LONG_S)
         assert (job.status, job.error_kind) == (JobState.FAILED, "disk_limit")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -16,9 +17,9 @@ import pytest
 
 from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.jobs import slots
+from python_mcp_server.jobs import capacity
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 from python_mcp_server.model import MB, Job, JobState, new_job_id
 from python_mcp_server.processes.host import Memory
@@ -127,7 +128,7 @@ async def test_neither_output_in_memory_nor_shared_memory_ends_an_honest_body(
 
 async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays():
     async with manager() as made:
-        job = await made.submit(Request(limits_bodies.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
+        job = await made.submit_request(Request(limits_bodies.grow, limits=Limits(memory_limit_mb=TIGHT_MB)))
         job = (await made.wait(job.id, 60))[0]
         assert (job.status, job.error_kind) == (JobState.FAILED, MEMORY)
         assert job.error is not None
@@ -146,7 +147,7 @@ async def test_a_job_at_its_limit_has_failed_with_its_kind_and_its_output_stays(
 )
 async def test_a_body_that_fills_the_disk_is_ended_at_its_limit(body: Any):
     async with manager() as made:
-        job = await made.submit(Request(body, limits=Limits(disk_limit_mb=50)))
+        job = await made.submit_request(Request(body, limits=Limits(disk_limit_mb=50)))
         job = (await made.wait(job.id, 60))[0]
         assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
         assert job.error is not None
@@ -168,18 +169,38 @@ async def test_a_full_home_takes_no_calls_until_its_jobs_are_pruned(tmp_path: Pa
         assert await run_within(made, Limits(nice=5), limits_bodies.print_bytes, MB) is None
         with suppress(StoreError):
             for _ in range(5):  # the first may leave less than a MB: an end takes what was not yet written
-                job = await made.submit(Request(limits_bodies.flood))
+                job = await made.submit_request(Request(limits_bodies.flood))
                 job = (await made.wait(job.id, 60))[0]
                 assert (job.status, job.error_kind) == (JobState.FAILED, DISK)
-        for refused in (Request(limits_bodies.print_bytes, (1,)), CommandJob(("true",), cwd=str(tmp_path))):
+        for refused in (Request(limits_bodies.print_bytes, (1,)), request_of(CommandJob(("true",)))):
             with pytest.raises(StoreError, match=r"PYTHON_MCP_MAX_DISK_MB is 50: .* py_prune_jobs or"):
-                await made.submit(refused)
+                await made.submit_request(refused)
             with pytest.raises(StoreError, match=r"^The jobs in .* take \d+ MB, and "):
                 await made.run(refused, budget_s=LONG_S)
         assert await made.prune(keep_failed=False, max_age_hours=0)
         await run_within(made, Limits(disk_limit_mb=10), limits_bodies.print_bytes, MB)
         error = await error_within(made, Limits(disk_limit_mb=10), limits_bodies.flood)
         assert str(error).endswith("the limit is 10 MB"), "its own, where that is less than what is left"
+
+
+async def test_of_calls_that_fill_the_home_together_the_largest_is_ended(tmp_path: Path):
+    begin, end = tmp_path / "begin", tmp_path / "end"
+    async with manager(max_disk_mb=50, max_workers=3, spare_workers=0) as made:
+        small, large, idle = [
+            await made.submit_request(Request(limits_bodies.keep_bytes, (size * MB, str(begin), str(end))))
+            for size in (25, 30, 0)
+        ]
+        begin.touch()
+        ended, timed_out = await made.wait(large.id, LONG_S)
+        assert not timed_out
+        assert (ended.status, ended.error_kind) == (JobState.FAILED, DISK)
+        assert re.fullmatch(
+            r"ended because the jobs in .* took 5\d MB together, this one most, 30 MB, and .* is 50",
+            ended.error or "",
+        )
+        end.touch()
+        for job in (small, idle):
+            assert (await made.wait(job.id, LONG_S))[0].status is JobState.COMPLETED
 
 
 async def test_a_call_after_a_prune_is_not_refused_for_what_was_measured_before(
@@ -194,9 +215,9 @@ async def test_a_call_after_a_prune_is_not_refused_for_what_was_measured_before(
 
     monkeypatch.setattr(DiskMeter, "measure", measure)
     async with manager(max_disk_mb=50, spare_workers=0) as made:
-        calls = [asyncio.create_task(made.submit(Request(limits_bodies.print_bytes, (1,))))]
+        calls = [asyncio.create_task(made.submit_request(Request(limits_bodies.print_bytes, (1,))))]
         await asyncio.to_thread(begun.wait, LONG_S)
-        calls.append(asyncio.create_task(made.submit(Request(limits_bodies.print_bytes, (1,)))))
+        calls.append(asyncio.create_task(made.submit_request(Request(limits_bodies.print_bytes, (1,)))))
         await asyncio.sleep(0)  # the second one waits, too
         go_on.set()
         first, second = await asyncio.gather(*calls, return_exceptions=True)
@@ -357,11 +378,11 @@ async def test_a_background_job_waits_until_there_is_memory_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     free = Memory(80 * MB, 20_000 * MB)
-    monkeypatch.setattr(slots, "memory", lambda: free)
+    monkeypatch.setattr(capacity, "memory", lambda: free)
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     async with manager(min_free_memory_mb=500) as made:
         request = Request(bodies.count_and_wait, (str(starts), str(gate)))
-        first, second = [(await made.submit(request)).id for _ in range(2)]
+        first, second = [(await made.submit_request(request)).id for _ in range(2)]
         while (waits := await made.get(second)).message is None or not lines(starts):
             await asyncio.sleep(0.01)
         assert waits.status is JobState.PENDING

@@ -234,7 +234,7 @@ def test_a_foreign_cancel_at_the_instant_of_the_end_leaves_one_end(
 
     async def main() -> Job:
         async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.add, (1,)))
+            job = await jobs.submit_request(Request(bodies.add, (1,)))
             return (await jobs.wait(job.id, LONG_S))[0]
 
     monkeypatch.setattr(RecordWriter, "settle", end_meets_cancel)
@@ -263,7 +263,9 @@ def test_foreign_cancels_that_race_with_the_end_are_told_the_final_status(home: 
     async def main(canceller: subprocess.Popen[str]) -> None:
         async with manager(spare_workers=2, cancel_grace_seconds=0.1) as jobs:
             for number in range(8):
-                job = await jobs.submit(Request(bodies.sleep_and_count, ("/dev/null", number % 5 / 500)))
+                job = await jobs.submit_request(
+                    Request(bodies.sleep_and_count, ("/dev/null", number % 5 / 500))
+                )
                 told = await asyncio.to_thread(answer, canceller, job.id)
                 seen, _ = await jobs.wait(job.id, LONG_S)
                 assert (seen.status.value, record(home, job.id)) == (told, seen)
@@ -333,7 +335,7 @@ async def main():
         while not lines(starts) or (state == "recorded" and not jobs.store.list()[0]):
             await asyncio.sleep(0.01)
         here()
-    job = await jobs.submit(request)
+    job = await jobs.submit_request(request)
     while not lines(starts):
         await asyncio.sleep(0.01)
     if state == "cancelling":
@@ -464,7 +466,7 @@ def test_a_worker_killed_in_any_state_leaves_a_job_with_its_true_end(
 
 async def test_a_worker_killed_after_its_job_was_settled_changes_nothing(home: Path):
     async with manager(spare_workers=0) as jobs:
-        job = await jobs.submit(Request(bodies.pid))
+        job = await jobs.submit_request(Request(bodies.pid))
         ended, _ = await jobs.wait(job.id, LONG_S)
         os.kill(ended.result, signal.SIGKILL)
         await until(lambda: identify(ended.result) is None)
@@ -493,7 +495,7 @@ def test_a_killed_child_is_an_exit_code_and_its_worker_serves_on(warm: WarmManag
 async def test_a_home_that_is_deleted_costs_the_records_and_no_call(home: Path, tmp_path: Path):
     async with manager(record_after_seconds=0.01) as jobs:
         gate = str(tmp_path / "gate")
-        job = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "job"), gate)))
+        job = await jobs.submit_request(Request(bodies.count_and_wait, (str(tmp_path / "job"), gate)))
         waited_for = asyncio.ensure_future(call(jobs, bodies.count_and_wait, str(tmp_path / "call"), gate))
         await until(lambda: lines(tmp_path / "job") and lines(tmp_path / "call"))
         await until(lambda: len(FileJobStore(home).list()[0]) > 1)
@@ -504,5 +506,5 @@ async def test_a_home_that_is_deleted_costs_the_records_and_no_call(home: Path, 
             await asyncio.sleep(0.01)
         with pytest.raises(JobNotFound):
             await jobs.get(job.id)
-        again = await jobs.submit(Request(bodies.add, (1,)))
+        again = await jobs.submit_request(Request(bodies.add, (1,)))
         assert (await jobs.wait(again.id, LONG_S))[0].result == 2

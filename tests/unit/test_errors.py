@@ -24,6 +24,7 @@ FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.RemoteError: ("app.Odd", "it broke", "Traceback ..."),
     errors.JobFailed: ("the server went away", "server_died"),
     errors.WorkerDied: ("the worker was killed by signal 9", "memory_limit", -9),
+    errors.ResultNotReady: ("an-id", "running"),
     errors.WorkerUnavailable: ("no worker process could be started: no memory", "no_worker"),
     errors.LimitExceeded: ("stopped after 3 s", "time_limit"),
     errors.StoreLocked: ("the lock was not free within 10 s", 4711),

@@ -16,10 +16,10 @@ from tests.helpers import LoopBlocked, leftovers, run
 
 def test_a_coroutine_that_blocks_its_loop_fails_with_the_place() -> None:
     async def blocks() -> None:
-        time.sleep(0.5)  # noqa: ASYNC251 - blocking is what is tested
+        time.sleep(1.5)  # noqa: ASYNC251 - blocking is what is tested
 
     with pytest.raises(LoopBlocked, match=r"time\.sleep"):
-        run(blocks(), blocked_s=0.1)
+        run(blocks(), blocked_s=0.5)
 
 
 def test_a_coroutine_that_waits_returns_its_value() -> None:

@@ -153,3 +153,29 @@ def test_every_random_bit_of_an_id_varies() -> None:
 @pytest.mark.parametrize(("message", "sentence"), [("too big", "ValueError: too big"), ("", "ValueError")])
 def test_a_failure_reads_as_python_prints_it(message: str, sentence: str) -> None:
     assert Failure("ValueError", message).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("current", "total", "percentage"),
+    [
+        (1, 4, 25),
+        (5, 4, 100),
+        (-1, 4, 0),
+        (0, 0, None),
+        (1, 0, None),
+        (3, None, None),
+        (1, -2, 0),
+        (1, float("inf"), 0),
+        (float("nan"), 4, None),
+        (float("inf"), float("inf"), None),
+    ],
+)
+def test_progress_has_a_percentage_where_its_total_is_known(
+    current: float, total: float | None, percentage: float | None
+):
+    assert JobProgress(current, total).percentage == percentage
+
+
+def test_the_framework_has_five_words_for_states():
+    words = [state.word for state in JobState]
+    assert words == ["queued", "running", "running", "completed", "failed", "cancelled"]

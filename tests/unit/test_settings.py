@@ -20,6 +20,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "keep_days": ("0.5", 0.5),
     "keep_jobs": ("1000", 1000),
     "keep_mb": ("5000.5", 5000.5),
+    "store": ("memory://", "memory://"),
     "min_free_memory_mb": ("100", 100.0),
     "spare_workers": ("0", 0),
     "worker_idle_seconds": ("1.5", 1.5),

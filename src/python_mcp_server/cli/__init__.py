@@ -12,6 +12,7 @@ demonstration  the steps of `demo`
 show           tables, and words for times and sizes
 client         the SDK's client against a server of ours, for `doctor` and `demo`
 options        options, and ways to print, that several commands share
+streams        the standard streams, which may be closed, full or no longer read
 
 The modules of the commands import nothing heavy at their head, so that `--help` and the start of a
 server wait for nothing that they do not need.
@@ -19,7 +20,7 @@ server wait for nothing that they do not need.
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,7 +29,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 from click.core import ParameterSource
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json
+from python_mcp_server.cli.streams import flush, prepare_streams, reason, say
 from python_mcp_server.errors import InvalidInput, PythonMcpError
 from python_mcp_server.interrupt import INTERRUPTED, raise_again
 from python_mcp_server.settings import Settings
@@ -49,26 +51,36 @@ Examples:
   serve --http --port 9000         for clients of this machine
   serve --http --host 192.0.2.7    for others, with an access token
 """
+_NAME: Final = re.compile(r"(?<![\w'\"./-])[a-z_]+(?![\w'\"./-])")
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit.
 
-    Exit codes: 0 for success, 1 for a failure, 2 for bad input, 130 after Ctrl-C; `run` passes on
-    that of its script.
+    Exit codes: 0 for success, 1 for a failure, 2 for bad input, 130 after Ctrl-C, 141 where the reader of
+    stdout has left; `run` passes on that of its script.
 
     Args:
         arguments: The words after the program's name; `sys.argv` where None.
     """
+    prepare_streams()
+    code, failure = 1, None
     try:
         code = _guarded(arguments)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes again at its exit
+    except SystemExit:  # so click and rich leave a command whose stdout has no reader
         code = _NOBODY_READS
+    except OSError as error:  # of a stream, or one that no command explains
+        failure = error
+    failure = flush(sys.stdout) or failure
+    if isinstance(failure, BrokenPipeError):
+        code = _NOBODY_READS
+    elif failure is not None:
+        code = 1
+        _explain(failure, reason(failure))
+    flush(sys.stderr)
     sys.exit(code)
 
 
@@ -78,35 +90,45 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        from python_mcp_server.jobs.rows import plain
+
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        click.UsageError(plain(error.format_message()), context).show()
         return error.exit_code
     except InvalidInput as error:
         _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
         return _BAD_INPUT
     except PythonMcpError as error:
-        _explain(error, str(error))
+        _explain(error, _as_typed(str(error), sys.argv[1:] if arguments is None else arguments))
         return 1
     return code if isinstance(code, int) else 0
 
 
 def _as_typed(told: str, arguments: Sequence[str]) -> str:
-    """Return what an error says, with the option in the place of the parameter that the option gives."""
+    """Return what an error says, with options in the place of the parameters that these give.
+
+    A parameter without a `_` may be an English word too, and is one but for the first word.
+    """
     command: click.Command = program
     for word in arguments:
         if not isinstance(command, click.Group):
             break
         command = command.get_command(click.Context(command), word) or command
-    parameter, space, rest = told.partition(" ")
     given = {option.name: option.opts[-1] for option in command.params if isinstance(option, click.Option)}
-    return f"{given.get(parameter, parameter)}{space}{rest}"
+
+    def typed(found: re.Match[str]) -> str:
+        is_name = found.start() == 0 or "_" in found[0]
+        return given.get(found[0], found[0]) if is_name else found[0]
+
+    return _NAME.sub(typed, told.replace("use_uv=false", "--no-uv"))
 
 
-def _explain(error: PythonMcpError, told: str) -> None:
+def _explain(error: Exception, told: str) -> None:
     if _debugging():
         import traceback
 
         traceback.print_exception(error)
-    sys.stderr.write(f"{_PROGRAM}: {told}\n")
+    say(told)
 
 
 def _debugging() -> bool:
@@ -141,7 +163,7 @@ def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
     for name in ("host", "port"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} is for HTTP; add --http, or leave it out")
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin.isatty():
         click.echo("python-mcp-server: waiting for an MCP client on stdin; Ctrl-C ends it", err=True)
     return run_stdio()
 
@@ -170,16 +192,18 @@ def doctor(*, as_json: bool) -> int:
 
 
 def _show(finding: Finding) -> None:
+    from python_mcp_server.jobs.rows import plain
+
     click.secho(f"{finding.level:8}", fg=_COLOURS[finding.level], nl=False)
     advice = f" {finding.advice}" if finding.advice else ""
-    click.echo(f"{finding.name}: {finding.text}.{advice}")
+    click.echo(plain(f"{finding.name}: {finding.text}.{advice}"))
 
 
 @click.command()
 @click.option(
     "--budget",
     "budget_s",
-    type=click.FloatRange(0.5, 20),
+    type=Number("seconds", 0.5, 20),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -228,7 +252,7 @@ def program(context: click.Context) -> int | None:
     """
     if context.invoked_subcommand is not None:
         return None
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdin.isatty():
         click.echo(context.get_help())
         return 0
     return context.invoke(serve)

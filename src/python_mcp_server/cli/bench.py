@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from python_mcp_server.cli.options import (
+    TEXT,
+    Number,
     environment_options,
     given,
     home_option,
@@ -51,11 +53,13 @@ class _WithArguments(click.Command):
 
 
 @click.command(cls=_WithArguments, epilog=_EXAMPLES)
-@click.option("-m", "modules", multiple=True, metavar="'NAME ARGS'", help="A module, as `python -m`.")
-@click.option("-c", "--snippet", "snippets", multiple=True, metavar="CODE",
+@click.option(
+    "-m", "modules", type=TEXT, multiple=True, metavar="'NAME ARGS'", help="A module, as `python -m`."
+)
+@click.option("-c", "--snippet", "snippets", type=TEXT, multiple=True, metavar="CODE",
               help="A snippet of code, which runs in a loop as under `timeit`; may be repeated.")  # fmt: skip
 @click.option("-s", "--setup", metavar="CODE", help="What each process of a snippet runs first, unmeasured.")
-@click.option("-n", "--name", "names", multiple=True, metavar="TEXT",
+@click.option("-n", "--name", "names", type=TEXT, multiple=True, metavar="TEXT",
               help="The name of the first contender, then of the next.")  # fmt: skip
 @click.option("-w", "--warmup", type=int, metavar="N",
               help="Runs of each before those that count.  [default: 1]")  # fmt: skip
@@ -64,13 +68,15 @@ class _WithArguments(click.Command):
 @click.option("--max-runs", type=int, default=100, show_default=True, metavar="N",
               help="The most runs of each; it stops before where all is known within 1 %.")  # fmt: skip
 @click.option("-r", "--runs", type=int, metavar="N", help="Exactly so many runs of each, however long.")
-@click.option("--max-seconds", type=float, metavar="SECONDS",
+@click.option("--max-seconds", type=Number("seconds"), metavar="SECONDS",
               help="After so long no other round begins.  [default: 10 for each contender]")  # fmt: skip
-@click.option("--plot", metavar="FILE", help="Draw a plot; the name ends with .png, .svg or .pdf.")
-@click.option("--export-json", metavar="FILE",
+@click.option("--plot", type=TEXT, metavar="FILE", help="Draw a plot; the name ends with .png, .svg or .pdf.")
+@click.option("--export-json", type=TEXT, metavar="FILE",
               help="Write all figures and runs, as hyperfine does; `-`: stdout.")  # fmt: skip
-@click.option("--export-csv", metavar="FILE", help="The same for a table of the figures.")
-@click.option("--export-markdown", metavar="FILE", help="The same in Markdown.")
+@click.option("--export-csv", type=TEXT, metavar="FILE", help="The same for a table of the figures.")
+@click.option("--export-markdown", type=TEXT, metavar="FILE", help="The same in Markdown.")
+@click.option("-q", "--quiet", is_flag=True,
+              help="Tell of no progress; else a pipe gets a line on stderr every few rounds.")  # fmt: skip
 @json_option
 @environment_options
 @limit_options
@@ -86,23 +92,28 @@ def bench(context: click.Context, scripts: tuple[str, ...], **options: Any) -> i
     run.
     """
     from python_mcp_server.cli.figures import Exports, show
-    from python_mcp_server.cli.follow import run_quietly
+    from python_mcp_server.cli.follow import Progress, run_quietly
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.tools.benchmark.contenders import benchmark_contenders
+    from python_mcp_server.tools.benchmark.contenders import Contender, benchmark_contenders
 
     contenders = _contenders(scripts, context.meta[_REST], options)
-    plan = _plan(options, len(contenders))
+    plan, call = _plan(options, len(contenders)), given(options)
+    for each in contenders:
+        Contender.given(each, Path(call["directory"]), (), use_uv=call["use_uv"])
     kwargs = {
         "contenders": contenders,
         "plan": plan,
         "setup": options["setup"] or "pass",
         "plot": _plot_format(options["plot"]),
-        **given(options),
+        **call,
     }
     exports = Exports.given(options)
     label = cut_label(", ".join(each["name"] for each in contenders))
     request = Request(benchmark_contenders, (), kwargs, label, "bench")
-    return run_quietly(request, lambda job: _progress(job, plan), lambda job: show(job, plan, exports))
+    progress = Progress(lambda job: _bar(job, plan), _round)
+    if options["quiet"]:
+        progress = Progress(lambda _job: "")
+    return run_quietly(request, progress, lambda job: show(job, plan, exports))
 
 
 def _plan(options: dict[str, Any], count: int) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def _plan(options: dict[str, Any], count: int) -> dict[str, Any]:
     Raises:
         InvalidInput: A value is out of bounds; the text names its option.
     """
-    from python_mcp_server.tools.benchmark.plan import RunPlan
+    from python_mcp_server.tools.benchmark.plan import RunPlan, check_count
 
     runs, max_seconds = options["runs"], options["max_seconds"]
     plan = {
@@ -121,6 +132,7 @@ def _plan(options: dict[str, Any], count: int) -> dict[str, Any]:
         "max_seconds": _SECONDS_EACH * count if max_seconds is None else max_seconds,
     }
     if runs is not None:
+        check_count("runs", runs, 1)
         plan |= {"warmup": 1 if options["warmup"] is None else options["warmup"]}
         plan["max_seconds"] = 1e9 if max_seconds is None else max_seconds
     RunPlan(**plan)
@@ -162,8 +174,6 @@ def _script(text: str, args: list[str]) -> dict[str, Any]:
 
 def _module(text: str, args: list[str]) -> dict[str, Any]:
     words = _split(text)
-    if not words:
-        raise InvalidInput(f"-m is {text!r}; it must be the name of a module, and perhaps arguments")
     return {"name": _short(f"-m {text}"), "start": ["-m", words[0]], "args": [*words[1:], *args]}
 
 
@@ -191,7 +201,7 @@ def _plot_format(file: str | None) -> str | None:
     return suffix[1:]
 
 
-def _progress(job: Job, plan: dict[str, Any]) -> str:
+def _bar(job: Job, plan: dict[str, Any]) -> str:
     """Return a bar, which is full at the latest possible end, and the estimates so far."""
     if job.progress is None:
         return "preparing"
@@ -199,6 +209,11 @@ def _progress(job: Job, plan: dict[str, Any]) -> str:
     if job.progress.total:
         shares.append((job.progress.current - 1) / job.progress.total)
     full = min(_BAR, int(_BAR * max(shares)))
-    words = (job.progress.message or "").replace("+-", "±")
+    words = _round(job).replace("+-", "±")
     words = words.removeprefix("run ").replace(" of at most ", "/", 1)
     return f"{'━' * full}{'─' * (_BAR - full)} {words}"
+
+
+def _round(job: Job) -> str:
+    """Return which round runs, and the estimates so far."""
+    return "" if job.progress is None else job.progress.message or ""

@@ -19,10 +19,13 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_store
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
+from python_mcp_server.store.opening import FILE, StorePlace
 
+_MINUTE_S: Final = 60.0
+_HOUR_S: Final = 3_600.0
 _DAY_S: Final = 86_400.0
 
 
@@ -35,7 +38,8 @@ class Part:
         path: Where it lies.
         removable: The files and directories in it that nothing needs any more.
         reason: Why nothing needs these.
-        remove: Removes the removable ones.
+        remove: Removes those of the removable ones that still may go: the user thinks about the question for
+            any time.
     """
 
     name: str
@@ -46,9 +50,9 @@ class Part:
 
 
 @click.command()
-@click.option("--older-than", "days", type=click.FloatRange(min=0), default=30.0, show_default=True,
+@click.option("--older-than", "days", type=Number("days", 0), default=30.0, show_default=True,
               metavar="DAYS", help="Only what was not used for so long.")  # fmt: skip
-@click.option("--environments-mb", type=click.FloatRange(min=0), metavar="MB",
+@click.option("--environments-mb", type=Number("MB", 0), metavar="MB",
               help="Also the environments used longest ago, until the rest takes no more.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
@@ -60,19 +64,23 @@ def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: boo
     the last minute stays. Jobs and saved scripts stay. Without --yes it asks first, and in a pipe it removes
     nothing.
     """
-    parts = home_parts(Settings.from_environ(), days * _DAY_S, environments_mb)
+    settings = Settings.from_environ()
+    tell_missing_store(StorePlace(FILE, settings.home))
+    parts = home_parts(settings, days * _DAY_S, environments_mb)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
     found = any(part.removable for part in parts)
     if not as_json:
         _show(parts, sizes)
     removes = found and (yes or (not as_json and _agreed()))
+    freed = sum(freed for _, freed in sizes)
     if removes:
         for part in parts:
             part.remove()
+        freed -= sum(disk_bytes(part.removable, freed=True) for part in parts)
     if as_json:
         print_json({"removed": removes, "parts": [_facts(*row) for row in zip(parts, sizes, strict=True)]})
     else:
-        click.echo(_outcome(sum(freed for _, freed in sizes), found=found, removed=removes))
+        click.echo(_outcome(freed, found=found, removed=removes))
 
 
 def home_parts(settings: Settings, older_than_s: float, environments_mb: float | None = None) -> list[Part]:
@@ -80,6 +88,7 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
     size that were used longest ago.
     """
     from python_mcp_server.runner.python.unused import ages, remove_unused, unused
+    from python_mcp_server.tools.saved import histories_without_script, remove_history
 
     home = settings.home
     unused_s = older_than_s
@@ -87,18 +96,25 @@ def home_parts(settings: Settings, older_than_s: float, environments_mb: float |
         unused_s = min(older_than_s, _age_beyond(ages(home), environments_mb * MB))
     stale = unused(home, unused_s)
     logs = list(_old(settings.logs.glob("server.log.*"), older_than_s))
-    versions = list(_old(_versions_without_script(settings.scripts), older_than_s))
+    histories = list(_old(histories_without_script(settings.scripts), older_than_s))
     damaged = list(_old((home / "jobs" / "damaged").glob("*"), older_than_s))
-    days = f"{unused_s / _DAY_S:.3g} days"
     return [
-        Part("environments", home / "environments", stale, f"not used for {days}",
+        Part("environments", home / "environments", stale, _unused_words(unused_s),
              lambda: remove_unused(home, unused_s)),
-        Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged)),
+        Part("records", home / "jobs", damaged, "damaged", lambda: _remove(damaged, older_than_s)),
         Part("output of jobs", home / "output", [], "", lambda: None),
-        Part("saved scripts", settings.scripts, versions, "versions without a script",
-             lambda: _remove(versions)),
-        Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs)),
+        Part("saved scripts", settings.scripts, histories, "versions without a script",
+             lambda: _remove(histories, older_than_s, remove_history)),
+        Part("logs", settings.logs, logs, "rotated away", lambda: _remove(logs, older_than_s)),
     ]  # fmt: skip
+
+
+def _unused_words(seconds: float) -> str:
+    if seconds < _MINUTE_S:  # one that was used in the last minute stays
+        return "not in use"
+    if seconds < _DAY_S:
+        return f"not used for {seconds / _HOUR_S:.3g} hours"
+    return f"not used for {seconds / _DAY_S:.3g} days"
 
 
 def _age_beyond(ages: Iterable[tuple[float, Path]], most_bytes: float) -> float:
@@ -155,18 +171,15 @@ def _old(paths: Iterable[Path], older_than_s: float) -> Iterator[Path]:
                 yield path
 
 
-def _versions_without_script(scripts: Path) -> Iterator[Path]:
-    for versions in (scripts / ".versions").glob("*/"):
-        if not (scripts / f"{versions.name}.py").exists():
-            yield versions
+def _remove(
+    paths: Iterable[Path], older_than_s: float, remove: Callable[[Path], object] | None = None
+) -> None:
+    """Remove those that are still so old: a log may have been rotated meanwhile."""
+    from python_mcp_server.atomic import remove_tree, translate_os_errors
 
-
-def _remove(paths: Iterable[Path]) -> None:
-    from python_mcp_server.atomic import remove_file, remove_tree, translate_os_errors
-
-    for path in paths:
+    for path in _old(paths, older_than_s):
         with translate_os_errors(str(path.parent), f"remove {path.name}"):
-            remove_tree(str(path)) if path.is_dir() else remove_file(str(path))
+            remove_tree(str(path)) if remove is None else remove(path)
 
 
 def _show(parts: list[Part], sizes: list[tuple[int, int]]) -> None:

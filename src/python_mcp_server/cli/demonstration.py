@@ -150,6 +150,8 @@ class Demonstration:
             raise self._broken(f"it took longer than {_PATIENCE_S:.0f} s") from None
         except* PythonMcpError as group:
             raise self._broken(str(next(_leaves(group)))) from None
+        except* (OSError, SystemExit) as group:  # stdout takes no more
+            raise next(_leaves(group)) from None
         self._out.print(f"\n[bold green]All {self._step} steps held[/], in {time.monotonic() - begin:.1f} s.")
         return 0
 

@@ -7,12 +7,14 @@ copies what any job wrote. Imports rich, so it is loaded late.
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO, Final
@@ -58,6 +60,8 @@ class Copy:
         """Return the next bytes, at most a piece; nothing where there are none yet."""
         try:
             with open(self._path, "rb", opener=own_file) as file:
+                if self.offset > os.fstat(file.fileno()).st_size:  # the number may be too large for `seek`
+                    return b""
                 file.seek(self.offset)
                 return file.read(limit)
         except FileNotFoundError:
@@ -70,20 +74,42 @@ class Copy:
         self.offset += len(data)
 
 
+_LOG_S: Final = 5.0
+"""Between two lines of a log: guessed, so that a reader of minutes is not drowned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a job tells of its progress where its output is not shown; an empty text tells nothing.
+
+    Attributes:
+        line: Returns the line of progress of a terminal.
+        log: Returns what a pipe or a file gets, each time that it has changed, but not every time.
+    """
+
+    line: Callable[[Job], str]
+    log: Callable[[Job], str] = lambda _job: ""
+
+
 class Screen:
     """The terminal that shows a job's output while the job runs.
 
     Args:
         folder: The job's folder; None where its output is not shown.
-        words: Returns what the line of progress says.
+        progress: How the job tells of its progress.
+        clock: Returns seconds.
     """
 
-    def __init__(self, folder: Path | None, words: Callable[[Job], str]) -> None:
+    def __init__(
+        self, folder: Path | None, progress: Progress, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         streams = {"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer}
         shown = {} if folder is None else {folder / name: out for name, out in streams.items()}
         self._copies = tuple(Copy(path, out) for path, out in shown.items())
-        self._words = words
+        self._progress = progress
         self._console = console(stderr=True)
+        self._clock = clock
+        self._logged, self._logged_at = "", -math.inf
         self._shown = ""
         self._at_line_start = True
 
@@ -105,9 +131,11 @@ class Screen:
 
     def show(self, job: Job, *, cancelling: bool = False) -> None:
         """Draw the line of progress, unless it would follow an unfinished line of output."""
+        if not self.watched:
+            self._log(job)
         if not (self.watched and self._at_line_start):
             return
-        told = plain(f"cancelling · {span(elapsed_s(job))}" if cancelling else self._words(job))
+        told = plain(f"cancelling · {span(elapsed_s(job))}" if cancelling else self._progress.line(job))
         if told == self._shown:
             return
         self.clear()
@@ -115,6 +143,12 @@ class Screen:
         line.truncate(max(1, self._console.width - 1), overflow="ellipsis")
         self._console.print(line, end="")
         self._shown = told
+
+    def _log(self, job: Job) -> None:
+        told = plain(self._progress.log(job))
+        if told and told != self._logged and self._clock() - self._logged_at >= _LOG_S:
+            sys.stderr.write(f"{told}\n")
+            self._logged, self._logged_at = told, self._clock()
 
     def clear(self) -> None:
         """Remove the line of progress."""
@@ -147,7 +181,7 @@ class Screen:
 @contextmanager
 def progress_line() -> Generator[Screen]:
     """Give a terminal for a line of progress alone, without output, and remove the line at the end."""
-    screen = Screen(None, _state_words)
+    screen = Screen(None, Progress(_state_words))
     try:
         yield screen
     finally:
@@ -175,28 +209,26 @@ def run_and_follow(request: Request) -> int:
     return asyncio.run(_run(request, exit_code))
 
 
-def run_quietly(request: Request, words: Callable[[Job], str], show: Callable[[Job], int]) -> int:
+def run_quietly(request: Request, progress: Progress, show: Callable[[Job], int]) -> int:
     """Run a body as a job behind a line of progress.
 
     Args:
         request: The body.
-        words: Returns what the line of progress says.
+        progress: How it tells of its progress.
         show: Shows the result of the job, and returns the exit code; not called where a signal cancelled it.
 
     Raises:
         PythonMcpError: The body failed.
     """
-    return asyncio.run(_run(request, show, words))
+    return asyncio.run(_run(request, show, progress))
 
 
-async def _run(
-    request: Request, show: Callable[[Job], int], words: Callable[[Job], str] | None = None
-) -> int:
-    """Run a job to its end; its output is shown unless the line of progress has words of its own."""
+async def _run(request: Request, show: Callable[[Job], int], progress: Progress | None = None) -> int:
+    """Run a job to its end; its output is shown unless it has a way of its own to tell of its progress."""
     async with JobManager() as manager:
-        follower = Follower(manager, words)
+        follower = Follower(manager, progress)
         with _heard(follower.interrupt):
-            job = await follower.follow(await manager.submit(request))
+            job = await follower.follow(await manager.submit_request(request))
         code = follower.code_of_end(job)
     return show(job) if code is None else code
 
@@ -206,12 +238,12 @@ class Follower:
 
     Args:
         manager: The manager of the job.
-        words: Returns what the line of progress says in the place of output; None where the output is shown.
+        progress: How the job tells of its progress in the place of output; None where the output is shown.
     """
 
-    def __init__(self, manager: JobManager, words: Callable[[Job], str] | None) -> None:
+    def __init__(self, manager: JobManager, progress: Progress | None) -> None:
         self._manager = manager
-        self._words = words
+        self._progress = progress
         self._id = ""
         self._screen: Screen | None = None
         self._signal: int | None = None
@@ -220,8 +252,8 @@ class Follower:
     async def follow(self, job: Job) -> Job:
         """Return the job when it has ended and all of its output was shown."""
         self._id = job.id
-        folder = self._manager.store.folder(job.id) if self._words is None else None
-        screen = self._screen = Screen(folder, self._words or _state_words)
+        folder = self._manager.store.folder(job.id) if self._progress is None else None
+        screen = self._screen = Screen(folder, self._progress or Progress(_state_words))
         if self._signal is not None:
             self._cancel(screen)
         end = asyncio.create_task(self._manager.wait(self._id, _FOREVER_S), name="end-of-job")

@@ -7,18 +7,28 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.cli.options import (
+    TEXT,
+    Number,
+    home_option,
+    json_option,
+    print_json,
+    tell_missing_store,
+)
+from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
+from python_mcp_server.processes import is_alive
 from python_mcp_server.store.layout import is_job_id
+from python_mcp_server.store.opening import MEMORY, open_place, parse_place, place_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -48,6 +58,10 @@ Examples:
   jobs answer 1m8nz3jxg4 folder folder=old really=true
   jobs answer 1m8nz3jxg4 folder --decline
 """
+_MOVE_EXAMPLES: Final = """\b
+Examples:
+  jobs move file:///~/.python_mcp sqlite:///~/.python_mcp/jobs.db
+"""
 
 
 @click.group(epilog=_EXAMPLES)
@@ -59,23 +73,30 @@ def jobs() -> None:
 
 
 def _manager() -> JobManager:
+    """Return a manager of the store; of no jobs where there is no store, because a look makes none."""
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.memory import InMemoryJobStore
 
-    return JobManager()
+    settings = Settings.from_environ()
+    return JobManager(InMemoryJobStore() if tell_missing_store(place_of(settings)) else None, settings)
 
 
 @jobs.command("list")
-@click.option("--status", "status_filter", metavar="STATE",
+@click.option("--status", "status_filter", type=TEXT, metavar="STATE",
               help="Only jobs in this state, such as 'running'; a failed script is completed.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
-@click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
+@click.option("--before", type=TEXT, metavar="ID", help="Only jobs older than this one, which may be gone.")
 @json_option
 @home_option
 def list_(status_filter: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
 
-    found, more = _manager().blocking.list(state_named(status_filter), limit, None, before)
+    manager, status = _manager(), state_named(status_filter)
+    if before is not None and not is_job_id(before):  # a whole id may be that of a job that is gone
+        before = find_job(manager, before).id
+    found, more = manager.blocking.list(status, limit, None, before)
     if as_json:
         print_json(listing(found, more, row))
         return
@@ -109,7 +130,9 @@ def show(job_id: str, *, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="The longest wait.")
+@click.option(
+    "--timeout", "timeout_s", type=Number("seconds", 0), metavar="SECONDS", help="The longest wait."
+)
 @json_option
 @home_option
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
@@ -259,14 +282,16 @@ def answer(
     if as_json:
         print_json({"job": job.to_json()})
     else:
-        click.echo(f"{key} of {job.id} is answered; the job is {job.status.value}")
+        click.echo(f"{plain(key)} of {job.id} is answered; the job is {job.status.value}")
 
 
 @jobs.command()
 @click.option("--keep-completed/--drop-completed", default=True,
               help="Completed jobs stay unless dropped, also those whose script failed.")  # fmt: skip
 @click.option("--keep-failed/--drop-failed", default=True, help="Failed jobs stay unless dropped.")
-@click.option("--max-age-hours", type=float, default=24.0, show_default=True, help="Only older jobs go.")
+@click.option(
+    "--max-age-hours", type=Number("hours", 0), default=24.0, show_default=True, help="Only older jobs go."
+)
 @json_option
 @home_option
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
@@ -304,7 +329,12 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     from python_mcp_server.jobs.expired import remove_job
 
     manager = _manager()
-    found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
+    try:
+        found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}; nothing was removed") from error
+    except JobNotFound as error:
+        raise PythonMcpError(f"{error}; nothing was removed") from error
     for job in found:
         if not job.status.terminal:
             raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")
@@ -334,6 +364,39 @@ def drop(kind: str | None, *, as_json: bool) -> None:
         print_json({"dropped": dropped})
     else:
         click.echo(f"{dropped} dropped")
+
+
+@jobs.command(epilog=_MOVE_EXAMPLES)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@json_option
+def move(source: str, target: str, *, as_json: bool) -> int:
+    """Copy every job of one store to another, with its files.
+
+    The stores are URLs as in PYTHON_MCP_STORE. FROM keeps its jobs; one that has not ended goes on in TO,
+    if its processes are gone: end the servers first. What is in TO already is left, so a move that was
+    interrupted goes on when it is repeated. The exit code is 1 where jobs stay because they run.
+    """
+    from python_mcp_server.store.moving import move_jobs
+
+    there, here = parse_place(source, "FROM"), parse_place(target, "TO")
+    if MEMORY in (there.kind, here.kind) or there == here:
+        raise InvalidInput(f"FROM is {there} and TO is {here}; they must be two stores that last")
+    if not there.exists():
+        raise InvalidInput(f"FROM is {there}, where no store is; it must be one that has jobs")
+    with closing(open_place(there)) as old, closing(open_place(here)) as new:
+        moved = move_jobs(old, new, _lives)
+    if as_json:
+        print_json(asdict(moved))
+    else:
+        click.echo(f"{moved.copied} copied, {moved.present} there already")
+        for job_id in moved.live:
+            click.echo(f"{job_id} has not ended and stays: end its server, or wait for it", err=True)
+    return 1 if moved.live else 0
+
+
+def _lives(job: Job) -> bool:
+    return any(is_alive(process) for process in (job.owner, job.worker) if process is not None)
 
 
 def find_job(manager: JobManager, typed: str) -> Job:
@@ -386,12 +449,7 @@ def wait_for_job(
         timeout_s: The longest wait; None for ever.
         on_question: Called once with each question that the job waits for.
         on_look: Called with the job each time that it was read and has not ended.
-
-    Raises:
-        InvalidInput: The time is negative or not a number.
     """
-    if timeout_s is not None and not (math.isfinite(timeout_s) and timeout_s >= 0):
-        raise InvalidInput(f"--timeout is {timeout_s:g}; it must be a number of seconds, 0 or more")
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     job, told = find_job(manager, typed), set[str]()
     while not job.status.terminal:

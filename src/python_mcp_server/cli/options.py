@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import reduce
@@ -9,48 +10,121 @@ from typing import Any, Final
 
 import click
 
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.settings import given_text, variable
+from python_mcp_server.settings import variable
+from python_mcp_server.store.opening import FILE, MEMORY, StorePlace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Number(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  click 8.1 takes none
+    """A finite number: `click.FloatRange` takes "nan" as one of every range, and "inf" without an upper end.
+
+    Args:
+        unit: What it counts, such as "seconds".
+        least: The smallest one; None where `Limits` or `RunPlan` checks it.
+        most: The largest one.
+    """
+
+    name = "number"
+
+    def __init__(self, unit: str, least: float | None = None, most: float | None = None) -> None:
+        self._right = f"a number of {unit}"
+        if least is not None:
+            self._right += f", {least:g} or more" if most is None else f" from {least:g} to {most:g}"
+        self._least = -math.inf if least is None else least
+        self._most = math.inf if most is None else most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ARG002
+        """Return the number.
+
+        Raises:
+            InvalidInput: It is none, or out of bounds.
+        """
+        try:
+            number = float(value)
+        except ValueError:
+            raise InvalidInput(f"{_typed_name(param)} is {value!r}; it must be {self._right}") from None
+        if not (math.isfinite(number) and self._least <= number <= self._most):
+            raise InvalidInput(f"{_typed_name(param)} is {number}; it must be {self._right}")
+        return number
+
+
+class _Text(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  click 8.1 takes none
+    """A text that shows: a blank one is mostly that of a variable of the shell that is not set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """Return the text.
+
+        Raises:
+            InvalidInput: It is blank.
+        """
+        if all(char.isspace() or char < " " or char == "\x7f" for char in value):
+            raise InvalidInput(f"{_typed_name(param)} is {value!r}; give a value, or leave it out")
+        return value
+
+
+TEXT: Final = _Text()
+
+
+def _typed_name(param: click.Parameter | None) -> str:
+    return "it" if param is None else param.opts[-1]
+
+
 def _set_home(_context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Pass the home on through the environment, because workers and children must find the same home."""
-    if (value := given_text(value)) is not None:
+    if value is not None:
         os.environ[variable("home")] = _whole(value)
 
 
 home_option: Final[Decorator] = click.option(
     "--home",
+    type=TEXT,
     metavar="DIR",
     expose_value=False,
     callback=_set_home,
-    help="Where jobs and their output lie.  [default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
+    help="Where jobs and their output lie, unless $PYTHON_MCP_STORE says where.  "
+    "[default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
 )
+
+
+def tell_missing_store(place: StorePlace) -> bool:
+    """Whether there is no store here; stderr says so, because the name may be mistyped."""
+    missing = place.kind != MEMORY and not place.exists()
+    if missing and place.kind == FILE:
+        say(f"there is no home at {str(place.path)!r}; the first job makes it, and --home names another one")
+    elif missing:
+        say(f"there is no store at {place}; the first job makes it, and PYTHON_MCP_STORE names another one")
+    return missing
+
 
 json_option: Final[Decorator] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."
 )
 
 _ENVIRONMENT: Final[tuple[Decorator, ...]] = (
-    click.option("--python", "python_version", metavar="VERSION",
+    click.option("--python", "python_version", type=TEXT, metavar="VERSION",
                  help="The version of Python, such as 3.12."),
-    click.option("--with", "packages", multiple=True, metavar="PACKAGE",
+    click.option("--with", "dependencies", type=TEXT, multiple=True, metavar="PACKAGE",
                  help="A package that is needed, such as 'numpy>=2'; may be repeated. It runs in an "
                  "environment of its own then."),
     click.option("--no-uv", is_flag=True, help="Use an installed interpreter as it is, without packages."),
-    click.option("--cwd", "directory", metavar="DIR", help="The working directory.  [default: this one]"),
-    click.option("--env", "variables", multiple=True, metavar="NAME=VALUE",
+    click.option("--cwd", "directory", type=TEXT, metavar="DIR",
+                 help="The working directory.  [default: this one]"),
+    click.option("--env", "env_vars", multiple=True, metavar="NAME=VALUE",
                  help="A variable; may be repeated."),
-    click.option("--env-file", metavar="FILE", help="A file of variables."),
+    click.option("--env-file", type=TEXT, metavar="FILE", help="A file of variables."),
 )  # fmt: skip
 _LIMITS: Final[tuple[Decorator, ...]] = (
-    click.option("--memory-limit-mb", type=float, metavar="MB",
+    click.option("--memory-limit-mb", type=Number("MB"), metavar="MB",
                  help="End it where all its processes together hold more."),
-    click.option("--cpu-time-limit", "cpu_time_limit_seconds", type=float, metavar="SECONDS",
+    click.option("--cpu-time-limit", "cpu_time_limit_seconds", type=Number("seconds"), metavar="SECONDS",
                  help="End it where all its processes together used more CPU time."),
-    click.option("--nice", type=int, metavar="N", help="Its priority: 0 (normal) to 19 (only when idle)."),
+    click.option("--nice", type=int, metavar="N",
+                 help="Its priority: 0 (normal) to 19 (only when idle); down to -20 with the right to it."),
     click.option("--cpus", metavar="N|LIST", help="How many cores it may use, or which: 0,2."),
 )  # fmt: skip
 
@@ -68,24 +142,40 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `environment_options` and `limit_options` were given, as parameters of a tool's body.
 
+    All that the body would refuse is refused here, before there is a job.
+
     Raises:
-        InvalidInput: A variable has no name, or a limit has no meaning; the text names it.
+        InvalidInput: A value has no meaning, or not on this machine; the text names it.
         UsageError: Two options exclude each other.
     """
     from python_mcp_server.limits import Limits
+    from python_mcp_server.runner.enforce import check_here
+    from python_mcp_server.runner.python.environ import given_variables
+    from python_mcp_server.runner.python.interpreter import check_request
+    from python_mcp_server.runner.python.pep723 import check_requirements
+    from python_mcp_server.tools.scripts import existing_directory
 
-    if options["packages"] and options["no_uv"]:
+    packages, python_version, file = (
+        options[name] for name in ("dependencies", "python_version", "env_file")
+    )
+    if packages and options["no_uv"]:
         raise click.UsageError("--no-uv and --with exclude each other; leave one out")
-    file = options["env_file"]
     names = ("memory_limit_mb", "cpu_time_limit_seconds", "nice")
     limits = Limits.given(**{name: options[name] for name in names}, cpus=_cpus(options["cpus"]))
+    check_here(limits)
+    check_requirements(packages)
+    if python_version is not None:
+        check_request(python_version)
+    folder = existing_directory(_whole(options["directory"] or "."))
+    variables, env_file = _variables(options["env_vars"]), None if file is None else _whole(file)
+    given_variables(variables, env_file, folder)
     return {
-        "directory": _whole(options["directory"] or "."),
-        "dependencies": list(options["packages"]),
+        "directory": str(folder),
+        "dependencies": list(packages),
         "use_uv": not options["no_uv"],
-        "python_version": options["python_version"],
-        "env_vars": _variables(options["variables"]),
-        "env_file": None if file is None else _whole(file),
+        "python_version": python_version,
+        "env_vars": variables,
+        "env_file": env_file,
         "limits": {} if limits is None else limits.to_json(),
     }
 
@@ -105,7 +195,8 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str] | None:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not (name and separator):
-            raise InvalidInput(f"--env is {name!r}; it must be NAME=VALUE")
+            shown = "'=…'" if separator else repr(name)  # a value is not told
+            raise InvalidInput(f"--env is {shown}; it must be NAME=VALUE")
         variables[name] = value
     return variables or None
 

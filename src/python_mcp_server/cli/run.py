@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import environment_options, given, home_option, limit_options, script_path
+from python_mcp_server.cli.options import (
+    TEXT,
+    Number,
+    environment_options,
+    given,
+    home_option,
+    limit_options,
+    script_path,
+)
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.interrupt import leaving_quietly
 
@@ -54,13 +63,14 @@ class _AsPython(click.Command):
 
 
 @click.command(cls=_AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
-@click.option("-m", "module", metavar="NAME", help="Run a module, as `python -m`; all that follows is its.")
+@click.option("-m", "module", type=TEXT, metavar="NAME",
+              help="Run a module, as `python -m`; all that follows is its.")  # fmt: skip
 @click.option("-c", "code", metavar="CODE", help="Run this code, as `python -c`; all that follows is its.")
-@click.option("--timeout", "timeout_seconds", type=float, default=0.0, metavar="SECONDS",
+@click.option("--timeout", "timeout_seconds", type=Number("seconds", 0), default=0.0, metavar="SECONDS",
               help="End it after this long, with exit code 124; 0 means no limit.")  # fmt: skip
 @limit_options
 @environment_options
-@click.option("--label", metavar="TEXT", help="What the job is called.  [default: what runs]")
+@click.option("--label", type=TEXT, metavar="TEXT", help="What the job is called.  [default: what runs]")
 @home_option
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT|-] [ARGS]...")
 def run(words: tuple[str, ...], **options: Any) -> int:
@@ -87,7 +97,7 @@ def run(words: tuple[str, ...], **options: Any) -> int:
 def _request(words: tuple[str, ...], **options: Any) -> Request:
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.model import cut_label
-    from python_mcp_server.tools.scripts import run_python
+    from python_mcp_server.tools.scripts import header_of, header_source, run_python
 
     start, args, name = _start(
         words, options["module"], options["code"], elsewhere=bool(options["directory"])
@@ -100,8 +110,9 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         **given(options),
     }
     if start == ["-"]:
-        closed = sys.stdin is None  # pyright: ignore[reportUnnecessaryComparison]
-        kwargs["stdin"] = "" if closed else sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+        kwargs["stdin"] = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    if kwargs["use_uv"]:
+        header_of(*header_source(start, kwargs.get("stdin"), Path(kwargs["directory"])))
     return Request(run_python, (), kwargs, cut_label(options["label"] or name), "run")
 
 

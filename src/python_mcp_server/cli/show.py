@@ -147,8 +147,15 @@ def job_table(job: Job, items: int = 0) -> Table:
     if job.error:
         table.add_row("error", Text(_lines(f"({job.error_kind}) {job.error.rstrip()}")))
     if job.result is not None:
-        table.add_row("result", Text(_lines(json.dumps(job.result, indent=2, ensure_ascii=False))))
+        table.add_row("result", Text(_lines(_result_text(job.result))))
     return table
+
+
+def _result_text(result: Any) -> str:
+    """Return a text as it is, and anything else as JSON."""
+    if isinstance(result, str) and result.strip():
+        return result
+    return json.dumps(result, indent=2, ensure_ascii=False)
 
 
 def _asked(question: Question) -> str:

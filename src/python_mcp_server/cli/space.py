@@ -56,12 +56,21 @@ class Space:
         return sum(self.parts[name] for name in ("records", "output", "items")) / MB
 
 
-def survey(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Space:
-    """Look at what takes the space of a home, for some seconds at the most."""
-    space, look = Space(), _Walk(clock)
-    home = settings.home
-    space.parts["records"] = look.measure(_units(home / "jobs", _RECORDS_DEPTH), _PART_S)
-    output, space.parts["items"], space.largest = look.jobs(_units(home / "output", 1))
+def survey(
+    settings: Settings, files: Path, place: Path | None, clock: Callable[[], float] = time.monotonic
+) -> Space:
+    """Look at what takes the space of a home, for some seconds at the most.
+
+    Args:
+        settings: The settings.
+        files: The home of the store of jobs.
+        place: Its directory, or its database.
+        clock: The clock, in seconds.
+    """
+    space, look, home = Space(), _Walk(clock), settings.home
+    database = [] if place is None or place.is_dir() else [place]
+    space.parts["records"] = look.measure([*database, *_units(files / "jobs", _RECORDS_DEPTH)], _PART_S)
+    output, space.parts["items"], space.largest = look.jobs(_units(files / "output", 1))
     space.parts["output"] = output
     for name, path in (
         ("environments", home / "environments"),

@@ -7,8 +7,10 @@ facts that the record does not have yet, and settles the job if its loop cannot 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -41,9 +43,10 @@ from python_mcp_server.jobs.waiting import WaitingReasons
 from python_mcp_server.model import MB, Job, JobState, utc_now
 from python_mcp_server.store.contract import IN_PAGES
 from python_mcp_server.store.keys import ATTACHED, RUNNING
+from python_mcp_server.store.layout import older_than
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.run import JobRun
@@ -144,10 +147,7 @@ class BlockingJobs:
                     self._fresh(job)  # jobs that have ended unnoticed are settled first
         jobs, more = list[Job](), True
         while more and len(jobs) < limit:
-            # passed only where they are given: an author's own store may not know of them
-            given = {"principal": principal, "before": before}
-            named = {name: value for name, value in given.items() if value is not None}
-            page, more = self._store.list(status, limit - len(jobs), **named)
+            page, more = _page(self._store, status, limit - len(jobs), principal, before)
             jobs += [job for job in map(self._fresh, page) if status in (None, job.status)]
             before = page[-1].id if more else None
         return jobs, more
@@ -258,6 +258,28 @@ class BlockingJobs:
         ended = self.get(job_id, whole=False).status.terminal
         with translate_os_errors(str(self._store.home), f"read the items of job {job_id}"):
             return read_items(self._store.folder(job_id), wanted, job_id, ended=ended)
+
+
+def _page(
+    store: JobStore, status: JobState | None, limit: int, principal: str | None, before: str | None
+) -> tuple[list[Job], bool]:
+    """Return a page of a store's jobs. An author's own store may not know `principal` and `before`; then the
+    page is taken from all of its jobs.
+    """
+    given = {"principal": principal, "before": before}
+    named = {name: value for name, value in given.items() if value is not None}
+    if not named or _knows(store.list, named):
+        return store.list(status, limit, **named)
+    is_older = None if before is None else older_than(before)
+    everything, _ = store.list(status, sys.maxsize)
+    fitting = [job for job in everything if job.belongs_to(principal) and (not is_older or is_older(job.id))]
+    return fitting[:limit], len(fitting) > limit
+
+
+def _knows(function: Callable[..., Any], names: Iterable[str]) -> bool:
+    parameters = inspect.signature(function).parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return takes_all or all(name in parameters for name in names)
 
 
 def _cancelled_there(run: JobRun) -> bool:

@@ -16,7 +16,7 @@ from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.housekeeping import Housekeeping
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
-from python_mcp_server.jobs.request import CommandJob, Listener, Request
+from python_mcp_server.jobs.request import Listener, Request
 from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
@@ -26,7 +26,6 @@ from python_mcp_server.limits import DISK
 from python_mcp_server.model import MB, Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
-from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -66,8 +65,8 @@ class Engine:
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._housekeeping = Housekeeping(self.services)
         self._home_disk: HomeDisk | None = None
-        if settings.max_disk_mb and isinstance(store, FileJobStore):
-            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb)
+        if settings.max_disk_mb and self.services.record_locator is not None:
+            self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
         self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs
@@ -106,7 +105,7 @@ class Engine:
             if os.getpid() == self._pid:  # otherwise the program has forked, and this is its parent's loop
                 await self.close()
 
-    async def admit(self, request: Request | CommandJob) -> Request | CommandJob:
+    async def admit(self, request: Request) -> Request:
         """Return the request as it may run here: where the home has a bound on its disk space, with what is
         left as a limit.
 
@@ -115,11 +114,15 @@ class Engine:
         """
         if self._home_disk is None:
             return request
-        return await self._home_disk.admit(request.request() if isinstance(request, CommandJob) else request)
+        return await self._home_disk.admit(request)
 
-    async def submit(self, request: Request | CommandJob) -> Job:
+    async def submit(self, request: Request, on_recorded: Callable[[str], object] = len) -> Job:
         """Queue a job in the background, and return it; or the job that this submission repeats. It is
         durable when this returns.
+
+        Args:
+            request: The call.
+            on_recorded: Called with the job's id when the job is durable, before it is started here.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or an option cannot be kept.
@@ -127,10 +130,10 @@ class Engine:
             StoreError: The job cannot be recorded; nothing was started.
         """
         request = await self.admit(request)
-        request = request.request() if isinstance(request, CommandJob) else request
         job = self._make_run(request, None, new_job_id()).to_queued()
         job = await self.submissions.add(job, request)
-        self.slots.wake()
+        on_recorded(job.id)
+        self.slots.wake_for_new()
         return job
 
     def _adopt(self, job: Job) -> None:
@@ -140,15 +143,12 @@ class Engine:
             request = replace(request, replies=replies_of(job.reply, self._adapter_of(job.tool)))
         self.new_run(request, None, job.id).adopt(job)
 
-    def new_run(
-        self, request: Request | CommandJob, listener: Listener | None, job_id: str | None = None
-    ) -> JobRun:
+    def new_run(self, request: Request, listener: Listener | None, job_id: str | None = None) -> JobRun:
         """Create a run of this job, without starting it. Without a `job_id` the job is new.
 
         Raises:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
         """
-        request = request.request() if isinstance(request, CommandJob) else request
         job_id = job_id or new_job_id()
         run = self._runs[job_id] = self._make_run(request, listener, job_id)
         return run
@@ -160,7 +160,8 @@ class Engine:
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
-        call = replace(call, grace_s=self.services.grace_s)
+        grace_s = self.services.settings.cancel_grace_seconds
+        call = replace(call, grace_s=grace_s if request.grace_s is None else request.grace_s)
         call = replace(call, main=reference.main) if reference.main is not None else call
         call = replace(call, limits=request.limits) if request.limits is not None else call
         return JobRun(
@@ -212,7 +213,7 @@ class Engine:
             raise
 
     async def _close(self) -> None:
-        self.services.grace_s = min(self.services.grace_s, _EXIT_GRACE_S)
+        self.services.most_grace_s = _EXIT_GRACE_S
         self.services.refresher.stop()
         await self.slots.close()
         await self._housekeeping.close()

@@ -58,7 +58,13 @@ class InlineWorker:
 
         inquiries = self._inquiries = OpenQuestions(tell, lambda: self._cancelled)
         job = context.JobContext(
-            call.job_id, call.label, call.folder, on_progress, lambda: inquiries, grace_s=call.grace_s
+            call.job_id,
+            call.label,
+            call.folder,
+            on_progress,
+            lambda: inquiries,
+            grace_s=call.grace_s,
+            is_cancelled=lambda: self._cancelled,
         )
         self._task = loop.create_task(self._run(call, job, on_outcome), name=f"inline-{call.job_id}")
 

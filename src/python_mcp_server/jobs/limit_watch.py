@@ -9,7 +9,8 @@ import logging
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
 from python_mcp_server.limits import DISK, MEMORY, Limits, number_words, time_breach
@@ -22,7 +23,7 @@ from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.runner.enforce import LimitChecker, check_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from python_mcp_server.jobs.inline import InlineWorker
@@ -78,13 +79,14 @@ def check_limits(request: Request) -> None:
 
 
 def disk_meter(call: Call, worker: WorkerHandle | InlineWorker) -> DiskMeter | None:
-    """Return the meter of the files of a call that is about to be sent to this worker; None without limits.
-    The worker's logs have the output of its last call until it begins the next.
+    """Return the meter of the files of a call that is about to be sent to this worker; None where no limit
+    needs one. The worker's logs have the output of its last call until it begins the next.
     """
-    if call.limits is None or not isinstance(worker, WorkerHandle):
+    limits = call.limits
+    if limits is None or not limits.needs_monitoring or not isinstance(worker, WorkerHandle):
         return None
     logs = [f"{worker.log_folder}/{name}" for name in STREAMS]
-    return DiskMeter((call.folder, *logs), old_files=logs)
+    return DiskMeter((call.folder, *logs), old_files=() if limits.disk_limit_mb is None else logs)
 
 
 class LimitWatch:
@@ -143,21 +145,44 @@ _LONG_S: Final = 0.1
 """A call does not wait for a measurement that takes longer, as long as the last one is known."""
 
 
-class HomeDisk:
-    """Knows how much of its bound, `PYTHON_MCP_MAX_DISK_MB`, a home has left. All methods belong to the loop.
+_LOOK_S: Final = 0.25
+"""The least time between two measurements while several calls run; the monitor looks as often at one call."""
 
-    The space is not known at each call, because a home may have 100,000 folders: it is measured in a thread
-    when a call comes and the last measurement is old, and always before a call is refused.
+
+class Endable(Protocol):
+    """The part of a run that the bound of its home needs."""
+
+    call: Call
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop of the run."""
+        ...
+
+    def request_end(self, reason: EndReason) -> None:
+        """End the body for this reason, unless it has ended."""
+        ...
+
+
+class HomeDisk:
+    """Keeps the jobs of a home within `PYTHON_MCP_MAX_DISK_MB`. All methods belong to the loop.
+
+    A call gets what is left as its limit. The space is not known at each call, because a home may have
+    100,000 folders: it is measured in a thread when a call comes and the last measurement is old, and always
+    before a call is refused. While several calls run, each of which may take all that is left, it is measured
+    again and again; where they exceed the bound together, the one that takes most is ended.
     """
 
-    def __init__(self, services: Services, home: Path, most_mb: float) -> None:
+    def __init__(self, services: Services, home: Path, most_mb: float, runs: Mapping[str, Endable]) -> None:
         self._services = services
         self._home = home
         self._most_mb = most_mb
+        self._runs = runs
         self._taken_mb: float | None = None
         self._took_s = 0.0
         self._use_until = 0.0
         self._measuring: asyncio.Task[None] | None = None
+        self._next_look: asyncio.TimerHandle | None = None
 
     async def admit(self, request: Request) -> Request:
         """Return the request with a disk limit of what the home has left, if that is less than its own. An
@@ -179,6 +204,7 @@ class HomeDisk:
                 f"is {number_words(self._most_mb)}: remove some with py_prune_jobs "
                 "or `python-mcp-server jobs prune`"
             )
+        self._look_later()
         if request.isolation == "inline":
             return request
         limits = request.limits or Limits()
@@ -208,9 +234,50 @@ class HomeDisk:
     async def _measure(self) -> None:
         began = time.monotonic()
         meter = DiskMeter((f"{self._home}/output", f"{self._home}/lanes"))
+        taken_mb = self._taken_mb
         try:
-            self._taken_mb = await to_thread(self._services.loop, None, meter.measure) / MB
+            taken_mb = await to_thread(self._services.loop, None, meter.measure) / MB
         except (OSError, RuntimeError) as error:  # no descriptors or no thread: that is not the call's fault
             _log.warning("the disk space of %s is not known: %s", self._home, error)
+        if self._measuring is not asyncio.current_task() and self._taken_mb is not None:
+            return  # forgotten, and a later measurement has ended before
+        self._taken_mb = taken_mb
         self._took_s = time.monotonic() - began
         self._use_until = began + _USES * self._took_s
+
+    def _look_later(self) -> None:
+        if self._next_look is None:
+            pause_s = max(_LOOK_S, _USES * self._took_s)
+            self._next_look = self._services.loop.call_later(pause_s, self._look)
+
+    def _look(self) -> None:
+        self._next_look = None
+        if len(self._running()) > 1:  # one alone has a limit of its own
+            self._services.spawn(self._keep_bound(), "home-disk-bound")
+
+    def _running(self) -> list[Endable]:
+        return [run for run in list(self._runs.values()) if run.loop is self._services.loop]
+
+    async def _keep_bound(self) -> None:
+        await asyncio.shield(self._measure_soon())
+        if self._taken_mb is not None and self._taken_mb > self._most_mb:
+            await self._end_largest(self._running(), self._taken_mb)
+        self._look_later()
+
+    async def _end_largest(self, running: list[Endable], taken_mb: float) -> None:
+        """End the run that takes most, if it is these runs that exceed the bound, and not those of others."""
+        meters = [DiskMeter((run.call.folder,)) for run in running]
+        work = partial(_measured_mb, meters)
+        sizes_mb = await to_thread(self._services.loop, None, work)
+        if sum(sizes_mb) < taken_mb - self._most_mb:
+            return
+        size_mb, largest = max(zip(sizes_mb, running, strict=True), key=lambda each: each[0])
+        sentence = (
+            f"ended because the jobs in {self._home} took {taken_mb:.0f} MB together, this one most, "
+            f"{size_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB is {number_words(self._most_mb)}"
+        )
+        largest.request_end(EndReason(DISK, sentence))
+
+
+def _measured_mb(meters: list[DiskMeter]) -> list[float]:
+    return [meter.measure() / MB for meter in meters]

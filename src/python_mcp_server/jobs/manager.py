@@ -11,21 +11,31 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarTuple, overload
 
-from python_mcp_server.errors import PoolClosed
+from python_mcp_server.errors import InvalidInput, PoolClosed, ResultNotReady
+from python_mcp_server.job_result import JobResult, result_of
 from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.reply import Adapter
-from python_mcp_server.jobs.request import CommandJob, JobResult, Listener, Request, deliver, handle_of
+from python_mcp_server.jobs.request import (
+    CallResult,
+    Listener,
+    Request,
+    deliver,
+    handle_of,
+    request_of,
+    states_named,
+    status_of,
+)
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
-from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.opening import open_store
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
@@ -36,6 +46,8 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.jobs.sameness import ResultCache
+    from python_mcp_server.kinds import AsyncJob
+    from python_mcp_server.limits import Limits
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
@@ -43,7 +55,10 @@ if TYPE_CHECKING:
 import_module("concurrent.futures.thread")  # its hooks fail where it is loaded while another thread forks
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+list_of = list
+"""The builtin: `JobManager.list` hides its name in the class."""
 
 _STORE_POLL_S: Final = 0.2
 """Between two looks at a job of another process while a caller waits for it."""
@@ -62,15 +77,29 @@ class JobManager:
         tools: The server's adapters of the tools of these jobs, by name; they are only kept here.
     """
 
-    def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        store: JobStore | None = None,
+        settings: Settings | None = None,
+        *,
+        max_concurrent_jobs: int | None = None,
+    ) -> None:
         """Make a manager; nothing is started before the first call.
 
         Args:
-            store: Where jobs are stored; the file store at the settings' home where None.
+            store: Where jobs are stored; the store of the settings where None.
             settings: The settings; read from the environment where None.
+            max_concurrent_jobs: How many background jobs of this home run at once; further ones wait. The
+                setting `max_background_jobs` where None.
+
+        Raises:
+            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more.
         """
-        self.settings = settings = settings or Settings.from_environ()
-        self.store = store or FileJobStore(settings.home, lock_s=settings.lock_seconds, fsync=settings.fsync)
+        settings = settings or Settings.from_environ()
+        if max_concurrent_jobs is not None:
+            settings = replace(settings, max_background_jobs=_counted(max_concurrent_jobs))
+        self.settings = settings
+        self.store = store or open_store(settings)
         self.tools: dict[str, Adapter] = {}
         self._live: dict[str, JobRun] = {}
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
@@ -185,17 +214,17 @@ class JobManager:
 
     async def run(
         self,
-        request: Request | CommandJob,
+        request: Request | AsyncJob,
         *,
         budget_s: float,
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
         ask: Ask | None = None,
-    ) -> JobResult:
+    ) -> CallResult:
         """Run a body and wait for it within the budget; past the budget, hand the job over.
 
         Args:
-            request: What to run.
+            request: What to run: a call, or a job, whose value is what its `execute` returned.
             budget_s: How long to wait, in seconds.
             listener: Gets progress while this call waits.
             on_caller_left: Called when the wait is cancelled: "cancel" (the default) ends the job, "detach"
@@ -214,6 +243,7 @@ class JobManager:
             BaseException: Any other exception that the body raised.
         """
         engine = self._engines.get(asyncio.get_running_loop()) or await self._engine()
+        request = request if isinstance(request, Request) else request_of(request)
         run = engine.new_run(await engine.admit(request), listener)
         if ask is not None:
             run.questions.ask = ask
@@ -240,7 +270,7 @@ class JobManager:
         budget_s: float,
         listener: Listener | None = None,
         on_caller_left: Callable[[], str] | None = None,
-    ) -> JobResult | Job:
+    ) -> CallResult | Job:
         """Wait again for a job that was handed over because it asked a question: for its end, its next
         question, or the end of the budget.
 
@@ -272,15 +302,56 @@ class JobManager:
             run.status.subscribe(None)
         return deliver(job_id, run.outcome)
 
-    async def submit(self, request: Request | CommandJob) -> Job:
-        """Start a job in the background; the job is durable when this returns. Where the submission repeats
-        another one, by its options, that job is returned.
+    @overload
+    async def submit(
+        self,
+        job: AsyncJob,
+        /,
+        *,
+        label: str | None = None,
+        timeout_seconds: float | None = None,
+        limits: Limits | None = None,
+        **options: Any,
+    ) -> str: ...
+
+    @overload
+    async def submit(self, job: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
+
+    async def submit(self, job: Any, /, *args: Any, **kwargs: Any) -> str:
+        """Start a job in the background and return its token; the job is durable when this returns. Where the
+        submission repeats another one, by its options, the token is that of the other job.
+
+        `submit(function, *args, **kwargs)` is short for `submit(FunctionJob(function, *args, **kwargs))`.
+
+        Args:
+            job: The job, or a function to call with the arguments that follow.
+            args: The function's arguments; none beside a job.
+            kwargs: The function's keyword arguments; beside a job its `label`, its `timeout_seconds` (0 for
+                no limit), its `limits` and how it is queued (`queue`, `priority`, `run_at`, `after`, `retry`
+                and the other fields of `JobOptions`), where they differ from those of its kind.
+
+        Raises:
+            InvalidInput: It is no job, it was submitted before, or it cannot be sent to a worker.
+            StoreError: The job cannot be recorded; nothing was started.
+        """
+        from python_mcp_server.kinds import bind, checked_job
+
+        job, options = checked_job(job, args, kwargs)
+        request = request_of(job, **options)
+        return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id
+
+    async def submit_request(self, request: Request, on_recorded: Callable[[str], object] = len) -> Job:
+        """Start a call in the background; the job is durable when this returns.
+
+        Args:
+            request: The call.
+            on_recorded: Called with the job's id when the job is durable, before it is started.
 
         Raises:
             InvalidInput: The body or an argument cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        return await (await self._engine()).submit(request)
+        return await (await self._engine()).submit(request, on_recorded)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:
@@ -291,6 +362,72 @@ class JobManager:
             return
         ending = engine.services.spawn(run.cancel(), f"cancel-{run.call.job_id}")
         await asyncio.wait({ending}, timeout=_CANCEL_WAIT_S)
+
+    # ---- jobs by their tokens
+
+    async def get_status(self, token: str) -> dict[str, Any]:
+        """Return a job as `{"token", "state", "progress": {"current", "total", "message", "percentage"}}`, a
+        failed one also with `error` and `error_kind`.
+
+        `state` is queued, running, completed, failed or cancelled; `percentage` is from 0 to 100, or None
+        where the total is not known.
+
+        Raises:
+            JobNotFound: There is no such job. The error is a `ValueError` too.
+        """
+        return status_of(await self.get(token, whole=False))
+
+    async def get_result(self, token: str) -> JobResult:
+        """Return the result of a job that has ended, in any process. Of a cancelled one, `success` is False
+        and `error` is "cancelled".
+
+        Raises:
+            ResultNotReady: The job has not ended. The error is a `ValueError` too.
+            JobNotFound: There is no such job.
+        """
+        job = await self.get(token)
+        if not job.status.terminal:
+            raise ResultNotReady(token, job.status.word)
+        return result_of(job)
+
+    async def cancel_job(self, token: str) -> bool:
+        """Cancel a job; return when its last process is gone.
+
+        Returns:
+            Whether the job is cancelled; False where it has ended before.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        return (await self.cancel(token)).status is JobState.CANCELLED
+
+    async def list_jobs(self, state: str | None = None, limit: int = 50) -> list_of[dict[str, Any]]:
+        """Return the status of up to `limit` jobs, newest first, as `get_status` does.
+
+        Args:
+            state: Only jobs in this state: queued, running, completed, failed or cancelled.
+            limit: How many at most.
+
+        Raises:
+            InvalidInput: There is no such state, or the limit is not positive.
+        """
+        found = [job for each in states_named(state) for job in (await self.list(each, limit))[0]]
+        return [status_of(job) for job in sorted(found, key=lambda job: job.id, reverse=True)[:limit]]
+
+    async def watch(self, token: str) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the status of a job, as `get_status` does, now and after each change, until its end.
+
+        Raises:
+            JobNotFound: There is no such job.
+        """
+        last: dict[str, Any] | None = None
+        while True:
+            job, _ = await self.wait(token, 0 if last is None else _STORE_POLL_S, whole=False)
+            if (status := status_of(job)) != last:
+                last = status
+                yield status
+            if job.status.terminal:
+                return
 
     # ---- cancel
 
@@ -506,6 +643,29 @@ class JobManager:
             work: The call.
         """
         return await (await self._engine()).services.read_output(turn, work)
+
+
+class _Submission:
+    """A submitted job, as its object in this program sees it."""
+
+    def __init__(self, manager: JobManager, token: str) -> None:
+        self.token = token
+        self._manager = manager
+
+    def look(self) -> Job:
+        """Return the present state of the job."""
+        jobs = self._manager.blocking
+        return jobs.live_snapshot(self.token) or jobs.get(self.token, whole=False)
+
+    async def cancel(self) -> Job:
+        """Cancel the job, and return when its last process is gone."""
+        return await self._manager.cancel(self.token)
+
+
+def _counted(jobs: Any) -> int:
+    if type(jobs) is not int or jobs < 1:
+        raise InvalidInput(f"max_concurrent_jobs is {jobs!r}; it must be a whole number, 1 or more")
+    return jobs
 
 
 def _pools(engines: Mapping[asyncio.AbstractEventLoop, Engine]) -> list[Pool]:

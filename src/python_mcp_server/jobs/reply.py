@@ -11,16 +11,19 @@ on the value are added when the job ends.
     answer       the whole answer, where the body returned one
     error        true where the answer is an error, because the result does not fit the declared type
     raw          true where the tool's model was not known when the job ended
+    job_result   the rest of a job's own `JobResult`; see `job_result`
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
+from python_mcp_server.job_result import facts_of
 from python_mcp_server.jsonable import block_of, jsonable
+from python_mcp_server.model import JOB_RESULT
 
 
 class Shown(NamedTuple):
@@ -69,8 +72,21 @@ class RawReplies:
         return show_raw(value, self.form)
 
 
+@dataclass(frozen=True, slots=True)
+class JobReplies:
+    """How a job of the framework answers: with its `JobResult`."""
+
+    form: Mapping[str, Any] = field(default_factory=lambda: {JOB_RESULT: {}})
+
+    def show(self, value: Any) -> Shown:
+        """Return the form of the result for the record."""
+        return Shown(*facts_of(value))
+
+
 def replies_of(form: Mapping[str, Any] | None, adapter: Adapter | None) -> Replies | None:
     """Return how a job's tool answers, from the job's record and this process's knowledge of the tool."""
+    if form is not None and JOB_RESULT in form:
+        return JobReplies()
     if adapter is not None:
         return adapter.replies((form or {}).get("style", "mcp"))
     return None if form is None else RawReplies(form)
@@ -82,6 +98,8 @@ Show = Callable[[Any], Shown]
 def show_raw(value: Any, form: Mapping[str, Any] | None) -> Shown:
     """Return a value's form for the record, for a tool without a known model; the value's code may raise."""
     known = form or {}
+    if JOB_RESULT in known:
+        return JobReplies().show(value)
     result, note = jsonable(value, by_alias=known.get("by_alias", True))
     beside = content_beside(value, result, known)
     return Shown(result, note, {"raw": True} | beside if known or beside else {})

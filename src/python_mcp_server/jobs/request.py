@@ -5,15 +5,14 @@ dictionaries that tools and functions answer with.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
-from python_mcp_server.jobs.reply import Replies
+from python_mcp_server.jobs.reply import JobReplies, Replies
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import (
     MOST_LABEL_CHARS,
@@ -23,10 +22,12 @@ from python_mcp_server.model import (
     JobState,
     Outcome,
     Usage,
-    cut_label,
 )
 from python_mcp_server.options import JobOptions
 from python_mcp_server.questions.model import Question
+
+if TYPE_CHECKING:
+    from python_mcp_server.kinds import AsyncJob
 
 _log: Final = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Request:
         client: The MCP client that asks, as it names itself; None if no MCP client asks.
         options: How the job is queued and retried; None for a job that waits for a slot only.
         limits: The limits of the job; an inline body can only have a time limit.
+        grace_s: How long the body may clean up after a cancel; None for the setting.
         replies: How its tool answers; None if this is not a call of a tool.
     """
 
@@ -65,6 +67,7 @@ class Request:
     replies: Replies | None = None
     secret_parameters: frozenset[str] | None = None
     client: str | None = None
+    grace_s: float | None = None
     options: JobOptions | None = None
 
     def __post_init__(self) -> None:
@@ -80,43 +83,46 @@ class Request:
             raise InvalidInput(f"the job's label has {len(label)} characters; it may have {MOST_LABEL_CHARS}")
 
 
-AsyncJob = Request
-"""A Python call to be run as a job: `await manager.submit(AsyncJob(function, (1, 2)))`."""
+def request_of(
+    job: AsyncJob,
+    *,
+    label: str | None = None,
+    timeout_seconds: float | None = None,
+    limits: Limits | None = None,
+    **options: Any,
+) -> Request:
+    """Return the request that runs a job of the framework. What is None here is as the job says itself.
 
+    Args:
+        job: The job.
+        label: The caller's name for it.
+        timeout_seconds: Its time limit; 0 for none.
+        limits: Its limits.
+        options: The fields of `JobOptions` that differ from those of its kind.
 
-@dataclass(frozen=True, slots=True)
-class CommandJob:
-    """A program to be run as a job: `await manager.submit(CommandJob(("make", "all"), cwd="project"))`.
-
-    Attributes:
-        argv: The program and its arguments; no shell is involved.
-        cwd: Its working directory.
-        env: Environment variables on top of the present ones; they are never stored.
-        timeout_seconds: The time after which its tree is killed; 0 for no limit.
-        label: The caller's name for the job; the program's name where None.
-        limits: Further limits of the program and all that it starts.
+    Raises:
+        InvalidInput: A value has no meaning.
     """
+    from python_mcp_server.kinds import options_of, work_of
 
-    argv: tuple[str, ...]
-    cwd: str = "."
-    env: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    timeout_seconds: float = 0
-    label: str | None = None
-    limits: Limits | None = None
-
-    def request(self) -> Request:
-        """Return the Python call that runs the program."""
-        from python_mcp_server.tools.scripts import run_command
-
-        cwd = os.path.abspath(self.cwd)
-        args = (list(self.argv), cwd, self.timeout_seconds, dict(self.env))
-        limits = {} if self.limits is None else {"limits": self.limits.to_json()}
-        program = os.path.basename(self.argv[0]) if self.argv else "command"
-        return Request(run_command, args, limits, label=self.label or cut_label(program), tool="command")
+    timeout_s = job.timeout_seconds if timeout_seconds is None else timeout_seconds
+    work = work_of(job, timeout_s, job.limits if limits is None else limits)
+    return Request(
+        work.body,
+        work.args,
+        dict(work.kwargs),
+        label=job.label if label is None else label,
+        tool=job.name or type(job).__name__,
+        isolation=job.isolation,
+        limits=work.limits,
+        replies=JobReplies(),
+        grace_s=job.grace_s,
+        options=options_of(job, options),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
+class CallResult:
     """The caller's result: the value, or the id and the state of the job that goes on.
 
     Attributes:
@@ -167,7 +173,7 @@ TRACE_HEADER: Final = "In the worker:\n"
 """The beginning of the note with the worker's traceback."""
 
 
-def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
+def deliver(job_id: str, outcome: Outcome | None) -> CallResult:
     """Return the value of an outcome, or raise its exception; an outcome of None is a cancel. A value that
     cannot be sent is returned in its JSON form, as in the record.
 
@@ -182,11 +188,11 @@ def deliver(job_id: str, outcome: Outcome | None) -> JobResult:
     if outcome.shown is not None:
         value, note = outcome.shown
         _log.warning("job %s: %s", job_id, note)
-        return JobResult(job_id, JobState.COMPLETED, value, note=note)
-    return JobResult(job_id, JobState.COMPLETED, outcome.value)
+        return CallResult(job_id, JobState.COMPLETED, value, note=note)
+    return CallResult(job_id, JobState.COMPLETED, outcome.value)
 
 
-def handle_of(job: Job, budget_s: float) -> JobResult:
+def handle_of(job: Job, budget_s: float) -> CallResult:
     """Return the handle that a caller gets in place of a value: the job's state, and the reason."""
     asked = job.open_questions
     if asked:
@@ -195,7 +201,7 @@ def handle_of(job: Job, budget_s: float) -> JobResult:
         message = f"Task exceeded {budget_s}s time budget; {job.message or 'waiting to start'}"
     else:
         message = f"Task exceeded {budget_s}s time budget; running in background"
-    return JobResult(job.id, job.status, handed_over=True, message=message, questions=asked)
+    return CallResult(job.id, job.status, handed_over=True, message=message, questions=asked)
 
 
 def _sentence_of(job_id: str, questions: Iterable[Question]) -> str:
@@ -227,6 +233,35 @@ def _annotate(error: Exception, note: str) -> None:
             BaseException.add_note(error, note)  # its class may have another method of this name
     except BaseException as refused:  # noqa: BLE001  its own code: it is raised without the note
         _log.debug("an exception takes no note: %s", type(refused).__name__)
+
+
+def status_of(job: Job) -> dict[str, Any]:
+    """Return a job as `{"token", "state", "progress": {"current", "total", "message", "percentage"}}`, a
+    failed one also with `error` and `error_kind`.
+    """
+    progress = job.progress or JobProgress(0)
+    told = progress.to_json() | {"percentage": progress.percentage}
+    status: dict[str, Any] = {"token": job.id, "state": job.status.word, "progress": told}
+    if job.status is JobState.FAILED:
+        status |= {"error": job.error, "error_kind": job.error_kind}
+    return status
+
+
+def states_named(word: str | None) -> tuple[JobState | None, ...]:
+    """Return the states that the framework calls by this word; the record's own words are understood too.
+
+    Raises:
+        InvalidInput: No state has this word; the text lists the words.
+    """
+    if word is None:
+        return (None,)
+    found = tuple(state for state in JobState if word == state.word) or tuple(
+        state for state in JobState if word == state.value
+    )
+    if not found:
+        known = ", ".join(dict.fromkeys(state.word for state in JobState))
+        raise InvalidInput(f"state is {word!r}; it must be one of {known}")
+    return found
 
 
 def state_named(name: str | None) -> JobState | None:

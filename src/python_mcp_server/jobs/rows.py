@@ -220,13 +220,16 @@ def _program(named: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(start := named.get("start"), list):
         yield from _started(cast("list[str]", start), named.get("stdin"))
     code, path, name = (named.get(key) for key in ("script_content", "script_path", "script_name"))
+    argv = named.get("argv")
+    if isinstance(argv, str):
+        code = argv  # a text for the shell
     if isinstance(code, str):
         yield first_line(code)
     elif isinstance(path, str):
         yield shlex.quote(os.path.basename(path))
     elif isinstance(name, str):
         yield shlex.quote(name)
-    words = [*_texts(named.get("argv")), *_texts(named.get("args")), *_texts(named.get("paths"))]
+    words = [*_texts(argv), *_texts(named.get("args")), *_texts(named.get("paths"))]
     yield from without_secrets(words)
     if isinstance(lists := named.get("args_list"), Sequence):
         yield f"({len(cast('Sequence[Any]', lists))} times)"

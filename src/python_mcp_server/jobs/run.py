@@ -389,7 +389,7 @@ class JobRun:
             self._services.pool.detach(self._worker)
             if (locator := self._services.record_locator) is not None:
                 reply = None if self.request.replies is None else dict(self.request.replies.form)
-                self._worker.detach(WORKER_RECORD, locator | {"reply": reply})
+                self._worker.detach(WORKER_RECORD, locator | {"reply": reply, "grace_s": self.call.grace_s})
 
     # ---- ending
 
@@ -422,7 +422,7 @@ class JobRun:
             self._queueing.cancel()
         if reason.patient and self._worker is not None and not body_ended.is_set():
             self._worker.cancel()
-            await within(body_ended.wait(), self._services.grace_s)
+            await within(body_ended.wait(), min(self.call.grace_s, self._services.most_grace_s))
         if reason.sentence is not None:
             await self._end_tree()
 

@@ -49,7 +49,7 @@ def same_or_new(store: JobStore, job: Job, request: Request, create: Callable[[]
         StoreError: An entry cannot be read or written.
     """
     if is_shared(job):
-        return _Submission(store, job, request).settle(create)
+        return _Match(store, job, request).settle(create)
     create()
     return job
 
@@ -75,7 +75,7 @@ class _Place:
     fits: Callable[[Job, str], bool]
 
 
-class _Submission:
+class _Match:
     def __init__(self, store: JobStore, job: Job, request: Request) -> None:
         self._store = store
         self._job = job

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.model import (
@@ -77,32 +78,38 @@ def settle(
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
     spec = kept_spec(job)
-    job = job.evolve(completed_at=utc_now(), message=None, call=None, missed_at=None, questions=())
+    job = job.evolve(completed_at=utc_now(), **ENDED)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
         sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
-        return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+        failed = job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+        return _run_again(job, spec, failed, ()) or failed
     if outcome.failure is not None:
-        return _run_again(job, spec, outcome.failure) or _failed(job, outcome.failure)
+        failed = _failed(job, outcome.failure)
+        return _run_again(job, spec, failed, outcome.failure.bases) or failed
     if isinstance(outcome.value, Snooze) and (spec is not None or job.owner is not None):
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
-    reply = (job.reply or {}) | dict(shown.reply)
-    return job.evolve(
-        status=JobState.COMPLETED, result=shown.result, result_note=shown.note, reply=reply or None
-    )
+    ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
+    return (ended.status is JobState.FAILED and _run_again(job, spec, ended, ())) or ended
 
 
-def _run_again(job: Job, spec: dict[str, Any] | None, failure: Failure) -> Job | None:
-    """Return the job as it waits for its next attempt, or None where its author allows none."""
+def _run_again(job: Job, spec: dict[str, Any] | None, failed: Job, bases: tuple[str, ...]) -> Job | None:
+    """Return the job as it waits for its next attempt, or None where its author allows none.
+
+    Args:
+        job: The job as it ran.
+        spec: The spec with which any server may start it.
+        failed: The job as it has failed.
+        bases: The qualified names of the exception's class and the classes above, where it raised one.
+    """
     retry = None if job.options is None else job.options.retry
-    if retry is None or job.status is JobState.PENDING or not retry.allows(failure.kind, failure.bases):
+    if retry is None or job.status is JobState.PENDING or not retry.allows(failed.error_kind or "", bases):
         return None
     if (delay_s := retry.delay_after(job.attempt)) is None or (spec is None and job.owner is None):
         return None
-    failed = _failed(job, failure)
     attempt = {
         "attempt": job.attempt,
         "started_at": iso(job.started_at),
@@ -125,6 +132,8 @@ def _waiting_again(job: Job, spec: dict[str, Any] | None, until: datetime) -> Jo
         started_at=None,
         completed_at=None,
         progress=None,
+        ending=None,
+        error=None,
         not_before=until,
     )
 

@@ -21,7 +21,9 @@ from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue import Chooser, Look, release
 from python_mcp_server.jobs.queues import read_rules
 from python_mcp_server.jobs.record import Started, start_record
-from python_mcp_server.model import Job, ProcessIdentity
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.model import Job, Outcome, ProcessIdentity
+from python_mcp_server.pool import outcomes
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.services import Services
@@ -98,10 +100,10 @@ class BackgroundSlots:
         self._left_since: dict[str, float] = {}
         self._swept = ""
         self._release_at = 0.0
-        # a timer, not a task that sleeps: a loop that is closed without us complains of no task
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Future[Look] | None = None
         self._again = False
+        self._full = False
         self._closed = False
 
     def open(self, adopt: Callable[[Job], None]) -> None:
@@ -124,10 +126,15 @@ class BackgroundSlots:
 
     def wake(self) -> None:
         """Look at the queue now, because a job was queued, has ended, or left the queue."""
-        if self._task is not None and not self._task.done():
+        if self._looking is not None:
             self._again = True
         else:
             self._schedule(0.0)
+
+    def wake_for_new(self) -> None:
+        """Look at the queue because a job was submitted, unless all slots were taken: then an end wakes."""
+        if not self._full:
+            self.wake()
 
     def drop(self, job_id: str) -> None:
         """Note that this job no longer starts here."""
@@ -139,8 +146,8 @@ class BackgroundSlots:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
 
     async def acquire(
         self, job_id: str, worker: ProcessIdentity | None, set_reason: Callable[[str], None]
@@ -175,18 +182,22 @@ class BackgroundSlots:
 
     def _begin(self) -> None:
         self._again = False
-        self._task = self._services.spawn(self._look(), "slots")
+        # no task: a loop that is closed without us complains of one that has not begun
+        self._looking = self._services.begin_in_store(self._choose)
+        self._looking.add_done_callback(self._on_look)
 
-    async def _look(self) -> None:
+    def _on_look(self, looking: asyncio.Future[Look]) -> None:
         delay_s = _LOOK_S
         try:
-            look = await self._services.in_store(self._choose)
+            look = looking.result()
+            self._full = look.capacity.free_slots < 1 and not self._again
             self._start(look)
             delay_s = self._delay_s(look)
         except (StoreError, OSError, MemoryError) as error:
             _log.debug("the queue cannot be read now: %s", error)
             self._tell(f"waiting for its turn: {error}")
         finally:
+            self._looking = None
             self._schedule(0.0 if self._again else delay_s)
 
     def _choose(self) -> Look:
@@ -233,9 +244,11 @@ class BackgroundSlots:
         try:
             if self._adopt is not None:
                 self._adopt(job)
-        except BaseException:
+        except Exception as error:  # noqa: BLE001  it would be chosen again and again, before all others
+            _log.warning("job %s cannot be started: %s", job.id, error)
             self.drop(job.id)
-            raise
+            failed = Outcome(failure=outcomes.failure_of(error))
+            self._services.in_background(partial(settle, self._services.store, job.id, failed))
 
     def _tell(self, reason: str | None) -> None:
         for waiter in self._waiting.values():

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -34,6 +34,7 @@ LIMIT_BYTES: Final = 256 * 1024
 
 _NOWHERE: Final = ""
 _OWN: Final = "python_mcp_server."
+_OF_CLASSES: Final = "python_mcp_server.kinds:execute_named"
 _PATHS: Final = ("directory", "cwd", "script_path")
 """Parameters of our own bodies that are paths. The others are relative to the first one given."""
 
@@ -57,12 +58,13 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
     except (_NotReplayable, TypeError, ValueError, RecursionError):
         return None
-    own = reference.name.startswith(_OWN)
+    subject = _subject(reference.name, args)
+    own = subject.startswith(_OWN)
     limits = None if request.limits is None else request.limits.to_json()
     spec = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
     spec["limits"] = limits
     if not own:
-        spec["file"] = _file_of(reference.name)
+        spec["file"] = _file_of(subject)
     if not own or not _anchored(named):
         spec["cwd"] = _working_directory()
     return None if spec["cwd"] == _NOWHERE else spec
@@ -127,13 +129,14 @@ def from_spec(job: Job) -> Request | None:
     try:
         if spec is None or spec["cwd"] not in (None, _working_directory()):
             return None
-        body = _body(spec["body"], spec["file"])
+        body = _body(spec["body"], spec["file"], spec["args"])
         args, kwargs = tuple(spec["args"]), dict(spec["kwargs"])
         limits = Limits.given(**(spec.get("limits") or {}))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.info("job %s cannot be started here: %s", job.id, error)
         return None
-    return body and Request(body, args, kwargs, job.label, job.tool, principal=job.principal, limits=limits)
+    known: dict[str, Any] = {"principal": job.principal, "limits": limits, "grace_s": job.grace_s}
+    return body and Request(body, args, kwargs, job.label, job.tool, **known)
 
 
 def _working_directory() -> str:
@@ -143,8 +146,14 @@ def _working_directory() -> str:
         return _NOWHERE  # the directory was removed
 
 
-def _body(name: str, file: str | None) -> Callable[..., Any] | None:
-    if not name.startswith(_OWN) and (file is None or _file_of(name) != file):
+def _subject(body: str, args: Sequence[Any]) -> str:
+    """Return the name of what a spec starts: of a job its class, not the function that runs it."""
+    return args[0] if body == _OF_CLASSES else body
+
+
+def _body(name: str, file: str | None, args: Sequence[Any]) -> Callable[..., Any] | None:
+    subject = _subject(name, args)
+    if not subject.startswith(_OWN) and (file is None or _file_of(subject) != file):
         return None
     body = Bodies().find(name, None)
     return body if refer(body).name == name else None

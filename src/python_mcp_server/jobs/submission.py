@@ -113,7 +113,10 @@ class Submissions:
 
     async def until_started(self, job_id: str) -> None:
         """Wait until a job that was submitted here is started here."""
-        await self._awaited.setdefault(job_id, asyncio.Event()).wait()
+        try:
+            await self._awaited.setdefault(job_id, asyncio.Event()).wait()
+        finally:
+            self._awaited.pop(job_id, None)
 
     async def close(self) -> None:
         """Leave the queued jobs to other servers, and fail those that only this process can start."""

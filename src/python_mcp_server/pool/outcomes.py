@@ -237,8 +237,11 @@ def _encode_hard(outcome: Outcome, plain: BaseException) -> bytes:
 
 def shown(outcome: Outcome, reason: str) -> Outcome:
     """Return the outcome with its value's JSON form, because the value itself cannot reach the caller."""
+    from python_mcp_server.job_result import JobResult
     from python_mcp_server.jsonable import jsonable
 
+    if isinstance(outcome.value, JobResult):
+        return replace(outcome, value=outcome.value.portable())
     module, name = _names_of(cast("type[object]", type(outcome.value)))
     form, note = jsonable(outcome.value)
     sentence = f"the result, a {module}.{name}, cannot be sent back: {reason}; this is what it holds"

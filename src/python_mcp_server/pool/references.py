@@ -57,7 +57,7 @@ def refer(body: Callable[..., Any], main: MainModule | None = None) -> BodyRefer
     Raises:
         InvalidInput: The body has no importable name and cannot be sent by value.
     """
-    if name := _importable_name(body):
+    if name := importable_name(body):
         return BodyReference(name)
     look, code, trouble = _Look(body), b"", None
     try:
@@ -173,7 +173,8 @@ def _title(body: Callable[..., Any]) -> str:
     return f"{getattr(body, '__module__', '?')}.{getattr(body, '__qualname__', repr(body))}"
 
 
-def _importable_name(body: Callable[..., Any]) -> str | None:
+def importable_name(body: Callable[..., Any]) -> str | None:
+    """Return the name, `"module:qualname"`, by which a worker finds this function or class, or None."""
     module_name: str = getattr(body, "__module__", None) or "__main__"
     qualname: str = getattr(body, "__qualname__", "<locals>")
     module = sys.modules.get(module_name)

@@ -8,7 +8,8 @@ and orphans.
 
 At its time limit, and when an exception such as a cancel passes through, the child is asked to end, and then
 its tree is killed. The whole group hears SIGINT, as after Ctrl-C on a terminal; later in the grace what goes
-on hears SIGTERM. On Windows that is CTRL_BREAK, because CTRL_C reaches no new group, and then the kill.
+on hears SIGTERM. A program that may be no Python hears SIGTERM at once. On Windows that is CTRL_BREAK,
+because CTRL_C reaches no new group, and then the kill.
 `orphans` has what the child leaves behind.
 """
 
@@ -21,6 +22,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -51,7 +53,7 @@ _TERM_AT: Final = 0.75
 _KILL_AT: Final = 0.9
 """The part of the grace before the kill: at the end of it the worker is killed, which has things to write."""
 _PASSES_ON: Final = frozenset({"uv", "uvx"})
-"""Programs that send SIGINT on to their child although it is in their group: it would hear it twice."""
+"""Programs that send signals on to their child although it is in their group: it would hear them twice."""
 _ENDED_LATE: Final = 124
 """Exit code of a child that ended with 0 after its time limit, as that of `timeout`: it was cut off."""
 
@@ -71,12 +73,23 @@ class Command:
         cwd: The working directory.
         env: All its variables.
         stdin: The file that it reads as its stdin; None for an empty one.
+        shell_text: Whether the last argument is a text for the shell that comes first, to be passed as it is.
+        terminate: Whether it hears SIGTERM at once when it is to end, as other programs than Python expect.
     """
 
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(repr=False)
     stdin: Path | None = None
+    shell_text: bool = False
+    terminate: bool = False
+
+    @property
+    def line(self) -> tuple[str, ...] | str:
+        """What `Popen` takes: on Windows a text for the shell, which reads no quotes of a list."""
+        if self.shell_text and sys.platform == "win32":
+            return f'{" ".join(self.argv[:-1])} "{self.argv[-1]}"'
+        return self.argv
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +214,8 @@ def run_child(
             orphans = Orphans(before | {process.pid})
             wait = partial(await_end, process, checker=checker, orphans=orphans)
             alone = Path(command.argv[0]).stem in _PASSES_ON
-            ask = partial(_ask_to_end, process, wait, grace_s, alone=alone)
+            how = partial(_terminate, orphans) if command.terminate else _ask_to_end
+            ask = partial(how, process, wait, grace_s, alone=alone)
             ended, late = _await_or_end(process, wait, deadline, ask)
         reaped = ended if isinstance(ended, Reaped) else _kill(process, job_id)
         orphans_cpu_s = orphans.cpu_s + end_leftovers(child, job_id, before)
@@ -231,6 +245,21 @@ def _await_or_end(
         if not asked and process.returncode is None:
             ask()
         raise
+
+
+def _terminate(
+    orphans: Orphans, process: subprocess.Popen[bytes], wait: Wait, grace_s: float, *, alone: bool
+) -> End:
+    """Do as `_ask_to_end` does for a program that may be no Python, and for what a shell has started: the
+    shell ends at once.
+    """
+    if sys.platform == "win32":  # SIGTERM would end the child at once
+        return _ask_to_end(process, wait, grace_s, alone=alone)
+    kill_at = time.monotonic() + _KILL_AT * grace_s
+    _signal(process, signal.SIGTERM, alone=alone)
+    if isinstance(ended := wait(kill_at), Reaped):
+        orphans.await_group(process.pid, kill_at)
+    return ended
 
 
 def _ask_to_end(process: subprocess.Popen[bytes], wait: Wait, grace_s: float, *, alone: bool) -> End:
@@ -277,7 +306,7 @@ def _spawn(command: Command, stdout: Path, stderr: Path, job_id: str) -> subproc
     with open_stream(stdout) as out, open_stream(stderr) as err, _open_stdin(command) as given:
         try:
             return subprocess.Popen(
-                command.argv,
+                command.line,
                 cwd=command.cwd,
                 env=command.env,
                 stdin=given,

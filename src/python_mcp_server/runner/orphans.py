@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Final
 
 from python_mcp_server import processes
 from python_mcp_server.context import in_worker
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.usage import children_of
+
+_GROUP_POLL_S: Final = 0.02
 
 
 class Orphans:
@@ -46,6 +49,17 @@ class Orphans:
         if time.monotonic() >= self._reap_at:
             self._reap_at = time.monotonic() + self.pause_s
             self.cpu_s += _reap(own_children() - self._others)[0]
+
+    def await_group(self, group: int, deadline: float) -> None:
+        """Wait until the rest of a group has ended, whose leader was reaped.
+
+        Args:
+            group: The group, by the pid of its leader.
+            deadline: How long to wait, on the monotonic clock.
+        """
+        while _group_lives(group) and time.monotonic() < deadline:
+            self.cpu_s += _reap(own_children() - self._others)[0]
+            time.sleep(_GROUP_POLL_S)
 
 
 def own_children() -> frozenset[int]:

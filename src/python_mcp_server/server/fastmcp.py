@@ -17,6 +17,7 @@ from fastmcp.exceptions import FastMCPError, ToolError
 from fastmcp.server.context import Context
 from fastmcp.server.dependencies import CurrentContext, OptionalCurrentContext, get_context
 from fastmcp.server.extensions import MethodBinding, ServerExtension
+from fastmcp.server.providers import FastMCPProvider, LocalProvider
 from fastmcp.tools import Tool, ToolResult
 from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
 from mcp_types import CallToolResult
@@ -120,6 +121,20 @@ def tools_of(server: FastMCP[Any]) -> dict[str, Tool]:
     with ThreadPoolExecutor(1) as thread:  # the caller's own loop may be running
         listed = thread.submit(asyncio.run, server.local_provider.list_tools()).result()
     return {tool.name: tool for tool in listed}
+
+
+async def serves_tool(server: FastMCP[Any], name: str) -> bool:
+    """Whether the server, or a server that is mounted on it under its own names, has a tool of its own.
+
+    Other providers are not asked: they may take seconds, or fail.
+    """
+    for provider in server.providers:
+        if isinstance(provider, FastMCPProvider):
+            if await serves_tool(provider.server, name):
+                return True
+        elif isinstance(provider, LocalProvider) and await provider.get_tool(name) is not None:
+            return True
+    return False
 
 
 _NAME: Final = "tool"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -29,6 +30,7 @@ _WORDS: Final = {
     "object": ("an object", "objects"),
     "array": ("a list", "lists"),
 }
+_DIGITS_PER_BIT: Final = math.log10(2)
 _RANGES: Final = ("greater_than", "less_than", "multiple_of", "finite", "too_long", "too_short")
 """How the kinds of errors of pydantic begin that are not about a type."""
 
@@ -67,9 +69,18 @@ def shown(value: object) -> str:
     """Return the text of a value as an error repeats it, with JSON's words for true, false and null."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    brief = Repr()
+    brief = _Brief()
     brief.maxstring = brief.maxother = brief.maxlong = _SHOWN_CHARS
     return cut(brief.repr(value), _SHOWN_CHARS)
+
+
+class _Brief(Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a bounded text; Python makes none of an integer of more than 4,300 digits."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"a whole number of about {round(x.bit_length() * _DIGITS_PER_BIT)} digits"
 
 
 def _told(value: object, where: tuple[int | str, ...]) -> str:

@@ -41,6 +41,8 @@ _MEANT: Final = {
 }
 """What callers mean by names that are not like ours."""
 _TRUTH: Final = "{} is {}; true and false are not numbers"
+_VERSIONS: Final = ("python_version", "requires_python")
+_FRACTION: Final = '{} is the number {}; it must be a text such as "3.10", because a number has no last 0'
 
 
 class SentenceTool(Tool):
@@ -63,7 +65,8 @@ class SentenceTool(Tool):
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
     ) -> Any:
         """Run the tool; an error of ours, or arguments that are wrong, become an error result."""
-        if (wrong := self._unknown(arguments) or self._no_number(arguments)) is not None:
+        wrong = self._unknown(arguments) or self._no_number(arguments) or _no_version(arguments)
+        if wrong is not None:
             return failure(wrong)
         try:
             result = await super().run(arguments, context, convert_result)
@@ -218,6 +221,12 @@ def compact(schema: dict[str, Any]) -> None:
     for parts in (schema.get("properties", {}), schema.get("$defs", {})):
         for part in parts.values():
             compact(part)
+
+
+def _no_version(arguments: dict[str, Any]) -> InvalidInput | None:
+    """Refuse a number with a fraction where a version is expected, because 3.10 and 3.1 are one number."""
+    wrong = next((name for name in _VERSIONS if isinstance(arguments.get(name), float)), None)
+    return None if wrong is None else InvalidInput(_FRACTION.format(wrong, shown(arguments[wrong])))
 
 
 def _no_number(schema: dict[str, Any], value: object) -> bool:

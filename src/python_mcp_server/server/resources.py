@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.store.contract import JobStore
 
     Context = ServerRequestContext[Any, Any]
 
@@ -108,9 +109,7 @@ class JobResources:
     async def _written(self, job_id: str, stream: str) -> str:
         with _explained():
             await find_job(self._manager, job_id)
-            path = self._manager.store.folder(job_id) / stream
-            show = partial(excerpt, path, start=0, limit_chars=_SHOWN_CHARS, job_id=job_id)
-            return (await self._manager.aside(job_id, show)).text
+            return await self._manager.aside(job_id, partial(_excerpt, self._manager.store, job_id, stream))
 
     # ---- changes
 
@@ -192,6 +191,11 @@ class JobResources:
             return Snapshot((job.status, job.message, job.progress, asked), over=job.status.terminal)
         page = await self._manager.output(address.job_id, address.stream, sys.maxsize, 1)
         return Snapshot((page.total_bytes, page.eof), over=page.eof)
+
+
+def _excerpt(store: JobStore, job_id: str, stream: str) -> str:
+    path = store.folder(job_id) / stream
+    return excerpt(path, start=0, limit_chars=_SHOWN_CHARS, job_id=job_id).text
 
 
 def _teller(ctx: Context, uri: str) -> Callable[[], Awaitable[None]]:

@@ -30,7 +30,15 @@ from python_mcp_server.regular import open_own
 from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.log_limit import LogLimit
 from python_mcp_server.server.transports.lines import take_over_stdio
-from python_mcp_server.settings import Settings, given_text, unknown_variables, variable
+from python_mcp_server.settings import (
+    BUDGET_VARIABLE,
+    DEFAULT_BUDGET_S,
+    Settings,
+    budget,
+    given_text,
+    unknown_variables,
+    variable,
+)
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
@@ -113,7 +121,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
         access,
         lambda: _announce(url, made),
         lambda: close_in_time(manager),
-        find_principal=PrincipalNames(str(settings.home)).name,
+        find_principal=PrincipalNames(str(manager.store.home)).name,
         max_connections=settings.http_max_connections,
         on_second=limit.report,
     )
@@ -196,7 +204,7 @@ def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer
         os.environ.pop(variable(name), None)  # what scripts inherit, they can read
     settings = replace(settings, http_token="")
     configure_logging(settings)
-    _tell_unknown_settings()
+    _tell_wrong_settings()
     from python_mcp_server.jobs.manager import JobManager
 
     manager = JobManager(settings=settings)
@@ -207,7 +215,12 @@ def _build(settings: Settings | None, *, starts: bool = True) -> tuple[MCPServer
     return server, manager
 
 
-def _tell_unknown_settings() -> None:
+def _tell_wrong_settings() -> None:
+    """Log the variables that are no setting, and a budget that every call will refuse."""
+    try:
+        budget(BUDGET_VARIABLE, DEFAULT_BUDGET_S)
+    except InvalidInput as error:
+        _log.error("%s; each call of a tool is refused until then", error)
     for name, nearest in unknown_variables():
         hint = f"; {nearest} is the nearest one" if nearest else ""
         _log.warning("%s is set, and no setting has this name%s", name, hint)

@@ -36,6 +36,7 @@ from python_mcp_server.runner.pictures import (
     shown_in,
     with_backend,
 )
+from python_mcp_server.runner.python.unused import remove_unused_aside
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.settings import Settings
 from python_mcp_server.tools.hints import Ended, hint_at_limit, hint_for
@@ -149,6 +150,8 @@ class ScriptCall:
         else:
             prepared = self._prepared(interpreter, script, cwd, args)
             ending = self._run(lambda: start(prepared) if start else self._child(prepared.command, watch))
+        if interpreter.fresh:
+            remove_unused_aside(self.session.home)
         result: ScriptResult = {
             **self._result(starts, ending),
             "execution_strategy": interpreter.strategy,

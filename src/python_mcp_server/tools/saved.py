@@ -15,13 +15,14 @@ import re
 import sys
 import unicodedata
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Final, cast
 
-from python_mcp_server.atomic import write_file
+from python_mcp_server.atomic import remove_tree, write_file
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.regular import read_regular
 from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory
@@ -44,6 +45,8 @@ _FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])\Z", re.IGNORECASE)
 _NAME_BYTES: Final = 200
 _HISTORY: Final = ".versions"
+_LEAVING: Final = "..leaving"
+"""The end of the name of a history that is being removed, which no script can have."""
 _MOST_DESCRIBED_BYTES: Final = 1 << 18
 """Of a script that is parsed; guessed: a larger one is data, and takes seconds and much memory."""
 _KEPT: Final = 20
@@ -162,6 +165,32 @@ def versions(path: Path) -> list[int]:
 def version_file(path: Path, number: int) -> Path:
     """Return the file of a version."""
     return path.parent / _HISTORY / path.stem / f"{number}.py"
+
+
+def histories_without_script(folder: Path) -> Iterator[Path]:
+    """Yield the directories of versions whose script is not in the folder."""
+    return (history for history in (folder / _HISTORY).glob("*/") if not _script_of(history).exists())
+
+
+def remove_history(history: Path) -> None:
+    """Remove the versions of a script, unless the script exists, because it was saved again."""
+    leaving = history.with_name(f"{history.name}{_LEAVING}")
+    if _script_of(history).exists():
+        return
+    remove_tree(str(leaving))  # of an earlier removal that was killed
+    history.rename(leaving)  # first, because a save from now on begins a history of its own
+    if not _script_of(history).exists():
+        remove_tree(str(leaving))
+        return
+    history.mkdir(mode=0o700, exist_ok=True)
+    for version in leaving.iterdir():
+        target = history / version.name
+        version.unlink() if target.exists() else version.rename(target)
+    leaving.rmdir()
+
+
+def _script_of(history: Path) -> Path:
+    return history.parent.parent / f"{history.name}.py"
 
 
 def present_version(path: Path, data: bytes) -> int | None:

@@ -37,7 +37,7 @@ class Moody(FileJobStore):
 @pytest.mark.skipif(os.name != "posix", reason="another process cancels by a signal")
 async def test_a_cancel_from_another_process_spares_the_workers_next_call(tmp_path: Path):
     async with manager(spare_workers=0) as jobs:
-        job = await jobs.submit(Request(bodies.swallow, (str(tmp_path / "starts"),)))
+        job = await jobs.submit_request(Request(bodies.swallow, (str(tmp_path / "starts"),)))
         await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
         other = asyncio.create_task(asyncio.to_thread(run_python, "-c", CANCEL, job.id))
         await jobs.wait(job.id, 60)
@@ -50,7 +50,7 @@ async def test_an_end_is_written_once_the_store_works_again(home: Path, tmp_path
     store = Moody(home)
     async with manager(store) as jobs:
         gate = tmp_path / "gate"
-        job = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(gate))))
+        job = await jobs.submit_request(Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(gate))))
         await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
         store.fails = True
         gate.touch()

@@ -117,8 +117,8 @@ async def test_a_cancel_before_the_body_begins_is_not_lost(tmp_path: Path):
 async def test_a_queued_job_is_cancelled_without_ever_starting(tmp_path: Path):
     async with manager(max_background_jobs=1) as jobs:
         gate = str(tmp_path / "gate")
-        first = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "first"), gate)))
-        second = await jobs.submit(Request(bodies.count_and_wait, (str(tmp_path / "second"), gate)))
+        first = await jobs.submit_request(Request(bodies.count_and_wait, (str(tmp_path / "first"), gate)))
+        second = await jobs.submit_request(Request(bodies.count_and_wait, (str(tmp_path / "second"), gate)))
         while (await jobs.get(first.id)).status is not JobState.RUNNING:
             await asyncio.sleep(0.01)
         waiting = await jobs.get(second.id)
@@ -126,7 +126,7 @@ async def test_a_queued_job_is_cancelled_without_ever_starting(tmp_path: Path):
         assert (await jobs.cancel(second.id)).status is JobState.CANCELLED
         Path(gate).touch()
         assert (await jobs.wait(first.id, LONG_S))[0].status is JobState.COMPLETED
-        third = await jobs.submit(Request(bodies.add, (1,)))
+        third = await jobs.submit_request(Request(bodies.add, (1,)))
         assert (await jobs.wait(third.id, LONG_S))[0].result == 2
     assert lines(tmp_path / "second") == []
 
@@ -142,7 +142,7 @@ async def test_two_cancels_at_once_and_one_afterwards_say_the_same(tmp_path: Pat
 
 async def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
     async with manager() as jobs:
-        job = await jobs.submit(Request(bodies.add, (1,)))
+        job = await jobs.submit_request(Request(bodies.add, (1,)))
         await jobs.wait(job.id, LONG_S)
         job = await jobs.cancel(job.id)
         assert (job.status, job.result) == (JobState.COMPLETED, 2)
@@ -151,7 +151,7 @@ async def test_a_job_that_ended_keeps_its_state_when_it_is_cancelled():
 async def test_cancels_that_race_with_the_end_leave_one_end_and_good_workers():
     async with manager() as jobs:
         for number in range(8):
-            job = await jobs.submit(Request(bodies.add, (number,)))
+            job = await jobs.submit_request(Request(bodies.add, (number,)))
             told = await jobs.cancel(job.id) if number % 2 else (await jobs.wait(job.id, LONG_S))[0]
             again, _ = await jobs.wait(job.id, LONG_S)
             assert again.status is told.status
@@ -253,7 +253,7 @@ def test_a_call_that_its_killed_worker_has_not_read_starts_in_another(tmp_path: 
 
 async def test_a_worker_that_dies_before_its_call_is_sent_costs_nothing():
     async with manager() as jobs:
-        job = await jobs.submit(Request(bodies.add, (1,)))
+        job = await jobs.submit_request(Request(bodies.add, (1,)))
         pool = (await jobs._engine()).pool
         while not pool._background:
             await asyncio.sleep(0)

@@ -394,7 +394,7 @@ class Moody(FileJobStore):
 async def test_cancelling_a_job_with_an_unwritten_end_spares_the_next_one(home: Path, tmp_path: Path):
     store = Moody(home)
     async with manager(store, spare_workers=0) as jobs:
-        job = await jobs.submit(Request(bodies.add, (1,)))
+        job = await jobs.submit_request(Request(bodies.add, (1,)))
         while (await jobs.get(job.id)).worker is None:
             await asyncio.sleep(0.001)
         store.fails = job.id

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server import AsyncJob, InMemoryJobStore
+from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import PoolClosed
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.record import RecordWriter
@@ -128,7 +128,7 @@ async def test_background_jobs_beyond_their_limit_wait_with_the_reason(tmp_path:
         handed = await handed_over(jobs, bodies.count_and_wait, str(tmp_path / "s"), str(gate))
         while (await jobs.get(handed.job_id)).status is not JobState.RUNNING:
             await asyncio.sleep(0.01)
-        waiting = await jobs.submit(AsyncJob(bodies.add, (1,)))
+        waiting = await jobs.submit_request(Request(bodies.add, (1,)))
         assert waiting.status is JobState.PENDING
         while (told := (await jobs.get(waiting.id)).message) is None:
             await asyncio.sleep(0.01)
@@ -154,7 +154,7 @@ async def test_many_calls_share_few_workers_and_the_surplus_ends():
 @pytest.mark.parametrize("body", [bodies.opaque, bodies.not_a_number, bodies.trap])
 def test_a_result_without_json_completes_the_job_with_its_text(warm: WarmManager, body):
     async def main(jobs: JobManager) -> None:
-        job = await jobs.submit(Request(body))
+        job = await jobs.submit_request(Request(body))
         job, _ = await jobs.wait(job.id, LONG_S)
         assert job.status is JobState.COMPLETED
         assert isinstance(job.result, str | None)
@@ -173,10 +173,10 @@ def test_in_its_budget_the_caller_gets_the_object_itself(warm: WarmManager):
 
 def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        job, _ = await jobs.wait((await jobs.submit(Request(bodies.raise_value_error))).id, LONG_S)
+        job, _ = await jobs.wait((await jobs.submit_request(Request(bodies.raise_value_error))).id, LONG_S)
         assert (job.status, job.error_kind) == (JobState.FAILED, "exception")
         assert (job.error or "").startswith("ValueError: seven is right out\n\nTraceback")
-        dead, _ = await jobs.wait((await jobs.submit(Request(bodies.exit_at_once, (3,)))).id, LONG_S)
+        dead, _ = await jobs.wait((await jobs.submit_request(Request(bodies.exit_at_once, (3,)))).id, LONG_S)
         assert (dead.status, dead.error_kind) == (JobState.FAILED, "worker_died")
         assert "exited with code 3" in (dead.error or "")
 
@@ -185,7 +185,7 @@ def test_a_failure_in_the_background_is_a_failed_job_with_its_traceback(warm: Wa
 
 def test_a_large_result_in_the_background_is_whole_in_its_record(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        job = await jobs.submit(Request(str.upper, ("x" * 3_000_000,)))
+        job = await jobs.submit_request(Request(str.upper, ("x" * 3_000_000,)))
         job, _ = await jobs.wait(job.id, LONG_S)
         assert job.result == "X" * 3_000_000
 
@@ -195,7 +195,7 @@ def test_a_large_result_in_the_background_is_whole_in_its_record(warm: WarmManag
 async def test_jobs_in_memory_work_and_end_with_their_manager(tmp_path: Path):
     store = InMemoryJobStore()
     async with manager(store) as jobs:
-        done = await jobs.submit(Request(bodies.add, (1,)))
+        done = await jobs.submit_request(Request(bodies.add, (1,)))
         assert (await jobs.wait(done.id, LONG_S))[0].result == 2
         going = await handed_over(jobs, bodies.spin, str(tmp_path / "starts"))
     ended = store.get(going.job_id)
@@ -282,7 +282,7 @@ def test_secrets_of_a_call_are_nowhere_in_the_home(warm: WarmManager):
     secret = "correct horse battery staple"
 
     async def main(jobs: JobManager) -> None:
-        job = await jobs.submit(Request(bodies.environment_of_job, (secret,)))
+        job = await jobs.submit_request(Request(bodies.environment_of_job, (secret,)))
         assert (await jobs.wait(job.id, LONG_S))[0].result == len(secret)
 
     warm.run(main)
@@ -294,7 +294,7 @@ def test_secrets_of_a_call_are_nowhere_in_the_home(warm: WarmManager):
 def test_ids_are_unguessable_and_files_are_private(home: Path):
     async def main() -> list[str]:
         async with manager() as jobs:
-            ids = [(await jobs.submit(Request(bodies.say, ("x",)))).id for _ in range(3)]
+            ids = [(await jobs.submit_request(Request(bodies.say, ("x",)))).id for _ in range(3)]
             for job_id in ids:
                 await jobs.wait(job_id, LONG_S)
             return ids
@@ -309,7 +309,7 @@ def test_every_record_is_strict_json(home: Path):
     async def main() -> None:
         async with manager() as jobs:
             for body in (bodies.not_a_number, bodies.report_not_finite):
-                await jobs.wait((await jobs.submit(Request(body))).id, LONG_S)
+                await jobs.wait((await jobs.submit_request(Request(body))).id, LONG_S)
         FileJobStore(home).close()
 
     def refuse(name: str) -> None:

@@ -107,14 +107,14 @@ async def test_a_server_cleans_its_home(home: Path, monkeypatch: pytest.MonkeyPa
 async def test_a_job_with_a_time_of_its_own_goes_and_frees_its_key(home: Path):
     options: dict[str, Any] = {"keep_seconds": 30.0, "idempotency_key": "k"}
     async with manager() as jobs:
-        job = await jobs.submit(Request(bodies.pid, options=JobOptions(**options)))
+        job = await jobs.submit_request(Request(bodies.pid, options=JobOptions(**options)))
         await jobs.wait(job.id, LONG_S)
         later = utc_now() + timedelta(hours=1)
         make_due(home)
         Keeper(jobs.store, Bounds(), lambda: later).round()
         with pytest.raises(JobExpired):
             await jobs.get(job.id)
-        again = await jobs.submit(Request(bodies.pid, options=JobOptions(**options)))
+        again = await jobs.submit_request(Request(bodies.pid, options=JobOptions(**options)))
         assert again.id != job.id
         await jobs.wait(again.id, LONG_S)
 

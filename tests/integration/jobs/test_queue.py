@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import InMemoryJobStore
+from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
@@ -18,12 +18,13 @@ from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
+from tests.helpers.job_kinds import Flaky
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
 
 
 async def submit(jobs: JobManager, body: Any, *args: Any, **options: Any) -> str:
-    job = await jobs.submit(Request(body, tuple(map(str, args)), options=JobOptions(**options)))
+    job = await jobs.submit_request(Request(body, tuple(map(str, args)), options=JobOptions(**options)))
     return job.id
 
 
@@ -56,7 +57,9 @@ async def test_a_closure_waits_in_the_same_order(tmp_path: Path):
         await submit(jobs, fb.hold_named, log, "first", gate)
         await heard(Path(log), "+first")
         low = await submit(jobs, fb.said, log, "low")
-        high = await jobs.submit(Request(lambda: fb.said(log, "high"), options=JobOptions(priority=1)))
+        high = await jobs.submit_request(
+            Request(lambda: fb.said(log, "high"), options=JobOptions(priority=1))
+        )
         gate.touch()
         assert (await ended(jobs, high.id)).result == "high"
         await ended(jobs, low)
@@ -188,7 +191,7 @@ async def test_a_body_that_fails_runs_again_as_often_as_allowed(kind: str, tmp_p
     body = fb.fail_until if kind == "named" else lambda *args: fb.fail_until(*args)  # noqa: PLW0108
     async with manager() as jobs:
         options = JobOptions(retry=Retry(3, on=ValueError, wait=0.1))
-        job = await jobs.submit(Request(body, (log, 3), options=options))
+        job = await jobs.submit_request(Request(body, (log, 3), options=options))
         done = await ended(jobs, job.id)
         assert (done.status, done.result, done.attempt) == (JobState.COMPLETED, 3, 3)
         assert [attempt["attempt"] for attempt in done.attempts] == [1, 2]
@@ -201,10 +204,10 @@ async def test_a_failure_that_is_not_named_is_final(tmp_path: Path):
     log = str(tmp_path / "log")
     async with manager() as jobs:
         options = JobOptions(retry=Retry(3, on=[OSError, "zipfile.BadZipFile"], wait=0))
-        job = await jobs.submit(Request(fb.fail_until, (log, 3), options=options))
+        job = await jobs.submit_request(Request(fb.fail_until, (log, 3), options=options))
         assert (await ended(jobs, job.id)).status is JobState.FAILED
         by_class = JobOptions(retry=Retry(2, on=Exception, wait=0))
-        job = await jobs.submit(Request(fb.fail_until, (log, 9), options=by_class))
+        job = await jobs.submit_request(Request(fb.fail_until, (log, 9), options=by_class))
         assert (await ended(jobs, job.id)).attempt == 2
     assert len(lines(log)) == 3
 
@@ -213,21 +216,51 @@ async def test_a_lost_worker_is_an_attempt_only_where_that_is_said(tmp_path: Pat
     log, other = str(tmp_path / "log"), str(tmp_path / "other")
     async with manager() as jobs:
         again = JobOptions(retry=Retry(2, wait=0, lost_workers=True))
-        job = await jobs.submit(Request(fb.die_once, (log,), options=again))
+        job = await jobs.submit_request(Request(fb.die_once, (log,), options=again))
         done = await ended(jobs, job.id)
         assert (done.result, done.attempts[0]["error_kind"]) == ("lived", "worker_died")
-        job = await jobs.submit(Request(fb.die_once, (other,), options=JobOptions(retry=Retry(2, wait=0))))
+        job = await jobs.submit_request(
+            Request(fb.die_once, (other,), options=JobOptions(retry=Retry(2, wait=0)))
+        )
         assert (await ended(jobs, job.id)).error_kind == "worker_died"
     assert (len(lines(log)), len(lines(other))) == (2, 1)
+
+
+@pytest.mark.parametrize(("way", "attempts"), [("raise", 2), ("result", 2), ("snooze", 0)])
+async def test_a_job_of_a_kind_runs_again_by_the_policy_of_its_kind(way: str, attempts: int, tmp_path: Path):
+    async with manager() as jobs:
+        token = await jobs.submit(Flaky(str(tmp_path / "log"), way))
+        done = await ended(jobs, token)
+        assert (await jobs.get_result(token)).data == 3
+        assert len(done.attempts) == attempts
+
+
+async def test_a_command_that_fails_runs_again(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        command = CommandJob(f"echo x >> {log}; test $(wc -l < {log}) = 2")
+        done = await ended(jobs, await jobs.submit(command, retry=Retry(2, wait=0)))
+        assert (done.status, done.attempt) == (JobState.COMPLETED, 2)
+
+
+async def test_a_limit_is_an_attempt_only_where_it_is_named(tmp_path: Path):
+    async with manager(cancel_grace_seconds=0.1) as jobs:
+        for on, attempts in ((None, 1), ("time_limit", 2)):
+            log = str(tmp_path / f"log {on}")
+            job = FunctionJob(bodies.sleep_and_count, log, 60)
+            token = await jobs.submit(job, timeout_seconds=0.3, retry=Retry(2, on=on, wait=0))
+            done = await ended(jobs, token)
+            assert (done.status, done.error_kind) == (JobState.FAILED, "time_limit")
+            assert len(lines(log)) == attempts
 
 
 async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
     log = str(tmp_path / "log")
     async with manager() as jobs:
-        job = await jobs.submit(Request(fb.snooze_once, (log,), options=JobOptions()))
+        job = await jobs.submit_request(Request(fb.snooze_once, (log,), options=JobOptions()))
         done = await ended(jobs, job.id)
         assert (done.result, done.attempt) == ("awake", 1)
-        job = await jobs.submit(Request(fb.of_no_use))
+        job = await jobs.submit_request(Request(fb.of_no_use))
         cancelled = await ended(jobs, job.id)
         assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
 
@@ -241,7 +274,7 @@ from tests.helpers import framework_bodies as fb
 async def main():
     async with JobManager() as jobs:
         options = JobOptions(retry=Retry(2, wait=1, lost_workers=True))
-        job = await jobs.submit(Request(fb.fail_until, (sys.argv[1], 2), options=options))
+        job = await jobs.submit_request(Request(fb.fail_until, (sys.argv[1], 2), options=options))
         while not (await jobs.get(job.id)).attempts:
             await asyncio.sleep(0.01)
         print(job.id)
@@ -266,3 +299,23 @@ async def test_a_queued_job_can_be_cancelled_while_its_server_lives(tmp_path: Pa
         later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
         assert (await jobs.cancel(later)).status is JobState.CANCELLED
         assert jobs.store.index_names("") == ()
+
+
+async def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    async with manager(max_background_jobs=1) as jobs:
+        engine = await jobs._engine()
+        new_run = engine.new_run
+
+        def refuse_first(request: Request, *args: Any) -> Any:
+            if request.label == "bad":
+                raise InvalidInput("its limit cannot be kept")
+            return new_run(request, *args)
+
+        monkeypatch.setattr(engine, "new_run", refuse_first)
+        bad = await jobs.submit_request(Request(bodies.pid, label="bad"))
+        good = await submit(jobs, fb.said, tmp_path / "log", "good")
+        failed = await ended(jobs, bad.id)
+        assert (failed.error or "").startswith("InvalidInput: its limit cannot be kept")
+        assert (await ended(jobs, good)).result == "good"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from python_mcp_server.errors import StoreError
+from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recovery import can_be_started, recovered
@@ -164,7 +164,7 @@ def test_a_loop_that_was_closed_without_us_leaves_its_job_to_its_worker(home: Pa
     jobs = JobManager()
     loop = loop_to_abandon()
     body = Request(bodies.count_and_wait, (str(tmp_path / "starts"), str(tmp_path / "gate")))
-    job = loop.run_until_complete(jobs.submit(body))
+    job = loop.run_until_complete(jobs.submit_request(body))
     while not lines(tmp_path / "starts"):
         loop.run_until_complete(asyncio.sleep(0.01))
     loop.close()
@@ -244,6 +244,34 @@ def test_a_page_is_filled_where_jobs_of_it_have_ended_unseen(
     rest, over = jobs.blocking.list(JobState.RUNNING, 2, before=first[-1].id)
     assert [job.id for job in (*first, *rest)] == sorted(alive, reverse=True)
     assert ((more, len(first)), (over, len(rest))) == ((True, 2), (False, 1))
+
+
+def test_pages_come_of_a_store_that_knows_neither_before_nor_principals(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    class Plain(FileJobStore):
+        def list(  # type: ignore[override]
+            self, status: JobState | None = None, limit: int = 50
+        ) -> tuple[list[Job], bool]:
+            return super().list(status, limit)
+
+    made = [
+        running(FileJobStore(home), who, who, background=True, principal=principal)
+        for who, principal in ((own, "ada"), (gone, "ada"), (own, "bob"), (own, "ada"), (gone, "bob"))
+    ]
+    first, second, third, fourth, _ = (job.id for job in made)
+    jobs = JobManager(Plain(home)).blocking
+
+    def ids(found: tuple[list[Job], bool]) -> tuple[list[str], bool]:
+        return [job.id for job in found[0]], found[1]
+
+    assert ids(jobs.list(JobState.FAILED, principal="ada")) == ([second], False)
+    assert ids(jobs.list(JobState.RUNNING, 2)) == ([fourth, third], True)
+    assert ids(jobs.list(JobState.RUNNING, 2, before=third)) == ([first], False)
+    assert ids(jobs.list(None, 2, "ada", fourth)) == ([second, first], False)
+    assert ids(jobs.list(None, 1, "ada", fourth)) == ([second], True)
+    with pytest.raises(InvalidInput, match="before is 'plain'; it must be the id of a job"):
+        jobs.list(before="plain")
 
 
 def test_a_store_that_cannot_be_written_shows_the_job_as_it_stands(home: Path, gone: ProcessIdentity):

@@ -27,19 +27,18 @@ from tests.helpers.programs import python, run_python
 
 SUBMITTER = """
 import asyncio, sys
-from python_mcp_server import AsyncJob, JobManager
-from python_mcp_server.options import JobOptions
+from python_mcp_server import FunctionJob, JobManager
 from tests.helpers import framework_bodies as fb
 async def main():
     log, field, value = sys.argv[1:]
-    options = JobOptions(**{field: int(value) if value.isdecimal() else value})
+    options = {field: int(value) if value.isdecimal() else value}
     async with JobManager() as jobs:
         await jobs.list()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        job = await jobs.submit(AsyncJob(fb.said, (log, "once"), options=options))
-        await jobs.wait(job.id, 60)
-        print(job.id, flush=True)
+        job_id = await jobs.submit(FunctionJob(fb.said, log, "once"), **options)
+        await jobs.wait(job_id, 60)
+        print(job_id, flush=True)
 asyncio.run(main())
 """
 
@@ -66,7 +65,7 @@ same_or_new(store, job, Request(print, options=options), create)
 async def submit(jobs: JobManager, *args: Any, principal: str | None = None, **options: Any) -> str:
     given = JobOptions(**options)
     request = Request(fb.said, tuple(map(str, args)), options=given, principal=principal)
-    return (await jobs.submit(request)).id
+    return (await jobs.submit_request(request)).id
 
 
 async def ended(jobs: JobManager, job_id: str) -> Job:
@@ -127,7 +126,7 @@ async def test_a_key_with_other_arguments_is_refused(tmp_path: Path):
             await submit(jobs, tmp_path / "log", "b", idempotency_key="k")
         named = {"path": str(tmp_path / "log"), "word": "a"}
         same = Request(fb.said, kwargs=named, options=JobOptions(idempotency_key="k"))
-        assert (await jobs.submit(same)).id == first
+        assert (await jobs.submit_request(same)).id == first
         await ended(jobs, first)
 
 
@@ -147,10 +146,14 @@ async def test_a_key_of_a_call_that_is_no_json_is_kept_too(tmp_path: Path):
     log = str(tmp_path / "log")
     async with manager() as jobs:
         options = JobOptions(idempotency_key="k", cache_seconds=60)
-        made = [await jobs.submit(Request(lambda: fb.said(log, "a"), options=options)) for _ in range(2)]
+        made = [
+            await jobs.submit_request(Request(lambda: fb.said(log, "a"), options=options)) for _ in range(2)
+        ]
         assert made[0].id == made[1].id
         options = replace(options, idempotency_key=None)
-        made = [await jobs.submit(Request(lambda: fb.said(log, "b"), options=options)) for _ in range(2)]
+        made = [
+            await jobs.submit_request(Request(lambda: fb.said(log, "b"), options=options)) for _ in range(2)
+        ]
         for job in made:
             await ended(jobs, job.id)
     assert sorted(lines(log)) == ["a", "b", "b"]
@@ -202,15 +205,15 @@ async def test_equal_calls_share_a_running_job_and_its_result(tmp_path: Path):
     log, gate = tmp_path / "log", tmp_path / "gate"
     async with manager() as jobs:
         request = Request(fb.hold_named, (str(log), "a", str(gate)), options=JobOptions(cache_seconds=60))
-        first = await jobs.submit(request)
+        first = await jobs.submit_request(request)
         await asyncio.to_thread(eventually, lambda: lines(log) == ["+a"])
-        assert (await jobs.submit(request)).id == first.id
+        assert (await jobs.submit_request(request)).id == first.id
         gate.touch()
         await ended(jobs, first.id)
-        assert (await jobs.submit(request)).result == "a"
+        assert (await jobs.submit_request(request)).result == "a"
         assert jobs.cache.drop("another:body") == 0
         assert jobs.cache.drop("tests.helpers.framework_bodies:hold_named") == 1
-        second = await jobs.submit(request)
+        second = await jobs.submit_request(request)
         assert second.id != first.id
         await ended(jobs, second.id)
         assert jobs.cache.drop() == 1

@@ -41,7 +41,7 @@ from tests.helpers.managers import manager
 
 async def main():
     async with manager(spare_workers=0) as made:
-        busy = await made.submit(Request(time.sleep, (3600,)))
+        busy = await made.submit_request(Request(time.sleep, (3600,)))
         while not (await made.get(busy.id)).worker:
             await asyncio.sleep(0.01)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -49,7 +49,7 @@ async def main():
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, hard))
         for descriptor in held[1:]:
             os.close(descriptor)
-        job = await made.submit(Request(os.getpid))
+        job = await made.submit_request(Request(os.getpid))
         while "Too many open files" not in ((now := await made.get(job.id)).message or now.error or ""):
             await asyncio.sleep(0.01)
         print(now.status.value)
@@ -130,7 +130,7 @@ def test_a_job_waits_with_the_reason_until_a_worker_can_be_started(
     async def main() -> None:
         async with manager(spare_workers=0) as made:
             machine.error = error
-            job = await made.submit(Request(bodies.note, (str(tmp_path / "starts"), "begun")))
+            job = await made.submit_request(Request(bodies.note, (str(tmp_path / "starts"), "begun")))
             waiting = await told(made, job.id, str(error.args[-1]))
             assert waiting.status is JobState.PENDING
             assert (waiting.message or "").startswith("waiting to start: no worker process could be started")
@@ -163,7 +163,7 @@ def test_a_worker_that_never_can_be_started_still_fails_the_job(machine: Machine
     async def main() -> None:
         async with manager(spare_workers=0) as made:
             machine.error = PermissionError(errno.EACCES, "Permission denied")
-            job = await made.submit(Request(os.getpid))
+            job = await made.submit_request(Request(os.getpid))
             ended, _ = await made.wait(job.id, LONG_S)
             assert (ended.status, ended.error_kind) == (JobState.FAILED, "no_worker")
 
@@ -192,7 +192,7 @@ def test_a_job_waits_while_each_worker_dies_of_a_shortage_of_its_own(
 
     async def main() -> None:
         async with manager(spare_workers=0) as made:
-            job = await made.submit(Request(bodies.note, (str(tmp_path / "starts"), "begun")))
+            job = await made.submit_request(Request(bodies.note, (str(tmp_path / "starts"), "begun")))
             while len(lines(tmp_path / "workers")) < 4:  # three tries, and one more
                 await asyncio.sleep(0.01)
             waiting = await told(made, job.id, words)
@@ -214,7 +214,7 @@ def test_workers_that_die_without_a_word_still_fail_the_job(
 
     async def main() -> None:
         async with manager(spare_workers=0) as made:
-            job = await made.submit(Request(os.getpid))
+            job = await made.submit_request(Request(os.getpid))
             ended, _ = await made.wait(job.id, LONG_S)
             assert (ended.status, ended.error_kind) == (JobState.FAILED, "no_worker")
 
@@ -231,7 +231,7 @@ def test_workers_that_cannot_import_our_code_fail_the_job_with_the_reason(
 
     async def main() -> None:
         async with manager(spare_workers=0) as made:
-            job = await made.submit(Request(os.getpid))
+            job = await made.submit_request(Request(os.getpid))
             ended, _ = await made.wait(job.id, LONG_S)
             assert ended.status is JobState.FAILED
             assert "No module named 'a_module_that_is_gone'" in (ended.error or "")

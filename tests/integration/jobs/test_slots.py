@@ -23,6 +23,7 @@ from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.settings import Settings
+from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
@@ -38,18 +39,19 @@ from tests.helpers.queueing import (
     most_at_once,
     server,
 )
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_two_servers_of_one_home_run_no_more_than_the_limit_together(home: Path, tmp_path: Path):
+def test_two_servers_of_one_home_run_no_more_than_the_limit_together(any_home: Path, tmp_path: Path):
     held = tmp_path / "held"
     with (
         server(2, *[("hold_for_a_moment", held)] * 5) as one,
         server(2, *[("hold_for_a_moment", held)] * 5) as other,
     ):
         for job_id in (*one.ids, *other.ids):
-            job_in(home, job_id, DONE)
+            job_in(any_home, job_id, DONE)
     assert len(lines(held)) == 20
     assert most_at_once(held) <= 2
 
@@ -79,18 +81,18 @@ def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Pat
             assert job_in(home, running.id, JobState.FAILED).error_kind == "worker_died"
 
 
-def running_in(store: FileJobStore) -> int:
+def running_in(store: JobStore) -> int:
     return capacity_of(store, SlotLimits(1), QueueRules())[0].running
 
 
-def test_a_job_that_outlives_its_server_keeps_its_slot(home: Path, tmp_path: Path):
+def test_a_job_that_outlives_its_server_keeps_its_slot(any_home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
-        job = kept_job_in(home, doomed.ids[0])
+        job = kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
-    store = FileJobStore(home)
+    store = store_of(any_home)
     assert running_in(store) == 1
     (tmp_path / "gate").touch()
-    job_in(home, job.id, DONE)
+    job_in(any_home, job.id, DONE)
     assert running_in(store) == 0
 
 
@@ -118,7 +120,7 @@ async def test_calls_that_are_handed_over_take_slots_and_are_never_refused(tmp_p
         for _ in range(2):
             handed = await handed_over(jobs, hold, str(tmp_path / "starts"), str(gate))
             assert handed.status is RUNNING
-        waiting = await jobs.submit(Request(bodies.add, (1,)))
+        waiting = await jobs.submit_request(Request(bodies.add, (1,)))
         while (message := (await jobs.get(waiting.id)).message) is None:
             await asyncio.sleep(0.01)
         assert message.startswith("waiting for its turn: 2 background jobs run on this machine, the limit")
@@ -139,7 +141,7 @@ async def test_calls_whose_budget_ends_in_the_queue_wait_for_slots_too(tmp_path:
 async def test_the_limit_holds_for_jobs_in_memory_too(tmp_path: Path):
     async with manager(InMemoryJobStore(), max_background_jobs=2) as jobs:
         held = str(tmp_path / "held")
-        submitted = [await jobs.submit(Request(hold_for_a_moment, (held,))) for _ in range(6)]
+        submitted = [await jobs.submit_request(Request(hold_for_a_moment, (held,))) for _ in range(6)]
         for job in submitted:
             assert (await jobs.wait(job.id, LONG_S))[0].status is DONE
         assert most_at_once(Path(held)) <= 2
@@ -206,7 +208,7 @@ async def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path
     store = Moody(home)
     async with manager(store) as jobs:
         store.fails = True
-        job = await jobs.submit(Request(bodies.add, (1,)))
+        job = await jobs.submit_request(Request(bodies.add, (1,)))
         while not store.tries:
             await asyncio.sleep(0.01)
         assert (await jobs.get(job.id)).status is PENDING

@@ -130,9 +130,9 @@ def test_a_queued_job_of_a_closed_loop_is_started_on_the_next_loop(home: Path, t
     gate, starts = tmp_path / "gate", tmp_path / "starts"
 
     async def submit() -> tuple[Job, Job]:
-        first = await jobs.submit(Request(bodies.count_and_wait, (str(starts), str(gate))))
+        first = await jobs.submit_request(Request(bodies.count_and_wait, (str(starts), str(gate))))
         await asyncio.to_thread(eventually, starts.exists)
-        second = await jobs.submit(Request(bodies.add, (1, 2)))
+        second = await jobs.submit_request(Request(bodies.add, (1, 2)))
         await asyncio.to_thread(eventually, lambda: jobs.blocking.get(second.id).message)  # it is in the line
         return first, second
 
@@ -161,7 +161,6 @@ def test_an_abandoned_manager_does_not_use_its_closed_loop(home: Path, tmp_path:
         works: list[Coroutine[Any, Any, Any]] = [
             engine.services.refresher.run(),
             engine.slots.wait_for_slot("another", lambda _: None),
-            engine.slots._look(),
         ]
         for work in works:
             with contextlib.suppress(StopIteration):  # the refresher may have nothing to write
@@ -193,7 +192,7 @@ def test_a_job_submitted_while_its_manager_closes_is_left_to_another(
                 create(job)
 
             monkeypatch.setattr(jobs.store, "create", close_meanwhile)
-            job = await jobs.submit(Request(bodies.add, (1, 2)))
+            job = await jobs.submit_request(Request(bodies.add, (1, 2)))
             await closing[0]
         return job.id
 

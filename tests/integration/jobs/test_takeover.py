@@ -19,7 +19,7 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queue import Chooser, release
 from python_mcp_server.jobs.queues import QueueRules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, Started
-from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -42,40 +42,41 @@ from tests.helpers.queueing import (
     own_files,
     server,
 )
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_a_queued_job_of_a_killed_server_is_started_once_by_another(home: Path, tmp_path: Path):
+def test_a_queued_job_of_a_killed_server_is_started_once_by_another(any_home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with ExitStack() as stack:
         doomed = stack.enter_context(server(1, *[("hold", starts, gate)] * 4))
         for _ in range(3):
             stack.enter_context(server(4))
-        kept_job_in(home, doomed.ids[0])
+        kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
         for job_id in doomed.ids:
-            job_in(home, job_id, RUNNING)
+            job_in(any_home, job_id, RUNNING)
         gate.touch()
-        found = [job_in(home, job_id, DONE, JobState.FAILED) for job_id in doomed.ids]
+        found = [job_in(any_home, job_id, DONE, JobState.FAILED) for job_id in doomed.ids]
     assert [job.result for job in found] == ["done"] * 4
     assert lines(starts) == ["started"] * 4
 
 
-def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(home: Path, tmp_path: Path):
+def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(any_home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with server(1, *[("hold", starts, gate)] * 2) as first:
-        kept_job_in(home, first.ids[0])
+        kept_job_in(any_home, first.ids[0])
     waiting = JobManager().blocking.get(first.ids[1])
     assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
     with server(2):
-        taken = job_in(home, first.ids[1], RUNNING)
+        taken = job_in(any_home, first.ids[1], RUNNING)
         assert taken.created_at == waiting.created_at
-        begun = FileJobStore(home)
+        begun = store_of(any_home)
         eventually(lambda: all(job.call is None for job in begun.live()))
         gate.touch()
         for job_id in first.ids:
-            assert job_in(home, job_id, DONE).result == "done"
+            assert job_in(any_home, job_id, DONE).result == "done"
     assert lines(starts) == ["started"] * 2
 
 
@@ -100,25 +101,31 @@ detach = WorkerHandle.detach
         "WorkerHandle.detach = lambda *told: (detach(*told), die())",
     ],
 )
-def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(instant: str, home: Path, tmp_path: Path):
+def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(
+    instant: str, any_home: Path, tmp_path: Path
+):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     submitted = json.dumps([["hold", str(starts), str(gate)]])
     with python("-c", DIES + instant + SERVER, "1", submitted) as doomed:
         assert doomed.wait(60) == -signal.SIGKILL
-    (claimed,) = FileJobStore(home).live()
+    (claimed,) = store_of(any_home).live()
     assert (claimed.status, lines(starts)) == (RUNNING, [])
     gate.touch()
     with server(1):
-        assert job_in(home, claimed.id, DONE).result == "done"
+        assert job_in(any_home, claimed.id, DONE).result == "done"
     assert lines(starts) == ["started"]
 
 
 def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_path: Path):
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
-            first = await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(tmp_path / "gate"))))
+            first = await jobs.submit_request(
+                Request(hold, (str(tmp_path / "starts"), str(tmp_path / "gate")))
+            )
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate"))))
+            second = await jobs.submit_request(
+                Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate")))
+            )
             (jobs.store.folder(second.id) / "unbegun" / "in the way").mkdir(parents=True)
             (tmp_path / "gate").touch()
             assert (await jobs.wait(first.id, LONG_S))[0].status is DONE
@@ -133,9 +140,9 @@ def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_pat
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
             gate = tmp_path / "gate"
-            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await jobs.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await jobs.submit(Request(hold, (str(tmp_path / "second"), str(gate))))
+            second = await jobs.submit_request(Request(hold, (str(tmp_path / "second"), str(gate))))
             in_the_way = jobs.store.folder(second.id)
             in_the_way.parent.mkdir(parents=True, exist_ok=True)
             in_the_way.touch()
@@ -180,9 +187,9 @@ def test_a_closed_manager_in_a_live_process_leaves_its_queued_job_too(tmp_path: 
     async def main() -> None:
         gate = tmp_path / "gate"
         async with manager(max_background_jobs=1) as closing:
-            first = await closing.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            first = await closing.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
-            second = await closing.submit(Request(bodies.add, (1,)))
+            second = await closing.submit_request(Request(bodies.add, (1,)))
         async with manager(max_background_jobs=1) as opened:
             await opened.start()
             gate.touch()
@@ -218,14 +225,14 @@ def test_the_values_of_env_vars_never_reach_a_record(home: Path, tmp_path: Path)
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
             gate = tmp_path / "gate"
-            await jobs.submit(Request(hold, (str(tmp_path / "starts"), str(gate))))
+            await jobs.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             script = {"directory": str(tmp_path), "script_content": "print(1)"}
             for secret in ({"env_vars": {"A": "hush-hush"}}, {"env_file": "hush-hush"}):
-                job = await jobs.submit(Request(run_script_in_dir, (), script | secret))
+                job = await jobs.submit_request(Request(run_script_in_dir, (), script | secret))
                 assert record_of(jobs, job).call is None
-            command = await jobs.submit(CommandJob(("true",), env={"A": "hush-hush"}))
+            command = await jobs.submit_request(request_of(CommandJob(("true",), env={"A": "hush-hush"})))
             assert record_of(jobs, command).call is None
-            plain = record_of(jobs, await jobs.submit(CommandJob(("true",))))
+            plain = record_of(jobs, await jobs.submit_request(request_of(CommandJob(("true",)))))
             assert plain.call is not None
             assert plain.call["args"][0] == ["true"]
             assert "call" not in plain.to_json()
@@ -331,6 +338,7 @@ import asyncio
 from python_mcp_server import smart_async
 from tests.helpers import queueing  # what waits is a function of its modules
 mcp = Server("numbers")
+from tests.helpers.stores import store_of
 
 @mcp.tool()
 @smart_async()

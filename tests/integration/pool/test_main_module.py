@@ -268,7 +268,7 @@ HOSTILE = {
     "raises": ("if in_worker(): raise OSError('not here')", "OSError: not here"),
     "reads": ("if in_worker(): input()", "EOFError"),
     "starts workers": (
-        "if in_worker(): asyncio.run(default_manager().run(AsyncJob(print), budget_s=9))",
+        "if in_worker(): asyncio.run(default_manager().run(Request(print), budget_s=9))",
         "start a new process before",
     ),
     "dies": ("import os\nif in_worker(): os._exit(5)", "3 processes in a row ended"),

@@ -53,7 +53,7 @@ LACKS_EVERYTHING = """
 async def main():
     jobs = JobManager()
     result = await jobs.run(Request(bodies.add, (1,)), budget_s=60)
-    job = await jobs.submit(Request(bodies.say, ("it runs",)))
+    job = await jobs.submit_request(Request(bodies.say, ("it runs",)))
     job, _ = await jobs.wait(job.id, 60)
     said = await jobs.output(job.id, "stdout")
     with open(folder + "/answer", "w") as file:

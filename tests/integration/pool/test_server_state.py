@@ -142,7 +142,7 @@ async def test_a_background_job_sees_the_state_of_its_call_too(monkeypatch: pyte
     async with manager() as made:
         await call(made, os.getpid)
         monkeypatch.setenv(NAME, "at the call")
-        job = await made.submit(Request(os.getenv, (NAME,)))
+        job = await made.submit_request(Request(os.getenv, (NAME,)))
         monkeypatch.delenv(NAME)
         ended, _ = await made.wait(job.id, LONG_S)
         assert ended.result == "at the call"

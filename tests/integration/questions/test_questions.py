@@ -94,7 +94,7 @@ def test_each_of_several_questions_is_answered_from_another_process_too(
     warm: WarmManager, body: Any, keys: tuple[str, str]
 ):
     async def main(jobs: JobManager) -> None:
-        job = await jobs.submit(Request(body))
+        job = await jobs.submit_request(Request(body))
         await asking_now(jobs, job.id, *keys)
         stranger = JobManager(FileJobStore(warm.home))
         half = await asyncio.to_thread(stranger.blocking.answer, job.id, {keys[1]: number(2)})
@@ -128,7 +128,7 @@ def test_a_question_is_withdrawn_at_its_time_limit_and_without_a_waiter(warm: Wa
         assert late.questions[0].expires_at is not None
         assert await result(jobs, late.job_id) == "nobody answered the question 'question-1' within 0.3 s"
 
-        job = await jobs.submit(Request(question_bodies.gives_up))
+        job = await jobs.submit_request(Request(question_bodies.gives_up))
         await asking_now(jobs, job.id, "quick")
         assert [each.key for each in look(warm.home, job.id).questions] == ["quick"]
         await jobs.answer(job.id, {"quick": InputAnswer("cancel")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -59,6 +60,15 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("told to end")))
 {UP}while True: time.sleep(1)
+"""
+SIGNALS = f"""
+import signal, time
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(print("told to end", flush=True)))
+{UP}while not told: time.sleep(0.1)
+time.sleep(0.5)
+print("cleaned up")
 """
 IN_C = f"import re\n{UP}re.match('(a*)*b', 'a' * 60)\n"
 DEAF = f"""
@@ -136,11 +146,14 @@ def test_a_cancelled_script_hears_an_interrupt_and_cleans_up(place: Place, code:
     assert place.cancelled(LONG, code) == said
 
 
-def test_a_script_behind_uv_hears_the_interrupt_once(place: Place) -> None:
-    (place.directory / "script.py").write_text(SLOW_CLEANUP)
-    argv = [find_uv(), "run", "--no-project", "--python", sys.executable, "script.py"]
+@pytest.mark.parametrize("start", [[sys.executable], [], None])
+def test_a_command_hears_sigterm_once_and_no_interrupt(place: Place, start: list[str] | None) -> None:
+    argv: Any = f"{shlex.quote(sys.executable)} script.py; true" if start is None else [*start, "script.py"]
+    (place.directory / "script.py").write_text(SIGNALS)
+    if start == []:
+        argv = [find_uv(), "run", "--no-project", "--python", sys.executable, "script.py"]
     place.cancel(LONG, "scripts:run_command", argv=argv, cwd=str(place.directory), directory=None)
-    assert (place.job / "stdout").read_text() == "cleaned up\n"
+    assert (place.job / "stdout").read_text() == "told to end\ncleaned up\n"
 
 
 @pytest.mark.parametrize(("code", "said"), [(ONLY_SIGTERM, "told to end\n"), (IN_C, "")])

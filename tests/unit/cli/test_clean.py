@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server.atomic import remove_tree
+from python_mcp_server.cli import clean as module
 from python_mcp_server.cli import main
 from python_mcp_server.cli.clean import disk_bytes
+from python_mcp_server.tools.saved import save_script
 
 YEARS = 10**8
 
@@ -73,6 +76,35 @@ def test_what_nothing_needs_goes_and_the_rest_stays(full: Path, capsys: pytest.C
     }
     clean("--yes")
     assert capsys.readouterr().out.endswith("Nothing needs to be removed.\n")
+
+
+def test_what_is_used_again_while_the_question_waits_stays(
+    full: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("jobs/damaged/x.json", "environments/old"):
+        (full / name).rename(full / "elsewhere")
+        remove_tree(str(full / "elsewhere"))
+
+    def agree_after_a_while() -> bool:
+        save_script("gone", "print(1)")
+        (full / "logs/server.log.1").write_text("rotated just now", "utf-8")
+        return True
+
+    monkeypatch.setattr(module, "_agreed", agree_after_a_while)
+    clean()
+    assert capsys.readouterr().out.endswith("\n0.0 MB freed.\n")
+    assert {"scripts/.versions/gone/1.py", "scripts/.versions/gone/2.py", "logs/server.log.1"} < files(full)
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [("0", "not in use"), ("0.125", "not used for 3 hours"), ("30", "not used for 30 days")],
+)
+def test_the_time_without_use_reads_as_people_write_it(
+    full: Path, capsys: pytest.CaptureFixture[str], days: str, words: str
+) -> None:
+    clean("--older-than", days)
+    assert f" {words}: " in capsys.readouterr().out
 
 
 def test_environments_beyond_a_size_go_those_used_longest_ago_first(

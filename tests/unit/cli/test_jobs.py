@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import jobs as jobs_module
-from python_mcp_server.cli.follow import Copy, copy_output
+from python_mcp_server.cli.follow import Copy, Progress, Screen, copy_output
 from python_mcp_server.cli.jobs import find_job, wait_for_job
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
@@ -71,16 +71,21 @@ def test_waiting_for_a_job_that_does_not_end_ends_with_the_time(manager: JobMana
     assert [job.id for job in seen] == [ONE]
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_an_invalid_time_is_refused(manager: JobManager, seconds: float) -> None:
-    with pytest.raises(InvalidInput, match=r"--timeout is .*; it must be"):
-        wait_for_job(manager, ONE, seconds, never, lambda _: None)
-
-
 @pytest.mark.parametrize(("offset", "limit"), [(-1, None), (0, 0), (0, -5)])
 def test_an_impossible_page_is_refused(manager: JobManager, offset: int, limit: int | None) -> None:
     with pytest.raises(InvalidInput, match="or more"):
         copy_output(manager, ONE, "stdout", offset=offset, limit=limit, follow=False)
+
+
+def test_a_pipe_gets_a_line_of_progress_now_and_then(
+    manager: JobManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {0: "", 1: "1", 2: "2\x1b", 7: "3\x1b", 20: "3\x1b", 30: "", 31: "4"}
+    now = [0]
+    screen = Screen(None, Progress(lambda _job: "a bar", lambda _job: told[now[0]]), lambda: now[0])
+    for now[0] in told:
+        screen.show(manager.blocking.get(ONE))
+    assert capsys.readouterr().err == "1\n3 \n4\n"
 
 
 def test_a_copy_goes_on_where_it_was_and_changes_no_byte(tmp_path: Path) -> None:

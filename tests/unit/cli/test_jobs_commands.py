@@ -51,6 +51,9 @@ def jobs(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
         (["--line", "-1"], "unended"),
         (["--line", "500"], ""),
         (["--tail", "500"], TEXT),
+        (["--offset", "9" * 30], ""),
+        (["--line", "9" * 30], ""),
+        (["--tail", "9" * 30], TEXT),
         (["--line", "2", "--limit", "7"], "line 2\n"),
         (["--pattern", "line 1[0-2]"], "10: line 10\n11: line 11\n12: line 12\n"),
         (["--pattern", "line", "--line", "19"], "19: line 19\n20: line 20\n"),
@@ -111,6 +114,30 @@ def test_nothing_is_removed_where_one_job_still_runs(
     assert "cancel it first, nothing was removed" in jobs(capsys, "rm", ended, waiting, code=2)
     assert {job.id for job in store.list()[0]} == {ended, waiting}
     assert store.remove(waiting) is False
+
+
+def test_nothing_is_removed_where_one_id_is_unknown_or_fits_several(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = keep(store)
+    keep(store)
+    told = jobs(capsys, "rm", ended, "zzz", code=1)
+    assert told == "python-mcp-server: Job zzz not found; nothing was removed\n"
+    assert jobs(capsys, "rm", ended, "1", code=2).endswith("give more of it; nothing was removed\n")
+    assert store.get(ended) is not None
+
+
+def test_a_list_goes_on_before_any_beginning_of_an_id(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    oldest, middle, newest = (keep(store, hours=hours) for hours in (30, 20, 10))
+    for before in (middle, middle[:7], middle[-6:]):
+        listed = json.loads(jobs(capsys, "list", "--before", before, "--json"))
+        assert [job["id"] for job in listed["jobs"]] == [oldest]
+    assert "fits several jobs" in jobs(capsys, "list", "--before", newest[:1], code=2)
+    assert jobs(capsys, "list", "--before", "zzz", code=1) == "python-mcp-server: Job zzz not found\n"
+    gone = new_job_id(utc_now() - timedelta(hours=25))
+    assert json.loads(jobs(capsys, "list", "--before", gone, "--json"))["total"] == 1
 
 
 def test_a_prune_says_what_its_options_would_remove(

@@ -12,9 +12,19 @@ import pytest
 
 from python_mcp_server import __version__
 from python_mcp_server.cli import main, program
+from python_mcp_server.cli.options import Number
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment, run_python
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
+
+
+@pytest.fixture
+def made_home(home: Path) -> Path:
+    """The home, with a store in it."""
+    FileJobStore(home)
+    return home
 
 
 def call(*words: str) -> int:
@@ -63,6 +73,26 @@ def test_every_help_fits_80_columns_and_cuts_no_sentence() -> None:
     assert [line for line in others if line.endswith("...")] == []
 
 
+def numbers(command: click.Command, context: click.Context) -> Generator[click.Parameter]:
+    """Yield the options of a command, and of those below it, that are given a fraction."""
+    fractions = (Number, click.types.FloatParamType)
+    yield from (each for each in command.params if isinstance(each.type, fractions))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from numbers(below, context)
+
+
+def test_no_option_takes_a_number_that_is_not_finite() -> None:
+    found = [*numbers(program, click.Context(program))]
+    assert len(found) >= 8
+    for option in found:
+        for text in ("nan", "inf", "-inf"):
+            with pytest.raises(InvalidInput, match=f"^{option.opts[-1]} is {text}; it must be a number of "):
+                option.type.convert(text, option, None)
+
+
 def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
     above, terminal = pty.openpty()
     try:
@@ -76,6 +106,7 @@ def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
     assert told.stdout.startswith("Usage: python-mcp-server")
 
 
+@pytest.mark.usefixtures("made_home")
 def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "list", "--status", "done") == 2
     told = capsys.readouterr()
@@ -85,6 +116,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureF
     assert "completed" in told.err
 
 
+@pytest.mark.usefixtures("made_home")
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -96,6 +128,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(capsys: pytest.CaptureF
         (("run", "--timeout", "-1", "-c", "1"), "--timeout is -1.0; "),
         (("run", "--cwd", "nowhere", "-c", "1"), "--cwd '"),
         (("serve", "--http", "--host", ""), "--host is ''; "),
+        (("clean", "--older-than", "nan"), "--older-than is nan; "),
+        (("clean", "--environments-mb", "inf"), "--environments-mb is inf; "),
+        (("clean", "--older-than", "soon"), "--older-than is 'soon'; "),
+        (("demo", "--budget", "100"), "--budget is 100.0; it must be a number of seconds from 0.5 to 20"),
     ],
 )
 def test_bad_input_is_called_as_it_was_typed(
@@ -105,11 +141,54 @@ def test_bad_input_is_called_as_it_was_typed(
     assert capfd.readouterr().err.startswith(f"python-mcp-server: {told}")
 
 
+@pytest.mark.usefixtures("made_home")
 def test_an_unknown_job_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "show", "nobody") == 1
     assert capsys.readouterr().err == "python-mcp-server: Job nobody not found\n"
 
 
+STEERING = "a\x1b[31mb\rc\nd"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (STEERING,),
+        (f"--{STEERING}",),
+        ("jobs", STEERING),
+        ("jobs", "show", STEERING),
+        ("jobs", "show", "nobody", STEERING),
+        ("jobs", "rm", STEERING),
+        ("jobs", "list", "--before", STEERING),
+        ("jobs", "list", "--status", STEERING),
+        ("jobs", "list", "--limit", STEERING),
+        ("jobs", "output", "nobody", "--stream", STEERING),
+        ("jobs", "output", "nobody", "--pattern", f"({STEERING}"),
+        ("clean", STEERING),
+        ("clean", "--older-than", STEERING),
+        ("run", STEERING),
+        ("run", "--env", STEERING, "-c", "1"),
+        ("run", "--with", STEERING, "-c", "1"),
+        ("run", "--cwd", STEERING, "-c", "1"),
+        ("run", "--python", STEERING, "-c", "1"),
+        ("bench", STEERING),
+        ("bench", "-c", "1", "--plot", STEERING),
+        ("serve", "--http", "--host", STEERING),
+        ("serve", "--port", STEERING),
+    ],
+)
+@pytest.mark.usefixtures("made_home")
+def test_nothing_that_was_typed_steers_the_terminal(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert call(*words) in {1, 2}
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert {char for char in told.err if not char.isprintable()} == {"\n"}
+    assert "c\nd" not in told.err
+
+
+@pytest.mark.usefixtures("made_home")
 def test_a_traceback_is_shown_where_debugging_is_on(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,28 +212,66 @@ def test_a_port_without_http_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert "--port is for HTTP" in capsys.readouterr().err
 
 
-def test_home_wins_over_the_variable(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_wins_over_the_variable(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
+    FileJobStore(tmp_path / "other")
     assert call("jobs", "list", "--home", str(tmp_path / "other")) == 0
-    assert (tmp_path / "other" / "jobs").is_dir()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_home_that_cannot_be_opened_is_not_taken_for_a_missing_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert call("jobs", "list", "--home", str(tmp_path / "file")) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "there is no home" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("jobs", "list"), 0),
+        (("jobs", "list", "--json"), 0),
+        (("jobs", "show", "nobody"), 1),
+        (("jobs", "wait", "nobody"), 1),
+        (("jobs", "output", "nobody"), 1),
+        (("jobs", "cancel", "nobody"), 1),
+        (("jobs", "answer", "nobody", "key", "value"), 1),
+        (("jobs", "rm", "nobody"), 1),
+        (("jobs", "prune"), 0),
+        (("clean",), 0),
+    ],
+)
+def test_a_look_into_a_home_that_is_not_there_says_so_and_makes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "documents").mkdir()
+    for name in ("mistyped/below", "documents"):
+        there = tmp_path / name
+        assert call(*words, "--home", str(there)) == code
+        told = capsys.readouterr().err.splitlines()
+        assert told[0].startswith(f"python-mcp-server: there is no home at '{there}'; ")
+        assert len(told) == 1 + (code == 1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["documents"]
+
+
+def test_a_look_into_a_database_that_is_not_there_says_so_and_makes_none(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite://{tmp_path}/mistyped/jobs.db"
+    monkeypatch.setenv("PYTHON_MCP_STORE", url)
+    assert call("jobs", "list") == 0
+    assert capsys.readouterr().err.startswith(f"python-mcp-server: there is no store at {url}; ")
+    assert call("jobs", "move", url, f"sqlite://{tmp_path}/other.db") == 2
+    assert "where no store is" in capsys.readouterr().err
+    assert list(tmp_path.rglob("*.db*")) == []
+
+
+def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("jobs", "list", "--home", "") == 2
+    assert capsys.readouterr().err == "python-mcp-server: --home is ''; give a value, or leave it out\n"
     assert not home.exists()
-
-
-def test_an_empty_home_counts_as_not_given(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHON_MCP_HOME", str(home))
-    assert call("jobs", "list", "--home", "") == 0
-    assert (home / "jobs").is_dir()
-
-
-def test_a_reader_who_leaves_ends_it_without_a_traceback() -> None:
-    command = [sys.executable, "-m", "python_mcp_server", "jobs", "list", "--json"]
-    closed, out = os.pipe()
-    os.close(closed)
-    try:
-        told = subprocess.run(
-            command, stdout=out, stderr=subprocess.PIPE, env=environment(), timeout=60, check=False
-        )
-    finally:
-        os.close(out)
-    assert told.returncode not in (0, 2)
-    assert told.stderr == b""

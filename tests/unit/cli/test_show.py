@@ -100,6 +100,17 @@ def test_a_result_is_shown_as_json() -> None:
     assert '"a": [' in printed(show.job_table(job))
 
 
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [("first\nsecond\x1b[31m", ["first", "second [31m"]), ("", ['""']), ('"', ['"']), (None, []), (7, ["7"])],
+)
+def test_a_text_as_a_result_is_shown_as_text(result: Any, shown: list[str]) -> None:
+    job = a_job(status=JobState.COMPLETED, result=result, completed_at=utc_now())
+    lines = printed(show.job_table(job)).splitlines()
+    at = next((at for at, line in enumerate(lines) if line.startswith("result")), len(lines))
+    assert [line.removeprefix("result").strip() for line in lines[at:]] == shown
+
+
 def test_the_usage_of_a_job_is_what_it_uses_and_later_what_it_took() -> None:
     usage = Usage(2_000_000, 2_500_000, cpu_seconds=1.5, processes=1)
     assert show.usage_words(a_job(usage=usage)) == "2.0 MB (peak 2.5 MB), 1.5 s CPU time, 1 process"

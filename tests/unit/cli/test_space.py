@@ -14,6 +14,8 @@ from python_mcp_server.cli.checks import _taken  # pyright: ignore[reportPrivate
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.opening import place_of
+from python_mcp_server.store.sqlite import SqliteJobStore
 
 KB = 1000
 
@@ -44,7 +46,7 @@ def test_each_part_and_the_largest_jobs_are_told(store: FileJobStore, home: Path
     (home / "environments" / "e1" / "lib" / "a.so").write_bytes(bytes(2000 * KB))
     (home / "logs").mkdir()
     (home / "logs" / "server.log").write_bytes(bytes(300 * KB))
-    found = space.survey(Settings.from_environ())
+    found = space.survey(Settings.from_environ(), home, home)
     assert found.share == 1
     assert [job_id for _, job_id in found.largest] == [emitting, *ids[:2:-1]]
     assert 6600 * KB <= found.parts["output"] < 7000 * KB
@@ -56,11 +58,11 @@ def test_each_part_and_the_largest_jobs_are_told(store: FileJobStore, home: Path
     assert space.words(found).startswith("output 6.")
 
 
-def test_a_look_takes_a_bounded_time_and_estimates_the_rest(store: FileJobStore):
+def test_a_look_takes_a_bounded_time_and_estimates_the_rest(store: FileJobStore, home: Path):
     for _ in range(40):
         put(store, 100)
     ticks = count(step=space._OUTPUT_S / 10)  # pyright: ignore[reportPrivateUsage]
-    found = space.survey(Settings.from_environ(), lambda: next(ticks))
+    found = space.survey(Settings.from_environ(), home, home, lambda: next(ticks))
     assert found.share < 1
     assert 3000 * KB < found.parts["output"] < 6000 * KB
     assert "(estimated from " in space.words(found)
@@ -72,11 +74,36 @@ def test_doctor_says_what_each_bound_removes_next(
 ):
     first = put(store, 10, hours=30)
     put(store, 10, hours=1)
-    told = [(finding.name, finding.text) for finding in _taken(Settings.from_environ())]
+    told = [
+        (finding.name, finding.text)
+        for finding in _taken(Settings.from_environ(), place_of(Settings.from_environ()))
+    ]
     assert [name for name, _ in told] == ["taken", "largest jobs"]
     monkeypatch.setenv("PYTHON_MCP_KEEP_JOBS", "1")
     monkeypatch.setenv("PYTHON_MCP_KEEP_DAYS", "7")
-    *_, days, jobs = (finding.text for finding in _taken(Settings.from_environ()))
+    *_, days, jobs = (
+        finding.text for finding in _taken(Settings.from_environ(), place_of(Settings.from_environ()))
+    )
     assert days == "PYTHON_MCP_KEEP_DAYS is 7; nothing goes now"
     assert jobs.startswith("PYTHON_MCP_KEEP_JOBS is 1, exceeded by 1; ")
     assert f"the next job to go is {first}, which ended " in jobs
+
+
+def test_a_database_counts_as_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "jobs.db"
+    monkeypatch.setenv("PYTHON_MCP_STORE", f"sqlite://{path}")
+    store = SqliteJobStore(path)
+    when = utc_now()
+    job = Job(new_job_id(), "x", JobState.COMPLETED, when, completed_at=when)
+    store.create(job)
+    store.folder(job.id).mkdir(parents=True)
+    (store.folder(job.id) / "stdout").write_bytes(bytes(100 * KB))
+    store.close()
+    settings = Settings.from_environ()
+    found = space.survey(settings, store.home, path)
+    assert found.parts["records"] >= path.stat().st_size
+    assert found.parts["output"] >= 100 * KB
+    assert [name for name, _ in ((f.name, f.text) for f in _taken(settings, place_of(settings)))] == [
+        "taken",
+        "largest jobs",
+    ]

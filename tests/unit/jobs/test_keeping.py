@@ -17,10 +17,11 @@ from python_mcp_server.model import Job, JobState, new_job_id
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers.records import records_opened
 
 NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-STORES = pytest.mark.parametrize("kind", ["files", "memory"])
+STORES = pytest.mark.parametrize("kind", ["files", "memory", "sqlite"])
 
 
 class Clock:
@@ -40,6 +41,8 @@ def clock() -> Clock:
 
 
 def store_of(kind: str, home: Path) -> JobStore:
+    if kind == "sqlite":
+        return SqliteJobStore(home / "jobs.db")
     return InMemoryJobStore() if kind == "memory" else FileJobStore(home)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server.jobs.request import CommandJob
+from python_mcp_server import CommandJob
+from python_mcp_server.jobs.request import request_of
 from python_mcp_server.jobs.rows import Ran, first_line, what_ran
 from python_mcp_server.tools.batch.tool import map_script
 from python_mcp_server.tools.saved import run_saved_script
@@ -46,7 +47,7 @@ def test_a_call_is_told_in_a_line(
 
 
 def test_a_command_is_told_with_its_directory() -> None:
-    request = CommandJob(("make", "-j", "all"), cwd="/p").request()
+    request = request_of(CommandJob(("make", "-j", "all"), cwd="/p"))
     assert what_ran(request.body, request.args, request.kwargs) == Ran("make -j all", "/p")
 
 

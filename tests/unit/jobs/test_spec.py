@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from python_mcp_server import AsyncJob, CommandJob
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
-from python_mcp_server.jobs.request import CommandJob, Request
+from python_mcp_server.jobs.reply import JobReplies, replies_of
+from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.spec import LIMIT_BYTES, from_spec, to_spec
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.pool.references import refer
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
-from tests.helpers import bodies
+from tests.helpers import bodies, job_kinds
 
 
 class Color(IntEnum):
@@ -144,7 +147,63 @@ def test_our_own_tools_may_start_anywhere_if_their_paths_are_absolute(tmp_path: 
     ):
         assert made is not None
         assert made["cwd"] == os.getcwd()
-    command = CommandJob(("true",), cwd="src").request()
+    command = request_of(CommandJob(("true",), cwd="src"))
     made = to_spec(command, refer(command.body))
     assert made is not None
     assert made["cwd"] is None
+
+
+# ---- kinds of jobs
+
+
+def spec_of(job: AsyncJob) -> tuple[Request, dict[str, Any] | None]:
+    request = request_of(job)
+    return request, to_spec(request, refer(request.body))
+
+
+def recorded(spec: dict[str, Any] | None) -> Job:
+    return Job(new_job_id(), "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(spec)))
+
+
+def test_a_job_of_a_class_with_plain_data_may_be_started_elsewhere():
+    request, spec = spec_of(job_kinds.Resize(["a", "b"]))
+    assert spec is not None
+    assert (spec["file"], spec["cwd"]) == (job_kinds.__file__, os.getcwd())
+    found = from_spec(recorded(spec))
+    assert found is not None
+    assert (found.body, found.args, found.limits) == (request.body, request.args, request.limits)
+
+
+def test_a_job_of_a_class_that_is_not_loaded_here_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    _, spec = spec_of(job_kinds.Resize([]))
+    monkeypatch.setattr(job_kinds, "__file__", "/elsewhere/job_kinds.py")
+    assert from_spec(recorded(spec)) is None
+    monkeypatch.delitem(sys.modules, job_kinds.__name__)
+    assert from_spec(recorded(spec)) is None
+
+
+def test_a_job_that_no_other_server_can_make_has_no_spec():
+    class Local(job_kinds.Resize):
+        pass
+
+    for job in (
+        Local([]),
+        job_kinds.Resize([Path()]),  # type: ignore[list-item]
+        job_kinds.Answer((1, 2)),
+        job_kinds.Answer(Color.RED),
+        job_kinds.Answer({"password": "hush"}),
+        job_kinds.Slotted(1),
+        job_kinds.InlineHold("", ""),
+        job_kinds.Build("true", env={"A": "hush"}),
+        CommandJob("true", env={"A": "hush"}),
+    ):
+        assert spec_of(job)[1] is None
+
+
+def test_a_command_started_elsewhere_keeps_its_grace_and_its_result():
+    _, spec = spec_of(CommandJob("true; false"))
+    job = recorded(spec).evolve(grace_s=5.6, reply={"job_result": {}})
+    found = from_spec(job)
+    assert found is not None
+    assert (found.args[0], found.grace_s) == ("true; false", 5.6)
+    assert isinstance(replies_of(job.reply, None), JobReplies)

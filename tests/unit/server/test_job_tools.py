@@ -11,7 +11,7 @@ from mcp_types import TextContent
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
-from python_mcp_server.jobs.request import AsyncJob
+from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, Usage
 from python_mcp_server.server import job_tools
 from python_mcp_server.server.job_tools import JobTools
@@ -78,6 +78,6 @@ async def test_a_list_has_short_rows_and_pages(home: Path):
 
 async def test_a_long_label_is_refused_and_cut_in_older_records(home: Path):
     with pytest.raises(InvalidInput, match="label has 201 characters; it may have 200"):
-        AsyncJob(print, label="a" * 201)
+        Request(print, label="a" * 201)
     record = a_job(JobState.FAILED).to_record() | {"label": "a" * 5_000}
     assert Job.from_record(record).label == "a" * 199 + "…"

@@ -1,4 +1,4 @@
-"""What every store promises, asked of both."""
+"""What every store promises, asked of each."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from python_mcp_server import JobResult
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
@@ -22,8 +23,9 @@ from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobSt
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 
-Store = FileJobStore | InMemoryJobStore
+Store = FileJobStore | InMemoryJobStore | SqliteJobStore
 TERMINAL = [state for state in JobState if state.terminal]
 ODD_IDS = [
     "",
@@ -42,9 +44,11 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", "sqlite"])
 def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
-    made = InMemoryJobStore() if request.param == "memory" else FileJobStore(home)
+    made: Store = InMemoryJobStore()
+    if request.param != "memory":
+        made = FileJobStore(home) if request.param == "files" else SqliteJobStore(home / "jobs.db")
     yield made
     made.close()
 
@@ -97,6 +101,14 @@ def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
     assert ids(store, "ready.default") == expected
     assert ids(store, "ready.default", limit=2) == expected[:2]
     assert ids(store, "ready.default", limit=0) == []
+
+
+def test_a_count_of_a_list_stops_where_it_is_told(store: Store):
+    for _ in range(3):
+        store.create(queued())
+    (name,) = store.index_names("ready")
+    assert [store.index_count(name, most) for most in (0, 2, 3, 9)] == [0, 2, 3, 3]
+    assert store.index_count("ready.none", 9) == 0
 
 
 def test_waiting_long_enough_is_worth_more_than_priority(store: Store):
@@ -447,3 +459,36 @@ def test_the_memory_store_leaves_no_directory_when_it_is_collected():
     del store
     gc.collect()
     assert not home.exists()
+
+
+# ---- results by token
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_result_is_stored_retrieved_and_cleaned_up(store: Store, success: bool):
+    job, result = a_job(JobState.RUNNING), JobResult(success, [1], "no", {"of": 2})
+    store.create(job)
+    assert store.retrieve(job.id) is None
+    assert not store.cleanup(job.id)
+    settled = store.store(job.id, result)
+    assert settled.status is (JobState.COMPLETED if success else JobState.FAILED)
+    assert store.retrieve(job.id) == result
+    assert store.store(job.id, JobResult(not success)) == settled
+    assert store.retrieve(job.id) == result
+    assert store.cleanup(job.id)
+    assert store.retrieve(job.id) is None
+
+
+def test_a_large_result_is_retrieved_whole(store: Store):
+    job, result = a_job(JobState.RUNNING), JobResult(success=False, data="x" * 2 * SHOWN_RESULT_BYTES)
+    store.create(job)
+    store.store(job.id, result)
+    assert store.retrieve(job.id) == result
+
+
+def test_an_unknown_token_has_no_result(store: Store):
+    for token in (new_job_id(), *ODD_IDS):
+        assert store.retrieve(token) is None
+        assert not store.cleanup(token)
+        with pytest.raises(JobNotFound):
+            store.store(token, JobResult(success=True))

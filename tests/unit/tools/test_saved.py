@@ -13,7 +13,7 @@ import pytest
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.runner.python.pep723 import parse_header
 from python_mcp_server.tools.call import stored
-from python_mcp_server.tools.saved import list_scripts, run_saved_script, save_script
+from python_mcp_server.tools.saved import list_scripts, remove_history, run_saved_script, save_script
 from python_mcp_server.tools.scripts import existing_directory, existing_script, one_of
 
 
@@ -317,3 +317,29 @@ def current_umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def test_versions_that_are_removed_while_their_script_is_saved_stay(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in ("first", "second"):
+        save_script("x", f"# {text}", overwrite=True)
+    script, history = home / "scripts" / "x.py", home / "scripts" / ".versions" / "x"
+    script.unlink()
+    rename = Path.rename
+
+    def save_and_rename(path: Path, target: Path) -> Path:
+        if path == history:
+            script.write_text("# saved", "utf-8")
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", save_and_rename)
+        remove_history(history)
+    assert [(history / f"{number}.py").read_text("utf-8") for number in (1, 2)] == ["# first", "# second"]
+    assert os.listdir(history.parent) == ["x"]
+    remove_history(history)
+    assert history.exists()
+    script.unlink()
+    remove_history(history)
+    assert os.listdir(history.parent) == []

@@ -133,6 +133,11 @@ class CancelGate:
         """Whether the present body is being told to end."""
         return self._requested and self._job_id is not None
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the present body was told to end, by its server or by a signal of another process."""
+        return self._job_id is not None and (self._requested or self._pending or self._delivered)
+
     def request_present(self) -> None:
         """Do as `request` does, for the body that runs now, if there is one."""
         if (job_id := self._job_id) is not None:

@@ -258,7 +258,13 @@ class Worker:
         questions = self._questions.open(call.job_id)
         report = self._progress.open()
         facts = (call.job_id, call.label, call.folder, report, questions)
-        job = context.JobContext(*facts, grace_s=call.grace_s, raise_pending=self._cancel_gate.raise_pending)
+        gate = self._cancel_gate
+        job = context.JobContext(
+            *facts,
+            grace_s=call.grace_s,
+            raise_pending=gate.raise_pending,
+            is_cancelled=lambda: gate.cancelled,
+        )
         token = context.enter_job(job, whole_process=True)
         if call.limits is not None:
             self._cpu_base_s = _cpu_seconds()

@@ -96,7 +96,8 @@ def _private(name: str, *, own: bool) -> bool:
 def _env_file(env_file: str, base: Path) -> Path:
     path = base / os.path.expanduser(env_file)
     if not os.path.isfile(path):  # which, unlike a Path, says no of a name that is too long
-        raise InvalidInput(f"env_file {quoted(env_file)} does not exist as a file ({quoted(str(path))})")
+        looked = "" if str(path) == env_file else f" (looked at {quoted(str(path))})"
+        raise InvalidInput(f"env_file {quoted(env_file)} does not exist as a file{looked}")
     return path
 
 

@@ -25,7 +25,7 @@ from python_mcp_server.runner.python.environ import scripts_folder
 from python_mcp_server.runner.python.interpreter import find_python, own_version, version_in
 from python_mcp_server.runner.python.pep723 import Header, check_requirements, render
 from python_mcp_server.runner.python.requirements import local_path, stamp
-from python_mcp_server.runner.python.unused import UNUSED_S, mark_used, remove_unused
+from python_mcp_server.runner.python.unused import mark_used
 from python_mcp_server.runner.python.uv import Uv
 from python_mcp_server.runner.textfile import MOST_BYTES
 
@@ -73,7 +73,6 @@ def environment_for(uv: Uv, packages: Packages, python_request: str | None) -> E
         return found
     started = time.monotonic()
     made = _make_under_lock(uv, venv, packages, python_request)
-    remove_unused(uv.session.home, UNUSED_S)
     return replace(made, install_s=time.monotonic() - started)
 
 

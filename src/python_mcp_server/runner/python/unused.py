@@ -1,14 +1,16 @@
 """Removes environments that nothing has used for long. The time of an environment's directory is that of
 its last use.
 
-`python-mcp-server clean` shows and removes them; a call that makes a new environment removes those that were
-not used for `UNUSED_S`, so that a home does not grow with every set of packages that was ever asked for.
+`python-mcp-server clean` shows and removes them; after the script of a call that made a new environment, a
+thread removes those that were not used for `UNUSED_S`, so that a home does not grow with every set of
+packages that was ever asked for.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,6 +60,23 @@ def remove_unused(home: Path, older_than_s: float) -> list[Path]:
     """Remove what `unused` returns, but for those that are used meanwhile; return those that are gone."""
     older_than_s = max(older_than_s, _LEAST_S)
     return [path for path in unused(home, older_than_s) if _removed(path, older_than_s)]
+
+
+def remove_unused_aside(home: Path) -> None:
+    """Remove in a thread what was not used for `UNUSED_S`. No call waits for that; where the process ends
+    first, a later call removes the rest.
+    """
+
+    def remove() -> None:
+        try:
+            remove_unused(home, UNUSED_S)
+        except OSError as error:
+            _log.debug("The unused environments of %s stay: %s", home, error)
+
+    try:
+        threading.Thread(target=remove, name="unused environments", daemon=True).start()
+    except RuntimeError as error:
+        _log.debug("The unused environments of %s stay, because no thread can be started: %s", home, error)
 
 
 def _environments(home: Path) -> Iterator[Path]:

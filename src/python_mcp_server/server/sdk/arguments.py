@@ -29,12 +29,19 @@ from mcp.server.mcpserver import Resolve
 from mcp.server.mcpserver.utilities.context_injection import find_context_parameter
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, ValidationError, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUseDefault, core_schema
+from pydantic_core import PydanticUseDefault, SchemaValidator, core_schema
 from typing_inspection.introspection import is_union_origin
 
 _EMPTY: Final = inspect.Parameter.empty
 _TEXTS: Final = (str, bytes, PurePath, Enum, date, time, timedelta, Decimal, UUID)
 _OF_FIELDS: Final = frozenset({"default", "default_factory", "repr"})
+_MANY: Final = 5_000
+"""Faults of one value that are told apart; pydantic takes 2 s to tell of a million."""
+_MOST_BITS: Final = 14_000
+"""Of an integer that is taken as text: Python makes none of more than 4,300 digits."""
+_CONTAINERS: Final = frozenset({"list", "tuple", "set", "frozenset", "dict", "generator"})
+_NO_SCHEMAS: Final = frozenset({"metadata", "default", "expected"})
+"""The parts of a schema that are no schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +54,111 @@ class Read:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
-        """Let pydantic read the value as the author's annotation has it, and else as `_read` does."""
-        return core_schema.no_info_wrap_validator_function(self._read, handler.generate_schema(self.kind))
+        """Let pydantic read the value as the author's annotation has it, and else as `_Reader` does."""
+        schema = handler.generate_schema(self.kind)
+        reader = _Reader(self.optional, _fast(schema, handler))
+        return core_schema.no_info_wrap_validator_function(reader.read, schema)
 
-    def _read(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the values of one parameter.
+
+    Attributes:
+        optional: Whether null means the default.
+        fast: Makes a validator that stops at the first fault, and takes numbers as texts.
+    """
+
+    optional: bool
+    fast: Callable[[], SchemaValidator]
+
+    def read(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        """Return a value as it is meant."""
         try:
-            return _taking_numbers(value, validate)
+            return self._taking_numbers(value, validate)
         except ValidationError:
             if value is None and self.optional:
                 raise PydanticUseDefault from None
             if not isinstance(value, str) or not isinstance(meant := _parsed(value), list | dict | NoneType):
                 raise
             try:
-                return _taking_numbers(meant, validate)
+                return self._taking_numbers(meant, validate)
             except ValidationError:
                 pass  # the error is about the value that was sent, not its parsed form
             raise
+
+    def _taking_numbers(self, value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        """Validate a value; a number in the place of a text is taken as its text."""
+        try:
+            return validate(value)
+        except ValidationError as error:
+            if error.error_count() > _MANY:
+                try:
+                    return self.fast().validate_python(value)
+                except ValidationError as first:  # a model's own validator takes no number as a text
+                    if not _numbers_for_texts(first):
+                        raise
+            numbers = _numbers_for_texts(error)
+            if not numbers:
+                raise
+        meant = copy.deepcopy(value)
+        for place in numbers:
+            meant = _with_text(meant, place)
+        return validate(meant)
+
+
+def _fast(schema: core_schema.CoreSchema, handler: GetCoreSchemaHandler) -> Callable[[], SchemaValidator]:
+    """Return a function that returns the validator of a schema, but that it stops at the first fault, and
+    takes numbers as texts.
+    """
+    definitions: dict[str, Any] = {}
+
+    def changed(part: Any) -> Any:
+        if isinstance(part, list | tuple):
+            parts = [changed(each) for each in cast("list[Any]", part)]
+            return tuple(parts) if isinstance(part, tuple) else parts
+        if not isinstance(part, dict):
+            return part
+        node = cast("dict[str, Any]", part)
+        kind, ref = node.get("type"), node.get("schema_ref")
+        if kind == "definition-ref" and ref not in definitions:
+            definitions[cast("str", ref)] = None  # it may contain itself
+            definitions[cast("str", ref)] = changed(handler.resolve_ref_schema(cast("Any", node)))
+        made = {key: each if key in _NO_SCHEMAS else changed(each) for key, each in node.items()}
+        if kind == "str":
+            made["coerce_numbers_to_str"] = True
+        elif isinstance(kind, str) and kind in _CONTAINERS:
+            made["fail_fast"] = True
+        return made
+
+    whole = changed(schema)
+    return functools.cache(
+        lambda: SchemaValidator(core_schema.definitions_schema(whole, list(definitions.values())))
+    )
+
+
+def _numbers_for_texts(error: ValidationError) -> list[tuple[int | str, ...]]:
+    """Return the places of the numbers that are where texts are expected."""
+    faults = error.errors(include_url=False, include_context=False)
+    return [fault["loc"] for fault in faults if fault["type"] == "string_type" and _is_number(fault["input"])]
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and value.bit_length() <= _MOST_BITS
+    return isinstance(value, float)
+
+
+def _with_text(value: Any, place: tuple[int | str, ...]) -> Any:
+    """Return JSON with the number at this place as text; the same JSON if the place does not exist."""
+    if not place:
+        return str(value) if _is_number(value) else value
+    first, *rest = place
+    inside = isinstance(value, dict) and first in value
+    if inside or (isinstance(value, list) and isinstance(first, int)):
+        parts = cast("dict[int | str, Any]", value)
+        parts[first] = _with_text(parts[first], tuple(rest))
+    return cast("Any", value)
 
 
 def reading_as_meant(fn: Callable[..., Any], returns: Any = _EMPTY) -> Callable[..., Any]:
@@ -161,37 +257,6 @@ def _takes_text(kind: Any) -> bool:
     if issubclass(kind, _TEXTS):
         return True
     return hasattr(cast("object", kind), "__get_pydantic_core_schema__") and not issubclass(kind, BaseModel)
-
-
-def _taking_numbers(value: Any, validate: core_schema.ValidatorFunctionWrapHandler) -> Any:
-    """Validate a value; a number in the place of a text is taken as its text."""
-    try:
-        return validate(value)
-    except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        numbers = [fault for fault in faults if fault["type"] == "string_type" and _is_number(fault["input"])]
-        if not numbers:
-            raise
-    meant = copy.deepcopy(value)
-    for fault in numbers:
-        meant = _with_text(meant, fault["loc"])
-    return validate(meant)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _with_text(value: Any, place: tuple[int | str, ...]) -> Any:
-    """Return JSON with the number at this place as text; the same JSON if the place does not exist."""
-    if not place:
-        return str(value) if _is_number(value) else value
-    first, *rest = place
-    inside = isinstance(value, dict) and first in value
-    if inside or (isinstance(value, list) and isinstance(first, int)):
-        parts = cast("dict[int | str, Any]", value)
-        parts[first] = _with_text(parts[first], tuple(rest))
-    return cast("Any", value)
 
 
 def _parsed(text: str) -> Any:

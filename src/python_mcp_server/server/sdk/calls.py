@@ -17,7 +17,7 @@ from mcp_types import InputRequiredResult
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.request import JobResult
+from python_mcp_server.jobs.request import CallResult
 from python_mcp_server.model import JobState
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
@@ -91,7 +91,7 @@ async def _answer(
             result = await channel.resume(
                 options.resolve_manager(), job_id, adapter, listener=listener, **how
             )
-    if not isinstance(result, JobResult):
+    if not isinstance(result, CallResult):
         return result
     if not result.handed_over:
         value = result.value  # the body's own round of questions is for the SDK
@@ -132,7 +132,13 @@ async def _waits_for_jobs(ctx: Any) -> bool:
     """Whether the server that serves a call has the tool that waits for jobs."""
     if isinstance(ctx, Context):
         return _WAITS in tools_of(ctx.mcp_server)
-    return await ctx.fastmcp.get_tool(_WAITS) is not None
+    from python_mcp_server.server.fastmcp import serves_tool  # late: only a FastMCP server has it loaded
+
+    try:
+        return await serves_tool(ctx.fastmcp, _WAITS)
+    except Exception:  # noqa: BLE001  of an author's transform: the caller gets the job_id all the same
+        _log.warning("whether this server has the tool %s is not known", _WAITS, exc_info=True)
+        return False
 
 
 @cache

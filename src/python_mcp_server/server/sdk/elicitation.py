@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.questions import Ask
-    from python_mcp_server.jobs.request import JobResult
+    from python_mcp_server.jobs.request import CallResult
     from python_mcp_server.questions.model import Question
     from python_mcp_server.server.sdk.adapter import ToolAdapter
 
@@ -79,7 +79,7 @@ class QuestionChannel:
         said = await request.session.elicit_form(shown["message"], shown["schema"], request.request_id)
         return InputAnswer(said.action, None if said.content is None else dict(said.content))
 
-    def input_required_result(self, result: JobResult) -> InputRequiredResult | None:
+    def input_required_result(self, result: CallResult) -> InputRequiredResult | None:
         """Return the questions of a job that was handed over, for a client that makes the call again;
         None where it gets the handle, such as where the SDK asks for the tool's own parameters."""
         if not (result.questions and self._by_rounds) or find_resolved_parameters(self._body):
@@ -91,7 +91,7 @@ class QuestionChannel:
 
     async def resume(
         self, manager: JobManager, job_id: str, adapter: ToolAdapter, **how: Any
-    ) -> JobResult | CallToolResult:
+    ) -> CallResult | CallToolResult:
         """Take the answers of this round, and wait again: for the end, the next question, or the budget.
 
         Raises:

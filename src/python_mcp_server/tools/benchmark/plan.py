@@ -84,7 +84,7 @@ class RunPlan:
             ("min_runs", self.min_runs, 1),
             ("max_runs", self.max_runs, 1),
         ):
-            _check_count(name, value, least)
+            check_count(name, value, least)
         positive(self.max_seconds, "max_seconds")
 
 
@@ -285,7 +285,12 @@ def _half_width(interval: Interval) -> float:
     return (interval.high - interval.low) / (interval.high + interval.low)
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Refuse a number of runs that is out of bounds.
+
+    Raises:
+        InvalidInput: The text has the name.
+    """
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or not least <= value <= MOST_RUNS:
         raise InvalidInput(f"{name} is {value!r}; it must be a whole number from {least} to {MOST_RUNS}")

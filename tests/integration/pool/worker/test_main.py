@@ -82,7 +82,7 @@ def test_an_unpicklable_value_reaches_caller_and_record_as_json(
         result = await jobs.run(wanted, budget_s=LONG_S)
         assert str(result.value).startswith(form)
         assert said in caplog.text
-        job, _ = await jobs.wait((await jobs.submit(wanted)).id, LONG_S)
+        job, _ = await jobs.wait((await jobs.submit_request(wanted)).id, LONG_S)
         assert (job.status, job.error) == ("completed", None)
         assert str(job.result).startswith(form)
         assert said in (job.result_note or "")
@@ -146,7 +146,7 @@ async def test_a_body_whose_module_cannot_be_imported_fails_with_the_reason(
 def test_what_a_body_writes_anywhere_is_output_of_its_job(capfd: pytest.CaptureFixture[str]):
     async def main() -> None:
         async with manager() as jobs:
-            job = await jobs.submit(Request(bodies.print_everywhere))
+            job = await jobs.submit_request(Request(bodies.print_everywhere))
             job, _ = await jobs.wait(job.id, LONG_S)
             assert job.result == "said"
             stdout = await jobs.output(job.id, "stdout")
@@ -170,7 +170,7 @@ def test_a_body_that_closes_its_output_does_not_take_the_next_ones(warm: WarmMan
     async def main(jobs: JobManager) -> None:
         before = await call(jobs, bodies.pid)
         await call(jobs, body)
-        job = await jobs.submit(Request(bodies.say, ("hello",)))
+        job = await jobs.submit_request(Request(bodies.say, ("hello",)))
         job, _ = await jobs.wait(job.id, LONG_S)
         assert (job.result, job.error) == ("hello", None)
         assert (await jobs.output(job.id)).text == "hello\n"
@@ -239,7 +239,7 @@ def test_a_thread_and_odd_numbers_report_as_well(warm: WarmManager):
 
 def test_progress_that_is_not_a_finite_number_is_not_sent_as_one(warm: WarmManager):
     async def main(jobs: JobManager) -> None:
-        job = await jobs.submit(Request(bodies.report_not_finite))
+        job = await jobs.submit_request(Request(bodies.report_not_finite))
         job, _ = await jobs.wait(job.id, LONG_S)
         assert job.status == "completed"
         assert job.progress is None

@@ -76,7 +76,7 @@ def test_a_job_goes_on_whose_server_exits_while_its_argument_is_sent(
         async with manager() as jobs:
             await call(jobs, bodies.pid)
             monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
-            job = await jobs.submit(
+            job = await jobs.submit_request(
                 Request(state_changing_bodies.wait_with, (state_changing_bodies.Gate(), str(path)))
             )
             while (found := await jobs.get(job.id)) is None or found.status is JobState.PENDING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from python_mcp_server.context import JobContext, enter_job, leave_job
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.runner.python import environments
+from python_mcp_server.runner.python import environments, unused
+from python_mcp_server.runner.python.unused import remove_unused
 from python_mcp_server.tools.benchmark.tool import benchmark_script
 from python_mcp_server.tools.saved import run_saved_script, save_script
 from python_mcp_server.tools.scripts import run_script_in_dir, run_script_with_dependencies
@@ -169,6 +171,27 @@ def test_the_time_limit_covers_installing(
     assert result.get("timed_out")
     assert result["exit_code"] < 0
     assert result["stderr"] == "the time limit came while uv was at work (venv --clear)\n[TIMEOUT]"
+
+
+def test_unused_environments_go_beside_the_call_once_its_script_has_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch, sample: str
+) -> None:
+    old = home / "environments" / "old"
+    (old / "bin").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    answered, removed = threading.Event(), threading.Event()
+
+    def remove_later(*where: Any) -> None:
+        assert answered.wait(60)
+        remove_unused(*where)
+        removed.set()
+
+    monkeypatch.setattr(unused, "remove_unused", remove_later)
+    code = f"import os; print(os.path.exists({str(old)!r}))"
+    assert run_script_with_dependencies(code, dependencies=[sample])["stdout"] == "True\n"
+    answered.set()
+    assert removed.wait(60)
+    assert not old.exists()
 
 
 def test_a_dependency_that_does_not_exist_is_one_sentence_of_the_resolver() -> None:

@@ -169,7 +169,7 @@ def test_a_cancel_leaves_no_process_and_a_resume_runs_only_the_rest(folder: Path
     async def main() -> None:
         async with manager() as made:
             given = {"script_path": "ways.py", "args_list": ways, "max_parallel": 2}
-            job = await made.submit(Request(map_script, (str(folder),), given))
+            job = await made.submit_request(Request(map_script, (str(folder),), given))
             pids = [
                 *await asyncio.to_thread(pids_in, folder / "pids.stays", 2),
                 *await asyncio.to_thread(pids_in, folder / "pids.waits", 2),
@@ -179,7 +179,7 @@ def test_a_cancel_leaves_no_process_and_a_resume_runs_only_the_rest(folder: Path
             assert (await made.cancel(job.id)).status is JobState.CANCELLED
             assert alive(pids) == []
             (folder / "ways.py").write_text('import sys; open("starts", "a").write(sys.argv[1] + "\\n")')
-            second = await made.submit(Request(map_script, (), {"resume": job.id}))
+            second = await made.submit_request(Request(map_script, (), {"resume": job.id}))
             ended, timed_out = await made.wait(second.id, 60)
             assert (timed_out, ended.error) == (False, None)
             assert ended.result is not None

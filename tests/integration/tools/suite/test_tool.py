@@ -237,7 +237,7 @@ def test_failures_are_readable_while_it_runs_and_cancel_ends_its_workers(
 
     async def main() -> None:
         async with manager() as made:
-            job = await made.submit(Request(run_tests, (str(folder),), {"workers": 2}))
+            job = await made.submit_request(Request(run_tests, (str(folder),), {"workers": 2}))
             while not (page := await made.output(job.id, "failures")).text:
                 await asyncio.sleep(0.02)
             assert page.text.startswith("FAILED test_it.py::test_first\n")

@@ -143,3 +143,22 @@ def test_reading_twice_is_reading_once():
     made = read_as_meant(parameter)
     assert read_as_meant(made) is made
     assert isinstance(made.annotation.__metadata__[0], Read)
+
+
+class Tree(BaseModel):
+    name: str
+    parts: list[Tree] = []
+
+
+@pytest.mark.parametrize("count", [1, 6_000])
+def test_numbers_become_texts_at_any_depth_of_a_model(count: int):
+    def body(trees: list[Tree], sizes: list[tuple[str, int]]) -> None: ...
+
+    made = tool_of(body, read=True)
+    sent = {"trees": [{"name": 1, "parts": [{"name": 2.5}]}] * count, "sizes": [[3, 4]] * count}
+    read = made.fn_metadata.validate_arguments(sent)
+    assert read["trees"] == [Tree(name="1", parts=[Tree(name="2.5")])] * count
+    assert read["sizes"] == [("3", 4)] * count
+    with pytest.raises(ValidationError) as caught:
+        made.fn_metadata.validate_arguments(sent | {"trees": [{}] * count})
+    assert [fault["loc"] for fault in caught.value.errors()] == [("trees", 0, "name")]
