@@ -357,7 +357,7 @@ def cache() -> None:
 def drop(kind: str | None, *, as_json: bool) -> None:
     """Let no later call share a result that is there now.
 
-    KIND is the name of a tool, or a body as module:function; without it all go. The jobs stay.
+    KIND is the name of a job's class, function or tool; without it all go. The jobs stay.
     """
     dropped = _manager().cache.drop(kind)
     if as_json:

@@ -198,7 +198,7 @@ class ResultCache:
         """Let no later submission have a result that is there now, or that a running job will have. Blocks.
 
         Args:
-            kind: Only jobs of this tool, or of this body as "module:function"; all where None.
+            kind: Only jobs of this kind: the name of the job's class, function or tool; all where None.
 
         Returns:
             How many jobs lose their place. Their records stay.

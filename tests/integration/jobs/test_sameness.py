@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import InMemoryJobStore
+from python_mcp_server import FunctionJob, InMemoryJobStore
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
@@ -274,6 +274,29 @@ def test_a_key_of_a_job_that_its_client_no_longer_sees_is_free():
             store.prune()
         else:
             assert put(store, again, call_of("p", ended_s)).id == again.id
+
+
+class Shared(FunctionJob):
+    cache_seconds = 3600
+    keep_seconds = 60
+
+
+async def test_a_kind_of_job_says_whether_its_results_are_shared(tmp_path: Path):
+    log = str(tmp_path / "log")
+    async with manager() as jobs:
+        first = await jobs.submit(Shared(fb.said, log, "a"))
+        await ended(jobs, first)
+        assert await jobs.submit(Shared(fb.said, log, "a")) == first
+        assert jobs.cache.drop("said") == 1
+        second = await jobs.submit(Shared(fb.said, log, "a"))
+        assert second != first
+        options = (await ended(jobs, second)).options
+        assert options is not None
+        assert options.keep_seconds == 60
+        third = await jobs.submit(Shared(fb.said, log, "a"), cache_seconds=0)
+        assert third not in {first, second}
+        await ended(jobs, third)
+    assert lines(log) == ["a"] * 3
 
 
 def test_a_damaged_entry_costs_a_start_only(home: Path):
