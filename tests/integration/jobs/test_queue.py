@@ -266,3 +266,17 @@ async def test_a_queued_job_can_be_cancelled_while_its_server_lives(tmp_path: Pa
         later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
         assert (await jobs.cancel(later)).status is JobState.CANCELLED
         assert jobs.store.index_names("") == ()
+
+
+def test_a_delay_is_a_time_from_now_on():
+    before = utc_now()
+    options = JobOptions.delayed(60, queue="q")
+    assert options.run_at is not None
+    assert timedelta(seconds=60) <= options.run_at - before < timedelta(seconds=90)
+    assert options.queue == "q"
+
+
+@pytest.mark.parametrize("delay", [-1, float("nan"), True, "5", None, 1e300])
+def test_a_delay_that_is_no_time_is_refused(delay: Any):
+    with pytest.raises(InvalidInput, match="delay is "):
+        JobOptions.delayed(delay)
