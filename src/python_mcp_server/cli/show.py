@@ -129,6 +129,7 @@ def job_table(job: Job, items: int = 0) -> Table:
         "ran": job.ran,
         "directory": job.directory,
         "client": job.client,
+        "schedule": None if job.schedule is None else str(job.schedule.get("name")),
         "created": _moment(job.created_at),
         "started": _moment(job.started_at),
         "ended": _moment(job.completed_at),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.jobs.schedules import Schedules
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
@@ -59,6 +60,7 @@ class JobManager:
         settings: The settings.
         blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output`, `lines` and `items` for plain code.
         tools: The server's adapters of the tools of these jobs, by name; they are only kept here.
+        declared: Make the schedules of the functions that `scheduled` decorates; each engine calls them.
     """
 
     def __init__(self, store: JobStore | None = None, settings: Settings | None = None) -> None:
@@ -71,6 +73,7 @@ class JobManager:
         self.settings = settings = settings or Settings.from_environ()
         self.store = store or FileJobStore(settings.home, lock_s=settings.lock_seconds, fsync=settings.fsync)
         self.tools: dict[str, Adapter] = {}
+        self.declared: list[Callable[[JobStore], None]] = []
         self._live: dict[str, JobRun] = {}
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
@@ -87,6 +90,13 @@ class JobManager:
         from python_mcp_server.jobs.blocking import BlockingJobs
 
         return BlockingJobs(self.store, self.settings, self._live, self._engines)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The schedules of the home."""
+        from python_mcp_server.jobs.schedules import Schedules
+
+        return Schedules(self.store, self._engine)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -143,7 +153,7 @@ class JobManager:
 
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
-            await engine.open(self.tools.get)
+            await engine.open(self.tools.get, self.declared)
         return engine
 
     def _forget(self, engine: Engine) -> None:
