@@ -282,11 +282,11 @@ class DeclaredSchedule:
     """A schedule as the decorator `scheduled` has it.
 
     Attributes:
-        work: The function.
+        work: The call.
         how: The arguments of `BlockingSchedules.add`.
     """
 
-    work: Callable[..., Any]
+    work: Work
     how: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def make(self, store: JobStore) -> None:
