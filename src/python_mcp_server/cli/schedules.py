@@ -49,7 +49,7 @@ def _schedules() -> BlockingSchedules:
 
 @schedules.command(cls=AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("--cron", metavar="EXPRESSION",
-              help="When: minute, hour, day, month, weekday; a 6th field in front is for seconds.")  # fmt: skip
+              help="When: minute, hour, day, month, weekday; a 6th in front is for seconds.")  # fmt: skip
 @click.option("--every", type=float, metavar="SECONDS", help="Or each so many seconds.")
 @click.option("--at", "at_text", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
 @click.option("--delay", type=float, metavar="SECONDS", help="Or once, in so many seconds.")

@@ -97,7 +97,7 @@ class BlockingSchedules:
         """
         overlap = ("wait" if missed == "all" else "skip") if overlap is None else overlap
         check_rules(missed, overlap)
-        now, job = self._now(), _template(work)
+        now, job = self._now(), template_of(work)
         timetable = Timetable(cron=cron, every=every, at=at, tz=tz, start=now)
         _check_name(name)
         with self._files.locked():
@@ -297,8 +297,12 @@ class DeclaredSchedule:
             _log.warning("the schedule %s was not made: %s", self.how.get("name"), error)
 
 
-def _template(work: Any) -> dict[str, Any]:
-    """Return what each record of a schedule's jobs has: the call, and the facts of it that people read."""
+def template_of(work: Any) -> dict[str, Any]:
+    """Return what each record of a schedule's jobs has: the call, and the facts of it that people read.
+
+    Raises:
+        InvalidInput: A file may not, or cannot, hold the call.
+    """
     request = _request_of(work)
     check_limits(request)
     if request.options is not None:
