@@ -101,8 +101,10 @@ class ScheduleFiles:
         if (data := read_file(path)) is None:
             return None
         try:
-            return Schedule.from_record(json.loads(data))
-        except (ValueError, KeyError, TypeError, AttributeError, LookupError) as error:
+            read = Schedule.from_record(json.loads(data))
+            read.to_job(Firing("", read.made_at), read.made_at)
+            return read
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             _log.warning("%s is no schedule (%s); it is set aside as %s", path, error, _DAMAGED)
             os.replace(path, path + _DAMAGED)
             return None
@@ -155,17 +157,25 @@ class ScheduledWork:
         self._again: dict[str, float] = {}
         self._declared: Sequence[Callable[[JobStore], None]] = ()
         self._made = 0
+        self._trouble = ""
 
     def declare(self, declared: Sequence[Callable[[JobStore], None]]) -> None:
         """Call each of these once, with the next round; more may come to them later."""
         self._declared = declared
 
     def fire(self) -> float | None:
-        """Create the jobs that are due; return in how many seconds the next one is, or None.
-
-        Raises:
-            StoreError: The schedules cannot be read.
+        """Create the jobs that are due; return in how many seconds the next one is, or None. What fails is
+        logged and tried again, because the queue does not wait for the schedules.
         """
+        try:
+            return self._round()
+        except StoreError as error:
+            if str(error) != self._trouble:
+                _log.warning("the schedules wait on: %s", error)
+            self._trouble = str(error)
+            return _AGAIN_S
+
+    def _round(self) -> float | None:
         while self._made < len(self._declared):
             self._declared[self._made](self._store)
             self._made += 1
@@ -173,7 +183,7 @@ class ScheduledWork:
         if self._looked_at is not None and now < self._looked_at:
             self._next.clear()  # the clock was set back
         self._looked_at = now
-        schedules = self._files.all()
+        schedules, self._trouble = self._files.all(), ""
         for schedule in schedules:
             due = self._due(schedule, now)
             if (schedule.intent or (due is not None and due <= now)) and self._may_try(schedule.id):

@@ -54,10 +54,11 @@ class Timetable:
     def __post_init__(self) -> None:
         if [self.cron, self.every, self.at].count(None) != 2:  # noqa: PLR2004  one of three
             raise InvalidInput("a schedule has one of cron, every and at; give exactly one of them")
+        zone = self._zone
         if not isinstance(cast("object", self.cron or ""), str):
             raise InvalidInput(f"cron is {self.cron!r:.100}; it must be a text of {_FIELDS}")
         if self.at is not None:
-            object.__setattr__(self, "at", _instant(self.at, self._zone))
+            object.__setattr__(self, "at", _instant(self.at, zone))
         _check_every(self.every)
         if self.next_after(self.start) is None:
             told = f"at is {iso(self.at)}" if self.at else f"cron is {self.cron!r:.100}"
@@ -155,6 +156,7 @@ class Timetable:
         moments = {"at": moment(data.get("at")), "start": moment(data["start"])}
         for name, value in {**texts, **moments, "tz": data["tz"]}.items():
             object.__setattr__(made, name, value)
+        zone_named(made.tz)
         made.next_after(moment(data["start"]) or datetime.now(UTC))
         return made
 

@@ -336,17 +336,40 @@ def test_principals_see_their_own_schedules_only(home: Home):
     assert {job.principal for job in home.jobs()} == {"ann", "bob"}
 
 
-def test_the_files_are_private_and_a_damaged_one_is_set_aside(home: Home):
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda _: "{}",
+        lambda text: text[:-20],
+        lambda text: text.replace('"every": 5', '"every": 0'),
+        lambda text: text.replace('"every": 5', '"cron": 7'),
+        lambda text: text.replace('"tz": "UTC"', '"tz": "Oz"'),
+        lambda text: text.replace('"label": "said"', '"label": 5'),
+    ],
+)
+def test_the_files_are_private_and_a_damaged_one_is_set_aside(home: Home, damaged: Callable[[str], str]):
     home.schedules.add(SAID, every=5, name="good")
     bad = home.schedules.add(SAID, every=5, name="bad")
     folder = home.store.home / "schedules"
     assert folder.stat().st_mode & 0o077 == 0
     path = folder / f"{bad.id}.json"
     assert path.stat().st_mode & 0o077 == 0
-    path.write_text(json.dumps({"id": 5}))
+    path.write_text(damaged(path.read_text()))
     assert home.look(seconds=5) == ["12:00:05"]
     assert [each.name for each in home.schedules.list()] == ["good"]
     assert path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_schedules_that_cannot_be_read_do_not_stop_the_queue(home: Home, caplog: pytest.LogCaptureFixture):
+    (home.store.home / "elsewhere").mkdir(parents=True)
+    (home.store.home / "schedules").symlink_to("elsewhere")
+    for _ in range(3):
+        waits_s = home.servers[0].fire()
+        assert waits_s is not None
+        assert waits_s > 0
+    assert caplog.text.count("the schedules wait on") == 1
+    with pytest.raises(StoreError, match="symbolic link"):
+        home.schedules.add(SAID, every=5)
 
 
 def test_a_schedule_comes_back_from_its_record(home: Home):

@@ -122,6 +122,7 @@ def test_one_time_without_an_offset_is_of_the_zone():
         ({"cron": "0 0 30 2 *"}, "Bad day-of-month"),
         ({"cron": "* * * * *", "tz": "Mars/Olympus"}, "tz is 'Mars/Olympus'"),
         ({"cron": "* * * * *", "tz": "../etc/passwd"}, "tz is "),
+        ({"every": 5, "tz": "Oz"}, "tz is 'Oz'"),
         ({"every": 0.5}, "every is 0.5"),
         ({"every": True}, "every is True"),
         ({"every": float("nan")}, "every is nan"),
