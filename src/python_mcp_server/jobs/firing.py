@@ -186,10 +186,10 @@ class ScheduledWork:
         schedules, self._trouble = self._files.all(), ""
         for schedule in schedules:
             due = self._due(schedule, now)
-            if (schedule.intent or (due is not None and due <= now)) and self._may_try(schedule.id):
+            wanted = schedule.intent or schedule.is_ahead(now) or (due is not None and due <= now)
+            if wanted and self._may_try(schedule.id):
                 self._try(schedule.id)
-        if len(self._next) > len(schedules):
-            self._next = {each.id: self._next[each.id] for each in schedules}
+        self._next = {each.id: self._next[each.id] for each in schedules if each.id in self._next}
         return self._next_s()
 
     def _due(self, schedule: Schedule, now: datetime) -> datetime | None:

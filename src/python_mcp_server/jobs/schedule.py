@@ -156,6 +156,10 @@ class Schedule:
             following = self.timetable.next_after(last)
         return following
 
+    def is_ahead(self, now: datetime) -> bool:
+        """Whether it begins after now, because the clock was set back to before that."""
+        return all(first > now for first, _ in self.spans)
+
     def from_now(self, now: datetime) -> Schedule:
         """Return the schedule as it goes on from now, with nothing missed."""
         return self._with_span(now, now)
@@ -175,6 +179,8 @@ class Schedule:
             now: The present.
             is_live: Whether the job with this id has not ended.
         """
+        if self.is_ahead(now):
+            return self.from_now(now)
         following = self.next_time(now)
         if following is None or following > now or self.intent:
             return self

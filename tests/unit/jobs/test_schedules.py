@@ -154,6 +154,14 @@ def test_a_schedule_goes_on_after_a_clock_that_ran_years_ahead(home: Home):
     assert max(counted.values()) == 1
 
 
+def test_a_schedule_that_was_made_by_a_wrong_clock_goes_on_by_the_right_one(home: Home):
+    home.now += timedelta(days=3650)
+    home.schedules.add(SAID, cron="*/10 * * * *", overlap="start")
+    assert home.look(minutes=10) == ["12:10:00"]
+    assert home.look(days=-3650) == []
+    assert [home.look(minutes=10), home.look(minutes=10)] == [["12:20:00"], ["12:30:00"]]
+
+
 def test_a_time_is_dropped_while_the_job_before_runs(home: Home):
     home.schedules.add(SAID, cron="* * * * *", name="s")
     assert home.look(minutes=1) == ["12:01:00"]
