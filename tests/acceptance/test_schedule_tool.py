@@ -139,3 +139,29 @@ def test_principals_see_their_own_schedules_over_http(tmp_path: Path):
     with first as one, serving(tmp_path, *over_http(), env=env[1]) as two:
         run(main([port_of(one), port_of(two)]))
     assert len(command("schedules", "list").stdout.splitlines()) == 3
+
+
+NIGHTLY = """
+from python_mcp_server import scheduled
+
+@scheduled("* * * * * *", overlap="start")
+def clean():
+    with open("cleaned", "a") as log:
+        log.write("cleaned\\n")
+"""
+AUTHORS = """
+import nightly
+from mcp.server.mcpserver import MCPServer
+
+MCPServer("authors").run()
+"""
+
+
+def test_a_function_of_an_authors_server_runs_before_any_call(tmp_path: Path):
+    (tmp_path / "nightly.py").write_text(NIGHTLY)
+    (tmp_path / "server.py").write_text(AUTHORS)
+    with serving(tmp_path, tmp_path / "server.py", cwd=tmp_path) as server:
+        server.open()
+        eventually(lambda: len(lines(tmp_path / "cleaned")) >= 2)
+        assert server.leave() == 0
+    assert "nightly.clean" in command("schedules", "list").stdout
