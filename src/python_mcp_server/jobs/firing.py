@@ -160,7 +160,7 @@ class ScheduledWork:
         self._trouble = ""
 
     def declare(self, declared: Sequence[Callable[[JobStore], None]]) -> None:
-        """Call each of these once, with the next round; more may come to them later."""
+        """Call each of these once, with the next round that can write; more may come to them later."""
         self._declared = declared
 
     def fire(self) -> float | None:

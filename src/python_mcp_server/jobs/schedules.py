@@ -16,7 +16,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from python_mcp_server.context import BODY_ATTRIBUTE
-from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import CommandJob, Request
@@ -290,10 +290,14 @@ class DeclaredSchedule:
     how: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def make(self, store: JobStore) -> None:
-        """Make the schedule, unless it is there as it is declared. Blocks; what fails is logged."""
+        """Make the schedule, unless it is there as it is declared. Blocks; what is refused is logged.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         try:
             BlockingSchedules(store).add(self.work, **self.how, replace=True)
-        except PythonMcpError as error:
+        except InvalidInput as error:
             _log.warning("the schedule %s was not made: %s", self.how.get("name"), error)
 
 

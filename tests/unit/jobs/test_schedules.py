@@ -20,7 +20,7 @@ from python_mcp_server.jobs.firing import ScheduledWork, ScheduleFiles
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import CommandJob, Request
 from python_mcp_server.jobs.schedule import MOST_AT_ONCE, Schedule
-from python_mcp_server.jobs.schedules import BlockingSchedules
+from python_mcp_server.jobs.schedules import BlockingSchedules, DeclaredSchedule
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, Outcome
 from python_mcp_server.options import JobOptions
@@ -263,6 +263,22 @@ def test_a_store_that_fails_delays_one_schedule(home: Home, monkeypatch: pytest.
         assert waits_s > 0.5
     assert home.servers[1].fire() is not None
     assert times(home.jobs()) == ["12:01:00"]
+
+
+def test_a_declared_schedule_is_made_when_the_store_can_be_written(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise StoreError("the disk is full")
+
+    server = home.servers[0]
+    server.declare([DeclaredSchedule(SAID, {"every": 5, "name": "s"}).make])
+    with monkeypatch.context() as patched:
+        patched.setattr(ScheduleFiles, "write", full)
+        server.fire()
+    assert home.schedules.list() == []
+    server.fire()
+    assert [each.name for each in home.schedules.list()] == ["s"]
 
 
 def test_a_queue_that_takes_no_jobs_makes_a_time_missed(home: Home):
