@@ -154,7 +154,7 @@ def test_a_schedule_goes_on_after_a_clock_that_ran_years_ahead(home: Home):
     assert max(counted.values()) == 1
 
 
-def test_a_schedule_that_was_made_by_a_wrong_clock_goes_on_by_the_right_one(home: Home):
+def test_a_schedule_made_by_a_wrong_clock_goes_on_by_the_right_one(home: Home):
     home.now += timedelta(days=3650)
     home.schedules.add(SAID, cron="*/10 * * * *", overlap="start")
     assert home.look(minutes=10) == ["12:10:00"]
