@@ -319,3 +319,17 @@ async def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(
         failed = await ended(jobs, bad.id)
         assert (failed.error or "").startswith("InvalidInput: its limit cannot be kept")
         assert (await ended(jobs, good)).result == "good"
+
+
+def test_a_delay_is_a_time_from_now_on():
+    before = utc_now()
+    options = JobOptions.delayed(60, queue="q")
+    assert options.run_at is not None
+    assert timedelta(seconds=60) <= options.run_at - before < timedelta(seconds=90)
+    assert options.queue == "q"
+
+
+@pytest.mark.parametrize("delay", [-1, float("nan"), True, "5", None, 1e300])
+def test_a_delay_that_is_no_time_is_refused(delay: Any):
+    with pytest.raises(InvalidInput, match="delay is "):
+        JobOptions.delayed(delay)
