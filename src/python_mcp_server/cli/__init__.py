@@ -5,6 +5,7 @@ Here are the program with its exit codes, and the commands that only pass on: se
 run            Python as a job; `follow` shows its output and progress
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
+queues         list queues, pause, resume, drain and bound them
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
 demonstration  the steps of `demo`
@@ -41,7 +42,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("bench", "clean", "jobs", "run")
+_MODULES: Final = ("bench", "clean", "jobs", "queues", "run")
 _SERVE_EXAMPLES: Final = """\b
 Examples:
   serve                            over stdio, as an MCP client starts it

@@ -320,9 +320,8 @@ def find_job(manager: JobManager, typed: str) -> Job:
         JobNotFound: No job has this id.
         InvalidInput: Several jobs match.
     """
-    job = manager.store.get(typed)
-    if job is not None:
-        return job
+    if manager.store.peek(typed) is not None:
+        return manager.blocking.get(typed)
     found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
         raise JobNotFound(typed)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final
@@ -75,6 +76,16 @@ def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:
         table.add_column(heading, justify=justify, overflow="ellipsis", no_wrap=True, width=column_width)
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def plain_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table of texts and numbers; numbers stand at the right."""
+    table, cells = Table(box=None, pad_edge=False, header_style="bold"), [*rows]
+    for heading, first in zip(headings, [*cells[:1], [""] * len(headings)][0], strict=True):
+        table.add_column(heading, justify="right" if isinstance(first, int) else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
     return table
 
 

@@ -14,6 +14,7 @@ import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.queues import Queues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.settings import Settings
@@ -71,6 +73,13 @@ class BlockingJobs:
         self._reasons = WaitingReasons(store, limits)
         self._runs = runs
         self._engines = engines
+
+    @cached_property
+    def queues(self) -> Queues:
+        """The queues of the home."""
+        from python_mcp_server.jobs.queues import Queues
+
+        return Queues(self._store)
 
     def run_of(self, job_id: str) -> JobRun | None:
         """Return the run of a job that runs in this process; a loop that was closed without its manager is

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
+    from python_mcp_server.jobs.queues import AsyncQueues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
@@ -87,6 +88,13 @@ class JobManager:
         from python_mcp_server.jobs.blocking import BlockingJobs
 
         return BlockingJobs(self.store, self.settings, self._live, self._engines)
+
+    @cached_property
+    def queues(self) -> AsyncQueues:
+        """The queues of the home: list, pause, resume, drain, limit, bound, resource."""
+        from python_mcp_server.jobs.queues import AsyncQueues
+
+        return AsyncQueues(self.blocking.queues, self._in_store)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
