@@ -30,6 +30,7 @@ Kinds of failed jobs, `Job.error_kind`:
     time_limit    the job exceeded the time limit of the call
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
+    skipped       a job that it waits for did not complete
     lost          how the job ended is not known, as with a job of an older version
 
 Any module may import this one; it imports no other of this package.

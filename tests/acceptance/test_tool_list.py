@@ -45,10 +45,16 @@ def test_the_list_is_small_as_a_whole_and_by_group_as_documented(tmp_path: Path)
     check_list(everything)
     assert size(everything) <= MOST_CHARS
     groups = documented()
+    off = groups.pop("dead_letters")
     assert sorted(name for names, _ in groups.values() for name in names) == sorted(tools)
     for group, (names, most) in groups.items():
         chars = size([tools[name] for name in names])
         assert 0.9 * most <= chars <= most, f"{group} takes {chars} characters"
+    with serving(tmp_path, env={"PYTHON_MCP_TOOLS": "dead_letters"}) as server:
+        (tool,) = (tool for name, tool in listed(server).items() if name in off[0])
+        assert server.leave() == 0
+    check_list([tool])
+    assert 0.9 * off[1] <= size([tool]) <= off[1], size([tool])
 
 
 def test_no_text_is_longer_than_clients_show(ours: Shared):
@@ -85,5 +91,5 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
-        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs"
+        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs, dead_letters"
     )

@@ -53,3 +53,11 @@ def of_no_use() -> Cancel:
 
 def fail() -> None:
     raise RuntimeError("for good")
+
+
+def fail_unless(path: str, word: str = "bad", *, also: str = "") -> str:
+    """Note a word; raise ValueError unless it is good."""
+    note(path, word + also)
+    if word != "good":
+        raise ValueError(f"{word} is not good")
+    return word + also

@@ -45,6 +45,7 @@ from python_mcp_server.store.keys import ATTACHED, RUNNING
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
+    from python_mcp_server.jobs.dead_letters import DeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.queues import Queues
     from python_mcp_server.jobs.run import JobRun
@@ -80,6 +81,13 @@ class BlockingJobs:
         from python_mcp_server.jobs.queues import Queues
 
         return Queues(self._store)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that failed for good and can be run again."""
+        from python_mcp_server.jobs.dead_letters import DeadLetters
+
+        return DeadLetters(self._store)
 
     def run_of(self, job_id: str) -> JobRun | None:
         """Return the run of a job that runs in this process; a loop that was closed without its manager is

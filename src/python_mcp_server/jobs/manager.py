@@ -30,6 +30,7 @@ from python_mcp_server.store.files import FileJobStore
 if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
     from python_mcp_server.jobs.bodies import BodyRegistry
+    from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
@@ -95,6 +96,13 @@ class JobManager:
         from python_mcp_server.jobs.queues import AsyncQueues
 
         return AsyncQueues(self.blocking.queues, self._in_store)
+
+    @cached_property
+    def dead_letters(self) -> AsyncDeadLetters:
+        """The jobs that failed for good and can be run again: list, get, retry, drop, retry_all, drop_all."""
+        from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
+
+        return AsyncDeadLetters(self.blocking.dead_letters, self._engine)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:

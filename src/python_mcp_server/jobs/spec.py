@@ -13,11 +13,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
@@ -66,6 +67,30 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
     if not own or not _anchored(named):
         spec["cwd"] = _working_directory()
     return None if spec["cwd"] == _NOWHERE else spec
+
+
+def with_arguments(
+    spec: dict[str, Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return a spec with other arguments.
+
+    Args:
+        spec: The spec.
+        args: The positional arguments; those of the spec where None.
+        kwargs: Keyword arguments in the place of those with the same names; the others stay.
+
+    Raises:
+        InvalidInput: An argument is no JSON, is too large, or looks like a secret.
+    """
+    changed = {
+        "args": list(spec["args"] if args is None else args),
+        "kwargs": spec["kwargs"] | dict(kwargs or {}),
+    }
+    try:
+        _check({"args": list(args or ()), "kwargs": dict(kwargs or {})}, LIMIT_BYTES, guess=True)
+        return spec | _as_json(changed)
+    except (_NotReplayable, TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the arguments cannot be kept in a record: {error}; submit a new job") from None
 
 
 def _check(value: Any, room: int, *, guess: bool) -> int:

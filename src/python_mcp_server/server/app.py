@@ -49,6 +49,7 @@ _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_h
 _RUN_LARGE: Final = _RUN | {"large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
+_DEAD_LETTERS: Final = "dead_letters"
 _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
         ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
@@ -63,6 +64,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job
+    _DEAD_LETTERS: (),  # only where it is named, because few jobs are queued with options
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
 _RESUMES: Final = "map_script"
@@ -112,6 +114,10 @@ def create_server(
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
     tools = [*script_tools, *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
+    if _DEAD_LETTERS in groups:
+        from python_mcp_server.server.dead_letter_tool import dead_letter_tool
+
+        tools.append(dead_letter_tool(manager))
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -131,11 +137,11 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups if the caller names no group."""
+    """Return the named groups, in our order; all groups but dead letters if the caller names no group."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in (named or _GROUPS)]
+    return [name for name in _GROUPS if name in (named or _GROUPS.keys() - {_DEAD_LETTERS})]
 
 
 def _instructions(groups: Sequence[str]) -> str:
