@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerUnavailable,
     )
+    from python_mcp_server.jobs.arguments import Result
+    from python_mcp_server.jobs.graph import Graph
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.request import AsyncJob, CommandJob, JobResult
     from python_mcp_server.limits import Limits
@@ -56,6 +58,7 @@ __all__ = [
     "AsyncJob",
     "CommandJob",
     "FileJobStore",
+    "Graph",
     "InMemoryJobStore",
     "InputAnswer",
     "InvalidInput",
@@ -75,6 +78,7 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "RemoteError",
+    "Result",
     "StoreError",
     "StoreLocked",
     "TasksExtension",
@@ -96,6 +100,8 @@ _HOMES: Final = {
     "asking": ("request_input",),
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
+    "jobs.arguments": ("Result",),
+    "jobs.graph": ("Graph",),
     "jobs.manager": ("JobManager",),
     "jobs.request": ("AsyncJob", "CommandJob", "JobResult"),
     "limits": ("Limits",),

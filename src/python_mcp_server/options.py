@@ -182,6 +182,8 @@ class JobOptions:
         retry: Whether and when its body runs again; None for one attempt.
         idempotency_key: A repeated submission of this key gets the job that was made first.
         keep_seconds: How long its record is kept after its end; None for ever.
+        graph: The id of the job that stands for its graph; set where a graph is submitted.
+        node: Its name in the graph.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -199,6 +201,8 @@ class JobOptions:
     retry: Retry | None = None
     idempotency_key: str | None = None
     keep_seconds: float | None = None
+    graph: str | None = None
+    node: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -206,7 +210,7 @@ class JobOptions:
         _check_whole("key_concurrency", self.key_concurrency, 1)
         if self.max_concurrency is not None:
             _check_whole("max_concurrency", self.max_concurrency, 1)
-        for name in ("key", "idempotency_key"):
+        for name in ("key", "idempotency_key", "graph", "node"):
             _check_key(name, getattr(self, name))
         _check_run_at(self.run_at)
         self._check_after()

@@ -28,6 +28,8 @@ HOMES = {
     "JobState": "model",
     "JobProgress": "model",
     "JobResult": "jobs.request",
+    "Graph": "jobs.graph",
+    "Result": "jobs.arguments",
     "AsyncJob": "jobs.request",
     "CommandJob": "jobs.request",
     "create_server": "server.app",

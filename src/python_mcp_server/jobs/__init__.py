@@ -20,6 +20,8 @@ capacity     what background jobs take, and whether another may start beside the
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence
 chains       jobs that wait for other jobs
+arguments    results of other jobs as arguments
+graph        graphs of jobs, submitted as one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
 settle       the one way to a terminal state, or to the next attempt

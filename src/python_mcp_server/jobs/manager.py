@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.bodies import BodyRegistry
     from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.graph import Graph, SubmittedGraph
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
@@ -288,6 +289,17 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         return await (await self._engine()).submit(request)
+
+    async def submit_graph(self, graph: Graph) -> SubmittedGraph:
+        """Submit all jobs of a graph as one: if any is refused, or this process is killed before all are
+        durable, none of them runs.
+
+        Raises:
+            InvalidInput, JobNotFound, StoreError: As `submit`, or the graph is not valid.
+        """
+        from python_mcp_server.jobs.graph import submit_graph
+
+        return await submit_graph(await self._engine(), graph)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:

@@ -194,7 +194,10 @@ def _sweep(store: JobStore, swept: str) -> str:
     names = store.index_names(AFTER)
     following = [name for name in names if name > swept] or list(names)
     for name in following[:_SWEPT_AT_ONCE]:
-        release_after(store, name.removeprefix(AFTER))
+        predecessor_id = name.removeprefix(AFTER)
+        if (predecessor := store.peek(predecessor_id)) is not None:
+            recovered(store, predecessor)
+        release_after(store, predecessor_id)
     return following[:_SWEPT_AT_ONCE][-1] if following else ""
 
 

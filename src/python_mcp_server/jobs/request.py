@@ -51,6 +51,7 @@ class Request:
         options: How the job is queued and retried; None for a job that waits for a slot only.
         limits: The limits of the job; an inline body can only have a time limit.
         replies: How its tool answers; None if this is not a call of a tool.
+        results: The ids of the jobs whose results are among its arguments; see `jobs.arguments`.
     """
 
     body: Callable[..., Any]
@@ -66,6 +67,7 @@ class Request:
     secret_parameters: frozenset[str] | None = None
     client: str | None = None
     options: JobOptions | None = None
+    results: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a label that is no text, or would make every list long.

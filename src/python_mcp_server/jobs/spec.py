@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.arguments import decoded, encoded
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
@@ -51,17 +52,22 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         return None  # only this program has it
     try:
         signature, secret = inspect.signature(request.body), request.secret_parameters
-        named = signature.bind(*request.args, **request.kwargs).arguments
+        args, kwargs = list(request.args), request.kwargs
+        if request.results:
+            args, kwargs = encoded(args), encoded(kwargs)
+        named = signature.bind(*args, **kwargs).arguments
         if any(name not in signature.parameters or named.get(name) for name in secret or ()):
             return None  # also where the parameter of an argument is not known
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
-        args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
+        args, kwargs = _as_json(args), _as_json(kwargs)
     except (_NotReplayable, TypeError, ValueError, RecursionError):
         return None
     own = reference.name.startswith(_OWN)
     limits = None if request.limits is None else request.limits.to_json()
     spec = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
     spec["limits"] = limits
+    if request.results:
+        spec["results"] = list(request.results)
     if not own:
         spec["file"] = _file_of(reference.name)
     if not own or not _anchored(named):
@@ -153,12 +159,14 @@ def from_spec(job: Job) -> Request | None:
         if spec is None or spec["cwd"] not in (None, _working_directory()):
             return None
         body = _body(spec["body"], spec["file"])
-        args, kwargs = tuple(spec["args"]), dict(spec["kwargs"])
+        results = tuple(spec.get("results") or ())
+        args, kwargs = tuple(decoded(spec["args"], results)), decoded(dict(spec["kwargs"]), results)
         limits = Limits.given(**(spec.get("limits") or {}))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.info("job %s cannot be started here: %s", job.id, error)
         return None
-    return body and Request(body, args, kwargs, job.label, job.tool, principal=job.principal, limits=limits)
+    known: dict[str, Any] = {"principal": job.principal, "limits": limits, "results": results}
+    return body and Request(body, args, kwargs, job.label, job.tool, **known)
 
 
 def _working_directory() -> str:
