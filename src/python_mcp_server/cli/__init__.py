@@ -4,6 +4,7 @@ Here are the program with its exit codes, and the commands that only pass on: se
 
 run            Python as a job; `follow` shows its output and progress
 dead           `jobs dead`: the jobs that failed for good, run again or dropped
+tree           `jobs tree`: the graph or the chain of a job, drawn
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
 queues         list queues, pause, resume, drain and bound them
@@ -44,7 +45,7 @@ _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "queues", "run")
-_BELOW: Final = {"jobs": ("dead",)}
+_BELOW: Final = {"jobs": ("dead", "tree")}
 """The modules with further commands below one of these."""
 _SERVE_EXAMPLES: Final = """\b
 Examples:

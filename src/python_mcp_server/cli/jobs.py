@@ -103,8 +103,10 @@ def show(job_id: str, *, as_json: bool) -> None:
         return
     from python_mcp_server.cli.show import job_table, print_table
     from python_mcp_server.jobs.item_pages import count_items
+    from python_mcp_server.jobs.relatives import predecessors_of
 
-    print_table(job_table(job, count_items(manager.store.folder(job.id))))
+    before = predecessors_of(manager.store, job)
+    print_table(job_table(job, count_items(manager.store.folder(job.id)), before))
 
 
 @jobs.command()

@@ -22,6 +22,7 @@ waiting      why a queued job has not started, in a sentence
 chains       jobs that wait for other jobs
 arguments    results of other jobs as arguments
 graph        graphs of jobs, submitted as one
+relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
 settle       the one way to a terminal state, or to the next attempt

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +16,11 @@ from python_mcp_server import Graph, InMemoryJobStore, Result
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import CommandJob, Request
-from python_mcp_server.model import Job, JobState, new_job_id
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import bodies, run
 from tests.helpers import framework_bodies as fb
+from tests.helpers.command_line import command
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
 from tests.helpers.queueing import server
@@ -95,11 +98,11 @@ async def test_what_is_no_result_is_refused(tmp_path: Path):
             await jobs.submit(Request(fb.said, (Result("load"), "x")))
         with pytest.raises(JobNotFound):
             await jobs.submit(Request(fb.said, (Result(new_job_id()), "x")))
-        with pytest.raises(InvalidInput, match="must be one of a job that is submitted"):
-            await jobs.run(Request(fb.total, (Result(new_job_id()),)), budget_s=LONG_S)
         with pytest.raises(InvalidInput, match="Result has 3; it must be"):
             Result(3)  # type: ignore[arg-type]
         assert await jobs.list() == ([], False)
+        with pytest.raises(InvalidInput, match="must be one of a job that is submitted"):
+            await jobs.run(Request(fb.total, (Result(new_job_id()),)), budget_s=LONG_S)
 
 
 async def test_a_result_that_cannot_be_an_argument_fails_in_a_sentence(tmp_path: Path):
@@ -189,6 +192,55 @@ async def test_a_refused_job_leaves_nothing_of_its_graph(tmp_path: Path):
         assert await jobs.list() == ([], False)
         assert jobs.store.index_names("") == ()
     assert lines(log) == []
+
+
+def test_a_graph_is_drawn_with_the_states_of_its_jobs(tmp_path: Path, home: Path):
+    log = tmp_path / "log"
+
+    async def main() -> None:
+        async with manager() as jobs:
+            graph = diamond(log)
+            graph.add("failing", fb.fail, after=["right"])
+            graph.add("skipped", fb.said, args=[str(log), "x"], after=["failing"])
+            made = await jobs.submit_graph(graph)
+            for name in ("last", "skipped"):
+                await ended(jobs, made[name])
+            whole = command("jobs", "tree", made.id)
+            drawn = [re.sub(r"^[│├└─ ]*| [0-9.]+ s(?=,|$)", "", line) for line in whole.stdout.splitlines()]
+            ends = {"first": "completed", "right": "completed", "failing": "failed", "skipped": "failed"}
+            assert drawn[0] == f"diamond {made.id}"
+            assert {f"{made[name]} {name} {end}" for name, end in ends.items()} < set(drawn)
+            (last,) = (line for line in drawn if made["last"] in line)
+            assert last.split(", ")[-1] in {"also after left", "also after right"}
+            assert command("jobs", "tree", made["left"]).stdout == whole.stdout
+            told = json.loads(command("jobs", "tree", made["right"], "--json").stdout)
+            assert told["graph"] == made.id
+            nodes = {each["node"]: each for each in told["jobs"]}
+            assert nodes["last"]["after"] == [made["left"], made["right"]]
+            assert [nodes[name]["status"] for name in ("last", "failing")] == ["completed", "failed"]
+            shown = command("jobs", "show", made["last"]).stdout
+            for name in ("left", "right"):
+                assert f"{made[name]} {name} completed" in shown
+
+    run(main())
+
+
+def test_a_chain_without_a_graph_is_drawn_from_any_of_its_jobs(home: Path):
+    jobs = JobManager()
+    chain = list[str]()
+    for number in range(4):
+        options = JobOptions(after=tuple(chain[-1:]))
+        job = Job(new_job_id(), f"step {number}", JobState.PENDING, utc_now(), background=True)
+        jobs.store.create(job.evolve(options=options, waits_for=options.after))
+        chain.append(job.id)
+    shown = {command("jobs", "tree", job_id).stdout for job_id in chain}
+    (drawn,) = shown
+    words = [line[line.index("step") :] for line in drawn.splitlines()]
+    assert words == [f"step {number} pending" for number in range(4)]
+    jobs.store.update(chain[0], lambda job: job.evolve(status=JobState.COMPLETED))
+    assert jobs.store.remove(chain[0])
+    assert "removed" in command("jobs", "tree", chain[1]).stdout
+    assert f"{chain[0]} removed" in command("jobs", "show", chain[1]).stdout
 
 
 async def test_a_retried_node_gets_the_results_again(tmp_path: Path):
