@@ -292,10 +292,18 @@ class AsyncDeadLetters:
         self._letters = letters
         self._engine = engine
 
-    async def _do(self, work: Callable[[], Any]) -> Any:
+    async def _one(self, work: Callable[[], Any]) -> Any:
         engine = await self._engine()
         try:
             return await engine.services.in_store(work)
+        finally:
+            engine.slots.wake()
+
+    async def _many(self, work: Callable[[], Any], principal: str | None) -> Any:
+        """Do what may read many records in the threads for that."""
+        engine = await self._engine()
+        try:
+            return await engine.services.look_through(principal, work)
         finally:
             engine.slots.wake()
 
@@ -308,26 +316,27 @@ class AsyncDeadLetters:
         **which: str | None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` dead letters, newest first, and whether there are more."""
-        return await self._do(partial(self._letters.list, kind, queue, limit, before, **which))
+        work = partial(self._letters.list, kind, queue, limit, before, **which)
+        return await self._many(work, which.get("principal"))
 
     async def get(self, job_id: str) -> Job:
         """Return a dead letter."""
-        return await self._do(partial(self._letters.get, job_id))
+        return await self._one(partial(self._letters.get, job_id))
 
     async def retry(
         self, job_id: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None
     ) -> Job:
         """Run a dead letter again as a new job, and remove the dead letter; return the new job."""
-        return await self._do(partial(self._letters.retry, job_id, args, kwargs))
+        return await self._one(partial(self._letters.retry, job_id, args, kwargs))
 
     async def retry_all(self, **which: str | None) -> dict[str, Job]:
         """Run all dead letters again that fit; return the mapping of each one's id to the new job."""
-        return await self._do(partial(self._letters.retry_all, **which))
+        return await self._many(partial(self._letters.retry_all, **which), which.get("principal"))
 
     async def drop(self, job_id: str) -> None:
         """Remove a dead letter, with its output."""
-        await self._do(partial(self._letters.drop, job_id))
+        await self._one(partial(self._letters.drop, job_id))
 
     async def drop_all(self, **which: str | None) -> int:
         """Remove all dead letters that fit, with their output, and return how many there were."""
-        return await self._do(partial(self._letters.drop_all, **which))
+        return await self._many(partial(self._letters.drop_all, **which), which.get("principal"))
