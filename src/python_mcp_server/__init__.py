@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         WorkerUnavailable,
     )
     from python_mcp_server.job_result import JobResult
+    from python_mcp_server.jobs.arguments import Result
+    from python_mcp_server.jobs.graph import Graph
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
@@ -64,6 +66,7 @@ __all__ = [
     "CommandJob",
     "FileJobStore",
     "FunctionJob",
+    "Graph",
     "InMemoryJobStore",
     "InputAnswer",
     "InvalidInput",
@@ -85,6 +88,7 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "RemoteError",
+    "Result",
     "ResultNotReady",
     "Retry",
     "Snooze",
@@ -111,6 +115,8 @@ _HOMES: Final = {
     "asking": ("request_input",),
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
+    "jobs.arguments": ("Result",),
+    "jobs.graph": ("Graph",),
     "jobs.manager": ("JobManager",),
     "job_result": ("JobResult",),
     "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),

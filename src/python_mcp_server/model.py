@@ -28,8 +28,8 @@ JOB_RESULT: Final = "job_result"
 OUR_TOOLS: Final = "python_mcp_server.tools."
 """The modules of the bodies that start programs."""
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
-_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
+_PAIRS: Final = tuple(high + low for high in ALPHABET for low in ALPHABET)
 
 
 class JobState(StrEnum):
@@ -187,7 +187,7 @@ class Job:
         grace_s: How long its body may clean up after a cancel; None where the canceller decides.
         principal: Who created the job, where the server knew; only they and the account's owner see it.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
-            `jobs.spec`.
+            `jobs.spec`. A job with options keeps it while it runs, and where it fails for good.
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
         missed_at: When a reader first saw its worker dead while its owner lived.
         questions: The body's questions, until the body has the answers.
@@ -299,9 +299,11 @@ class Job:
         return shown if self.options is None else shown | self._queueing(self.options)
 
     def _queueing(self, options: JobOptions) -> dict[str, Any]:
+        retryable = {"retryable": self.call is not None} if self.status is JobState.FAILED else {}
         shown = options.to_json() | {"priority": options.priority}
         shown |= {"not_before": iso(self.not_before), "waits_for": list(self.waits_for)}
-        return {"queueing": shown, "attempt": self.attempt, "attempts": list(self.attempts)}
+        history = {"attempt": self.attempt, "attempts": list(self.attempts)}
+        return {"queueing": shown, **history, **retryable}
 
     def to_record(self) -> dict[str, Any]:
         """Return the form that the store writes: `to_json` plus the fields that only processes need."""
@@ -372,7 +374,7 @@ def cut(text: str, most: int) -> str:
 
 
 _FIELDS: Final = frozenset(f.name for f in fields(Job))
-_KNOWN: Final = _FIELDS | {"queueing", "metadata"}
+_KNOWN: Final = _FIELDS | {"queueing", "metadata", "retryable"}
 _MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),

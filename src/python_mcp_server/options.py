@@ -195,6 +195,8 @@ class JobOptions:
         keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
         token_seconds: How long after its creation a client with a token sees the job; None for ever. The
             account's owner sees it always.
+        graph: The id of the job that stands for its graph; set where a graph is submitted.
+        node: Its name in the graph.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -214,6 +216,8 @@ class JobOptions:
     cache_seconds: float | None = None
     keep_seconds: float | None = None
     token_seconds: float | None = None
+    graph: str | None = None
+    node: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -221,7 +225,7 @@ class JobOptions:
         _check_whole("key_concurrency", self.key_concurrency, 1)
         if self.max_concurrency is not None:
             _check_whole("max_concurrency", self.max_concurrency, 1)
-        for name in ("key", "idempotency_key"):
+        for name in ("key", "idempotency_key", "graph", "node"):
             _check_key(name, getattr(self, name))
         _check_run_at(self.run_at)
         self._check_after()

@@ -37,6 +37,8 @@ HOMES = {
     "AsyncJob": "kinds",
     "FunctionJob": "kinds",
     "CommandJob": "kinds",
+    "Graph": "jobs.graph",
+    "Result": "jobs.arguments",
     "create_server": "server.app",
     "add_job_tools": "server.authors",
     "TasksExtension": "server.tasks.extension",

@@ -16,7 +16,7 @@ import pytest
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs import capacity
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.spec import from_spec, to_spec
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits, disk_breach

@@ -124,8 +124,10 @@ def show(job_id: str, *, as_json: bool) -> None:
         return
     from python_mcp_server.cli.show import job_table, print_table
     from python_mcp_server.jobs.item_pages import count_items
+    from python_mcp_server.jobs.relatives import predecessors_of
 
-    print_table(job_table(job, count_items(manager.store.folder(job.id))))
+    before = predecessors_of(manager.store, job)
+    print_table(job_table(job, count_items(manager.store.folder(job.id)), before))
 
 
 @jobs.command()
@@ -408,9 +410,8 @@ def find_job(manager: JobManager, typed: str) -> Job:
     """
     from python_mcp_server.jobs.expired import not_found
 
-    job = manager.store.get(typed)
-    if job is not None:
-        return job
+    if manager.store.peek(typed) is not None:
+        return manager.blocking.get(typed)
     found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
         raise not_found(manager.store, typed)

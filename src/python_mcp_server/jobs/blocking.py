@@ -16,6 +16,7 @@ import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,9 @@ from python_mcp_server.store.layout import older_than
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
+    from python_mcp_server.jobs.dead_letters import DeadLetters
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.queues import Queues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.settings import Settings
@@ -75,6 +78,20 @@ class BlockingJobs:
         self._reasons = WaitingReasons(store, limits)
         self._runs = runs
         self._engines = engines
+
+    @cached_property
+    def queues(self) -> Queues:
+        """The queues of the home."""
+        from python_mcp_server.jobs.queues import Queues
+
+        return Queues(self._store)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that failed for good and can be run again."""
+        from python_mcp_server.jobs.dead_letters import DeadLetters
+
+        return DeadLetters(self._store)
 
     def run_of(self, job_id: str) -> JobRun | None:
         """Return the run of a job that runs in this process; a loop that was closed without its manager is

@@ -19,7 +19,7 @@ from python_mcp_server.processes.host import memory
 from python_mcp_server.store.keys import RUNNING
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.queues import QueueRules
+    from python_mcp_server.jobs.queue_rules import QueueRules
     from python_mcp_server.store.contract import JobStore
 
 _MOST_RUNNING: Final = 10_000

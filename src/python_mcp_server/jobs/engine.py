@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.arguments import waiting_for_results
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.housekeeping import Housekeeping
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
@@ -131,12 +132,21 @@ class Engine:
             JobNotFound: A job that it is to wait for does not exist.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        request = await self.admit(request)
-        job = self._make_run(request, None, new_job_id()).to_queued()
+        job, request = await self.prepare(request, new_job_id())
         job = await self.submissions.add(job, request)
         on_recorded(job.id)
         self.slots.wake_for_new()
         return job
+
+    async def prepare(self, request: Request, job_id: str) -> tuple[Job, Request]:
+        """Return the record of a new job as it waits, and its request; nothing is written.
+
+        Raises:
+            InvalidInput, StoreError: As `submit`.
+        """
+        request = await self.admit(request)
+        request = waiting_for_results(request)
+        return self._make_run(request, None, job_id).to_queued(), request
 
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""

@@ -40,10 +40,13 @@ from python_mcp_server.store.opening import open_store
 if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
     from python_mcp_server.jobs.bodies import BodyRegistry
+    from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.graph import Graph, SubmittedGraph
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
+    from python_mcp_server.jobs.queues import AsyncQueues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.jobs.sameness import ResultCache
     from python_mcp_server.jobs.schedules import Schedules
@@ -134,6 +137,20 @@ class JobManager:
         from python_mcp_server.jobs.schedules import Schedules
 
         return Schedules(self.store, self._engine)
+
+    @cached_property
+    def queues(self) -> AsyncQueues:
+        """The queues of the home: list, pause, resume, drain, limit, bound, resource."""
+        from python_mcp_server.jobs.queues import AsyncQueues
+
+        return AsyncQueues(self.blocking.queues, self._in_store)
+
+    @cached_property
+    def dead_letters(self) -> AsyncDeadLetters:
+        """The jobs that failed for good and can be run again: list, get, retry, drop, retry_all, drop_all."""
+        from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
+
+        return AsyncDeadLetters(self.blocking.dead_letters, self._engine)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -362,6 +379,17 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         return await (await self._engine()).submit(request, on_recorded)
+
+    async def submit_graph(self, graph: Graph) -> SubmittedGraph:
+        """Submit all jobs of a graph as one: if any is refused, or this process is killed before all are
+        durable, none of them runs.
+
+        Raises:
+            InvalidInput, JobNotFound, StoreError: As `submit`, or the graph is not valid.
+        """
+        from python_mcp_server.jobs.graph import submit_graph
+
+        return await submit_graph(await self._engine(), graph)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:

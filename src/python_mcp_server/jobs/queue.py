@@ -19,7 +19,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
 from python_mcp_server.jobs.chains import release_after
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
 from python_mcp_server.model import Job, ProcessIdentity, utc_now
 from python_mcp_server.store.keys import AFTER, DELAYED, READY, index_key, rank_of
@@ -198,7 +198,10 @@ def _sweep(store: JobStore, swept: str) -> str:
     names = store.index_names(AFTER)
     following = [name for name in names if name > swept] or list(names)
     for name in following[:_SWEPT_AT_ONCE]:
-        release_after(store, name.removeprefix(AFTER))
+        predecessor_id = name.removeprefix(AFTER)
+        if (predecessor := store.peek(predecessor_id)) is not None:
+            recovered(store, predecessor)
+        release_after(store, predecessor_id)
     return following[:_SWEPT_AT_ONCE][-1] if following else ""
 
 

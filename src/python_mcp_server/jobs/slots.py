@@ -20,7 +20,7 @@ from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.firing import ScheduledWork
 from python_mcp_server.jobs.queue import Chooser, Look, release
-from python_mcp_server.jobs.queues import read_rules
+from python_mcp_server.jobs.queue_rules import read_rules
 from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, Outcome, ProcessIdentity

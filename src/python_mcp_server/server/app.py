@@ -19,7 +19,6 @@ from python_mcp_server.server.job_tools import JobTools, resuming
 from python_mcp_server.server.refusals import refuse_long_names
 from python_mcp_server.server.registry import DeferredTool, SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
-from python_mcp_server.server.schedule_tool import ScheduleTool
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.settings import Settings, variable
@@ -50,6 +49,8 @@ _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_h
 _RUN_LARGE: Final = _RUN | {"large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
+_SCHEDULES: Final = "schedules"
+_DEAD_LETTERS: Final = "dead_letters"
 _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
         ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
@@ -64,10 +65,13 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job
-    "schedules": (),  # only where it is named
+    _SCHEDULES: (),
+    _DEAD_LETTERS: (),
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
-_SCHEDULES: Final = "schedules"
+_NAMED_ONLY: Final = frozenset({_SCHEDULES, _DEAD_LETTERS})
+"""The groups that are there only where they are named, because few clients need them."""
+
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
 _USES: Final = {
@@ -115,8 +119,8 @@ def create_server(
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
-    later = ScheduleTool(manager).tools() if _SCHEDULES in groups else []
-    tools = [*script_tools, *JobTools(manager).tools(), *later, *mcp_options.pop("tools", ())]
+    further = [tool for name in groups if name in _NAMED_ONLY for tool in _further_tools(name, manager)]
+    tools = [*script_tools, *JobTools(manager).tools(), *further, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -135,12 +139,23 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
     return {"extensions": extensions, "middleware": middleware}
 
 
+def _further_tools(group: str, manager: JobManager) -> list[Tool]:
+    """Return the tools of a group that is there only where it is named; their modules are loaded then."""
+    if group == _SCHEDULES:
+        from python_mcp_server.server.schedule_tool import ScheduleTool
+
+        return ScheduleTool(manager).tools()
+    from python_mcp_server.server.dead_letter_tool import dead_letter_tool
+
+    return [dead_letter_tool(manager)]
+
+
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups but that of schedules if the caller names none."""
+    """Return the named groups, in our order; all groups but those that must be named if none is."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in named or (not named and name != _SCHEDULES)]
+    return [name for name in _GROUPS if name in (named or _GROUPS.keys() - _NAMED_ONLY)]
 
 
 def _instructions(groups: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
@@ -119,6 +119,16 @@ async def test_a_cancelled_predecessor_cancels_what_depends_on_it(tmp_path: Path
         await jobs.cancel(first)
         for job_id in chain:
             assert (await ended(jobs, job_id)).status is JobState.CANCELLED
+
+
+async def test_a_predecessor_that_was_lost_with_its_server_holds_back_nothing(tmp_path: Path):
+    gone = ProcessIdentity(2**22 + 1, 1, "another boot")
+    async with manager() as jobs:
+        lost = Job(new_job_id(), "lost", JobState.RUNNING, utc_now(), owner=gone, worker=gone)
+        jobs.store.create(lost)
+        after = await submit(jobs, fb.said, tmp_path / "log", "x", after=[lost.id])
+        assert (await ended(jobs, after)).error_kind == "skipped"
+        assert (await jobs.get(lost.id)).error_kind == "server_died"
 
 
 async def test_an_unknown_predecessor_is_refused():

@@ -16,7 +16,7 @@ from python_mcp_server import InMemoryJobStore, JobManager
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue import Chooser
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.record import Started
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import Full, acquire
