@@ -23,9 +23,9 @@ from python_mcp_server.model import (
     new_job_id,
     utc_now,
 )
+from python_mcp_server.store.encoding import encode
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.layout import Layout, tree_of
-from python_mcp_server.store.records import encode
 
 RUNNING: Final = 20
 """So many of the stored jobs run."""

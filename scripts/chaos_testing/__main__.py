@@ -36,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from chaos_testing.environment import Environment
     from chaos_testing.observer import StoreObserver
     from chaos_testing.process_table import kill_marked
+    from python_mcp_server.store.opening import StorePlace
 
     folder = Path(options.home or tempfile.mkdtemp(prefix="chaos-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         print(f"{folder} is not empty; give --home a directory that is, or a new one", file=sys.stderr)
         return 2
-    mark, observer = uuid.uuid4().hex, StoreObserver(folder)
-    environment = Environment(folder, mark, options.seed, options.seconds, options.servers, observer)
+    mark, home = uuid.uuid4().hex, folder / "home"
+    place = StorePlace(options.store, home / "jobs.db" if options.store == "sqlite" else home)
+    observer = StoreObserver(folder, place)
+    environment = Environment(folder, mark, options.seed, options.seconds, options.servers, observer, place)
     code = 1
     try:
         code = asyncio.run(_run(environment, hostile=options.hostile))
@@ -72,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="the seed of all random choices (default: 1)")
     parser.add_argument(
         "--servers", type=count_from(1), default=4, help="how many servers run at once (default: 4)"
+    )
+    parser.add_argument(
+        "--store", choices=("file", "sqlite"), default="file", help="which store they share (default: file)"
     )
     parser.add_argument(
         "--home", metavar="DIR", help="an empty directory for all files (default: a temporary one)"

@@ -7,7 +7,6 @@ import os
 import random
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from chaos_testing.choices import seeded_random
@@ -18,7 +17,8 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
 from python_mcp_server.settings import Settings
-from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.opening import open_store
 
 _OTHERS: Final = 3
 """How many live records, and how many ended ones, a round tries to end."""
@@ -27,7 +27,7 @@ _OTHERS: Final = 3
 def use_store(seed: int, seconds: float) -> None:
     """Write records through the store alone until the time is over."""
     settings = Settings.from_environ()
-    store = FileJobStore(Path(settings.home), lock_s=settings.lock_seconds)
+    store = open_store(settings)
     writer = _RecordWriter(store, seeded_random(seed, "store"))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -38,7 +38,7 @@ def use_store(seed: int, seconds: float) -> None:
 class _RecordWriter:
     """Writes records, and ends its own and those of other processes."""
 
-    def __init__(self, store: FileJobStore, rng: random.Random) -> None:
+    def __init__(self, store: JobStore, rng: random.Random) -> None:
         self._store = store
         self._rng = rng
 

@@ -1,5 +1,6 @@
 """A crash point: an armed process kills itself before its n-th system call that changes the disk, or halfway
-through a write. `python -m chaos_testing.crash_point` is a server that does so.
+through a write; where the store is a database, also before a statement that changes it.
+`python -m chaos_testing.crash_point` is a server that does so.
 
 Only calls of the modules of the store count.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -16,13 +18,14 @@ from types import ModuleType
 from typing import Any, Final
 
 from python_mcp_server import atomic
-from python_mcp_server.store import layout, locks, maintenance, records
+from python_mcp_server.store import database, layout, locks, maintenance, records
 
 CRASH_STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
 CRASHES_VARIABLE: Final = "PYTHON_MCP_CHAOS_CRASHES"
 _STEPS: Final = frozenset(
     {"open", "write", "fchmod", "fsync", "replace", "link", "unlink", "mkdir", "rmdir", "chmod", "utime"}
 )
+_STATEMENTS: Final = ("BEGIN", "INSERT", "DELETE", "COMMIT")
 _WRITING: Final = os.O_WRONLY | os.O_RDWR
 _WORKER_STEPS: Final = 16
 """A worker writes one end at most, so it never comes to a later step."""
@@ -45,16 +48,23 @@ class _CrashingOs:
         def call(*arguments: Any, **options: Any) -> Any:
             if name == "open" and not arguments[1] & _WRITING:
                 return real(*arguments, **options)
-            with self._lock:
-                self._left -= 1
-                last = self._left == 0
-            if last:
+            if self.is_last_step():
                 if name == "write":
                     real(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 _crash(self._crashes, name)
             return real(*arguments, **options)
 
         return call
+
+    def is_last_step(self) -> bool:
+        """Count a step, and return whether the process ends at it."""
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def crash(self, name: str) -> None:
+        """Kill this process at the step of this name."""
+        _crash(self._crashes, name)
 
 
 def _crash(crashes: str, name: str) -> None:
@@ -72,6 +82,20 @@ def arm_crash_point(*, worker: bool = False) -> None:
         )
         for module in (atomic, layout, locks, maintenance, records):
             vars(module)["os"] = crashing_os
+        _arm_statements(crashing_os)
+
+
+def _arm_statements(steps: _CrashingOs) -> None:
+    class CrashingConnection(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql.startswith(_STATEMENTS) and steps.is_last_step():
+                steps.crash(sql.split(maxsplit=1)[0].lower())
+            return super().execute(sql, *parameters)
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        return sqlite3.connect(*arguments, factory=CrashingConnection, **options)
+
+    setattr(database, "connect", connect)  # noqa: B010  it is imported there from sqlite3
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ async def drain_jobs(environment: Environment, final_state: FinalState) -> None:
     listed, errors = await run_cli(environment, "list", "--limit", str(_EVERYTHING))
     if listed is None:
         environment.history.add_breach(f"`jobs list` failed: {errors:.300}")
-    final_state.orphans = orphans(environment.home)
+    final_state.orphans = orphans(environment.place)
     server = await Server.start(SERVE, environment.errors("last"), environment.variables())
     environment.history.pids.add(server.pid)
     try:

@@ -12,6 +12,7 @@ from chaos_testing.crash_point import CRASH_STEP_VARIABLE, CRASHES_VARIABLE
 from chaos_testing.history import History
 from chaos_testing.observer import StoreObserver
 from chaos_testing.process_table import MARK
+from python_mcp_server.store.opening import StorePlace
 
 BYSTANDER_VARIABLE: Final = "CHAOS_BYSTANDER"
 _PRODUCT_VARIABLES: Final = ("PYTHON_MCP_", "SMART_ASYNC_TIMEOUT_SECONDS", "MCP_DEBUG")
@@ -38,6 +39,7 @@ class Environment:
         seconds: How long the actors run.
         servers: How many servers run at once.
         observer: Reads the records.
+        place: Where the store is that they share.
         history: What was reported and done during the run.
         bystanders: The pid of an unrelated process, once it runs.
         finished: Set when the actors are to stop.
@@ -50,6 +52,7 @@ class Environment:
     seconds: float
     servers: int
     observer: StoreObserver
+    place: StorePlace
     history: History = field(default_factory=History)
     bystanders: list[int] = field(default_factory=list[int])
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,6 +89,7 @@ class Environment:
             MARK: self.mark,
             BYSTANDER_VARIABLE: " ".join(map(str, self.bystanders)),
             "PYTHON_MCP_HOME": str(self.home),
+            "PYTHON_MCP_STORE": str(self.place),
             "SMART_ASYNC_TIMEOUT_SECONDS": f"{budget_s:g}",
             "PYTHON_MCP_RECORD_AFTER_SECONDS": "0.2",
             "PYTHON_MCP_CANCEL_GRACE_SECONDS": "0.5",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import time
@@ -15,6 +14,7 @@ from typing import Any, Final
 from chaos_testing.environment import Environment
 from chaos_testing.observer import Start
 from chaos_testing.process_table import marked_processes, semaphores
+from python_mcp_server.store.opening import StorePlace
 
 _EXIT_S: Final = 10.0
 _LONG_AGO_S: Final = 2 * 86_400.0
@@ -65,20 +65,20 @@ async def processes_left(mark: str) -> list[str]:
 
 def collect(environment: Environment, final_state: FinalState, semaphores_before: set[str]) -> None:
     """Read what is left, after all processes of the run have ended."""
-    from python_mcp_server.store.files import FileJobStore
+    from python_mcp_server.store.opening import open_place
 
-    _age_leftovers(environment.home)
-    store = FileJobStore(environment.home)
+    _age_leftovers(open_place(environment.place).home)
+    store = open_place(environment.place)  # which removes the logs of workers that are gone
     store.prune(lambda _: False)  # removes the files of calls that were killed with their server
     for job in store.list(limit=1_000_000)[0]:
         whole = store.get(job.id)
         if whole is not None:
             final_state.jobs[job.id] = whole.to_record()
-    final_state.damaged = [str(path) for path in store.damaged()]
+    final_state.damaged = [str(path) for path in store.survey().damaged]
     store.close()
     final_state.starts = environment.observer.starts()
-    final_state.leftovers = list(_leftovers(environment.home, set(final_state.jobs)))
-    final_state.locks = list(_taken_locks(environment.home / "jobs" / "locks"))
+    final_state.leftovers = list(_leftovers(store.home, set(final_state.jobs)))
+    final_state.locks = list(_taken_locks(store.home / "jobs" / "locks"))
     final_state.semaphores = sorted(_own(semaphores() - semaphores_before, environment.history.pids))
     logs = [*environment.folder.glob("*.stderr"), *(environment.home / "logs").glob("*")]
     final_state.tracebacks = [
@@ -102,7 +102,7 @@ def _age_leftovers(home: Path) -> None:
 
 def _leftovers(home: Path, job_ids: set[str]) -> Iterator[str]:
     for folder in (home / "jobs" / "tmp", home / "jobs" / "trash", home / "jobs" / "live", home / "lanes"):
-        yield from map(str, folder.iterdir())
+        yield from map(str, folder.iterdir() if folder.exists() else ())
     for shard in (home / "output").iterdir():
         yield from (str(path) for path in shard.iterdir() if path.name not in job_ids)
 
@@ -124,25 +124,18 @@ def _taken_locks(folder: Path) -> Iterator[str]:
             os.close(descriptor)
 
 
-def orphans(home: Path) -> list[str]:
+def orphans(place: StorePlace) -> list[str]:
     """Return the jobs whose records say running while neither their worker nor their owner is alive."""
     from python_mcp_server import processes
-    from python_mcp_server.model import ProcessIdentity
+    from python_mcp_server.store.opening import open_place
 
-    found: list[str] = []
-    for path in (home / "jobs" / "live").glob("*.json"):
-        record = _record(path)
-        named: list[dict[str, Any]] = [record[key] for key in ("worker", "owner") if record.get(key)]
-        if record.get("status") not in ("running", "input_required") or not named:
+    store, found = open_place(place), list[str]()
+    for job in store.live():
+        named = [one for one in (job.worker, job.owner) if one is not None]
+        if job.status.value not in ("running", "input_required") or not named:
             continue  # written through the store alone, without a process
-        living = any(processes.is_alive(ProcessIdentity.from_json(one)) for one in named)
-        if not living and _record(path).get("status") == record["status"]:
-            found.append(f"{path.stem}: {json.dumps(named)}")
+        now = None if any(map(processes.is_alive, named)) else store.get(job.id)
+        if now is not None and now.status is job.status:
+            found.append(f"{job.id}: {named}")
+    store.close()
     return found
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from python_mcp_server.model import Job
-    from python_mcp_server.store.files import FileJobStore
+    from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.opening import StorePlace
 
 
 class Start(NamedTuple):
@@ -20,18 +21,18 @@ class Start(NamedTuple):
 class StoreObserver:
     """Reads the store and the file of starts of one run."""
 
-    def __init__(self, folder: Path) -> None:
-        self._home = folder / "home"
+    def __init__(self, folder: Path, place: StorePlace) -> None:
+        self._place = place
         self._starts = folder / "starts"
-        self._opened: FileJobStore | None = None
+        self._opened: JobStore | None = None
         self._read = 0
         self._first: dict[str, float] = {}
 
     @property
-    def _store(self) -> FileJobStore:
-        from python_mcp_server.store.files import FileJobStore
+    def _store(self) -> JobStore:
+        from python_mcp_server.store.opening import open_place
 
-        self._opened = self._opened or FileJobStore(self._home)
+        self._opened = self._opened or open_place(self._place)
         return self._opened
 
     def see(self, job_id: str) -> Job | None:

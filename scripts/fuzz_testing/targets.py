@@ -28,9 +28,9 @@ from python_mcp_server.runner.python.pep723 import (
 )
 from python_mcp_server.runner.textfile import decode, parse_toml, split_lines
 from python_mcp_server.server.app import create_server
+from python_mcp_server.store.encoding import Unreadable
+from python_mcp_server.store.encoding import decode as decode_record
 from python_mcp_server.store.maintenance import read_old_list
-from python_mcp_server.store.records import Unreadable
-from python_mcp_server.store.records import decode as decode_record
 from python_mcp_server.tools import saved
 
 LINES = st.lists(

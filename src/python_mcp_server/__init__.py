@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.model import Job, JobProgress, JobState
+    from python_mcp_server.options import Cancel, JobOptions, Retry, Snooze
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.server.app import create_server
     from python_mcp_server.server.authors import add_job_tools
@@ -52,10 +53,12 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
+    from python_mcp_server.store.sqlite import SqliteJobStore
 
 __all__ = [
     "AnswerTimeout",
     "AsyncJob",
+    "Cancel",
     "CommandJob",
     "FileJobStore",
     "FunctionJob",
@@ -67,6 +70,7 @@ __all__ = [
     "JobFailed",
     "JobManager",
     "JobNotFound",
+    "JobOptions",
     "JobProgress",
     "JobResult",
     "JobState",
@@ -79,6 +83,9 @@ __all__ = [
     "QuestionNotOpen",
     "RemoteError",
     "ResultNotReady",
+    "Retry",
+    "Snooze",
+    "SqliteJobStore",
     "StoreError",
     "StoreLocked",
     "TasksExtension",
@@ -104,6 +111,7 @@ _HOMES: Final = {
     "job_result": ("JobResult",),
     "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),
     "limits": ("Limits",),
+    "options": ("Cancel", "JobOptions", "Retry", "Snooze"),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),
     "server.app": ("create_server",),
@@ -112,6 +120,7 @@ _HOMES: Final = {
     "store.contract": ("JobStore",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
+    "store.sqlite": ("SqliteJobStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -31,6 +31,7 @@ Kinds of failed jobs, `Job.error_kind`:
     time_limit    the job exceeded the time limit of the call
     no_worker     the machine gave no worker process
     server_died   the server ended before a worker that outlives it had the job
+    moved         the job goes on in another store, where `jobs move` has put it
     unsuccessful  the job's own `JobResult` says that it failed
     lost          how the job ended is not known, as with a job of an older version
 

@@ -93,11 +93,13 @@ def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
     """Let the default manager keep its jobs in this directory, from the next call on.
 
     Args:
-        persistence_dir: The home; `PYTHON_MCP_HOME`, else `~/.python_mcp`, where None.
+        persistence_dir: The home, which has the jobs whatever `PYTHON_MCP_STORE` says; where None, both are
+            as the settings say.
     """
     from python_mcp_server.jobs.manager import JobManager
 
-    settings = Settings.from_environ(home=persistence_dir)
+    store = None if persistence_dir is None else ""
+    settings = Settings.from_environ(home=persistence_dir, store=store)
     with _Default.lock:
         _Default.manager = JobManager(settings=settings)
         _Default.manager.tools = _Default.tools

@@ -176,7 +176,7 @@ class Job:
         result_note: Set where the body's value was not JSON and `result` is its text; says so.
         error_kind: "exception", "worker_died", "memory_limit", "time_limit", "cpu_limit", "disk_limit",
             "server_died", "no_worker" (the machine gave no process), "unsuccessful" (its own result says so),
-            "lost".
+            "lost", "moved".
         error_type: The qualified name of the class of the body's exception; `error` has its last part.
         rpc_error: The JSON-RPC error that the body raised on purpose, by the SDK's `MCPError`.
         ending: Why the job is about to be ended: "cancelled", "time_limit", "cpu_limit", "disk_limit" or

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final, Self, cast
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 
 DEFAULT_QUEUE: Final = "default"
 HIGHEST_PRIORITY: Final = 100
@@ -42,7 +43,9 @@ class Retry:
 
     Attributes:
         attempts: How often the body may run in all.
-        on: The qualified names of the exceptions after which it runs again; None for every exception.
+        on: The qualified names of the exceptions, and the `error_kind`s, after which it runs again; None for
+        all
+            but limits.
         lost_workers: Whether it runs again also where its worker died, or its server before it had a result.
         delays: The seconds before the second attempt, the third, and so on.
     """
@@ -59,7 +62,9 @@ class Retry:
 
         Args:
             attempts: How often the body may run in all, 1 to 100.
-            on: The exceptions after which the body runs again, with their subclasses; every one where None.
+            on: The exceptions after which the body runs again, with their subclasses, and `error_kind`s such
+            as
+                "time_limit"; where None every failure but a limit and a lost worker.
             wait: Seconds, or a wait strategy of tenacity; where None 1 s, 2 s, 4 s and so on up to 5 minutes.
             lost_workers: Whether the body runs again also where its worker was lost.
 
@@ -79,7 +84,9 @@ class Retry:
         """Whether a failure of this kind, by an exception of these classes, may be followed by an attempt."""
         if kind in LOST_KINDS:
             return self.lost_workers
-        return kind == "exception" and (self.on is None or not set(self.on).isdisjoint(type_names))
+        if self.on is not None:
+            return not {kind, *type_names}.isdisjoint(self.on)
+        return kind not in _LIMITS
 
     def delay_after(self, attempt: int) -> float | None:
         """Return the seconds that the job waits after this attempt, counted from 1; None after the last."""
@@ -104,6 +111,7 @@ class Retry:
     __hash__ = None  # type: ignore[assignment]
 
 
+_LIMITS: Final = frozenset({MEMORY, CPU, TIME, DISK})
 LOST_KINDS: Final = frozenset({"worker_died", "server_died", "lost", "no_worker"})
 """The `error_kind` of jobs that have lost their worker."""
 

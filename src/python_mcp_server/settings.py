@@ -46,6 +46,8 @@ class Settings:
 
     Attributes:
         home: Where jobs, output, saved scripts, environments and logs are.
+        store: Where jobs and their output are instead: `file:///directory`, `sqlite:///directory/jobs.db`
+            (output in `jobs.db-files`), or `memory://`, where jobs end with the server. Default: the home.
         max_workers: Calls within their budget that run at once. Default: 4 x cores, at least 8.
         max_background_jobs: Background jobs that run at once, over all servers of a home. A call whose
             budget ends may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
@@ -63,7 +65,8 @@ class Settings:
         max_pictures: How many pictures come with a result as images.
         max_picture_bytes: How large these pictures may be together.
         scripts_dir: Where saved scripts are. Default: `scripts` in the home.
-        lock_seconds: How long a call waits for a lock of the store; the error names the holder.
+        lock_seconds: How long a call waits for a lock of the store; the error names the holder, where
+            that is known.
         fsync: Whether records also survive a loss of power. Writes take longer then.
         tools: The groups of tools that the server has, separated by commas. Default: all.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
@@ -76,6 +79,7 @@ class Settings:
     """
 
     home: Path = Path("~/.python_mcp")
+    store: str = ""
     max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0

@@ -1,7 +1,7 @@
 """Notices the start of an author's own server, so that queued jobs of dead servers begin then.
 
 A tool author writes `mcp.run()`, and neither the official SDK nor FastMCP tells a tool that its server has
-started: a decorated function learns of it with its first call, which may be hours away. So where the home
+started: a decorated function learns of it with its first call, which may be hours away. So where the store
 holds jobs that have not ended, the first decoration starts a thread that waits until an event loop runs, and
 opens the manager on that loop, as the first call would do. Otherwise the decoration starts nothing.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 import threading
 import time
@@ -18,14 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from python_mcp_server.errors import PythonMcpError
 from python_mcp_server.functions import default_manager
 from python_mcp_server.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from python_mcp_server.store.opening import has_live_jobs
 
 _log: Final = logging.getLogger(__name__)
 _POLL_S: Final = 0.2
@@ -42,20 +39,10 @@ _MODULES: Final = ("asyncio.base_events", "asyncio.runners")
 def take_over_at_start() -> None:
     """Wait for the server's start in a thread, once in a process, where a job may be waiting."""
     try:
-        if _holds_jobs(Settings.from_environ().home):
+        if has_live_jobs(Settings.from_environ()):
             threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()
     except (PythonMcpError, OSError, RuntimeError) as error:  # the first call reports it, or succeeds
         _log.debug("queued jobs of dead servers wait for the first call: %s", error)
-
-
-def _holds_jobs(home: Path) -> bool:
-    from python_mcp_server.store.layout import LIVE, Layout
-
-    try:
-        with os.scandir(f"{Layout(os.path.abspath(home.expanduser())).jobs}/{LIVE}") as entries:
-            return any(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def _wait_for_server() -> None:

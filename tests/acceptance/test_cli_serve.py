@@ -10,6 +10,7 @@ import pytest
 
 from python_mcp_server.cli import checks as trials
 from python_mcp_server.settings import BUDGET_VARIABLE
+from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.acceptance.support import serving
 from tests.helpers import environment, python, run_python
 from tests.helpers.command_line import command
@@ -100,6 +101,23 @@ def test_the_doctor_finds_a_healthy_machine_healthy_and_leaves_nothing(home: Pat
     assert names == ["python", "uv", "home", "space", "file system", "store", "worker", "server"]
     assert not home.exists()
     assert not list(home.parent.glob(".doctor*"))
+
+
+def test_the_doctor_tries_the_store_that_is_set_and_says_which(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "there" / "jobs.db"
+    told = run_python(
+        *PROGRAM, "doctor", env=environment(PYTHON_MCP_STORE=f"sqlite://{path}"), deadline_s=120
+    )
+    assert told.returncode == 0, told
+    assert f"two processes share it; jobs are in sqlite://{path}" in told.stdout
+    assert not path.parent.exists()
+    SqliteJobStore(path).close()
+    path.write_bytes(b"x" * 5000)
+    told = run_python(
+        *PROGRAM, "doctor", env=environment(PYTHON_MCP_STORE=f"sqlite://{path}"), deadline_s=120
+    )
+    assert told.returncode == 1, told
+    assert "problem records: Could not" in told.stdout
 
 
 def test_the_doctor_says_in_sentences_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

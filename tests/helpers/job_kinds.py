@@ -7,7 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from python_mcp_server import AsyncJob, CommandJob, FunctionJob, JobProgress, JobResult, smart_async
+from python_mcp_server import (
+    AsyncJob,
+    CommandJob,
+    FunctionJob,
+    JobProgress,
+    JobResult,
+    Retry,
+    Snooze,
+    smart_async,
+)
 from tests.helpers.bodies import note
 from tests.helpers.waiting import eventually
 
@@ -182,3 +191,25 @@ async def double_later(number: int) -> int:
 def verdict(number: int) -> JobResult:
     error = None if number > 0 else f"{number} is too small"
     return JobResult(success=number > 0, data={number}, error=error)
+
+
+class Flaky(AsyncJob):
+    """Fails at its first attempts, in the way that it is told, then says how many it took."""
+
+    retry = Retry(3, wait=0)
+
+    def __init__(self, notes: str, way: str) -> None:
+        super().__init__("flaky")
+        self.notes = notes
+        self.way = way
+
+    async def execute(self) -> Any:
+        note(self.notes)
+        attempts = len(Path(self.notes).read_text(encoding="utf-8").splitlines())
+        if attempts == 3:
+            return attempts
+        if self.way == "raise":
+            raise OSError("busy")
+        if self.way == "snooze":
+            return Snooze(0)
+        return JobResult(success=False, error="busy")

@@ -20,6 +20,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers.bodies import note
 from tests.helpers.managers import lines
 from tests.helpers.programs import environment, python
+from tests.helpers.stores import store_of
 from tests.helpers.waiting import eventually
 
 SERVER = """
@@ -126,7 +127,7 @@ def job_in(home: Path, job_id: str, *states: JobState) -> Job:
     """Wait until the record says that the job is in one of these states."""
 
     def look() -> Job | None:
-        job = FileJobStore(home).get(job_id)
+        job = store_of(home).get(job_id)
         return job if job is not None and job.status in states else None
 
     return eventually(look)
@@ -137,7 +138,7 @@ def kept_job_in(home: Path, job_id: str) -> Job:
     server has written what the job uses, a second after it told the worker."""
 
     def look() -> Job | None:
-        job = FileJobStore(home).get(job_id)
+        job = store_of(home).get(job_id)
         return job if job is not None and job.usage is not None else None
 
     return eventually(look)

@@ -18,9 +18,9 @@ from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job
 from python_mcp_server.processes import identify
-from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, question_bodies
 from tests.helpers.programs import environment, python
+from tests.helpers.stores import store_of
 from tests.helpers.waiting import eventually
 
 BLOCK_BYTES = 60_000_000
@@ -168,7 +168,7 @@ def server(*calls: list[str], **settings: str) -> Iterator[Server]:
 
 def look(home: Path, job_id: str) -> Job:
     """Return the record, as any other process sees it."""
-    job = JobManager(FileJobStore(home)).blocking.get(job_id)
+    job = JobManager(store_of(home)).blocking.get(job_id)
     assert job is not None
     return job
 

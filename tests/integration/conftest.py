@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,15 @@ from python_mcp_server.processes import identify
 
 if TYPE_CHECKING:
     from tests.helpers.warm_manager import WarmManager
+
+
+@pytest.fixture(params=["file", "sqlite"])
+def any_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of this test, once for each store that processes share."""
+    from tests.helpers.stores import url_in
+
+    monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, request.param))
+    return home
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 
 from python_mcp_server import CommandJob, LimitExceeded, Limits, smart_async
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.jobs import slots
+from python_mcp_server.jobs import capacity
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
@@ -378,7 +378,7 @@ async def test_a_background_job_waits_until_there_is_memory_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     free = Memory(80 * MB, 20_000 * MB)
-    monkeypatch.setattr(slots, "memory", lambda: free)
+    monkeypatch.setattr(capacity, "memory", lambda: free)
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     async with manager(min_free_memory_mb=500) as made:
         request = Request(bodies.count_and_wait, (str(starts), str(gate)))

@@ -23,6 +23,7 @@ from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import eventually, python
 from tests.helpers.managers import lines, started_pids
+from tests.helpers.stores import store_of, url_in
 from tests.helpers.survival import BLOCK_BYTES, CODE, Server, ended, look, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sessions are those of POSIX")
@@ -155,23 +156,25 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_job_outlives_its_server_however_that_ends(end: str, folder: Path, home: Path):
+def test_a_job_outlives_its_server_however_that_ends(end: str, folder: Path, any_home: Path):
     with ENDS[end](folder) as job_id:
         (folder / "on").touch()
         (folder / "end").touch()
-        job = ended(home, job_id)
+        job = ended(any_home, job_id)
     assert (job.status, job.result, job.error) == (JobState.COMPLETED, {"bytes": BLOCK_BYTES}, None)
     assert job.progress
     assert job.progress.message == "done"
     assert output(job.id) == "before\nbetween\nafter\n"
     assert lines(folder / "starts") == [f"started {job.worker and job.worker.pid}"]
-    nothing_left(home)
+    nothing_left(any_home)
 
 
 def nothing_left(home: Path) -> None:
-    assert list((home / "jobs" / "live").iterdir()) == []
-    assert list((home / "jobs" / "tmp").iterdir()) == []
-    eventually(lambda: not list((home / "lanes").glob("*/*")))
+    store = store_of(home)
+    assert store.live() == ()
+    assert list((store.home / "jobs" / "tmp").iterdir()) == []
+    eventually(lambda: not list((store.home / "lanes").glob("*/*")))
+    store.close()
 
 
 def test_what_a_job_leaves_running_goes_with_its_orphan_and_cleans_up(folder: Path, home: Path):
@@ -214,31 +217,31 @@ def test_values_of_any_kind_and_size_are_kept_without_a_server(tmp_path: Path, h
 # ---- cancelled
 
 
-def test_an_orphan_can_be_cancelled_by_another_process(folder: Path, home: Path):
+def test_an_orphan_can_be_cancelled_by_another_process(folder: Path, any_home: Path):
     with server(["family", f"{folder}/starts"]) as killed:
         pids = started_pids(folder / "starts")
         killed.kill()
         job = JobManager().blocking.cancel(killed.ids[0])
     assert job.status is JobState.CANCELLED
     assert [pid for pid in pids if not gone(pid)] == []
-    assert look(home, job.id) == job
-    nothing_left(home)
+    assert look(any_home, job.id) == job
+    nothing_left(any_home)
 
 
 @pytest.mark.parametrize(("body", "grace_s"), [("spin", "25"), ("ignore_sigterm", "0.3")])
 def test_an_orphan_ends_when_its_canceller_died_after_the_end_reason(
-    body: str, grace_s: str, folder: Path, home: Path
+    body: str, grace_s: str, folder: Path, any_home: Path
 ):
     with server([body, f"{folder}/starts"], PYTHON_MCP_CANCEL_GRACE_SECONDS=grace_s) as killed:
         (worker,) = started_pids(folder / "starts")
         killed.kill()
         (job_id,) = killed.ids
-        store = FileJobStore(home)
+        store = store_of(any_home)
         store.update(job_id, lambda job: job.evolve(ending="cancelled"))
         eventually(lambda: gone(worker))
     assert lines(folder / "starts")[1:] == (["cleaned up"] if body == "spin" else [])
-    assert look(home, job_id).status is JobState.CANCELLED
-    nothing_left(home)
+    assert look(any_home, job_id).status is JobState.CANCELLED
+    nothing_left(any_home)
 
 
 def test_a_cancel_that_races_the_end_of_an_orphan_leaves_one_truth(tmp_path: Path, home: Path):
@@ -290,12 +293,12 @@ def no_place_to_write(home: Path, _job_id: str) -> Iterator[None]:
 HOLD = """
 import os, signal, sys
 from pathlib import Path
-from python_mcp_server.store.files import FileJobStore
+from tests.helpers.stores import store_of
 def hold(job):
     print("held", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
     return job
-FileJobStore(Path(sys.argv[1])).update(sys.argv[2], hold)
+store_of(Path(sys.argv[1])).update(sys.argv[2], hold)
 """
 
 
@@ -311,16 +314,18 @@ def locked(home: Path, job_id: str) -> Iterator[None]:
 TROUBLES: dict[str, Any] = {"moved": moved, "no place to write": no_place_to_write, "locked": locked}
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("trouble", [*TROUBLES, "moved database", "locked database"])
 def test_an_orphans_outcome_waits_for_a_home_that_works_again(
-    trouble: str, folder: Path, home: Path, tmp_path: Path
+    trouble: str, folder: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    name = trouble.removesuffix(" database")
+    monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, "file" if name == trouble else "sqlite"))
     with server(["return_after", str(folder), "plain"], **QUICK) as killed:
         started(folder)
         killed.kill()
         (job_id,) = killed.ids
         settled_in(home, job_id)
-        with TROUBLES[trouble](home, job_id):
+        with TROUBLES[name](home, job_id):
             (folder / "end").touch()
             eventually(lambda: any("later" in log.read_text() for log in tmp_path.rglob(f"{job_id}/stderr")))
         job = ended(home, job_id)

@@ -17,6 +17,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "max_workers": ("3", 3),
     "max_background_jobs": ("5", 5),
     "max_disk_mb": ("1000.5", 1000.5),
+    "store": ("memory://", "memory://"),
     "min_free_memory_mb": ("100", 100.0),
     "spare_workers": ("0", 0),
     "worker_idle_seconds": ("1.5", 1.5),

@@ -34,8 +34,16 @@ from python_mcp_server.settings import (
     Settings,
     budget,
     unknown_variables,
+    variable,
 )
-from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.opening import (
+    FILE,
+    MEMORY,
+    SQLITE,
+    StorePlace,
+    open_place,
+    place_of,
+)
 
 Level = Literal["ok", "warning", "problem"]
 _OLDEST: Final = (3, 11)
@@ -50,9 +58,9 @@ _NETWORK: Final = re.compile(
 _PATIENCE_S: Final = 60.0
 _READ: Final = """
 import sys
-from pathlib import Path
-from python_mcp_server.store.files import FileJobStore
-job = FileJobStore(Path(sys.argv[1])).update(sys.argv[2], lambda job: job.evolve(message="read"))
+from python_mcp_server.store.opening import open_place, parse_place
+store = open_place(parse_place(sys.argv[1], "the store"))
+job = store.update(sys.argv[2], lambda job: job.evolve(message="read"))
 print(job.label)
 """
 _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another directory."
@@ -94,9 +102,12 @@ def checkup() -> Generator[Finding]:
     yield from _unknown_settings()
     yield from _wrong_budget()
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
+    place = place_of(settings)
     yield from _home(settings.home)
+    yield from _records(place)
+    above = settings.home if place.path is None else place.path
     try:
-        probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(settings.home))
+        probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(above))
     except OSError as error:
         yield Finding("home", "problem", f"nothing can be written there ({error.strerror})", _OTHER_HOME)
         return
@@ -171,8 +182,6 @@ def _home(home: Path) -> Iterator[Finding]:
         yield Finding("home", "ok", f"{home}, private")
     yield _space(home)
     yield _file_system(home)
-    if home.is_dir():
-        yield from _records(home)
 
 
 def _space(home: Path) -> Finding:
@@ -194,14 +203,15 @@ def _file_system(home: Path) -> Finding:
     return Finding("file system", "ok", kind or "of unknown kind")
 
 
-def _records(home: Path) -> Iterator[Finding]:
-    from python_mcp_server.store.files import FileJobStore
-
+def _records(place: StorePlace) -> Iterator[Finding]:
+    if not place.exists():
+        return
     try:
-        with closing(FileJobStore(home)) as store:
+        with closing(open_place(place)) as store:
             found = store.survey()
     except PythonMcpError as error:
-        yield Finding("records", "problem", str(error), _OTHER_HOME)
+        advice = _OTHER_HOME if place.kind == FILE else "Or set PYTHON_MCP_STORE to another store."
+        yield Finding("records", "problem", str(error), advice)
         return
     if found.damaged:
         advice = f"Look at them in {found.damaged[0].parent}, and remove them."
@@ -256,10 +266,14 @@ def can_be_made(home: Path) -> bool:
 
 def share_a_store(home: Path) -> str:
     """Write a job here, change it in another process, and see the change here."""
-    store = FileJobStore(home)
+    place = place_of(Settings.from_environ())
+    if place.kind == MEMORY:
+        return "jobs are in memory, and end with their server"
+    tried = _trial(home)
+    store = open_place(tried)
     job = Job(new_job_id(), "doctor", JobState.PENDING, utc_now())
     store.create(job)
-    command = [sys.executable, "-c", _READ, str(home), job.id]
+    command = [sys.executable, "-c", _READ, str(tried), job.id]
     other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     if other.returncode != 0:
         last = (split_lines(other.stderr.strip()) or ["no word"])[-1]
@@ -268,7 +282,13 @@ def share_a_store(home: Path) -> str:
     store.close()
     if other.stdout.strip() != job.label or found is None or found.message != "read":
         raise Unexpected("what one process writes, another does not see")
-    return "two processes share it"
+    return f"two processes share it; jobs are in {place}"
+
+
+def _trial(home: Path) -> StorePlace:
+    """Return a place in this directory for a store of the kind that the settings name."""
+    is_database = place_of(Settings.from_environ()).kind == SQLITE
+    return StorePlace(SQLITE, home / "jobs.db") if is_database else StorePlace(FILE, home)
 
 
 def start_and_kill_a_worker(home: Path) -> str:
@@ -277,7 +297,8 @@ def start_and_kill_a_worker(home: Path) -> str:
 
 
 async def _start_and_kill(home: Path) -> str:
-    settings = replace(Settings.from_environ(), home=home, cancel_grace_seconds=0.1)
+    trial = str(_trial(home))
+    settings = replace(Settings.from_environ(), home=home, store=trial, cancel_grace_seconds=0.1)
     begin = time.monotonic()
     async with JobManager(settings=settings) as manager:
         answer = await manager.run(Request(os.getpid), budget_s=_PATIENCE_S)
@@ -309,7 +330,7 @@ def run_a_script_over_stdio(home: Path) -> str:
 
 async def _run_a_script(home: Path) -> str:
     begin = time.monotonic()
-    async with connected(home) as client:
+    async with connected(home, **{variable("store"): str(_trial(home))}) as client:
         arguments = {"directory": str(home), "script_content": "print(6 * 7)"}
         answer = await client.call("py_run_script_in_dir", arguments)
         took_s = time.monotonic() - begin

@@ -19,9 +19,10 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_home
+from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_store
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
+from python_mcp_server.store.opening import FILE, StorePlace
 
 _MINUTE_S: Final = 60.0
 _HOUR_S: Final = 3_600.0
@@ -64,7 +65,7 @@ def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: boo
     nothing.
     """
     settings = Settings.from_environ()
-    tell_missing_home(settings.home)
+    tell_missing_store(StorePlace(FILE, settings.home))
     parts = home_parts(settings, days * _DAY_S, environments_mb)
     sizes = [(disk_bytes([part.path]), disk_bytes(part.removable, freed=True)) for part in parts]
     found = any(part.removable for part in parts)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mcp import Client, StdioServerParameters
 from mcp_types import TextContent
@@ -39,13 +39,16 @@ class Connection:
         return result.structured_content
 
 
+_UNSET: Final = (variable("store"), variable("tools"))
+
+
 @asynccontextmanager
 async def connected(home: Path, **variables: str) -> AsyncGenerator[Connection]:
     """Start a server with this home and these variables, and connect; the server ends with the block."""
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-m", "python_mcp_server", "serve"],
-        env={**os.environ, variable("home"): str(home), variable("tools"): "", **variables},
+        env={**os.environ, variable("home"): str(home), **dict.fromkeys(_UNSET, ""), **variables},
     )
     async with Client(parameters) as client:
         yield Connection(client)

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -19,13 +20,15 @@ from python_mcp_server.cli.options import (
     home_option,
     json_option,
     print_json,
-    tell_missing_home,
+    tell_missing_store,
 )
 from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
 from python_mcp_server.jobs.output import STREAMS
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
+from python_mcp_server.processes import is_alive
 from python_mcp_server.store.layout import is_job_id
+from python_mcp_server.store.opening import MEMORY, open_place, parse_place, place_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -55,6 +58,10 @@ Examples:
   jobs answer 1m8nz3jxg4 folder folder=old really=true
   jobs answer 1m8nz3jxg4 folder --decline
 """
+_MOVE_EXAMPLES: Final = """\b
+Examples:
+  jobs move file:///~/.python_mcp sqlite:///~/.python_mcp/jobs.db
+"""
 
 
 @click.group(epilog=_EXAMPLES)
@@ -66,13 +73,13 @@ def jobs() -> None:
 
 
 def _manager() -> JobManager:
-    """Return a manager of the home; of no jobs where there is no home, because a look makes none."""
+    """Return a manager of the store; of no jobs where there is no store, because a look makes none."""
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.settings import Settings
     from python_mcp_server.store.memory import InMemoryJobStore
 
     settings = Settings.from_environ()
-    return JobManager(InMemoryJobStore() if tell_missing_home(settings.home) else None, settings)
+    return JobManager(InMemoryJobStore() if tell_missing_store(place_of(settings)) else None, settings)
 
 
 @jobs.command("list")
@@ -334,6 +341,39 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
         print_json({"removed": removed})
     else:
         click.echo(f"{len(removed)} removed")
+
+
+@jobs.command(epilog=_MOVE_EXAMPLES)
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@json_option
+def move(source: str, target: str, *, as_json: bool) -> int:
+    """Copy every job of one store to another, with its files.
+
+    The stores are URLs as in PYTHON_MCP_STORE. FROM keeps its jobs; one that has not ended goes on in TO,
+    if its processes are gone: end the servers first. What is in TO already is left, so a move that was
+    interrupted goes on when it is repeated. The exit code is 1 where jobs stay because they run.
+    """
+    from python_mcp_server.store.moving import move_jobs
+
+    there, here = parse_place(source, "FROM"), parse_place(target, "TO")
+    if MEMORY in (there.kind, here.kind) or there == here:
+        raise InvalidInput(f"FROM is {there} and TO is {here}; they must be two stores that last")
+    if not there.exists():
+        raise InvalidInput(f"FROM is {there}, where no store is; it must be one that has jobs")
+    with closing(open_place(there)) as old, closing(open_place(here)) as new:
+        moved = move_jobs(old, new, _lives)
+    if as_json:
+        print_json(asdict(moved))
+    else:
+        click.echo(f"{moved.copied} copied, {moved.present} there already")
+        for job_id in moved.live:
+            click.echo(f"{job_id} has not ended and stays: end its server, or wait for it", err=True)
+    return 1 if moved.live else 0
+
+
+def _lives(job: Job) -> bool:
+    return any(is_alive(process) for process in (job.owner, job.worker) if process is not None)
 
 
 def find_job(manager: JobManager, typed: str) -> Job:

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import reduce
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -14,6 +13,7 @@ import click
 from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.settings import variable
+from python_mcp_server.store.opening import FILE, MEMORY, StorePlace
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -86,29 +86,19 @@ home_option: Final[Decorator] = click.option(
     metavar="DIR",
     expose_value=False,
     callback=_set_home,
-    help="Where jobs and their output lie.  [default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
+    help="Where jobs and their output lie, unless $PYTHON_MCP_STORE says where.  "
+    "[default: $PYTHON_MCP_HOME, else ~/.python_mcp]",
 )
 
 
-def tell_missing_home(home: Path) -> bool:
-    """Whether there is no home here; stderr says so, because the name may be mistyped."""
-    from python_mcp_server.store.layout import Layout
-
-    layout = Layout(str(home))
-    missing = all(map(_is_missing, (layout.jobs, layout.meta)))
-    if missing:
-        say(f"there is no home at {str(home)!r}; the first job makes it, and --home names another one")
+def tell_missing_store(place: StorePlace) -> bool:
+    """Whether there is no store here; stderr says so, because the name may be mistyped."""
+    missing = place.kind != MEMORY and not place.exists()
+    if missing and place.kind == FILE:
+        say(f"there is no home at {str(place.path)!r}; the first job makes it, and --home names another one")
+    elif missing:
+        say(f"there is no store at {place}; the first job makes it, and PYTHON_MCP_STORE names another one")
     return missing
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return True
-    except OSError:  # the store tells why it cannot be opened
-        return False
-    return False
 
 
 json_option: Final[Decorator] = click.option(

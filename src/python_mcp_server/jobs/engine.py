@@ -25,7 +25,6 @@ from python_mcp_server.limits import DISK
 from python_mcp_server.model import MB, Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
-from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -64,7 +63,7 @@ class Engine:
         self.submissions = Submissions(self.services, runs)
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._home_disk: HomeDisk | None = None
-        if settings.max_disk_mb and isinstance(store, FileJobStore):
+        if settings.max_disk_mb and self.services.record_locator is not None:
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
         self._bodies = bodies
         self._pid = os.getpid()

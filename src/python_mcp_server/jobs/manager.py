@@ -35,7 +35,7 @@ from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
-from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.opening import open_store
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
@@ -86,7 +86,7 @@ class JobManager:
         """Make a manager; nothing is started before the first call.
 
         Args:
-            store: Where jobs are stored; the file store at the settings' home where None.
+            store: Where jobs are stored; the store of the settings where None.
             settings: The settings; read from the environment where None.
             max_concurrent_jobs: How many background jobs of this home run at once; further ones wait. The
                 setting `max_background_jobs` where None.
@@ -98,7 +98,7 @@ class JobManager:
         if max_concurrent_jobs is not None:
             settings = replace(settings, max_background_jobs=_counted(max_concurrent_jobs))
         self.settings = settings
-        self.store = store or FileJobStore(settings.home, lock_s=settings.lock_seconds, fsync=settings.fsync)
+        self.store = store or open_store(settings)
         self.tools: dict[str, Adapter] = {}
         self._live: dict[str, JobRun] = {}
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (

@@ -26,6 +26,7 @@ from python_mcp_server.model import (
     utc_now,
 )
 from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun
+from python_mcp_server.store.opening import check_there, is_gone, open_locator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from python_mcp_server.limits import Breach
     from python_mcp_server.questions.model import InputAnswer, Question
     from python_mcp_server.store.contract import JobStore
-    from python_mcp_server.store.files import FileJobStore
 
 
 WAITS_FOR_A_SERVER: Final = "waiting for a server of this home that has its code"
@@ -301,13 +301,13 @@ class WorkerRecord:
 
         Args:
             job_id: The job.
-            record_locator: `{"home": ..., "lock_s": ..., "fsync": ..., "grace_s": ...}` of the file store,
-                and `"reply"`, the form of the job's reply.
+            record_locator: The `locator` of the store, with `"grace_s"`, and `"reply"`, the form of the
+                job's reply.
         """
         self.grace_s: float = record_locator["grace_s"]
         self._job_id = job_id
         self._locator = record_locator
-        self._store: FileJobStore | None = None
+        self._store: JobStore | None = None
 
     def refresh(self, progress: JobProgress | None, usage: Usage | None) -> bool:
         """Write the progress of the job.
@@ -378,32 +378,18 @@ class WorkerRecord:
         return show_raw(value, self._locator.get("reply"))
 
     def gone(self) -> bool:
-        """Whether the home, or the jobs in it, were removed; a disk that cannot be read does not count as
-        removed.
-        """
-        from python_mcp_server.store.layout import Layout
-
-        try:
-            Path(Layout(self._locator["home"]).jobs).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            return False
-        return False
+        """Whether the store was removed; a disk that cannot be read does not count as removed."""
+        return is_gone(self._locator)
 
     def close(self) -> None:
         """Bring the list for people up to date."""
         if self._store is not None:
             self._store.close()
 
-    def _open(self) -> FileJobStore:
+    def _open(self) -> JobStore:
         """Return the store; a missing store, such as on a disk that is gone, is not made anew."""
-        from python_mcp_server.store.files import FileJobStore
-        from python_mcp_server.store.layout import Layout
-
-        home = Path(self._locator["home"])
-        if not Path(Layout(str(home)).jobs).is_dir():
-            raise StoreError(f"There is no store in {home} any more; bring it back, or start the job again")
         if self._store is None:
-            self._store = FileJobStore(home, lock_s=self._locator["lock_s"], fsync=self._locator["fsync"])
+            self._store = open_locator(self._locator)
+        else:
+            check_there(self._locator)
         return self._store

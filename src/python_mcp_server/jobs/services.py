@@ -20,7 +20,6 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.budget import RecordTimer
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
-from python_mcp_server.store.files import FileJobStore
 
 if TYPE_CHECKING:
     from python_mcp_server.pool.main_module import MainModule
@@ -67,13 +66,8 @@ class Services:
         self.identity = processes.identify(os.getpid())
         self.most_grace_s = math.inf
         self.record_locator: dict[str, Any] | None = None
-        if isinstance(store, FileJobStore):
-            self.record_locator = {
-                "home": str(store.home),
-                "lock_s": settings.lock_seconds,
-                "fsync": store.fsync,
-                "grace_s": settings.cancel_grace_seconds,
-            }
+        if (locator := store.locator()) is not None:
+            self.record_locator = locator | {"grace_s": settings.cancel_grace_seconds}
         self.pool = Pool(settings, store.worker_folder, f"{os.getpid()}-{os.urandom(6).hex()}", main)
         self.record_timer = RecordTimer(self.loop, settings.record_after_seconds)
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -103,7 +97,11 @@ class Services:
         """Run a blocking call to the store in a thread; the call is completed even if the caller is
         cancelled.
         """
-        return await asyncio.shield(in_thread(self.loop, self._threads, work, *args))
+        return await asyncio.shield(self.begin_in_store(work, *args))
+
+    def begin_in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Start a blocking call to the store in a thread."""
+        return in_thread(self.loop, self._threads, work, *args)
 
     async def read_output(self, job_id: str, work: Callable[[], T]) -> T:
         """Read output of a job in a thread, a few pages of each job at once."""

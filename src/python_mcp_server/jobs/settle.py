@@ -83,24 +83,33 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
         return job.evolve(status=JobState.CANCELLED)
     if job.ending is not None:
         sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
-        return job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+        failed = job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
+        return _run_again(job, spec, failed, ()) or failed
     if outcome.failure is not None:
-        return _run_again(job, spec, outcome.failure) or _failed(job, outcome.failure)
+        failed = _failed(job, outcome.failure)
+        return _run_again(job, spec, failed, outcome.failure.bases) or failed
     if isinstance(outcome.value, Snooze) and (spec is not None or job.owner is not None):
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
-    return with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
+    ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
+    return (ended.status is JobState.FAILED and _run_again(job, spec, ended, ())) or ended
 
 
-def _run_again(job: Job, spec: dict[str, Any] | None, failure: Failure) -> Job | None:
-    """Return the job as it waits for its next attempt, or None where its author allows none."""
+def _run_again(job: Job, spec: dict[str, Any] | None, failed: Job, bases: tuple[str, ...]) -> Job | None:
+    """Return the job as it waits for its next attempt, or None where its author allows none.
+
+    Args:
+        job: The job as it ran.
+        spec: The spec with which any server may start it.
+        failed: The job as it has failed.
+        bases: The qualified names of the exception's class and the classes above, where it raised one.
+    """
     retry = None if job.options is None else job.options.retry
-    if retry is None or job.status is JobState.PENDING or not retry.allows(failure.kind, failure.bases):
+    if retry is None or job.status is JobState.PENDING or not retry.allows(failed.error_kind or "", bases):
         return None
     if (delay_s := retry.delay_after(job.attempt)) is None or (spec is None and job.owner is None):
         return None
-    failed = _failed(job, failure)
     attempt = {
         "attempt": job.attempt,
         "started_at": iso(job.started_at),
@@ -123,6 +132,8 @@ def _waiting_again(job: Job, spec: dict[str, Any] | None, until: datetime) -> Jo
         started_at=None,
         completed_at=None,
         progress=None,
+        ending=None,
+        error=None,
         not_before=until,
     )
 

@@ -100,9 +100,8 @@ class BackgroundSlots:
         self._left_since: dict[str, float] = {}
         self._swept = ""
         self._release_at = 0.0
-        # a timer, not a task that sleeps: a loop that is closed without us complains of no task
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Future[Look] | None = None
         self._again = False
         self._closed = False
 
@@ -126,7 +125,7 @@ class BackgroundSlots:
 
     def wake(self) -> None:
         """Look at the queue now, because a job was queued, has ended, or left the queue."""
-        if self._task is not None and not self._task.done():
+        if self._looking is not None:
             self._again = True
         else:
             self._schedule(0.0)
@@ -141,8 +140,8 @@ class BackgroundSlots:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        if self._looking is not None:
+            await asyncio.wait({self._looking})
 
     async def acquire(
         self, job_id: str, worker: ProcessIdentity | None, set_reason: Callable[[str], None]
@@ -177,18 +176,21 @@ class BackgroundSlots:
 
     def _begin(self) -> None:
         self._again = False
-        self._task = self._services.spawn(self._look(), "slots")
+        # no task: a loop that is closed without us complains of one that has not begun
+        self._looking = self._services.begin_in_store(self._choose)
+        self._looking.add_done_callback(self._on_look)
 
-    async def _look(self) -> None:
+    def _on_look(self, looking: asyncio.Future[Look]) -> None:
         delay_s = _LOOK_S
         try:
-            look = await self._services.in_store(self._choose)
+            look = looking.result()
             self._start(look)
             delay_s = self._delay_s(look)
         except (StoreError, OSError, MemoryError) as error:
             _log.debug("the queue cannot be read now: %s", error)
             self._tell(f"waiting for its turn: {error}")
         finally:
+            self._looking = None
             self._schedule(0.0 if self._again else delay_s)
 
     def _choose(self) -> Look:

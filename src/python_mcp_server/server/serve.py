@@ -121,7 +121,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
         access,
         lambda: _announce(url, made),
         lambda: close_in_time(manager),
-        find_principal=PrincipalNames(str(settings.home)).name,
+        find_principal=PrincipalNames(str(manager.store.home)).name,
         max_connections=settings.http_max_connections,
         on_second=limit.report,
     )

@@ -1,9 +1,14 @@
-"""Where jobs are kept: the contract of a store, a store in files that processes share, and one in memory.
+"""Where jobs are kept: the contract of a store, stores that processes share, and one in memory.
 
 contract      what every store promises, and the conditions of a prune; for users who bring their own store
+opening       which store there is: by the setting, by a URL, by the locator that a worker gets
 memory        the store of one process, for tests and for programs that keep nothing
-files         the store that processes share: takes the lock of a job, and does one operation under it
-records       a job as the bytes of its record and back: read without a lock, counted, set aside where damaged
+files         the store in a directory: takes the lock of a job, and does one operation under it
+sqlite        the store in a database: a row for each job, and their files in a directory beside it
+database      one SQLite database: its tables, its transactions, its errors as sentences
+connections   the connections of one process to a database, none of which outlives a fork
+encoding      a job as the bytes of its record and back, with a large result in a file of its own
+records       the records of one home: read without a lock, counted, set aside where damaged
 layout        where each file of a home lies, which ids may name one, and the walk in the order of time
 counts        how many records there are, without a look at all of them
 keys          what a queued job waits for, and its place in the order of starts
@@ -11,10 +16,12 @@ queue_index   the first jobs of each list of the queue, found without a look at 
 index         which jobs each principal has, so that its lists open no record of another
 principals    the names of principals in records
 locks         locks between processes that the kernel releases when their holder dies
-maintenance   opens a home, imports the list of an older version, removes what killed processes left, and
+maintenance   opens a home, imports the list of an older version, finishes what killed processes began, and
               completes the index of principals
+moving        copies the jobs of one store to another
+sweep         removes what killed processes left beside the records
 listing       `meta/jobs.json`, the list for people, rewritten by a thread
 
-`jobs` and users import `contract`, `memory` and `files`; the other modules belong to the file store. No
+`jobs` and users import `contract`, `opening` and the stores; most other modules belong to the file store. No
 module here knows processes or MCP, and all of them are light, because workers import them.
 """

@@ -2,8 +2,7 @@
 own.
 
 A further store derives from `JobStore` and is added to `tests/unit/store/test_contract.py`. Jobs outlive
-their server only in a store that a worker can open by itself: `jobs.services` writes where that is,
-`WorkerRecord` in `jobs.record` opens it, and both know `FileJobStore` only.
+their server only in a store that a worker can open by itself, by its `locator`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult, result_of, settled_with
@@ -35,6 +34,21 @@ class Pruned:
 
     removed: int
     remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The result of a look at all records.
+
+    Attributes:
+        readable: How many are whole.
+        left: The records that cannot be read and stay in place: of a newer version, or forbidden.
+        damaged: The files that were set aside, now or before.
+    """
+
+    readable: int
+    left: list[str]
+    damaged: list[Path]
 
 
 class PruneRule:
@@ -87,10 +101,20 @@ class JobStore(ABC):
 
     fsync: bool = False
 
+    def locator(self) -> dict[str, Any] | None:
+        """Return how another process of this machine opens the store, as JSON; None where none can, so that
+        jobs end with this process.
+
+        Returns:
+            `{"opens": "module:Class", "given": {...}, "place": "/path"}`: the class and its arguments, and a
+            path that is there as long as the store is.
+        """
+        return None
+
     @property
     @abstractmethod
     def home(self) -> Path:
-        """The directory that holds everything of this store."""
+        """The directory that holds the files of the jobs."""
 
     @abstractmethod
     def create(self, job: Job) -> None:
@@ -250,6 +274,13 @@ class JobStore(ABC):
         """Hold a lock of this name over the block, against all who share the store. The lock is not
         reentrant. It is independent of the locks of jobs: while it is held every other method may be called.
         """
+
+    def survey(self) -> Survey:
+        """Read every record, and return which ones cannot be read.
+
+        A store that derives this finds no damage.
+        """
+        return Survey(len(self.list(limit=sys.maxsize)[0]), [], [])
 
     def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
         """Bring the list for people up to date, and end the threads that do so. The store can still be

@@ -13,10 +13,9 @@ import os
 import weakref
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from python_mcp_server.atomic import remove_tree, translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
@@ -29,8 +28,10 @@ from python_mcp_server.store.contract import (
     JobStore,
     Pruned,
     PruneRule,
+    Survey,
     check_change,
 )
+from python_mcp_server.store.encoding import Stored
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
@@ -44,24 +45,9 @@ from python_mcp_server.store.layout import (
 )
 from python_mcp_server.store.listing import PublicList
 from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.maintenance import complete_index, open_home, sweep_output
-from python_mcp_server.store.records import Records, Stored
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """The result of a look at all records.
-
-    Attributes:
-        readable: How many are whole.
-        left: The records that cannot be read and stay in place: of a newer version, or forbidden.
-        damaged: The files that were set aside, now or before.
-    """
-
-    readable: int
-    left: list[str]
-    damaged: list[Path]
-
+from python_mcp_server.store.maintenance import complete_index, open_home
+from python_mcp_server.store.records import Records
+from python_mcp_server.store.sweep import sweep_output
 
 _log: Final = logging.getLogger(__name__)
 
@@ -79,9 +65,10 @@ class FileJobStore(JobStore):
             the first change tries again.
     """
 
-    def __init__(self, home: Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
+    def __init__(self, home: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
         layout = Layout(os.path.abspath(os.path.expanduser(home)))
         self.fsync = fsync
+        self._lock_s = lock_s
         self._layout = layout
         self._locks = Locks(layout.locks, layout.home, lock_s)
         self._records = Records(layout, self._locks, fsync=fsync)
@@ -95,6 +82,11 @@ class FileJobStore(JobStore):
             _log.warning("%s; until then no job can be recorded", error)
         self._public = PublicList(layout, self._records)
         weakref.finalize(self, self._public.close)
+
+    def locator(self) -> dict[str, Any]:
+        """Return how another process opens this store."""
+        given = {"home": self._layout.home, "lock_s": self._lock_s, "fsync": self.fsync}
+        return {"opens": f"{__name__}:{FileJobStore.__name__}", "given": given, "place": self._layout.jobs}
 
     @property
     def home(self) -> Path:
@@ -226,7 +218,7 @@ class FileJobStore(JobStore):
                 if rule.names(job):
                     removed += self._remove(job)
             if principal is None:
-                sweep_output(self._layout, self._locks, self._records)
+                sweep_output(self._layout, self._records.known, self._hold_now)
                 remaining = self._records.counts.total()
             elif own is not None:
                 remaining = self._records.index.count(own)
@@ -333,6 +325,9 @@ class FileJobStore(JobStore):
     def _open_home(self) -> None:
         open_home(self._layout, self._locks, self._records, fsync=self.fsync)
         self._open = True
+
+    def _hold_now(self, job_id: str) -> AbstractContextManager[None]:
+        return self._locks.hold(self._layout.stripe(job_id), wait_s=0)
 
     def _hold(self, job_id: str) -> AbstractContextManager[None]:
         if not self._open:

@@ -115,9 +115,18 @@ def older_than(job_id: str) -> Wanted:
     Raises:
         InvalidInput: The text is not the id of a job.
     """
+    check_before(job_id)
+    return lambda front: front <= job_id[: len(front)] and front != job_id
+
+
+def check_before(job_id: str) -> None:
+    """Refuse a place in a list that is not the id of a job.
+
+    Raises:
+        InvalidInput: The text is something else.
+    """
     if not is_job_id(job_id):
         raise InvalidInput(f"before is {job_id[:40]!r}; it must be the id of a job, 34 characters")
-    return lambda front: front <= job_id[: len(front)] and front != job_id
 
 
 class Layout:
@@ -154,7 +163,11 @@ class Layout:
     def directories(self) -> list[str]:
         """Return the directories that an open store has."""
         trees = [f"{self.jobs}/{tree}" for tree in (LIVE, *TERMINAL)]
-        return [*trees, self.locks, self.tmp, self.trash, self.meta, self.output, self.worker_logs]
+        return [*trees, *self.file_directories(), self.trash, self.meta]
+
+    def file_directories(self) -> list[str]:
+        """Return those that do not depend on where the records are."""
+        return [self.locks, self.tmp, self.output, self.worker_logs]
 
     def is_empty(self) -> bool:
         """Whether there is no record."""

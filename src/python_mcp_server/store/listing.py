@@ -16,9 +16,10 @@ from typing import Final
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job
+from python_mcp_server.store.encoding import to_json
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout
 from python_mcp_server.store.maintenance import mark
-from python_mcp_server.store.records import Records, to_json
+from python_mcp_server.store.records import Records
 
 _log: Final = logging.getLogger(__name__)
 _PERIOD_S: Final = 1.0

@@ -2,8 +2,7 @@
 store only.
 
 `open_home` makes the directories and the mark of the format, imports the list of an older version once, and
-costs a look at the live, half written and half removed files, never one at the finished jobs. `sweep_output`
-looks at the folders of all jobs, at most once a day.
+costs a look at the live, half written and half removed files, never one at the finished jobs.
 """
 
 from __future__ import annotations
@@ -11,28 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 import time
 from typing import Any, Final, cast
 
-from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, translate_os_errors
+from python_mcp_server.atomic import make_directory, read_file, translate_os_errors
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
-from python_mcp_server.regular import is_link
+from python_mcp_server.store.encoding import FORMAT, to_json
 from python_mcp_server.store.layout import LIVE, TERMINAL, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.records import FORMAT, Records, to_json
+from python_mcp_server.store.records import Records
+from python_mcp_server.store.sweep import clean_temporary, clean_worker_logs, close_to_others
 
 _log: Final = logging.getLogger(__name__)
-_STALE_S: Final = 60.0
-"""Guessed: no write lasts that long. If one does, it starts again when its file is gone."""
-_LOGS_STALE_S: Final = 600.0
-"""Guessed: a worker's folder whose pid does not exist here may be in use in another container for a while."""
-
 _INDEX_MARGIN_NS: Final = 60 * 10**9
 """Guessed: times of directories are those of the kernel's clock ticks, and clocks are set by less."""
-_FOLDER_STALE_S: Final = 86_400.0
-"""Guessed: a call has its record within seconds; on a full disk it may run for hours without one."""
 
 
 def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) -> None:
@@ -42,7 +34,7 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
         StoreError: It cannot be used, or a newer version made it.
     """
     with translate_os_errors(layout.home, "open the store"):
-        _close_to_others(layout.home)
+        close_to_others(layout.home)
         for directory in layout.directories():
             layout.refuse_links(f"{directory}/")
             make_directory(directory, fsync=fsync)
@@ -55,26 +47,6 @@ def open_home(layout: Layout, locks: Locks, records: Records, *, fsync: bool) ->
             records.queue_anew()
             records.put(layout.queue_complete, b"{}")
     clean_up(layout, locks, records)
-
-
-def _close_to_others(home: str) -> None:
-    """Take the right to write into the home from other accounts, which could put anything into it.
-
-    Raises:
-        StoreError: It belongs to another account, or to all.
-    """
-    if os.name != "posix" or not os.path.isdir(home):
-        return  # on Windows the directories of an account are its own by their access lists
-    found = os.stat(home)
-    if not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return
-    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-        raise StoreError(
-            f"Other accounts may write into {home}, which is not this account's alone; "
-            "set PYTHON_MCP_HOME to a directory of your own"
-        )
-    os.chmod(home, stat.S_IMODE(found.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
-    _log.warning("Other accounts could write into %s; that right is taken away", home)
 
 
 def _begin(layout: Layout, locks: Locks, records: Records) -> None:
@@ -160,8 +132,8 @@ def clean_up(layout: Layout, locks: Locks, records: Records) -> None:
     try:
         for directory in layout.directories():
             layout.refuse_links(f"{directory}/")
-        _clean_temporary(layout.tmp)
-        _clean_worker_logs(layout.worker_logs)
+        clean_temporary(layout.tmp)
+        clean_worker_logs(layout.worker_logs)
         for job_id in _ids(layout.trash):
             _finish_removal(layout, locks, records, job_id)
         for job_id in _ids(f"{layout.jobs}/{LIVE}"):
@@ -180,28 +152,6 @@ def _finish_removal(layout: Layout, locks: Locks, records: Records, job_id: str)
             records.finish_removal(job_id)
     except (OSError, StoreError) as error:
         _log.warning("The files of job %s stay, and are removed another time: %s", job_id, error)
-
-
-def sweep_output(layout: Layout, locks: Locks, records: Records) -> None:
-    """Remove the folders of calls that were killed with their server before they had a record.
-
-    Such a folder must be a day old, so all processes of a home together look once a day.
-    """
-    try:
-        swept = os.path.exists(layout.swept)
-        if swept and 0 <= time.time() - os.stat(layout.swept).st_mtime < _FOLDER_STALE_S:
-            return
-        records.put(layout.swept, b"")
-        layout.refuse_links(f"{layout.output}/")
-        shards = (shard for shard in os.scandir(layout.output) if not is_link(shard.path))
-        for entry in (entry for shard in shards for entry in os.scandir(shard.path)):
-            name = entry.name
-            if is_job_id(name) and _age_s(entry) > _FOLDER_STALE_S and not records.known(name):
-                with locks.hold(layout.stripe(name), wait_s=0):
-                    if not records.known(name):
-                        _remove_folder(entry.path)
-    except (OSError, StoreError) as error:
-        _log.warning("Cleaning up %s goes on another time: %s", layout.output, error)
 
 
 def complete_index(layout: Layout, locks: Locks, records: Records) -> None:
@@ -240,47 +190,3 @@ def _complete_until(path: str, key_id: str | None) -> int:
 def _ids(directory: str) -> list[str]:
     names = [name.removesuffix(".json") for name in os.listdir(directory)]
     return [name for name in names if is_job_id(name)]
-
-
-def _clean_temporary(directory: str) -> None:
-    for entry in os.scandir(directory):
-        stale = _age_s(entry) > _STALE_S or not _may_live(entry.name.partition("-")[0])
-        if stale and entry.name.endswith(".tmp"):
-            remove_file(entry.path)
-
-
-def _clean_worker_logs(directory: str) -> None:
-    """Remove the logs of workers whose server was killed long ago; files that a job has taken stay with the
-    job.
-    """
-    if not os.path.isdir(directory):
-        return
-    for entry in os.scandir(directory):
-        if _age_s(entry) > _LOGS_STALE_S and not _may_live(entry.name.partition("-")[0]):
-            _remove_folder(entry.path)
-
-
-def _remove_folder(path: str) -> None:
-    try:
-        remove_tree(path)
-    except OSError as error:  # such as files of another account, which must not keep the other folders
-        _log.warning("%s is of no use, and stays: %s", path, error)
-
-
-def _age_s(entry: os.DirEntry[str]) -> float:
-    try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _may_live(pid: str) -> bool:
-    if os.name != "posix" or not pid.isdecimal():  # elsewhere signal 0 ends the process
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True

@@ -27,8 +27,8 @@ from python_mcp_server.store.contract import (
     PruneRule,
     check_change,
 )
+from python_mcp_server.store.encoding import Stored, encode
 from python_mcp_server.store.layout import Layout, check_job_id, check_name, older_than
-from python_mcp_server.store.records import Stored, encode
 
 
 class InMemoryJobStore(JobStore):

@@ -23,6 +23,7 @@ from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.settings import Settings
+from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually
 from tests.helpers.managers import LONG_S, handed_over, lines, manager
@@ -38,18 +39,19 @@ from tests.helpers.queueing import (
     most_at_once,
     server,
 )
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_two_servers_of_one_home_run_no_more_than_the_limit_together(home: Path, tmp_path: Path):
+def test_two_servers_of_one_home_run_no_more_than_the_limit_together(any_home: Path, tmp_path: Path):
     held = tmp_path / "held"
     with (
         server(2, *[("hold_for_a_moment", held)] * 5) as one,
         server(2, *[("hold_for_a_moment", held)] * 5) as other,
     ):
         for job_id in (*one.ids, *other.ids):
-            job_in(home, job_id, DONE)
+            job_in(any_home, job_id, DONE)
     assert len(lines(held)) == 20
     assert most_at_once(held) <= 2
 
@@ -79,18 +81,18 @@ def test_the_slots_of_a_killed_server_are_free_at_once(home: Path, tmp_path: Pat
             assert job_in(home, running.id, JobState.FAILED).error_kind == "worker_died"
 
 
-def running_in(store: FileJobStore) -> int:
+def running_in(store: JobStore) -> int:
     return capacity_of(store, SlotLimits(1), QueueRules())[0].running
 
 
-def test_a_job_that_outlives_its_server_keeps_its_slot(home: Path, tmp_path: Path):
+def test_a_job_that_outlives_its_server_keeps_its_slot(any_home: Path, tmp_path: Path):
     with server(1, ("hold", tmp_path / "starts", tmp_path / "gate")) as doomed:
-        job = kept_job_in(home, doomed.ids[0])
+        job = kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
-    store = FileJobStore(home)
+    store = store_of(any_home)
     assert running_in(store) == 1
     (tmp_path / "gate").touch()
-    job_in(home, job.id, DONE)
+    job_in(any_home, job.id, DONE)
     assert running_in(store) == 0
 
 

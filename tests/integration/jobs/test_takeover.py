@@ -42,40 +42,41 @@ from tests.helpers.queueing import (
     own_files,
     server,
 )
+from tests.helpers.stores import store_of
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
 
 
-def test_a_queued_job_of_a_killed_server_is_started_once_by_another(home: Path, tmp_path: Path):
+def test_a_queued_job_of_a_killed_server_is_started_once_by_another(any_home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with ExitStack() as stack:
         doomed = stack.enter_context(server(1, *[("hold", starts, gate)] * 4))
         for _ in range(3):
             stack.enter_context(server(4))
-        kept_job_in(home, doomed.ids[0])
+        kept_job_in(any_home, doomed.ids[0])
         doomed.kill()
         for job_id in doomed.ids:
-            job_in(home, job_id, RUNNING)
+            job_in(any_home, job_id, RUNNING)
         gate.touch()
-        found = [job_in(home, job_id, DONE, JobState.FAILED) for job_id in doomed.ids]
+        found = [job_in(any_home, job_id, DONE, JobState.FAILED) for job_id in doomed.ids]
     assert [job.result for job in found] == ["done"] * 4
     assert lines(starts) == ["started"] * 4
 
 
-def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(home: Path, tmp_path: Path):
+def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(any_home: Path, tmp_path: Path):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     with server(1, *[("hold", starts, gate)] * 2) as first:
-        kept_job_in(home, first.ids[0])
+        kept_job_in(any_home, first.ids[0])
     waiting = JobManager().blocking.get(first.ids[1])
     assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
     with server(2):
-        taken = job_in(home, first.ids[1], RUNNING)
+        taken = job_in(any_home, first.ids[1], RUNNING)
         assert taken.created_at == waiting.created_at
-        begun = FileJobStore(home)
+        begun = store_of(any_home)
         eventually(lambda: all(job.call is None for job in begun.live()))
         gate.touch()
         for job_id in first.ids:
-            assert job_in(home, job_id, DONE).result == "done"
+            assert job_in(any_home, job_id, DONE).result == "done"
     assert lines(starts) == ["started"] * 2
 
 
@@ -100,16 +101,18 @@ detach = WorkerHandle.detach
         "WorkerHandle.detach = lambda *told: (detach(*told), die())",
     ],
 )
-def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(instant: str, home: Path, tmp_path: Path):
+def test_a_job_claimed_but_not_sent_is_started_by_the_next_server(
+    instant: str, any_home: Path, tmp_path: Path
+):
     starts, gate = tmp_path / "starts", tmp_path / "gate"
     submitted = json.dumps([["hold", str(starts), str(gate)]])
     with python("-c", DIES + instant + SERVER, "1", submitted) as doomed:
         assert doomed.wait(60) == -signal.SIGKILL
-    (claimed,) = FileJobStore(home).live()
+    (claimed,) = store_of(any_home).live()
     assert (claimed.status, lines(starts)) == (RUNNING, [])
     gate.touch()
     with server(1):
-        assert job_in(home, claimed.id, DONE).result == "done"
+        assert job_in(any_home, claimed.id, DONE).result == "done"
     assert lines(starts) == ["started"]
 
 
@@ -335,6 +338,7 @@ import asyncio
 from python_mcp_server import smart_async
 from tests.helpers import queueing  # what waits is a function of its modules
 mcp = Server("numbers")
+from tests.helpers.stores import store_of
 
 @mcp.tool()
 @smart_async()

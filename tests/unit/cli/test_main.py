@@ -259,6 +259,18 @@ def test_a_look_into_a_home_that_is_not_there_says_so_and_makes_none(
     assert [path.name for path in tmp_path.rglob("*")] == ["documents"]
 
 
+def test_a_look_into_a_database_that_is_not_there_says_so_and_makes_none(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite://{tmp_path}/mistyped/jobs.db"
+    monkeypatch.setenv("PYTHON_MCP_STORE", url)
+    assert call("jobs", "list") == 0
+    assert capsys.readouterr().err.startswith(f"python-mcp-server: there is no store at {url}; ")
+    assert call("jobs", "move", url, f"sqlite://{tmp_path}/other.db") == 2
+    assert "where no store is" in capsys.readouterr().err
+    assert list(tmp_path.rglob("*.db*")) == []
+
+
 def test_an_empty_home_is_not_taken_for_the_default(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("jobs", "list", "--home", "") == 2
     assert capsys.readouterr().err == "python-mcp-server: --home is ''; give a value, or leave it out\n"

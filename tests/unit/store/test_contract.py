@@ -1,4 +1,4 @@
-"""What every store promises, asked of both."""
+"""What every store promises, asked of each."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobSt
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 
-Store = FileJobStore | InMemoryJobStore
+Store = FileJobStore | InMemoryJobStore | SqliteJobStore
 TERMINAL = [state for state in JobState if state.terminal]
 ODD_IDS = [
     "",
@@ -43,9 +44,11 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["memory", "files"])
+@pytest.fixture(params=["memory", "files", "sqlite"])
 def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
-    made = InMemoryJobStore() if request.param == "memory" else FileJobStore(home)
+    made: Store = InMemoryJobStore()
+    if request.param != "memory":
+        made = FileJobStore(home) if request.param == "files" else SqliteJobStore(home / "jobs.db")
     yield made
     made.close()
 
@@ -98,6 +101,14 @@ def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
     assert ids(store, "ready.default") == expected
     assert ids(store, "ready.default", limit=2) == expected[:2]
     assert ids(store, "ready.default", limit=0) == []
+
+
+def test_a_count_of_a_list_stops_where_it_is_told(store: Store):
+    for _ in range(3):
+        store.create(queued())
+    (name,) = store.index_names("ready")
+    assert [store.index_count(name, most) for most in (0, 2, 3, 9)] == [0, 2, 3, 3]
+    assert store.index_count("ready.none", 9) == 0
 
 
 def test_waiting_long_enough_is_worth_more_than_priority(store: Store):

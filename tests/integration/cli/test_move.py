@@ -1,0 +1,131 @@
+"""`jobs move`: every job of one store is in another, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from python_mcp_server.cli.jobs import jobs
+from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
+from tests.helpers.programs import environment, python
+
+STORES = {
+    "file": ("file://{}/home", FileJobStore, "home"),
+    "sqlite": ("sqlite://{}/db/jobs.db", SqliteJobStore, "db/jobs.db"),
+}
+
+
+def a_job(status: JobState, **fields: object) -> Job:
+    return replace(Job(new_job_id(), "label", status, utc_now()), **fields)  # type: ignore[arg-type]
+
+
+def opened(tmp_path: Path, kind: str) -> tuple[str, JobStore]:
+    url, made, path = STORES[kind]
+    return url.format(tmp_path), made(tmp_path / path)
+
+
+def moved(source: str, target: str) -> tuple[int, dict[str, object]]:
+    done = CliRunner().invoke(jobs, ["move", source, target, "--json"], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.return_value or 0, json.loads(done.stdout)
+
+
+def filled(store: JobStore) -> list[Job]:
+    states = [state for state in JobState if state.terminal]
+    found = [a_job(state, principal=f"client:{number}") for number in range(5) for state in states]
+    found.append(a_job(JobState.COMPLETED, result="x" * 700_000))
+    for job in found:
+        store.create(job)
+        folder = store.folder(job.id)
+        (folder / "items").mkdir(parents=True)
+        (folder / "stdout").write_text(f"of {job.id}")
+    return found
+
+
+@pytest.mark.parametrize(("kind", "other"), [("file", "sqlite"), ("sqlite", "file")])
+def test_every_job_is_in_the_other_store_with_its_files(tmp_path: Path, kind: str, other: str):
+    (from_url, source), (to_url, target) = opened(tmp_path, kind), opened(tmp_path, other)
+    found = filled(source)
+    assert moved(from_url, to_url) == (0, {"copied": len(found), "present": 0, "live": []})
+    for store in (source, target):
+        assert [store.get(job.id) for job in found] == found
+        assert all((store.folder(job.id) / "stdout").read_text() == f"of {job.id}" for job in found)
+    assert moved(from_url, to_url) == (0, {"copied": 0, "present": len(found), "live": []})
+    assert target.list(principal="client:3") == source.list(principal="client:3")
+
+
+def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(tmp_path: Path, gone: ProcessIdentity):
+    (from_url, source), (to_url, target) = opened(tmp_path, "file"), opened(tmp_path, "sqlite")
+    job = a_job(JobState.PENDING, owner=gone, background=True, call={"body": "a:b"})
+    source.create(job)
+    assert moved(from_url, to_url) == (0, {"copied": 1, "present": 0, "live": []})
+    assert target.get(job.id) == job
+    left = source.get(job.id)
+    assert left is not None
+    assert (left.status, left.error_kind) == (JobState.FAILED, "moved")
+    assert str(target.home) in (left.error or "")
+    assert source.index_names("") == ()
+    assert moved(from_url, to_url) == (0, {"copied": 0, "present": 1, "live": []})
+
+
+def test_a_job_whose_processes_live_stays(tmp_path: Path, own: ProcessIdentity):
+    (from_url, source), (to_url, target) = opened(tmp_path, "sqlite"), opened(tmp_path, "file")
+    source.create(job := a_job(JobState.RUNNING, owner=own))
+    assert moved(from_url, to_url) == (1, {"copied": 0, "present": 0, "live": [job.id]})
+    assert (source.get(job.id), target.get(job.id)) == (job, None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_move_that_was_killed_goes_on_with_the_next(tmp_path: Path, home: Path, gone: ProcessIdentity):
+    (from_url, source), (to_url, target) = opened(tmp_path, "file"), opened(tmp_path, "sqlite")
+    found = filled(source)
+    queued = a_job(JobState.PENDING, owner=gone, background=True, call={"body": "a:b"})
+    source.create(queued)
+    dies = """
+import os, signal, sys
+from python_mcp_server import cli
+from python_mcp_server.store.sqlite import SqliteJobStore
+create, left = SqliteJobStore.create, int(sys.argv.pop(1))
+
+def dying(self, job):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    create(self, job)
+
+SqliteJobStore.create = dying
+cli.main()
+"""
+    for steps in (1, 2, 5):
+        with python("-c", dies, str(steps), "jobs", "move", from_url, to_url, env=environment()) as process:
+            assert process.wait(60) == -9
+    code, told = moved(from_url, to_url)
+    assert (code, told["live"]) == (0, [])
+    assert [target.get(job.id) for job in found] == found
+    assert target.get(queued.id) == queued
+    assert (source.get(queued.id) or queued).error_kind == "moved"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "sentence"),
+    [
+        ("memory://", "file:///tmp", "two stores that last"),
+        ("file:///tmp", "file:///tmp", "two stores that last"),
+        ("file:///no/such/place", "sqlite:///tmp/x.db", "where no store is"),
+        ("here", "file:///tmp", "FROM is 'here'; it must be file:///directory"),
+        ("file:///tmp", "redis://x", "TO begins with 'redis://'; it must be"),
+    ],
+)
+def test_a_move_between_what_are_no_two_stores_is_refused(source: str, target: str, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        moved(source, target)
