@@ -67,7 +67,7 @@ def test_the_depth_of_a_queue_is_measured_and_its_order_checked(tmp_path: Path):
     assert depth.out_of_order == 0
 
 
-def test_a_job_that_passes_over_as_many_others_as_there_are_slots_is_out_of_order():
+def test_a_job_that_passes_over_a_slotful_of_others_is_out_of_order():
     promised = {name: float(place) for place, name in enumerate("abcdefgh")}
     assert out_of_order(list("bcdaef"), promised) == 0
     assert out_of_order(list("eabcd"), promised) == 1
