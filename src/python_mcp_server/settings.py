@@ -53,6 +53,8 @@ class Settings:
             budget ends may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
         min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
             tenth of the machine's memory. 0 turns the check off.
+        max_load: Load average of a core above which no background job starts beside others; 0 turns the check
+            off. Windows has no load average, so nothing is checked there.
         max_disk_mb: Disk space of the output and the files of all jobs of a home. A call may take what is
             left; where nothing is left, calls are refused until jobs are pruned. 0: no limit.
         spare_workers: Warm workers that are kept ready. With 0 the first call waits for a process.
@@ -83,6 +85,7 @@ class Settings:
     max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0
+    max_load: float = 0.0
     max_disk_mb: float = 0.0
     spare_workers: int = 1
     worker_idle_seconds: float = 60.0

@@ -16,6 +16,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "home": ("/somewhere/else", Path("/somewhere/else")),
     "max_workers": ("3", 3),
     "max_background_jobs": ("5", 5),
+    "max_load": ("1.5", 1.5),
     "max_disk_mb": ("1000.5", 1000.5),
     "store": ("memory://", "memory://"),
     "min_free_memory_mb": ("100", 100.0),

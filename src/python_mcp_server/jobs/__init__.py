@@ -14,7 +14,8 @@ limit_watch  the limits of a run and of a whole home, and the reasons to end a r
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 submission   the queued jobs that this process submitted, and the checks of new ones
 queue        which queued jobs start next, over all servers of a home
-queues       the rules of queues: paused, bounded, resources; they lie in the home
+queues       the rules of queues: paused, bounded, resources, rates of clients; they lie in the home
+rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.options import check_name
+from python_mcp_server.options import check_name, listed_rates
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -31,6 +31,7 @@ class QueueRules:
         limits: How many jobs of a queue run at once, over all servers.
         bounds: How many jobs may wait in a queue.
         resources: How much there is of each named resource.
+        client_rate: How many jobs of each client with a name of its own start in a time, such as "10/minute".
     """
 
     paused: tuple[str, ...] = ()
@@ -38,6 +39,7 @@ class QueueRules:
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     bounds: Mapping[str, int] = field(default_factory=dict[str, int])
     resources: Mapping[str, int] = field(default_factory=dict[str, int])
+    client_rate: tuple[str, ...] = ()
 
 
 def read_rules(store: JobStore) -> QueueRules:
@@ -54,7 +56,7 @@ def read_rules(store: JobStore) -> QueueRules:
 def _rules(data: dict[str, Any]) -> QueueRules:
     paused, closed = (tuple(data.get(name, ())) for name in ("paused", "closed"))
     counts = {name: dict(data.get(name, {})) for name in ("limits", "bounds", "resources")}
-    return QueueRules(paused, closed, **counts)
+    return QueueRules(paused, closed, **counts, client_rate=tuple(data.get("client_rate", ())))
 
 
 def change_rules(store: JobStore, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
@@ -117,6 +119,14 @@ class Queues:
         """Set how much there is of a named resource, over all servers; None removes it."""
         check_name(name, "resource")
         return self._change(lambda rules: replace(rules, resources=_set(rules.resources, name, count)))
+
+    def client_rate(self, rate: str | Sequence[str] | None) -> QueueRules:
+        """Let each client start so many jobs in a time, such as "10/minute", or several of these; None for no
+        bound. Further jobs wait. A client is a principal of the HTTP server: the jobs of the account's owner
+        are not counted.
+        """
+        rates = listed_rates(rate, "client_rate")
+        return self._change(lambda rules: replace(rules, client_rate=rates))
 
     def _change(self, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
         return change_rules(self._store, change)
