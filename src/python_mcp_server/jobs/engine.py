@@ -129,7 +129,7 @@ class Engine:
         job = self._make_run(request, None, new_job_id()).to_queued()
         await self.submissions.add(job, request)
         on_recorded(job.id)
-        self.slots.wake()
+        self.slots.wake_for_new()
         return job
 
     def _adopt(self, job: Job) -> None:

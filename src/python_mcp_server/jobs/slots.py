@@ -108,6 +108,7 @@ class BackgroundSlots:
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Future[Look] | None = None
         self._again = False
+        self._full = False
         self._closed = False
 
     def open(self, adopt: Callable[[Job], None]) -> None:
@@ -134,6 +135,11 @@ class BackgroundSlots:
             self._again = True
         else:
             self._schedule(0.0)
+
+    def wake_for_new(self) -> None:
+        """Look at the queue because a job was submitted, unless all slots were taken: then an end wakes."""
+        if not self._full:
+            self.wake()
 
     def drop(self, job_id: str) -> None:
         """Note that this job no longer starts here."""
@@ -189,6 +195,7 @@ class BackgroundSlots:
         delay_s = _LOOK_S
         try:
             look = looking.result()
+            self._full = look.capacity.free_slots < 1 and not self._again
             self._start(look)
             delay_s = self._delay_s(look)
         except (StoreError, OSError, MemoryError) as error:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import weakref
+from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,7 @@ from python_mcp_server.store.contract import (
     check_change,
 )
 from python_mcp_server.store.encoding import Stored, encode
+from python_mcp_server.store.keys import IndexKey, index_key
 from python_mcp_server.store.layout import Layout, check_job_id, check_name, older_than
 
 
@@ -41,6 +43,7 @@ class InMemoryJobStore(JobStore):
         self._home = tempfile.mkdtemp(prefix="python-mcp-")
         self._layout = Layout(self._home)
         self._jobs: dict[str, Stored] = {}
+        self._lists: dict[str, list[tuple[str, str]]] = {}
         self._guard = threading.RLock()
         self._named: dict[str, threading.Lock] = {}
         self._remove_home = weakref.finalize(self, _remove, self._home, os.getpid())
@@ -69,6 +72,7 @@ class InMemoryJobStore(JobStore):
             if job.id in self._jobs:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
             self._jobs[job.id] = stored
+            self._move(job.id, None, index_key(job))
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None."""
@@ -97,7 +101,36 @@ class InMemoryJobStore(JobStore):
                 return job
             check_change(job, changed)
             self._jobs[job_id] = _stored(changed)
+            self._move(job_id, index_key(job), index_key(changed))
             return changed
+
+    def _move(self, job_id: str, former: IndexKey | None, key: IndexKey | None) -> None:
+        """Move a job from its former list of the index to another one."""
+        if former == key:
+            return
+        if former is not None:
+            entries = self._lists[former.name]
+            del entries[bisect_left(entries, (former.rank, job_id))]
+            if not entries:
+                del self._lists[former.name]
+        if key is not None:
+            insort(self._lists.setdefault(key.name, []), (key.rank, job_id))
+
+    def indexed(self, name: str, limit: int = 100, until: str | None = None) -> tuple[Job, ...]:
+        """Return the first jobs of a list of the index, by rank."""
+        with self._guard:
+            first = self._lists.get(name, [])[: max(0, limit)]
+            return tuple(self._jobs[job_id].job for rank, job_id in first if until is None or rank <= until)
+
+    def index_names(self, prefix: str) -> tuple[str, ...]:
+        """Return the names of the lists in the index that begin with this text."""
+        with self._guard:
+            return tuple(sorted(name for name in self._lists if name.startswith(prefix)))
+
+    def index_count(self, name: str, most: int) -> int:
+        """Return how many jobs a list of the index has; counting stops at `most`."""
+        with self._guard:
+            return min(len(self._lists.get(name, ())), max(0, most))
 
     def list(
         self,
@@ -131,7 +164,7 @@ class InMemoryJobStore(JobStore):
             own = self._of(principal)
             going = [stored.job.id for stored in own if rule.names(stored.listed)]
             for job_id in going:
-                del self._jobs[job_id]
+                self._move(job_id, index_key(self._jobs.pop(job_id).job), None)
         for job_id in going:
             self.discard_folder(job_id)
         return Pruned(len(going), len(own) - len(going))
@@ -163,6 +196,7 @@ class InMemoryJobStore(JobStore):
         """Forget the jobs and remove their files."""
         with self._guard:
             self._jobs.clear()
+            self._lists.clear()
         self._remove_home()
 
 
