@@ -343,12 +343,12 @@ def options_of(job: AsyncJob, given: Mapping[str, Any]) -> JobOptions | None:
 
 
 def _command(job: CommandJob, timeout_s: float | None, limits: Limits | None) -> Work:
-    from python_mcp_server.tools.scripts import run_command
+    from python_mcp_server.tools.commands import run_command_job
 
     given = {} if limits is None else {"limits": limits.to_json()}
     if limits is not None and limits.timeout_seconds is not None:
         timeout_s = limits.timeout_seconds
-    return Work(run_command, (job.command, job.cwd, timeout_s or 0, job.env_vars), given)
+    return Work(run_command_job, (job.command, job.cwd, timeout_s or 0, job.env_vars), given)
 
 
 def _has_hooks_of(job: AsyncJob, base: type[AsyncJob], names: Sequence[str] = _HOOKS) -> bool:

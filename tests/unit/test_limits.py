@@ -37,7 +37,7 @@ from python_mcp_server.runner.enforce import (
     rlimits,
     thread_variables,
 )
-from python_mcp_server.tools.scripts import run_command
+from python_mcp_server.tools.commands import run_command_job
 from tests.helpers import python
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -299,7 +299,7 @@ def test_the_kernels_limits_are_as_before_after_a_call():
 
 def test_a_queued_jobs_limits_are_in_its_spec():
     limits = Limits(memory_limit_mb=100, cpus=(0,))
-    recipe = to_spec(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
+    recipe = to_spec(Request(run_command_job, (["true"], "/"), limits=limits), refer(run_command_job))
     job = Job("an-id", "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(recipe)))
     request = from_spec(job)
     assert request is not None

@@ -62,11 +62,17 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:run_saved_script", "Run a saved script", _RUN_LARGE),
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
+    "commands": (("commands:run_command", "Run a command", _RUN_LARGE),),
     "jobs": (),  # always there, because any other call may become a job
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
+GROUPS: Final = tuple(_GROUPS)
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
+_COMMAND: Final = "run_command"
+"""The tool whose calls have the grace of a `CommandJob`."""
+_ONLY_NAMED: Final = frozenset({"commands"})
+"""The groups that a server has only if they are named: most need no shell beside Python."""
 _USES: Final = {
     "scripts": "py_run_script_in_dir for code that works in a directory, "
     "py_run_script_with_dependencies for code that needs packages",
@@ -74,6 +80,7 @@ _USES: Final = {
     "tests": "py_run_tests for a pytest suite",
     "benchmark": "py_benchmark_script to measure time and memory",
     "saved": "py_save_script with py_run_saved_script for code to be used again",
+    "commands": "py_run_command for other programs",
 }
 _ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
@@ -131,11 +138,11 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups if the caller names no group."""
+    """Return the named groups, in our order; if the caller names no group, all but those that must be."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in (named or _GROUPS)]
+    return [name for name in _GROUPS if name in (named or _GROUPS.keys() - _ONLY_NAMED)]
 
 
 def _instructions(groups: Sequence[str]) -> str:
@@ -151,7 +158,9 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
 
     def build() -> Tool:
         body: Callable[..., Any] = getattr(import_module(module), function)
-        options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
+        grace_s = _grace_of_commands() if function == _COMMAND else None
+        own = frozenset(inspect.signature(body).parameters)
+        options = ToolOptions(body, name, own, manager, grace_s=grace_s)
         kind = resuming(manager) if function == _RESUMES else SentenceTool
         tool = wrap(options, adapt(body, declares_output=False))
         return make_tool(tool, name, title, kind, aside=manager.aside, **hints)
@@ -160,6 +169,12 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
     tool = DeferredTool(name, build)
     manager.tools[name] = _DeferredAdapter(manager, tool)
     return cast("Tool", tool)
+
+
+def _grace_of_commands() -> float:
+    from python_mcp_server.kinds import COMMAND_GRACE_S  # late: a start takes no longer for it
+
+    return COMMAND_GRACE_S
 
 
 @dataclass(frozen=True, slots=True)
