@@ -8,6 +8,8 @@
 - `actor`, and on top of it `clients`, `targeted_cancel`, `suspend` and `shutdown`: what is done to servers.
 - `random_kill`, `crash_point`: kills from outside, and a process that kills itself at a step of the store.
 - `program`, `bodies`, `cancel_race`, `facts`: the library processes, and how they report what they learn.
+- `queue_user`, `queue_bodies`, `queue_rules`: jobs that are queued with options, and queues that are paused;
+  `notes` and `queue_promises` check them.
 - `job_script`: the script that jobs run.
 - `history`: what was reported and killed. `observer` and `monitor` read the records during the run.
 - `drain`, `final_state`: ends the remaining jobs, then reads what is left.

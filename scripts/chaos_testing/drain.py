@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from chaos_testing.actor import run_cli
 from chaos_testing.environment import Environment
-from chaos_testing.final_state import FinalState, orphans
+from chaos_testing.final_state import FinalState, index_differences, orphans
 from chaos_testing.history import TERMINAL, History
 from chaos_testing.stdio_server import SERVE, Server, ServerGone
-from chaos_testing.supervisors import LEAVE_S, check_exit
+from chaos_testing.supervisors import LEAVE_S, check_exit, start_program
 
 _PATIENCE_S: Final = 8.0
 """How long jobs may take to end by themselves before they are cancelled; less after a short run."""
@@ -29,16 +29,24 @@ async def drain_jobs(environment: Environment, final_state: FinalState) -> None:
     if listed is None:
         environment.history.add_breach(f"`jobs list` failed: {errors:.300}")
     final_state.orphans = orphans(environment.place)
+    final_state.index += index_differences(environment.observer.store)
     server = await Server.start(SERVE, environment.errors("last"), environment.variables())
     environment.history.pids.add(server.pid)
+    program = await start_program(environment, "drain", ("drain", 0, environment.starts, 0))
     try:
         await _wait_or_cancel(server, environment.history, min(_PATIENCE_S, environment.seconds / 4))
     except (ServerGone, TimeoutError) as error:
         environment.history.add_breach(f"the last server did not answer: {type(error).__name__}")
+    if program.stdin is not None:
+        program.stdin.close()
     server.close_stdin()
     ended = asyncio.create_task(server.ended())
     await asyncio.wait({ended}, timeout=LEAVE_S)
     check_exit(environment, "last", server.pid, ended.result() if ended.done() else None)
+    environment.history.pids.add(program.pid)
+    waiting = asyncio.create_task(program.wait())
+    await asyncio.wait({waiting}, timeout=LEAVE_S)
+    check_exit(environment, "drain", program.pid, waiting.result() if waiting.done() else None)
 
 
 async def _wait_or_cancel(server: Server, history: History, patience_s: float) -> None:
@@ -50,8 +58,14 @@ async def _wait_or_cancel(server: Server, history: History, patience_s: float) -
                 history.add_breach(f"job {job['id']} is still {job['status']} {_END_S:g} s after the run")
             return
         if waited_s > patience_s:
-            await asyncio.gather(*(_cancel(server, history, job["id"]) for job in living[:8]))
+            stuck = [job for job in living if not _ends_by_itself(job)]
+            await asyncio.gather(*(_cancel(server, history, job["id"]) for job in stuck[:8]))
         await asyncio.sleep(0.25)
+
+
+def _ends_by_itself(job: dict[str, Any]) -> bool:
+    """Whether this is a queued job that needs nothing but a server."""
+    return job["label"].startswith("q-") and not job["label"].startswith("q-far ")
 
 
 async def _living(server: Server, history: History) -> list[dict[str, Any]]:

@@ -69,6 +69,11 @@ class Environment:
         return self.folder / "starts"
 
     @property
+    def notes(self) -> Path:
+        """The file to which the bodies of queued jobs append notes."""
+        return self.folder / "notes"
+
+    @property
     def crashes(self) -> Path:
         """The file to which processes append a line before they kill themselves at a step of the store."""
         return self.folder / "crashes"

@@ -16,6 +16,14 @@ SCRIPTS: Final = {
 BODIES: Final = {"body-quick": 8, "body-sleeps": 6, "body-computes": 2, "body-raises": 2, "body-exits": 1}
 """Kinds of Python bodies with their weights, see `bodies.py`."""
 
+QUEUED: Final = {
+    "q-quick": (), "q-flaky": ("exception",), "q-raises": ("exception",), "q-dies": (), "q-snoozes": (),
+    "q-lasts": (), "q-far": (),
+}  # fmt: skip
+"""Kinds of jobs that are queued with options, see `queue_bodies.py`, and how they may fail by themselves."""
+
+NEVER_COMPLETED: Final = ("q-raises", "q-dies", "q-far")
+
 RAW: Final = "raw"
 """A record that a program writes through the store. No process belongs to it."""
 
@@ -40,6 +48,8 @@ def mismatch(record: dict[str, Any], *, hit: bool) -> str | None:
         hit: Whether one of its processes, other than its worker, was killed.
     """
     kind, _, value = record["label"].partition(" ")
+    if kind in QUEUED:
+        return _queued_mismatch(kind, int(value), record)
     if record["error_kind"] == UNSUCCESSFUL:  # a command with another exit code than 0
         return _script_mismatch(kind, int(value), record["result"], hit=hit)
     if record["status"] == "failed":
@@ -51,6 +61,18 @@ def mismatch(record: dict[str, Any], *, hit: bool) -> str | None:
     if kind in BODIES:
         return _unequal("result", record["result"], int(value) * ANSWER_FACTOR)
     return _script_mismatch(kind, int(value), record["result"], hit=hit)
+
+
+def _queued_mismatch(kind: str, value: int, record: dict[str, Any]) -> str | None:
+    if record["status"] == "failed":
+        if record["error_kind"] in _CAUSES | {"skipped", *QUEUED[kind]}:
+            return None
+        return f"it failed with {record['error_kind']}: {record['error']:.300}"
+    if record["status"] != "completed":
+        return None
+    if kind in NEVER_COMPLETED:
+        return f"a body that never returns is completed with {record['result']!r:.200}"
+    return _unequal("result", record["result"], value * ANSWER_FACTOR)
 
 
 def _failure_mismatch(kind: str, record: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from chaos_testing.environment import Environment
 from chaos_testing.final_state import FinalState, collect, processes_left
 from chaos_testing.monitor import RecordMonitor
 from chaos_testing.process_table import semaphores
+from chaos_testing.queue_rules import QueuePauser
 from chaos_testing.random_kill import RandomKiller
 from chaos_testing.shutdown import Shutdown
 from chaos_testing.stdio_server import ServerGone
@@ -25,6 +26,7 @@ from chaos_testing.targeted_cancel import TargetedCanceller
 async def run_experiment(environment: Environment) -> FinalState:
     """Run for the time of the environment; return what is left."""
     before = semaphores()
+    await QueuePauser(environment).prepare()
     bystander = await _bystander(environment)
     slots = [ServerSlot(environment, number) for number in range(environment.servers)]
     async with asyncio.TaskGroup() as servers:
@@ -85,14 +87,17 @@ def _actors(environment: Environment, slots: list[ServerSlot]) -> list[Coroutine
     """Return all that acts on the servers and ends before they do."""
     clients = [Client(environment, slots, f"client-{number}").run() for number in range(environment.servers)]
     cancellers = [TargetedCanceller(environment, slots, f"canceller-{number}").run() for number in range(2)]
+    pauser = QueuePauser(environment)
     others = [
         Suspender(environment, slots, "suspender"),
         RecordMonitor(environment),
         RandomKiller(environment),
+        pauser,
     ]
     managers = [
         ProgramSlot(environment, number, "manager").run()
         for number in range(max(1, environment.servers // 2))
     ]
+    queues = [ProgramSlot(environment, number, "queue").run() for number in range(2)]
     stores = [ProgramSlot(environment, number, "store").run() for number in range(2)]
-    return [*clients, *cancellers, *managers, *stores, *(other.run() for other in others)]
+    return [*clients, *cancellers, *managers, *queues, *stores, *(other.run() for other in others)]

@@ -9,14 +9,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from chaos_testing.environment import Environment
+from chaos_testing.notes import Notes, read_notes
 from chaos_testing.observer import Start
 from chaos_testing.process_table import marked_processes, semaphores
 from python_mcp_server.store.opening import StorePlace
 
+if TYPE_CHECKING:
+    from python_mcp_server.store.contract import JobStore
+
 _EXIT_S: Final = 10.0
+_EVERYTHING: Final = 1_000_000
 _LONG_AGO_S: Final = 2 * 86_400.0
 _INTERRUPTED_START: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
@@ -39,6 +44,8 @@ class FinalState:
         semaphores: Names of semaphores of this run.
         tracebacks: Logs that contain a traceback.
         bystanders: Unrelated processes that were killed.
+        notes: What the bodies of queued jobs noted.
+        index: Differences between the records and the index of the queue.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -51,6 +58,8 @@ class FinalState:
     semaphores: list[str] = field(default_factory=list[str])
     tracebacks: list[str] = field(default_factory=list[str])
     bystanders: list[str] = field(default_factory=list[str])
+    notes: Notes = field(default_factory=lambda: Notes([], []))
+    index: list[str] = field(default_factory=list[str])
 
 
 async def processes_left(mark: str) -> list[str]:
@@ -74,6 +83,9 @@ def collect(environment: Environment, final_state: FinalState, semaphores_before
         whole = store.get(job.id)
         if whole is not None:
             final_state.jobs[job.id] = whole.to_record()
+    final_state.index += index_differences(store)
+    final_state.index += [f"the index still has the list {name}" for name in store.index_names("")]
+    final_state.notes = read_notes(environment.notes)
     final_state.damaged = [str(path) for path in store.survey().damaged]
     store.close()
     final_state.starts = environment.observer.starts()
@@ -122,6 +134,33 @@ def _taken_locks(folder: Path) -> Iterator[str]:
                 yield str(path)
         finally:
             os.close(descriptor)
+
+
+def index_differences(store: JobStore) -> list[str]:
+    """Return how the index of the queue differs from the records, while no process changes them."""
+    from python_mcp_server.store.keys import index_key
+
+    live = {job.id: (job, index_key(job)) for job in store.live()}
+    wanted = {(key.name, job_id) for job_id, (_, key) in live.items() if key is not None}
+    names = {*store.index_names(""), *(name for name, _ in wanted)}
+    found = {(name, job.id) for name in names for job in store.indexed(name, _EVERYTHING)}
+    counts = [
+        (name, store.index_count(name, _EVERYTHING), sum(one == name for one, _ in found)) for name in names
+    ]
+    return [
+        *(f"job {job_id} is missing in the list {name}" for name, job_id in wanted - found),
+        *(f"job {job_id} is in the list {name}, where it does not belong" for name, job_id in found - wanted),
+        *(
+            f"the list {name} has {count} entries for {jobs} jobs"
+            for name, count, jobs in counts
+            if count != jobs
+        ),
+        *(
+            f"job {job_id} is {job.status} and in no list"
+            for job_id, (job, key) in live.items()
+            if key is None
+        ),
+    ]
 
 
 def orphans(place: StorePlace) -> list[str]:

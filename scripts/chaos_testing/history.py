@@ -43,6 +43,7 @@ class KnownJob:
         made_after: When it was requested, so that it is not older.
         submitter: The pid of the process that accepted it.
         queued: Whether its id was returned before it ran, so that it had to wait for a slot.
+        follows: Whether it waits for other jobs, so that it is cancelled with them.
         end_requested_at: When its record first had an end reason while it was queued.
         ends: The different terminal states that were seen, each as it was seen first.
         living: The last observation in another state, by the time of the question.
@@ -58,6 +59,7 @@ class KnownJob:
     made_after: float = 0.0
     submitter: int = 0
     queued: bool = False
+    follows: bool = False
     end_requested_at: float = math.inf
     ends: dict[tuple[str, ...], Observation] = field(default_factory=dict[tuple[str, ...], Observation])
     living: Observation | None = None
@@ -115,6 +117,7 @@ class History:
         self.fatal_signals: dict[int, int] = {}
         self.pids: set[int] = set()
         self.killed_at: dict[int, float] = {}
+        self.kill_begun_at: dict[int, float] = {}
         self.targets: Counter[str] = Counter()
         self.peak_slots = 0
 
@@ -126,7 +129,7 @@ class History:
         """Add a fact that a library process reported through `facts.emit`."""
         job_id, asked_at = fact.get("id", ""), fact.get("asked", 0.0)
         if fact["fact"] == "told":
-            self.told(job_id, asked_at, pid, queued=fact["queued"])
+            self.told(job_id, asked_at, pid, queued=fact["queued"], follows=fact.get("follows", False))
         elif fact["fact"] == "saw":
             self.saw(fact["job"], asked_at, by)
         elif fact["fact"] == "cancelling":
@@ -147,12 +150,14 @@ class History:
         else:
             self.breaches.append(f"{by} {pid}: {fact['text']}")
 
-    def told(self, job_id: str, asked_at: float, submitter: int = 0, *, queued: bool = False) -> None:
+    def told(
+        self, job_id: str, asked_at: float, submitter: int = 0, *, queued: bool = False, follows: bool = False
+    ) -> None:
         """A submitter returned the id of a new job."""
         known = self.known(job_id)
         if known.told_at is None:
             known.told_at, known.made_after, known.submitter = time.monotonic(), asked_at, submitter
-            known.queued = queued
+            known.queued, known.follows = queued, follows
 
     def saw(self, job: dict[str, Any], asked_at: float, by: str) -> None:
         """A reader saw this job."""
@@ -169,6 +174,10 @@ class History:
     def add_breach(self, text: str) -> None:
         """Add something that breaks a promise by itself."""
         self.breaches.append(text)
+
+    def kill_begins(self, pid: int) -> None:
+        """Note that this process, which lives, is killed from now on."""
+        self.kill_begun_at.setdefault(pid, time.monotonic())
 
     def note_kill(self, pid: int) -> None:
         """Note that this process was killed just now."""

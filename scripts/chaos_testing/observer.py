@@ -29,7 +29,8 @@ class StoreObserver:
         self._first: dict[str, float] = {}
 
     @property
-    def _store(self) -> JobStore:
+    def store(self) -> JobStore:
+        """The store."""
         from python_mcp_server.store.opening import open_place
 
         self._opened = self._opened or open_place(self._place)
@@ -37,11 +38,11 @@ class StoreObserver:
 
     def see(self, job_id: str) -> Job | None:
         """Return a job from its record."""
-        return self._store.get(job_id)
+        return self.store.get(job_id)
 
     def live(self) -> tuple[Job, ...]:
         """Return the jobs that have not ended."""
-        return self._store.live()
+        return self.store.live()
 
     def starts(self) -> list[Start]:
         """Return all starts, in their order."""

@@ -1,7 +1,8 @@
-"""A library process: `python -m chaos_testing.program manager|store SEED STARTS SECONDS`.
+"""A library process: `python -m chaos_testing.program manager|store|queue|drain SEED STARTS SECONDS`.
 
-It uses the shared home through a `JobManager` or through the store alone, and writes each fact that it learns
-as a JSON line to stdout, where the experiment reads it. It ends when its time is over or its stdin closes.
+It uses the shared home through a `JobManager`, also for jobs that are queued with options, or through the
+store alone, and writes each fact that it learns as a JSON line to stdout, where the experiment reads it. It
+ends when its time is over or its stdin closes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chaos_testing.choices import choose_kind, choose_prune, seeded_random
 from chaos_testing.crash_point import arm_crash_point
 from chaos_testing.expected import BODIES, SCRIPTS, label_of
 from chaos_testing.facts import emit, emit_job
+from chaos_testing.queue_user import serve_queue, use_queue
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import JobNotFound, PythonMcpError, RemoteError, WorkerDied
 from python_mcp_server.jobs.manager import JobManager
@@ -144,5 +146,9 @@ if __name__ == "__main__":
     _, role, seed_text, starts_path, seconds_text = sys.argv
     if role == "store":
         use_store(int(seed_text), float(seconds_text))
+    elif role == "queue":
+        asyncio.run(use_queue(int(seed_text), starts_path, float(seconds_text)))
+    elif role == "drain":
+        asyncio.run(serve_queue())
     else:
         asyncio.run(use_manager(int(seed_text), starts_path, float(seconds_text)))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from chaos_testing.expected import RAW, REUSED, mismatch
 from chaos_testing.final_state import FinalState
 from chaos_testing.history import TERMINAL, History, KnownJob
+from chaos_testing.queue_promises import queue_breaches
 
 
 def breaches(history: History, final_state: FinalState) -> list[str]:
@@ -23,6 +24,7 @@ def breaches(history: History, final_state: FinalState) -> list[str]:
         *_results_are_right(history, final_state),
         *_deaths_have_a_cause(history, final_state),
         *_nothing_left(final_state),
+        *queue_breaches(history, final_state),
     ]
 
 
@@ -33,7 +35,7 @@ def _started_once(history: History, final_state: FinalState) -> Iterator[str]:
             yield f"job {job_id} was started {count} times; see the file of starts"
     for job_id, record in final_state.jobs.items():
         needs_none = (
-            record["label"].startswith(f"{RAW} ") or job_id in history.hit_jobs
+            record["label"].startswith((f"{RAW} ", "q-")) or job_id in history.hit_jobs
         )  # it may have been killed before it noted its start
         if record["status"] == "completed" and not (starts[job_id] or needs_none):
             yield f"job {job_id} is completed and was never started"
@@ -54,7 +56,7 @@ def _none_lost(history: History, final_state: FinalState) -> Iterator[str]:
 def _may_be_pruned(history: History, known: KnownJob) -> bool:
     """Whether a prune may have run when the job, by all that is known, had ended long enough before."""
     ends = {end.status for end in known.ends.values()} | ({"cancelled"} if known.told_cancelled else set())
-    possible = ends or TERMINAL - (set() if known.cancel_asked else {"cancelled"})
+    possible = ends or TERMINAL - (set() if known.cancel_asked or known.follows else {"cancelled"})
     alive_at = max(known.made_after, known.living.asked_at if known.living else 0.0)
     gone_at = known.missing.read_at if known.missing else math.inf
     return any(
@@ -98,7 +100,7 @@ def _end_reasons_hold(history: History, final_state: FinalState) -> Iterator[str
         known = history.known(job_id)
         if record["ending"] not in (None, record["status"], record["error_kind"]):
             yield f"job {job_id} is {record['status']}, and its end reason was {record['ending']}"
-        if record["status"] == "cancelled" and known.told_at and not known.cancel_asked:
+        if record["status"] == "cancelled" and known.told_at and not (known.cancel_asked or known.follows):
             yield f"job {job_id} is cancelled, but no cancel was requested"
     for start in final_state.starts:
         known = history.known(start.job_id)
@@ -127,7 +129,7 @@ def _results_are_right(history: History, final_state: FinalState) -> Iterator[st
 def _deaths_have_a_cause(history: History, final_state: FinalState) -> Iterator[str]:
     for job_id, record in final_state.jobs.items():
         worker, owner = ((record[key] or {}).get("pid", 0) for key in ("worker", "owner"))
-        made_so = record["label"].startswith(("body-exits ", f"{REUSED} "))
+        made_so = record["label"].startswith(("body-exits ", "q-dies ", f"{REUSED} "))
         if record["error_kind"] != "worker_died" or made_so or worker in history.killed_at:
             continue
         if owner not in history.killed_at:

@@ -73,6 +73,7 @@ class RandomKiller:
             history.fatal_signals[target.pid] = number  # before: its end may be noticed at once
         if target.job_id:
             history.hit_jobs.add(target.job_id)
+        history.kill_begins(target.pid)
         if send(target, number, self._environment.mark, group=hit == "server group"):
             history.kills[hit] += 1
             history.note_kill(target.pid)

@@ -24,6 +24,7 @@ def table(environment: Environment, final_state: FinalState, breaches: list[str]
         ("jobs left at the end", f"{len(final_state.jobs)}: {_counts(_ends(final_state))}"),
         ("ids returned", str(sum(known.told_at is not None for known in history.jobs.values()))),
         ("starts", str(len(final_state.starts))),
+        ("starts of queued jobs", _queued_starts(final_state)),
         ("targeted cancels", _counts(history.targets) or "none"),
         ("slots used", f"{history.peak_slots} of {SLOTS}"),
         ("taken over", str(_taken_over(history, final_state))),
@@ -60,6 +61,12 @@ def _asked(history: History) -> Counter[str]:
             count
         )
     return counts
+
+
+def _queued_starts(final_state: FinalState) -> str:
+    runs = final_state.notes.runs
+    ways = Counter(run.how or "killed" for run in runs)
+    return f"{len(runs)}: {_counts(ways)}, {sum(run.attempt > 1 for run in runs)} of them not the first"
 
 
 def _taken_over(history: History, final_state: FinalState) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 from chaos_testing.choices import seeded_random
@@ -114,16 +115,22 @@ class ProgramSlot:
         step = self._rng.randrange(1, 400) if self._rng.random() < 0.6 else 0  # noqa: PLR2004  six in ten
         seconds = 1 + self._rng.expovariate(0.2)
         arguments = (self._role, self._rng.randrange(10**9), self._environment.starts, seconds)
-        pipe = asyncio.subprocess.PIPE
-        with self._environment.errors(self.name).open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "chaos_testing.program", *map(str, arguments),
-                stdin=pipe, stdout=pipe, stderr=log, env=self._environment.variables(step=step),
-                start_new_session=True,
-            )  # fmt: skip
+        return await start_program(self._environment, self.name, arguments, step)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101  it is a pipe
         while line := await process.stdout.readline():
             if line.endswith(b"\n"):
                 self._environment.history.add_fact(json.loads(line), self._role, process.pid)
+
+
+async def start_program(
+    environment: Environment, name: str, arguments: Iterable[object], step: int = 0
+) -> asyncio.subprocess.Process:
+    """Start `chaos_testing.program`, which kills itself at this step of the store; 0 for never."""
+    pipe = asyncio.subprocess.PIPE
+    with environment.errors(name).open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "chaos_testing.program", *map(str, arguments),
+            stdin=pipe, stdout=pipe, stderr=log, env=environment.variables(step=step), start_new_session=True,
+        )  # fmt: skip

@@ -88,16 +88,17 @@ class Chooser:
         return look
 
     def _choose(self, look: Look, groups: Iterable[str]) -> None:
-        skipped = {job.id for job in self.starting}
-        heads = [(head, rest) for group in groups if (head := next(rest := self._group(group, look), None))]
-        queue = [(self._rank(head), head.id, head, rest) for head, rest in heads]
-        heapq.heapify(queue)
+        seen = {job.id for job in self.starting}
+        queue = list[tuple[str, str, int, Job, Iterator[Job]]]()
+        for number, group in enumerate(groups):
+            _push(queue, number, self._group(group, look))
         while queue and look.capacity.free_slots > 0:
-            _, _, job, rest = heapq.heappop(queue)
-            if job.id not in skipped and not self._consider(look, job):
-                continue  # none of its group may start
-            if (following := next(rest, None)) is not None:
-                heapq.heappush(queue, (self._rank(following), following.id, following, rest))
+            _, job_id, number, job, rest = heapq.heappop(queue)
+            if job_id not in seen:  # one that moves to another group may be found in both
+                seen.add(job_id)
+                if not self._consider(look, job):
+                    continue  # none of its group may start
+            _push(queue, number, rest)
 
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""
@@ -128,15 +129,18 @@ class Chooser:
                     yield job
                 seen = seen or job.id
 
-    def _rank(self, job: Job) -> str:
-        key = index_key(job)
-        return "" if key is None else key.rank
-
     def _next_due_s(self) -> float | None:
         for job in self.store.indexed(DELAYED, 1):
             if job.not_before is not None:
                 return max(0.0, (job.not_before - utc_now()).total_seconds())
         return None
+
+
+def _push(queue: list[tuple[str, str, int, Job, Iterator[Job]]], number: int, group: Iterator[Job]) -> None:
+    """Put the next job of a group into the queue, by its rank."""
+    if (job := next(group, None)) is not None:
+        key = index_key(job)
+        heapq.heappush(queue, ("" if key is None else key.rank, job.id, number, job, group))
 
 
 def release(store: JobStore, limits: SlotLimits, swept: str) -> str:

@@ -105,10 +105,23 @@ class QueueIndex:
         return tuple(name for name in _names(self._layout.queue) if name.startswith(prefix))
 
     def _entries(self, name: str) -> Iterator[tuple[str, str]]:
-        for entry in _walk(f"{self._layout.queue}/{name}", _widths(name)):
+        for entry in self._walk(f"{self._layout.queue}/{name}", _widths(name)):
             rank, _, job_id = entry.partition(".")
             if is_job_id(job_id):
                 yield rank, job_id
+
+    def _walk(self, directory: str, widths: tuple[int, ...], depth: int = 1) -> Iterator[str]:
+        """Yield the names of the files below a directory; empty directories, which killed processes have
+        left, are removed.
+        """
+        names = _names(directory)
+        if not names:
+            self._layout.tidy(f"{directory}/", levels=depth)
+        elif not widths:
+            yield from names
+        for name in names if widths else ():
+            if len(name) == widths[0]:
+                yield from self._walk(f"{directory}/{name}", widths[1:], depth + 1)
 
     def _drop_leftover(self, key: IndexKey, job_id: str) -> None:
         """Remove a file whose record belongs elsewhere, unless a process writes the record now."""
@@ -131,16 +144,6 @@ class QueueIndex:
 
 def _widths(name: str) -> tuple[int, ...]:
     return TIME_WIDTHS if name == DELAYED or name.startswith(READY) else ()
-
-
-def _walk(directory: str, widths: tuple[int, ...]) -> Iterator[str]:
-    names = _names(directory)
-    if not widths:
-        yield from names
-        return
-    for name in names:
-        if len(name) == widths[0]:
-            yield from _walk(f"{directory}/{name}", widths[1:])
 
 
 def _names(directory: str) -> list[str]:

@@ -1,0 +1,65 @@
+"""The rules of the queues of a run, and the actor that pauses and resumes queues."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from chaos_testing.choices import seeded_random
+from chaos_testing.environment import Environment
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.queues import Queues
+    from python_mcp_server.model import Job
+
+QUEUES: Final = ("default", "default", "thin", "paused")
+"""The queues of jobs, with their weights; `paused` is paused now and then."""
+
+QUEUE_LIMITS: Final = {"thin": 2}
+RESOURCES: Final = {"gpu": 1, "disk": 3}
+_PAUSED: Final = "paused"
+
+
+class QueuePauser:
+    """Pauses a queue at random, and looks whether a job of it starts meanwhile."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._rng = seeded_random(environment.seed, "pauser")
+
+    async def prepare(self) -> None:
+        """Write the rules of the run."""
+        await asyncio.to_thread(self._write_rules)
+
+    def _write_rules(self) -> None:
+        for name, count in RESOURCES.items():
+            self._queues.resource(name, count)
+        for name, most in QUEUE_LIMITS.items():
+            self._queues.limit(name, most)
+
+    async def run(self) -> None:
+        """Do so until the actors are to stop; leave the queue resumed."""
+        while await self._environment.pause(self._rng.uniform(0.5, 4)):
+            await asyncio.to_thread(self._queues.pause, _PAUSED)
+            before = await asyncio.to_thread(self._jobs)
+            try:
+                await self._environment.pause(self._rng.uniform(0.2, 3))
+                after = await asyncio.to_thread(self._jobs)
+            finally:
+                await asyncio.to_thread(self._queues.resume, _PAUSED)
+            for job_id, status in after.items():
+                if before.get(job_id) == "pending" and status == "running":
+                    self._environment.history.add_breach(f"job {job_id} started while its queue was paused")
+
+    @property
+    def _queues(self) -> Queues:
+        from python_mcp_server.jobs.queues import Queues
+
+        return Queues(self._environment.observer.store)
+
+    def _jobs(self) -> dict[str, str]:
+        return {job.id: job.status.value for job in self._environment.observer.live() if _is_paused(job)}
+
+
+def _is_paused(job: Job) -> bool:
+    return job.options is not None and job.options.queue == _PAUSED
