@@ -20,6 +20,7 @@ from benchmarks.rows import QUEUED_VARIABLE
 _FEW_QUEUED: Final = 100
 _MANY_QUEUED: Final = 100_000
 _QUICK_QUEUED: Final = 1_000
+_MANY_KEYS: Final = 2_000
 _FEW_REPEATS: Final = 20
 _GROWTH: Final = 1.5
 _MEMORY_MB: Final = 10.0
@@ -33,7 +34,18 @@ def measure(repeats: int) -> list[Figure]:
     most = int(os.environ.get(QUEUED_VARIABLE) or (_QUICK_QUEUED if quick else _MANY_QUEUED))
     sizes = (_FEW_QUEUED, most)
     depths = {(store, size): depth_of(store, size, repeats) for size in sizes for store in STORES}
-    return [*_by_depth(depths, sizes), *_growths(depths, sizes), *_facts(depths, sizes), *_beside(repeats)]
+    figures = [*_by_depth(depths, sizes), *_growths(depths, sizes), *_facts(depths, sizes)]
+    return [*figures, _with_keys(depths, min(most, _MANY_KEYS), repeats), *_beside(repeats)]
+
+
+def _with_keys(depths: Depths, queued: int, starts: int) -> Figure:
+    """Return the time to the next begin where no two jobs start under the same conditions."""
+    keyed = {store: depth_of(store, queued, starts, keys=True).next_start_s for store in STORES}
+    what = f"from a body's end to the next begin, {queued:,} keys queued"
+    limit = _GROWTH * 1e3 * median(depths[FILES, _FEW_QUEUED].next_start_s)
+    theirs, aim = keyed.get(SQLITE, ()), f"at most {_GROWTH}x that without keys"
+    peer = SQLITE if theirs else ""
+    return figure_of("queue", what, keyed[FILES], "ms", peer=peer, peer_seconds=theirs, aim=aim, limit=limit)
 
 
 def _by_depth(depths: Depths, sizes: tuple[int, int]) -> list[Figure]:

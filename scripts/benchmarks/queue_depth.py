@@ -1,7 +1,7 @@
 """One store with many queued jobs on a few slots, in a process of its own: what a submission and the next
 start cost, in which order the jobs start, and what the manager's process holds.
 
-As a program (`python -m benchmarks.queue_depth STORE QUEUED STARTS`) it prints a `Depth` as JSON.
+As a program (`python -m benchmarks.queue_depth STORE QUEUED STARTS [keys]`) it prints a `Depth` as JSON.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Depth:
     resident_mb: float
 
 
-def depth_of(store: str, queued: int, starts: int) -> Depth:
-    """Measure one store at one depth, in a process of its own."""
+def depth_of(store: str, queued: int, starts: int, *, keys: bool = False) -> Depth:
+    """Measure one store at one depth, in a process of its own; with `keys` each job has a key of its own."""
     beats = os.environ.get(HEARTBEAT_VARIABLE)
-    command = [sys.executable, "-m", __name__, store, str(queued), str(starts)]
+    command = [sys.executable, "-m", __name__, store, str(queued), str(starts), *(["keys"] if keys else [])]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -69,14 +69,14 @@ def depth_of(store: str, queued: int, starts: int) -> Depth:
     return Depth(**json.loads(done.stdout))
 
 
-async def _measure(store: str, place: Path, queued: int, starts: int) -> Depth:
+async def _measure(store: str, place: Path, queued: int, starts: int, *, keys: bool) -> Depth:
     settings = Settings.from_environ(home=place, max_background_jobs=SLOTS, min_free_memory_mb=0)
     log, gate = place / "log", place / "gate"
     async with JobManager(open_store(store, place), settings) as jobs:
         for _ in range(SLOTS):
             await jobs.submit_request(Request(log_hold, (str(log), str(gate))))
         await _until(log, SLOTS)
-        submit_s = await _fill(jobs, log, queued)
+        submit_s = await _fill(jobs, log, queued, keys=keys)
         resident_mb = psutil.Process().memory_info().rss / _MB
         ranks = _ranks(jobs)
         gate.touch()
@@ -87,11 +87,11 @@ async def _measure(store: str, place: Path, queued: int, starts: int) -> Depth:
     return Depth(submit_s, next_start_s[SLOTS:], out_of_order(names, ranks), resident_mb)
 
 
-async def _fill(jobs: JobManager, log: Path, queued: int) -> list[float]:
+async def _fill(jobs: JobManager, log: Path, queued: int, *, keys: bool) -> list[float]:
     """Submit the jobs, and return how long each of the last ones took."""
     chance, times = random.Random(queued), list[float]()  # noqa: S311  every store gets the same jobs
     for number in range(queued):
-        options = JobOptions(priority=chance.choice(_PRIORITIES))
+        options = JobOptions(priority=chance.choice(_PRIORITIES), key=str(number) if keys else None)
         seconds = chance.uniform(0.05, 0.15)
         request = Request(log_rest, (str(log), str(number), seconds), label=str(number), options=options)
         started = time.perf_counter()
@@ -139,10 +139,10 @@ def out_of_order(names: list[str], ranks: dict[str, float]) -> int:
     )
 
 
-def main(store: str, queued: str, starts: str) -> None:
+def main(store: str, queued: str, starts: str, *keys: str) -> None:
     """Measure in this process, and print."""
     with tempfile.TemporaryDirectory(prefix="bench-queue-", ignore_cleanup_errors=True) as name:
-        depth = asyncio.run(_measure(store, Path(name), int(queued), int(starts)))
+        depth = asyncio.run(_measure(store, Path(name), int(queued), int(starts), keys=bool(keys)))
     print(json.dumps(asdict(depth)))
 
 
