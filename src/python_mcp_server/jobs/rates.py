@@ -78,7 +78,7 @@ class Rates:
             return False
         self._starts = None
         self.add(job)
-        self._write()
+        self._write(job)
         return True
 
     def take_back(self, job: Job) -> None:
@@ -89,7 +89,7 @@ class Rates:
         """
         for name, _, _ in self._bounds(job):
             self._read()[name][1].pop()
-        self._write()
+        self._write(job)
 
     def _bounds(self, job: Job) -> Iterator[tuple[str, str, tuple[Rate, ...]]]:
         if job.options is not None and job.options.rate:
@@ -109,15 +109,17 @@ class Rates:
             self._starts = {} if data is None else _parsed(data)
         return self._starts
 
-    def _write(self) -> None:
+    def _write(self, job: Job) -> None:
         now = time.time()
+        folder = self._store.folder_text(job.id)  # what a killed writer leaves there is removed with the job
         kept = {
-            name: {"period_s": period_s, "starts": [round(when, 3) for when in times]}
+            name: {"period_s": period_s, "starts": times}
             for name, (period_s, times) in self._read().items()
             if times and times[-1] > now - period_s
         }
         with translate_os_errors(str(self._store.home), "write the recent starts of jobs"):
-            write_file(self._path, json.dumps(kept).encode(), fsync=self._store.fsync)
+            data = json.dumps(kept).encode()
+            write_file(self._path, data, temporary_in=folder, fsync=self._store.fsync)
 
 
 def _parsed(data: bytes) -> dict[str, tuple[float, list[float]]]:
