@@ -14,9 +14,11 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs import rates as rates_module
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.rates import Rates
+from python_mcp_server.jobs.request import request_of
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.keys import index_key
+from tests.helpers import job_kinds
 
 
 @pytest.fixture
@@ -59,6 +61,17 @@ def test_one_rate_or_several_are_kept_as_json():
         options = JobOptions(rate=rate)
         assert JobOptions.from_json(options.to_json()) == options
     assert "rate" not in JobOptions().to_json()
+
+
+def test_a_kind_of_job_may_have_a_rate_which_a_submission_replaces():
+    class Mail(job_kinds.Resize):
+        rate = "10/minute"
+
+    of_kind, of_one = request_of(Mail([])), request_of(Mail([]), rate=["1/second"])
+    assert [each.options and each.options.rate for each in (of_kind, of_one)] == [
+        ("10/minute",),
+        ("1/second",),
+    ]
 
 
 def test_starts_count_for_their_period_and_no_longer(store: InMemoryJobStore, clock: SimpleNamespace):
