@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from mcp import Client
 
 MOST_CHARS: Final = 28_000
-NAMED_ONLY: Final = ("schedules", "dead_letters")  # a server has these only where they are named
+NAMED_ONLY: Final = ("commands", "schedules", "dead_letters")  # a server has these only where they are named
 CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
-_ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+_ROW: Final = re.compile(r"^\| `(\w+)`[^|]*\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
 
 def size(what: Any) -> int:
@@ -68,7 +68,7 @@ def test_no_text_is_longer_than_clients_show(ours: Shared):
 
 def test_only_named_groups_are_listed_and_none_mentions_another(tmp_path: Path):
     groups = {name: names for name, (names, _) in documented().items()}
-    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests", "schedules"}):
+    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests", "schedules"}, {"commands"}):
         there = set().union(*(groups[name] for name in {*chosen, "jobs"}))
         with serving(tmp_path, env={"PYTHON_MCP_TOOLS": ", ".join(chosen)}) as server:
             tools = listed(server)
@@ -91,5 +91,6 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
-        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs, schedules, dead_letters"
+        "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
+        "dead_letters"
     )

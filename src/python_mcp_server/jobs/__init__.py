@@ -18,6 +18,7 @@ home_files   small private files of the home, for the parts whose state belongs 
 queue        which queued jobs start next, over all servers of a home
 queue_rules  the rules of queues: paused, bounded, resources; they lie in the home
 queues       the queues of a home: their counts, and changes of their rules
+rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence

@@ -41,7 +41,7 @@ from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.waiting import WaitingReasons
-from python_mcp_server.model import MB, Job, JobState, utc_now
+from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.store.contract import IN_PAGES
 from python_mcp_server.store.keys import ATTACHED, RUNNING
 from python_mcp_server.store.layout import older_than
@@ -74,7 +74,7 @@ class BlockingJobs:
     ) -> None:
         self._store = store
         self._grace_s = settings.cancel_grace_seconds
-        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        limits = SlotLimits.of(settings)
         self._reasons = WaitingReasons(store, limits)
         self._runs = runs
         self._engines = engines

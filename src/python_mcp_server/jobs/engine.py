@@ -24,7 +24,7 @@ from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.submission import Submissions
 from python_mcp_server.limits import DISK
-from python_mcp_server.model import MB, Call, new_job_id
+from python_mcp_server.model import Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
 
@@ -61,7 +61,7 @@ class Engine:
     ) -> None:
         self.services = Services(store, settings, bodies.main)
         bodies.prepare(self.services.pool)
-        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        limits = SlotLimits.of(settings)
         self.submissions = Submissions(self.services, runs)
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._housekeeping = Housekeeping(self.services)

@@ -42,7 +42,7 @@ class Look:
         chosen: The jobs that this server starts now, in their order.
         capacity: What the background jobs of the home take.
         left: The jobs that are left to other servers, which live.
-        due_s: In how many seconds the next delayed job is due; None if none waits for a time.
+        due_s: In how many seconds the next job is due that waits for a time or its rate; None if none does.
         waiting: Whether any job is ready.
     """
 
@@ -103,6 +103,8 @@ class Chooser:
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""
         if look.capacity.held_back(job):
+            if (wait := look.capacity.rates.wait(job)) is not None:
+                look.due_s = wait[0] if look.due_s is None else min(look.due_s, wait[0])
             return False
         if self._is_of_another(job):
             look.left.add(job.id)

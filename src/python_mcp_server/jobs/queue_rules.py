@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.options import check_name
+from python_mcp_server.options import check_name, listed_rates
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -32,6 +32,7 @@ class QueueRules:
         limits: How many jobs of a queue run at once, over all servers.
         bounds: How many jobs may wait in a queue.
         resources: How much there is of each named resource.
+        client_rate: How many jobs of each client with a name of its own start in a time, such as "10/minute".
     """
 
     paused: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class QueueRules:
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     bounds: Mapping[str, int] = field(default_factory=dict[str, int])
     resources: Mapping[str, int] = field(default_factory=dict[str, int])
+    client_rate: tuple[str, ...] = ()
 
 
 def read_rules(store: JobStore) -> QueueRules:
@@ -65,7 +67,8 @@ def _rules(data: dict[str, Any]) -> QueueRules:
         check_name(name, "queue or resource")
     for count in chain.from_iterable(each.values() for each in counts.values()):
         check_count(count)
-    return QueueRules(paused, closed, **counts)
+    rates = listed_rates(data.get("client_rate") or None, "client_rate")
+    return QueueRules(paused, closed, **counts, client_rate=rates)
 
 
 def check_count(count: Any) -> None:

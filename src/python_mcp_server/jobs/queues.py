@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue_rules import QueueRules, change_rules, check_count, read_rules
-from python_mcp_server.options import DEFAULT_QUEUE, check_name
+from python_mcp_server.options import DEFAULT_QUEUE, check_name, listed_rates
 from python_mcp_server.store.keys import DELAYED, READY, queue_of
 
 if TYPE_CHECKING:
@@ -159,6 +159,14 @@ class Queues:
         return change_rules(
             self._store, lambda rules: replace(rules, resources=_set(rules.resources, name, count))
         )
+
+    def client_rate(self, rate: str | Sequence[str] | None) -> QueueRules:
+        """Let each client start so many jobs in a time, such as "10/minute", or several of these; None for no
+        bound. Further jobs wait. A client is a principal of the HTTP server: the jobs of the account's owner
+        are not counted.
+        """
+        rates = listed_rates(rate, "client_rate")
+        return change_rules(self._store, lambda rules: replace(rules, client_rate=rates))
 
     def _change(self, queue: str, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
         check_name(queue, "queue")

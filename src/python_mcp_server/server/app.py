@@ -64,16 +64,20 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:run_saved_script", "Run a saved script", _RUN_LARGE),
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
+    "commands": (("commands:run_command", "Run a command", _RUN_LARGE),),
     "jobs": (),  # always there, because any other call may become a job
     _SCHEDULES: (),
     _DEAD_LETTERS: (),
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
-_NAMED_ONLY: Final = frozenset({_SCHEDULES, _DEAD_LETTERS})
+GROUPS: Final = tuple(_GROUPS)
+_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS})
 """The groups that are there only where they are named, because few clients need them."""
 
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
+_COMMAND: Final = "run_command"
+"""The tool whose calls have the grace of a `CommandJob`."""
 _USES: Final = {
     "scripts": "py_run_script_in_dir for code that works in a directory, "
     "py_run_script_with_dependencies for code that needs packages",
@@ -82,6 +86,7 @@ _USES: Final = {
     "benchmark": "py_benchmark_script to measure time and memory",
     "saved": "py_save_script with py_run_saved_script for code to be used again",
     _SCHEDULES: "py_schedule for what is to run later, or again and again",
+    "commands": "py_run_command for other programs",
 }
 _ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
@@ -171,7 +176,9 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
 
     def build() -> Tool:
         body: Callable[..., Any] = getattr(import_module(module), function)
-        options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
+        grace_s = _grace_of_commands() if function == _COMMAND else None
+        own = frozenset(inspect.signature(body).parameters)
+        options = ToolOptions(body, name, own, manager, grace_s=grace_s)
         kind = resuming(manager) if function == _RESUMES else SentenceTool
         tool = wrap(options, adapt(body, declares_output=False))
         return make_tool(tool, name, title, kind, aside=manager.aside, **hints)
@@ -180,6 +187,12 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
     tool = DeferredTool(name, build)
     manager.tools[name] = _DeferredAdapter(manager, tool)
     return cast("Tool", tool)
+
+
+def _grace_of_commands() -> float:
+    from python_mcp_server.kinds import COMMAND_GRACE_S  # late: a start takes no longer for it
+
+    return COMMAND_GRACE_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _group(job: Job) -> str:
     """
     options, call = job.options, job.call
     queue = DEFAULT_QUEUE if options is None else options.queue
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"principal": job.principal}  # its client may have a rate
     if job.owner is not None:
         facts["owner"] = [job.owner.pid, job.owner.start_ticks, job.owner.boot_id]
     if call is not None:
@@ -114,6 +114,7 @@ def _group(job: Job) -> str:
     if options is not None:
         facts["kind"] = [job.tool, options.max_concurrency] if options.max_concurrency else None
         facts["key"] = [options.key, options.key_concurrency] if options.key else None
+        facts["rate"] = [job.tool, list(options.rate)] if options.rate else None
         facts["resources"] = dict(sorted(options.resources.items())) or None
     given = {name: value for name, value in facts.items() if value}
     return f"{queue}.{_digest(given)}" if given else queue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,29 @@ async def test_jobs_of_one_key_or_kind_run_one_at_a_time(options: dict[str, Any]
         for job_id in ids:
             assert (await ended(jobs, job_id)).status is JobState.COMPLETED
     assert sorted(lines(log)) == ["0", "1", "2", "3"]
+
+
+async def test_a_job_over_its_rate_waits_and_holds_up_no_other(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        first = await submit(jobs, fb.said, log, "1", rate="1/hour")
+        await ended(jobs, first)
+        held = await submit(jobs, fb.said, log, "2", rate="1/hour")
+        other = await submit(jobs, fb.said, log, "other")
+        assert (await ended(jobs, other)).result == "other"
+        waiting = await jobs.get(held)
+        assert waiting.status is JobState.PENDING
+        words = r"waiting for its rate: 1 an hour, the next starts in \d+ s"
+        assert re.fullmatch(words, waiting.message or ""), waiting.message
+
+
+async def test_jobs_start_as_their_rate_lets_them(tmp_path: Path):
+    async with manager() as jobs:
+        ids = [await submit(jobs, fb.said, tmp_path / "log", str(n), rate="1/second") for n in range(3)]
+        starts = [(await ended(jobs, job_id)).started_at for job_id in ids]
+    gaps = [(late - early).total_seconds() for early, late in pairwise(filter(None, starts))]
+    assert len(gaps) == 2
+    assert min(gaps) > 0.9, "a start is counted before its record is written"
 
 
 async def test_a_paused_queue_starts_nothing_until_it_is_resumed(tmp_path: Path):
