@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from python_mcp_server.server.authors import add_job_tools
     from python_mcp_server.server.tasks.extension import TasksExtension
     from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.events import JobEvent
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
 
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidInput",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobFailed",
     "JobManager",
     "JobNotFound",
@@ -105,6 +107,7 @@ _HOMES: Final = {
     "server.authors": ("add_job_tools",),
     "server.tasks.extension": ("TasksExtension",),
     "store.contract": ("JobStore",),
+    "store.events": ("JobEvent",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
 }

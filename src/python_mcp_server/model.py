@@ -143,6 +143,28 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """The last change of a job's state, as its record has it; see `store.events`.
+
+    `number` counts the transitions of the job from 1; `before` is the state before, None for a new record.
+    """
+
+    number: int
+    kind: str
+    before: str | None
+    at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, with the time as ISO 8601."""
+        return {"number": self.number, "kind": self.kind, "before": self.before, "at": iso(self.at)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(int(data["number"]), data["kind"], data["before"], moment(data["at"]) or utc_now())
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job, as it is in the store. Change it with `evolve`, on the store's locked path only.
 
@@ -180,6 +202,7 @@ class Job:
         attempt: The number of the present attempt, counted from 1.
         attempts: The attempts that have failed: `{"attempt", "started_at", "ended_at", "error", "error_kind",
             "usage"}` of each, oldest first.
+        event: The last transition; the store sets it, and it is no part of what makes two jobs equal.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -218,6 +241,7 @@ class Job:
     waits_for: tuple[str, ...] = ()
     attempt: int = 1
     attempts: tuple[dict[str, Any], ...] = ()
+    event: Transition | None = field(default=None, compare=False)
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -289,6 +313,7 @@ class Job:
                 "reply": self.reply,
                 "missed_at": iso(self.missed_at),
                 "questions": [question.to_record() for question in self.questions],
+                "event": self.event.to_json() if self.event else None,
             }
             | ({} if self.options is None else self._options_record(self.options))
         )
@@ -371,6 +396,7 @@ _NESTED: Final[dict[str, Any]] = {
     "owner": ProcessIdentity,
     "worker": ProcessIdentity,
     "options": JobOptions,
+    "event": Transition,
 }
 
 

@@ -23,6 +23,7 @@ HOMES = {
     "JobStore": "store.contract",
     "InMemoryJobStore": "store.memory",
     "FileJobStore": "store.files",
+    "JobEvent": "store.events",
     "Limits": "limits",
     "Job": "model",
     "JobState": "model",

@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
     from python_mcp_server.jobs.bodies import BodyRegistry
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.hooks import Function, Hook, Hooks
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
+    from python_mcp_server.store.events import JobEvent
 
 import_module("concurrent.futures.thread")  # its hooks fail where it is loaded while another thread forks
 
@@ -94,6 +96,21 @@ class JobManager:
 
         return BodyRegistry(self._preloaded, partial(_pools, self._engines))
 
+    @cached_property
+    def hooks(self) -> Hooks:
+        """The functions that are called for events; `on` and `events` are theirs."""
+        from python_mcp_server.jobs.hooks import Hooks
+
+        return Hooks(self.store)
+
+    def on(self, event: str, function: Function, kind: str | None = None) -> Hook:
+        """Call a function for each event of the home's jobs from now on; see `Hooks.on`."""
+        return self.hooks.on(event, function, kind)
+
+    def events(self, after: str | None = None) -> AsyncGenerator[JobEvent]:
+        """Return the events of the home's jobs as they come; see `Hooks.events`."""
+        return self.hooks.events(after)
+
     # ---- life
 
     async def start(self, *, again: bool = True) -> None:
@@ -123,6 +140,7 @@ class JobManager:
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.close(at_most_s)
+        await self.hooks.close(drain=at_most_s is None)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -144,6 +162,7 @@ class JobManager:
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
             await engine.open(self.tools.get)
+            self.hooks.start()
         return engine
 
     def _forget(self, engine: Engine) -> None:
@@ -159,6 +178,8 @@ class JobManager:
         self._inherited = (dict(self._live), dict(self._engines), self._inherited)
         self._live.clear()
         self._engines.clear()
+        if "hooks" in vars(self):  # it is not to be imported while the process forks
+            self.hooks.abandon()
 
     async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await (await self._engine()).services.in_store(work, *args)

@@ -14,12 +14,14 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.journal import Journal
 from python_mcp_server.store.keys import index_key
 
 SHOWN_RESULT_BYTES: Final = 500_000
@@ -90,6 +92,13 @@ class JobStore(ABC):
     @abstractmethod
     def home(self) -> Path:
         """The directory that holds everything of this store."""
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The events of this store's jobs. `create` and `update` write each record inside `journal.noting`,
+        under the lock of the job.
+        """
+        return Journal(str(self.home), self.exclusive)
 
     @abstractmethod
     def create(self, job: Job) -> None:

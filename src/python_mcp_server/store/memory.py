@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -68,7 +69,8 @@ class InMemoryJobStore(JobStore):
         with self._guard:
             if job.id in self._jobs:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            self._jobs[job.id] = stored
+            with self.journal.noting(job) as noted:
+                self._jobs[job.id] = replace(stored, job=noted)
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None."""
@@ -96,8 +98,9 @@ class InMemoryJobStore(JobStore):
             if job.status.terminal or (changed := change(job)) is job:
                 return job
             check_change(job, changed)
-            self._jobs[job_id] = _stored(changed)
-            return changed
+            with self.journal.noting(changed, job) as noted:
+                self._jobs[job_id] = _stored(noted)
+            return noted
 
     def list(
         self,
