@@ -246,10 +246,13 @@ def entries(home: Path) -> set[str]:
     return {path.name for path in found if path.is_file() and path.name != "complete.json"}
 
 
-def told(store: FileJobStore, job_id: str) -> list[int]:
-    """Return the numbers of the events of a job that a reader of the journal gets."""
+def told(store: FileJobStore, job: Job) -> list[int]:
+    """Return the numbers of the events of a job that a reader of the journal gets; an earlier job may have
+    had its id.
+    """
     reader = JournalReader(store.journal, Position(1, 0))
-    return [event.number for event in reader.read_all() if event.job_id == job_id]
+    own = [event for event in reader.read_all() if event.job_id == job.id]
+    return [event.number for event in own if event.at >= job.created_at]
 
 
 def check_events(store: FileJobStore, job: Job) -> None:
@@ -258,14 +261,14 @@ def check_events(store: FileJobStore, job: Job) -> None:
     """
     if job.event is None:  # imported from an old list
         return
-    numbers, all_of_them = told(store, job.id), list(range(1, job.event.number + 1))
+    numbers, all_of_them = told(store, job), list(range(1, job.event.number + 1))
     assert numbers in (all_of_them, all_of_them[:-1]), (numbers, job)
     store.update(job.id, completed(None))
     if job.status.terminal:
         store.journal.mend(job, numbers[-1] if numbers else 0)
     else:
         all_of_them.append(job.event.number + 1)
-    assert told(store, job.id) == all_of_them
+    assert told(store, job) == all_of_them
 
 
 def check(home: Path, words: dict[str, str]) -> None:

@@ -122,7 +122,8 @@ class StoreMachine(RuleBasedStateMachine):
                 job = store.get(job_id)
                 assert job is not None
                 assert job.to_record() == record
-                assert told(store, job_id) == list(range(1, record["event"]["number"] + 1))
+                numbers = list(range(1, record["event"]["number"] + 1))
+                assert told(store, job) in (numbers, numbers[:-1])  # a killed writer leaves out the last
             assert entries(Path(self.home)) == {i for i, record in self.model.items() if record["principal"]}
             for name in ("tmp", "trash"):
                 assert not [*Path(self.home, "jobs", name).iterdir()]

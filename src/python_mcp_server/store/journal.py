@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from typing import Final, NamedTuple, Self
 
 from python_mcp_server.atomic import make_directory, remove_file
@@ -261,7 +262,7 @@ class JournalReader:
     def __init__(self, journal: Journal, position: Position) -> None:
         self.position = position
         self._journal = journal
-        self._numbers = dict[str, int]()
+        self._numbers = dict[str, tuple[int, datetime]]()
 
     def read(self) -> list[JobEvent] | None:
         """Return the next events, up to 1 MB; None where the end of the journal is reached.
@@ -285,11 +286,12 @@ class JournalReader:
         return found
 
     def _is_new(self, event: JobEvent) -> bool:
-        former = self._numbers.pop(event.job_id, 0)
-        self._numbers[event.job_id] = max(former, event.number)
+        number, at = self._numbers.pop(event.job_id, (0, event.at))
+        is_new = event.number > number or (event.number == 1 and event.at > at)  # an id may be given again
+        self._numbers[event.job_id] = (event.number, event.at) if is_new else (number, at)
         if len(self._numbers) > 2 * _REMEMBERED:
             self._numbers = dict(list(self._numbers.items())[_REMEMBERED:])
-        return event.number > former
+        return is_new
 
 
 def _decoded(line: bytes, after: Position) -> JobEvent | None:

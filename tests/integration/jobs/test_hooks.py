@@ -137,7 +137,7 @@ async def test_each_attempt_and_its_end_is_an_event(home: Path):
 
 async def test_a_fast_call_is_no_event_and_a_long_one_is(home: Path):
     heard = list[JobEvent]()
-    async with manager() as made:
+    async with manager(record_after_seconds=LONG_S) as made:
         made.on("*", heard.append)
         await call(made, bodies.add, 1, 2)
         long = await handed_over(made, bodies.sleep_long, str(home / "starts"))

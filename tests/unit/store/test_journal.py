@@ -133,6 +133,15 @@ def test_a_record_written_anew_keeps_its_count(store: JobStore):
     assert [event.number for event in told(store)] == [1, 2]
 
 
+def test_an_id_that_is_given_again_begins_anew(store: JobStore):
+    job = a_job()
+    for _ in range(2):
+        store.create(job)
+        change(store, job.id, status=JobState.CANCELLED, completed_at=utc_now())
+        assert store.remove(job.id)
+    assert [event.number for event in told(store)] == [1, 2, 1, 2]
+
+
 def without_events(store: JobStore, *changes: Any) -> None:
     """Do what a process does that is killed before it appends the event of its last change."""
     append = store.journal._append
