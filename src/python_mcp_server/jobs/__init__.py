@@ -21,6 +21,7 @@ waiting      why a queued job has not started, in a sentence
 chains       jobs that wait for other jobs
 spec         what a record needs so that any server can start its job
 hooks        functions of a program that are called for the events of the home's jobs
+stats        what the home's jobs have done in a window of time, from the journal
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
 recovery     settling jobs whose processes are gone, on any read

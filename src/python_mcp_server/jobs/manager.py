@@ -510,6 +510,15 @@ class JobManager:
             await asyncio.sleep(pause)
             wanted = replace(wanted, offset=page.next_offset)
 
+    async def stats(
+        self, window_seconds: float = 3600.0, by: str = "kind", principal: str | None = None
+    ) -> dict[str, Any]:
+        """Return what the home's jobs have done in the last seconds; see `jobs.stats.stats`."""
+        from python_mcp_server.jobs.stats import stats
+
+        work = partial(stats, self.store, window_seconds, by, principal)
+        return await (await self._engine()).services.look_through(principal, work)
+
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.
 

@@ -63,8 +63,10 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job
+    "stats": (),  # only where it is named
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
+_FOR_OPERATORS: Final = "stats"
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
 _USES: Final = {
@@ -111,7 +113,7 @@ def create_server(
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
-    tools = [*script_tools, *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
+    tools = [*script_tools, *JobTools(manager).tools(stats="stats" in groups), *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -131,11 +133,11 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups if the caller names no group."""
+    """Return the named groups, in our order; where the caller names none, all but those for operators."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in (named or _GROUPS)]
+    return [name for name in _GROUPS if name in named or (not named and name != _FOR_OPERATORS)]
 
 
 def _instructions(groups: Sequence[str]) -> str:
