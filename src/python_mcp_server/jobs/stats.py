@@ -38,7 +38,7 @@ _COUNTED: Final = tuple(kind for kind in EventKind if kind not in (EventKind.RES
 def stats(
     store: JobStore, window_seconds: float = 3600.0, by: str = "kind", principal: str | None = None
 ) -> dict[str, Any]:
-    """Return what the jobs have done in the last seconds. Blocks: 5 us for each event of the journal.
+    """Return what the jobs have done in the last seconds. Blocks: some 10 us for each event read.
 
     Args:
         store: Where the jobs are.
