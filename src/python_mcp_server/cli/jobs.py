@@ -112,7 +112,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
 @json_option
 @home_option
 def stats_(window_s: float, by: str, *, as_json: bool) -> None:
-    """Show what the jobs have done lately: how many, how long they waited and ran, what they took."""
+    """Show how jobs of late have waited, run and ended."""
     from python_mcp_server.jobs.stats import stats
 
     found = stats(_manager().store, window_s, by)
