@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from python_mcp_server.server.authors import add_job_tools
     from python_mcp_server.server.tasks.extension import TasksExtension
     from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.events import JobEvent
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
     from python_mcp_server.store.sqlite import SqliteJobStore
@@ -72,6 +73,7 @@ __all__ = [
     "InvalidInput",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
     "JobManager",
@@ -129,6 +131,7 @@ _HOMES: Final = {
     "server.authors": ("add_job_tools",),
     "server.tasks.extension": ("TasksExtension",),
     "store.contract": ("JobStore",),
+    "store.events": ("JobEvent",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
     "store.sqlite": ("SqliteJobStore",),

@@ -160,6 +160,28 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """The last change of a job's state, as its record has it; see `store.events`.
+
+    `number` counts the transitions of the job from 1; `before` is the state before, None for a new record.
+    """
+
+    number: int
+    kind: str
+    before: str | None
+    at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, with the time as ISO 8601."""
+        return {"number": self.number, "kind": self.kind, "before": self.before, "at": iso(self.at)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(int(data["number"]), data["kind"], data["before"], moment(data["at"]) or utc_now())
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job, as it is in the store. Change it with `evolve`, on the store's locked path only.
 
@@ -200,6 +222,7 @@ class Job:
             "usage"}` of each, oldest first.
         schedule: The schedule that made the job: `{"id", "name", "time"}`; the time is None where a person
             let it run now.
+        event: The last transition; the store sets it, and it is no part of what makes two jobs equal.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -239,6 +262,7 @@ class Job:
     attempt: int = 1
     attempts: tuple[dict[str, Any], ...] = ()
     schedule: dict[str, Any] | None = None
+    event: Transition | None = field(default=None, compare=False)
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -323,6 +347,7 @@ class Job:
                 "reply": self.reply,
                 "missed_at": iso(self.missed_at),
                 "questions": [question.to_record() for question in self.questions],
+                "event": self.event.to_json() if self.event else None,
             }
             | ({} if self.options is None else self._options_record(self.options))
         )
@@ -405,6 +430,7 @@ _NESTED: Final[dict[str, Any]] = {
     "owner": ProcessIdentity,
     "worker": ProcessIdentity,
     "options": JobOptions,
+    "event": Transition,
 }
 
 

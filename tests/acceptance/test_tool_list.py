@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from mcp import Client
 
 MOST_CHARS: Final = 28_000
-NAMED_ONLY: Final = ("commands", "schedules", "dead_letters")  # a server has these only where they are named
+NAMED_ONLY: Final = (
+    "commands",
+    "schedules",
+    "dead_letters",
+    "stats",
+)  # a server has these only where they are named
 CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
 _ROW: Final = re.compile(r"^\| `(\w+)`[^|]*\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
@@ -92,5 +97,15 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
         "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
-        "dead_letters"
+        "dead_letters, stats"
     )
+
+
+def test_statistics_are_a_tool_only_where_their_group_is_named(tmp_path: Path):
+    with serving(tmp_path, env={"PYTHON_MCP_TOOLS": "stats"}) as server:
+        tools = listed(server)
+        assert set(tools) == documented()["jobs"][0] | {"py_job_stats"}
+        found = server.call("py_job_stats", {"window_seconds": 60, "by": "queue"})["structuredContent"]
+        assert (found["by"], found["total"]["created"]) == ("queue", 0)
+        assert refused(server, "py_run_tests")
+        assert server.leave() == 0

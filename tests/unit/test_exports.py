@@ -25,6 +25,7 @@ HOMES = {
     "InMemoryJobStore": "store.memory",
     "FileJobStore": "store.files",
     "SqliteJobStore": "store.sqlite",
+    "JobEvent": "store.events",
     "Limits": "limits",
     "JobOptions": "options",
     "Retry": "options",

@@ -111,6 +111,29 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
         click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 
 
+@jobs.command("stats")
+@click.option("--window", "window_s", type=Number("seconds", 0), default=3600.0, show_default=True,
+              metavar="SECONDS", help="How far to look back.")  # fmt: skip
+@click.option("--by", type=click.Choice(("kind", "client", "label", "queue")), default="kind",
+              show_default=True, help="What makes a line.")  # fmt: skip
+@json_option
+@home_option
+def stats_(window_s: float, by: str, *, as_json: bool) -> None:
+    """Show how jobs of late have waited, run and ended."""
+    from python_mcp_server.jobs.stats import stats
+
+    found = stats(_manager().store, window_s, by)
+    if as_json:
+        print_json(found)
+        return
+    from python_mcp_server.cli.show import print_table, stats_table
+
+    print_table(stats_table(found))
+    click.echo("now: " + ", ".join(f"{count} {name}" for name, count in found["queue"].items()))
+    if not found["complete"]:
+        click.echo("the journal does not go back so far", err=True)
+
+
 @jobs.command()
 @click.argument("job_id", metavar="ID")
 @json_option

@@ -21,6 +21,7 @@ from python_mcp_server.model import MB, Job, JobState, cut, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
+from python_mcp_server.store.events import EventKind
 
 _COLOURS: Final = {
     JobState.PENDING: "",
@@ -87,6 +88,25 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Ta
         table.add_column(heading, justify="right" if isinstance(first, int) else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
+
+
+def stats_table(found: dict[str, Any]) -> Table:
+    """Return a line for each group of what `jobs.stats` has found, and one for all."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(found["by"].upper(), overflow="fold")
+    headings = ("ENDED", "FAILED", "PER MIN", "WAIT P50", "WAIT P99", "RUN P50", "RUN P99", "CPU", "PEAK")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in [*found["groups"], {"name": "all"} | found["total"]]:
+        ended = sum(group[kind.value] for kind in EventKind if kind.is_end)
+        times = [
+            span(group[what][share]) if group[what]["count"] else ""
+            for what in ("waiting_seconds", "running_seconds")
+            for share in ("p50", "p99")
+        ]
+        use = (span(group["cpu_seconds"]), size(round(group["peak_rss_mb"] * MB)))
+        cells = (str(ended), str(group["failed"]), f"{group['ended_per_minute']:.2f}", *times, *use)
+        table.add_row(Text(plain(group["name"])), *cells)
     return table
 
 

@@ -32,6 +32,8 @@ graph        graphs of jobs, submitted as one
 relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
+hooks        functions of a program that are called for the events of the home's jobs
+stats        what the home's jobs have done in a window of time, from the journal
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
 keeping      what a home keeps: the rounds that remove the oldest jobs above its bounds

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.graph import Graph, SubmittedGraph
+    from python_mcp_server.jobs.hooks import Function, Hook, Hooks
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
+    from python_mcp_server.store.events import JobEvent
 
 import_module("concurrent.futures.thread")  # its hooks fail where it is loaded while another thread forks
 
@@ -158,6 +160,21 @@ class JobManager:
 
         return BodyRegistry(self._preloaded, partial(_pools, self._engines))
 
+    @cached_property
+    def hooks(self) -> Hooks:
+        """The functions that are called for events; `on` and `events` are theirs."""
+        from python_mcp_server.jobs.hooks import Hooks
+
+        return Hooks(self.store)
+
+    def on(self, event: str, function: Function, kind: str | None = None) -> Hook:
+        """Call a function for each event of the home's jobs from now on; see `Hooks.on`."""
+        return self.hooks.on(event, function, kind)
+
+    def events(self, after: str | None = None) -> AsyncGenerator[JobEvent]:
+        """Return the events of the home's jobs as they come; see `Hooks.events`."""
+        return self.hooks.events(after)
+
     # ---- life
 
     async def start(self, *, again: bool = True) -> None:
@@ -187,6 +204,7 @@ class JobManager:
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.close(at_most_s)
+        await self.hooks.close(drain=at_most_s is None)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -208,6 +226,7 @@ class JobManager:
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
             await engine.open(self.tools.get, self.declared)
+            self.hooks.start()
         return engine
 
     def _forget(self, engine: Engine) -> None:
@@ -223,6 +242,8 @@ class JobManager:
         self._inherited = (dict(self._live), dict(self._engines), self._inherited)
         self._live.clear()
         self._engines.clear()
+        if "hooks" in vars(self):  # it is not to be imported while the process forks
+            self.hooks.abandon()
 
     async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await (await self._engine()).services.in_store(work, *args)
@@ -672,6 +693,15 @@ class JobManager:
                 return page
             await asyncio.sleep(pause)
             wanted = replace(wanted, offset=page.next_offset)
+
+    async def stats(
+        self, window_seconds: float = 3600.0, by: str = "kind", principal: str | None = None
+    ) -> dict[str, Any]:
+        """Return what the home's jobs have done in the last seconds; see `jobs.stats.stats`."""
+        from python_mcp_server.jobs.stats import stats
+
+        work = partial(stats, self.store, window_seconds, by, principal)
+        return await (await self._engine()).services.look_through(principal, work)
 
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.

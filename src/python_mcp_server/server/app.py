@@ -51,6 +51,7 @@ _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_h
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
 _SCHEDULES: Final = "schedules"
 _DEAD_LETTERS: Final = "dead_letters"
+_STATS: Final = "stats"
 _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
         ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
@@ -68,10 +69,11 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "jobs": (),  # always there, because any other call may become a job
     _SCHEDULES: (),
     _DEAD_LETTERS: (),
+    _STATS: (),
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
 GROUPS: Final = tuple(_GROUPS)
-_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS})
+_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS, _STATS})
 """The groups that are there only where they are named, because few clients need them."""
 
 _RESUMES: Final = "map_script"
@@ -125,7 +127,8 @@ def create_server(
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
     further = [tool for name in groups if name in _NAMED_ONLY for tool in _further_tools(name, manager)]
-    tools = [*script_tools, *JobTools(manager).tools(), *further, *mcp_options.pop("tools", ())]
+    job_tools = JobTools(manager).tools(stats=_STATS in groups)
+    tools = [*script_tools, *job_tools, *further, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -150,9 +153,11 @@ def _further_tools(group: str, manager: JobManager) -> list[Tool]:
         from python_mcp_server.server.schedule_tool import ScheduleTool
 
         return ScheduleTool(manager).tools()
-    from python_mcp_server.server.dead_letter_tool import dead_letter_tool
+    if group == _DEAD_LETTERS:
+        from python_mcp_server.server.dead_letter_tool import dead_letter_tool
 
-    return [dead_letter_tool(manager)]
+        return [dead_letter_tool(manager)]
+    return []
 
 
 def _chosen(named: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from typing import Any, Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult, result_of, settled_with
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.journal import Journal
 from python_mcp_server.store.keys import DEAD, index_key
 
 SHOWN_RESULT_BYTES: Final = 500_000
@@ -120,6 +122,13 @@ class JobStore(ABC):
     @abstractmethod
     def home(self) -> Path:
         """The directory that holds the files of the jobs."""
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The events of this store's jobs. `create` and `update` write each record inside `journal.noting`,
+        under the lock of the job.
+        """
+        return Journal(str(self.home), self.exclusive)
 
     @abstractmethod
     def create(self, job: Job) -> None:
