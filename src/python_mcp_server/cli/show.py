@@ -88,6 +88,7 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Ta
         table.add_column(heading, justify="right" if isinstance(first, int) else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(plain(str(cell))) for cell in row))
+    return table
 
 
 def stats_table(found: dict[str, Any]) -> Table:

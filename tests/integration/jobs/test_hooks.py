@@ -35,7 +35,8 @@ async def main():
     print(*[job.id for job in jobs], flush=True)
     for job in jobs:
         await manager.wait(job.id, 60)
-    slow = await manager.submit_request(Request(bodies.count_and_wait, (sys.argv[1] + ".starts", sys.argv[1])))
+    waiting = Request(bodies.count_and_wait, (sys.argv[1] + ".starts", sys.argv[1]))
+    slow = await manager.submit_request(waiting)
     while (await manager.get(slow.id)).status != "running":
         await asyncio.sleep(0.01)
     print(slow.id, flush=True)
