@@ -135,6 +135,9 @@ class Engine:
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""
         request = self.submissions.take(job)
+        if request is None:
+            self.slots.drop(job.id)
+            return
         if request.replies is None:
             request = replace(request, replies=replies_of(job.reply, self._adapter_of(job.tool)))
         self.new_run(request, None, job.id).adopt(job)

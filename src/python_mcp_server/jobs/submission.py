@@ -97,12 +97,14 @@ class Submissions:
             self._found[job.id] = request
         return request is not None
 
-    def take(self, job: Job) -> Request:
-        """Return the request of a job that starts here, and forget it."""
+    def take(self, job: Job) -> Request | None:
+        """Return the request of a job that starts here, and forget it; None where its run has left the queue
+        this instant.
+        """
         self._held.pop(job.id, None)
         if (awaited := self._awaited.pop(job.id, None)) is not None:
             awaited.set()
-        return self._found.pop(job.id)
+        return self._found.pop(job.id, None)
 
     async def until_started(self, job_id: str) -> None:
         """Wait until a job that was submitted here is started here."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore
+from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
+from python_mcp_server.jobs.record import Started
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.state import RunState
+from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
@@ -319,3 +323,62 @@ async def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(
         failed = await ended(jobs, bad.id)
         assert (failed.error or "").startswith("InvalidInput: its limit cannot be kept")
         assert (await ended(jobs, good)).result == "good"
+
+
+async def test_an_attempt_that_was_settled_elsewhere_does_not_end_the_next_one(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        retry = Retry(2, wait=0, lost_workers=True)
+        job_id = await submit(jobs, fb.hold_named, log, "x", gate, retry=retry)
+        await heard(log, "+x")
+        died = Outcome(failure=Failure("WorkerDied", "it was stopped for long", kind="worker_died"))
+        assert settle(jobs.store, job_id, died).attempt == 2
+        gate.touch()
+        done = await ended(jobs, job_id)
+        assert (done.status, done.attempt) == (JobState.COMPLETED, 2)
+    assert lines(log) == ["+x", "-x", "+x", "-x"]
+
+
+async def test_a_server_forgets_a_job_that_another_one_has_started(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager(max_background_jobs=1) as jobs:
+        job_id = await submit(jobs, fb.said, log, "x")
+        engine = await jobs._engine()
+
+        async def full(*_: Any) -> Started:
+            gate.touch()
+            engine.slots.drop(job_id)
+            await asyncio.to_thread(jobs.store.update, job_id, elsewhere)
+            return Started.NOT_YET
+
+        def elsewhere(job: Job) -> Job:
+            return job.evolve(status=JobState.RUNNING, started_at=utc_now(), owner=None, worker=here)
+
+        here = processes.identify(os.getpid())
+        engine.slots.acquire = full
+        await asyncio.to_thread(eventually, gate.exists)
+        await asyncio.to_thread(eventually, lambda: not jobs._live)
+        assert (await jobs.get(job_id)).status is JobState.RUNNING
+        settle(jobs.store, job_id, Outcome(value="y"))
+        assert (await ended(jobs, job_id)).result == "y"
+
+
+async def test_a_job_that_is_cancelled_as_its_attempt_fails_is_cancelled(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        job_id = await submit(jobs, fb.hold_and_fail, log, "x", gate, retry=Retry(2, wait=600))
+        await heard(log, "+x")
+        run = jobs._live[job_id]
+        gate.touch()
+        await asyncio.to_thread(eventually, lambda: run.state >= RunState.FINALISING)
+        assert (await jobs.cancel(job_id)).status is JobState.CANCELLED
+
+
+async def test_a_caller_who_waits_gets_the_failure_of_its_attempt(tmp_path: Path):
+    async with manager(record_after_seconds=0.01) as jobs:
+        options = JobOptions(retry=Retry(3, wait=0))
+        request = Request(fb.record_and_fail, (str(tmp_path / "log"),), options=options)
+        with pytest.raises(ValueError, match="after its record"):
+            await jobs.run(request, budget_s=LONG_S)
+        (job,), _ = await jobs.list()
+        assert job.status is JobState.FAILED
