@@ -52,7 +52,8 @@ def _attempts(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
         yield f"job {job_id} was started {made} times, the last as attempt {attempt}, and {allowed} may be"
     for run, following in pairwise(runs):
         step = following.attempt - run.attempt
-        if step != (0 if run.how == "snoozed" else 1) and run.how != "":
+        wanted = (0, 1) if run.how == "snoozed" and retry["lost_workers"] else (int(run.how != "snoozed"),)
+        if run.how and step not in wanted:
             yield f"job {job_id}: attempt {following.attempt} follows attempt {run.attempt}, which {run.how}"
         if not run.how and step < 1:
             yield f"job {job_id}: attempt {run.attempt} was killed, and attempt {following.attempt} followed"
@@ -72,7 +73,8 @@ def _times(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
     for run, following in pairwise(runs):
         if run.ended_at is None:
             continue
-        least_s = SNOOZE_S if run.how == "snoozed" else delays[run.attempt - 1]
+        snoozed = following.attempt == run.attempt
+        least_s = SNOOZE_S if snoozed else delays[run.attempt - 1]
         if following.began_at - run.ended_at < least_s - _ROUNDING_S:
             yield f"job {job_id} waited {following.began_at - run.ended_at:.3f} s instead of {least_s:g} s"
 

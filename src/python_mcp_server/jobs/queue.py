@@ -22,7 +22,7 @@ from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.queues import QueueRules
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
 from python_mcp_server.model import Job, ProcessIdentity, utc_now
-from python_mcp_server.store.keys import AFTER, DELAYED, READY, index_key, rank_of
+from python_mcp_server.store.keys import AFTER, DELAYED, ENDING, READY, index_key, rank_of
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -41,7 +41,7 @@ class Look:
     Attributes:
         chosen: The jobs that this server starts now, in their order.
         capacity: What the background jobs of the home take.
-        left: The jobs that are left to other servers, which live.
+        left: The jobs that are left to others, which live.
         due_s: In how many seconds the next delayed job is due; None if none waits for a time.
         waiting: Whether any job is ready.
     """
@@ -104,12 +104,13 @@ class Chooser:
         """Take a job into the look, if it may start; return whether others of its group may."""
         if look.capacity.held_back(job):
             return False
-        if self._is_of_another(job):
-            look.left.add(job.id)
-            if job.id in self.passed_over:
-                return False
-        elif self.can_start(job):
+        of_another = self._is_of_another(job)
+        if not of_another and self.can_start(job):
             look.chosen.append(job)
+        elif of_another or (job.call is None and job.owner == self.own):
+            look.left.add(job.id)  # to its server, or to another manager of this process
+            if job.id in self.passed_over:
+                return not of_another
         else:
             return False
         look.capacity.add(job)
@@ -161,6 +162,8 @@ def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
     _, lost = capacity_of(store, limits, QueueRules())
     for job in lost:
         _queue_again(store, job)
+    for job in store.indexed(ENDING, _RELEASED_AT_ONCE):  # the process that cancelled it may be gone
+        recovered(store, job)
     _settle_abandoned(store)
     return _sweep(store, swept)
 

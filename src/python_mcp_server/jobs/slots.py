@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
-_LOCK: Final = "places"
+_LOCK: Final = "queues"
+"""The lock of the rules of the queues, too: when a queue is paused, none of its jobs starts any more."""
+
 _FIRST_LOOK_S: Final = 0.2
 """Delay after the opening, so that the first call goes first."""
 

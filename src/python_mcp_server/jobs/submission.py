@@ -187,7 +187,8 @@ def _own_jobs(store: JobStore, held: dict[str, Request], services: Services) -> 
         for name in store.index_names(READY):
             if len(own) < _REQUEUED_AT_ONCE and (head := store.indexed(name, 1)):
                 mine = head[0].owner is not None and head[0].owner == services.identity
-                own += [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if mine and job.id not in held]
+                others = [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if job.id not in held]
+                own += [job for job in others if mine and job.call is not None]  # else of another manager
     except StoreError as error:
         _log.warning("the queued jobs are found by other servers when this process is gone: %s", error)
         return []

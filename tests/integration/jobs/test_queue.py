@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreLocked
+from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
-from python_mcp_server.jobs.record import Started
+from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
 from tests.helpers.job_kinds import Flaky
@@ -274,6 +276,7 @@ import asyncio, sys
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import framework_bodies as fb
 async def main():
     async with JobManager() as jobs:
@@ -382,3 +385,58 @@ async def test_a_caller_who_waits_gets_the_failure_of_its_attempt(tmp_path: Path
             await jobs.run(request, budget_s=LONG_S)
         (job,), _ = await jobs.list()
         assert job.status is JobState.FAILED
+
+
+async def test_a_cancel_whose_process_was_killed_is_carried_out(tmp_path: Path):
+    async with manager() as jobs:
+        later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
+        follows = await submit(jobs, bodies.pid, after=[later])
+        jobs.store.update(later, lambda job: job.evolve(ending="cancelled"))
+        await asyncio.to_thread(eventually, lambda: job_of(jobs, follows).status.terminal)
+        assert job_of(jobs, later).status is JobState.CANCELLED
+        assert job_of(jobs, follows).status is JobState.CANCELLED
+
+
+def job_of(jobs: JobManager, job_id: str) -> Job:
+    """Return a job as its record has it, without a read that settles it."""
+    job = jobs.store.get(job_id)
+    assert job is not None
+    return job
+
+
+async def test_the_end_of_a_manager_leaves_the_jobs_of_another_one_alone(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager(max_background_jobs=1) as jobs:
+        await submit(jobs, fb.hold_named, log, "first", gate)
+        await heard(log, "+first")
+        async with manager(max_background_jobs=1) as other:
+            own = await other.submit_request(Request(lambda: "own"))
+            waiting = await jobs.submit_request(Request(lambda: "kept"))
+        assert (await ended(jobs, own.id)).error_kind == "server_died"
+        gate.touch()
+        assert (await ended(jobs, waiting.id)).result == "kept"
+
+
+async def test_closures_of_another_manager_hold_up_none(tmp_path: Path):
+    async with manager() as jobs, manager() as idle:
+        engine = await idle._engine()
+        await engine.slots.close()
+        await idle.submit_request(Request(lambda: "never"))
+        waiting = await jobs.submit_request(Request(lambda: "done"))
+        assert (await ended(jobs, waiting.id)).result == "done"
+
+
+async def test_no_job_starts_once_its_queue_is_paused(monkeypatch: pytest.MonkeyPatch, home: Path):
+    tried = list[bool]()
+
+    def start(*args: Any) -> Started:
+        other = FileJobStore(home, lock_s=0.01)
+        with pytest.raises(StoreLocked):
+            Queues(other).pause("default")
+        tried.append(True)
+        return start_record(*args)
+
+    monkeypatch.setattr(slots, "start_record", start)
+    async with manager() as jobs:
+        await ended(jobs, await submit(jobs, bodies.pid))
+    assert tried
