@@ -142,7 +142,7 @@ def _push(queue: list[tuple[str, str, int, Job, Iterator[Job]]], number: int, gr
         heapq.heappush(queue, ("" if key is None else key.rank, job.id, number, job, group))
 
 
-def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
+def release(store: JobStore, limits: SlotLimits, swept: str) -> tuple[str, bool]:
     """Move the jobs whose time has come, or whose predecessors have ended, to those that are ready; settle or
     queue again the jobs whose process is gone. Blocks.
 
@@ -152,20 +152,20 @@ def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
         swept: The list of waiting jobs that the last round ended with.
 
     Returns:
-        The list that this round ended with.
+        The list that this round ended with, and whether every job whose time has come could be moved.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    for job in store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now())):
-        _change(store, job, _due)
+    due = store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now()))
+    moved = [_change(store, job, _due) for job in due]
     _, lost = capacity_of(store, limits, QueueRules())
     for job in lost:
         _queue_again(store, job)
     for job in store.indexed(ENDING, _RELEASED_AT_ONCE):  # the process that cancelled it may be gone
         recovered(store, job)
     _settle_abandoned(store)
-    return _sweep(store, swept)
+    return _sweep(store, swept), all(moved)
 
 
 def _due(job: Job) -> Job:
@@ -205,8 +205,10 @@ def _sweep(store: JobStore, swept: str) -> str:
     return following[:_SWEPT_AT_ONCE][-1] if following else ""
 
 
-def _change(store: JobStore, job: Job, change: Callable[[Job], Job]) -> None:
+def _change(store: JobStore, job: Job, change: Callable[[Job], Job]) -> bool:
     try:
         store.update(job.id, change)
     except (StoreError, JobNotFound) as error:
         _log.warning("job %s waits on: %s", job.id, error)
+        return False
+    return True

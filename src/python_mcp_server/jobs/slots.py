@@ -203,16 +203,21 @@ class BackgroundSlots:
             self._schedule(0.0 if self._again else delay_s)
 
     def _choose(self) -> Look:
-        store, now = self._services.store, time.monotonic()
+        store, now, moved = self._services.store, time.monotonic(), True
         if now >= self._release_at:
             self._release_at = now + _RELEASE_S
-            self._swept = release(store, self._limits, self._swept)
+            self._swept, moved = release(store, self._limits, self._swept)
         over = {job_id for job_id, since in self._left_since.items() if now - since > HEAD_OF_LINE_GRACE_S}
         starting = tuple(self._starting.values())
         chooser = Chooser(
             store, self._limits, self._services.identity, self._may_start, starting, frozenset(over)
         )
-        return chooser.look(read_rules(store))
+        look = chooser.look(read_rules(store))
+        if not moved:
+            look.due_s = (
+                None  # one that is due cannot be written now: it is tried again with the next release
+            )
+        return look
 
     def _may_start(self, job: Job) -> bool:
         return job.id in self._waiting or (self._adopt is not None and self._can_start(job))

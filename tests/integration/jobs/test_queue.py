@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
-from python_mcp_server.errors import InvalidInput, JobNotFound, StoreLocked
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
@@ -342,7 +342,9 @@ async def test_an_attempt_that_was_settled_elsewhere_does_not_end_the_next_one(t
     assert lines(log) == ["+x", "-x", "+x", "-x"]
 
 
-async def test_a_server_forgets_a_job_that_another_one_has_started(tmp_path: Path):
+async def test_a_server_forgets_a_job_that_another_one_has_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     log, gate = tmp_path / "log", tmp_path / "gate"
     async with manager(max_background_jobs=1) as jobs:
         job_id = await submit(jobs, fb.said, log, "x")
@@ -358,7 +360,7 @@ async def test_a_server_forgets_a_job_that_another_one_has_started(tmp_path: Pat
             return job.evolve(status=JobState.RUNNING, started_at=utc_now(), owner=None, worker=here)
 
         here = processes.identify(os.getpid())
-        engine.slots.acquire = full
+        monkeypatch.setattr(engine.slots, "acquire", full)
         await asyncio.to_thread(eventually, gate.exists)
         await asyncio.to_thread(eventually, lambda: not jobs._live)
         assert (await jobs.get(job_id)).status is JobState.RUNNING
@@ -440,3 +442,19 @@ async def test_no_job_starts_once_its_queue_is_paused(monkeypatch: pytest.Monkey
     async with manager() as jobs:
         await ended(jobs, await submit(jobs, bodies.pid))
     assert tried
+
+
+async def test_a_job_that_is_due_on_a_full_disk_is_not_tried_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def refuse(*_: Any) -> Job:
+        raise StoreError("the disk is full")
+
+    async with manager() as jobs:
+        engine = await jobs._engine()
+        await engine.slots.close()
+        await submit(jobs, bodies.pid, run_at=utc_now() - timedelta(seconds=1))
+        with monkeypatch.context() as full:
+            full.setattr(jobs.store, "update", refuse)
+            look = await asyncio.to_thread(engine.slots._choose)
+        assert engine.slots._delay_s(look) == slots._IDLE_LOOK_S
