@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from python_mcp_server.errors import (
         AnswerTimeout,
         InvalidInput,
+        JobExpired,
         JobFailed,
         JobNotFound,
         LimitExceeded,
@@ -67,6 +68,7 @@ __all__ = [
     "InvalidInput",
     "Job",
     "JobCancelled",
+    "JobExpired",
     "JobFailed",
     "JobManager",
     "JobNotFound",

@@ -3,6 +3,7 @@
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
     ├── JobNotFound (LookupError, ValueError)  no job has this id
+    │   └── JobExpired                 the job was removed a short time ago
     ├── ResultNotReady (ValueError)    the job has not ended yet
     ├── QuestionNotOpen (LookupError)  the job does not ask this, or no longer does
     ├── NotInJob (RuntimeError)        an in-job function was called outside a running job
@@ -41,7 +42,10 @@ Any module may import this one; it imports no other of this package.
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 MOST_CHARS: Final = 500
 """Of the text of an error that repeats a caller's value, which may have any length."""
@@ -103,6 +107,36 @@ class JobNotFound(PythonMcpError, LookupError, ValueError):
         told = job_id if job_id and job_id.isprintable() else repr(job_id)
         super().__init__(f"Job {told} not found")
         self.job_id = job_id
+
+
+class JobExpired(JobNotFound):
+    """The job with this id was removed, by its time to be kept or by a prune, within the last day or two.
+
+    Attributes:
+        ended_at: When the job ended.
+        removed_at: When it was removed.
+        principal: The principal of the job; None for the account's owner.
+    """
+
+    def __init__(
+        self, job_id: str, ended_at: datetime, removed_at: datetime, principal: str | None = None
+    ) -> None:
+        super().__init__(job_id)
+        kept = _span((removed_at - ended_at).total_seconds())
+        self.args = (
+            f"Job {job_id} has expired (it ended {ended_at:%Y-%m-%d %H:%M} UTC; it was kept for {kept})",
+        )
+        self.ended_at = ended_at
+        self.removed_at = removed_at
+        self.principal = principal
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time in its largest unit that makes one or more, rounded down."""
+    units = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+    unit, length_s = next((each for each in units if seconds >= each[1]), ("second", 1))
+    count = max(0, int(seconds // length_s))
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 class ResultNotReady(PythonMcpError, ValueError):

@@ -54,7 +54,15 @@ _BOOKS: Final = "_books"
 _PICKLING: Final = ("__getstate__", "__setstate__", "__reduce__", "__reduce_ex__", "__new__")
 """Methods that a class overrides where its attributes alone do not make an instance."""
 
-_OF_KIND: Final = ("queue", "priority", "retry", "max_concurrency", "resources")
+_OF_KIND: Final = (
+    "queue",
+    "priority",
+    "retry",
+    "max_concurrency",
+    "resources",
+    "cache_seconds",
+    "keep_seconds",
+)
 _HOOKS: Final = ("execute", "cancel", "get_progress")
 _ATOMS: Final = (str, int, float, bool, NoneType)
 _LEAST_PAUSE_S: Final = 0.05
@@ -119,12 +127,14 @@ class AsyncJob(ABC):
         timeout_seconds: How long the job may run before it is ended; None or 0 for no limit.
         label: The caller's name for the job; None stands for the kind's name.
         limits: Limits of memory, CPU time, disk space, priority and cores.
-        queue: The queue of the kind; this and the next four are read from the class, and `submit` may name
+        queue: The queue of the kind; this and the next six are read from the class, and `submit` may name
             others for one job.
         priority: From -100 to 100, for the order within the queue.
         retry: Whether and when a failed job of the kind runs again.
         max_concurrency: How many jobs of the kind run at once; None for no bound.
         resources: How much a job of the kind takes of each named resource.
+        cache_seconds: How long equal jobs of the kind share a result; None for not at all.
+        keep_seconds: How long the record of a job is kept after its end; None for ever.
         grace_s: How long the job may clean up after a cancel; None for the setting.
     """
 
@@ -138,6 +148,8 @@ class AsyncJob(ABC):
     retry: Retry | None = None
     max_concurrency: int | None = None
     resources: Mapping[str, int] = {}
+    cache_seconds: float | None = None
+    keep_seconds: float | None = None
     grace_s: float | None = None
 
     def __init__(self, name: str) -> None:

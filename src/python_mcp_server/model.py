@@ -243,8 +243,14 @@ class Job:
         return replace(self, **changes)
 
     def belongs_to(self, principal: str | None) -> bool:
-        """Whether this principal may see the job; None, the account's owner, sees all."""
-        return principal is None or self.principal == principal
+        """Whether this principal may see the job: its own, for as long as `token_seconds` says; None, the
+        account's owner, sees all.
+        """
+        return principal is None or (self.principal == principal and not self._is_token_over())
+
+    def _is_token_over(self) -> bool:
+        lasts_s = None if self.options is None else self.options.token_seconds
+        return lasts_s is not None and (utc_now() - self.created_at).total_seconds() >= lasts_s
 
     def without_result(self, size_bytes: int, way: str) -> Self:
         """Return a copy without its result; the note says how large that is as JSON, and the way to it."""

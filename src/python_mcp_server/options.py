@@ -188,8 +188,13 @@ class JobOptions:
         max_concurrency: How many of its kind run at once; None for no bound.
         resources: How much it takes of each named resource while it runs.
         retry: Whether and when its body runs again; None for one attempt.
-        idempotency_key: A repeated submission of this key gets the job that was made first.
-        keep_seconds: How long its record is kept after its end; None for ever.
+        idempotency_key: A repeated submission of this key gets the job that was made first, however that
+            ended, until it is pruned. With other arguments it is refused.
+        cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
+            that job. Only calls whose arguments are plain JSON, without secrets, are compared.
+        keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
+        token_seconds: How long after its creation a client with a token sees the job; None for ever. The
+            account's owner sees it always.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -206,7 +211,9 @@ class JobOptions:
     resources: Mapping[str, int] = field(default_factory=dict[str, int])
     retry: Retry | None = None
     idempotency_key: str | None = None
+    cache_seconds: float | None = None
     keep_seconds: float | None = None
+    token_seconds: float | None = None
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -221,7 +228,8 @@ class JobOptions:
         for name, count in self.resources.items():
             check_name(name, "resource")
             _check_whole(f"resources[{name!r}]", count, 0)
-        _check_seconds("keep_seconds", self.keep_seconds)
+        for name in ("cache_seconds", "keep_seconds", "token_seconds"):
+            _check_seconds(name, getattr(self, name))
         if self.retry is not None and not isinstance(cast("object", self.retry), Retry):
             raise InvalidInput(f"retry is {self.retry!r:.160}; it must be a Retry")
 

@@ -55,6 +55,9 @@ class Settings:
             tenth of the machine's memory. 0 turns the check off.
         max_disk_mb: Disk space of the output and the files of all jobs of a home. A call may take what is
             left; where nothing is left, calls are refused until jobs are pruned. 0: no limit.
+        keep_days: How long jobs are kept after their end. 0: no bound.
+        keep_jobs: How many jobs that have ended a home keeps; the oldest go first. 0: no bound.
+        keep_mb: Disk space of the jobs of a home, above which the oldest that have ended go. 0: no bound.
         spare_workers: Warm workers that are kept ready. With 0 the first call waits for a process.
         worker_idle_seconds: A worker beyond the spares ends after this long without work.
         record_after_seconds: A call that lasts longer gets a durable record.
@@ -84,6 +87,9 @@ class Settings:
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0
     max_disk_mb: float = 0.0
+    keep_days: float = 0.0
+    keep_jobs: int = 0
+    keep_mb: float = 0.0
     spare_workers: int = 1
     worker_idle_seconds: float = 60.0
     record_after_seconds: float = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,12 @@ from python_mcp_server.cancelled import JobCancelled
 
 FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.JobNotFound: ("0abc",),
+    errors.JobExpired: (
+        "0abc",
+        datetime(2026, 11, 30, tzinfo=UTC),
+        datetime(2026, 12, 1, tzinfo=UTC),
+        "client:a",
+    ),
     errors.AnswerTimeout: ("colour", 2.5),
     errors.RemoteError: ("app.Odd", "it broke", "Traceback ..."),
     errors.JobFailed: ("the server went away", "server_died"),

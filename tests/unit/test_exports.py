@@ -42,6 +42,7 @@ HOMES = {
     "JobCancelled": "cancelled",
     "PythonMcpError": "errors",
     "InvalidInput": "errors",
+    "JobExpired": "errors",
     "JobNotFound": "errors",
     "ResultNotReady": "errors",
     "QuestionNotOpen": "errors",

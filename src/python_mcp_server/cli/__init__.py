@@ -7,6 +7,7 @@ bench          programs measured in turns; `figures` shows what was found, and w
 jobs           list, show, wait for, read, cancel, answer and prune jobs
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
+space          what takes the space of a home, for `doctor`
 demonstration  the steps of `demo`
 show           tables, and words for times and sizes
 client         the SDK's client against a server of ours, for `doctor` and `demo`

@@ -105,6 +105,7 @@ def checkup() -> Generator[Finding]:
     place = place_of(settings)
     yield from _home(settings.home)
     yield from _records(place)
+    yield from _taken(settings, place)
     above = settings.home if place.path is None else place.path
     try:
         probe = tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(above))
@@ -193,6 +194,24 @@ def _space(home: Path) -> Finding:
             "space", level, text, "Free some with: python-mcp-server clean, python-mcp-server jobs prune."
         )
     return Finding("space", "ok", text)
+
+
+def _taken(settings: Settings, place: StorePlace) -> Iterator[Finding]:
+    """Say what takes the space, and what the bounds of the home remove next."""
+    from python_mcp_server.cli import space
+
+    if not place.exists():
+        return
+    try:
+        with closing(open_place(place)) as store:
+            found = space.survey(settings, store.home, place.path)
+            yield Finding("taken", "ok", space.words(found))
+            if found.largest:
+                yield Finding("largest jobs", "ok", space.largest_words(found))
+            for text in space.bounds(settings, store, found):
+                yield Finding("bound", "ok", text)
+    except PythonMcpError as error:
+        yield Finding("bound", "problem", str(error).rstrip("."), _OTHER_HOME)
 
 
 def _file_system(home: Path) -> Finding:

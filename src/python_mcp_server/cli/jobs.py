@@ -326,6 +326,8 @@ def _older(manager: JobManager, state: JobState, hours: float) -> str:
 @home_option
 def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
+    from python_mcp_server.jobs.expired import remove_job
+
     manager = _manager()
     try:
         found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
@@ -336,11 +338,32 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     for job in found:
         if not job.status.terminal:
             raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")
-    removed = [job.id for job in found if manager.store.remove(job.id)]
+    removed = [job.id for job in found if remove_job(manager.store, job)]
     if as_json:
         print_json({"removed": removed})
     else:
         click.echo(f"{len(removed)} removed")
+
+
+@jobs.group()
+def cache() -> None:
+    """Look after the results that equal calls share."""
+
+
+@cache.command()
+@click.argument("kind", metavar="[KIND]", required=False)
+@json_option
+@home_option
+def drop(kind: str | None, *, as_json: bool) -> None:
+    """Let no later call share a result that is there now.
+
+    KIND is the name of a job's class, function or tool; without it all go. The jobs stay.
+    """
+    dropped = _manager().cache.drop(kind)
+    if as_json:
+        print_json({"dropped": dropped})
+    else:
+        click.echo(f"{dropped} dropped")
 
 
 @jobs.command(epilog=_MOVE_EXAMPLES)
@@ -383,12 +406,14 @@ def find_job(manager: JobManager, typed: str) -> Job:
         JobNotFound: No job has this id.
         InvalidInput: Several jobs match.
     """
+    from python_mcp_server.jobs.expired import not_found
+
     job = manager.store.get(typed)
     if job is not None:
         return job
     found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
-        raise JobNotFound(typed)
+        raise not_found(manager.store, typed)
     if len(found) > 1:
         raise InvalidInput(f"ID is {typed!r}, which fits several jobs; give more of it")
     return manager.blocking.get(found[0].id)

@@ -13,6 +13,8 @@ budget       the timers of a call: when its record is due, when its budget ends
 limit_watch  the limits of a run and of a whole home, and the reasons to end a run
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 submission   the queued jobs that this process submitted, and the checks of new ones
+sameness     submissions that get the job of an earlier one: by their key, or by equal arguments
+home_files   small private files of the home, for the parts whose state belongs in no record
 queue        which queued jobs start next, over all servers of a home
 queues       the rules of queues: paused, bounded, resources; they lie in the home
 capacity     what background jobs take, and whether another may start beside them
@@ -22,6 +24,10 @@ chains       jobs that wait for other jobs
 spec         what a record needs so that any server can start its job
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
+keeping      what a home keeps: the rounds that remove the oldest jobs above its bounds
+expiry       when jobs with a time of their own are looked at
+housekeeping runs the rounds of `keeping` for one engine
+expired      which ids are those of jobs that were removed a short time ago
 recovery     settling jobs whose processes are gone, on any read
 cancel       ending a job by its record alone, from any process
 questions    the questions of a job: in the record, to the caller, back to the body

@@ -20,9 +20,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.expired import Tombstones, not_found
 from python_mcp_server.jobs.item_pages import ItemPage, WantedItems, pause_s, read_items
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import (
@@ -97,7 +98,7 @@ class BlockingJobs:
         if (run := self.run_of(job_id)) is not None and run.live and not self._is_held_up(run):
             return run.snapshot()
         if (job := self._store.get(job_id) if whole else self._store.peek(job_id)) is None:
-            raise JobNotFound(job_id)
+            raise not_found(self._store, job_id)
         return self._fresh(job)
 
     def _fresh(self, job: Job) -> Job:
@@ -173,7 +174,7 @@ class BlockingJobs:
     def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:
         """Answer questions of a job, all of them or none."""
         if (job := self._store.get(job_id)) is None:
-            raise JobNotFound(job_id)
+            raise not_found(self._store, job_id)
         job = answer_record(self._store, self._recovered(job), answers, lenient=lenient)
         if (run := self.run_of(job_id)) is not None:  # elsewhere its owner reads the answers in the record
             run.loop.call_soon_threadsafe(run.questions.apply, job)
@@ -193,7 +194,13 @@ class BlockingJobs:
         age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
         kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}
         going = [state for state in JobState if state.terminal and not kept.get(state, False)]
-        return self._store.prune(principal=principal, among=going, ended_before=utc_now() - age)
+        tombstones = Tombstones(self._store)
+
+        def goes(job: Job) -> bool:
+            tombstones.add(job)
+            return True
+
+        return self._store.prune(goes, principal, going, utc_now() - age)
 
     def output(self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536) -> OutputPage:
         """Return a page of a job's output, from a byte offset."""

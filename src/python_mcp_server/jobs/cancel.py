@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, PythonMcpError, StoreLocked
+from python_mcp_server.jobs.expired import not_found
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 
@@ -95,6 +96,8 @@ def _request_end(store: JobStore, job_id: str) -> Job:
         return store.update(job_id, _with_reason)
     except StoreLocked as error:
         return _take_lock(store, job_id, error)
+    except JobNotFound:
+        raise not_found(store, job_id) from None
 
 
 def _take_lock(store: JobStore, job_id: str, error: StoreLocked) -> Job:
@@ -185,7 +188,7 @@ def _await_owner(store: JobStore, job_id: str, wait_s: float) -> Job:
     while True:
         job = store.get(job_id)
         if job is None:
-            raise JobNotFound(job_id)
+            raise not_found(store, job_id)
         if job.status.terminal or time.monotonic() >= deadline:
             return job
         time.sleep(_POLL_S)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.housekeeping import Housekeeping
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import Listener, Request
@@ -62,6 +63,7 @@ class Engine:
         limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
         self.submissions = Submissions(self.services, runs)
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
+        self._housekeeping = Housekeeping(self.services)
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and self.services.record_locator is not None:
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
@@ -92,6 +94,7 @@ class Engine:
         await anext(self._end_of_loop)
         self._adapter_of = adapter_of
         self.slots.open(self._adopt)
+        self._housekeeping.open()
         if self.services.record_locator is not None:
             import_module("filelock")  # else the first record would load it: a hand-off 15 ms late
 
@@ -114,7 +117,8 @@ class Engine:
         return await self._home_disk.admit(request)
 
     async def submit(self, request: Request, on_recorded: Callable[[str], object] = len) -> Job:
-        """Queue a job in the background; it is durable when this returns.
+        """Queue a job in the background, and return it; or the job that this submission repeats. It is
+        durable when this returns.
 
         Args:
             request: The call.
@@ -127,7 +131,7 @@ class Engine:
         """
         request = await self.admit(request)
         job = self._make_run(request, None, new_job_id()).to_queued()
-        await self.submissions.add(job, request)
+        job = await self.submissions.add(job, request)
         on_recorded(job.id)
         self.slots.wake_for_new()
         return job
@@ -215,6 +219,7 @@ class Engine:
         self.services.most_grace_s = _EXIT_GRACE_S
         self.services.refresher.stop()
         await self.slots.close()
+        await self._housekeeping.close()
         if self._detaching:
             await asyncio.wait(self._detaching, timeout=_EXIT_GRACE_S)
         kept = await self._end_runs()

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
+    from python_mcp_server.jobs.sameness import ResultCache
     from python_mcp_server.kinds import AsyncJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.pool.pool import Pool
@@ -116,6 +117,13 @@ class JobManager:
         from python_mcp_server.jobs.blocking import BlockingJobs
 
         return BlockingJobs(self.store, self.settings, self._live, self._engines)
+
+    @cached_property
+    def cache(self) -> ResultCache:
+        """The results that equal submissions share: `drop` forgets them."""
+        from python_mcp_server.jobs.sameness import ResultCache
+
+        return ResultCache(self.store)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -310,7 +318,8 @@ class JobManager:
     async def submit(self, job: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
 
     async def submit(self, job: Any, /, *args: Any, **kwargs: Any) -> str:
-        """Start a job in the background and return its token; the job is durable when this returns.
+        """Start a job in the background and return its token; the job is durable when this returns. Where the
+        submission repeats another one, by its options, the token is that of the other job.
 
         `submit(function, *args, **kwargs)` is short for `submit(FunctionJob(function, *args, **kwargs))`.
 

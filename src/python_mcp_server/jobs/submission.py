@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.queues import QueueRules, read_rules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.sameness import is_shared, same_or_new
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
@@ -50,11 +52,11 @@ class Submissions:
         self._runs = runs
         self._held: dict[str, Request] = {}
         self._found: dict[str, Request] = {}
-        self._writing: set[asyncio.Future[None]] = set()
+        self._writing: set[asyncio.Future[Job]] = set()
         self._awaited: dict[str, asyncio.Event] = {}
 
-    async def add(self, job: Job, request: Request) -> None:
-        """Write the record of a new job.
+    async def add(self, job: Job, request: Request) -> Job:
+        """Write the record of a new job, and return it; or return the job that this submission repeats.
 
         Raises:
             InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
@@ -63,19 +65,24 @@ class Submissions:
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
-        writing = asyncio.ensure_future(self._services.in_store(create_queued, self._services.store, job))
+        work = partial(create_queued, self._services.store, job, request)
+        writing = asyncio.ensure_future(self._services.in_store(work))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         try:
-            await asyncio.shield(writing)
+            made = await asyncio.shield(writing)
         except asyncio.CancelledError:
-            writing.add_done_callback(partial(self._withdraw, job.id))
+            if not is_shared(job):  # its submitter may submit it again, and others may have got it meanwhile
+                writing.add_done_callback(partial(self._withdraw, job.id))
             raise
         except BaseException:
             self._held.pop(job.id, None)
             raise
+        if made.id != job.id:
+            self._held.pop(job.id, None)
+        return made
 
-    def _withdraw(self, job_id: str, writing: asyncio.Future[None]) -> None:
+    def _withdraw(self, job_id: str, writing: asyncio.Future[Job]) -> None:
         """Cancel a job whose submitter has left while the record was written."""
         self._held.pop(job_id, None)
         if not writing.cancelled() and writing.exception() is None:
@@ -122,16 +129,22 @@ class Submissions:
         await self._services.in_store(work)
 
 
-def create_queued(store: JobStore, job: Job) -> None:
-    """Write the record of a job that waits in the background. Blocks.
+def create_queued(store: JobStore, job: Job, request: Request) -> Job:
+    """Write the record of a job that waits in the background, and return it; or return the job that this
+    submission repeats. Blocks.
 
     Raises:
         InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
         JobNotFound: A job that it is to wait for does not exist.
         StoreError: The record cannot be written.
     """
+    return same_or_new(store, job, request, partial(_create, store, job))
+
+
+def _create(store: JobStore, job: Job) -> None:
     if job.options is not None:
         _check(store, job.options, read_rules(store))
+    Expiry(store).add(job)
     store.create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)

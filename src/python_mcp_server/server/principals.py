@@ -16,7 +16,7 @@ from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken, principal_components
 
-from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.errors import JobExpired, JobNotFound, StoreError
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -91,10 +91,17 @@ async def find_job(manager: JobManager, job_id: str, *, whole: bool = False) -> 
         whole: Whether a result of more than 500 kB is read; it may be None otherwise.
 
     Raises:
+        JobExpired: It was removed a short time ago.
         JobNotFound: The job does not exist, or belongs to another principal.
         StoreError: The name of the principal is not known yet.
     """
-    job = await manager.get(job_id, whole=whole)
-    if not job.belongs_to(current_principal()):
+    principal = current_principal()
+    try:
+        job = await manager.get(job_id, whole=whole)
+    except JobExpired as error:
+        if principal in (None, error.principal):
+            raise
+        raise JobNotFound(job_id) from None
+    if not job.belongs_to(principal):
         raise JobNotFound(job_id)
     return job

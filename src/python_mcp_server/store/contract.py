@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,6 +86,11 @@ def check_change(job: Job, changed: Job) -> None:
         raise InvalidInput(
             f"A change of job {job.id} returned job {changed.id!r}; evolve the one it was given"
         )
+
+
+def in_order_of_end(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """Return jobs that have ended, the one that ended first at the front."""
+    return tuple(sorted(jobs, key=lambda job: (job.completed_at or job.created_at, job.id)))
 
 
 class JobStore(ABC):
@@ -219,6 +224,16 @@ class JobStore(ABC):
             ended_before: Only jobs that ended by this time. Jobs that were created later cost next to
                 nothing.
         """
+
+    def oldest_ended(self, limit: int = 100) -> tuple[Job, ...]:
+        """Return the terminal jobs that were created first, at most so many, in the order of their ends.
+
+        A store that derives this from its lists reads all records.
+        """
+        states = [state for state in JobState if state.terminal]
+        found = [job for state in states for job in self.list(state, sys.maxsize)[0]]
+        found.sort(key=lambda job: job.id)
+        return in_order_of_end(found[: max(0, limit)])
 
     def store(self, token: str, result: JobResult) -> Job:
         """Settle a job with this result, and return the job in its state afterwards: one that has ended is

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from python_mcp_server.store.contract import (
     PruneRule,
     Survey,
     check_change,
+    in_order_of_end,
 )
 from python_mcp_server.store.encoding import Stored
 from python_mcp_server.store.layout import (
@@ -228,6 +230,12 @@ class FileJobStore(JobStore):
         if removed:
             self._public.touch()
         return Pruned(removed, remaining)
+
+    def oldest_ended(self, limit: int = 100) -> tuple[Job, ...]:
+        """Return the terminal jobs that were created first, in the order of their ends; no other is read."""
+        with translate_os_errors(self._layout.home, "look for the oldest jobs"):
+            found = islice(self._records.oldest_first(), max(0, limit))
+            return in_order_of_end(stored.listed for stored in found)
 
     def remove(self, job_id: str) -> bool:
         """Remove a job that has ended, with its files, and return whether it was there.

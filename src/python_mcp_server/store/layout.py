@@ -18,6 +18,10 @@
     home/jobs/swept                           its time is that of the last look at all folders of output
     home/output/<shard>/<id>/                 a job's files: stdout, stderr, result.json
     home/principal.key                        the key of the names of principals
+    home/expired/<day>/<shard>                the ids of removed jobs; see `jobs.expired`
+    home/keeping/                             when the home was cleaned; see `jobs.keeping`
+    home/keeping/due/<time>/<rank>.<id>       jobs with a time of their own; see `jobs.expiry`
+    home/same/<shard>/<name>                  which job a repeated submission gets; see `jobs.sameness`
     home/lanes/<name>/                        a worker's logs
     home/meta/jobs.json                       the list for people
     home/meta/jobs.imported.json              the list of an older version, as it was
@@ -243,6 +247,16 @@ class Layout:
         names = _names(top) if tree == LIVE else _walk(top, wanted, missed, TIME_WIDTHS)
         return ((job_id, tree) for job_id in filter(wanted, _stems(names)))
 
+    def oldest_first(self, *trees: str) -> Iterator[tuple[str, str]]:
+        """Yield `(id, tree)` of the files in these trees of terminal jobs, oldest first; directories are read
+        as late as possible.
+        """
+        return heapq.merge(*map(self._oldest, trees))
+
+    def _oldest(self, tree: str) -> Iterator[tuple[str, str]]:
+        names = _walk(f"{self.jobs}/{tree}", None, [], TIME_WIDTHS, newest=False)
+        return ((job_id, tree) for job_id in _stems(names))
+
     def tidy(self, path: str, levels: int = len(TIME_WIDTHS)) -> None:
         """Remove the directories above a file that are empty now: those of times, as far as `levels` says."""
         directory = os.path.dirname(path)
@@ -255,8 +269,15 @@ class Layout:
 
 
 def _walk(
-    directory: str, wanted: Wanted | None, missed: list[str], widths: tuple[int, ...], front: str = ""
+    directory: str,
+    wanted: Wanted | None,
+    missed: list[str],
+    widths: tuple[int, ...],
+    front: str = "",
+    *,
+    newest: bool = True,
 ) -> Iterator[str]:
+    """Yield the names of the files below a directory, in directories of times, newest or oldest first."""
     try:
         refuse_links(directory, 1)
         names = _names(directory)
@@ -266,12 +287,14 @@ def _walk(
         _log.warning("Left out all jobs in %s: %s", directory, error.strerror or error)
         missed.append(directory)
         return
+    if not newest:
+        names.reverse()
     if not widths:
         yield from names
         return
     for name in names:
         if len(name) == widths[0] and (wanted is None or wanted(front + name)):
-            yield from _walk(f"{directory}/{name}", wanted, missed, widths[1:], front + name)
+            yield from _walk(f"{directory}/{name}", wanted, missed, widths[1:], front + name, newest=newest)
 
 
 def _names(directory: str) -> list[str]:

@@ -7,6 +7,7 @@ SHA-256; such a name is read as the name of the same principal.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -43,12 +44,26 @@ class PrincipalNames:
         Raises:
             StoreError: The key can be neither read nor written.
         """
+        return _named(self._made(), old)
+
+    def digest(self, *texts: str | None) -> str:
+        """Return a digest of texts that cannot be guessed without the key of the home, as hexadecimal.
+
+        Raises:
+            StoreError: The key can be neither read nor written.
+        """
+        import hashlib
+        import hmac
+
+        return hmac.new(self._made(), json.dumps(texts).encode(), hashlib.sha256).hexdigest()
+
+    def _made(self) -> bytes:
         with translate_os_errors(self._home, "make the key of the names of principals"):
             key = self._read()
             if key is None:
                 with Locks(Layout(self._home).locks, self._home, _LOCK_S).hold(_LOCK):
                     key = self._read() or self._make()
-        return _named(key, old)
+        return key
 
     def _make(self) -> bytes:
         if read_file(self._path):

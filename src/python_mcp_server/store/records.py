@@ -206,6 +206,12 @@ class Records:
             if (stored := self._listed(job_id, tree)) is not None:
                 yield stored
 
+    def oldest_first(self) -> Iterator[Stored]:
+        """Yield the records of terminal jobs, oldest first; unreadable records are left out."""
+        for job_id, tree in self._layout.oldest_first(*TERMINAL):
+            if (stored := self._listed(job_id, tree)) is not None:
+                yield stored
+
     def live(self) -> Iterator[Stored]:
         """Yield the records in the live tree, newest first. Queued jobs are looked at repeatedly, so a record
         that has not changed since the last look is not decoded again.

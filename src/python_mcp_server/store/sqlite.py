@@ -33,6 +33,7 @@ from python_mcp_server.store.contract import (
     PruneRule,
     Survey,
     check_change,
+    in_order_of_end,
 )
 from python_mcp_server.store.database import Database, marks, select
 from python_mcp_server.store.encoding import Stored, Unreadable, decode, encode, with_result
@@ -221,6 +222,12 @@ class SqliteJobStore(JobStore):
         with self._database.reading("prune jobs") as db:
             rows = self._rows(db, {f"id IN ({marks(job_ids)})": job_ids})
             return [stored.job.id for stored in rows if rule.names(stored.listed)]
+
+    def oldest_ended(self, limit: int = 100) -> tuple[Job, ...]:
+        """Return the terminal jobs that were created first, in the order of their ends; no other is read."""
+        with self._database.reading("look for the oldest jobs") as db:
+            rows = self._rows(db, {"ended IS NOT NULL": []}, "id", max(0, limit))
+            return in_order_of_end(stored.listed for stored in rows)
 
     def remove(self, job_id: str) -> bool:
         """Remove a job that has ended, with its files, and return whether it was there.

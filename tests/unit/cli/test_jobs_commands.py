@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import main
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.sameness import same_or_new
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.options import JobOptions
 from python_mcp_server.store.files import FileJobStore
 
 TEXT = "".join(f"line {number}\n" for number in range(1, 21)) + "unended"
@@ -97,6 +100,12 @@ def test_jobs_are_removed_by_any_beginning_of_their_ids(
     assert store.folder(stays).exists()
 
 
+def test_an_id_that_was_removed_has_expired(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    job_id = keep(store)
+    jobs(capsys, "rm", job_id)
+    assert f"Job {job_id} has expired (it ended " in jobs(capsys, "show", job_id, code=1)
+
+
 def test_nothing_is_removed_where_one_job_still_runs(
     store: FileJobStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,3 +154,17 @@ def test_a_prune_says_what_its_options_would_remove(
     ]
     assert jobs(capsys, "prune", "--drop-completed").split("\n")[1:] == ["--drop-failed would remove 1", ""]
     assert jobs(capsys, "prune", "--drop-completed", "--drop-failed") == "1 removed, 1 remaining\n"
+
+
+def test_cached_results_are_dropped_by_their_kind(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(
+        new_job_id(), "a", JobState.PENDING, utc_now(), tool="draw", options=JobOptions(cache_seconds=9)
+    )
+    job = job.evolve(call={"body": "m:f", "file": None, "cwd": None})
+    same_or_new(store, job, Request(utc_now), lambda: store.create(job))
+    assert jobs(capsys, "cache", "drop", "other") == "0 dropped\n"
+    assert json.loads(jobs(capsys, "cache", "drop", "draw", "--json")) == {"dropped": 1}
+    assert jobs(capsys, "cache", "drop") == "0 dropped\n"
+    assert store.get(job.id) is not None

@@ -19,7 +19,7 @@ class Moving(InMemoryJobStore):
     def index_names(self, prefix: str) -> tuple[str, ...]:
         return ("ready.one", "ready.two") if prefix == "ready." else ()
 
-    def indexed(self, name: str, limit: int = 100, until: str | None = None) -> tuple[Job, ...]:
+    def indexed(self, name: str, limit: int = 100, until: str | None = None) -> tuple[Job, ...]:  # noqa: ARG002
         return tuple(super().list()[0][:limit]) if name.startswith("ready.") else ()
 
 

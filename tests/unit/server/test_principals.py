@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 
 from python_mcp_server import model
-from python_mcp_server.errors import JobNotFound
+from python_mcp_server.errors import JobExpired, JobNotFound
+from python_mcp_server.jobs.expired import remove_job
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.options import JobOptions
 from python_mcp_server.server.app import create_server
 from python_mcp_server.server.principals import current_principal, find_job
 
@@ -94,6 +97,35 @@ async def test_a_job_of_another_is_as_unknown_as_one_that_never_was(manager: Job
                 with pytest.raises(JobNotFound) as caught:
                     await find_job(manager, job_id)
                 assert str(caught.value) == f"Job {job_id} not found"
+
+
+async def test_a_client_sees_a_job_until_its_token_is_over(manager: JobManager):
+    async with manager:
+        job = a_job("client:ada").evolve(created_at=model.utc_now() - timedelta(hours=2))
+        for count, seen in ((1, False), (3, True)):
+            each = job.evolve(id=model.new_job_id(), options=JobOptions(token_seconds=count * 3600))
+            manager.store.create(each)
+            assert await find_job(manager, each.id) == each
+            with asked_by("ada"):
+                found, _ = await manager.list(principal=current_principal())
+                assert ([one.id for one in found] == [each.id]) == seen
+                if not seen:
+                    with pytest.raises(JobNotFound, match=f"^Job {each.id} not found$"):
+                        await find_job(manager, each.id)
+
+
+async def test_an_expired_job_of_another_is_as_unknown_as_one_that_never_was(manager: JobManager):
+    async with manager:
+        for principal, text in (("client:ada", "has expired (it ended "), ("client:bob", "not found")):
+            gone = a_job(principal, JobState.COMPLETED)
+            manager.store.create(gone)
+            remove_job(manager.store, gone)
+            with asked_by("ada"), pytest.raises(JobNotFound) as caught:
+                await find_job(manager, gone.id)
+            assert str(caught.value).startswith(f"Job {gone.id} {text}")
+            assert caught.value.__cause__ is None
+            with pytest.raises(JobExpired):
+                await find_job(manager, gone.id)
 
 
 JOB_TOOLS: tuple[tuple[str, dict[str, Any]], ...] = (

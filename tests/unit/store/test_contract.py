@@ -400,6 +400,21 @@ def test_a_prune_by_age_removes_what_a_wrong_clock_created_in_the_future(store: 
     assert store.get(job_id) is None
 
 
+def test_the_oldest_that_ended_are_those_created_first_by_their_end(store: Store):
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    jobs: list[Job] = []
+    for hours in (5, 3, 900, 4):
+        when = noon - timedelta(hours=hours)
+        state = TERMINAL[len(jobs) % len(TERMINAL)]
+        jobs.append(a_job(state, id=new_job_id(when), created_at=when, completed_at=when))
+    jobs[2] = jobs[2].evolve(completed_at=noon)
+    for job in (*jobs, a_job(JobState.RUNNING, id=new_job_id(noon - timedelta(hours=1000)))):
+        store.create(job)
+    assert store.oldest_ended() == (jobs[0], jobs[3], jobs[1], jobs[2])
+    assert store.oldest_ended(3) == (jobs[0], jobs[3], jobs[2])
+    assert store.oldest_ended(0) == ()
+
+
 def test_a_folder_can_be_discarded_twice(store: Store):
     folder = store.folder(new_job_id())
     folder.mkdir(parents=True)

@@ -138,7 +138,7 @@ def summary(job: Job) -> dict[str, Any]:
         "status": status_of(job),
         "createdAt": iso(job.created_at),
         "lastUpdatedAt": iso(job.completed_at or job.started_at or job.created_at),
-        "ttlMs": None,  # jobs are kept until a prune removes them
+        "ttlMs": None,  # when a job goes depends on its end, and on others
     }
     if message := _message(job):
         task["statusMessage"] = message
