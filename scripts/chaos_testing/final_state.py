@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EXIT_S: Final = 10.0
 _EVERYTHING: Final = 1_000_000
+_LOOKS: Final = 4
 _LONG_AGO_S: Final = 2 * 86_400.0
 _INTERRUPTED_START: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
@@ -137,7 +138,15 @@ def _taken_locks(folder: Path) -> Iterator[str]:
 
 
 def index_differences(store: JobStore) -> list[str]:
-    """Return how the index of the queue differs from the records, while no process changes them."""
+    """Return how the index of the queue differs from the records, at each of several looks.
+
+    Workers that have outlived their server may change both between two reads.
+    """
+    looks = [_index_differences(store) for _ in range(_LOOKS)]
+    return [line for line in looks[0] if all(line in look for look in looks)]
+
+
+def _index_differences(store: JobStore) -> list[str]:
     from python_mcp_server.store.keys import index_key
 
     live = {job.id: (job, index_key(job)) for job in store.live()}

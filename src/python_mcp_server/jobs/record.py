@@ -309,7 +309,9 @@ def _may_start(job: Job, owner: ProcessIdentity | None) -> Started:
 
 
 def _runs_here(job: Job) -> bool:
-    return job.worker in (processes.identify(os.getpid()), None)
+    """Whether this process runs the job by its record, which may say already that the job waits again."""
+    unnamed = job.worker is None and job.status is not JobState.PENDING
+    return unnamed or job.worker == processes.identify(os.getpid())
 
 
 WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"

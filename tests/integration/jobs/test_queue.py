@@ -458,3 +458,14 @@ async def test_a_job_that_is_due_on_a_full_disk_is_not_tried_without_a_pause(
             full.setattr(jobs.store, "update", refuse)
             look = await asyncio.to_thread(engine.slots._choose)
         assert engine.slots._delay_s(look) == slots._IDLE_LOOK_S
+
+
+async def test_a_loop_leaves_a_job_alone_that_another_loop_of_its_manager_has_started():
+    async with manager() as jobs:
+        engine = await jobs._engine()
+        await engine.slots.close()
+        job = await jobs.submit_request(Request(bodies.pid))
+        assert engine.submissions.can_start(job)
+        quicker = engine.new_run(Request(bodies.pid), None, job.id)
+        engine._adopt(job)
+        assert jobs._live.pop(job.id) is quicker
