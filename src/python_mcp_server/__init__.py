@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from python_mcp_server.model import Job, JobProgress, JobState
     from python_mcp_server.options import Cancel, JobOptions, Retry, Snooze
     from python_mcp_server.questions.model import InputAnswer
+    from python_mcp_server.scheduling import scheduled
     from python_mcp_server.server.app import create_server
     from python_mcp_server.server.authors import add_job_tools
     from python_mcp_server.server.tasks.extension import TasksExtension
@@ -102,6 +103,7 @@ __all__ = [
     "emit",
     "report_progress",
     "request_input",
+    "scheduled",
     "smart_async",
 ]
 
@@ -116,6 +118,7 @@ _HOMES: Final = {
     "options": ("Cancel", "JobOptions", "Retry", "Snooze"),
     "model": ("Job", "JobProgress", "JobState"),
     "questions.model": ("InputAnswer",),
+    "scheduling": ("scheduled",),
     "server.app": ("create_server",),
     "server.authors": ("add_job_tools",),
     "server.tasks.extension": ("TasksExtension",),

@@ -20,6 +20,7 @@ from python_mcp_server.settings import Settings
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.reply import Adapter
+    from python_mcp_server.store.contract import JobStore
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -58,6 +59,7 @@ class _Default:
 
     manager: JobManager | None = None
     tools: dict[str, Adapter] = {}  # noqa: RUF012  known before the first call makes the manager
+    declared: list[Callable[[JobStore], None]] = []  # noqa: RUF012  as `tools`
     seen: dict[tuple[str, str], int] = {}  # noqa: RUF012  how far this process has read, by job and stream
     lock = threading.Lock()
 
@@ -80,13 +82,18 @@ def default_manager() -> JobManager:
             from python_mcp_server.jobs.manager import JobManager
 
             _Default.manager = JobManager()
-            _Default.manager.tools = _Default.tools
+            _Default.manager.tools, _Default.manager.declared = _Default.tools, _Default.declared
         return _Default.manager
 
 
 def default_tools() -> dict[str, Adapter]:
     """Return the tools that the default manager knows, without making the manager."""
     return _Default.tools
+
+
+def default_schedules() -> list[Callable[[JobStore], None]]:
+    """Return the list of what makes the schedules of the default manager, without making the manager."""
+    return _Default.declared
 
 
 def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
@@ -102,7 +109,7 @@ def initialize_state(persistence_dir: str | Path | None = None) -> AppState:
     settings = Settings.from_environ(home=persistence_dir, store=store)
     with _Default.lock:
         _Default.manager = JobManager(settings=settings)
-        _Default.manager.tools = _Default.tools
+        _Default.manager.tools, _Default.manager.declared = _Default.tools, _Default.declared
         _Default.seen = {}
     return STATE
 

@@ -198,6 +198,8 @@ class Job:
         attempt: The number of the present attempt, counted from 1.
         attempts: The attempts that have failed: `{"attempt", "started_at", "ended_at", "error", "error_kind",
             "usage"}` of each, oldest first.
+        schedule: The schedule that made the job: `{"id", "name", "time"}`; the time is None where a person
+            let it run now.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -236,6 +238,7 @@ class Job:
     waits_for: tuple[str, ...] = ()
     attempt: int = 1
     attempts: tuple[dict[str, Any], ...] = ()
+    schedule: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -291,6 +294,8 @@ class Job:
         told: dict[str, Any] = (self.reply or {}).get(JOB_RESULT) or {}
         if metadata := told.get("metadata"):
             shown["metadata"] = metadata
+        if self.schedule is not None:
+            shown["schedule"] = self.schedule
         return shown if self.options is None else shown | self._queueing(self.options)
 
     def _queueing(self, options: JobOptions) -> dict[str, Any]:
@@ -386,7 +391,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
         ),
         (str, NoneType),
     ),
-    **dict.fromkeys(("rpc_error", "call", "reply"), (dict, NoneType)),
+    **dict.fromkeys(("rpc_error", "call", "reply", "schedule"), (dict, NoneType)),
     **dict.fromkeys(("waits_for", "attempts"), (list, NoneType)),
     "attempt": (int,),
     "background": (bool,),

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, cast
 
 from python_mcp_server.errors import InvalidInput
@@ -240,6 +240,26 @@ class JobOptions:
         if len(after) > _MOST_PREDECESSORS:
             raise InvalidInput(f"after names {len(after)} jobs; it may name {_MOST_PREDECESSORS}")
         object.__setattr__(self, "after", tuple(dict.fromkeys(after)))
+
+    @classmethod
+    def delayed(cls, delay: float, **others: Any) -> Self:
+        """Return the options of a job that starts after so many seconds, or later.
+
+        Args:
+            delay: The seconds.
+            **others: The other options, by their names.
+
+        Raises:
+            InvalidInput: A value has no meaning; the text names it.
+        """
+        _check_seconds("delay", delay)
+        if "run_at" in others:
+            raise InvalidInput("delay and run_at exclude each other; give one of them")
+        try:
+            run_at = datetime.now(UTC) + timedelta(seconds=delay)
+        except (OverflowError, TypeError):
+            raise InvalidInput(f"delay is {delay!r:.160}; it must be seconds, up to some years") from None
+        return cls(run_at=run_at, **others)
 
     def to_json(self) -> dict[str, Any]:
         """Return the queue, and the other options that differ from their defaults, as JSON."""

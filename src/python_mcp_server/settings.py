@@ -71,7 +71,7 @@ class Settings:
         lock_seconds: How long a call waits for a lock of the store; the error names the holder, where
             that is known.
         fsync: Whether records also survive a loss of power. Writes take longer then.
-        tools: The groups of tools that the server has, separated by commas. Default: all.
+        tools: The groups of tools that the server has, separated by commas. Default: all but schedules.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
         http_token: The access token of HTTP clients, 16 characters or more; never stored or logged.
         http_token_file: The file or pipe that has the access token, instead of `PYTHON_MCP_HTTP_TOKEN`.

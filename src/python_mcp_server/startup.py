@@ -1,15 +1,17 @@
 """Notices the start of an author's own server, so that queued jobs of dead servers begin then.
 
 A tool author writes `mcp.run()`, and neither the official SDK nor FastMCP tells a tool that its server has
-started: a decorated function learns of it with its first call, which may be hours away. So where the store
-holds jobs that have not ended, the first decoration starts a thread that waits until an event loop runs, and
-opens the manager on that loop, as the first call would do. Otherwise the decoration starts nothing.
+started: a decorated function learns of it with its first call, which may be hours away. So where the home
+holds schedules or jobs that have not ended, and where a function is scheduled, the first decoration starts a
+thread that waits until an event loop runs, and opens the manager on that loop, as the first call would do.
+Otherwise the decoration starts nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
@@ -37,12 +39,30 @@ _MODULES: Final = ("asyncio.base_events", "asyncio.runners")
 
 @cache
 def take_over_at_start() -> None:
-    """Wait for the server's start in a thread, once in a process, where a job may be waiting."""
+    """Wait for the server's start in a thread, once in a process, where a job or a schedule may wait."""
     try:
-        if has_live_jobs(Settings.from_environ()):
-            threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()
+        if _holds_work(Settings.from_environ()):
+            start_with_server()
     except (PythonMcpError, OSError, RuntimeError) as error:  # the first call reports it, or succeeds
         _log.debug("queued jobs of dead servers wait for the first call: %s", error)
+
+
+@cache
+def start_with_server() -> None:
+    """Open the default manager when the server starts, which a thread waits for, once in a process."""
+    threading.Thread(target=_wait_for_server, name="server start", daemon=True).start()
+
+
+def _holds_work(settings: Settings) -> bool:
+    return has_live_jobs(settings) or _holds_files(os.path.join(settings.home, "schedules"))
+
+
+def _holds_files(directory: str) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return any(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _wait_for_server() -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mcp import Client
 
 MOST_CHARS: Final = 28_000
+NAMED_ONLY: Final = "schedules"  # the group that a server has only where it is named
 CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
@@ -39,13 +40,17 @@ def listed(server: Any) -> dict[str, Any]:
 
 def test_the_list_is_small_as_a_whole_and_by_group_as_documented(tmp_path: Path):
     with serving(tmp_path) as server:
-        tools = listed(server)
+        everything = list(listed(server).values())
         assert server.leave() == 0
-    everything = list(tools.values())
     check_list(everything)
     assert size(everything) <= MOST_CHARS
     groups = documented()
+    with serving(tmp_path, env={"PYTHON_MCP_TOOLS": ",".join(groups)}) as server:
+        tools = listed(server)
+        assert server.leave() == 0
+    check_list(list(tools.values()))
     assert sorted(name for names, _ in groups.values() for name in names) == sorted(tools)
+    assert {each["name"] for each in everything} == set(tools) - groups[NAMED_ONLY][0]
     for group, (names, most) in groups.items():
         chars = size([tools[name] for name in names])
         assert 0.9 * most <= chars <= most, f"{group} takes {chars} characters"
@@ -62,7 +67,7 @@ def test_no_text_is_longer_than_clients_show(ours: Shared):
 
 def test_only_named_groups_are_listed_and_none_mentions_another(tmp_path: Path):
     groups = {name: names for name, (names, _) in documented().items()}
-    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests"}):
+    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests", "schedules"}):
         there = set().union(*(groups[name] for name in {*chosen, "jobs"}))
         with serving(tmp_path, env={"PYTHON_MCP_TOOLS": ", ".join(chosen)}) as server:
             tools = listed(server)
@@ -85,5 +90,5 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
-        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs"
+        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs, schedules"
     )

@@ -18,6 +18,7 @@ HOMES = {
     "current_job": "context",
     "emit": "context",
     "request_input": "asking",
+    "scheduled": "scheduling",
     "InputAnswer": "questions.model",
     "JobManager": "jobs.manager",
     "JobStore": "store.contract",

@@ -71,7 +71,7 @@ def test_a_job_comes_back_from_its_record_as_it_was(job: Job) -> None:
 
 
 def test_every_field_of_a_job_is_in_its_record() -> None:
-    job = Job.from_record(MINIMAL | {"options": {"queue": "default"}})
+    job = Job.from_record(MINIMAL | {"options": {"queue": "default"}, "schedule": {"name": "nightly"}})
     assert job.to_record().keys() == KNOWN - {"extra"} | {"queueing"}
 
 

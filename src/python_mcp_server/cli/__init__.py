@@ -1,10 +1,12 @@
-"""The command line, `python-mcp-server`: serve, run, bench, jobs, clean, doctor, demo.
+"""The command line, `python-mcp-server`: serve, run, bench, jobs, schedules, clean, doctor,
+demo.
 
 Here are the program with its exit codes, and the commands that only pass on: serve, doctor and demo.
 
 run            Python as a job; `follow` shows its output and progress
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
+schedules      make, list, pause and remove schedules
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
 space          what takes the space of a home, for `doctor`
@@ -44,7 +46,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("bench", "clean", "jobs", "run")
+_MODULES: Final = ("bench", "clean", "jobs", "run", "schedules")
 _SERVE_EXAMPLES: Final = """\b
 Examples:
   serve                            over stdio, as an MCP client starts it

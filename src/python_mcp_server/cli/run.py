@@ -37,7 +37,7 @@ Examples:
 """
 
 
-class _AsPython(click.Command):
+class AsPython(click.Command):
     """A command whose words after a script, `-m NAME` or `-c CODE` are no options of ours."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -62,7 +62,7 @@ class _AsPython(click.Command):
         return None
 
 
-@click.command(cls=_AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
+@click.command(cls=AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("-m", "module", type=TEXT, metavar="NAME",
               help="Run a module, as `python -m`; all that follows is its.")  # fmt: skip
 @click.option("-c", "code", metavar="CODE", help="Run this code, as `python -c`; all that follows is its.")
@@ -88,13 +88,23 @@ def run(words: tuple[str, ...], **options: Any) -> int:
     job's stdout. Where they differ, the order across both is not known.
     """
     with leaving_quietly():  # as long as there is no job to cancel
-        request = _request(words, **options)
+        request = request_of(words, **options, merged=_one_target())
         from python_mcp_server.cli.follow import run_and_follow
 
         return run_and_follow(request)
 
 
-def _request(words: tuple[str, ...], **options: Any) -> Request:
+def request_of(words: tuple[str, ...], *, merged: bool, **options: Any) -> Request:
+    """Return the call that runs what these words and options of a command name.
+
+    Args:
+        words: The script with its arguments, or those of the module or code.
+        merged: Whether stdout and stderr are one stream.
+        **options: `module`, `code`, `timeout_seconds`, `label`, and what `given` takes.
+
+    Raises:
+        InvalidInput, UsageError: Nothing is named, the script does not exist, or an option has no meaning.
+    """
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.model import cut_label
     from python_mcp_server.tools.scripts import header_of, header_source, run_python
@@ -106,7 +116,7 @@ def _request(words: tuple[str, ...], **options: Any) -> Request:
         "start": start,
         "args": args,
         "timeout_seconds": options["timeout_seconds"],
-        "merged": _one_target(),
+        "merged": merged,
         **given(options),
     }
     if start == ["-"]:

@@ -107,7 +107,12 @@ def _cells(job: Job, *, wide: bool) -> list[Text]:
 
 
 def _what(job: Job) -> str:
-    """Return what ran, with the label before it where that says something else."""
+    """Return what ran, with the label before it where that says something else, and its schedule."""
+    by = "" if job.schedule is None else f" (schedule {job.schedule.get('name')})"
+    return _named(job) + by
+
+
+def _named(job: Job) -> str:
     ran = job.ran or job.label
     if ran.startswith(job.label):
         return ran
@@ -129,6 +134,7 @@ def job_table(job: Job, items: int = 0) -> Table:
         "ran": job.ran,
         "directory": job.directory,
         "client": job.client,
+        "schedule": None if job.schedule is None else str(job.schedule.get("name")),
         "created": _moment(job.created_at),
         "started": _moment(job.started_at),
         "ended": _moment(job.completed_at),

@@ -20,6 +20,10 @@ queues       the rules of queues: paused, bounded, resources; they lie in the ho
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence
+schedules    schedules as users make, list, change and remove them
+schedule     one schedule as data, and which of its times start a job
+timetable    the times of a schedule: cron, seconds, or once
+firing       the files of schedules, and the round that creates the jobs whose time has come
 chains       jobs that wait for other jobs
 spec         what a record needs so that any server can start its job
 settle       the one way to a terminal state, or to the next attempt

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -86,14 +86,16 @@ class Engine:
         """Return the engine's pool of workers."""
         return self.services.pool
 
-    async def open(self, adapter_of: Callable[[str], Adapter | None]) -> None:
+    async def open(
+        self, adapter_of: Callable[[str], Adapter | None], declared: Sequence[Callable[[JobStore], None]]
+    ) -> None:
         """Open the engine: close it with the loop, as `asyncio.run` ends async generators, and start queued
-        jobs. `adapter_of` returns the adapter of a tool by its name.
+        jobs. `adapter_of` returns the adapter of a tool by its name, and `declared` make schedules.
         """
         self._end_of_loop = self._until_loop_ends()
         await anext(self._end_of_loop)
         self._adapter_of = adapter_of
-        self.slots.open(self._adopt)
+        self.slots.open(self._adopt, declared)
         self._housekeeping.open()
         if self.services.record_locator is not None:
             import_module("filelock")  # else the first record would load it: a hand-off 15 ms late

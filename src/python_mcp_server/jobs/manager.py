@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.jobs.sameness import ResultCache
+    from python_mcp_server.jobs.schedules import Schedules
     from python_mcp_server.kinds import AsyncJob
     from python_mcp_server.limits import Limits
     from python_mcp_server.pool.pool import Pool
@@ -75,6 +76,7 @@ class JobManager:
         settings: The settings.
         blocking: `get`, `list`, `answer`, `cancel`, `prune`, `output`, `lines` and `items` for plain code.
         tools: The server's adapters of the tools of these jobs, by name; they are only kept here.
+        declared: Make the schedules of the functions that `scheduled` decorates; each engine calls them.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class JobManager:
         self.settings = settings
         self.store = store or open_store(settings)
         self.tools: dict[str, Adapter] = {}
+        self.declared: list[Callable[[JobStore], None]] = []
         self._live: dict[str, JobRun] = {}
         self._engines: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Engine] = (
             weakref.WeakKeyDictionary()
@@ -124,6 +127,13 @@ class JobManager:
         from python_mcp_server.jobs.sameness import ResultCache
 
         return ResultCache(self.store)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The schedules of the home."""
+        from python_mcp_server.jobs.schedules import Schedules
+
+        return Schedules(self.store, self._engine)
 
     @cached_property
     def _bodies(self) -> BodyRegistry:
@@ -180,7 +190,7 @@ class JobManager:
 
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
-            await engine.open(self.tools.get)
+            await engine.open(self.tools.get, self.declared)
         return engine
 
     def _forget(self, engine: Engine) -> None:

@@ -58,8 +58,8 @@ def row(job: Job) -> dict[str, Any]:
 
     Returns:
         `{"id", "label", "ran", "status", "ended", "error_kind", "created_at", "seconds", "peak_rss_mb",
-        "note"}`: `ran` where the label does not say it, `ended` where a script did not end as it should;
-        `seconds` count from the job's start.
+        "schedule", "note"}`: `ran` where the label does not say it, `ended` where a script did not end as
+        it should; `seconds` count from the job's start; `schedule` is the name of the one that made it.
     """
     facts: dict[str, Any] = {
         "id": job.id,
@@ -71,6 +71,7 @@ def row(job: Job) -> dict[str, Any]:
         "created_at": iso(job.created_at.replace(microsecond=0)),
         "seconds": None if job.started_at is None else round(elapsed_s(job), 1),
         "peak_rss_mb": _peak_mb(job.usage),
+        "schedule": None if job.schedule is None else one_line(str(job.schedule.get("name")), _LABEL_CHARS),
         "note": one_line(note(job), _NOTE_CHARS) or None,
     }
     return {name: value for name, value in facts.items() if value is not None}

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
+from python_mcp_server.jobs.firing import ScheduledWork
 from python_mcp_server.jobs.queue import Chooser, Look, release
 from python_mcp_server.jobs.queues import read_rules
 from python_mcp_server.jobs.record import Started, start_record
@@ -96,6 +97,7 @@ class BackgroundSlots:
         self._services = services
         self._limits = limits
         self._can_start = can_start
+        self._scheduled = ScheduledWork(services.store)
         self._adopt: Callable[[Job], None] | None = None
         self._waiting: dict[str, _Waiter] = {}
         self._starting: dict[str, Job] = {}
@@ -108,9 +110,12 @@ class BackgroundSlots:
         self._full = False
         self._closed = False
 
-    def open(self, adopt: Callable[[Job], None]) -> None:
-        """Begin to look for queued jobs; `adopt` is called with each one that this server starts."""
+    def open(self, adopt: Callable[[Job], None], declared: Sequence[Callable[[JobStore], None]] = ()) -> None:
+        """Begin to look for queued jobs; `adopt` is called with each one that this server starts, and each
+        `declared`, once, makes a schedule.
+        """
         self._adopt = adopt
+        self._scheduled.declare(declared)
         self._schedule(_FIRST_LOOK_S)
 
     async def wait_for_slot(self, job_id: str, set_reason: Callable[[str | None], None]) -> None:
@@ -207,16 +212,15 @@ class BackgroundSlots:
         if now >= self._release_at:
             self._release_at = now + _RELEASE_S
             self._swept, moved = release(store, self._limits, self._swept)
+        fires_s = self._scheduled.fire()
         over = {job_id for job_id, since in self._left_since.items() if now - since > HEAD_OF_LINE_GRACE_S}
         starting = tuple(self._starting.values())
         chooser = Chooser(
             store, self._limits, self._services.identity, self._may_start, starting, frozenset(over)
         )
         look = chooser.look(read_rules(store))
-        if not moved:
-            look.due_s = (
-                None  # one that is due cannot be written now: it is tried again with the next release
-            )
+        due_s = look.due_s if moved else None  # what is due and cannot be written waits for the next release
+        look.due_s = min((each_s for each_s in (due_s, fires_s) if each_s is not None), default=None)
         return look
 
     def _may_start(self, job: Job) -> bool:

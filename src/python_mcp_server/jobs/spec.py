@@ -39,25 +39,38 @@ _PATHS: Final = ("directory", "cwd", "script_path")
 """Parameters of our own bodies that are paths. The others are relative to the first one given."""
 
 
-class _NotReplayable(Exception):
-    """Raised for a value that may not, or cannot, be written into a record; the text says why."""
+class NotReplayable(Exception):
+    """Raised for a call that may not, or cannot, be written into a record; the text says why."""
 
 
 def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None:
     """Return the spec with which another server may start this body, or None where no other may."""
-    if not request.replayable or request.isolation != "process":
+    try:
+        return spec_of(request, reference)
+    except NotReplayable:
         return None
+
+
+def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
+    """Return the spec with which another server may start this body.
+
+    Raises:
+        NotReplayable: No other server may.
+    """
+    if not request.replayable or request.isolation != "process":
+        raise NotReplayable("only its own server may run it")
     if reference.code is not None or reference.main is not None:
-        return None  # only this program has it
+        raise NotReplayable("only this program has its code; define it in a module that servers import")
     try:
         signature, secret = inspect.signature(request.body), request.secret_parameters
         named = signature.bind(*request.args, **request.kwargs).arguments
-        if any(name not in signature.parameters or named.get(name) for name in secret or ()):
-            return None  # also where the parameter of an argument is not known
+        for name in secret or ():
+            if name not in signature.parameters or named.get(name):
+                raise NotReplayable(f"{name} holds a secret")  # also where its argument is not known
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
         args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
-    except (_NotReplayable, TypeError, ValueError, RecursionError):
-        return None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotReplayable(str(error)) from error
     subject = _subject(reference.name, args)
     own = subject.startswith(_OWN)
     limits = None if request.limits is None else request.limits.to_json()
@@ -67,7 +80,9 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         spec["file"] = _file_of(subject)
     if not own or not _anchored(named):
         spec["cwd"] = _working_directory()
-    return None if spec["cwd"] == _NOWHERE else spec
+    if spec["cwd"] == _NOWHERE:
+        raise NotReplayable("the working directory was removed")
+    return spec
 
 
 def _check(value: Any, room: int, *, guess: bool) -> int:
@@ -82,20 +97,20 @@ def _check(value: Any, room: int, *, guess: bool) -> int:
     elif kind is str:
         room -= len(value)
         if guess and room >= 0 and value_looks_secret(value):
-            raise _NotReplayable("it looks like a secret")
+            raise NotReplayable("a text looks like a secret")
     elif kind is int:
         room -= value.bit_length() // 3
     elif kind not in (float, bool, type(None)):
-        raise _NotReplayable(f"a {kind.__qualname__} is not JSON")
+        raise NotReplayable(f"a {kind.__qualname__} is not JSON")
     if room < 1:
-        raise _NotReplayable("it is too large")
+        raise NotReplayable(f"its arguments are larger than {LIMIT_BYTES // 1024} KiB")
     return room - 1
 
 
 def _check_named(values: dict[Any, Any], room: int, *, guess: bool) -> int:
     for name, value in values.items():
         if guess and value and name_looks_secret(name):
-            raise _NotReplayable("it looks like a secret")
+            raise NotReplayable(f"{name} looks like a secret")
         room = _check(value, _check(name, room, guess=guess), guess=guess)
     return room
 
@@ -105,7 +120,7 @@ def _as_json(value: Any) -> Any:
     text = json.dumps(value, allow_nan=False)
     back = json.loads(text)
     if len(text) > LIMIT_BYTES or back != value:
-        raise _NotReplayable("it comes back as something else, or is too large")
+        raise NotReplayable("its arguments are not plain JSON")
     return back
 
 

@@ -138,10 +138,15 @@ def create_queued(store: JobStore, job: Job, request: Request) -> Job:
         JobNotFound: A job that it is to wait for does not exist.
         StoreError: The record cannot be written.
     """
-    return same_or_new(store, job, request, partial(_create, store, job))
+    return same_or_new(store, job, request, partial(write_queued, store, job))
 
 
-def _create(store: JobStore, job: Job) -> None:
+def write_queued(store: JobStore, job: Job) -> None:
+    """Write the record of a job that waits in the background and that no other one is the same as. Blocks.
+
+    Raises:
+        InvalidInput, JobNotFound, StoreError: As `create_queued`.
+    """
     if job.options is not None:
         _check(store, job.options, read_rules(store))
     Expiry(store).add(job)

@@ -7,6 +7,7 @@ log_limit   one line a minute for what is logged again and again
 registry    makes a tool of a function: what a model reads of it, and that a bad call is refused
 refusals    what a bad call is told
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer
+schedule_tool the tool for what runs later
 job_view    what tools and resources show of a job, bounded
 authors     the job tools on the server of another author
 resources   jobs as resources, `job://...`, with notifications while they change

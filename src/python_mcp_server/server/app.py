@@ -19,6 +19,7 @@ from python_mcp_server.server.job_tools import JobTools, resuming
 from python_mcp_server.server.refusals import refuse_long_names
 from python_mcp_server.server.registry import DeferredTool, SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
+from python_mcp_server.server.schedule_tool import ScheduleTool
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.settings import Settings, variable
@@ -63,8 +64,10 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
     "jobs": (),  # always there, because any other call may become a job
+    "schedules": (),  # only where it is named
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
+_SCHEDULES: Final = "schedules"
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
 _USES: Final = {
@@ -74,6 +77,7 @@ _USES: Final = {
     "tests": "py_run_tests for a pytest suite",
     "benchmark": "py_benchmark_script to measure time and memory",
     "saved": "py_save_script with py_run_saved_script for code to be used again",
+    _SCHEDULES: "py_schedule for what is to run later, or again and again",
 }
 _ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
@@ -111,7 +115,8 @@ def create_server(
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
-    tools = [*script_tools, *JobTools(manager).tools(), *mcp_options.pop("tools", ())]
+    later = ScheduleTool(manager).tools() if _SCHEDULES in groups else []
+    tools = [*script_tools, *JobTools(manager).tools(), *later, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -131,11 +136,11 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups if the caller names no group."""
+    """Return the named groups, in our order; all groups but that of schedules if the caller names none."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in (named or _GROUPS)]
+    return [name for name in _GROUPS if name in named or (not named and name != _SCHEDULES)]
 
 
 def _instructions(groups: Sequence[str]) -> str:

@@ -469,3 +469,17 @@ async def test_a_loop_leaves_a_job_alone_that_another_loop_of_its_manager_has_st
         quicker = engine.new_run(Request(bodies.pid), None, job.id)
         engine._adopt(job)
         assert jobs._live.pop(job.id) is quicker
+
+
+def test_a_delay_is_a_time_from_now_on():
+    before = utc_now()
+    options = JobOptions.delayed(60, queue="q")
+    assert options.run_at is not None
+    assert timedelta(seconds=60) <= options.run_at - before < timedelta(seconds=90)
+    assert options.queue == "q"
+
+
+@pytest.mark.parametrize("delay", [-1, float("nan"), True, "5", None, 1e300])
+def test_a_delay_that_is_no_time_is_refused(delay: Any):
+    with pytest.raises(InvalidInput, match="delay is "):
+        JobOptions.delayed(delay)

@@ -7,6 +7,9 @@ the model.
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +20,7 @@ from mcp_types import InputRequiredResult
 from python_mcp_server.body_context import BodyContext
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.request import CallResult
+from python_mcp_server.jobs.request import CallResult, Request
 from python_mcp_server.model import JobState
 from python_mcp_server.server.principals import current_principal
 from python_mcp_server.server.sdk.elicitation import QuestionChannel
@@ -49,6 +52,17 @@ _CANCEL_WISHES: Final = {"timeout": "detach_recorded", "dropped": "detach_record
 
 
 _log: Final = logging.getLogger(__name__)
+_taken: Final[ContextVar[list[Request] | None]] = ContextVar("taken", default=None)
+
+
+@contextmanager
+def taking_request() -> Generator[list[Request]]:
+    """Make no call within the block: the list gets the request of a call whose arguments are right."""
+    token = _taken.set(taken := [])
+    try:
+        yield taken
+    finally:
+        _taken.reset(token)
 
 
 async def answer_call(
@@ -75,11 +89,14 @@ async def _answer(
     options: ToolOptions, adapter: ToolAdapter, ctx: AnyContext, kwargs: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     asked = request_of(ctx)
-    if options.task == "required":
-        negotiation.require_tasks_for(options.name, asked)
     replies = adapter.replies_to(ctx)
     request = options.request((), kwargs, current_principal())
     request = replace(request, replies=replies, client=client_name(ctx))
+    if (taken := _taken.get()) is not None:
+        taken.append(request)
+        return adapter.handle({})
+    if options.task == "required":
+        negotiation.require_tasks_for(options.name, asked)
     if options.task == "required" or options.wants_job(kwargs):
         return await _handed_over(options, adapter, ctx, await options.submit(request))
     channel = QuestionChannel(asked, options.body, may_be_task=options.task != "never")

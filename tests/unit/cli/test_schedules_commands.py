@@ -1,0 +1,86 @@
+"""`schedules`, in this process, without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from python_mcp_server.jobs.manager import JobManager
+from tests.helpers.command_line import command
+
+
+def call(*words: str | Path) -> Any:
+    """Return what `schedules` answers as JSON."""
+    told = command("schedules", words[0], "--json", *words[1:])
+    assert told.returncode == 0, told
+    return json.loads(told.stdout)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "report.py"
+    path.write_text("print('report')")
+    return path
+
+
+def test_a_script_is_scheduled_listed_and_removed(script: Path) -> None:
+    how = ("--cron", "30 2 * * *", "--tz", "Europe/Berlin", "--name", "nightly")
+    made = call("add", *how, script, "--year", "2025")["schedule"]
+    assert (made["name"], made["cron"], made["tz"]) == ("nightly", "30 2 * * *", "Europe/Berlin")
+    assert made["ran"] == "report.py --year 2025"
+    assert [each["id"] for each in call("list")["schedules"]] == [made["id"]]
+    assert len(call("next", "nightly", "-n", "3")["next"]) == 3
+    assert call("pause", made["id"])["schedule"]["next"] is None
+    assert call("resume", "nightly")["schedule"]["next"] == made["next"]
+    assert call("rm", "nightly")["schedule"]["id"] == made["id"]
+    assert call("list") == {"schedules": []}
+
+
+def test_a_job_says_which_schedule_made_it(script: Path) -> None:
+    call("add", "--every", "60", "--name", "often", script)
+    job = call("run", "often")["job"]
+    assert job["schedule"]["name"] == "often"
+    assert JobManager().store.get(job["id"]) is not None
+    assert "(schedule often)" in command("jobs", "list").stdout
+    assert json.loads(command("jobs", "list", "--json").stdout)["jobs"][0]["schedule"] == "often"
+    assert "often" in command("jobs", "show", job["id"]).stdout
+
+
+def test_the_list_for_people_has_a_line_for_each(script: Path) -> None:
+    assert command("schedules", "list").stdout == "no schedules\n"
+    told = command("schedules", "add", "--every", "60", "-c", "print(1)").stdout
+    assert told.startswith("-c print(1): next at ")
+    command(
+        "schedules", "add", "--at", "2100-01-01T09:00", "--tz", "Asia/Tokyo", "--name", "new year", script
+    )
+    lines = command("schedules", "list").stdout.splitlines()
+    assert [line[:11].strip() for line in lines] == ["NAME", "-c print(1)", "new year"]
+    assert command("schedules", "next", "new year").stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--every", "5", "--env", "KEY=secret"), "env_vars looks like a secret"),
+        (("--every", "5", "--cron", "* * * * *"), "exactly one"),
+        ((), "exactly one"),
+        (("--at", "soon"), "--at is 'soon'"),
+        (("--delay", "-5"), "never comes"),
+        (("--delay", "inf"), "--delay is inf"),
+        (("--cron", "* * * * *", "--tz", "Berlin"), "'Berlin'"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused(script: Path, words: tuple[str, ...], told: str) -> None:
+    done = command("schedules", "add", *words, script)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert call("list") == {"schedules": []}
+
+
+def test_a_schedule_that_is_not_there_is_named() -> None:
+    for name in ("pause", "resume", "rm", "next", "run"):
+        done = command("schedules", name, "nothing")
+        assert (done.returncode, "'nothing'" in done.stderr) == (2, True)
