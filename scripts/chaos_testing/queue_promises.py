@@ -6,6 +6,7 @@ that, and otherwise not at all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
@@ -35,12 +36,24 @@ def queue_breaches(history: History, final_state: FinalState) -> Iterator[str]:
         yield from _one_at_a_time(job_id, runs, history)
         yield from _ends_hold(job_id, runs, history)
     yield from _crowds(history, final_state)
+    yield from _fired_once(final_state)
     for record in final_state.jobs.values():
         yield from _predecessors(record, history, final_state)
 
 
 def _options(record: Record) -> dict[str, Any]:
     return record.get("options") or {}
+
+
+def _schedule(record: Record) -> dict[str, Any]:
+    return record.get("schedule") or {}
+
+
+def _fired_once(final_state: FinalState) -> Iterator[str]:
+    times = Counter((one["id"], one["time"]) for one in map(_schedule, final_state.jobs.values()) if one)
+    for (schedule_id, time), count in times.items():
+        if count > 1:
+            yield f"the schedule {schedule_id} made {count} jobs for {time}"
 
 
 def _attempts(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
@@ -134,6 +147,8 @@ def _bounds() -> Iterator[tuple[str, int, Callable[[Record], int]]]:
             1 + number,
             lambda one, n=number: int(_options(one).get("key") == f"key {n}"),
         )
+    for name in ("skip", "wait"):
+        yield f"the schedule {name}", 1, lambda one, name=name: int(_schedule(one).get("name") == name)
     yield "the kind", 2, lambda one: int(one["tool"] == "narrow")
 
 
