@@ -86,8 +86,8 @@ def _times(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
     for run, following in pairwise(runs):
         if run.ended_at is None:
             continue
-        snoozed = following.attempt == run.attempt
-        least_s = SNOOZE_S if snoozed else delays[run.attempt - 1]
+        waits = (SNOOZE_S,) if following.attempt == run.attempt else delays[run.attempt - 1 : run.attempt]
+        least_s = sum(waits)  # of no wait where the attempt is one too many
         if following.began_at - run.ended_at < least_s - _ROUNDING_S:
             yield f"job {job_id} waited {following.began_at - run.ended_at:.3f} s instead of {least_s:g} s"
 
