@@ -252,7 +252,7 @@ class RecordWriter:
             return not job.background
         if job.status is JobState.PENDING:
             return not self.claimed or job.ending is not None
-        return self.claimed if now.worker is None else job.worker == now.worker
+        return self.claimed if now.status is JobState.PENDING else job.worker == now.worker
 
 
 class Started(Enum):

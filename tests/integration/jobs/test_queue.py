@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -483,3 +485,22 @@ def test_a_delay_is_a_time_from_now_on():
 def test_a_delay_that_is_no_time_is_refused(delay: Any):
     with pytest.raises(InvalidInput, match="delay is "):
         JobOptions.delayed(delay)
+
+
+async def test_a_refusal_after_its_caller_has_left_is_not_reported():
+    gate, reported = threading.Event(), list[Any]()
+
+    def refuse() -> None:
+        gate.wait(60)
+        raise slots.Full("waiting for its turn")
+
+    async with manager() as jobs:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        engine = await jobs._engine()
+        waiting = asyncio.create_task(engine.services.in_store(refuse))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        gate.set()
+    gc.collect()
+    assert reported == []
