@@ -462,7 +462,7 @@ async def test_a_job_that_is_due_on_a_full_disk_is_not_tried_without_a_pause(
         assert engine.slots._delay_s(look) == slots._IDLE_LOOK_S
 
 
-async def test_a_loop_leaves_a_job_alone_that_another_loop_of_its_manager_has_started():
+async def test_a_loop_leaves_a_job_alone_that_another_loop_has_started():
     async with manager() as jobs:
         engine = await jobs._engine()
         await engine.slots.close()
