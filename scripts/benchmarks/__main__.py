@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from argument_types import count_from, positive
-from benchmarks.rows import ROWS, Row
+from benchmarks.rows import QUEUED_VARIABLE, ROWS, Row
 
 if TYPE_CHECKING:
     from benchmarks.figures import Figure
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> 
     from benchmarks.row_process import RowFailed, measure_in_process  # --help runs without psutil
 
     signal.signal(signal.SIGTERM, _leave)
+    if options.queued:
+        os.environ[QUEUED_VARIABLE] = str(options.queued)
     if options.against:
         return _compare(options, [row.name for row in rows if not options.rows or row.name in options.rows])
     figures: list[Figure] = []
@@ -89,6 +91,9 @@ def _parser(rows: Sequence[Row]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=count_from(1), help="how often each is measured")
     parser.add_argument("--quick", action="store_true", help="a few repeats only: does it run at all?")
+    parser.add_argument(
+        "--queued", type=count_from(1), metavar="N", help="how many jobs the row queue queues (100,000)"
+    )
     parser.add_argument(
         "--against",
         metavar="REF",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable
 from typing import Final, TypeVar
@@ -52,6 +53,26 @@ def beat(path: str, seconds: float) -> int:
             while time.monotonic() < now + _BEAT_S:
                 pass
     return beats
+
+
+def log_rest(log: str, name: str, seconds: float) -> None:
+    """Sleep; write down when that began and ended."""
+    _log(log, "+", name)
+    time.sleep(seconds)
+    _log(log, "-", name)
+
+
+def log_hold(log: str, gate: str) -> None:
+    """Wait until the file `gate` exists; write down when that began and ended."""
+    _log(log, "+", "hold")
+    while not os.path.exists(gate):
+        time.sleep(_BEAT_S)
+    _log(log, "-", "hold")
+
+
+def _log(log: str, what: str, name: str) -> None:
+    with open(log, "a", encoding="ascii") as file:
+        file.write(f"{what} {name} {time.monotonic():.6f}\n")
 
 
 def report(count: int) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+QUEUED_VARIABLE: Final = "BENCH_QUEUED"
+"""How many jobs the row queue has waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -46,5 +49,6 @@ ROWS: Final = (
     Row("measured", "py_benchmark_script of a 20 ms script, beside hyperfine where it is installed", 15, 1),
     Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
     Row("memory", "an idle server beside a bare MCPServer, and a warm worker", 5, 1),
+    Row("queue", "jobs that wait: submit, next start, order, memory; a no-op, beside huey and docket", 60, 6),
     Row("store", "the store with 100, 10,000 and 100,000 jobs, beside SQLite doing the same", 20, 1),
 )

@@ -24,7 +24,7 @@ from typing_extensions import get_original_bases, is_typeddict
 import python_mcp_server
 from python_mcp_server import InMemoryJobStore, JobManager, errors, functions
 from python_mcp_server.cli import program
-from python_mcp_server.server.app import create_server
+from python_mcp_server.server.app import GROUPS, create_server
 from python_mcp_server.settings import BUDGET_VARIABLE, DEFAULT_BUDGET_S, Settings, variable
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference.md"
@@ -74,7 +74,7 @@ def page() -> str:
 def tools() -> Iterator[str]:
     """Each tool, as a client sees it in the list."""
     yield "## Tools\n"
-    server = create_server(JobManager(InMemoryJobStore(), Settings()))
+    server = create_server(JobManager(InMemoryJobStore(), Settings(tools=GROUPS)))
     for tool in asyncio.run(server.list_tools()):
         yield f"### {tool.name}\n\n{tool.description}\n"
         required = tool.input_schema.get("required", ())

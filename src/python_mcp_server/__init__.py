@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         WorkerUnavailable,
     )
     from python_mcp_server.job_result import JobResult
+    from python_mcp_server.jobs.arguments import Result
+    from python_mcp_server.jobs.graph import Graph
     from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.kinds import AsyncJob, CommandJob, FunctionJob
     from python_mcp_server.limits import Limits
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from python_mcp_server.server.authors import add_job_tools
     from python_mcp_server.server.tasks.extension import TasksExtension
     from python_mcp_server.store.contract import JobStore
+    from python_mcp_server.store.events import JobEvent
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
     from python_mcp_server.store.sqlite import SqliteJobStore
@@ -64,11 +67,13 @@ __all__ = [
     "CommandJob",
     "FileJobStore",
     "FunctionJob",
+    "Graph",
     "InMemoryJobStore",
     "InputAnswer",
     "InvalidInput",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
     "JobManager",
@@ -85,6 +90,7 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "RemoteError",
+    "Result",
     "ResultNotReady",
     "Retry",
     "Snooze",
@@ -111,6 +117,8 @@ _HOMES: Final = {
     "asking": ("request_input",),
     "cancelled": ("JobCancelled",),
     "context": ("create_progress_callback", "current_job", "emit", "report_progress"),
+    "jobs.arguments": ("Result",),
+    "jobs.graph": ("Graph",),
     "jobs.manager": ("JobManager",),
     "job_result": ("JobResult",),
     "kinds": ("AsyncJob", "CommandJob", "FunctionJob"),
@@ -123,6 +131,7 @@ _HOMES: Final = {
     "server.authors": ("add_job_tools",),
     "server.tasks.extension": ("TasksExtension",),
     "store.contract": ("JobStore",),
+    "store.events": ("JobEvent",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
     "store.sqlite": ("SqliteJobStore",),

@@ -34,6 +34,7 @@ Kinds of failed jobs, `Job.error_kind`:
     server_died   the server ended before a worker that outlives it had the job
     moved         the job goes on in another store, where `jobs move` has put it
     unsuccessful  the job's own `JobResult` says that it failed
+    skipped       a job that it waits for did not complete
     lost          how the job ended is not known, as with a job of an older version
 
 Any module may import this one; it imports no other of this package.

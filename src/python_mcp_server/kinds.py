@@ -59,6 +59,7 @@ _OF_KIND: Final = (
     "priority",
     "retry",
     "max_concurrency",
+    "rate",
     "resources",
     "cache_seconds",
     "keep_seconds",
@@ -127,11 +128,12 @@ class AsyncJob(ABC):
         timeout_seconds: How long the job may run before it is ended; None or 0 for no limit.
         label: The caller's name for the job; None stands for the kind's name.
         limits: Limits of memory, CPU time, disk space, priority and cores.
-        queue: The queue of the kind; this and the next six are read from the class, and `submit` may name
+        queue: The queue of the kind; this and the next seven are read from the class, and `submit` may name
             others for one job.
         priority: From -100 to 100, for the order within the queue.
         retry: Whether and when a failed job of the kind runs again.
         max_concurrency: How many jobs of the kind run at once; None for no bound.
+        rate: How many jobs of the kind start in a time, such as "10/minute", or several of these.
         resources: How much a job of the kind takes of each named resource.
         cache_seconds: How long equal jobs of the kind share a result; None for not at all.
         keep_seconds: How long the record of a job is kept after its end; None for ever.
@@ -147,6 +149,7 @@ class AsyncJob(ABC):
     priority: int = 0
     retry: Retry | None = None
     max_concurrency: int | None = None
+    rate: str | Sequence[str] = ()
     resources: Mapping[str, int] = {}
     cache_seconds: float | None = None
     keep_seconds: float | None = None
@@ -353,12 +356,12 @@ def options_of(job: AsyncJob, given: Mapping[str, Any]) -> JobOptions | None:
 
 
 def _command(job: CommandJob, timeout_s: float | None, limits: Limits | None) -> Work:
-    from python_mcp_server.tools.scripts import run_command
+    from python_mcp_server.tools.commands import run_command_job
 
     given = {} if limits is None else {"limits": limits.to_json()}
     if limits is not None and limits.timeout_seconds is not None:
         timeout_s = limits.timeout_seconds
-    return Work(run_command, (job.command, job.cwd, timeout_s or 0, job.env_vars), given)
+    return Work(run_command_job, (job.command, job.cwd, timeout_s or 0, job.env_vars), given)
 
 
 def _has_hooks_of(job: AsyncJob, base: type[AsyncJob], names: Sequence[str] = _HOOKS) -> bool:

@@ -28,8 +28,8 @@ JOB_RESULT: Final = "job_result"
 OUR_TOOLS: Final = "python_mcp_server.tools."
 """The modules of the bodies that start programs."""
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
-_PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: sorts as it counts
+_PAIRS: Final = tuple(high + low for high in ALPHABET for low in ALPHABET)
 
 
 class JobState(StrEnum):
@@ -160,6 +160,28 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Transition:
+    """The last change of a job's state, as its record has it; see `store.events`.
+
+    `number` counts the transitions of the job from 1; `before` is the state before, None for a new record.
+    """
+
+    number: int
+    kind: str
+    before: str | None
+    at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, with the time as ISO 8601."""
+        return {"number": self.number, "kind": self.kind, "before": self.before, "at": iso(self.at)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(int(data["number"]), data["kind"], data["before"], moment(data["at"]) or utc_now())
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job, as it is in the store. Change it with `evolve`, on the store's locked path only.
 
@@ -187,7 +209,7 @@ class Job:
         grace_s: How long its body may clean up after a cancel; None where the canceller decides.
         principal: Who created the job, where the server knew; only they and the account's owner see it.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
-            `jobs.spec`.
+            `jobs.spec`. A job with options keeps it while it runs, and where it fails for good.
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
         missed_at: When a reader first saw its worker dead while its owner lived.
         questions: The body's questions, until the body has the answers.
@@ -200,6 +222,7 @@ class Job:
             "usage"}` of each, oldest first.
         schedule: The schedule that made the job: `{"id", "name", "time"}`; the time is None where a person
             let it run now.
+        event: The last transition; the store sets it, and it is no part of what makes two jobs equal.
         extra: Keys of a newer version, kept as they are.
     """
 
@@ -239,6 +262,7 @@ class Job:
     attempt: int = 1
     attempts: tuple[dict[str, Any], ...] = ()
     schedule: dict[str, Any] | None = None
+    event: Transition | None = field(default=None, compare=False)
     extra: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def evolve(self, **changes: Any) -> Self:
@@ -299,9 +323,11 @@ class Job:
         return shown if self.options is None else shown | self._queueing(self.options)
 
     def _queueing(self, options: JobOptions) -> dict[str, Any]:
+        retryable = {"retryable": self.call is not None} if self.status is JobState.FAILED else {}
         shown = options.to_json() | {"priority": options.priority}
         shown |= {"not_before": iso(self.not_before), "waits_for": list(self.waits_for)}
-        return {"queueing": shown, "attempt": self.attempt, "attempts": list(self.attempts)}
+        history = {"attempt": self.attempt, "attempts": list(self.attempts)}
+        return {"queueing": shown, **history, **retryable}
 
     def to_record(self) -> dict[str, Any]:
         """Return the form that the store writes: `to_json` plus the fields that only processes need."""
@@ -321,6 +347,7 @@ class Job:
                 "reply": self.reply,
                 "missed_at": iso(self.missed_at),
                 "questions": [question.to_record() for question in self.questions],
+                "event": self.event.to_json() if self.event else None,
             }
             | ({} if self.options is None else self._options_record(self.options))
         )
@@ -372,7 +399,7 @@ def cut(text: str, most: int) -> str:
 
 
 _FIELDS: Final = frozenset(f.name for f in fields(Job))
-_KNOWN: Final = _FIELDS | {"queueing", "metadata"}
+_KNOWN: Final = _FIELDS | {"queueing", "metadata", "retryable"}
 _MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),
@@ -403,6 +430,7 @@ _NESTED: Final[dict[str, Any]] = {
     "owner": ProcessIdentity,
     "worker": ProcessIdentity,
     "options": JobOptions,
+    "event": Transition,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, cast
@@ -24,6 +24,10 @@ _LONGEST_WAIT_S: Final = 30 * 86_400.0
 _FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 300.0
 _MOST_PREDECESSORS: Final = 1_000
 _KEY_CHARS: Final = 200
+_PERIODS_S: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+_RATE: Final = re.compile(rf"([0-9]{{1,6}})/({'|'.join(_PERIODS_S)})")
+_MOST_STARTS: Final = 10_000
+"""Each start is remembered for its period."""
 
 
 def check_name(name: object, what: str) -> None:
@@ -149,6 +153,61 @@ def _delay(wait: Any, attempt: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """How often jobs may start.
+
+    Attributes:
+        count: The most starts in any period of this length.
+        period: "second", "minute", "hour" or "day".
+    """
+
+    count: int
+    period: str
+
+    @property
+    def period_s(self) -> float:
+        """The length of the period, in seconds."""
+        return _PERIODS_S[self.period]
+
+    def __str__(self) -> str:
+        return f"{self.count} {'an' if self.period == 'hour' else 'a'} {self.period}"
+
+
+def read_rates(rates: Sequence[str], what: str) -> tuple[Rate, ...]:
+    """Return the rates that these texts name.
+
+    Raises:
+        InvalidInput: A text is no rate; the text of the error calls it `what`.
+    """
+    return tuple(_read_rate(text, what) for text in rates)
+
+
+def _read_rate(text: object, what: str) -> Rate:
+    found = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not 1 <= int(found[1]) <= _MOST_STARTS:
+        periods = ", ".join(_PERIODS_S)
+        raise InvalidInput(
+            f"{what} is {text!r:.160}; it must be a count from 1 to {_MOST_STARTS} and one of {periods}, "
+            'such as "10/minute"'
+        )
+    return Rate(int(found[1]), found[2])
+
+
+def listed_rates(given: Any, what: str) -> tuple[str, ...]:
+    """Return rates, of which one or several are given, as a tuple; none where None is given.
+
+    Raises:
+        InvalidInput: It is something else.
+    """
+    texts = () if given is None else (given,) if isinstance(given, str) else given
+    if not isinstance(texts, Iterable):
+        raise InvalidInput(f'{what} is {given!r:.160}; it must be a text such as "10/minute", or several')
+    listed = tuple(cast("Iterable[str]", texts))
+    read_rates(listed, what)
+    return listed
+
+
+@dataclass(frozen=True, slots=True)
 class Snooze:
     """Returned by a body that wants to run again later; that counts as no attempt.
 
@@ -186,6 +245,7 @@ class JobOptions:
         key: Jobs with the same key run `key_concurrency` at a time, over all servers of a home.
         key_concurrency: How many of its key run at once.
         max_concurrency: How many of its kind run at once; None for no bound.
+        rate: How many of its kind start in a time, such as "10/minute", or several of these.
         resources: How much it takes of each named resource while it runs.
         retry: Whether and when its body runs again; None for one attempt.
         idempotency_key: A repeated submission of this key gets the job that was made first, however that
@@ -195,6 +255,8 @@ class JobOptions:
         keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
         token_seconds: How long after its creation a client with a token sees the job; None for ever. The
             account's owner sees it always.
+        graph: The id of the job that stands for its graph; set where a graph is submitted.
+        node: Its name in the graph.
 
     Raises:
         InvalidInput: A value has no meaning; the text names it.
@@ -208,12 +270,15 @@ class JobOptions:
     key: str | None = None
     key_concurrency: int = 1
     max_concurrency: int | None = None
+    rate: str | Sequence[str] = ()
     resources: Mapping[str, int] = field(default_factory=dict[str, int])
     retry: Retry | None = None
     idempotency_key: str | None = None
     cache_seconds: float | None = None
     keep_seconds: float | None = None
     token_seconds: float | None = None
+    graph: str | None = None
+    node: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.queue, "queue")
@@ -221,10 +286,11 @@ class JobOptions:
         _check_whole("key_concurrency", self.key_concurrency, 1)
         if self.max_concurrency is not None:
             _check_whole("max_concurrency", self.max_concurrency, 1)
-        for name in ("key", "idempotency_key"):
+        for name in ("key", "idempotency_key", "graph", "node"):
             _check_key(name, getattr(self, name))
         _check_run_at(self.run_at)
         self._check_after()
+        object.__setattr__(self, "rate", listed_rates(self.rate, "rate"))
         for name, count in self.resources.items():
             check_name(name, "resource")
             _check_whole(f"resources[{name!r}]", count, 0)
@@ -261,6 +327,11 @@ class JobOptions:
             raise InvalidInput(f"delay is {delay!r:.160}; it must be seconds, up to some years") from None
         return cls(run_at=run_at, **others)
 
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What `rate` says."""
+        return read_rates(self.rate, "rate")
+
     def to_json(self) -> dict[str, Any]:
         """Return the queue, and the other options that differ from their defaults, as JSON."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -269,7 +340,7 @@ class JobOptions:
             shown["run_at"] = self.run_at.isoformat()
         if self.retry is not None:
             shown["retry"] = self.retry.to_json()
-        return shown | ({"after": list(self.after)} if self.after else {})
+        return shown | {name: list(given[name]) for name in ("after", "rate") if given[name]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

@@ -53,6 +53,8 @@ class Settings:
             budget ends may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
         min_free_memory_mb: Free memory that a background job needs to start beside others; at most a
             tenth of the machine's memory. 0 turns the check off.
+        max_load: Load average of a core above which no background job starts beside others; 0 turns the check
+            off. Windows has no load average, so nothing is checked there.
         max_disk_mb: Disk space of the output and the files of all jobs of a home. A call may take what is
             left; where nothing is left, calls are refused until jobs are pruned. 0: no limit.
         keep_days: How long jobs are kept after their end. 0: no bound.
@@ -71,7 +73,8 @@ class Settings:
         lock_seconds: How long a call waits for a lock of the store; the error names the holder, where
             that is known.
         fsync: Whether records also survive a loss of power. Writes take longer then.
-        tools: The groups of tools that the server has, separated by commas. Default: all but schedules.
+        tools: The groups of tools that the server has, separated by commas. Default: all but `commands`,
+            `schedules` and `dead_letters`.
         on_exit: `keep` or `cancel`: what becomes of background jobs when the server exits.
         http_token: The access token of HTTP clients, 16 characters or more; never stored or logged.
         http_token_file: The file or pipe that has the access token, instead of `PYTHON_MCP_HTTP_TOKEN`.
@@ -86,6 +89,7 @@ class Settings:
     max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0
+    max_load: float = 0.0
     max_disk_mb: float = 0.0
     keep_days: float = 0.0
     keep_jobs: int = 0

@@ -40,6 +40,7 @@ class ToolOptions:
         name: The tool's name in its jobs.
         limits: The limits of the body; None for no limits.
         secret_parameters: Parameters of the body that hold secrets; None where that is not declared.
+        grace_s: How long the body may clean up after a cancel; None for the setting.
     """
 
     body: Callable[..., Any]
@@ -53,6 +54,7 @@ class ToolOptions:
     task: str = "auto"
     limits: Limits | None = None
     secret_parameters: frozenset[str] | None = None
+    grace_s: float | None = None
 
     def resolve_manager(self) -> JobManager:
         """Return the manager of the jobs of this tool."""
@@ -100,6 +102,7 @@ class ToolOptions:
             limits=self.limits,
             principal=principal,
             secret_parameters=self.secret_parameters,
+            grace_s=self.grace_s,
         )
 
     async def run(self, request: Request, **how: Any) -> CallResult:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from benchmarks.against import Pair
+from benchmarks.queue_depth import Depth, out_of_order
 from tests.helpers import ROOT, environment, eventually, python, run_python
 
 
@@ -55,6 +56,22 @@ def test_a_checkout_beside_itself_is_measured_in_turns_and_is_not_slower(tmp_pat
     slower = any(line.endswith("slower") for line in lines)  # on a machine this noisy it may be
     assert (done.returncode, "slower:" in done.stderr) == (int(slower), slower)
     assert not list(tmp_path.glob("bench-*"))
+
+
+def test_the_depth_of_a_queue_is_measured_and_its_order_checked(tmp_path: Path):
+    done = bench(tmp_path, "FileJobStore", "12", "6", program=("-m", "benchmarks.queue_depth"))
+    assert done.returncode == 0, done.stderr
+    depth = Depth(**json.loads(done.stdout))
+    assert len(depth.submit_s) == 12
+    assert depth.next_start_s
+    assert depth.out_of_order == 0
+
+
+def test_a_job_that_passes_over_a_slotful_of_others_is_out_of_order():
+    promised = {name: float(place) for place, name in enumerate("abcdefgh")}
+    assert out_of_order(list("bcdaef"), promised) == 0
+    assert out_of_order(list("eabcd"), promised) == 1
+    assert out_of_order(list("hgfe"), promised) == 4
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM is a signal of POSIX")

@@ -191,3 +191,16 @@ def test_output_is_the_bytes_that_the_job_wrote(tmp_path: Path) -> None:
     ):
         assert reader.wait(60) == 0
     assert target.read_bytes() == bytes(range(256)) * 100
+
+
+def test_statistics_are_shown_as_a_table_and_as_json() -> None:
+    for status in (JobState.COMPLETED, JobState.FAILED):
+        stored(status, tool="add")
+    found = call("stats", "--window", "60", "--by", "kind")
+    assert (found["total"]["completed"], found["groups"][0]["name"]) == (1, "add")
+    told = command("jobs", "stats")
+    assert told.returncode == 0
+    heading, add, every, now = told.stdout.splitlines()
+    assert heading.split()[:3] == ["KIND", "ENDED", "FAILED"]
+    assert (add.split()[:3], every.split()[:3]) == (["add", "2", "1"], ["all", "2", "1"])
+    assert now == "now: 0 ready, 0 delayed, 0 waiting, 0 running"

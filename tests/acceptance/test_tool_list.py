@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from mcp import Client
 
 MOST_CHARS: Final = 28_000
-NAMED_ONLY: Final = "schedules"  # the group that a server has only where it is named
+NAMED_ONLY: Final = (
+    "commands",
+    "schedules",
+    "dead_letters",
+    "stats",
+)  # a server has these only where they are named
 CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
-_ROW: Final = re.compile(r"^\| `(\w+)` \| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
+_ROW: Final = re.compile(r"^\| `(\w+)`[^|]*\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
 
 
 def size(what: Any) -> int:
@@ -50,7 +55,8 @@ def test_the_list_is_small_as_a_whole_and_by_group_as_documented(tmp_path: Path)
         assert server.leave() == 0
     check_list(list(tools.values()))
     assert sorted(name for names, _ in groups.values() for name in names) == sorted(tools)
-    assert {each["name"] for each in everything} == set(tools) - groups[NAMED_ONLY][0]
+    named_only = {name for group in NAMED_ONLY for name in groups[group][0]}
+    assert {each["name"] for each in everything} == set(tools) - named_only
     for group, (names, most) in groups.items():
         chars = size([tools[name] for name in names])
         assert 0.9 * most <= chars <= most, f"{group} takes {chars} characters"
@@ -67,7 +73,7 @@ def test_no_text_is_longer_than_clients_show(ours: Shared):
 
 def test_only_named_groups_are_listed_and_none_mentions_another(tmp_path: Path):
     groups = {name: names for name, (names, _) in documented().items()}
-    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests", "schedules"}):
+    for chosen in ({"saved", "benchmark"}, {"scripts", "batch", "tests", "schedules"}, {"commands"}):
         there = set().union(*(groups[name] for name in {*chosen, "jobs"}))
         with serving(tmp_path, env={"PYTHON_MCP_TOOLS": ", ".join(chosen)}) as server:
             tools = listed(server)
@@ -90,5 +96,16 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
-        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs, schedules"
+        "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
+        "dead_letters, stats"
     )
+
+
+def test_statistics_are_a_tool_only_where_their_group_is_named(tmp_path: Path):
+    with serving(tmp_path, env={"PYTHON_MCP_TOOLS": "stats"}) as server:
+        tools = listed(server)
+        assert set(tools) == documented()["jobs"][0] | {"py_job_stats"}
+        found = server.call("py_job_stats", {"window_seconds": 60, "by": "queue"})["structuredContent"]
+        assert (found["by"], found["total"]["created"]) == ("queue", 0)
+        assert refused(server, "py_run_tests")
+        assert server.leave() == 0

@@ -70,3 +70,29 @@ def record_and_fail(path: str) -> None:
     note(path)
     eventually(lambda: open_store(Settings.from_environ()).peek(job.id if job else ""))
     raise ValueError("it failed after its record was written")
+
+
+def fail_unless(path: str, word: str = "bad", *, also: str = "") -> str:
+    """Note a word; raise ValueError unless it is good."""
+    note(path, word + also)
+    if word != "good":
+        raise ValueError(f"{word} is not good")
+    return word + also
+
+
+def noted(path: str, word: str, *values: object, **named: object) -> object:
+    """Note a word, and return the arguments as they came."""
+    note(path, word)
+    return {"values": list(values), "named": named}
+
+
+def many(count: int) -> list[int]:
+    return list(range(count))
+
+
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def not_json() -> object:
+    return object()

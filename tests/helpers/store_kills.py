@@ -22,6 +22,7 @@ import filelock  # noqa: F401  loaded before the steps are counted
 from python_mcp_server.model import Job, JobProgress, JobState, new_job_id, utc_now
 from python_mcp_server.store import maintenance as legacy  # noqa: F401  loaded before the steps are counted
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.journal import JournalReader, Position
 
 CALLS: Final = ("open", "write", "fchmod", "close", "replace", "unlink", "mkdir", "rmdir", "chmod", "utime")
 AFTER: Final[dict[str, set[JobState | None]]] = {
@@ -245,6 +246,31 @@ def entries(home: Path) -> set[str]:
     return {path.name for path in found if path.is_file() and path.name != "complete.json"}
 
 
+def told(store: FileJobStore, job: Job) -> list[int]:
+    """Return the numbers of the events of a job that a reader of the journal gets; an earlier job may have
+    had its id.
+    """
+    reader = JournalReader(store.journal, Position(1, 0))
+    own = [event for event in reader.read_all() if event.job_id == job.id]
+    return [event.number for event in own if event.at >= job.created_at]
+
+
+def check_events(store: FileJobStore, job: Job) -> None:
+    """Each transition of a record has its event, but for the last one, which its next writer or a reader
+    appends.
+    """
+    if job.event is None:  # imported from an old list
+        return
+    numbers, all_of_them = told(store, job), list(range(1, job.event.number + 1))
+    assert numbers in (all_of_them, all_of_them[:-1]), (numbers, job)
+    store.update(job.id, completed(None))
+    if job.status.terminal:
+        store.journal.mend(job, numbers[-1] if numbers else 0)
+    else:
+        all_of_them.append(job.event.number + 1)
+    assert told(store, job) == all_of_them
+
+
 def check(home: Path, words: dict[str, str]) -> None:
     """Open the store, and hold it against what was acknowledged."""
     public = home / "meta" / "jobs.json"
@@ -272,6 +298,8 @@ def check(home: Path, words: dict[str, str]) -> None:
     assert {job.id for job in store.list(limit=1000, principal=ADA)[0]} == own
     assert entries(home) == own, (entries(home), own)
     assert store.prune(among=[]).remaining == len(listed)
+    for job in store.list(limit=1000)[0]:
+        check_events(store, job)
     store.close()
 
 

@@ -65,7 +65,7 @@ class Server:
         folder = self.store.folder(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "stdout").write_text("hello")
-        return job.to_record()
+        return self.do_get(job.id)
 
     def do_update(
         self, job_id: str, status: str, number: int, hours: float, result_bytes: int

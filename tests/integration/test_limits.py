@@ -395,6 +395,29 @@ async def test_a_background_job_waits_until_there_is_memory_and_says_so(
             assert (await made.wait(job_id, 60))[0].status is JobState.COMPLETED
 
 
+async def test_a_background_job_waits_until_cores_are_free_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    load = 50.0
+    monkeypatch.setattr(capacity, "load_average", lambda: load)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 2)
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    async with manager(max_load=2) as made:
+        request = Request(bodies.count_and_wait, (str(starts), str(gate)))
+        first, second = [(await made.submit_request(request)).id for _ in range(2)]
+        while (waits := await made.get(second)).message is None or not lines(starts):
+            await asyncio.sleep(0.01)
+        assert waits.status is JobState.PENDING
+        words = "waiting for free cores: the load average is 50.0, the limit is 4 on 2 cores"
+        assert waits.message == words
+        load = 4.0
+        while len(lines(starts)) < 2:
+            await asyncio.sleep(0.01)
+        gate.touch()
+        for job_id in (first, second):
+            assert (await made.wait(job_id, 60))[0].status is JobState.COMPLETED
+
+
 # ---- a worker whose server is gone
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs import capacity
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
+from python_mcp_server.jobs.rates import Rates
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.spec import from_spec, to_spec
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME, Limits, disk_breach
@@ -35,7 +37,7 @@ from python_mcp_server.runner.enforce import (
     rlimits,
     thread_variables,
 )
-from python_mcp_server.tools.scripts import run_command
+from python_mcp_server.tools.commands import run_command_job
 from tests.helpers import python
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -297,7 +299,7 @@ def test_the_kernels_limits_are_as_before_after_a_call():
 
 def test_a_queued_jobs_limits_are_in_its_spec():
     limits = Limits(memory_limit_mb=100, cpus=(0,))
-    recipe = to_spec(Request(run_command, (["true"], "/"), limits=limits), refer(run_command))
+    recipe = to_spec(Request(run_command_job, (["true"], "/"), limits=limits), refer(run_command_job))
     job = Job("an-id", "a label", JobState.PENDING, utc_now(), call=json.loads(json.dumps(recipe)))
     request = from_spec(job)
     assert request is not None
@@ -372,16 +374,37 @@ def test_a_process_that_is_bound_can_keep_as_many_cores_busy():
 
 def test_a_machine_short_of_memory_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(capacity, "memory", lambda: Memory(80 * MB, 20_000 * MB))
-    short = capacity.memory_pressure(500 * MB)
-    assert short == "80 MB are free, 500 MB must be"
-    none, one, eight = (Capacity(SlotLimits(8), QueueRules(), running, short) for running in (0, 1, 8))
+    limits = SlotLimits(8, 500 * MB)
+    short = capacity.pressure(limits)
+    assert short == "waiting for memory: 80 MB are free, 500 MB must be"
+    no_rates = Rates(InMemoryJobStore(), ())
+    none, one, eight = (Capacity(limits, QueueRules(), no_rates, running, short) for running in (0, 1, 8))
     assert (none.free_slots, none.full()) == (1, None)
     assert (one.free_slots, one.full()) == (0, "waiting for memory: 80 MB are free, 500 MB must be")
     assert eight.free_slots == 0
     assert "the limit is 8" in (eight.full() or "")
-    assert capacity.memory_pressure(0) is None
+    assert capacity.pressure(SlotLimits(8)) is None
     monkeypatch.setattr(capacity, "memory", lambda: Memory(80 * MB, 500 * MB))
-    assert capacity.memory_pressure(500 * MB) is None, "a small machine keeps a tenth free"
+    assert capacity.pressure(limits) is None, "a small machine keeps a tenth free"
+
+
+def test_a_busy_machine_starts_one_job_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    limits, load = SlotLimits(8, most_load=1.5), 6.5
+    monkeypatch.setattr(capacity, "load_average", lambda: load)
+    monkeypatch.setattr(capacity, "usable_cores", lambda: 4)
+    assert (
+        capacity.pressure(limits)
+        == "waiting for free cores: the load average is 6.5, the limit is 6 on 4 cores"
+    )
+    assert capacity.pressure(SlotLimits(8)) is None
+    load = 6.0
+    assert capacity.pressure(limits) is None
+
+
+def test_a_system_without_a_load_average_checks_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(os, "getloadavg", raising=False)
+    assert host.load_average() is None
+    assert capacity.pressure(SlotLimits(8, most_load=0.001)) is None
 
 
 def test_a_large_limit_is_named_in_full():

@@ -16,6 +16,7 @@ GOOD: dict[str, tuple[str, object]] = {
     "home": ("/somewhere/else", Path("/somewhere/else")),
     "max_workers": ("3", 3),
     "max_background_jobs": ("5", 5),
+    "max_load": ("1.5", 1.5),
     "max_disk_mb": ("1000.5", 1000.5),
     "keep_days": ("0.5", 0.5),
     "keep_jobs": ("1000", 1000),

@@ -4,8 +4,11 @@ demo.
 Here are the program with its exit codes, and the commands that only pass on: serve, doctor and demo.
 
 run            Python as a job; `follow` shows its output and progress
+dead           `jobs dead`: the jobs that failed for good, run again or dropped
+tree           `jobs tree`: the graph or the chain of a job, drawn
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
+queues         list queues, pause, resume, drain and bound them
 schedules      make, list, pause and remove schedules
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
@@ -46,7 +49,9 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("bench", "clean", "jobs", "run", "schedules")
+_MODULES: Final = ("bench", "clean", "jobs", "queues", "run", "schedules")
+_BELOW: Final = {"jobs": ("dead", "tree")}
+"""The modules with further commands below one of these."""
 _SERVE_EXAMPLES: Final = """\b
 Examples:
   serve                            over stdio, as an MCP client starts it
@@ -234,6 +239,8 @@ class _Program(click.Group):
         """Return the command of this name, or None."""
         if cmd_name in _MODULES:
             command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+            for module in _BELOW.get(cmd_name, ()):
+                import_module(f"{__name__}.{module}")
             raise_again()
             return command
         return super().get_command(ctx, cmd_name)

@@ -111,6 +111,29 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
         click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 
 
+@jobs.command("stats")
+@click.option("--window", "window_s", type=Number("seconds", 0), default=3600.0, show_default=True,
+              metavar="SECONDS", help="How far to look back.")  # fmt: skip
+@click.option("--by", type=click.Choice(("kind", "client", "label", "queue")), default="kind",
+              show_default=True, help="What makes a line.")  # fmt: skip
+@json_option
+@home_option
+def stats_(window_s: float, by: str, *, as_json: bool) -> None:
+    """Show how jobs of late have waited, run and ended."""
+    from python_mcp_server.jobs.stats import stats
+
+    found = stats(_manager().store, window_s, by)
+    if as_json:
+        print_json(found)
+        return
+    from python_mcp_server.cli.show import print_table, stats_table
+
+    print_table(stats_table(found))
+    click.echo("now: " + ", ".join(f"{count} {name}" for name, count in found["queue"].items()))
+    if not found["complete"]:
+        click.echo("the journal does not go back so far", err=True)
+
+
 @jobs.command()
 @click.argument("job_id", metavar="ID")
 @json_option
@@ -124,8 +147,10 @@ def show(job_id: str, *, as_json: bool) -> None:
         return
     from python_mcp_server.cli.show import job_table, print_table
     from python_mcp_server.jobs.item_pages import count_items
+    from python_mcp_server.jobs.relatives import predecessors_of
 
-    print_table(job_table(job, count_items(manager.store.folder(job.id))))
+    before = predecessors_of(manager.store, job)
+    print_table(job_table(job, count_items(manager.store.folder(job.id)), before))
 
 
 @jobs.command()
@@ -408,9 +433,8 @@ def find_job(manager: JobManager, typed: str) -> Job:
     """
     from python_mcp_server.jobs.expired import not_found
 
-    job = manager.store.get(typed)
-    if job is not None:
-        return job
+    if manager.store.peek(typed) is not None:
+        return manager.blocking.get(typed)
     found = _beginning_with(manager, typed.lower()) or _ending_with(manager, typed)
     if not found:
         raise not_found(manager.store, typed)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final
@@ -16,10 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from python_mcp_server.jobs.rows import elapsed_s, ending_words, note, plain, progress_words
-from python_mcp_server.model import MB, Job, JobState, utc_now
+from python_mcp_server.model import MB, Job, JobState, cut, utc_now
 from python_mcp_server.questions.forms import options
 from python_mcp_server.questions.model import Question
 from python_mcp_server.runner.textfile import split_lines
+from python_mcp_server.store.events import EventKind
 
 _COLOURS: Final = {
     JobState.PENDING: "",
@@ -34,6 +36,7 @@ _NUMBERS: Final = frozenset({"AGE", "TIME", "PEAK", "CPU"})
 SHORT_ID_CHARS: Final = 10
 """The time in an id, in ms, and one more: jobs of the same ms seldom begin alike."""
 _WIDE_COLUMNS: Final = 120
+_LABEL_CHARS: Final = 60
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86400
@@ -64,7 +67,7 @@ def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:
     "…". A pipe gets everything.
     """
     piped, wide = width >= _PIPE_COLUMNS, width >= _WIDE_COLUMNS
-    ids = [job.id for job in jobs] if piped else short_ids(jobs)
+    ids = [job.id for job in jobs] if piped else short_ids([job.id for job in jobs])
     headings = ["ID", "STATUS", "AGE", "TIME", *(["PEAK", "CPU"] if wide else []), "WHAT", "NOTE"]
     rows = [[Text(short), *_cells(job, wide=wide)] for short, job in zip(ids, jobs, strict=True)]
     columns = zip(headings, *rows, strict=True)
@@ -78,6 +81,36 @@ def jobs_table(jobs: list[Job], *, width: int = _PIPE_COLUMNS) -> Table:
     return table
 
 
+def plain_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table of texts and numbers; numbers stand at the right."""
+    table, cells = Table(box=None, pad_edge=False, header_style="bold"), [*rows]
+    for heading, first in zip(headings, [*cells[:1], [""] * len(headings)][0], strict=True):
+        table.add_column(heading, justify="right" if isinstance(first, int) else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
+    return table
+
+
+def stats_table(found: dict[str, Any]) -> Table:
+    """Return a line for each group of what `jobs.stats` has found, and one for all."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(found["by"].upper(), overflow="fold")
+    headings = ("ENDED", "FAILED", "PER MIN", "WAIT P50", "WAIT P99", "RUN P50", "RUN P99", "CPU", "PEAK")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for group in [*found["groups"], {"name": "all"} | found["total"]]:
+        ended = sum(group[kind.value] for kind in EventKind if kind.is_end)
+        times = [
+            span(group[what][share]) if group[what]["count"] else ""
+            for what in ("waiting_seconds", "running_seconds")
+            for share in ("p50", "p99")
+        ]
+        use = (span(group["cpu_seconds"]), size(round(group["peak_rss_mb"] * MB)))
+        cells = (str(ended), str(group["failed"]), f"{group['ended_per_minute']:.2f}", *times, *use)
+        table.add_row(Text(plain(group["name"])), *cells)
+    return table
+
+
 def _fitting(widths: list[int], width: int) -> list[int]:
     """Return the widths of columns, with a blank between them, where the last two give way."""
     *fixed, what, note_width = widths
@@ -86,11 +119,10 @@ def _fitting(widths: list[int], width: int) -> list[int]:
     return [*fixed, what, min(note_width, room - what)]
 
 
-def short_ids(jobs: list[Job]) -> list[str]:
-    """Return the beginnings of the ids, of one length, by which the jobs can be told apart."""
-    ids = {job.id for job in jobs}
-    length = next(n for n in count(SHORT_ID_CHARS) if len({each[:n] for each in ids}) == len(ids))
-    return [job.id[:length] for job in jobs]
+def short_ids(ids: list[str]) -> list[str]:
+    """Return the beginnings of these ids, of one length, by which the jobs can be told apart."""
+    length = next(n for n in count(SHORT_ID_CHARS) if len({each[:n] for each in ids}) == len({*ids}))
+    return [each[:length] for each in ids]
 
 
 def _cells(job: Job, *, wide: bool) -> list[Text]:
@@ -121,8 +153,8 @@ def _named(job: Job) -> str:
     return f"{job.label} ({ran})"
 
 
-def job_table(job: Job, items: int = 0) -> Table:
-    """Return a job's facts, a line each, and how many items it has."""
+def job_table(job: Job, items: int = 0, predecessors: Mapping[str, Job | None] | None = None) -> Table:
+    """Return a job's facts, a line each, how many items it has, and the jobs that it waits or waited for."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -148,6 +180,8 @@ def job_table(job: Job, items: int = 0) -> Table:
     for name, value in facts.items():
         if value:
             table.add_row(name, Text(plain(value)))
+    for job_id, other in (predecessors or {}).items():
+        table.add_row("after", Text(f"{job_id} ") + (Text("removed") if other is None else _brief_job(other)))
     for question in job.open_questions:
         table.add_row(f"asks {plain(question.key)}", Text(_asked(question)))
     if job.error:
@@ -162,6 +196,10 @@ def _result_text(result: Any) -> str:
     if isinstance(result, str) and result.strip():
         return result
     return json.dumps(result, indent=2, ensure_ascii=False)
+
+
+def _brief_job(job: Job) -> Text:
+    return Text(f"{plain(cut(job.label, _LABEL_CHARS))} ") + state(job)
 
 
 def _asked(question: Question) -> str:

@@ -16,7 +16,9 @@ submission   the queued jobs that this process submitted, and the checks of new 
 sameness     submissions that get the job of an earlier one: by their key, or by equal arguments
 home_files   small private files of the home, for the parts whose state belongs in no record
 queue        which queued jobs start next, over all servers of a home
-queues       the rules of queues: paused, bounded, resources; they lie in the home
+queue_rules  the rules of queues: paused, bounded, resources; they lie in the home
+queues       the queues of a home: their counts, and changes of their rules
+rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence
@@ -25,7 +27,13 @@ schedule     one schedule as data, and which of its times start a job
 timetable    the times of a schedule: cron, seconds, or once
 firing       the files of schedules, and the round that creates the jobs whose time has come
 chains       jobs that wait for other jobs
+arguments    results of other jobs as arguments
+graph        graphs of jobs, submitted as one
+relatives    the jobs that belong to the graph or the chain of one
+dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
+hooks        functions of a program that are called for the events of the home's jobs
+stats        what the home's jobs have done in a window of time, from the journal
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records
 keeping      what a home keeps: the rounds that remove the oldest jobs above its bounds

@@ -16,6 +16,7 @@ import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +41,7 @@ from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.waiting import WaitingReasons
-from python_mcp_server.model import MB, Job, JobState, utc_now
+from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.store.contract import IN_PAGES
 from python_mcp_server.store.keys import ATTACHED, RUNNING
 from python_mcp_server.store.layout import older_than
@@ -48,7 +49,9 @@ from python_mcp_server.store.layout import older_than
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
+    from python_mcp_server.jobs.dead_letters import DeadLetters
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.queues import Queues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.settings import Settings
@@ -71,10 +74,24 @@ class BlockingJobs:
     ) -> None:
         self._store = store
         self._grace_s = settings.cancel_grace_seconds
-        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        limits = SlotLimits.of(settings)
         self._reasons = WaitingReasons(store, limits)
         self._runs = runs
         self._engines = engines
+
+    @cached_property
+    def queues(self) -> Queues:
+        """The queues of the home."""
+        from python_mcp_server.jobs.queues import Queues
+
+        return Queues(self._store)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """The jobs that failed for good and can be run again."""
+        from python_mcp_server.jobs.dead_letters import DeadLetters
+
+        return DeadLetters(self._store)
 
     def run_of(self, job_id: str) -> JobRun | None:
         """Return the run of a job that runs in this process; a loop that was closed without its manager is

@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from python_mcp_server import processes
+from python_mcp_server.jobs.rates import Rates
 from python_mcp_server.model import MB, Job, ProcessIdentity
 from python_mcp_server.options import JobOptions
-from python_mcp_server.processes.host import memory
+from python_mcp_server.processes.host import load_average, memory, usable_cores
 from python_mcp_server.store.keys import RUNNING
 
 if TYPE_CHECKING:
-    from python_mcp_server.jobs.queues import QueueRules
+    from python_mcp_server.jobs.queue_rules import QueueRules
+    from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore
 
 _MOST_RUNNING: Final = 10_000
@@ -30,10 +32,22 @@ _SHARE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SlotLimits:
-    """The limits of one server: how many background jobs run, the memory that must be free for one more."""
+    """The limits of one server.
+
+    Attributes:
+        slots: How many background jobs run.
+        least_bytes: The memory that must be free for one more; 0 for no check.
+        most_load: The load average of a core above which none starts beside another; 0 for no check.
+    """
 
     slots: int
     least_bytes: float = 0
+    most_load: float = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits that the settings ask for."""
+        return cls(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB, settings.max_load)
 
 
 @dataclass(slots=True)
@@ -43,30 +57,37 @@ class Capacity:
     Attributes:
         limits: The limits of this server.
         rules: The queues that are paused or bounded, and the resources there are.
+        rates: How often jobs have started.
         running: How many hold a slot.
-        memory_pressure: A sentence on how short memory is, or None where there is enough.
+        pressure: A sentence on what the machine is short of, or None where there is enough.
         taken: How much is taken, by the queue, the kind, the key or the resource.
     """
 
     limits: SlotLimits
     rules: QueueRules
+    rates: Rates
     running: int = 0
-    memory_pressure: str | None = None
+    pressure: str | None = None
     taken: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
 
     def add(self, job: Job) -> None:
-        """Count a job that holds a slot, or is about to."""
+        """Count a job that is about to start."""
+        self.add_running(job)
+        self.rates.add(job)
+
+    def add_running(self, job: Job) -> None:
+        """Count a job that holds a slot: its start was counted then."""
         self.running += 1
         for name, count in _claims(job).items():
             self.taken[name] += count
 
     @property
     def free_slots(self) -> int:
-        """How many more jobs may start; where memory is short one at a time, because other programs may use
-        it.
+        """How many more jobs may start; where memory or cores are short one at a time, because other programs
+        may use them.
         """
         free = self.limits.slots - self.running
-        return free if self.memory_pressure is None else min(free, 0 if self.running else 1)
+        return free if self.pressure is None else min(free, 0 if self.running else 1)
 
     def refusal(self, job: Job) -> str | None:
         """Return a sentence on why this job may not start now, or None if it may."""
@@ -77,7 +98,7 @@ class Capacity:
         if self.free_slots > 0:
             return None
         if self.running < self.limits.slots:
-            return f"waiting for memory: {self.memory_pressure}"
+            return self.pressure
         jobs = "1 background job runs" if self.running == 1 else f"{self.running} background jobs run"
         return f"waiting for its turn: {jobs} on this machine, the limit is {self.limits.slots}"
 
@@ -96,7 +117,8 @@ class Capacity:
                 return (
                     f"waiting for its turn: {self.taken[what, name]} of the {what} {name!r} run, {most} may"
                 )
-        return self._missing(options.resources)
+        wait = self.rates.wait(job)
+        return self._missing(options.resources) if wait is None else wait[1]
 
     def _missing(self, wanted: Mapping[str, int]) -> str | None:
         for name, count in wanted.items():
@@ -136,12 +158,12 @@ def capacity_of(
         StoreError: The store cannot be read.
     """
     alive = cache(processes.is_alive)
-    capacity = Capacity(limits, rules, memory_pressure=memory_pressure(limits.least_bytes))
+    capacity = Capacity(limits, rules, Rates(store, rules.client_rate), pressure=pressure(limits))
     lost, counted = list[Job](), set[str]()
     for job in store.indexed(RUNNING, _MOST_RUNNING):
         counted.add(job.id)
         if _lives(job.worker or job.owner, alive):
-            capacity.add(job)
+            capacity.add_running(job)
         else:
             lost.append(job)
     for job in starting:
@@ -154,16 +176,27 @@ def _lives(identity: ProcessIdentity | None, alive: Callable[[ProcessIdentity], 
     return identity is not None and alive(identity)
 
 
-def memory_pressure(least_bytes: float) -> str | None:
-    """Return a sentence on how short memory is, or None where there is enough. Blocks for a millisecond.
+def pressure(limits: SlotLimits) -> str | None:
+    """Return a sentence on what the machine is short of, or None. Blocks for a millisecond."""
+    return _memory_pressure(limits.least_bytes) or _load_pressure(limits.most_load)
 
-    Args:
-        least_bytes: The memory that must be available; 0 for no check.
-    """
+
+def _memory_pressure(least_bytes: float) -> str | None:
     if not least_bytes:
         return None
     now = memory()
     wanted = min(least_bytes, _SHARE * now.total)
     if now.available >= wanted:
         return None
-    return f"{now.available / MB:.0f} MB are free, {wanted / MB:.0f} MB must be"
+    return f"waiting for memory: {now.available / MB:.0f} MB are free, {wanted / MB:.0f} MB must be"
+
+
+def _load_pressure(most_load: float) -> str | None:
+    load = load_average() if most_load else None
+    if load is None:
+        return None
+    cores = usable_cores()
+    if load <= most_load * cores:
+        return None
+    most = f"{most_load * cores:g} on {cores} core{'' if cores == 1 else 's'}"
+    return f"waiting for free cores: the load average is {load:.1f}, the limit is {most}"

@@ -88,7 +88,7 @@ def _skipped(job: Job, ended: Job | None, reason: str) -> Job:
         status=JobState.CANCELLED if cancelled else JobState.FAILED,
         completed_at=utc_now(),
         message=None,
-        call=None,
+        call=None if cancelled else job.call,
         waits_for=(),
         error=f"skipped: {reason}",
         error_kind=None if cancelled else SKIPPED,

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.arguments import waiting_for_results
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.housekeeping import Housekeeping
 from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
@@ -23,7 +24,7 @@ from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.submission import Submissions
 from python_mcp_server.limits import DISK
-from python_mcp_server.model import MB, Call, new_job_id
+from python_mcp_server.model import Call, new_job_id
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.steady import let_lie
 
@@ -60,7 +61,7 @@ class Engine:
     ) -> None:
         self.services = Services(store, settings, bodies.main)
         bodies.prepare(self.services.pool)
-        limits = SlotLimits(max(1, settings.max_background_jobs), settings.min_free_memory_mb * MB)
+        limits = SlotLimits.of(settings)
         self.submissions = Submissions(self.services, runs)
         self.slots = BackgroundSlots(self.services, limits, self.submissions.can_start)
         self._housekeeping = Housekeeping(self.services)
@@ -131,12 +132,21 @@ class Engine:
             JobNotFound: A job that it is to wait for does not exist.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        request = await self.admit(request)
-        job = self._make_run(request, None, new_job_id()).to_queued()
+        job, request = await self.prepare(request, new_job_id())
         job = await self.submissions.add(job, request)
         on_recorded(job.id)
         self.slots.wake_for_new()
         return job
+
+    async def prepare(self, request: Request, job_id: str) -> tuple[Job, Request]:
+        """Return the record of a new job as it waits, and its request; nothing is written.
+
+        Raises:
+            InvalidInput, StoreError: As `submit`.
+        """
+        request = await self.admit(request)
+        request = waiting_for_results(request)
+        return self._make_run(request, None, job_id).to_queued(), request
 
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""

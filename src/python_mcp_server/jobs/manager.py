@@ -40,10 +40,14 @@ from python_mcp_server.store.opening import open_store
 if TYPE_CHECKING:
     from python_mcp_server.jobs.blocking import BlockingJobs
     from python_mcp_server.jobs.bodies import BodyRegistry
+    from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.jobs.graph import Graph, SubmittedGraph
+    from python_mcp_server.jobs.hooks import Function, Hook, Hooks
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
+    from python_mcp_server.jobs.queues import AsyncQueues
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.jobs.sameness import ResultCache
     from python_mcp_server.jobs.schedules import Schedules
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from python_mcp_server.pool.pool import Pool
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.store.contract import JobStore, Pruned
+    from python_mcp_server.store.events import JobEvent
 
 import_module("concurrent.futures.thread")  # its hooks fail where it is loaded while another thread forks
 
@@ -136,10 +141,39 @@ class JobManager:
         return Schedules(self.store, self._engine)
 
     @cached_property
+    def queues(self) -> AsyncQueues:
+        """The queues of the home: list, pause, resume, drain, limit, bound, resource."""
+        from python_mcp_server.jobs.queues import AsyncQueues
+
+        return AsyncQueues(self.blocking.queues, self._in_store)
+
+    @cached_property
+    def dead_letters(self) -> AsyncDeadLetters:
+        """The jobs that failed for good and can be run again: list, get, retry, drop, retry_all, drop_all."""
+        from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
+
+        return AsyncDeadLetters(self.blocking.dead_letters, self._engine)
+
+    @cached_property
     def _bodies(self) -> BodyRegistry:
         from python_mcp_server.jobs.bodies import BodyRegistry
 
         return BodyRegistry(self._preloaded, partial(_pools, self._engines))
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """The functions that are called for events; `on` and `events` are theirs."""
+        from python_mcp_server.jobs.hooks import Hooks
+
+        return Hooks(self.store)
+
+    def on(self, event: str, function: Function, kind: str | None = None) -> Hook:
+        """Call a function for each event of the home's jobs from now on; see `Hooks.on`."""
+        return self.hooks.on(event, function, kind)
+
+    def events(self, after: str | None = None) -> AsyncGenerator[JobEvent]:
+        """Return the events of the home's jobs as they come; see `Hooks.events`."""
+        return self.hooks.events(after)
 
     # ---- life
 
@@ -170,6 +204,7 @@ class JobManager:
         engine = self._engines.pop(asyncio.get_running_loop(), None)
         if engine is not None:
             await engine.close(at_most_s)
+        await self.hooks.close(drain=at_most_s is None)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -191,6 +226,7 @@ class JobManager:
             engine = Engine(self.store, self.settings, self._live, self._forget, self._bodies)
             self._engines[loop] = engine
             await engine.open(self.tools.get, self.declared)
+            self.hooks.start()
         return engine
 
     def _forget(self, engine: Engine) -> None:
@@ -206,6 +242,8 @@ class JobManager:
         self._inherited = (dict(self._live), dict(self._engines), self._inherited)
         self._live.clear()
         self._engines.clear()
+        if "hooks" in vars(self):  # it is not to be imported while the process forks
+            self.hooks.abandon()
 
     async def _in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         return await (await self._engine()).services.in_store(work, *args)
@@ -362,6 +400,17 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         return await (await self._engine()).submit(request, on_recorded)
+
+    async def submit_graph(self, graph: Graph) -> SubmittedGraph:
+        """Submit all jobs of a graph as one: if any is refused, or this process is killed before all are
+        durable, none of them runs.
+
+        Raises:
+            InvalidInput, JobNotFound, StoreError: As `submit`, or the graph is not valid.
+        """
+        from python_mcp_server.jobs.graph import submit_graph
+
+        return await submit_graph(await self._engine(), graph)
 
     async def _caller_left(self, engine: Engine, run: JobRun, ask: Callable[[], str] | None) -> None:
         if run.outcome is not None:
@@ -646,6 +695,15 @@ class JobManager:
                 return page
             await asyncio.sleep(pause)
             wanted = replace(wanted, offset=page.next_offset)
+
+    async def stats(
+        self, window_seconds: float = 3600.0, by: str = "kind", principal: str | None = None
+    ) -> dict[str, Any]:
+        """Return what the home's jobs have done in the last seconds; see `jobs.stats.stats`."""
+        from python_mcp_server.jobs.stats import stats
+
+        work = partial(stats, self.store, window_seconds, by, principal)
+        return await (await self._engine()).services.look_through(principal, work)
 
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.

@@ -19,7 +19,7 @@ from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
 from python_mcp_server.jobs.chains import release_after
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
 from python_mcp_server.model import Job, ProcessIdentity, utc_now
 from python_mcp_server.store.keys import AFTER, DELAYED, ENDING, READY, index_key, rank_of
@@ -42,7 +42,7 @@ class Look:
         chosen: The jobs that this server starts now, in their order.
         capacity: What the background jobs of the home take.
         left: The jobs that are left to others, which live.
-        due_s: In how many seconds the next delayed job is due; None if none waits for a time.
+        due_s: In how many seconds the next job is due that waits for a time or its rate; None if none does.
         waiting: Whether any job is ready.
     """
 
@@ -103,6 +103,8 @@ class Chooser:
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""
         if look.capacity.held_back(job):
+            if (wait := look.capacity.rates.wait(job)) is not None:
+                look.due_s = wait[0] if look.due_s is None else min(look.due_s, wait[0])
             return False
         of_another = self._is_of_another(job)
         if not of_another and self.can_start(job):
@@ -201,7 +203,10 @@ def _sweep(store: JobStore, swept: str) -> str:
     names = store.index_names(AFTER)
     following = [name for name in names if name > swept] or list(names)
     for name in following[:_SWEPT_AT_ONCE]:
-        release_after(store, name.removeprefix(AFTER))
+        predecessor_id = name.removeprefix(AFTER)
+        if (predecessor := store.peek(predecessor_id)) is not None:
+            recovered(store, predecessor)
+        release_after(store, predecessor_id)
     return following[:_SWEPT_AT_ONCE][-1] if following else ""
 
 

@@ -1,81 +1,90 @@
-"""The rules of a home's queues, which all its servers share: what is paused, what is bounded, what resources
-there are. They lie in a file of the home and hold until they are changed.
+"""The queues of a home: how many jobs wait and run in each, and the changes of their rules.
+
+`Queues` blocks, `AsyncQueues` is the same on an event loop.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from python_mcp_server.atomic import read_file, translate_os_errors, write_file
-from python_mcp_server.errors import InvalidInput
-from python_mcp_server.options import check_name
+from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
+from python_mcp_server.jobs.queue_rules import QueueRules, change_rules, check_count, read_rules
+from python_mcp_server.options import DEFAULT_QUEUE, check_name, listed_rates
+from python_mcp_server.store.keys import DELAYED, READY, queue_of
 
 if TYPE_CHECKING:
+    from python_mcp_server.model import Job
     from python_mcp_server.store.contract import JobStore
 
-_FILE: Final = "queues.json"
-_LOCK: Final = "queues"
+_MOST_COUNTED: Final = 1_000_000
+_MOST_DELAYED: Final = 1_000
+"""How many jobs that wait for a time are read: the index has no list of these for each queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """One queue of a home, as it is now.
+
+    Attributes:
+        name: Its name.
+        ready: How many jobs wait in it for nothing but a slot, their key or a resource.
+        running: How many of its jobs run.
+        delayed: How many of its jobs wait for a time, among the 1,000 of the home that are due first.
+        limit: How many of its jobs may run at once; None for no limit.
+        bound: How many jobs may wait in it; None for no bound.
+        paused: Whether none of its jobs starts.
+        draining: Whether it takes no new jobs.
+    """
+
+    name: str
+    ready: int
+    running: int
+    delayed: int
+    limit: int | None
+    bound: int | None
+    paused: bool
+    draining: bool
 
 
 @dataclass(frozen=True, slots=True)
-class QueueRules:
-    """The rules of a home's queues.
+class ResourceState:
+    """One named resource of a home.
 
     Attributes:
-        paused: The queues whose jobs do not start.
-        closed: The queues that take no new jobs, with the reason.
-        limits: How many jobs of a queue run at once, over all servers.
-        bounds: How many jobs may wait in a queue.
-        resources: How much there is of each named resource.
+        name: Its name.
+        there: How much of it there is.
+        taken: How much of it the running jobs take.
     """
 
-    paused: tuple[str, ...] = ()
-    closed: tuple[str, ...] = ()
-    limits: Mapping[str, int] = field(default_factory=dict[str, int])
-    bounds: Mapping[str, int] = field(default_factory=dict[str, int])
-    resources: Mapping[str, int] = field(default_factory=dict[str, int])
+    name: str
+    there: int
+    taken: int
 
 
-def read_rules(store: JobStore) -> QueueRules:
-    """Return the rules of this home; the default ones where there are none. Blocks.
+@dataclass(frozen=True, slots=True)
+class QueueList:
+    """The queues of a home that have a job or a rule, and its resources, both by name.
 
-    Raises:
-        StoreError: The file cannot be read, or is not one of rules.
+    Attributes:
+        queues: The queues; the queue `default` is always there.
+        resources: The resources.
     """
-    with translate_os_errors(str(store.home), "read the rules of the queues"):
-        data = read_file(_path(store))
-    return QueueRules() if data is None else _rules(json.loads(data))
 
+    queues: tuple[QueueState, ...]
+    resources: tuple[ResourceState, ...]
 
-def _rules(data: dict[str, Any]) -> QueueRules:
-    paused, closed = (tuple(data.get(name, ())) for name in ("paused", "closed"))
-    counts = {name: dict(data.get(name, {})) for name in ("limits", "bounds", "resources")}
-    return QueueRules(paused, closed, **counts)
-
-
-def change_rules(store: JobStore, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
-    """Replace the rules by `change(rules)` under their lock, and return the new ones. Blocks.
-
-    Raises:
-        StoreError: They cannot be read or written.
-    """
-    with store.exclusive(_LOCK):
-        rules = change(read_rules(store))
-        with translate_os_errors(str(store.home), "write the rules of the queues"):
-            write_file(_path(store), json.dumps(asdict(rules), indent=2).encode(), fsync=store.fsync)
-    return rules
-
-
-def _path(store: JobStore) -> str:
-    return os.path.join(store.home, _FILE)
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"queues": [...], "resources": [...]}` with the attributes of each."""
+        return {"queues": [*map(asdict, self.queues)], "resources": [*map(asdict, self.resources)]}
 
 
 class Queues:
-    """Changes the rules of a home's queues. All methods block for a moment."""
+    """The queues of one home. All methods block for a moment, and raise `InvalidInput` for a name or a number
+    that has no meaning, `StoreError` where the rules cannot be read or written.
+    """
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -84,42 +93,132 @@ class Queues:
         """Return the present rules."""
         return read_rules(self._store)
 
+    def list(self) -> QueueList:
+        """Return the queues and the resources, counted now; no job that is ready is read."""
+        rules = read_rules(self._store)
+        taken = capacity_of(self._store, SlotLimits(0), rules)[0].taken
+        running = Counter({name: count for (what, name), count in taken.items() if what == "queue"})
+        ready, delayed = self._ready(), self._delayed()
+        ruled = {*rules.paused, *rules.closed, *rules.limits, *rules.bounds}
+        queues = [
+            QueueState(
+                name=name,
+                ready=ready[name],
+                running=running[name],
+                delayed=delayed[name],
+                limit=rules.limits.get(name),
+                bound=rules.bounds.get(name),
+                paused=name in rules.paused,
+                draining=name in rules.closed,
+            )
+            for name in sorted({DEFAULT_QUEUE, *ready, *running, *delayed, *ruled})
+        ]
+        resources = [
+            ResourceState(name, there, taken["resource", name])
+            for name, there in sorted(rules.resources.items())
+        ]
+        return QueueList(tuple(queues), tuple(resources))
+
+    def _ready(self) -> Counter[str]:
+        counts = Counter[str]()
+        for group in self._store.index_names(READY):
+            counts[queue_of(group)] += self._store.index_count(group, _MOST_COUNTED)
+        return counts
+
+    def _delayed(self) -> Counter[str]:
+        return Counter(map(_queue, self._store.indexed(DELAYED, _MOST_DELAYED)))
+
     def pause(self, queue: str) -> QueueRules:
         """Start no more jobs of this queue; those that run go on."""
-        check_name(queue, "queue")
-        return self._change(lambda rules: replace(rules, paused=_with(rules.paused, queue)))
+        return self._change(queue, lambda rules: replace(rules, paused=_with(rules.paused, queue)))
 
     def drain(self, queue: str) -> QueueRules:
         """Take no new jobs for this queue; those that wait and run go on."""
-        check_name(queue, "queue")
-        return self._change(lambda rules: replace(rules, closed=_with(rules.closed, queue)))
+        return self._change(queue, lambda rules: replace(rules, closed=_with(rules.closed, queue)))
 
     def resume(self, queue: str) -> QueueRules:
         """Start jobs of this queue again, and take new ones."""
-        check_name(queue, "queue")
         return self._change(
+            queue,
             lambda rules: replace(
                 rules, paused=_without(rules.paused, queue), closed=_without(rules.closed, queue)
-            )
+            ),
         )
 
     def limit(self, queue: str, most: int | None) -> QueueRules:
         """Let at most so many jobs of this queue run at once; None for no limit."""
-        check_name(queue, "queue")
-        return self._change(lambda rules: replace(rules, limits=_set(rules.limits, queue, most)))
+        return self._change(queue, lambda rules: replace(rules, limits=_set(rules.limits, queue, most)))
 
     def bound(self, queue: str, most: int | None) -> QueueRules:
         """Let at most so many jobs wait in this queue; None for no bound. More are refused."""
-        check_name(queue, "queue")
-        return self._change(lambda rules: replace(rules, bounds=_set(rules.bounds, queue, most)))
+        return self._change(queue, lambda rules: replace(rules, bounds=_set(rules.bounds, queue, most)))
 
     def resource(self, name: str, count: int | None) -> QueueRules:
         """Set how much there is of a named resource, over all servers; None removes it."""
         check_name(name, "resource")
-        return self._change(lambda rules: replace(rules, resources=_set(rules.resources, name, count)))
+        return change_rules(
+            self._store, lambda rules: replace(rules, resources=_set(rules.resources, name, count))
+        )
 
-    def _change(self, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
+    def client_rate(self, rate: str | Sequence[str] | None) -> QueueRules:
+        """Let each client start so many jobs in a time, such as "10/minute", or several of these; None for no
+        bound. Further jobs wait. A client is a principal of the HTTP server: the jobs of the account's owner
+        are not counted.
+        """
+        rates = listed_rates(rate, "client_rate")
+        return change_rules(self._store, lambda rules: replace(rules, client_rate=rates))
+
+    def _change(self, queue: str, change: Callable[[QueueRules], QueueRules]) -> QueueRules:
+        check_name(queue, "queue")
         return change_rules(self._store, change)
+
+
+class InStore(Protocol):
+    """Runs blocking work in a thread of the store."""
+
+    def __call__(self, work: Callable[..., Any], /, *args: Any) -> Awaitable[Any]:
+        """Return the result of `work(*args)`."""
+        ...
+
+
+class AsyncQueues:
+    """The queues of one home on an event loop; each method does as its namesake of `Queues`."""
+
+    def __init__(self, queues: Queues, in_store: InStore) -> None:
+        self._queues = queues
+        self._in_store = in_store
+
+    async def list(self) -> QueueList:
+        """Return the queues and the resources, counted now."""
+        return await self._in_store(self._queues.list)
+
+    async def pause(self, queue: str) -> QueueRules:
+        """Start no more jobs of this queue; those that run go on."""
+        return await self._in_store(self._queues.pause, queue)
+
+    async def drain(self, queue: str) -> QueueRules:
+        """Take no new jobs for this queue; those that wait and run go on."""
+        return await self._in_store(self._queues.drain, queue)
+
+    async def resume(self, queue: str) -> QueueRules:
+        """Start jobs of this queue again, and take new ones."""
+        return await self._in_store(self._queues.resume, queue)
+
+    async def limit(self, queue: str, most: int | None) -> QueueRules:
+        """Let at most so many jobs of this queue run at once; None for no limit."""
+        return await self._in_store(self._queues.limit, queue, most)
+
+    async def bound(self, queue: str, most: int | None) -> QueueRules:
+        """Let at most so many jobs wait in this queue; None for no bound. More are refused."""
+        return await self._in_store(self._queues.bound, queue, most)
+
+    async def resource(self, name: str, count: int | None) -> QueueRules:
+        """Set how much there is of a named resource, over all servers; None removes it."""
+        return await self._in_store(self._queues.resource, name, count)
+
+
+def _queue(job: Job) -> str:
+    return DEFAULT_QUEUE if job.options is None else job.options.queue
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:
@@ -131,7 +230,7 @@ def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def _set(counts: Mapping[str, int], name: str, count: int | None) -> dict[str, int]:
-    if count is not None and (isinstance(count, bool) or count < 0):
-        raise InvalidInput(f"the number for {name!r} is {count!r}; it must be a whole number, 0 or more")
+    if count is not None:
+        check_count(count)
     kept = {other: number for other, number in counts.items() if other != name}
     return kept if count is None else kept | {name: count}

@@ -53,6 +53,7 @@ class Request:
         limits: The limits of the job; an inline body can only have a time limit.
         grace_s: How long the body may clean up after a cancel; None for the setting.
         replies: How its tool answers; None if this is not a call of a tool.
+        results: The ids of the jobs whose results are among its arguments; see `jobs.arguments`.
     """
 
     body: Callable[..., Any]
@@ -69,6 +70,7 @@ class Request:
     client: str | None = None
     grace_s: float | None = None
     options: JobOptions | None = None
+    results: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a label that is no text, or would make every list long.

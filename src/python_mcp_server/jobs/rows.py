@@ -221,7 +221,7 @@ def _program(named: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(start := named.get("start"), list):
         yield from _started(cast("list[str]", start), named.get("stdin"))
     code, path, name = (named.get(key) for key in ("script_content", "script_path", "script_name"))
-    argv = named.get("argv")
+    argv = named.get("argv", named.get("command"))
     if isinstance(argv, str):
         code = argv  # a text for the shell
     if isinstance(code, str):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.items import has_items
 from python_mcp_server.jobs.acquisition import WorkerAcquisition, release
+from python_mcp_server.jobs.arguments import resolved
 from python_mcp_server.jobs.bodies import without_main
 from python_mcp_server.jobs.budget import BudgetTimer, within
 from python_mcp_server.jobs.inline import InlineWorker
@@ -191,10 +192,11 @@ class JobRun:
 
     async def _run_queued(self, *, again: bool) -> None:
         try:
+            request = await self._with_results()
             acquisition = WorkerAcquisition(
                 self._services,
                 self._slots,
-                self.request,
+                request,
                 self.record,
                 self.status,
                 in_background=lambda: self.background,
@@ -210,6 +212,14 @@ class JobRun:
         except Exception as error:  # noqa: BLE001  no process, no record, a closed pool, a bad argument
             kind = "exception" if isinstance(error, InvalidInput) else "no_worker"
             await self._finalise(Outcome(failure=replace(outcomes.failure_of(error), kind=kind)))
+
+    async def _with_results(self) -> Request:
+        """Return the request with the results of other jobs as arguments, and send these with the call."""
+        if not self.request.results:
+            return self.request
+        request = await self._services.in_store(resolved, self._services.store, self.request)
+        self.call = replace(self.call, args=request.args, kwargs=request.kwargs)
+        return request
 
     async def _leave_queue(self, why: Started) -> None:
         if why is Started.OVER:

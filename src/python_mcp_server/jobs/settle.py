@@ -84,10 +84,10 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     if job.ending is not None:
         sentence = job.error or f"ended at its {job.ending.replace('_', ' ')}"
         failed = job.evolve(status=JobState.FAILED, error=sentence, error_kind=job.ending)
-        return _run_again(job, spec, failed, ()) or failed
+        return _run_again(job, spec, failed, ()) or failed.evolve(call=spec)
     if outcome.failure is not None:
         failed = _failed(job, outcome.failure)
-        return _run_again(job, spec, failed, outcome.failure.bases) or failed
+        return _run_again(job, spec, failed, outcome.failure.bases) or failed.evolve(call=spec)
     if isinstance(outcome.value, Snooze) and job.background and (spec is not None or job.owner is not None):
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
     if isinstance(outcome.value, Cancel):
@@ -116,16 +116,21 @@ def _run_again(job: Job, spec: dict[str, Any] | None, failed: Job, bases: tuple[
         return None
     if (delay_s := retry.delay_after(job.attempt)) is None or (spec is None and job.owner is None):
         return None
-    attempt = {
-        "attempt": job.attempt,
-        "started_at": iso(job.started_at),
-        "ended_at": iso(job.completed_at),
-        "error": failed.error,
-        "error_kind": failed.error_kind,
-        "usage": None if job.usage is None else job.usage.to_json(),
-    }
+    attempt = attempt_of(failed)
     again = _waiting_again(job, spec, utc_now() + timedelta(seconds=delay_s))
     return again.evolve(attempt=job.attempt + 1, attempts=(*job.attempts, attempt))
+
+
+def attempt_of(failed: Job) -> dict[str, Any]:
+    """Return the attempt that has failed, as the history of the next ones has it."""
+    return {
+        "attempt": failed.attempt,
+        "started_at": iso(failed.started_at),
+        "ended_at": iso(failed.completed_at),
+        "error": failed.error,
+        "error_kind": failed.error_kind,
+        "usage": None if failed.usage is None else failed.usage.to_json(),
+    }
 
 
 def _waiting_again(job: Job, spec: dict[str, Any] | None, until: datetime) -> Job:
@@ -193,7 +198,9 @@ def merged_usage(former: Usage | None, latest: Usage | None) -> Usage | None:
 
 
 def kept_spec(job: Job) -> dict[str, Any] | None:
-    """Return the spec that a job keeps once its body has begun: that of a job that may run again."""
+    """Return the spec that a job keeps once its body has begun, and where it fails: that of a job with
+    options, which may run again.
+    """
     return None if job.options is None else job.call
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import StoreError
+from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.firing import ScheduledWork
 from python_mcp_server.jobs.queue import Chooser, Look, release
-from python_mcp_server.jobs.queues import read_rules
+from python_mcp_server.jobs.queue_rules import read_rules
 from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Job, Outcome, ProcessIdentity
@@ -76,11 +76,16 @@ def acquire(
     """
     with store.exclusive(_LOCK):
         job = store.peek(job_id)
-        if job is not None:
-            capacity, _ = capacity_of(store, limits, read_rules(store))
-            if (reason := capacity.refusal(job)) is not None:
-                raise Full(reason)
-        return start_record(store, job_id, own, worker)
+        if job is None:
+            raise JobNotFound(job_id)
+        capacity, _ = capacity_of(store, limits, read_rules(store))
+        if (reason := capacity.refusal(job)) is not None:
+            raise Full(reason)
+        has_rate = capacity.rates.count(job)
+        started = start_record(store, job_id, own, worker)
+        if has_rate and started is not Started.HERE:
+            capacity.rates.take_back(job)
+        return started
 
 
 class BackgroundSlots:

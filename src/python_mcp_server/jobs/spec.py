@@ -13,11 +13,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.arguments import decoded, encoded
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
@@ -63,12 +65,13 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
         raise NotReplayable("only this program has its code; define it in a module that servers import")
     try:
         signature, secret = inspect.signature(request.body), request.secret_parameters
-        named = signature.bind(*request.args, **request.kwargs).arguments
-        for name in secret or ():
-            if name not in signature.parameters or named.get(name):
-                raise NotReplayable(f"{name} holds a secret")  # also where its argument is not known
+        args, kwargs = list(request.args), request.kwargs
+        if request.results:
+            args, kwargs = encoded(args), encoded(kwargs)
+        named = signature.bind(*args, **kwargs).arguments
+        _refuse_secrets(secret or (), signature, named)
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
-        args, kwargs = _as_json(list(request.args)), _as_json(request.kwargs)
+        args, kwargs = _as_json(args), _as_json(kwargs)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotReplayable(str(error)) from error
     subject = _subject(reference.name, args)
@@ -76,6 +79,8 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
     limits = None if request.limits is None else request.limits.to_json()
     spec = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
     spec["limits"] = limits
+    if request.results:
+        spec["results"] = list(request.results)
     if not own:
         spec["file"] = _file_of(subject)
     if not own or not _anchored(named):
@@ -83,6 +88,36 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
     if spec["cwd"] == _NOWHERE:
         raise NotReplayable("the working directory was removed")
     return spec
+
+
+def with_arguments(
+    spec: dict[str, Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return a spec with other arguments.
+
+    Args:
+        spec: The spec.
+        args: The positional arguments; those of the spec where None.
+        kwargs: Keyword arguments in the place of those with the same names; the others stay.
+
+    Raises:
+        InvalidInput: An argument is no JSON, is too large, or looks like a secret.
+    """
+    changed = {
+        "args": list(spec["args"] if args is None else args),
+        "kwargs": spec["kwargs"] | dict(kwargs or {}),
+    }
+    try:
+        _check({"args": list(args or ()), "kwargs": dict(kwargs or {})}, LIMIT_BYTES, guess=True)
+        return spec | _as_json(changed)
+    except (NotReplayable, TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the arguments cannot be kept in a record: {error}; submit a new job") from None
+
+
+def _refuse_secrets(names: Iterable[str], signature: inspect.Signature, named: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in signature.parameters or named.get(name):
+            raise NotReplayable(f"{name} holds a secret")  # also where its argument is not known
 
 
 def _check(value: Any, room: int, *, guess: bool) -> int:
@@ -145,12 +180,14 @@ def from_spec(job: Job) -> Request | None:
         if spec is None or spec["cwd"] not in (None, _working_directory()):
             return None
         body = _body(spec["body"], spec["file"], spec["args"])
-        args, kwargs = tuple(spec["args"]), dict(spec["kwargs"])
+        results = tuple(spec.get("results") or ())
+        args, kwargs = tuple(decoded(spec["args"], results)), decoded(dict(spec["kwargs"]), results)
         limits = Limits.given(**(spec.get("limits") or {}))
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         _log.info("job %s cannot be started here: %s", job.id, error)
         return None
     known: dict[str, Any] = {"principal": job.principal, "limits": limits, "grace_s": job.grace_s}
+    known["results"] = results
     return body and Request(body, args, kwargs, job.label, job.tool, **known)
 
 

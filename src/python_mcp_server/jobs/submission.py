@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.expiry import Expiry
-from python_mcp_server.jobs.queues import QueueRules, read_rules
+from python_mcp_server.jobs.queue_rules import QueueRules, read_rules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.sameness import is_shared, same_or_new
 from python_mcp_server.jobs.settle import never_started, settle

@@ -6,8 +6,9 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
-from python_mcp_server.jobs.queues import read_rules
+from python_mcp_server.jobs.queue_rules import read_rules
 from python_mcp_server.model import Job, JobState
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ class WaitingReasons:
         self._seen: tuple[float, Capacity] | None = None
 
     def of(self, job: Job) -> str | None:
-        """Return why this queued job waits; None where nothing holds it back but its server.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """Return why this queued job waits; None where nothing holds it back but its server."""
         if job.status is not JobState.PENDING or not job.background:
             return None
         if job.waits_for:
@@ -38,7 +35,10 @@ class WaitingReasons:
             return f"waiting for job {job.waits_for[0]}{f' and {rest} more' if rest else ''} to end"
         if job.not_before is not None:
             return f"waiting until {_second(job.not_before)}{_attempt(job)}"
-        capacity = self._capacity()
+        try:
+            capacity = self._capacity()
+        except StoreError as error:
+            return f"waiting for its turn: {error}"
         return capacity.held_back(job) or capacity.full()
 
     def _capacity(self) -> Capacity:

@@ -99,6 +99,13 @@ def usable_cores() -> int:
     return cpu_count()
 
 
+def load_average() -> float | None:
+    """Return how many threads of the machine ran or waited for a core, as the mean of about the last minute;
+    None where the system does not count them (Windows).
+    """
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 class Memory(NamedTuple):
     """Memory in bytes: the part that is available without swapping, and the total."""
 

@@ -8,6 +8,7 @@ registry    makes a tool of a function: what a model reads of it, and that a bad
 refusals    what a bad call is told
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer
 schedule_tool the tool for what runs later
+dead_letter_tool  the tool for jobs that failed for good: list, retry, drop
 job_view    what tools and resources show of a job, bounded
 authors     the job tools on the server of another author
 resources   jobs as resources, `job://...`, with notifications while they change

@@ -19,7 +19,6 @@ from python_mcp_server.server.job_tools import JobTools, resuming
 from python_mcp_server.server.refusals import refuse_long_names
 from python_mcp_server.server.registry import DeferredTool, SentenceTool, make_tool
 from python_mcp_server.server.resources import JobResources
-from python_mcp_server.server.schedule_tool import ScheduleTool
 from python_mcp_server.server.sdk.adapter import adapt
 from python_mcp_server.server.tasks.extension import TasksExtension
 from python_mcp_server.settings import Settings, variable
@@ -50,6 +49,9 @@ _RUN: Final = {"destructive_hint": True, "idempotent_hint": False, "open_world_h
 _RUN_LARGE: Final = _RUN | {"large": True}
 _SAVE: Final = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
 _READ: Final = {"read_only_hint": True, "open_world_hint": False}
+_SCHEDULES: Final = "schedules"
+_DEAD_LETTERS: Final = "dead_letters"
+_STATS: Final = "stats"
 _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
         ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
@@ -63,13 +65,21 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
         ("saved:run_saved_script", "Run a saved script", _RUN_LARGE),
         ("saved:list_scripts", "List saved scripts", _READ),
     ),
+    "commands": (("commands:run_command", "Run a command", _RUN_LARGE),),
     "jobs": (),  # always there, because any other call may become a job
-    "schedules": (),  # only where it is named
+    _SCHEDULES: (),
+    _DEAD_LETTERS: (),
+    _STATS: (),
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
-_SCHEDULES: Final = "schedules"
+GROUPS: Final = tuple(_GROUPS)
+_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS, _STATS})
+"""The groups that are there only where they are named, because few clients need them."""
+
 _RESUMES: Final = "map_script"
 """The tool that takes up an earlier job."""
+_COMMAND: Final = "run_command"
+"""The tool whose calls have the grace of a `CommandJob`."""
 _USES: Final = {
     "scripts": "py_run_script_in_dir for code that works in a directory, "
     "py_run_script_with_dependencies for code that needs packages",
@@ -78,6 +88,7 @@ _USES: Final = {
     "benchmark": "py_benchmark_script to measure time and memory",
     "saved": "py_save_script with py_run_saved_script for code to be used again",
     _SCHEDULES: "py_schedule for what is to run later, or again and again",
+    "commands": "py_run_command for other programs",
 }
 _ROUND_S: Final = 24 * 3600.0  # how long a user may take to answer; the SDK allows ten minutes
 _CLOSE_S: Final = 1.8  # the SDK's client waits 2 s before it sends SIGTERM
@@ -115,8 +126,9 @@ def create_server(
         "request_state_security": RequestStateSecurity.ephemeral(ttl=_ROUND_S, audience="python-mcp-server"),
     }
     script_tools = [_script_tool(manager, *each) for name in groups for each in _GROUPS[name]]
-    later = ScheduleTool(manager).tools() if _SCHEDULES in groups else []
-    tools = [*script_tools, *JobTools(manager).tools(), *later, *mcp_options.pop("tools", ())]
+    further = [tool for name in groups if name in _NAMED_ONLY for tool in _further_tools(name, manager)]
+    job_tools = JobTools(manager).tools(stats=_STATS in groups)
+    tools = [*script_tools, *job_tools, *further, *mcp_options.pop("tools", ())]
     options |= mcp_options | _with_tasks(manager, mcp_options)
     server: MCPServer[Any] = MCPServer(**options, tools=tools)
     JobResources(manager).install(server)
@@ -135,12 +147,25 @@ def _with_tasks(manager: JobManager, given: dict[str, Any]) -> dict[str, Any]:
     return {"extensions": extensions, "middleware": middleware}
 
 
+def _further_tools(group: str, manager: JobManager) -> list[Tool]:
+    """Return the tools of a group that is there only where it is named; their modules are loaded then."""
+    if group == _SCHEDULES:
+        from python_mcp_server.server.schedule_tool import ScheduleTool
+
+        return ScheduleTool(manager).tools()
+    if group == _DEAD_LETTERS:
+        from python_mcp_server.server.dead_letter_tool import dead_letter_tool
+
+        return [dead_letter_tool(manager)]
+    return []
+
+
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups but that of schedules if the caller names none."""
+    """Return the named groups, in our order; all groups but those that must be named if none is."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")
-    return [name for name in _GROUPS if name in named or (not named and name != _SCHEDULES)]
+    return [name for name in _GROUPS if name in (named or _GROUPS.keys() - _NAMED_ONLY)]
 
 
 def _instructions(groups: Sequence[str]) -> str:
@@ -156,7 +181,9 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
 
     def build() -> Tool:
         body: Callable[..., Any] = getattr(import_module(module), function)
-        options = ToolOptions(body, name, frozenset(inspect.signature(body).parameters), manager)
+        grace_s = _grace_of_commands() if function == _COMMAND else None
+        own = frozenset(inspect.signature(body).parameters)
+        options = ToolOptions(body, name, own, manager, grace_s=grace_s)
         kind = resuming(manager) if function == _RESUMES else SentenceTool
         tool = wrap(options, adapt(body, declares_output=False))
         return make_tool(tool, name, title, kind, aside=manager.aside, **hints)
@@ -165,6 +192,12 @@ def _script_tool(manager: JobManager, place: str, title: str, hints: dict[str, b
     tool = DeferredTool(name, build)
     manager.tools[name] = _DeferredAdapter(manager, tool)
     return cast("Tool", tool)
+
+
+def _grace_of_commands() -> float:
+    from python_mcp_server.kinds import COMMAND_GRACE_S  # late: a start takes no longer for it
+
+    return COMMAND_GRACE_S
 
 
 @dataclass(frozen=True, slots=True)

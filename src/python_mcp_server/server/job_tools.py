@@ -100,13 +100,14 @@ class JobTools:
     def _manager(self) -> JobManager:
         return self._given or default_manager()
 
-    def tools(self) -> list[Tool]:
-        """Return them, ready to register."""
+    def tools(self, *, stats: bool = False) -> list[Tool]:
+        """Return them, ready to register; with `stats`, also the one for operators."""
         read = {"read_only_hint": True, "open_world_hint": False}
         page: Any = read | {"large": True}
         shown = page | {"aside": self._manager.aside}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
         answer = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
+        operators = [defer_tool(self.job_stats, "py_job_stats", "Job statistics", **read)] if stats else []
         return [
             defer_tool(self.job_status, "py_job_status", "Job status", AnswerTool, **shown),
             defer_tool(self.wait_job, "py_wait_job", "Wait for a job", AnswerTool, **shown),
@@ -115,6 +116,7 @@ class JobTools:
             defer_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
             defer_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
             defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **answer),
+            *operators,
         ]
 
     async def job_status(
@@ -240,6 +242,15 @@ class JobTools:
             raise InvalidInput(f"limit is {limit}; it must be 1 to {_MOST_LISTED}")
         found = await self._manager.list(state_named(status_filter), limit, current_principal(), before)
         return await self._manager.aside(f"list for {current_principal()}", lambda: list_answer(*found))
+
+    async def job_stats(
+        self, window_seconds: float = 3600, by: Literal["kind", "client", "label", "queue"] = "kind"
+    ) -> dict[str, Any]:
+        """Return what jobs have done: rates, waiting and running times, failures, CPU time, the queue now.
+
+        For you or the user to see how the machine is used; py_list_jobs has the jobs themselves.
+        """
+        return await self._manager.stats(window_seconds, by, current_principal())
 
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.

@@ -15,6 +15,8 @@ keys          what a queued job waits for, and its place in the order of starts
 queue_index   the first jobs of each list of the queue, found without a look at the others
 index         which jobs each principal has, so that its lists open no record of another
 principals    the names of principals in records
+events        which change of a record is a transition, and what its event tells
+journal       the events of a home, one line each: appended, read, mended
 locks         locks between processes that the kernel releases when their holder dies
 maintenance   opens a home, imports the list of an older version, finishes what killed processes began, and
               completes the index of principals
@@ -22,6 +24,7 @@ moving        copies the jobs of one store to another
 sweep         removes what killed processes left beside the records
 listing       `meta/jobs.json`, the list for people, rewritten by a thread
 
-`jobs` and users import `contract`, `opening` and the stores; most other modules belong to the file store. No
-module here knows processes or MCP, and all of them are light, because workers import them.
+`jobs` and users import `contract`, `opening`, `events`, `journal` and the stores; most other modules belong
+to the file store. No module here knows processes or MCP, and all of them are light, because workers import
+them.
 """

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,8 @@ from typing import Any, Final
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult, result_of, settled_with
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.store.keys import index_key
+from python_mcp_server.store.journal import Journal
+from python_mcp_server.store.keys import DEAD, index_key
 
 SHOWN_RESULT_BYTES: Final = 500_000
 """Of JSON. A larger result is read in pages: no client that we know takes more characters for its model."""
@@ -121,6 +123,13 @@ class JobStore(ABC):
     def home(self) -> Path:
         """The directory that holds the files of the jobs."""
 
+    @cached_property
+    def journal(self) -> Journal:
+        """The events of this store's jobs. `create` and `update` write each record inside `journal.noting`,
+        under the lock of the job.
+        """
+        return Journal(str(self.home), self.exclusive)
+
     @abstractmethod
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.
@@ -193,7 +202,7 @@ class JobStore(ABC):
             limit: How many jobs at most.
             until: With one, only jobs of this rank or a lower one.
         """
-        keys = [(index_key(job), job) for job in self.live()]
+        keys = [(index_key(job), job) for job in self._with_keys(name)]
         found = [(key.rank, job.id, job) for key, job in keys if key is not None and key.name == name]
         found = [entry for entry in found if until is None or entry[0] <= until]
         return tuple(job for _, _, job in sorted(found, key=itemgetter(0, 1))[: max(0, limit)])
@@ -204,8 +213,13 @@ class JobStore(ABC):
 
     def index_names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists in the index that begin with this text, and may have jobs."""
-        keys = map(index_key, self.live())
+        keys = map(index_key, self._with_keys(prefix))
         return tuple(sorted({key.name for key in keys if key is not None and key.name.startswith(prefix)}))
+
+    def _with_keys(self, prefix: str) -> tuple[Job, ...]:
+        """Return the jobs that may be in the lists of the index that begin with this text."""
+        dead = prefix.startswith(DEAD) or DEAD.startswith(prefix)
+        return (*self.live(), *(self.list(JobState.FAILED, sys.maxsize)[0] if dead else ()))
 
     @abstractmethod
     def prune(

@@ -106,11 +106,12 @@ class FileJobStore(JobStore):
         with self._hold(job.id), translate_os_errors(self._layout.home, doing):
             if self._find(job.id, locked=True) is not None:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            try:
-                self._records.write(job)
-            except BaseException:  # the caller is told that it failed, so the job must not stay in the queue
-                self._records.retract(job)
-                raise
+            with self.journal.noting(job) as noted:
+                try:
+                    self._records.write(noted)
+                except BaseException:  # the caller is told that it failed: it must not stay in the queue
+                    self._records.retract(job)
+                    raise
         self._public.touch()
 
     def get(self, job_id: str) -> Job | None:
@@ -147,12 +148,15 @@ class FileJobStore(JobStore):
             if job.status.terminal or (changed := change(job)) is job:
                 return job
             check_change(job, changed)
-            with translate_os_errors(self._layout.home, f"write job {job_id}"):
-                self._records.write(changed, job)
-                if changed.status.terminal:
+            with (
+                translate_os_errors(self._layout.home, f"write job {job_id}"),
+                self.journal.noting(changed, job) as noted,
+            ):
+                self._records.write(noted, job)
+                if noted.status.terminal:
                     self._records.drop_live(job_id)
         self._public.touch()
-        return changed
+        return noted
 
     def list(
         self,

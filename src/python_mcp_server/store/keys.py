@@ -1,4 +1,5 @@
-"""The index of jobs that have not ended: the name and the rank by which a record is found.
+"""The index of jobs that have not ended, and of dead letters: the name and the rank by which a record is
+found.
 
 Every store keeps this index: a record that is written gets its new key, and loses the former one. So the cost
 of the next start does not grow with the number of queued jobs. A record has one key or none:
@@ -9,6 +10,8 @@ of the next start does not grow with the number of queued jobs. A record has one
     ending          queued, and to be ended before its start
     running         started in the background
     attached        not ended, and waited for by a caller
+    dead.<time>     failed for good, with the spec by which it can be run again; newest first. The time is the
+                    front of its id, some 9 hours, so that no list grows without end
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from python_mcp_server.model import Job, JobState, base32
+from python_mcp_server.model import ALPHABET, Job, JobState, base32
 from python_mcp_server.options import DEFAULT_QUEUE
 
 READY: Final = "ready."
@@ -27,12 +30,15 @@ AFTER: Final = "after."
 ENDING: Final = "ending"
 RUNNING: Final = "running"
 ATTACHED: Final = "attached"
+DEAD: Final = "dead."
 
 PRIORITY_STEP_S: Final = 600.0
 """How much waiting a step of priority is worth. A job's place is fixed when it is queued, so none starves."""
 
 _RANK_CHARS: Final = 9
 _TIME_BITS: Final = 45
+_DEAD_CHARS: Final = 4
+_FALLING: Final = str.maketrans(ALPHABET, ALPHABET[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class IndexKey:
 def index_key(job: Job) -> IndexKey | None:
     """Return the key of a record, or None where it is in no list, because it has ended."""
     if job.status.terminal:
-        return None
+        return _dead(job)
     if not job.background:
         return IndexKey(ATTACHED, rank_of(job.created_at))
     if job.status is not JobState.PENDING:
@@ -64,6 +70,25 @@ def index_key(job: Job) -> IndexKey | None:
         return IndexKey(DELAYED, rank_of(job.not_before))
     head_start_s = 0.0 if job.options is None else job.options.priority * PRIORITY_STEP_S
     return IndexKey(READY + _group(job), rank_of(job.queued_at or job.created_at, head_start_s))
+
+
+def is_dead_letter(job: Job) -> bool:
+    """Whether a job has failed for good and has the spec by which it can be run again."""
+    return job.status is JobState.FAILED and job.call is not None
+
+
+def _dead(job: Job) -> IndexKey | None:
+    return IndexKey(dead_name(job.id), dead_rank(job.id)) if is_dead_letter(job) else None
+
+
+def dead_name(job_id: str) -> str:
+    """Return the list of the dead letters that were created about when this job was."""
+    return DEAD + job_id[:_DEAD_CHARS]
+
+
+def dead_rank(job_id: str) -> str:
+    """Return the place of a dead letter in its list: newer jobs have a lower one."""
+    return job_id.translate(_FALLING)
 
 
 def rank_of(when: datetime, head_start_s: float = 0.0) -> str:
@@ -83,7 +108,7 @@ def _group(job: Job) -> str:
     """
     options, call = job.options, job.call
     queue = DEFAULT_QUEUE if options is None else options.queue
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"principal": job.principal}  # its client may have a rate
     if job.owner is not None:
         facts["owner"] = [job.owner.pid, job.owner.start_ticks, job.owner.boot_id]
     if call is not None:
@@ -91,6 +116,7 @@ def _group(job: Job) -> str:
     if options is not None:
         facts["kind"] = [job.tool, options.max_concurrency] if options.max_concurrency else None
         facts["key"] = [options.key, options.key_concurrency] if options.key else None
+        facts["rate"] = [job.tool, list(options.rate)] if options.rate else None
         facts["resources"] = dict(sorted(options.resources.items())) or None
     given = {name: value for name, value in facts.items() if value}
     return f"{queue}.{_digest(given)}" if given else queue

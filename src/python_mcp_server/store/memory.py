@@ -14,6 +14,7 @@ import weakref
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -71,7 +72,8 @@ class InMemoryJobStore(JobStore):
         with self._guard:
             if job.id in self._jobs:
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            self._jobs[job.id] = stored
+            with self.journal.noting(job) as noted:
+                self._jobs[job.id] = replace(stored, job=noted)
             self._move(job.id, None, index_key(job))
 
     def get(self, job_id: str) -> Job | None:
@@ -100,9 +102,10 @@ class InMemoryJobStore(JobStore):
             if job.status.terminal or (changed := change(job)) is job:
                 return job
             check_change(job, changed)
-            self._jobs[job_id] = _stored(changed)
+            with self.journal.noting(changed, job) as noted:
+                self._jobs[job_id] = _stored(noted)
             self._move(job_id, index_key(job), index_key(changed))
-            return changed
+            return noted
 
     def _move(self, job_id: str, former: IndexKey | None, key: IndexKey | None) -> None:
         """Move a job from its former list of the index to another one."""

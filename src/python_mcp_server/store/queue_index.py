@@ -1,4 +1,5 @@
-"""The index of background jobs in files: an empty file for each job, named by its rank and its id.
+"""The index of background jobs and dead letters in files: an empty file for each job, named by its rank and
+its id.
 
 Used by the file store only. A file is written before the record that belongs in its list, and removed after
 the record that no longer does: a record has its file, whatever dies, and a file whose record belongs

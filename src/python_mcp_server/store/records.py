@@ -176,6 +176,8 @@ class Records:
             self._layout.tidy(record)
         if job.principal is not None:
             self.index.remove(job.principal, job.id)
+        if (key := index_key(job)) is not None:
+            self.queue.remove(key, job.id)
         try:
             self.finish_removal(job.id)
         except OSError as error:  # such as files of another account

@@ -15,7 +15,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -104,10 +104,10 @@ class SqliteJobStore(JobStore):
             InvalidInput: A job with this id exists already, or the id is not from `new_job_id`.
         """
         check_job_id(job.id)
-        with self._database.writing(f"create job {job.id}") as db:
+        with ExitStack() as stack, self._database.writing(f"create job {job.id}") as db:
             if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job.id,)).fetchone():
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            self._write(db, job)
+            self._write(db, stack.enter_context(self.journal.noting(job)))  # the event follows the commit
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None. An id of any shape may be passed."""
@@ -133,15 +133,16 @@ class SqliteJobStore(JobStore):
         if not is_job_id(job_id):
             raise JobNotFound(job_id)
         try:
-            with self._database.writing(f"write job {job_id}") as db:
+            with ExitStack() as stack, self._database.writing(f"write job {job_id}") as db:
                 if (row := self._row(db, job_id)) is None:
                     raise JobNotFound(job_id)
                 job = with_result(self._decoded(row), self._layout)
                 if job.status.terminal or (changed := change(job)) is job:
                     return job
                 check_change(job, changed)
-                self._write(db, changed)
-                return changed
+                noted = stack.enter_context(self.journal.noting(changed, job))
+                self._write(db, noted)
+                return noted
         except Unreadable as reason:
             self._set_aside(job_id, reason)
             raise JobNotFound(job_id) from reason

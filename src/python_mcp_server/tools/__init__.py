@@ -1,6 +1,7 @@
 """The bodies of the tools: plain functions of plain data, which a worker process imports by name.
 
-scripts      py_run_script_in_dir, py_run_script_with_dependencies, `CommandJob`, and the checks of a script
+scripts      py_run_script_in_dir, py_run_script_with_dependencies, and the checks of a script
+commands     py_run_command, and `CommandJob`
 saved        py_save_script, py_run_saved_script, py_list_scripts, and the library of saved scripts
 benchmark/   py_benchmark_script
 batch/       py_map_script

@@ -27,6 +27,9 @@ UseUv = Annotated[
 ]
 PythonVersion = Annotated[str | None, 'Such as "3.12". Default: what the script or project asks for.']
 TimeoutSeconds = Annotated[float, "Ended after this long, installing included; its output is kept. 0: never."]
+CommandLine = Annotated[
+    str | list[str], "A text for the shell, or without a shell a list: the program and its arguments."
+]
 EnvVars = Annotated[dict[str, str] | None, "Win over all others; never stored."]
 EnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to `directory`."]
 LoneEnvFile = Annotated[str | None, "File of NAME=value lines, absolute or relative to the script."]

@@ -1,4 +1,4 @@
-"""The bodies of the two tools that run scripts, of the command `run`, and of a `CommandJob`.
+"""The bodies of the two tools that run scripts, and of the command `run`.
 
 The docstrings of the tools are the texts that a model reads when it chooses one.
 """
@@ -6,7 +6,6 @@ The docstrings of the tools are the texts that a model reads when it chooses one
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,17 +14,9 @@ from typing import Any
 
 from python_mcp_server.atomic import write_file
 from python_mcp_server.errors import InvalidInput, quoted
-from python_mcp_server.job_result import ERROR_KIND, JobResult
-from python_mcp_server.limits import TIME, Limits, number_words
-from python_mcp_server.runner.child import Command
-from python_mcp_server.runner.command import (
-    Interpreter,
-    Script,
-    check_arguments,
-    interpreter_in_directory,
-    interpreter_with,
-)
-from python_mcp_server.runner.python.environ import child_environment, given_variables
+from python_mcp_server.limits import Limits
+from python_mcp_server.runner.command import Interpreter, Script, interpreter_in_directory, interpreter_with
+from python_mcp_server.runner.python.environ import given_variables
 from python_mcp_server.runner.python.interpreter import own_version
 from python_mcp_server.runner.python.pep723 import Header, merge, parse_header
 from python_mcp_server.runner.python.uv import Uv
@@ -33,7 +24,7 @@ from python_mcp_server.runner.textfile import MOST_SCRIPT_BYTES, read_bytes
 from python_mcp_server.tools import parameters
 from python_mcp_server.tools.call import Finished, ScriptCall, Start, script_call, script_of
 from python_mcp_server.tools.hints import BY_PARAMETER, BY_TOOL, IN_PROJECT, IN_SCRIPT
-from python_mcp_server.tools.results import CommandResult, DependencyResult, ScriptResult
+from python_mcp_server.tools.results import DependencyResult, ScriptResult
 
 
 def one_of(script_path: str | None, script_content: str | None) -> tuple[str | None, str | None]:
@@ -283,60 +274,6 @@ def header_source(start: Sequence[str], stdin: str | None, folder: Path) -> tupl
         return None, {"-m": None, "-c": start[-1], "-": stdin}[start[0]]
     whole = os.path.isdir(folder / start[0])
     return existing_script(os.path.join(start[0], "__main__.py") if whole else start[0], folder), None
-
-
-def run_command(
-    argv: list[str] | str,
-    cwd: str,
-    timeout_seconds: float = 0,
-    env_vars: dict[str, str] | None = None,
-    limits: dict[str, Any] | None = None,
-) -> JobResult:
-    """Run a program to its end. The data of the result is a `CommandResult`; it is a success where the exit
-    code is 0.
-
-    Args:
-        argv: The program and its arguments, without a shell; or a text for the shell.
-        cwd: The working directory; it must exist.
-        timeout_seconds: The time limit of the program and everything it starts; 0 for none.
-        env_vars: Environment variables on top of the present ones. They are not stored.
-        limits: Other limits, by the names of the fields of `Limits`.
-
-    Raises:
-        InvalidInput: `argv` is empty, or the directory does not exist.
-        ToolchainError: The program cannot be started.
-    """
-    command = _command_line(argv)
-    folder = existing_directory(cwd)
-    bounds = Limits.given(**(limits or {}))
-    with script_call(timeout_seconds, partial(given_variables, env_vars, None, folder), bounds) as call:
-        env = child_environment(call.session.given, call.session.job_id, own=False, limits=bounds)
-        shell = isinstance(argv, str)
-        result = call.run_command(Command(command, folder, env, shell_text=shell, terminate=True))
-    return _as_job_result(result, timeout_seconds)
-
-
-def _command_line(argv: list[str] | str) -> tuple[str, ...]:
-    if not argv or (isinstance(argv, str) and not argv.strip()):
-        raise InvalidInput("the command is empty; give a program and its arguments, or a text for the shell")
-    if not isinstance(argv, str):
-        check_arguments(argv)
-        return tuple(argv)
-    check_arguments([argv])
-    if sys.platform == "win32":
-        return (os.environ.get("COMSPEC", "cmd.exe"), "/d", "/s", "/c", argv)
-    return ("/bin/sh", "-c", argv)
-
-
-def _as_job_result(result: CommandResult, timeout_seconds: float) -> JobResult:
-    data, code = dict(result), result["exit_code"]
-    if result.get("timed_out"):
-        error = f"the command was ended at its time limit of {number_words(timeout_seconds)} s"
-        return JobResult(success=False, data=data, error=error, metadata={ERROR_KIND: TIME})
-    if code == 0:
-        return JobResult(success=True, data=data)
-    how = f"exited with code {code}" if code > 0 else f"was ended by {result.get('ended_by_signal')}"
-    return JobResult(success=False, data=data, error=f"the command {how}")
 
 
 def _way_to_packages(used: Interpreter, header: Header | None, *, use_uv: bool) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import threading
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.state import RunState
-from python_mcp_server.model import Failure, Job, JobState, Outcome, new_job_id, utc_now
+from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
@@ -129,6 +131,16 @@ async def test_a_cancelled_predecessor_cancels_what_depends_on_it(tmp_path: Path
             assert (await ended(jobs, job_id)).status is JobState.CANCELLED
 
 
+async def test_a_predecessor_that_was_lost_with_its_server_holds_back_nothing(tmp_path: Path):
+    gone = ProcessIdentity(2**22 + 1, 1, "another boot")
+    async with manager() as jobs:
+        lost = Job(new_job_id(), "lost", JobState.RUNNING, utc_now(), owner=gone, worker=gone)
+        jobs.store.create(lost)
+        after = await submit(jobs, fb.said, tmp_path / "log", "x", after=[lost.id])
+        assert (await ended(jobs, after)).error_kind == "skipped"
+        assert (await jobs.get(lost.id)).error_kind == "server_died"
+
+
 async def test_an_unknown_predecessor_is_refused():
     async with manager() as jobs:
         with pytest.raises(JobNotFound):
@@ -163,6 +175,29 @@ async def test_jobs_of_one_key_or_kind_run_one_at_a_time(options: dict[str, Any]
         for job_id in ids:
             assert (await ended(jobs, job_id)).status is JobState.COMPLETED
     assert sorted(lines(log)) == ["0", "1", "2", "3"]
+
+
+async def test_a_job_over_its_rate_waits_and_holds_up_no_other(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        first = await submit(jobs, fb.said, log, "1", rate="1/hour")
+        await ended(jobs, first)
+        held = await submit(jobs, fb.said, log, "2", rate="1/hour")
+        other = await submit(jobs, fb.said, log, "other")
+        assert (await ended(jobs, other)).result == "other"
+        waiting = await jobs.get(held)
+        assert waiting.status is JobState.PENDING
+        words = r"waiting for its rate: 1 an hour, the next starts in \d+ s"
+        assert re.fullmatch(words, waiting.message or ""), waiting.message
+
+
+async def test_jobs_start_as_their_rate_lets_them(tmp_path: Path):
+    async with manager() as jobs:
+        ids = [await submit(jobs, fb.said, tmp_path / "log", str(n), rate="1/second") for n in range(3)]
+        starts = [(await ended(jobs, job_id)).started_at for job_id in ids]
+    gaps = [(late - early).total_seconds() for early, late in pairwise(filter(None, starts))]
+    assert len(gaps) == 2
+    assert min(gaps) > 0.9, "a start is counted before its record is written"
 
 
 async def test_a_paused_queue_starts_nothing_until_it_is_resumed(tmp_path: Path):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from python_mcp_server import InMemoryJobStore, JobManager
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue import Chooser
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.record import Started
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.options import JobOptions
 from python_mcp_server.processes import identify
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.contract import JobStore
@@ -214,3 +216,29 @@ async def test_a_job_whose_start_cannot_be_written_waits_until_it_can(home: Path
         assert (await jobs.get(job.id)).status is PENDING
         store.fails = False
         assert (await jobs.wait(job.id, LONG_S))[0].result == 2
+
+
+def test_servers_that_start_at_once_keep_to_a_rate_together(home: Path, own: ProcessIdentity):
+    options = JobOptions(rate="3/hour")
+    jobs = [queued(FileJobStore(home), own, options=options) for _ in range(12)]
+
+    reasons: list[str] = []
+
+    def start(job: Job) -> bool:
+        try:
+            return acquire(FileJobStore(home), job.id, own, own, SlotLimits(100)) is Started.HERE
+        except Full as full:
+            reasons.append(str(full))
+            return False
+
+    with ThreadPoolExecutor(4) as servers:
+        assert sum(servers.map(start, jobs)) == 3
+    assert {reason.partition(", the next")[0] for reason in reasons} == {"waiting for its rate: 3 an hour"}
+
+
+def test_a_start_that_comes_to_nothing_is_not_counted(home: Path, own: ProcessIdentity):
+    store = FileJobStore(home)
+    options = JobOptions(rate="1/hour")
+    cancelled, job = (queued(store, own, options=options, ending=ending) for ending in ("cancelled", None))
+    assert acquire(store, cancelled.id, own, own, SlotLimits(9)) is Started.OVER
+    assert acquire(store, job.id, own, own, SlotLimits(9)) is Started.HERE

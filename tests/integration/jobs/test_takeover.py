@@ -17,7 +17,7 @@ from python_mcp_server import CommandJob
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queue import Chooser, release
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, Started
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.slots import Full, acquire

@@ -152,7 +152,7 @@ def test_a_command_hears_sigterm_once_and_no_interrupt(place: Place, start: list
     (place.directory / "script.py").write_text(SIGNALS)
     if start == []:
         argv = [find_uv(), "run", "--no-project", "--python", sys.executable, "script.py"]
-    place.cancel(LONG, "scripts:run_command", argv=argv, cwd=str(place.directory), directory=None)
+    place.cancel(LONG, "commands:run_command", command=argv)
     assert (place.job / "stdout").read_text() == "told to end\ncleaned up\n"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.queue import Chooser
-from python_mcp_server.jobs.queues import QueueRules
+from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore

@@ -67,7 +67,7 @@ def test_a_larger_environment_has_the_versions_of_the_smaller_one(smaller: str, 
 
 
 def test_no_peer_of_the_benchmarks_is_tested_with() -> None:
-    assert not {"fastmcp-tasks", "pebble"} & set(pinned("check"))
+    assert not {"fastmcp-tasks", "huey", "pebble", "pydocket"} & set(pinned("check"))
 
 
 def test_pytest_itself_is_one_that_is_pinned_or_in_range() -> None:

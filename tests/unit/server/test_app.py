@@ -30,7 +30,8 @@ def test_a_group_of_tools_that_is_not_there_is_refused_by_name():
         create_server(settings=Settings.from_environ({"PYTHON_MCP_TOOLS": "scripts, test"}))
     assert str(caught.value) == (
         "PYTHON_MCP_TOOLS has 'test'; "
-        "the groups of tools are scripts, batch, tests, benchmark, saved, jobs, schedules"
+        "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
+        "dead_letters, stats"
     )
 
 

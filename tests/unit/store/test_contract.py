@@ -121,6 +121,28 @@ def test_waiting_long_enough_is_worth_more_than_priority(store: Store):
     assert ids(store, "ready.default") == [newer.id, old.id, new.id]
 
 
+def test_dead_letters_are_in_the_index_newest_first_until_removed(store: Store):
+    times = [utc_now() + timedelta(hours=hours) for hours in (0, 1, 24)]
+    dead = [queued(options=JobOptions(), id=new_job_id(at)) for at in times]
+    others = [queued(options=JobOptions()) for _ in TERMINAL]
+    for job in (*dead, *others):
+        store.create(job)
+    for job in dead:
+        store.update(job.id, ended(JobState.FAILED))
+    for job, state in zip(others, TERMINAL, strict=True):
+        store.update(job.id, ended(state, call=None))
+    *_, name = names = store.index_names("dead.")
+    assert store.index_names("") == names
+    assert ids(store, name) == [dead[2].id]
+    assert [job.id for name in reversed(names) for job in store.indexed(name)] == [
+        job.id for job in dead[::-1]
+    ]
+    assert store.remove(dead[0].id)
+    assert sorted(ids(store, "dead.")) == sorted(job.id for job in dead[1:])
+    store.prune(among=[JobState.FAILED])
+    assert store.index_names("") == ()
+
+
 def test_a_job_moves_through_the_lists_of_the_index(store: Store):
     first, soon = queued(), utc_now() + timedelta(seconds=5)
     options = JobOptions(after=(first.id,), queue="images")

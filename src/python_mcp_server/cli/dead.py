@@ -1,0 +1,161 @@
+"""`jobs dead`: the jobs that failed for good, run again or removed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from python_mcp_server.cli.jobs import find_job, jobs
+from python_mcp_server.cli.options import Decorator, home_option, json_option, print_json
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.rows import listing, row
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
+
+_EXAMPLES: Final = """\b
+Examples:
+  jobs dead list --queue images
+  jobs dead retry 1m8nz3jxg4 --arguments '{"size": 100}'
+  jobs dead retry --all --kind convert
+"""
+_kind: Final[Decorator] = click.option("--kind", metavar="NAME", help="Only those of this tool or function.")
+_queue: Final[Decorator] = click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
+_error_kind: Final[Decorator] = click.option(
+    "--error-kind", metavar="KIND", help="Only those that failed so, such as 'worker_died'."
+)
+_all: Final[Decorator] = click.option("--all", "every", is_flag=True, help="All that fit, in place of IDs.")
+
+
+@jobs.group(epilog=_EXAMPLES)
+def dead() -> None:
+    """Look at jobs that failed for good, and run them again.
+
+    Those with options keep what is needed for that. A retry is a new job; the failed one is removed.
+    """
+
+
+def _manager() -> JobManager:
+    from python_mcp_server.jobs.manager import JobManager
+
+    return JobManager()
+
+
+@dead.command("list")
+@_kind
+@_queue
+@_error_kind
+@click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
+@click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
+@json_option
+@home_option
+def list_(limit: int, before: str | None, *, as_json: bool, **which: str | None) -> None:
+    """List the jobs that can be run again, newest first."""
+    found, more = _manager().blocking.dead_letters.list(limit=limit, before=before, **which)
+    if as_json:
+        print_json(listing(found, more, row))
+        return
+    from python_mcp_server.cli.show import console, jobs_table, print_table
+
+    if found:
+        print_table(jobs_table(found, width=console().width))
+    else:
+        click.echo("no job that failed for good can be run again")
+    if more:
+        click.echo(f"and more; --before {found[-1].id} goes on", err=True)
+
+
+@dead.command()
+@click.argument("job_id", metavar="ID")
+@home_option
+def show(job_id: str) -> None:
+    """Show a job that can be run again, with its arguments, as JSON."""
+    manager = _manager()
+    job = manager.blocking.dead_letters.get(find_job(manager, job_id).id)
+    spec = job.call or {}
+    print_json({"job": job.to_json(), "args": spec.get("args"), "kwargs": spec.get("kwargs")})
+
+
+@dead.command()
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@_all
+@_kind
+@_queue
+@_error_kind
+@click.option("--arguments", metavar="JSON", help="An object of keyword arguments, each in the place of the "
+              "former one of its name, or an array of all positional ones.")  # fmt: skip
+@json_option
+@home_option
+def retry(
+    job_ids: tuple[str, ...], *, every: bool, arguments: str | None, as_json: bool, **which: str | None
+) -> None:
+    """Run jobs again, as new jobs, and remove the failed ones.
+
+    The new job has the options of the failed one, but waits for no other job.
+    """
+    _check(job_ids, which, every=every)
+    manager, changed = _manager(), _arguments(arguments)
+    letters = manager.blocking.dead_letters
+    if every and changed:
+        raise InvalidInput("--arguments and --all exclude each other; name the jobs that get these arguments")
+    if every:
+        made = {old: job.id for old, job in letters.retry_all(**which).items()}
+    else:
+        named = [find_job(manager, typed).id for typed in dict.fromkeys(job_ids)]
+        made = {old: letters.retry(old, **changed).id for old in named}
+    if as_json:
+        print_json({"retried": made})
+        return
+    for old, new in made.items():
+        click.echo(f"{old} runs again as {new}")
+    if not made:
+        click.echo("no job fits")
+
+
+@dead.command()
+@click.argument("job_ids", metavar="[ID]...", nargs=-1)
+@_all
+@_kind
+@_queue
+@_error_kind
+@json_option
+@home_option
+def drop(job_ids: tuple[str, ...], *, every: bool, as_json: bool, **which: str | None) -> None:
+    """Remove jobs that could be run again, with their output."""
+    _check(job_ids, which, every=every)
+    manager = _manager()
+    letters = manager.blocking.dead_letters
+    if every:
+        count = letters.drop_all(**which)
+    else:
+        named = [letters.get(find_job(manager, typed).id).id for typed in dict.fromkeys(job_ids)]
+        for job_id in named:
+            letters.drop(job_id)
+        count = len(named)
+    if as_json:
+        print_json({"dropped": count})
+    else:
+        click.echo(f"{count} dropped")
+
+
+def _check(job_ids: tuple[str, ...], which: dict[str, str | None], *, every: bool) -> None:
+    if bool(job_ids) == every:
+        raise click.UsageError("give the IDs of jobs, or --all for all that fit; one of them")
+    if job_ids and any(which.values()):
+        raise click.UsageError("--kind, --queue and --error-kind go with --all")
+
+
+def _arguments(text: str | None) -> dict[str, Any]:
+    """Return the changed arguments as parameters of `DeadLetters.retry`."""
+    if text is None:
+        return {}
+    from python_mcp_server.jobs.dead_letters import as_arguments
+
+    try:
+        return as_arguments(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"--arguments is {text!r:.160}; it must be JSON: {error}") from None

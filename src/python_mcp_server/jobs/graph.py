@@ -1,0 +1,229 @@
+"""Graphs of jobs: submitted as one, so that either all of them are queued or none runs.
+
+The job of the graph itself is the gate: it is written first, as one that is to be cancelled, and the jobs
+that wait for no other job wait for it. When all are written it is completed, which lets them start. If the
+submitter dies before that, the next look of any server cancels the gate, and with it all that waits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final
+
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.arguments import Result, renamed, results_in
+from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.request import Request, request_of
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.kinds import AsyncJob
+from python_mcp_server.model import Job, JobState, Outcome, cut_label, new_job_id, utc_now
+from python_mcp_server.options import JobOptions, check_name
+from python_mcp_server.store.layout import is_job_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from python_mcp_server.jobs.engine import Engine
+    from python_mcp_server.store.contract import JobStore
+
+_log: Final = logging.getLogger(__name__)
+GRAPH_TOOL: Final = "graph"
+"""The tool of the jobs that stand for whole graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    request: Request
+    after: tuple[str, ...]
+
+
+class Graph:
+    """Jobs that depend on each other, to be submitted as one: `await manager.submit_graph(graph)`."""
+
+    def __init__(self, label: str = "graph") -> None:
+        """Make an empty graph.
+
+        Args:
+            label: The name of the whole, for those who read lists of jobs.
+        """
+        self.label = label
+        self._nodes: dict[str, _Node] = {}
+
+    def add(
+        self,
+        name: str,
+        job: Request | AsyncJob | Callable[..., Any],
+        *,
+        after: Iterable[str] = (),
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Result:
+        """Add a job.
+
+        Args:
+            name: Its name in the graph: 1 to 60 of `A-Z a-z 0-9 _ -`.
+            job: The job, or a function to call.
+            after: The names of the jobs that must end before it starts, also of those that are added later,
+                or tokens of other jobs. Those whose `Result` is among its arguments come to them.
+            args: The function's arguments; none beside a job.
+            kwargs: The function's keyword arguments; none beside a job.
+            **options: The fields of `JobOptions` that differ from those of the job, such as
+                `run_after_failure`.
+
+        Returns:
+            What stands for its result among the arguments of other jobs.
+
+        Raises:
+            InvalidInput: The name is taken, or something else is wrong; nothing was added.
+        """
+        check_name(name, "job's name")
+        if name in self._nodes:
+            raise InvalidInput(f"the graph has a job {name!r} already; each needs a name of its own")
+        if isinstance(after, str):
+            raise InvalidInput(f"after is {after!r:.160}; it must be a list of names")
+        request = _request(job, tuple(args), dict(kwargs or {}))
+        wanted = tuple(dict.fromkeys((*after, *results_in([request.args, request.kwargs]))))
+        known = {
+            each.name: getattr(request.options or JobOptions(), each.name) for each in fields(JobOptions)
+        }
+        if wrong := next((option for option in options if option not in known), None):
+            raise InvalidInput(f"the job {name!r} has no option {wrong!r:.160}; there are {', '.join(known)}")
+        label = request.label or name
+        request = replace(request, options=JobOptions(**(known | options)), label=label)
+        self._nodes[name] = _Node(request, wanted)
+        return Result(name)
+
+    def ordered(self) -> dict[str, tuple[Request, tuple[str, ...]]]:
+        """Return the mapping of each name to its request and what it waits for, predecessors first.
+
+        Raises:
+            InvalidInput: The graph is empty, a job waits for one that is not there, or for itself.
+        """
+        if not self._nodes:
+            raise InvalidInput("the graph has no job; add one")
+        sorter = TopologicalSorter[str]()
+        for name, node in self._nodes.items():
+            for other in node.after:
+                if other not in self._nodes and not is_job_id(other):
+                    raise InvalidInput(
+                        f"the job {name!r} waits for {other!r:.160}, which is not in the graph; it has "
+                        f"{', '.join(self._nodes):.160}"
+                    )
+            sorter.add(name, *(other for other in node.after if other in self._nodes))
+        try:
+            order = [*sorter.static_order()]
+        except CycleError as error:
+            ring = " -> ".join(error.args[1])
+            raise InvalidInput(
+                f"the jobs of the graph wait for each other: {ring}; remove one step"
+            ) from None
+        return {name: (self._nodes[name].request, self._nodes[name].after) for name in order}
+
+
+def _request(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+    if isinstance(job, (Request, AsyncJob)):
+        if args or kwargs:
+            raise InvalidInput("args and kwargs are for a function; a job has its arguments already")
+        return request_of(job) if isinstance(job, AsyncJob) else job
+    if not callable(job):
+        raise InvalidInput(f"the job is {job!r:.160}; it must be a job or a function")
+    return Request(job, args, kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedGraph:
+    """A graph that was submitted.
+
+    Attributes:
+        id: The id of the job that stands for the whole; its result is `{"jobs": {name: id}}`.
+        jobs: Mapping of a job's name to its token.
+    """
+
+    id: str
+    jobs: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __getitem__(self, name: str) -> str:
+        return self.jobs[name]
+
+
+async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
+    """Submit all jobs of a graph; they are durable when this returns, and start only then.
+
+    Raises:
+        InvalidInput: The graph is not valid, or one of its jobs is refused; no job was queued.
+        JobNotFound: A token that a job waits for is unknown; no job was queued.
+        StoreError: A job cannot be recorded; those that are recorded are cancelled.
+    """
+    order = graph.ordered()
+    made = SubmittedGraph(new_job_id(), {name: new_job_id() for name in order})
+    queued = [await _queued(engine, made, name, *node) for name, node in order.items()]
+    services, store = engine.services, engine.services.store
+    gate = Job(
+        made.id,
+        cut_label(graph.label),
+        JobState.PENDING,
+        utc_now(),
+        tool=GRAPH_TOOL,
+        background=True,
+        ending=JobState.CANCELLED.value,
+        owner=services.identity,
+        principal=next(request.principal for _, request in queued),
+    )
+    await services.in_store(store.create, gate)
+    try:
+        for job, request in queued:
+            await engine.submissions.add(job, request)
+    except Exception:
+        await services.in_store(_withdraw, store, made)
+        raise
+    except BaseException:
+        services.in_background(partial(_withdraw, store, made))
+        raise
+    await services.in_store(_open_gate, store, made)
+    engine.slots.wake()
+    return made
+
+
+async def _queued(
+    engine: Engine, made: SubmittedGraph, name: str, request: Request, after: tuple[str, ...]
+) -> tuple[Job, Request]:
+    args, kwargs = renamed((request.args, request.kwargs), made.jobs)
+    options = replace(
+        request.options or JobOptions(),
+        after=tuple(made.jobs.get(other, other) for other in after),
+        graph=made.id,
+        node=name,
+    )
+    request = replace(request, args=args, kwargs=kwargs, options=options)
+    job, request = await engine.prepare(request, made.jobs[name])
+    if any(other in made.jobs for other in after):
+        return job, request
+    owner = job.owner if job.call is None else None
+    return job.evolve(waits_for=(made.id, *job.waits_for), owner=owner), request
+
+
+def _open_gate(store: JobStore, made: SubmittedGraph) -> None:
+    """Complete the job of the graph, and let the first jobs start."""
+    result = {"jobs": dict(made.jobs)}
+    opened = {"status": JobState.COMPLETED, "ending": None, "owner": None, "result": result}
+    job = store.update(made.id, lambda job: job.evolve(**opened, completed_at=utc_now()))
+    release_after(store, made.id)
+    if job.status is not JobState.COMPLETED:
+        raise StoreError(f"the graph {made.id} was cancelled while it was submitted; submit it again")
+
+
+def _withdraw(store: JobStore, made: SubmittedGraph) -> None:
+    """Cancel what was written of a graph that is refused, and remove it."""
+    try:
+        settle(store, made.id, Outcome(cancelled=True))
+        for job_id in (*made.jobs.values(), made.id):
+            job = store.peek(job_id)
+            if job is not None and job.status.terminal:
+                store.remove(job_id)
+    except (StoreError, JobNotFound) as error:
+        _log.warning("what was written of the graph %s stays, and never runs: %s", made.id, error)
