@@ -76,7 +76,7 @@ class Actor:
         if not result.get("isError", True):
             return result["structuredContent"]
         text = result["content"][0]["text"] if result else json.dumps(answer)
-        if text == f"Job {action.job_id} not found":
+        if text.startswith((f"Job {action.job_id} not found", f"Job {action.job_id} has expired ")):
             self._history.not_found(action.job_id, action.asked_at, self.name)
         elif action.what in _MAY_BE_REFUSED and result:
             self._history.refusals[text.partition(": ")[0][:80]] += 1

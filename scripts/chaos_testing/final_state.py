@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _EXIT_S: Final = 10.0
 _EVERYTHING: Final = 1_000_000
+_LOOKS: Final = 4
 _LONG_AGO_S: Final = 2 * 86_400.0
 _INTERRUPTED_START: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
@@ -74,6 +75,7 @@ async def processes_left(mark: str) -> list[str]:
 
 def collect(environment: Environment, final_state: FinalState, semaphores_before: set[str]) -> None:
     """Read what is left, after all processes of the run have ended."""
+    from python_mcp_server.store.keys import DEAD
     from python_mcp_server.store.opening import open_place
 
     _age_leftovers(open_place(environment.place).home)
@@ -84,7 +86,8 @@ def collect(environment: Environment, final_state: FinalState, semaphores_before
         if whole is not None:
             final_state.jobs[job.id] = whole.to_record()
     final_state.index += index_differences(store)
-    final_state.index += [f"the index still has the list {name}" for name in store.index_names("")]
+    left = [name for name in store.index_names("") if not name.startswith(DEAD)]
+    final_state.index += [f"the index still has the list {name}" for name in left]
     final_state.notes = read_notes(environment.notes)
     final_state.damaged = [str(path) for path in store.survey().damaged]
     store.close()
@@ -137,10 +140,20 @@ def _taken_locks(folder: Path) -> Iterator[str]:
 
 
 def index_differences(store: JobStore) -> list[str]:
-    """Return how the index of the queue differs from the records, while no process changes them."""
+    """Return how the index of the queue differs from the records, at each of several looks.
+
+    Workers that have outlived their server may change both between two reads.
+    """
+    looks = [_index_differences(store) for _ in range(_LOOKS)]
+    return [line for line in looks[0] if all(line in look for look in looks)]
+
+
+def _index_differences(store: JobStore) -> list[str]:
+    from python_mcp_server.model import JobState
     from python_mcp_server.store.keys import index_key
 
-    live = {job.id: (job, index_key(job)) for job in store.live()}
+    jobs = [*store.live(), *store.list(JobState.FAILED, _EVERYTHING)[0]]  # dead letters are in lists, too
+    live = {job.id: (job, index_key(job)) for job in jobs}
     wanted = {(key.name, job_id) for job_id, (_, key) in live.items() if key is not None}
     names = {*store.index_names(""), *(name for name, _ in wanted)}
     found = {(name, job.id) for name in names for job in store.indexed(name, _EVERYTHING)}
@@ -151,14 +164,14 @@ def index_differences(store: JobStore) -> list[str]:
         *(f"job {job_id} is missing in the list {name}" for name, job_id in wanted - found),
         *(f"job {job_id} is in the list {name}, where it does not belong" for name, job_id in found - wanted),
         *(
-            f"the list {name} has {count} entries for {jobs} jobs"
-            for name, count, jobs in counts
-            if count != jobs
+            f"the list {name} has {count} entries for {found_jobs} jobs"
+            for name, count, found_jobs in counts
+            if count != found_jobs
         ),
         *(
             f"job {job_id} is {job.status} and in no list"
             for job_id, (job, key) in live.items()
-            if key is None
+            if key is None and not job.status.terminal
         ),
     ]
 

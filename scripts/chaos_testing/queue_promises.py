@@ -6,6 +6,7 @@ that, and otherwise not at all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
@@ -35,12 +36,24 @@ def queue_breaches(history: History, final_state: FinalState) -> Iterator[str]:
         yield from _one_at_a_time(job_id, runs, history)
         yield from _ends_hold(job_id, runs, history)
     yield from _crowds(history, final_state)
+    yield from _fired_once(final_state)
     for record in final_state.jobs.values():
         yield from _predecessors(record, history, final_state)
 
 
 def _options(record: Record) -> dict[str, Any]:
     return record.get("options") or {}
+
+
+def _schedule(record: Record) -> dict[str, Any]:
+    return record.get("schedule") or {}
+
+
+def _fired_once(final_state: FinalState) -> Iterator[str]:
+    times = Counter((one["id"], one["time"]) for one in map(_schedule, final_state.jobs.values()) if one)
+    for (schedule_id, time), count in times.items():
+        if count > 1:
+            yield f"the schedule {schedule_id} made {count} jobs for {time}"
 
 
 def _attempts(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
@@ -52,7 +65,8 @@ def _attempts(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
         yield f"job {job_id} was started {made} times, the last as attempt {attempt}, and {allowed} may be"
     for run, following in pairwise(runs):
         step = following.attempt - run.attempt
-        if step != (0 if run.how == "snoozed" else 1) and run.how != "":
+        wanted = (0, 1) if run.how == "snoozed" and retry["lost_workers"] else (int(run.how != "snoozed"),)
+        if run.how and step not in wanted:
             yield f"job {job_id}: attempt {following.attempt} follows attempt {run.attempt}, which {run.how}"
         if not run.how and step < 1:
             yield f"job {job_id}: attempt {run.attempt} was killed, and attempt {following.attempt} followed"
@@ -72,7 +86,8 @@ def _times(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
     for run, following in pairwise(runs):
         if run.ended_at is None:
             continue
-        least_s = SNOOZE_S if run.how == "snoozed" else delays[run.attempt - 1]
+        waits = (SNOOZE_S,) if following.attempt == run.attempt else delays[run.attempt - 1 : run.attempt]
+        least_s = sum(waits)  # of no wait where the attempt is one too many
         if following.began_at - run.ended_at < least_s - _ROUNDING_S:
             yield f"job {job_id} waited {following.began_at - run.ended_at:.3f} s instead of {least_s:g} s"
 
@@ -132,6 +147,7 @@ def _bounds() -> Iterator[tuple[str, int, Callable[[Record], int]]]:
             1 + number,
             lambda one, n=number: int(_options(one).get("key") == f"key {n}"),
         )
+    yield "the schedule skip", 1, lambda one: int(_schedule(one).get("name") == "skip")
     yield "the kind", 2, lambda one: int(one["tool"] == "narrow")
 
 

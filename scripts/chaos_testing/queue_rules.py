@@ -1,4 +1,7 @@
-"""The rules of the queues of a run, and the actor that pauses and resumes queues."""
+"""The rules of the queues of a run, its schedules, and the actor that pauses and resumes queues.
+
+Quotas belong here, and into `queue_promises` as a check.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ QUEUES: Final = ("default", "default", "thin", "paused")
 
 QUEUE_LIMITS: Final = {"thin": 2}
 RESOURCES: Final = {"gpu": 1, "disk": 3}
+SCHEDULES: Final = {"skip": 1.0, "wait": 1.3, "start": 1.0}
+"""The seconds between the jobs of each schedule, by its name and its rule for an overlap."""
+
 _PAUSED: Final = "paused"
 
 
@@ -36,9 +42,32 @@ class QueuePauser:
             self._queues.resource(name, count)
         for name, most in QUEUE_LIMITS.items():
             self._queues.limit(name, most)
+        self._add_schedules()
+
+    def _add_schedules(self) -> None:
+        from chaos_testing.expected import label_of
+        from chaos_testing.queue_bodies import queued_body
+        from python_mcp_server.jobs.request import Request
+        from python_mcp_server.jobs.schedules import BlockingSchedules
+        from python_mcp_server.options import JobOptions, Retry
+
+        options = JobOptions(retry=Retry(2, wait=0, lost_workers=True))
+        for number, (overlap, every_s) in enumerate(SCHEDULES.items()):
+            arguments = ("q-snoozes", number, str(self._environment.notes))
+            label = label_of("q-snoozes", number)
+            request = Request(queued_body, arguments, label=label, tool="scheduled", options=options)
+            schedules = BlockingSchedules(self._environment.observer.store)
+            missed = self._rng.choice(("once", "all"))
+            schedules.add(request, every=every_s, name=overlap, overlap=overlap, missed=missed)
+
+    def _remove_schedules(self) -> None:
+        from python_mcp_server.jobs.schedules import BlockingSchedules
+
+        for name in SCHEDULES:
+            BlockingSchedules(self._environment.observer.store).remove(name)
 
     async def run(self) -> None:
-        """Do so until the actors are to stop; leave the queue resumed."""
+        """Do so until the actors are to stop; leave the queue resumed, and no schedule."""
         while await self._environment.pause(self._rng.uniform(0.5, 4)):
             await asyncio.to_thread(self._queues.pause, _PAUSED)
             before = await asyncio.to_thread(self._jobs)
@@ -50,6 +79,7 @@ class QueuePauser:
             for job_id, status in after.items():
                 if before.get(job_id) == "pending" and status == "running":
                     self._environment.history.add_breach(f"job {job_id} started while its queue was paused")
+        await asyncio.to_thread(self._remove_schedules)
 
     @property
     def _queues(self) -> Queues:

@@ -1,6 +1,6 @@
 """A library process that queues jobs with options: attempts, predecessors, delays, keys, resources.
 
-Schedules and quotas belong here as further choices of `_options`, and into `queue_promises` as checks.
+Further options belong into `_options`, and into `queue_promises` as checks.
 """
 
 from __future__ import annotations

@@ -66,7 +66,9 @@ def _asked(history: History) -> Counter[str]:
 def _queued_starts(final_state: FinalState) -> str:
     runs = final_state.notes.runs
     ways = Counter(run.how or "killed" for run in runs)
-    return f"{len(runs)}: {_counts(ways)}, {sum(run.attempt > 1 for run in runs)} of them not the first"
+    further = sum(run.attempt > 1 for run in runs)
+    scheduled = sum(bool(record.get("schedule")) for record in final_state.jobs.values())
+    return f"{len(runs)}: {_counts(ways)}; {further} of a further attempt; {scheduled} jobs of schedules"
 
 
 def _taken_over(history: History, final_state: FinalState) -> int:

@@ -6,7 +6,10 @@ import os
 import signal
 from pathlib import Path
 
+from python_mcp_server.context import current_job
 from python_mcp_server.options import Cancel, Snooze
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.opening import open_store
 from tests.helpers.bodies import note
 from tests.helpers.waiting import eventually
 
@@ -53,6 +56,20 @@ def of_no_use() -> Cancel:
 
 def fail() -> None:
     raise RuntimeError("for good")
+
+
+def hold_and_fail(path: str, word: str, gate: str) -> None:
+    """Fail once the file `gate` exists."""
+    hold_named(path, word, gate)
+    raise ValueError(word)
+
+
+def record_and_fail(path: str) -> None:
+    """Fail once this job has a record."""
+    job = current_job()
+    note(path)
+    eventually(lambda: open_store(Settings.from_environ()).peek(job.id if job else ""))
+    raise ValueError("it failed after its record was written")
 
 
 def fail_unless(path: str, word: str = "bad", *, also: str = "") -> str:

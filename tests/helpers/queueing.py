@@ -91,7 +91,7 @@ class Server:
         while True:
             self.process.send_signal(signal.SIGSTOP)
             try:
-                with store.exclusive("places"):
+                with store.exclusive("queues"):
                     for job_id in self.ids:
                         store.update(job_id, lambda job: job)
             except StoreLocked:

@@ -123,13 +123,18 @@ class WorkerAcquisition:
         return is_shortage(error) and (self.in_background() or self.status.spec is not None)
 
     async def _claim(self, worker: WorkerHandle | InlineWorker) -> Started:
+        record = self.record
+        record.claimed = record.begun
         if self.in_background():
             set_reason = self.status.set_pending_reason
-            return await self.slots.acquire(self.record.job_id, worker.identity, set_reason)
+            claim = await self.slots.acquire(record.job_id, worker.identity, set_reason)
+            record.claimed = claim is Started.HERE
+            return claim
         try:
-            return await self.record.start(worker.identity) if self.record.begun else Started.HERE
+            return await record.start(worker.identity) if record.begun else Started.HERE
         except StoreError as error:  # the caller waits for the value and needs no record
-            _log.warning("the record of job %s does not say that it runs: %s", self.record.job_id, error)
+            _log.warning("the record of job %s does not say that it runs: %s", record.job_id, error)
+            record.claimed = False
             return Started.HERE
 
 

@@ -151,9 +151,16 @@ class Engine:
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""
         request = self.submissions.take(job)
+        if request is None:
+            self.slots.drop(job.id)
+            return
         if request.replies is None:
             request = replace(request, replies=replies_of(job.reply, self._adapter_of(job.tool)))
-        self.new_run(request, None, job.id).adopt(job)
+        run = self.new_run(request, None, job.id)
+        if self._runs.get(job.id) is run:  # else another loop of this manager was quicker
+            run.adopt(job)
+        else:
+            self.slots.drop(job.id)
 
     def new_run(self, request: Request, listener: Listener | None, job_id: str | None = None) -> JobRun:
         """Create a run of this job, without starting it. Without a `job_id` the job is new.
@@ -162,7 +169,8 @@ class Engine:
             InvalidInput: The body cannot be sent to a worker, or a limit cannot be kept.
         """
         job_id = job_id or new_job_id()
-        run = self._runs[job_id] = self._make_run(request, listener, job_id)
+        run = self._make_run(request, listener, job_id)
+        self._runs.setdefault(job_id, run)
         return run
 
     def _make_run(self, request: Request, listener: Listener | None, job_id: str) -> JobRun:

@@ -499,14 +499,16 @@ class JobManager:
             JobNotFound: There is no such job.
         """
         run, engine = self.blocking.run_of(job_id), await self._engine()
-        if run is None or not run.loop.is_running():
-            # takes seconds where the body ignores it: not in the threads for hand-offs
-            return await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
-        if run.loop is engine.loop:
-            await run.cancel()
-        else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run.cancel(), run.loop))
-        return await self.get(job_id)
+        if run is not None and run.loop.is_running():
+            if run.loop is engine.loop:
+                await run.cancel()
+            else:
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run.cancel(), run.loop))
+            job, run = await self.get(job_id), None
+            if job.status.terminal or engine.services.refresher.has_pending_write(job_id):
+                return job  # otherwise it waits for its next attempt, or runs elsewhere
+        # takes seconds where the body ignores it: not in the threads for hand-offs
+        return await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
 
     # ---- jobs
 

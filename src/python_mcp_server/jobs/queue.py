@@ -22,7 +22,7 @@ from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
 from python_mcp_server.model import Job, ProcessIdentity, utc_now
-from python_mcp_server.store.keys import AFTER, DELAYED, READY, index_key, rank_of
+from python_mcp_server.store.keys import AFTER, DELAYED, ENDING, READY, index_key, rank_of
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -41,7 +41,7 @@ class Look:
     Attributes:
         chosen: The jobs that this server starts now, in their order.
         capacity: What the background jobs of the home take.
-        left: The jobs that are left to other servers, which live.
+        left: The jobs that are left to others, which live.
         due_s: In how many seconds the next job is due that waits for a time or its rate; None if none does.
         waiting: Whether any job is ready.
     """
@@ -106,12 +106,13 @@ class Chooser:
             if (wait := look.capacity.rates.wait(job)) is not None:
                 look.due_s = wait[0] if look.due_s is None else min(look.due_s, wait[0])
             return False
-        if self._is_of_another(job):
-            look.left.add(job.id)
-            if job.id in self.passed_over:
-                return False
-        elif self.can_start(job):
+        of_another = self._is_of_another(job)
+        if not of_another and self.can_start(job):
             look.chosen.append(job)
+        elif of_another or (job.call is None and job.owner == self.own):
+            look.left.add(job.id)  # to its server, or to another manager of this process
+            if job.id in self.passed_over:
+                return not of_another
         else:
             return False
         look.capacity.add(job)
@@ -143,7 +144,7 @@ def _push(queue: list[tuple[str, str, int, Job, Iterator[Job]]], number: int, gr
         heapq.heappush(queue, ("" if key is None else key.rank, job.id, number, job, group))
 
 
-def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
+def release(store: JobStore, limits: SlotLimits, swept: str) -> tuple[str, bool]:
     """Move the jobs whose time has come, or whose predecessors have ended, to those that are ready; settle or
     queue again the jobs whose process is gone. Blocks.
 
@@ -153,18 +154,20 @@ def release(store: JobStore, limits: SlotLimits, swept: str) -> str:
         swept: The list of waiting jobs that the last round ended with.
 
     Returns:
-        The list that this round ended with.
+        The list that this round ended with, and whether every job whose time has come could be moved.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    for job in store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now())):
-        _change(store, job, _due)
+    due = store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now()))
+    moved = [_change(store, job, _due) for job in due]
     _, lost = capacity_of(store, limits, QueueRules())
     for job in lost:
         _queue_again(store, job)
+    for job in store.indexed(ENDING, _RELEASED_AT_ONCE):  # the process that cancelled it may be gone
+        recovered(store, job)
     _settle_abandoned(store)
-    return _sweep(store, swept)
+    return _sweep(store, swept), all(moved)
 
 
 def _due(job: Job) -> Job:
@@ -207,8 +210,10 @@ def _sweep(store: JobStore, swept: str) -> str:
     return following[:_SWEPT_AT_ONCE][-1] if following else ""
 
 
-def _change(store: JobStore, job: Job, change: Callable[[Job], Job]) -> None:
+def _change(store: JobStore, job: Job, change: Callable[[Job], Job]) -> bool:
     try:
         store.update(job.id, change)
     except (StoreError, JobNotFound) as error:
         _log.warning("job %s waits on: %s", job.id, error)
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,13 @@ _log: Final = logging.getLogger(__name__)
 
 
 class RecordWriter:
-    """The record of one job in the hands of its server."""
+    """The record of one job in the hands of its server.
+
+    Attributes:
+        job_id: The job.
+        state: How far the record is.
+        claimed: Whether the record says that this run is running, or is about to say so.
+    """
 
     def __init__(
         self,
@@ -55,6 +62,7 @@ class RecordWriter:
     ) -> None:
         self.job_id = job_id
         self.state = RecordState.NONE
+        self.claimed = False
         self._services = services
         self._look = look
         self._on_durable = on_durable
@@ -176,6 +184,7 @@ class RecordWriter:
         await self.join()
         if self.durable:
             await self._services.in_store(self._services.store.update, self.job_id, self._withdrawn)
+        self.claimed = False
 
     def _withdrawn(self, job: Job) -> Job:
         if job.ending or job.owner != self._services.identity:
@@ -231,7 +240,19 @@ class RecordWriter:
             usage=now.usage,
             tree_gone=tree_gone,
             show=self._show,
+            only_if=self.is_present,
         )
+
+    def is_present(self, job: Job) -> bool:
+        """Whether a record is still that of this run: where this process was stopped, another one may have
+        settled a lost attempt, and the job may wait or run again.
+        """
+        now = self._look()
+        if job.attempt != now.attempt or not job.background:
+            return not job.background
+        if job.status is JobState.PENDING:
+            return not self.claimed or job.ending is not None
+        return self.claimed if now.status is JobState.PENDING else job.worker == now.worker
 
 
 class Started(Enum):
@@ -285,6 +306,12 @@ def _may_start(job: Job, owner: ProcessIdentity | None) -> Started:
     )
     ready = job.status is JobState.PENDING and not job.waits_for and job.not_before is None
     return Started.HERE if ours and ready else Started.ELSEWHERE
+
+
+def _runs_here(job: Job) -> bool:
+    """Whether this process runs the job by its record, which may say already that the job waits again."""
+    unnamed = job.worker is None and job.status is not JobState.PENDING
+    return unnamed or job.worker == processes.identify(os.getpid())
 
 
 WORKER_RECORD: Final = "python_mcp_server.jobs.record:WorkerRecord"
@@ -369,7 +396,9 @@ class WorkerRecord:
         store = self._open()
         try:
             known: dict[str, Any] = {"progress": progress, "usage": usage}
-            settle(store, self._job_id, outcome, tree_gone=False, show=self._show, **known)
+            settle(
+                store, self._job_id, outcome, tree_gone=False, show=self._show, only_if=_runs_here, **known
+            )
         except JobNotFound:  # pruned: its server had settled it before it was killed
             store.discard_folder(self._job_id)
             raise

@@ -1,5 +1,6 @@
 """Settles jobs whose processes are gone, when any process reads them.
 
+queued, with a reason to end        ended: the process that wrote the reason may be gone
 owner lives, worker lives or none   left to the owner
 owner lives, worker dead            left to the owner for 5 s after a reader saw it first, because
                                     it may be stopped, or hang; then the next reader settles it
@@ -69,6 +70,8 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 
 def _recovered(store: JobStore, job: Job) -> Job:
+    if job.status is JobState.PENDING and job.ending is not None and job.background:
+        return settle(store, job.id, Outcome(cancelled=True), only_if=lambda found: _is_same(found, job))
     if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):

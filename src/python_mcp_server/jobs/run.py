@@ -121,7 +121,8 @@ class JobRun:
         heard. Any thread may call this, so it makes no record: the loop may make the record at this instant.
         """
         durable = self._record is not None and self._record.durable
-        return durable and self.state < RunState.ENDING and self.loop.is_running()
+        here = not self.background or self.state is not RunState.QUEUED  # else others may start it
+        return durable and here and self.state < RunState.ENDING and self.loop.is_running()
 
     @property
     def background(self) -> bool:
@@ -293,14 +294,21 @@ class JobRun:
         self.status.publish()
 
     async def refresh(self) -> None:
-        """Bring the record up to date, and end the job where another process has asked for that in the
-        record.
+        """Bring the record up to date. End the job where another process has asked for that in the record;
+        leave the job where another server has started it.
         """
-        if self.live:
-            self.status.publish()
-            job = await self.record.refresh()
-            if job is not None and JobState.CANCELLED in (job.ending, job.status):
-                self.request_end(EndReason())
+        if self.state >= RunState.ENDING:
+            return
+        self.status.publish()
+        job = await self.record.refresh()
+        if job is not None and JobState.CANCELLED in (job.ending, job.status):
+            self.request_end(EndReason())
+            return
+        elsewhere = job is not None and (job.status.terminal or not self.record.is_present(job))
+        if elsewhere and self.state is RunState.QUEUED:
+            if self._queueing is not None:
+                self._queueing.cancel()
+            self._drop()
 
     def _on_body_end(self, outcome: Outcome) -> None:
         if self.state >= RunState.ENDING:
@@ -502,6 +510,7 @@ class JobRun:
         except Exception as error:  # noqa: BLE001  whatever it is, the outcome must not be lost
             unforeseen = None if isinstance(error, StoreError) else error
             _log.warning("the end of job %s will be written later: %s", job_id, error, exc_info=unforeseen)
+            self.runs_again = True  # it may, once its end is written
             # the record still names the worker: a cancel by the record would end the next call
             await self._end_tree()
             # not the logs: they are removed with the worker

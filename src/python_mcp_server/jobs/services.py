@@ -97,7 +97,7 @@ class Services:
         """Run a blocking call to the store in a thread; the call is completed even if the caller is
         cancelled.
         """
-        return await asyncio.shield(self.begin_in_store(work, *args))
+        return await _heard(self.begin_in_store(work, *args))
 
     def begin_in_store(self, work: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Start a blocking call to the store in a thread."""
@@ -123,7 +123,7 @@ class Services:
         await running.acquire()
         call = in_thread(self.loop, threads, work)
         call.add_done_callback(lambda _: running.release())
-        return await asyncio.shield(call)
+        return await _heard(call)
 
     def in_background(self, work: Callable[..., object], *args: Any) -> None:
         """Run a blocking call to the store without waiting for its end."""
@@ -138,6 +138,22 @@ class Services:
         self._threads.shutdown(wait=False)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._searches.shutdown(wait=False, cancel_futures=True)
+
+
+async def _heard(call: asyncio.Future[T]) -> T:
+    """Return the result of a call that is completed even if its caller is cancelled. What it raises then is
+    noted here, because the loop would report it with a traceback.
+    """
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        call.add_done_callback(_note_unheard)
+        raise
+
+
+def _note_unheard(call: asyncio.Future[Any]) -> None:
+    if not call.cancelled() and (error := call.exception()) is not None:
+        _log.debug("a call to the store failed after its caller had left: %r", error)
 
 
 class RecordRefresher:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
-_LOCK: Final = "places"
+_LOCK: Final = "queues"
+"""The lock of the rules of the queues, too: when a queue is paused, none of its jobs starts any more."""
+
 _FIRST_LOOK_S: Final = 0.2
 """Delay after the opening, so that the first call goes first."""
 
@@ -211,10 +213,10 @@ class BackgroundSlots:
             self._schedule(0.0 if self._again else delay_s)
 
     def _choose(self) -> Look:
-        store, now = self._services.store, time.monotonic()
+        store, now, moved = self._services.store, time.monotonic(), True
         if now >= self._release_at:
             self._release_at = now + _RELEASE_S
-            self._swept = release(store, self._limits, self._swept)
+            self._swept, moved = release(store, self._limits, self._swept)
         fires_s = self._scheduled.fire()
         over = {job_id for job_id, since in self._left_since.items() if now - since > HEAD_OF_LINE_GRACE_S}
         starting = tuple(self._starting.values())
@@ -222,7 +224,8 @@ class BackgroundSlots:
             store, self._limits, self._services.identity, self._may_start, starting, frozenset(over)
         )
         look = chooser.look(read_rules(store))
-        look.due_s = min((due_s for due_s in (look.due_s, fires_s) if due_s is not None), default=None)
+        due_s = look.due_s if moved else None  # what is due and cannot be written waits for the next release
+        look.due_s = min((each_s for each_s in (due_s, fires_s) if each_s is not None), default=None)
         return look
 
     def _may_start(self, job: Job) -> bool:

@@ -104,12 +104,14 @@ class Submissions:
             self._found[job.id] = request
         return request is not None
 
-    def take(self, job: Job) -> Request:
-        """Return the request of a job that starts here, and forget it."""
+    def take(self, job: Job) -> Request | None:
+        """Return the request of a job that starts here, and forget it; None where its run has left the queue
+        this instant.
+        """
         self._held.pop(job.id, None)
         if (awaited := self._awaited.pop(job.id, None)) is not None:
             awaited.set()
-        return self._found.pop(job.id)
+        return self._found.pop(job.id, None)
 
     async def until_started(self, job_id: str) -> None:
         """Wait until a job that was submitted here is started here."""
@@ -203,7 +205,8 @@ def _own_jobs(store: JobStore, held: dict[str, Request], services: Services) -> 
         for name in store.index_names(READY):
             if len(own) < _REQUEUED_AT_ONCE and (head := store.indexed(name, 1)):
                 mine = head[0].owner is not None and head[0].owner == services.identity
-                own += [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if mine and job.id not in held]
+                others = [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if job.id not in held]
+                own += [job for job in others if mine and job.call is not None]  # else of another manager
     except StoreError as error:
         _log.warning("the queued jobs are found by other servers when this process is gone: %s", error)
         return []

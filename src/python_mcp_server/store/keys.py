@@ -7,6 +7,7 @@ of the next start does not grow with the number of queued jobs. A record has one
     ready.<group>   queued, and held back by nothing but a slot; in the order in which they start
     delayed         queued, until a time; by this time
     after.<id>      queued, until the job with this id ends
+    ending          queued, and to be ended before its start
     running         started in the background
     attached        not ended, and waited for by a caller
     dead.<time>     failed for good, with the spec by which it can be run again; newest first. The time is the
@@ -26,6 +27,7 @@ from python_mcp_server.options import DEFAULT_QUEUE
 READY: Final = "ready."
 DELAYED: Final = "delayed"
 AFTER: Final = "after."
+ENDING: Final = "ending"
 RUNNING: Final = "running"
 ATTACHED: Final = "attached"
 DEAD: Final = "dead."
@@ -53,7 +55,7 @@ class IndexKey:
 
 
 def index_key(job: Job) -> IndexKey | None:
-    """Return the key of a record, or None where it is in no list: ended, or to be ended before its start."""
+    """Return the key of a record, or None where it is in no list, because it has ended."""
     if job.status.terminal:
         return _dead(job)
     if not job.background:
@@ -61,7 +63,7 @@ def index_key(job: Job) -> IndexKey | None:
     if job.status is not JobState.PENDING:
         return IndexKey(RUNNING, rank_of(job.started_at or job.created_at))
     if job.ending:
-        return None
+        return IndexKey(ENDING, rank_of(job.created_at))
     if job.waits_for:
         return IndexKey(AFTER + job.waits_for[0], rank_of(job.created_at))
     if job.not_before is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import re
+import threading
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -11,13 +14,18 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
+from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
+from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
+from python_mcp_server.jobs.record import Started, start_record
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.state import RunState
+from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
 from tests.helpers.job_kinds import Flaky
@@ -305,6 +313,7 @@ import asyncio, sys
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import framework_bodies as fb
 async def main():
     async with JobManager() as jobs:
@@ -356,6 +365,149 @@ async def test_a_job_that_cannot_be_started_fails_and_holds_up_no_other(
         assert (await ended(jobs, good)).result == "good"
 
 
+async def test_an_attempt_that_was_settled_elsewhere_does_not_end_the_next_one(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        retry = Retry(2, wait=0, lost_workers=True)
+        job_id = await submit(jobs, fb.hold_named, log, "x", gate, retry=retry)
+        await heard(log, "+x")
+        died = Outcome(failure=Failure("WorkerDied", "it was stopped for long", kind="worker_died"))
+        assert settle(jobs.store, job_id, died).attempt == 2
+        gate.touch()
+        done = await ended(jobs, job_id)
+        assert (done.status, done.attempt) == (JobState.COMPLETED, 2)
+    assert lines(log) == ["+x", "-x", "+x", "-x"]
+
+
+async def test_a_server_forgets_a_job_that_another_one_has_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager(max_background_jobs=1) as jobs:
+        job_id = await submit(jobs, fb.said, log, "x")
+        engine = await jobs._engine()
+
+        async def full(*_: Any) -> Started:
+            gate.touch()
+            engine.slots.drop(job_id)
+            await asyncio.to_thread(jobs.store.update, job_id, elsewhere)
+            return Started.NOT_YET
+
+        def elsewhere(job: Job) -> Job:
+            return job.evolve(status=JobState.RUNNING, started_at=utc_now(), owner=None, worker=here)
+
+        here = processes.identify(os.getpid())
+        monkeypatch.setattr(engine.slots, "acquire", full)
+        await asyncio.to_thread(eventually, gate.exists)
+        await asyncio.to_thread(eventually, lambda: not jobs._live)
+        assert (await jobs.get(job_id)).status is JobState.RUNNING
+        settle(jobs.store, job_id, Outcome(value="y"))
+        assert (await ended(jobs, job_id)).result == "y"
+
+
+async def test_a_job_that_is_cancelled_as_its_attempt_fails_is_cancelled(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        job_id = await submit(jobs, fb.hold_and_fail, log, "x", gate, retry=Retry(2, wait=600))
+        await heard(log, "+x")
+        run = jobs._live[job_id]
+        gate.touch()
+        await asyncio.to_thread(eventually, lambda: run.state >= RunState.FINALISING)
+        assert (await jobs.cancel(job_id)).status is JobState.CANCELLED
+
+
+async def test_a_caller_who_waits_gets_the_failure_of_its_attempt(tmp_path: Path):
+    async with manager(record_after_seconds=0.01) as jobs:
+        options = JobOptions(retry=Retry(3, wait=0))
+        request = Request(fb.record_and_fail, (str(tmp_path / "log"),), options=options)
+        with pytest.raises(ValueError, match="after its record"):
+            await jobs.run(request, budget_s=LONG_S)
+        (job,), _ = await jobs.list()
+        assert job.status is JobState.FAILED
+
+
+async def test_a_cancel_whose_process_was_killed_is_carried_out(tmp_path: Path):
+    async with manager() as jobs:
+        later = await submit(jobs, bodies.pid, run_at=utc_now() + timedelta(hours=1))
+        follows = await submit(jobs, bodies.pid, after=[later])
+        jobs.store.update(later, lambda job: job.evolve(ending="cancelled"))
+        await asyncio.to_thread(eventually, lambda: job_of(jobs, follows).status.terminal)
+        assert job_of(jobs, later).status is JobState.CANCELLED
+        assert job_of(jobs, follows).status is JobState.CANCELLED
+
+
+def job_of(jobs: JobManager, job_id: str) -> Job:
+    """Return a job as its record has it, without a read that settles it."""
+    job = jobs.store.get(job_id)
+    assert job is not None
+    return job
+
+
+async def test_the_end_of_a_manager_leaves_the_jobs_of_another_one_alone(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager(max_background_jobs=1) as jobs:
+        await submit(jobs, fb.hold_named, log, "first", gate)
+        await heard(log, "+first")
+        async with manager(max_background_jobs=1) as other:
+            own = await other.submit_request(Request(lambda: "own"))
+            waiting = await jobs.submit_request(Request(lambda: "kept"))
+        assert (await ended(jobs, own.id)).error_kind == "server_died"
+        gate.touch()
+        assert (await ended(jobs, waiting.id)).result == "kept"
+
+
+async def test_closures_of_another_manager_hold_up_none(tmp_path: Path):
+    async with manager() as jobs, manager() as idle:
+        engine = await idle._engine()
+        await engine.slots.close()
+        await idle.submit_request(Request(lambda: "never"))
+        waiting = await jobs.submit_request(Request(lambda: "done"))
+        assert (await ended(jobs, waiting.id)).result == "done"
+
+
+async def test_no_job_starts_once_its_queue_is_paused(monkeypatch: pytest.MonkeyPatch, home: Path):
+    tried = list[bool]()
+
+    def start(*args: Any) -> Started:
+        other = FileJobStore(home, lock_s=0.01)
+        with pytest.raises(StoreLocked):
+            Queues(other).pause("default")
+        tried.append(True)
+        return start_record(*args)
+
+    monkeypatch.setattr(slots, "start_record", start)
+    async with manager() as jobs:
+        await ended(jobs, await submit(jobs, bodies.pid))
+    assert tried
+
+
+async def test_a_job_that_is_due_on_a_full_disk_is_not_tried_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def refuse(*_: Any) -> Job:
+        raise StoreError("the disk is full")
+
+    async with manager() as jobs:
+        engine = await jobs._engine()
+        await engine.slots.close()
+        await submit(jobs, bodies.pid, run_at=utc_now() - timedelta(seconds=1))
+        with monkeypatch.context() as full:
+            full.setattr(jobs.store, "update", refuse)
+            look = await asyncio.to_thread(engine.slots._choose)
+        assert engine.slots._delay_s(look) == slots._IDLE_LOOK_S
+
+
+async def test_a_loop_leaves_a_job_alone_that_another_loop_has_started():
+    async with manager() as jobs:
+        engine = await jobs._engine()
+        await engine.slots.close()
+        job = await jobs.submit_request(Request(bodies.pid))
+        assert engine.submissions.can_start(job)
+        quicker = engine.new_run(Request(bodies.pid), None, job.id)
+        engine._adopt(job)
+        assert jobs._live.pop(job.id) is quicker
+
+
 def test_a_delay_is_a_time_from_now_on():
     before = utc_now()
     options = JobOptions.delayed(60, queue="q")
@@ -368,3 +520,22 @@ def test_a_delay_is_a_time_from_now_on():
 def test_a_delay_that_is_no_time_is_refused(delay: Any):
     with pytest.raises(InvalidInput, match="delay is "):
         JobOptions.delayed(delay)
+
+
+async def test_a_refusal_after_its_caller_has_left_is_not_reported():
+    gate, reported = threading.Event(), list[Any]()
+
+    def refuse() -> None:
+        gate.wait(60)
+        raise slots.Full("waiting for its turn")
+
+    async with manager() as jobs:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+        engine = await jobs._engine()
+        waiting = asyncio.create_task(engine.services.in_store(refuse))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        gate.set()
+    gc.collect()
+    assert reported == []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from python_mcp_server.jobs.record import Started, start_record
-from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.jobs.record import Started, WorkerRecord, start_record
+from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
 
 OWNER = ProcessIdentity(101, 1)
@@ -48,3 +51,15 @@ def test_a_job_that_changed_while_its_owner_took_a_worker_is_not_started(facts: 
     store, job = store_of(**facts)
     assert start_record(store, QUEUED, OWNER, WORKER) in (Started.OVER, Started.ELSEWHERE)
     assert store.get(QUEUED) == job
+
+
+def test_a_worker_settles_no_job_that_waits_for_its_next_attempt(home: Path):
+    store = FileJobStore(home)
+    options = JobOptions(retry=Retry(2))
+    waiting = Job(QUEUED, "queued", JobState.PENDING, utc_now(), background=True, options=options, attempt=2)
+    store.create(waiting)
+    record = WorkerRecord(QUEUED, store.locator() | {"grace_s": 1.0})
+    record.commit(Outcome(failure=Failure("ValueError", "again")), None, None)
+    record.close()
+    assert store.get(QUEUED) == waiting
+    store.close()
