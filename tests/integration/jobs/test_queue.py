@@ -294,7 +294,7 @@ async def test_a_limit_is_an_attempt_only_where_it_is_named(tmp_path: Path):
             token = await jobs.submit(job, timeout_seconds=0.3, retry=Retry(2, on=on, wait=0))
             done = await ended(jobs, token)
             assert (done.status, done.error_kind) == (JobState.FAILED, "time_limit")
-            assert len(lines(log)) == attempts
+            assert done.attempt == attempts
 
 
 async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
