@@ -239,10 +239,14 @@ class Schedule:
         facts = {"id": self.id, "name": self.name, "time": iso(firing.time) if by_time else None}
         own = {"id": firing.job_id, "status": JobState.PENDING.value, "created_at": iso(now)}
         job = Job.from_record(self.job | own | {"background": True, "schedule": facts})
-        if firing.after is None:
-            return job
-        options = replace(job.options or JobOptions(), after=(firing.after,), run_after_failure=True)
-        return job.evolve(options=options, waits_for=options.after)
+        options = job.options or JobOptions()
+        if (
+            self.overlap == "wait" and options.key is None
+        ):  # where the job before is cancelled, older ones may run
+            options = replace(options, key=f"schedule {self.id}")
+        if firing.after is not None:
+            options = replace(options, after=(firing.after,), run_after_failure=True)
+        return job if options == JobOptions() else job.evolve(options=options, waits_for=options.after)
 
     # ---- JSON
 

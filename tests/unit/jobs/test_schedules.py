@@ -181,7 +181,11 @@ def test_a_job_may_start_beside_the_one_before_or_wait_for_it(home: Home):
     home.look(minutes=1)
     waits = {(str((job.schedule or {})["name"]), len(job.waits_for)) for job in home.jobs()}
     assert waits == {("beside", 0), ("behind", 0), ("behind", 1)}
-    assert all(job.options is None or job.options.run_after_failure for job in home.jobs())
+    behind = [job for job in home.jobs() if (job.schedule or {})["name"] == "behind"]
+    assert {job.options and job.options.key for job in behind} == {
+        f"schedule {home.schedules.get('behind').id}"
+    }
+    assert all(job.options and job.options.run_after_failure for job in behind if job.waits_for)
 
 
 def test_so_many_jobs_wait_for_each_other_and_no_more(home: Home):
@@ -240,7 +244,7 @@ def test_a_death_at_any_write_neither_loses_nor_doubles_a_job(
 
     with monkeypatch.context() as patched:
         patched.setattr(ScheduleFiles, "write", dying(ScheduleFiles.write))
-        patched.setattr(firing_module, "create_queued", dying(submission.create_queued))
+        patched.setattr(firing_module, "write_queued", dying(submission.write_queued))
         with pytest.raises(KeyboardInterrupt):
             home.look(minutes=1)
     home.look()
@@ -257,7 +261,7 @@ def test_a_store_that_fails_delays_one_schedule(home: Home, monkeypatch: pytest.
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(firing_module, "create_queued", full)
+        patched.setattr(firing_module, "write_queued", full)
         home.now += timedelta(minutes=1)
         waits_s = home.servers[0].fire()
         assert waits_s is not None
