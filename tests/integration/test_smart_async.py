@@ -170,7 +170,7 @@ def test_listing_pruning_and_unknown_ids(tmp_path: Path):
         list_jobs("done")
     assert prune_jobs() == {"removed": 0, "remaining": 1}
     assert prune_jobs(keep_completed=False, max_age_hours=0) == {"removed": 1, "remaining": 0}
-    assert get_job_status(job_id) == {"error": f"Job {job_id} not found"}
+    assert get_job_status(job_id)["error"].startswith(f"Job {job_id} has expired")
     assert cancel_job("nobody") == {"error": "Job nobody not found"}
     with pytest.raises(JobNotFound):
         JobManager().blocking.get("nobody")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from python_mcp_server.cli.options import (
+    Number,
     environment_options,
     home_option,
     json_option,
@@ -50,9 +51,9 @@ def _schedules() -> BlockingSchedules:
 @schedules.command(cls=AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("--cron", metavar="EXPRESSION",
               help="When: minute, hour, day, month, weekday; a 6th in front is for seconds.")  # fmt: skip
-@click.option("--every", type=float, metavar="SECONDS", help="Or each so many seconds.")
+@click.option("--every", type=Number("seconds", 0), metavar="SECONDS", help="Or each so many seconds.")
 @click.option("--at", "at_text", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
-@click.option("--delay", type=float, metavar="SECONDS", help="Or once, in so many seconds.")
+@click.option("--delay", type=Number("seconds", 0), metavar="SECONDS", help="Or once, in so many seconds.")
 @click.option("--tz", default="UTC", show_default=True, metavar="ZONE",
               help="The time zone of --cron and --at, such as Europe/Berlin.")  # fmt: skip
 @click.option("--name", metavar="NAME", help="The name of the schedule.  [default: what runs]")
@@ -63,7 +64,7 @@ def _schedules() -> BlockingSchedules:
               "[default: skip; wait with --missed all]")  # fmt: skip
 @click.option("-m", "module", metavar="NAME", help="Run a module, as `python -m`; all that follows is its.")
 @click.option("-c", "code", metavar="CODE", help="Run this code, as `python -c`; all that follows is its.")
-@click.option("--timeout", "timeout_seconds", type=float, default=0.0, metavar="SECONDS",
+@click.option("--timeout", "timeout_seconds", type=Number("seconds", 0), default=0.0, metavar="SECONDS",
               help="End a job after this long; 0 means no limit.")  # fmt: skip
 @limit_options
 @environment_options

@@ -146,7 +146,12 @@ class Engine:
         """
         request = await self.admit(request)
         request = waiting_for_results(request)
+        seen = {"server_state": self._bodies.server_state(), "reference": self._reference_of(request)}
+        request = replace(request, **seen)
         return self._make_run(request, None, job_id).to_queued(), request
+
+    def _reference_of(self, request: Request) -> BodyReference:
+        return _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
 
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""
@@ -175,8 +180,8 @@ class Engine:
 
     def _make_run(self, request: Request, listener: Listener | None, job_id: str) -> JobRun:
         check_limits(request)
-        server_state = self._bodies.server_state()
-        reference = _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
+        server_state = request.server_state or self._bodies.server_state()
+        reference = request.reference or self._reference_of(request)
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
         call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)

@@ -28,6 +28,8 @@ from python_mcp_server.questions.model import Question
 
 if TYPE_CHECKING:
     from python_mcp_server.kinds import AsyncJob
+    from python_mcp_server.pool.references import BodyReference
+    from python_mcp_server.pool.server_state import ServerState
 
 _log: Final = logging.getLogger(__name__)
 
@@ -50,6 +52,10 @@ class Request:
         principal: The principal that owns the job; None for the account's owner.
         client: The MCP client that asks, as it names itself; None if no MCP client asks.
         options: How the job is queued and retried; None for a job that waits for a slot only.
+        server_state: The directory, environment and path of imports of the program at the call, which a
+        worker
+            follows; None for those at the start of the body.
+        reference: The body as it was at the call, with what it closes over; None for that at its start.
         limits: The limits of the job; an inline body can only have a time limit.
         grace_s: How long the body may clean up after a cancel; None for the setting.
         replies: How its tool answers; None if this is not a call of a tool.
@@ -70,6 +76,8 @@ class Request:
     client: str | None = None
     grace_s: float | None = None
     options: JobOptions | None = None
+    server_state: ServerState | None = None
+    reference: BodyReference | None = None
     results: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

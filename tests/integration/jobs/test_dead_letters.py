@@ -230,7 +230,7 @@ where, job_id = sys.argv[1:]
 kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 jobs = JobManager()
 if where == "before":
-    dead_letters.create_queued = kill
+    dead_letters.write_queued = kill
 else:
     jobs.store.remove = kill
 jobs.blocking.dead_letters.retry(job_id)

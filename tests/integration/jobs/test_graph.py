@@ -265,12 +265,13 @@ from python_mcp_server.jobs.manager import JobManager
 from tests.integration.jobs.test_graph import diamond
 log, at = sys.argv[1], int(sys.argv[2])
 create, made = submission.create_queued, []
-def killed(store, job):
+def killed(store, job, request):
     if len(made) == at:
         os.kill(os.getpid(), signal.SIGKILL)
-    create(store, job)
+    created = create(store, job, request)
     made.append(job.id)
     print(job.id, flush=True)
+    return created
 submission.create_queued = killed
 async def main():
     async with JobManager() as jobs:

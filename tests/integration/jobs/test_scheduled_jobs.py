@@ -80,7 +80,7 @@ def test_each_time_has_one_job_though_servers_are_killed(home: Path, tmp_path: P
             BlockingSchedules(store).pause(name)
         eventually(lambda: not store.live())
     for name in names:
-        found = [when for when, _ in fired(store, name)]
+        found = sorted(when for when, _ in fired(store, name))  # a killed server's is completed later
         assert max(Counter(found).values()) == 1
         steps = {second - first for first, second in pairwise(found)}
         assert steps == {timedelta(seconds=1)}

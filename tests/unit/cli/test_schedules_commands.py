@@ -64,11 +64,11 @@ def test_the_list_for_people_has_a_line_for_each(script: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--every", "5", "--env", "KEY=secret"), "env_vars looks like a secret"),
+        (("--every", "5", "--env", "KEY=secret"), "--env looks like a secret"),
         (("--every", "5", "--cron", "* * * * *"), "exactly one"),
         ((), "exactly one"),
         (("--at", "soon"), "--at is 'soon'"),
-        (("--delay", "-5"), "never comes"),
+        (("--delay", "-5"), "--delay is -5"),
         (("--delay", "inf"), "--delay is inf"),
         (("--cron", "* * * * *", "--tz", "Berlin"), "'Berlin'"),
     ],
