@@ -93,7 +93,9 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
     ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
-    return (ended.status is JobState.FAILED and _run_again(job, spec, ended, ())) or ended
+    if ended.status is not JobState.FAILED:
+        return ended
+    return _run_again(job, spec, ended, ()) or ended.evolve(call=spec)
 
 
 def _run_again(job: Job, spec: dict[str, Any] | None, failed: Job, bases: tuple[str, ...]) -> Job | None:
