@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
@@ -217,12 +218,18 @@ class RecordWriter:
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        """Write the end, and return the job in its state afterwards; see `settle`. Blocks.
+        """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
+        another process has ended this attempt already, and the job waits for the next one, or runs it. Blocks.
 
         Raises:
             StoreError, JobNotFound: The end cannot be written, or the record is gone.
         """
         now = self._look()
+
+        def is_this_attempt(job: Job) -> bool:
+            waits_again = job.status is JobState.PENDING and now.status is not JobState.PENDING
+            return job.attempt == now.attempt and not waits_again
+
         return settle(
             self._services.store,
             self.job_id,
@@ -231,6 +238,7 @@ class RecordWriter:
             usage=now.usage,
             tree_gone=tree_gone,
             show=self._show,
+            only_if=is_this_attempt,
         )
 
 
@@ -361,7 +369,8 @@ class WorkerRecord:
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
         """Settle the job. A job that is to be ended is left unsettled, because this process, the last of the
-        job, still lives; the next reader settles it.
+        job, still lives; the next reader settles it. A job whose server has settled this attempt before it was
+        killed is left as it is: it waits for its next attempt, or runs it in another worker.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.
@@ -369,7 +378,8 @@ class WorkerRecord:
         store = self._open()
         try:
             known: dict[str, Any] = {"progress": progress, "usage": usage}
-            settle(store, self._job_id, outcome, tree_gone=False, show=self._show, **known)
+            known |= {"show": self._show, "only_if": _runs_in_this_process}
+            settle(store, self._job_id, outcome, tree_gone=False, **known)
         except JobNotFound:  # pruned: its server had settled it before it was killed
             store.discard_folder(self._job_id)
             raise
@@ -393,3 +403,7 @@ class WorkerRecord:
         else:
             check_there(self._locator)
         return self._store
+
+
+def _runs_in_this_process(job: Job) -> bool:
+    return job.status is not JobState.PENDING and (job.worker is None or job.worker.pid == os.getpid())
