@@ -60,6 +60,22 @@ def is_shared(job: Job) -> bool:
     return options is not None and (options.idempotency_key is not None or options.cache_seconds is not None)
 
 
+def move_key(store: JobStore, job: Job, new_id: str) -> None:
+    """Let further submissions of a job's idempotency key get another job, which takes its place. Blocks.
+
+    Raises:
+        StoreError: An entry cannot be read or written.
+    """
+    if job.options is None or job.options.idempotency_key is None:
+        return
+    entries = Entries(store)
+    name = entries.digest("key", job.principal, job.options.idempotency_key)
+    with store.exclusive(_lock("key", name)):
+        job_id, call = entries.read(name)
+        if job_id == job.id:
+            entries.write(name, new_id, call)
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """The place of an entry, and which job it may lead to.
