@@ -300,6 +300,18 @@ async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
         assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
 
 
+@pytest.mark.parametrize(
+    ("body", "value", "name"),
+    [(fb.snooze_for, None, "seconds"), (fb.snooze_for, 1e300, "seconds"), (fb.of_no_use_because, 5, "reason")],
+)
+async def test_a_body_that_asks_for_what_has_no_meaning_fails(body: Any, value: Any, name: str):
+    async with manager() as jobs:
+        job = await jobs.submit_request(Request(body, (value,), options=JobOptions()))
+        failed = await ended(jobs, job.id)
+        assert failed.status is JobState.FAILED
+        assert (failed.error or "").startswith(f"InvalidInput: {name} is {value!r}; it must be ")
+
+
 WAITING = """
 import asyncio, sys
 from python_mcp_server.jobs.manager import JobManager
@@ -368,3 +380,26 @@ def test_a_delay_is_a_time_from_now_on():
 def test_a_delay_that_is_no_time_is_refused(delay: Any):
     with pytest.raises(InvalidInput, match="delay is "):
         JobOptions.delayed(delay)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("after", None),
+        ("after", 5),
+        ("resources", None),
+        ("resources", ["gpu"]),
+        ("cache_seconds", 1e300),
+        ("keep_seconds", 1e300),
+        ("token_seconds", float("inf")),
+    ],
+)
+def test_an_option_of_another_type_or_beyond_the_calendar_is_refused(name: str, value: Any):
+    with pytest.raises(InvalidInput, match=f"^{name} is "):
+        JobOptions(**{name: value})
+
+
+def test_a_retry_after_what_is_no_exception_is_refused():
+    wrong: Any = 5
+    with pytest.raises(InvalidInput, match="^on is 5; it must be exception classes"):
+        Retry(2, on=wrong)
