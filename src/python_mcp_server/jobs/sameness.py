@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.arguments import encoded
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
@@ -229,7 +230,8 @@ def _call(job: Job, request: Request) -> str | None:
     """Return the call as one text for equal calls; None where its arguments are not plain JSON."""
     if (spec := job.call) is None:
         return None
-    named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
+    args, kwargs = encoded(request.args), encoded(request.kwargs)
+    named = inspect.signature(request.body).bind(*args, **kwargs).arguments
     return json.dumps([spec["body"], spec["file"], spec["cwd"], named], sort_keys=True)
 
 
