@@ -311,8 +311,9 @@ class JobOptions:
             raise InvalidInput(f"retry is {self.retry!r:.160}; it must be a Retry")
 
     def _check_after(self) -> None:
-        after: Any = self.after
-        after = tuple(after) if isinstance(after, Iterable) and not isinstance(after, str) else (None,)
+        given: Any = self.after
+        listed = isinstance(given, Iterable) and not isinstance(given, str)
+        after: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if listed else (None,)
         if not all(isinstance(token, str) for token in after):
             raise InvalidInput(f"after is {self.after!r:.160}; it must be a list of job ids")
         if len(after) > _MOST_PREDECESSORS:

@@ -302,7 +302,11 @@ async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("body", "value", "name"),
-    [(fb.snooze_for, None, "seconds"), (fb.snooze_for, 1e300, "seconds"), (fb.of_no_use_because, 5, "reason")],
+    [
+        (fb.snooze_for, None, "seconds"),
+        (fb.snooze_for, 1e300, "seconds"),
+        (fb.of_no_use_because, 5, "reason"),
+    ],
 )
 async def test_a_body_that_asks_for_what_has_no_meaning_fails(body: Any, value: Any, name: str):
     async with manager() as jobs:
@@ -395,11 +399,11 @@ def test_a_delay_that_is_no_time_is_refused(delay: Any):
     ],
 )
 def test_an_option_of_another_type_or_beyond_the_calendar_is_refused(name: str, value: Any):
-    with pytest.raises(InvalidInput, match=f"^{name} is "):
+    with pytest.raises(InvalidInput, match=f"{name} is "):
         JobOptions(**{name: value})
 
 
 def test_a_retry_after_what_is_no_exception_is_refused():
     wrong: Any = 5
-    with pytest.raises(InvalidInput, match="^on is 5; it must be exception classes"):
+    with pytest.raises(InvalidInput, match="on is 5; it must be exception classes"):
         Retry(2, on=wrong)
