@@ -329,6 +329,8 @@ def work_of(job: AsyncJob, timeout_s: float | None, limits: Limits | None) -> Wo
     Raises:
         InvalidInput: A limit has no meaning.
     """
+    if limits is not None and not isinstance(cast("object", limits), Limits):
+        raise InvalidInput(f"limits is {limits!r:.160}; it must be Limits")
     if isinstance(job, CommandJob) and _has_hooks_of(job, CommandJob):
         return _command(job, timeout_s, limits)
     limits = _timed(limits, timeout_s)

@@ -6,7 +6,6 @@ Any module may import this one. A job without options waits for a slot only, in 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +23,9 @@ _LONGEST_WAIT_S: Final = 30 * 86_400.0
 _FIRST_WAIT_S, _MOST_WAIT_S = 1.0, 300.0
 _MOST_PREDECESSORS: Final = 1_000
 _KEY_CHARS: Final = 200
+_LONGEST_S: Final = 36_500 * 86_400.0
+"""100 years: longer ones leave the calendar."""
+
 _PERIODS_S: Final = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
 _RATE: Final = re.compile(rf"([0-9]{{1,6}})/({'|'.join(_PERIODS_S)})")
 _MOST_STARTS: Final = 10_000
@@ -135,7 +137,9 @@ def qualified_name(kind: type[BaseException]) -> str:
 
 
 def _listed(on: Any) -> Iterable[type[BaseException] | str]:
-    return (on,) if isinstance(on, (str, type)) else on
+    if not isinstance(on, Iterable) and not isinstance(on, type):
+        raise InvalidInput(f"on is {on!r:.160}; it must be exception classes")
+    return (on,) if isinstance(on, (str, type)) else cast("Iterable[Any]", on)
 
 
 def _delay(wait: Any, attempt: int) -> float:
@@ -231,6 +235,10 @@ class Cancel:
 
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        if not isinstance(cast("object", self.reason), str):
+            raise InvalidInput(f"reason is {self.reason!r:.160}; it must be a text")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
@@ -291,18 +299,23 @@ class JobOptions:
         _check_run_at(self.run_at)
         self._check_after()
         object.__setattr__(self, "rate", listed_rates(self.rate, "rate"))
+        if not isinstance(cast("object", self.resources), Mapping):
+            raise InvalidInput(f"resources is {self.resources!r:.160}; it must be counts by name")
         for name, count in self.resources.items():
             check_name(name, "resource")
             _check_whole(f"resources[{name!r}]", count, 0)
         for name in ("cache_seconds", "keep_seconds", "token_seconds"):
-            _check_seconds(name, getattr(self, name))
+            if (seconds := getattr(self, name)) is not None:
+                _check_seconds(name, seconds)
         if self.retry is not None and not isinstance(cast("object", self.retry), Retry):
             raise InvalidInput(f"retry is {self.retry!r:.160}; it must be a Retry")
 
     def _check_after(self) -> None:
-        after: Any = self.after
-        if isinstance(after, str) or not all(isinstance(token, str) for token in after):
-            raise InvalidInput(f"after is {after!r:.160}; it must be a list of job ids")
+        given: Any = self.after
+        listed = isinstance(given, Iterable) and not isinstance(given, str)
+        after: tuple[Any, ...] = tuple(cast("Iterable[Any]", given)) if listed else (None,)
+        if not all(isinstance(token, str) for token in after):
+            raise InvalidInput(f"after is {self.after!r:.160}; it must be a list of job ids")
         if len(after) > _MOST_PREDECESSORS:
             raise InvalidInput(f"after names {len(after)} jobs; it may name {_MOST_PREDECESSORS}")
         object.__setattr__(self, "after", tuple(dict.fromkeys(after)))
@@ -321,11 +334,7 @@ class JobOptions:
         _check_seconds("delay", delay)
         if "run_at" in others:
             raise InvalidInput("delay and run_at exclude each other; give one of them")
-        try:
-            run_at = datetime.now(UTC) + timedelta(seconds=delay)
-        except (OverflowError, TypeError):
-            raise InvalidInput(f"delay is {delay!r:.160}; it must be seconds, up to some years") from None
-        return cls(run_at=run_at, **others)
+        return cls(run_at=datetime.now(UTC) + timedelta(seconds=delay), **others)
 
     @property
     def rates(self) -> tuple[Rate, ...]:
@@ -379,8 +388,8 @@ def _check_run_at(when: Any) -> None:
 
 def _check_seconds(name: str, value: Any) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value) and value >= 0):
-        raise InvalidInput(f"{name} is {value!r:.160}; it must be seconds, 0 or more")
+    if not (number and 0 <= value <= _LONGEST_S):
+        raise InvalidInput(f"{name} is {value!r:.160}; it must be seconds, from 0 to {_LONGEST_S:.0f}")
 
 
 _NO_OPTIONS: Final = JobOptions()

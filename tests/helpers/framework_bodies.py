@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from python_mcp_server.context import current_job
+from python_mcp_server.job_result import JobResult
 from python_mcp_server.options import Cancel, Snooze
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.opening import open_store
@@ -50,8 +52,16 @@ def snooze_once(path: str) -> str | Snooze:
     return Snooze(0.2) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
 
 
+def snooze_for(seconds: Any) -> Snooze:
+    return Snooze(seconds)
+
+
 def of_no_use() -> Cancel:
     return Cancel("the file is gone")
+
+
+def of_no_use_because(reason: Any) -> Cancel:
+    return Cancel(reason)
 
 
 def fail() -> None:
@@ -78,6 +88,13 @@ def fail_unless(path: str, word: str = "bad", *, also: str = "") -> str:
     if word != "good":
         raise ValueError(f"{word} is not good")
     return word + also
+
+
+def verdict(word: str) -> JobResult:
+    """Fail with a result of its own where the word is "bad", and with an exception where it is "worse"."""
+    if word == "worse":
+        raise ValueError(word)
+    return JobResult(success=word != "bad", data=word, error="not good" if word == "bad" else None)
 
 
 def noted(path: str, word: str, *values: object, **named: object) -> object:

@@ -282,6 +282,9 @@ async def test_a_job_has_the_time_limit_of_its_kind_or_of_its_submit():
         assert (await result_of(jobs, job_kinds.Short(), timeout_seconds=LONG_S)).data == "late"
         own = Limits(timeout_seconds=LONG_S)
         assert (await result_of(jobs, job_kinds.Short(), limits=own)).data == "late"
+        wrong: Any = 5
+        with pytest.raises(InvalidInput, match="limits is 5; it must be Limits"):
+            await jobs.submit(job_kinds.Short(), limits=wrong)
         with pytest.raises(InvalidInput, match="timeout_seconds is -1"):
             await jobs.submit(job_kinds.Short(), timeout_seconds=-1)
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.sameness import move_key
 from python_mcp_server.jobs.settle import attempt_of
 from python_mcp_server.jobs.spec import with_arguments
 from python_mcp_server.jobs.submission import write_queued
-from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.model import JOB_RESULT, Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.keys import DEAD, dead_name, is_dead_letter
 from python_mcp_server.store.layout import is_job_id, older_than
 
@@ -141,7 +142,7 @@ class DeadLetters:
         """Run a dead letter again as a new job, and remove the dead letter; return the new job.
 
         The new job has the same options, but waits for no other job; its attempts are counted anew, and its
-        `attempts` begin with those that have failed.
+        `attempts` begin with those that have failed. A repeated submission of its idempotency key gets it.
 
         Args:
             job_id: The dead letter.
@@ -156,6 +157,7 @@ class DeadLetters:
         with self._store.exclusive(_LOCK):
             dead = self.get(job_id)
             again = self._noted(dead) or self._store_again(dead, args, kwargs)
+            move_key(self._store, dead, again.id)
             self._store.remove(dead.id)
         return again
 
@@ -246,6 +248,7 @@ def _again(dead: Job, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
     later = None if options is None or options.run_at is None or options.run_at <= now else options.run_at
     return dead.evolve(
         id=new_job_id(),
+        reply=dead.reply if not dead.reply or JOB_RESULT not in dead.reply else dead.reply | {JOB_RESULT: {}},
         status=JobState.PENDING,
         created_at=now,
         ran=dead.ran if args is None and kwargs is None else None,

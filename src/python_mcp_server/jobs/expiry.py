@@ -92,6 +92,4 @@ class Expiry:
 
 def _kept(job: Job) -> timedelta | None:
     seconds = None if job.options is None else job.options.keep_seconds
-    return (
-        None if seconds is None else timedelta(seconds=min(seconds, timedelta(days=36_500).total_seconds()))
-    )
+    return None if seconds is None else timedelta(seconds=seconds)

@@ -160,8 +160,9 @@ async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
         StoreError: A job cannot be recorded; those that are recorded are cancelled.
     """
     order = graph.ordered()
-    made = SubmittedGraph(new_job_id(), {name: new_job_id() for name in order})
-    queued = [await _queued(engine, made, name, *node) for name, node in order.items()]
+    jobs = {name: new_job_id() for name in order}
+    made, own = SubmittedGraph(new_job_id(), jobs), set(jobs.values())
+    queued = {name: await _queued(engine, made, own, name, node) for name, node in order.items()}
     services, store = engine.services, engine.services.store
     gate = Job(
         made.id,
@@ -172,17 +173,22 @@ async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
         background=True,
         ending=JobState.CANCELLED.value,
         owner=services.identity,
-        principal=next(request.principal for _, request in queued),
+        principal=next(request.principal for _, request in queued.values()),
     )
     await services.in_store(store.create, gate)
     try:
-        for job, request in queued:
-            await engine.submissions.add(job, request)
+        repeats = False
+        for name, (job, request) in queued.items():
+            new = job, request
+            if repeats:  # it may wait for one of the jobs that are there already
+                new = await _queued(engine, made, own, name, order[name])
+            jobs[name] = (await engine.submissions.add(*new)).id
+            repeats = repeats or jobs[name] != job.id
     except Exception:
-        await services.in_store(_withdraw, store, made)
+        await services.in_store(_withdraw, store, made.id, own)
         raise
     except BaseException:
-        services.in_background(partial(_withdraw, store, made))
+        services.in_background(partial(_withdraw, store, made.id, own))
         raise
     await services.in_store(_open_gate, store, made)
     engine.slots.wake()
@@ -190,8 +196,12 @@ async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
 
 
 async def _queued(
-    engine: Engine, made: SubmittedGraph, name: str, request: Request, after: tuple[str, ...]
+    engine: Engine, made: SubmittedGraph, own: set[str], name: str, node: tuple[Request, tuple[str, ...]]
 ) -> tuple[Job, Request]:
+    """Return the record and the request of a job of a graph. It waits for the gate, unless it waits for one
+    of the jobs that are the graph's `own`: those that it repeats may have ended.
+    """
+    request, after = node
     args, kwargs = renamed((request.args, request.kwargs), made.jobs)
     options = replace(
         request.options or JobOptions(),
@@ -201,7 +211,7 @@ async def _queued(
     )
     request = replace(request, args=args, kwargs=kwargs, options=options)
     job, request = await engine.prepare(request, made.jobs[name])
-    if any(other in made.jobs for other in after):
+    if any(made.jobs.get(other) in own for other in after):
         return job, request
     owner = job.owner if job.call is None else None
     return job.evolve(waits_for=(made.id, *job.waits_for), owner=owner), request
@@ -217,13 +227,13 @@ def _open_gate(store: JobStore, made: SubmittedGraph) -> None:
         raise StoreError(f"the graph {made.id} was cancelled while it was submitted; submit it again")
 
 
-def _withdraw(store: JobStore, made: SubmittedGraph) -> None:
+def _withdraw(store: JobStore, graph_id: str, own: set[str]) -> None:
     """Cancel what was written of a graph that is refused, and remove it."""
     try:
-        settle(store, made.id, Outcome(cancelled=True))
-        for job_id in (*made.jobs.values(), made.id):
+        settle(store, graph_id, Outcome(cancelled=True))
+        for job_id in (*own, graph_id):
             job = store.peek(job_id)
             if job is not None and job.status.terminal:
                 store.remove(job_id)
     except (StoreError, JobNotFound) as error:
-        _log.warning("what was written of the graph %s stays, and never runs: %s", made.id, error)
+        _log.warning("what was written of the graph %s stays, and never runs: %s", graph_id, error)

@@ -220,7 +220,7 @@ def _kinds(event: str) -> frozenset[EventKind]:
         return ENDS
     if event not in list(EventKind):
         known = ", ".join((*EventKind, ENDED))
-        raise InvalidInput(f"the event is {quoted(event)}; it must be one of {known}, or * for all")
+        raise InvalidInput(f"the event is {quoted(str(event))}; it must be one of {known}, or * for all")
     return frozenset({EventKind(event)})
 
 

@@ -226,12 +226,15 @@ class RecordWriter:
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
     def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
-        """Write the end, and return the job in its state afterwards; see `settle`. Blocks.
+        """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
+        another process has ended this attempt already, and the job waits for the next one, or runs it.
+        Blocks.
 
         Raises:
             StoreError, JobNotFound: The end cannot be written, or the record is gone.
         """
         now = self._look()
+
         return settle(
             self._services.store,
             self.job_id,
@@ -388,7 +391,8 @@ class WorkerRecord:
 
     def commit(self, outcome: Outcome, progress: JobProgress | None, usage: Usage | None) -> None:
         """Settle the job. A job that is to be ended is left unsettled, because this process, the last of the
-        job, still lives; the next reader settles it.
+        job, still lives; the next reader settles it. A job whose server has settled this attempt before it
+        was killed is left as it is: it waits for its next attempt, or runs it in another worker.
 
         Raises:
             JobNotFound, StoreError: As the store's `update`.

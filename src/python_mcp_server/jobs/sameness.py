@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.arguments import encoded
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
@@ -58,6 +59,22 @@ def is_shared(job: Job) -> bool:
     """Whether further submissions may get this job."""
     options = job.options
     return options is not None and (options.idempotency_key is not None or options.cache_seconds is not None)
+
+
+def move_key(store: JobStore, job: Job, new_id: str) -> None:
+    """Let further submissions of a job's idempotency key get another job, which takes its place. Blocks.
+
+    Raises:
+        StoreError: An entry cannot be read or written.
+    """
+    if job.options is None or job.options.idempotency_key is None:
+        return
+    entries = Entries(store)
+    name = entries.digest("key", job.principal, job.options.idempotency_key)
+    with store.exclusive(_lock("key", name)):
+        job_id, call = entries.read(name)
+        if job_id == job.id:
+            entries.write(name, new_id, call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +230,8 @@ def _call(job: Job, request: Request) -> str | None:
     """Return the call as one text for equal calls; None where its arguments are not plain JSON."""
     if (spec := job.call) is None:
         return None
-    named = inspect.signature(request.body).bind(*request.args, **request.kwargs).arguments
+    args, kwargs = encoded(request.args), encoded(request.kwargs)
+    named = inspect.signature(request.body).bind(*args, **kwargs).arguments
     return json.dumps([spec["body"], spec["file"], spec["cwd"], named], sort_keys=True)
 
 

@@ -88,7 +88,9 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     if outcome.failure is not None:
         failed = _failed(job, outcome.failure)
         return _run_again(job, spec, failed, outcome.failure.bases) or failed.evolve(call=spec)
-    if isinstance(outcome.value, Snooze) and job.background and (spec is not None or job.owner is not None):
+    if isinstance(outcome.value, Snooze) and job.background:
+        if spec is None and job.owner is None:
+            return _failed(job, _never_again())
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
@@ -209,4 +211,10 @@ def kept_spec(job: Job) -> dict[str, Any] | None:
 def never_started() -> Failure:
     """Return the failure of a queued job that no server will start."""
     sentence = "the server ended before the job was started; start it again"
+    return Failure("JobFailed", sentence, kind="server_died")
+
+
+def _never_again() -> Failure:
+    """Return the failure of a job that asks to run again, and that no server can start any more."""
+    sentence = "the job asked to run again later, and its server, which alone could start it, has ended"
     return Failure("JobFailed", sentence, kind="server_died")

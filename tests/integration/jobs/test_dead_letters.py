@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import InMemoryJobStore
+from python_mcp_server import FunctionJob, InMemoryJobStore
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
@@ -96,6 +96,36 @@ async def test_arguments_are_changed_for_a_retry(tmp_path: Path):
         done = await ended(jobs, last.id)
         assert (done.result, len(done.attempts)) == ("good!", 2)
     assert lines(log) == ["worse", "bad!", "good!"]
+
+
+async def test_a_job_whose_own_result_says_that_it_failed_runs_again():
+    async with manager() as jobs:
+        token = await jobs.submit(FunctionJob(fb.verdict, "bad"), queue="images")
+        assert (await ended(jobs, token)).to_json()["retryable"] is True
+        again = (await jobs.dead_letters.retry(token, args=["worse"])).id
+        await ended(jobs, again)
+        result = await jobs.get_result(again)
+        assert (result.error or "").startswith("ValueError: worse"), "nothing is left of the former result"
+        last = await ended(jobs, (await jobs.dead_letters.retry(again, args=["good"])).id)
+        assert (last.result, len(last.attempts)) == ("good", 2)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_the_retry_has_the_idempotency_key_of_the_failed_job(killed: bool):
+    async with manager() as jobs:
+        first = await failed(jobs, fb.fail, idempotency_key="k", queue="images")
+        await jobs.queues.pause("images")
+        if killed:  # after the new job was written, and before the failed one was removed
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(type(jobs.store), "remove", lambda *_: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    await jobs.dead_letters.retry(first)
+        again = await jobs.dead_letters.retry(first)
+        same = Request(fb.fail, options=JobOptions(idempotency_key="k", queue="images"))
+        assert (await jobs.submit_request(same)).id == again.id
+        other = Request(fb.said, ("a", "b"), options=JobOptions(idempotency_key="k"))
+        with pytest.raises(InvalidInput, match="for another call"):
+            await jobs.submit_request(other)
 
 
 async def test_an_argument_that_no_record_may_hold_is_refused(tmp_path: Path):

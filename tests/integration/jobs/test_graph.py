@@ -268,10 +268,9 @@ create, made = submission.create_queued, []
 def killed(store, job, request):
     if len(made) == at:
         os.kill(os.getpid(), signal.SIGKILL)
-    created = create(store, job, request)
-    made.append(job.id)
+    made.append(create(store, job, request).id)
     print(job.id, flush=True)
-    return created
+    return job
 submission.create_queued = killed
 async def main():
     async with JobManager() as jobs:
@@ -356,3 +355,30 @@ def test_a_cancel_in_another_process_cancels_what_depends_on_the_job(tmp_path: P
 
         run(main())
     assert lines(log) == ["+a"]
+
+
+async def test_a_job_of_a_graph_that_is_there_already_is_not_run_again(tmp_path: Path):
+    log = tmp_path / "log"
+
+    def graph() -> Graph:
+        made = Graph("shared")
+        made.add("first", fb.said, args=[str(log), "one"], cache_seconds=600)
+        made.add("same", fb.said, args=[str(log), "one"], cache_seconds=600, after=["first"])
+        made.add("next", fb.noted, args=[str(log), "two", Result("same")], cache_seconds=600)
+        made.add("last", fb.noted, args=[str(log), "end", Result("next")], idempotency_key="k")
+        return made
+
+    async with manager() as jobs:
+        once = await jobs.submit_graph(graph())
+        assert once["first"] == once["same"]
+        assert (await ended(jobs, once["last"])).status is JobState.COMPLETED
+        again = await jobs.submit_graph(graph())
+        assert (again.jobs, again.id == once.id) == (once.jobs, False)
+        assert (await jobs.get(again.id)).result == {"jobs": once.jobs}
+        jobs.cache.drop()
+        refused = graph()
+        refused.add("key", fb.said, args=[str(log), "other"], idempotency_key="k", after=["last"])
+        with pytest.raises(InvalidInput, match="for another call"):
+            await jobs.submit_graph(refused)
+        assert (await jobs.get(once["last"])).status is JobState.COMPLETED, "what it repeats stays"
+    assert lines(log) == ["one", "two", "end"]

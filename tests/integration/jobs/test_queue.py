@@ -185,10 +185,10 @@ async def test_a_job_over_its_rate_waits_and_holds_up_no_other(tmp_path: Path):
         held = await submit(jobs, fb.said, log, "2", rate="1/hour")
         other = await submit(jobs, fb.said, log, "other")
         assert (await ended(jobs, other)).result == "other"
-        waiting = await jobs.get(held)
-        assert waiting.status is JobState.PENDING
+        assert (await jobs.get(held)).status is JobState.PENDING
         words = r"waiting for its rate: 1 an hour, the next starts in \d+ s"
-        assert re.fullmatch(words, waiting.message or ""), waiting.message
+        reader = JobManager(jobs.store, jobs.settings)  # which has not looked at the home just before
+        assert re.fullmatch(words, reader.blocking.get(held).message or "")
 
 
 async def test_jobs_start_as_their_rate_lets_them(tmp_path: Path):
@@ -306,6 +306,22 @@ async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
         job = await jobs.submit_request(Request(fb.of_no_use))
         cancelled = await ended(jobs, job.id)
         assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "name"),
+    [
+        (fb.snooze_for, None, "seconds"),
+        (fb.snooze_for, 1e300, "seconds"),
+        (fb.of_no_use_because, 5, "reason"),
+    ],
+)
+async def test_a_body_that_asks_for_what_has_no_meaning_fails(body: Any, value: Any, name: str):
+    async with manager() as jobs:
+        job = await jobs.submit_request(Request(body, (value,), options=JobOptions()))
+        failed = await ended(jobs, job.id)
+        assert failed.status is JobState.FAILED
+        assert (failed.error or "").startswith(f"InvalidInput: {name} is {value!r}; it must be ")
 
 
 WAITING = """
@@ -539,3 +555,26 @@ async def test_a_refusal_after_its_caller_has_left_is_not_reported():
         gate.set()
     gc.collect()
     assert reported == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("after", None),
+        ("after", 5),
+        ("resources", None),
+        ("resources", ["gpu"]),
+        ("cache_seconds", 1e300),
+        ("keep_seconds", 1e300),
+        ("token_seconds", float("inf")),
+    ],
+)
+def test_an_option_of_another_type_or_beyond_the_calendar_is_refused(name: str, value: Any):
+    with pytest.raises(InvalidInput, match=f"{name} is "):
+        JobOptions(**{name: value})
+
+
+def test_a_retry_after_what_is_no_exception_is_refused():
+    wrong: Any = 5
+    with pytest.raises(InvalidInput, match="on is 5; it must be exception classes"):
+        Retry(2, on=wrong)

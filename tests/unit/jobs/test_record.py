@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from python_mcp_server.jobs.record import Started, WorkerRecord, start_record
+from python_mcp_server.jobs.settle import settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
-from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.options import JobOptions, Retry, Snooze
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.memory import InMemoryJobStore
 
@@ -63,3 +65,29 @@ def test_a_worker_settles_no_job_that_waits_for_its_next_attempt(home: Path):
     record.close()
     assert store.get(QUEUED) == waiting
     store.close()
+
+
+@pytest.mark.parametrize("again", ["waits", "runs in another worker"])
+def test_a_worker_without_a_server_settles_an_attempt_once(again: str, home: Path):
+    store, own = FileJobStore(home), ProcessIdentity(os.getpid(), 1)
+    options = JobOptions(retry=Retry(5, wait=0))
+    facts: dict[str, Any] = {"owner": OWNER, "worker": own, "background": True, "options": options}
+    store.create(Job(QUEUED, "retried", JobState.RUNNING, utc_now(), **facts))
+    failed = Outcome(failure=Failure("ValueError", "no"))
+    assert settle(store, QUEUED, failed).attempt == 2  # by its server, which is killed then
+    if again != "waits":
+        changed = {"status": JobState.RUNNING, "worker": ProcessIdentity(os.getpid() + 1, 1)}
+        store.update(QUEUED, lambda job: job.evolve(not_before=None, **changed))
+    before = store.get(QUEUED)
+    orphan = WorkerRecord(QUEUED, {**store.locator(), "grace_s": 1.0})
+    orphan.commit(failed, None, None)
+    orphan.close()
+    assert store.get(QUEUED) == before
+
+
+def test_a_body_that_nobody_can_run_again_later_has_failed(home: Path):
+    store = FileJobStore(home)
+    store.create(Job(QUEUED, "snoozed", JobState.RUNNING, utc_now(), background=True))
+    job = settle(store, QUEUED, Outcome(Snooze(5)))
+    assert (job.status, job.error_kind, job.result) == (JobState.FAILED, "server_died", None)
+    assert "asked to run again later" in (job.error or "")
