@@ -240,7 +240,7 @@ def test_a_death_at_any_write_neither_loses_nor_doubles_a_job(
 
     with monkeypatch.context() as patched:
         patched.setattr(ScheduleFiles, "write", dying(ScheduleFiles.write))
-        patched.setattr(firing_module, "create_queued", dying(submission.create_queued))
+        patched.setattr(firing_module, "write_queued", dying(submission.write_queued))
         with pytest.raises(KeyboardInterrupt):
             home.look(minutes=1)
     home.look()
@@ -257,7 +257,7 @@ def test_a_store_that_fails_delays_one_schedule(home: Home, monkeypatch: pytest.
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(firing_module, "create_queued", full)
+        patched.setattr(firing_module, "write_queued", full)
         home.now += timedelta(minutes=1)
         waits_s = home.servers[0].fire()
         assert waits_s is not None
