@@ -149,9 +149,11 @@ class Hooks:
             kind: Only jobs of this tool or body.
 
         Raises:
-            InvalidInput: There is no such event.
+            InvalidInput: There is no such event, or the function cannot be called.
             OSError: The journal cannot be looked at.
         """
+        if not callable(function):
+            raise InvalidInput(f"the hook is {function!r:.160}; it must be a function")
         reader = JournalReader(self._store.journal, self._store.journal.end())
         hook = Hook(function, _kinds(event), kind, reader)
         self._hooks.append(hook)

@@ -88,7 +88,7 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
     if outcome.failure is not None:
         failed = _failed(job, outcome.failure)
         return _run_again(job, spec, failed, outcome.failure.bases) or failed.evolve(call=spec)
-    if isinstance(outcome.value, Snooze) and job.background:
+    if isinstance(outcome.value, Snooze) and job.background:  # else a caller has it as its answer
         if spec is None and job.owner is None:
             return _failed(job, _never_again())
         return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
@@ -111,12 +111,9 @@ def _run_again(job: Job, spec: dict[str, Any] | None, failed: Job, bases: tuple[
         bases: The qualified names of the exception's class and the classes above, where it raised one.
     """
     retry = None if job.options is None else job.options.retry
-    if (
-        retry is None
-        or not job.background
-        or job.status is JobState.PENDING
-        or not retry.allows(failed.error_kind or "", bases)
-    ):
+    if retry is None or not job.background or job.status is JobState.PENDING:
+        return None
+    if not retry.allows(failed.error_kind or "", bases):
         return None
     if (delay_s := retry.delay_after(job.attempt)) is None or (spec is None and job.owner is None):
         return None

@@ -101,8 +101,13 @@ def with_arguments(
         kwargs: Keyword arguments in the place of those with the same names; the others stay.
 
     Raises:
-        InvalidInput: An argument is no JSON, is too large, or looks like a secret.
+        InvalidInput: They are no list and no mapping, or an argument is no JSON, is too large, or looks like
+            a secret.
     """
+    if args is not None and (isinstance(args, str) or not isinstance(cast("object", args), Sequence)):
+        raise InvalidInput(f"args is {args!r:.160}; it must be a list")
+    if kwargs is not None and not isinstance(cast("object", kwargs), Mapping):
+        raise InvalidInput(f"kwargs is {kwargs!r:.160}; it must be arguments by name")
     changed = {
         "args": list(spec["args"] if args is None else args),
         "kwargs": spec["kwargs"] | dict(kwargs or {}),

@@ -143,6 +143,15 @@ async def test_an_argument_that_no_record_may_hold_is_refused(tmp_path: Path):
         assert (await jobs.dead_letters.get(first)).id == first
 
 
+@pytest.mark.parametrize("changed", [{"args": "text"}, {"args": 5}, {"kwargs": ["name"]}])
+async def test_arguments_of_another_type_are_refused(changed: dict[str, Any]):
+    async with manager() as jobs:
+        first = await failed(jobs, fb.fail)
+        with pytest.raises(InvalidInput, match="args is "):
+            await jobs.dead_letters.retry(first, **changed)
+        assert (await jobs.dead_letters.get(first)).id == first
+
+
 async def test_only_a_failed_job_with_its_spec_is_a_dead_letter(tmp_path: Path):
     log = str(tmp_path / "log")
     async with manager() as jobs:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,11 @@ async def test_an_unknown_event_is_refused(home: Path):
     async with manager() as made:
         with pytest.raises(InvalidInput, match="the event is 'finished'; it must be one of created"):
             made.on("finished", print)
+        wrong: Any = None
+        with pytest.raises(InvalidInput, match="the event is 'None'; it must be one of created"):
+            made.on(wrong, print)
+        with pytest.raises(InvalidInput, match="the hook is None; it must be a function"):
+            made.on("*", wrong)
 
 
 async def test_a_program_goes_on_after_the_cursor_that_it_kept(home: Path):

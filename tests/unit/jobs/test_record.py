@@ -91,3 +91,12 @@ def test_a_body_that_nobody_can_run_again_later_has_failed(home: Path):
     job = settle(store, QUEUED, Outcome(Snooze(5)))
     assert (job.status, job.error_kind, job.result) == (JobState.FAILED, "server_died", None)
     assert "asked to run again later" in (job.error or "")
+
+
+@pytest.mark.parametrize("outcome", [Outcome(Snooze(5)), Outcome(failure=Failure("ValueError", "no"))])
+def test_a_call_whose_caller_waits_for_it_does_not_run_again(outcome: Outcome, home: Path):
+    store = FileJobStore(home)
+    facts: dict[str, Any] = {"owner": OWNER, "options": JobOptions(retry=Retry(5, wait=0))}
+    store.create(Job(QUEUED, "attached", JobState.RUNNING, utc_now(), **facts))
+    job = settle(store, QUEUED, outcome)
+    assert (job.status.terminal, job.attempt) == (True, 1), "it is as its caller was told"
