@@ -79,7 +79,8 @@ def _reason_to_skip(job: Job, ended_id: str, ended: Job | None) -> str | None:
     if ended.status is JobState.COMPLETED:
         return None
     label = "" if ended.label == ended.id else f" ({ended.label})"
-    return f"job {ended.id}{label}, which it waits for, was {ended.status}"
+    how = "was cancelled" if ended.status is JobState.CANCELLED else "failed"
+    return f"job {ended.id}{label}, which it waits for, {how}"
 
 
 def _skipped(job: Job, ended: Job | None, reason: str) -> Job:

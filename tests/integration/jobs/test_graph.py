@@ -136,7 +136,7 @@ async def test_jobs_after_a_failed_one_are_skipped_unless_asked_otherwise(tmp_pa
         assert (await ended(jobs, made["tidy"])).result == "tidy"
         skipped = await ended(jobs, made["next"])
         assert skipped.error_kind == "skipped"
-        assert f"job {made['failing']} (failing), which it waits for, was failed" in (skipped.error or "")
+        assert f"job {made['failing']} (failing), which it waits for, failed" in (skipped.error or "")
     assert lines(log) == ["tidy"]
 
 
