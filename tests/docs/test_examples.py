@@ -38,6 +38,6 @@ def test_the_example_runs(name: str, line: int, code: str, only_read: bool, tmp_
         return
     program = tmp_path / "example.py"
     program.write_text(placed, encoding="utf-8")
-    done = run_python(program, deadline_s=120)
+    done = run_python(program, cwd=tmp_path, deadline_s=120)
     assert done.returncode == 0, f"{name}:\n{done.stdout}{done.stderr}"
     assert doctest.OutputChecker().check_output("".join(SHOWN.findall(code)), done.stdout, doctest.ELLIPSIS)

@@ -47,13 +47,17 @@ class _Program(subprocess.Popen[str]):
 
 
 def run_python(
-    *arguments: str | Path, env: dict[str, str] | None = None, deadline_s: float = 60.0
+    *arguments: str | Path,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    deadline_s: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python to its end and return its exit code and output."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
         command,
         env=env or environment(),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
