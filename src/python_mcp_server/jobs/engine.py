@@ -208,7 +208,8 @@ class Engine:
         failure = None if run.outcome is None else run.outcome.failure
         if self._home_disk is not None and failure is not None and failure.kind == DISK:
             self._home_disk.forget()
-        self.slots.wake()
+        if run.background:  # a call that a caller waited for had no slot
+            self.slots.wake()
 
     def detach(self, run: JobRun) -> None:
         """Move a run to the background because its caller disconnected. `close` waits for this."""
