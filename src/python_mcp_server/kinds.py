@@ -265,7 +265,7 @@ class FunctionJob(AsyncJob):
         if not callable(function):
             close = getattr(function, "close", None)
             if inspect.iscoroutine(function) and close is not None:
-                close()  # else Python complains that nobody awaits it
+                close()  # else Python complains that it was never awaited
             raise InvalidInput(f"{function!r} is no function; give the function, and its arguments after it")
         self.function = getattr(function, BODY_ATTRIBUTE, function)
         self.args = args

@@ -40,7 +40,7 @@ class Number(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  cl
         """Return the number.
 
         Raises:
-            InvalidInput: It is none, or out of bounds.
+            InvalidInput: The text is not a number, or the number is out of bounds.
         """
         try:
             number = float(value)

@@ -1,6 +1,6 @@
 """The schedules of a home in files, and the round that creates the jobs whose time has come.
 
-Every engine runs the round with each look at the queue. One lock guards all schedules: whoever holds it reads
+Every engine runs the round with each look at the queue. One lock guards all schedules: its holder reads
 the schedule again, writes which jobs it is about to create, creates them, and clears that note. The next
 round of any server carries out a note that was left. A look while nothing has changed costs one `stat`.
 """

@@ -32,7 +32,7 @@ class HomeFiles:
         self._fsync = store.fsync
 
     def read(self, *path: str) -> bytes | None:
-        """Return the content of a file; None where there is none."""
+        """Return the content of a file; None if the file does not exist."""
         with translated(self._home, "read a file of the home"):
             return read_file(self._checked(path))
 

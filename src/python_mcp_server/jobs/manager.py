@@ -669,7 +669,7 @@ class JobManager:
             where: Mapping of a field to its value, such as `{"status": "failed", "file.size": 0}`: only items
                 that have all of these. Values are texts, numbers, true, false and null.
             pattern: A regular expression: only items in whose JSON it is found.
-            wait_s: How long to wait for an item, if there is none yet.
+            wait_s: How long to wait for the first item of the page.
             principal: As `lines` takes it.
 
         Returns:

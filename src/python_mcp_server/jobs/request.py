@@ -101,7 +101,8 @@ def request_of(
     limits: Limits | None = None,
     **options: Any,
 ) -> Request:
-    """Return the request that runs a job of the framework. What is None here is as the job says itself.
+    """Return the request that runs a job of the framework. For a parameter that is None the job's own value
+    counts.
 
     Args:
         job: The job.

@@ -37,7 +37,7 @@ _KIND_CHARS: Final = 16
 
 
 def same_or_new(store: JobStore, job: Job, request: Request, create: Callable[[], None]) -> Job:
-    """Return the job that this submission is the same as; where there is none, create the new one. Blocks.
+    """Return the job that this submission repeats; create the new one if it repeats no job. Blocks.
 
     Args:
         store: Where the jobs are stored.

@@ -132,7 +132,7 @@ class Schedule:
     # ---- times
 
     def next_time(self, now: datetime) -> datetime | None:
-        """Return the next time that is not dealt with; one that has passed is due. None if there is none."""
+        """Return the next time that is not dealt with, which may have passed; None after the last one."""
         return None if self.paused else self._after(self._reached(now))
 
     def next_times(self, now: datetime, count: int) -> list[datetime]:

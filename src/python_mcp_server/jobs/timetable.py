@@ -65,7 +65,7 @@ class Timetable:
             raise InvalidInput(f"{told}, which never comes; it must be a time that lies ahead")
 
     def next_after(self, when: datetime) -> datetime | None:
-        """Return the first time after an instant, in UTC; None if there is none."""
+        """Return the first time after an instant, in UTC; None after the last time."""
         if self.at is not None:
             return self.at if self.at > when else None
         if self.every is not None:

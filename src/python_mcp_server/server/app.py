@@ -161,7 +161,7 @@ def _further_tools(group: str, manager: JobManager) -> list[Tool]:
 
 
 def _chosen(named: Sequence[str]) -> list[str]:
-    """Return the named groups, in our order; all groups but those that must be named if none is."""
+    """Return the named groups, in our order; without names all but those that must be named."""
     wrong = next((name for name in named if name not in _GROUPS), None)
     if wrong is not None:
         raise InvalidInput(f"{variable('tools')} has {wrong!r}; the groups of tools are {', '.join(_GROUPS)}")

@@ -43,7 +43,7 @@ _SKIPPED: Final = "skipped: "
 
 
 def kind_of(job: Job, former: Job | None) -> EventKind | None:
-    """Return the kind of the transition between two states of a record, or None where there is none.
+    """Return the kind of the transition between two states of a record, or None if the state is the same.
 
     Args:
         job: The job as it is written now.

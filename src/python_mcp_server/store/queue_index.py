@@ -64,7 +64,7 @@ class QueueIndex:
                 os.close(open_own(path, _FLAGS))
                 if self._fsync:
                     sync_directory(os.path.dirname(path))
-            except FileNotFoundError:  # also while it is made: who empties a directory removes it
+            except FileNotFoundError:  # also while it is made: a process that empties a directory removes it
                 if attempt == _TRIES - 1:
                     raise
             else:
