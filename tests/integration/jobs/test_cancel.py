@@ -91,7 +91,8 @@ async def test_neighbours_keep_their_process_and_their_result(tmp_path: Path):
         neighbour = await handed_over(
             jobs, bodies.count_and_wait, str(tmp_path / "n"), str(tmp_path / "gate")
         )
-        before = (await jobs.get(neighbour.job_id)).worker
+        while (before := (await jobs.get(neighbour.job_id)).worker) is None:  # it may still be queued
+            await asyncio.sleep(0.01)
         doomed = await handed_over(jobs, bodies.spin, str(tmp_path / "d"))
         await jobs.cancel(doomed.job_id)
         assert (await jobs.get(neighbour.job_id)).worker == before
