@@ -129,8 +129,9 @@ class Usage:
 class ProcessIdentity:
     """One process for all time, because a pid alone is reused.
 
-    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `worker_id` is
-    no part of it: a worker and all that it forks carry it in their environment; empty where it is not known.
+    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. Two fields are no part
+    of it, and empty where they are not known: `worker_id`, which a worker and all that it forks carry in
+    their environment, and `machine`, which tells another machine from an earlier boot of the same one.
     """
 
     pid: int
@@ -138,6 +139,7 @@ class ProcessIdentity:
     boot_id: str = ""
     pid_namespace: str = ""
     worker_id: str = field(default="", compare=False)
+    machine: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts under their own names."""
@@ -152,9 +154,9 @@ class ProcessIdentity:
         Raises:
             KeyError, TypeError: The data is not an identity.
         """
-        texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane")]
+        texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane", "machine")]
         read = cls(data["pid"], data["start_ticks"], *texts)
-        if [type(fact) for fact in astuple(read)] != [int, int, str, str, str]:
+        if [type(fact) for fact in astuple(read)] != [int, int, str, str, str, str]:
             raise TypeError(f"no process is {data!r}")
         return read
 

@@ -81,7 +81,7 @@ class Capacity:
         self.add_elsewhere(job)
 
     def add_elsewhere(self, job: Job) -> None:
-        """Count a job that runs out of reach, in another container: it holds no slot here."""
+        """Count a job that runs in another container or machine: it holds no slot here."""
         for name, count in _claims(job).items():
             self.taken[name] += count
 
@@ -150,8 +150,8 @@ def capacity_of(
 ) -> tuple[Capacity, list[Job]]:
     """Return what the background jobs of this home take, and the jobs whose process is not seen. Blocks.
 
-    A process of another container cannot be seen from here. Its job counts, but for the slots, until readers
-    find that its owner is silent.
+    A process of another container or machine cannot be seen from here. Its job counts, but for the slots,
+    until readers find that its owner is silent.
 
     Args:
         store: Where the jobs are stored.

@@ -9,8 +9,8 @@ owner and worker gone, not begun    the same: the server ended before its worker
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
                                     a reason to end that is in the record is carried out; a job never
                                     handed over ends with its worker, which may be too busy to leave
-owner or worker out of reach        of another container: the reader asks in the record, which the
-                                    owner refreshes each second; silence means that it is gone
+owner or worker out of reach        in another container or machine: the reader asks in the record,
+                                    which the owner refreshes each second; silence means that it is gone
 owner gone, worker dead or none     there will never be an outcome: failed, after what is left of
                                     its tree is killed
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
 _SILENCE: Final = timedelta(seconds=60)
-"""Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
+"""Heartbeat timeout for owners out of reach. Guessed: 60 times the refresh interval."""
 
 _STALE: Final = timedelta(hours=1)
 """A request older than this is repeated, because the machine may have slept right after it."""
@@ -75,7 +75,7 @@ def _recovered(store: JobStore, job: Job) -> Job:
     if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
-        return _of_another_container(store, job)
+        return _out_of_reach(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
     # This process may have been stopped since it read the job, and the worker may have another one by now.
@@ -111,7 +111,7 @@ def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
     return _settled(store, job) if now - job.missed_at > _OWNER_GRACE else job
 
 
-def _of_another_container(store: JobStore, job: Job) -> Job:
+def _out_of_reach(store: JobStore, job: Job) -> Job:
     now = utc_now()
     if job.missed_at is None or not timedelta() <= now - job.missed_at < _STALE:
         return _evolved(store, job, missed_at=now)
@@ -119,7 +119,7 @@ def _of_another_container(store: JobStore, job: Job) -> Job:
         return job
     if job.status is JobState.PENDING and job.call is not None and job.ending is None:
         return _evolved(store, job, owner=None, missed_at=None)
-    sentence = "its container has ended, or does not reach this home any more; start it again"
+    sentence = "its container or machine has ended, or cannot reach this store; start it again"
     failure = Failure("JobFailed", f"nothing was heard of the job for a minute: {sentence}", kind="lost")
     return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
 

@@ -102,9 +102,15 @@ def test_a_job_of_an_earlier_boot_is_not_running(home: Path, own: ProcessIdentit
     assert recovered(store, job).error_kind == "worker_died"
 
 
-def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own: ProcessIdentity):
+FAR = [{"pid_namespace": "pid:[1]"}, {"boot_id": "another", "machine": "another"}]
+
+
+@pytest.mark.parametrize("far", FAR, ids=["container", "machine"])
+def test_a_job_out_of_reach_is_asked_whether_it_is_there(
+    home: Path, own: ProcessIdentity, far: dict[str, str]
+):
     store = FileJobStore(home)
-    job = running(store, replace(own, pid_namespace="pid:[1]"), None)
+    job = running(store, replace(own, **far), None)
     asked = recovered(store, job)
     assert asked.missed_at is not None
     assert asked.evolve(missed_at=None) == job
@@ -114,11 +120,12 @@ def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own
 @pytest.mark.parametrize(
     ("silent_s", "status"), [(90, JobState.FAILED), (8 * 3600, JobState.RUNNING), (-90, JobState.RUNNING)]
 )
-def test_a_job_of_another_container_is_lost_after_a_minute_of_silence(
-    home: Path, own: ProcessIdentity, silent_s: float, status: JobState
+@pytest.mark.parametrize("far", FAR, ids=["container", "machine"])
+def test_a_job_out_of_reach_is_lost_after_a_minute_of_silence(
+    home: Path, own: ProcessIdentity, far: dict[str, str], silent_s: float, status: JobState
 ):
     store = FileJobStore(home)
-    there = replace(own, pid_namespace="pid:[1]")
+    there = replace(own, **far)
     asked = running(store, there, there, background=True, missed_at=utc_now() - timedelta(seconds=silent_s))
     found = recovered(store, asked)
     assert (found.status, found.error_kind) == (status, "lost" if status is JobState.FAILED else None)
