@@ -145,9 +145,14 @@ class RecordWriter:
     async def request_end(self, reason: EndReason) -> None:
         """Write the reason why the job is ended, before the kill."""
         await self.join()
-        await self._change(
-            lambda job: job if job.ending else job.evolve(ending=reason.ending, error=reason.sentence)
-        )
+
+        def change(job: Job) -> Job:
+            others = job.status is not JobState.PENDING and not self.is_present(job)
+            if job.ending or others or job.attempt != self._look().attempt:
+                return job
+            return job.evolve(ending=reason.ending, error=reason.sentence)
+
+        await self._change(change)
 
     async def _change(self, change: Callable[[Job], Job]) -> Job | None:
         if not self.durable:

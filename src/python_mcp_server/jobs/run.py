@@ -294,8 +294,9 @@ class JobRun:
         self.status.publish()
 
     async def refresh(self) -> None:
-        """Bring the record up to date. End the job where another process has asked for that in the record;
-        leave the job where another server has started it.
+        """Bring the record up to date. End the body where another process has asked for that in the record,
+        or has settled the job because it heard nothing of this server; leave a queued job that another
+        server has started.
         """
         if self.state >= RunState.ENDING:
             return
@@ -304,11 +305,14 @@ class JobRun:
         if job is not None and JobState.CANCELLED in (job.ending, job.status):
             self.request_end(EndReason())
             return
-        elsewhere = job is not None and (job.status.terminal or not self.record.is_present(job))
-        if elsewhere and self.state is RunState.QUEUED:
+        if job is None or (not job.status.terminal and self.record.is_present(job)):
+            return
+        if self.state is RunState.QUEUED:
             if self._queueing is not None:
                 self._queueing.cancel()
             self._drop()
+        elif self.background and self.state is RunState.RUNNING:
+            self.request_end(EndReason())
 
     def _on_body_end(self, outcome: Outcome) -> None:
         if self.state >= RunState.ENDING:
