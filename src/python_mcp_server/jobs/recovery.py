@@ -1,6 +1,7 @@
 """Settles jobs whose processes are gone, when any process reads them.
 
-queued, with a reason to end        ended: the process that wrote the reason may be gone
+queued, with a reason to end        ended: the process that wrote the reason may be gone; a graph that
+                                    is being submitted is left to its owner while that lives
 owner lives, worker lives or none   left to the owner
 owner lives, worker dead            left to the owner for 5 s after a reader saw it first, because
                                     it may be stopped, or hang; then the next reader settles it
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.cancel import OWNER_GRACE_S, carry_out_end
+from python_mcp_server.jobs.chains import GRAPH_TOOL
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
@@ -70,7 +72,7 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 
 def _recovered(store: JobStore, job: Job) -> Job:
-    if job.status is JobState.PENDING and job.ending is not None and job.background:
+    if job.status is JobState.PENDING and job.ending and job.background and not _is_being_submitted(job):
         return settle(store, job.id, Outcome(cancelled=True), only_if=lambda found: _is_same(found, job))
     if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
@@ -88,6 +90,11 @@ def _recovered(store: JobStore, job: Job) -> Job:
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
         return carry_out_end(store, job, _GRACE_S)
     return _settled(store, job)
+
+
+def _is_being_submitted(job: Job) -> bool:
+    """Whether a job stands for a graph whose server still writes the jobs of the graph."""
+    return job.tool == GRAPH_TOOL and job.owner is not None and not processes.is_gone(job.owner)
 
 
 def can_be_started(store: JobStore, job: Job) -> bool:
