@@ -292,7 +292,7 @@ def share_a_store(home: Path) -> str:
     store = open_place(tried)
     job = Job(new_job_id(), "doctor", JobState.PENDING, utc_now())
     store.create(job)
-    command = [sys.executable, "-c", _READ, str(tried), job.id]
+    command = [sys.executable, "-P", "-c", _READ, str(tried), job.id]
     other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     if other.returncode != 0:
         last = (split_lines(other.stderr.strip()) or ["no word"])[-1]
