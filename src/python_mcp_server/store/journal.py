@@ -235,7 +235,7 @@ class Journal:
         events = list[JobEvent]()
         for line in lines:
             offset += len(line)
-            if (event := _decoded(line, Position(position.number, offset))) is not None:
+            if (event := decoded_event(line, Position(position.number, offset))) is not None:
                 events.append(event)
         if is_followed and len(data) < _PAGE_BYTES:
             return events, Position(position.number + 1, 0)
@@ -314,7 +314,8 @@ def counted(job: Job, former: Job | None) -> tuple[Job, bool]:
     return job.evolve(event=Transition(number, kind.value, before, utc_now())), True
 
 
-def _decoded(line: bytes, after: Position) -> JobEvent | None:
+def decoded_event(line: bytes, after: Position) -> JobEvent | None:
+    """Return the event of a line, with the position after it; None where the line is none."""
     if line.isspace():
         return None
     try:
