@@ -45,6 +45,10 @@ _PATIENT: Final = "start it again; jobs that run go on, and are written when it 
 class RedisAway(StoreError):
     """The server does not answer now; what was asked for can be asked again later."""
 
+    def __init__(self, sentence: str, *, in_doubt: bool = False) -> None:
+        super().__init__(sentence)
+        self.in_doubt = in_doubt
+
 
 class RedisServer:
     """Runs scripts on one server.
@@ -182,7 +186,7 @@ class RedisServer:
             sentence = self._sentence(doing)
         if is_news:
             _log.warning("Redis at %s does not answer (%s); %s", self.address.server, self._reason, _PATIENT)
-        return RedisAway(sentence)
+        return RedisAway(sentence, in_doubt=True)
 
     def _note_here(self) -> None:
         with self._guard:

@@ -151,8 +151,9 @@ class RedisJobStore(FolderStore):
         with self.journal.noting(job) as noted:
             try:
                 answer = self._write(noted, None, write, f"create job {job.id}")
-            except RedisAway:  # the caller is told that it failed: it must not stay in the queue
-                self._server.run_first(scripts.REMOVE, *self._user, 0, write, job.id)
+            except StoreError as error:
+                if error.in_doubt:  # the caller is told that it failed: it must not stay in the queue
+                    self._server.run_first(scripts.REMOVE, *self._user, 0, write, job.id)
                 raise
             if answer == b"there":
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
@@ -201,10 +202,12 @@ class RedisJobStore(FolderStore):
         if answer == b"gone":
             raise JobNotFound(job.id)
         if answer == b"there":
-            raise StoreLocked(
+            lost = StoreLocked(
                 f"Could not {doing}: the connection to Redis broke meanwhile, and another process has "
                 "changed the job since; look at it, and try again"
             )
+            lost.in_doubt = True
+            raise lost
         taken.lock.released = True
 
     def _write(self, job: Job, taken: _Taken | None, write: str, doing: str) -> bytes:
