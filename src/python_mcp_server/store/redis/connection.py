@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from typing import Any, Final
 
 from python_mcp_server.errors import StoreError
@@ -137,8 +138,7 @@ class RedisServer:
 
     def _call(self, doing: str, call: Any) -> Any:
         """Make a call, again and again for a moment where the server is away."""
-        from redis import exceptions
-
+        exceptions = _library().exceptions
         patience_s = min(self._wait_s, _PATIENCE_S) if self._is_here(doing) else 0.0
         deadline, nap_s = time.monotonic() + patience_s, _FIRST_NAP_S
         while True:
@@ -219,21 +219,28 @@ def _client(url: str, timeout_s: float) -> Any:
     Raises:
         StoreError: The library is not installed, or does not take the URL.
     """
+    library = _library()
+    retry = library.retry.Retry(library.backoff.NoBackoff(), 0)
+    how: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "protocol": 2}
     try:
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+        return library.Redis.from_url(url, retry=retry, client_name=_NAME, **how)
+    except (ValueError, TypeError):
+        raise StoreError("The URL of the Redis server is not valid; look at its options") from None
+
+
+def _library() -> Any:
+    """Return the client library, which is imported at the first use.
+
+    Raises:
+        StoreError: It is not installed.
+    """
+    try:
+        return import_module("redis")
     except ImportError as error:
         raise StoreError(
             "PYTHON_MCP_STORE names a Redis server, and the package redis is not installed; "
             "install python-mcp-server[redis]"
         ) from error
-    how: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "protocol": 2}
-    client_class: Any = Redis  # its types are those of two kinds of clients at once
-    try:
-        return client_class.from_url(url, retry=Retry(NoBackoff(), 0), client_name=_NAME, **how)
-    except (ValueError, TypeError):
-        raise StoreError("The URL of the Redis server is not valid; look at its options") from None
 
 
 def _after_fork() -> None:

@@ -113,11 +113,11 @@ WRITE: Final = (
     _TERMS
     + """
 local refused = refusal()
-if refused then return refused end
 local id, expected, write, release = argument(), argument(), argument(), argument()
 local key = P .. 'job:' .. id
 local found = redis.call('HMGET', key, 'write', 'status', 'principal', 'ended', 'list', 'rank', 'created')
 if found[1] == write or found[7] == write then return {'done'} end
+if refused then return refused end
 if not found[1] and expected ~= '' then return {'gone'} end
 if found[1] and found[1] ~= expected then return {'there'} end
 if found[1] then unlist(id, {found[2], found[3], found[4], found[5], found[6]}) end
