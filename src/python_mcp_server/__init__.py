@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.events import JobEvent
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
+    from python_mcp_server.store.redis.job_store import RedisJobStore
     from python_mcp_server.store.sqlite import SqliteJobStore
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "PoolClosed",
     "PythonMcpError",
     "QuestionNotOpen",
+    "RedisJobStore",
     "RemoteError",
     "Result",
     "ResultNotReady",
@@ -134,6 +136,7 @@ _HOMES: Final = {
     "store.events": ("JobEvent",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
+    "store.redis.job_store": ("RedisJobStore",),
     "store.sqlite": ("SqliteJobStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

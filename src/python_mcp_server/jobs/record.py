@@ -268,6 +268,7 @@ class Started(Enum):
 
     HERE = auto()  # the record says that the job runs here
     NOT_YET = auto()  # it waits on
+    UNSURE = auto()  # the answer of the store was lost: the record may say that the job runs here
     OVER = auto()  # it is no longer queued: it was cancelled
     ELSEWHERE = auto()  # another server has started it, or it waits for something else
 

@@ -179,6 +179,8 @@ class BackgroundSlots:
             _log.warning("job %s cannot be started now, it waits on: %s", job_id, error)
             set_reason(f"waiting to start: {error}")
             await asyncio.sleep(_LOOK_S)
+            if isinstance(error, StoreError) and error.in_doubt:
+                return Started.UNSURE
         finally:
             self._starting.pop(job_id, None)
         return Started.NOT_YET

@@ -90,8 +90,13 @@ def check_name(name: str) -> None:
     Raises:
         InvalidInput: The name is not plain.
     """
-    if _PLAIN.fullmatch(name) is None:
+    if not is_plain_name(name):
         raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether this is 1 to 100 of A-Z a-z 0-9 . _ -, without a dot at its ends."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def shard(job_id: str) -> str:
