@@ -2,6 +2,7 @@
 
 contract      what every store promises, and the conditions of a prune; for users who bring their own store
 opening       which store there is: by the setting, by a URL, by the locator that a worker gets
+home          the folders and the locks of a home, for the stores that processes share
 memory        the store of one process, for tests and for programs that keep nothing
 files         the store in a directory: takes the lock of a job, and does one operation under it
 sqlite        the store in a database: a row for each job, and their files in a directory beside it

@@ -15,20 +15,19 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from python_mcp_server.atomic import make_directory, remove_tree, translate_os_errors, write_file
+from python_mcp_server.atomic import make_directory, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.processes.host import is_shortage
-from python_mcp_server.regular import IN_HOME, LinkInHome, refuse_links
+from python_mcp_server.regular import LinkInHome
 from python_mcp_server.store.contract import (
     IN_PAGES,
     SHOWN_RESULT_BYTES,
-    JobStore,
     Pruned,
     PruneRule,
     Survey,
@@ -37,9 +36,9 @@ from python_mcp_server.store.contract import (
 )
 from python_mcp_server.store.database import Database, marks, select
 from python_mcp_server.store.encoding import Stored, Unreadable, decode, encode, with_result
+from python_mcp_server.store.home import HomeStore
 from python_mcp_server.store.keys import index_key
-from python_mcp_server.store.layout import Layout, check_before, check_job_id, check_name, is_job_id, tree_of
-from python_mcp_server.store.locks import Locks
+from python_mcp_server.store.layout import check_before, check_job_id, is_job_id, tree_of
 from python_mcp_server.store.sweep import clean_temporary, clean_worker_logs, close_to_others, sweep_output
 
 _log: Final = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ SELECT name FROM names WHERE name < :last
 """
 
 
-class SqliteJobStore(JobStore):
+class SqliteJobStore(HomeStore):
     """Jobs in one SQLite database that any number of processes of this machine may use at once.
 
     Args:
@@ -75,10 +74,8 @@ class SqliteJobStore(JobStore):
 
     def __init__(self, path: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
         self.path: Final = Path(os.path.abspath(os.path.expanduser(path)))
+        super().__init__(f"{self.path}-files", lock_s)
         self.fsync = fsync
-        self._lock_s = lock_s
-        self._layout = Layout(f"{self.path}-files")
-        self._locks = Locks(self._layout.locks, self._layout.home, lock_s)
         self._database = Database(str(self.path), self._locks, lock_s, fsync=fsync)
         try:
             self._open()
@@ -91,11 +88,6 @@ class SqliteJobStore(JobStore):
         """Return how another process opens this store."""
         given = {"path": str(self.path), "lock_s": self._lock_s, "fsync": self.fsync}
         return {"opens": f"{__name__}:{type(self).__name__}", "given": given, "place": str(self.path)}
-
-    @property
-    def home(self) -> Path:
-        """The directory of the jobs' files, beside the database."""
-        return Path(self._layout.home)
 
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.
@@ -265,46 +257,9 @@ class SqliteJobStore(JobStore):
             return False
         return True
 
-    def folder(self, job_id: str) -> Path:
-        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet.
-
-        Raises:
-            StoreError: It lies behind a symbolic link.
-        """
-        folder = self._layout.folder(job_id)
-        refuse_links(folder, IN_HOME)
-        return Path(folder)
-
-    def folder_text(self, job_id: str) -> str:
-        """Return `folder` as text, without the cost of a `Path`."""
-        return self._layout.folder(job_id)
-
-    def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job that has no record. A missing folder is no error."""
-        with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
-            folder = self._layout.folder(job_id)
-            self._layout.refuse_links(folder)
-            remove_tree(folder)
-
-    def worker_folder(self, name: str) -> Path:
-        """Return the folder of the logs of the worker with this name; it may not exist yet."""
-        check_name(name)
-        return Path(self._layout.worker_logs, name)
-
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all processes of this store. Not reentrant."""
-        check_name(name)
-        return self._locks.hold(f"own-{name}")
-
     def close(self) -> None:
         """Close the connections; the next call opens one again."""
         self._database.close()
-
-    def damaged(self) -> list[Path]:
-        """Return the rows that were set aside, as files, because they were not records."""
-        with translate_os_errors(self._layout.home, "look for damaged files"):
-            directory = self._layout.damaged
-            return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
 
     def survey(self) -> Survey:
         """Read every record, and return which ones cannot be read. It costs some 0.05 ms for each job.
