@@ -261,11 +261,13 @@ class FileJobStore(HomeStore):
         """Do as `flush` does; a file store holds nothing else."""
         self.flush()
 
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read. It costs some 0.1 ms for each job."""
-        with translate_os_errors(self._layout.home, "read all records"):
-            readable, left = self._records.survey()
-        return Survey(readable, left, self.damaged())
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read. It costs some 0.1 ms for each job."""
+        with translate_os_errors(self._layout.home, "read the records"):
+            if most is not None:
+                readable, left, complete = self._records.survey_ends(most)
+                return Survey(readable, left, self.damaged(), complete)
+            return Survey(*self._records.survey(), self.damaged())
 
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None
