@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, cast
 from python_mcp_server import processes
 from python_mcp_server.cli.client import connected
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.jobs.health import HomeHealth
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -65,6 +66,8 @@ store = open_place(parse_place(sys.argv[1], "the store"))
 job = store.update(sys.argv[2], lambda job: job.evolve(message="read"))
 print(job.label)
 """
+_OWN_CHECKS: Final = frozenset({"records", "space"})
+"""What a look at the health finds, too, and the doctor with more to say."""
 _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another directory."
 
 
@@ -111,6 +114,7 @@ def checkup(*, every_record: bool = False) -> Generator[Finding]:
     place = place_of(settings)
     yield from _home(settings.home)
     yield from _records(place, None if every_record else _READ_ENDS)
+    yield from _jobs(settings, place)
     yield from _taken(settings, place)
     above = settings.home if place.path is None else place.path
     try:
@@ -218,6 +222,25 @@ def _taken(settings: Settings, place: StorePlace) -> Iterator[Finding]:
                 yield Finding("bound", "ok", text)
     except PythonMcpError as error:
         yield Finding("bound", "problem", str(error).rstrip("."), _OTHER_HOME)
+
+
+def _jobs(settings: Settings, place: StorePlace) -> Iterator[Finding]:
+    """Say what is wrong in the home, as servers and agents see it."""
+    if not place.exists():
+        return
+    try:
+        with closing(open_place(place, lock_s=settings.lock_seconds)) as store:
+            found = HomeHealth(store, settings).look()
+    except PythonMcpError as error:
+        yield Finding("jobs", "problem", str(error).rstrip("."), _OTHER_HOME)
+        return
+    for problem in found.problems:
+        if problem.check not in _OWN_CHECKS:
+            text = f"{problem.text}: {problem.detail}" if problem.detail else problem.text
+            level: Level = "problem" if problem.failing else "warning"
+            yield Finding(problem.check, level, text.rstrip("."), problem.advice)
+    if not found.problems:
+        yield Finding("jobs", "ok", "nothing keeps jobs from running")
 
 
 def _file_system(home: Path) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -316,6 +316,18 @@ class JobStore(ABC):
         """
         jobs, more = self.list(limit=sys.maxsize if most is None else most)
         return Survey(len(jobs), [], [], complete=not more)
+
+    def damaged(self) -> Sequence[Path]:
+        """Return the records that were set aside, as files, because they could not be read; none where a
+        store sets none aside.
+        """
+        return ()
+
+    def long_locks(self, at_least_s: float) -> Sequence[str]:  # noqa: ARG002  for stores that have some
+        """Return who holds a lock of the store, for at least so long, in words; none where a store cannot
+        tell.
+        """
+        return ()
 
     def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
         """Bring the list for people up to date, and end the threads that do so. The store can still be

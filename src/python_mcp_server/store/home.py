@@ -64,6 +64,11 @@ class HomeStore(JobStore):
         check_name(name)
         return self._locks.hold(f"own-{name}")
 
+    def long_locks(self, at_least_s: float) -> list[str]:
+        """Return who holds a lock of the home, for at least so long, in words."""
+        with translate_os_errors(self._layout.home, "look at the locks"):
+            return self._locks.held_for(at_least_s)
+
     def damaged(self) -> list[Path]:
         """Return the records that were set aside, as files, because they could not be read."""
         with translate_os_errors(self._layout.home, "look for damaged files"):

@@ -257,6 +257,11 @@ class SqliteJobStore(HomeStore):
             return False
         return True
 
+    def long_locks(self, at_least_s: float) -> list[str]:
+        """Return who holds a lock of the home, for at least so long, and whether the database is locked."""
+        held = super().long_locks(at_least_s)
+        return held if self._database.can_write() else [*held, f"another process keeps {self.path} locked"]
+
     def close(self) -> None:
         """Close the connections; the next call opens one again."""
         self._database.close()
