@@ -79,6 +79,7 @@ class ServerHealth:
     def _own(self, home: Health, *, details: bool) -> Iterator[Problem]:
         pool, pending = self._services.pool, self._services.refresher.pending_writes
         if (reason := pool.trouble) is not None:
+            pool.try_again()
             advice = "See that the machine has processes and memory left."
             at_home = any(problem.check in _OF_DISK for problem in home.problems)
             failing = pool.is_empty and not at_home  # on a full disk, another server would fare no better

@@ -161,10 +161,22 @@ class Pool:
         spares = 0 if resting else self._settings.spare_workers
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
-            self._starting += 1
-            start = self._spawn(self._start_worker(), "worker-start")
-            self._starts.add(start)
-            start.add_done_callback(self._starts.discard)
+            self._begin_start()
+
+    def _begin_start(self) -> None:
+        self._starting += 1
+        start = self._spawn(self._start_worker(), "worker-start")
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    def try_again(self) -> None:
+        """Start a worker if none could be started lately and the back-off is over: there are no spares until
+        a start succeeds, so without a call the trouble would seem to last.
+        """
+        now = self.loop.time()
+        resting = self._deaths.active(now) or self._failed_starts.active(now)
+        if self.trouble is not None and not (self._closed or resting or self._starting):
+            self._begin_start()
 
     @property
     def start_delay_s(self) -> float:
