@@ -33,6 +33,8 @@ relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
 hooks        functions of a program that are called for the events of the home's jobs
+health       what is not as it should be in a home, for `doctor`, `/healthz` and `py_health`
+server_health the same, with what only a server knows of itself
 stats        what the home's jobs have done in a window of time, from the journal
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.graph import Graph, SubmittedGraph
+    from python_mcp_server.jobs.health import Health
     from python_mcp_server.jobs.hooks import Function, Hook, Hooks
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
@@ -704,6 +705,11 @@ class JobManager:
 
         work = partial(stats, self.store, window_seconds, by, principal)
         return await (await self._engine()).services.look_through(principal, work)
+
+    async def health(self, principal: str | None = None, *, glance: bool = False) -> Health:
+        """Return what is wrong in this server and its home now, or at a glance lately; see `jobs.health`."""
+        health = (await self._engine()).health
+        return await (health.glance() if glance else health.report(principal))
 
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.

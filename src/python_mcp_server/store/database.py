@@ -85,6 +85,25 @@ class Database:
         if found != "ok":
             raise StoreError(f"The database {self._path} is damaged ({found:.200}); {_RECOVER}")
 
+    def can_write(self, wait_s: float = 1.0) -> bool:
+        """Whether a transaction could write now, or in so many seconds.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        with self.reading("look whether it is locked") as db:
+            db.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                return False
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {int(self._lock_s * 1000)}")
+        return True
+
     @contextmanager
     def reading(self, doing: str) -> Generator[sqlite3.Connection]:
         """Lend a connection for reading over the block.

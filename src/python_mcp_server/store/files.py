@@ -33,19 +33,17 @@ from python_mcp_server.store.contract import (
     in_order_of_end,
 )
 from python_mcp_server.store.encoding import Stored
-from python_mcp_server.store.folders import FolderStore
+from python_mcp_server.store.home import HomeStore
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
     check_job_id,
-    check_name,
     created_before,
     is_job_id,
     older_than,
     tree_of,
 )
 from python_mcp_server.store.listing import PublicList
-from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.maintenance import complete_index, open_home
 from python_mcp_server.store.records import Records
 from python_mcp_server.store.sweep import sweep_output
@@ -53,7 +51,7 @@ from python_mcp_server.store.sweep import sweep_output
 _log: Final = logging.getLogger(__name__)
 
 
-class FileJobStore(FolderStore):
+class FileJobStore(HomeStore):
     """Jobs in a directory that any number of processes may use at once.
 
     Args:
@@ -67,11 +65,8 @@ class FileJobStore(FolderStore):
     """
 
     def __init__(self, home: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
-        super().__init__(os.path.abspath(os.path.expanduser(home)), fsync=fsync)
-        layout = self._layout
-        self._lock_s = lock_s
-        self._locks = Locks(layout.locks, layout.home, lock_s)
-        self._records = Records(layout, self._locks, fsync=fsync)
+        super().__init__(os.path.abspath(os.path.expanduser(home)), lock_s, fsync=fsync)
+        self._records = Records(self._layout, self._locks, fsync=fsync)
         self._open = False
         self._is_indexed = False
         try:
@@ -80,7 +75,7 @@ class FileJobStore(FolderStore):
             if not is_shortage(error):
                 raise
             _log.warning("%s; until then no job can be recorded", error)
-        self._public = PublicList(layout, self._records)
+        self._public = PublicList(self._layout, self._records)
         weakref.finalize(self, self._public.close)
 
     def locator(self) -> dict[str, Any]:
@@ -257,11 +252,6 @@ class FileJobStore(FolderStore):
             _log.warning("Job %s stays: %s", job.id, error)
             return False
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""
-        check_name(name)
-        return self._locks.hold(f"own-{name}")
-
     def flush(self) -> None:
         """Bring the list for people up to date, and end the thread that writes it."""
         self._public.close()
@@ -270,11 +260,13 @@ class FileJobStore(FolderStore):
         """Do as `flush` does; a file store holds nothing else."""
         self.flush()
 
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read. It costs some 0.1 ms for each job."""
-        with translate_os_errors(self._layout.home, "read all records"):
-            readable, left = self._records.survey()
-        return Survey(readable, left, self.damaged())
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read. It costs some 0.1 ms for each job."""
+        with translate_os_errors(self._layout.home, "read the records"):
+            if most is not None:
+                readable, left, complete = self._records.survey_ends(most)
+                return Survey(readable, left, self.damaged(), complete)
+            return Survey(*self._records.survey(), self.damaged())
 
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None

@@ -21,6 +21,7 @@
     home/principal.key                        the key of the names of principals
     home/expired/<day>/<shard>                the ids of removed jobs; see `jobs.expired`
     home/keeping/                             when the home was cleaned; see `jobs.keeping`
+    home/health/probe                         written to see whether the home can be; see `jobs.health`
     home/keeping/due/<time>/<rank>.<id>       jobs with a time of their own; see `jobs.expiry`
     home/same/<shard>/<name>                  which job a repeated submission gets; see `jobs.sameness`
     home/lanes/<name>/                        a worker's logs

@@ -14,8 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeGuard
@@ -35,10 +35,9 @@ from python_mcp_server.store.contract import (
 )
 from python_mcp_server.store.database import Database, marks, select
 from python_mcp_server.store.encoding import Stored, Unreadable, decode_row, encode, with_result
-from python_mcp_server.store.folders import FolderStore
+from python_mcp_server.store.home import HomeStore
 from python_mcp_server.store.keys import index_key
-from python_mcp_server.store.layout import check_before, check_job_id, check_name, is_job_id
-from python_mcp_server.store.locks import Locks
+from python_mcp_server.store.layout import check_before, check_job_id, is_job_id
 from python_mcp_server.store.sweep import sweep_output
 
 _log: Final = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ SELECT name FROM names WHERE name < :last
 """
 
 
-class SqliteJobStore(FolderStore):
+class SqliteJobStore(HomeStore):
     """Jobs in one SQLite database that any number of processes of this machine may use at once.
 
     Args:
@@ -74,9 +73,7 @@ class SqliteJobStore(FolderStore):
 
     def __init__(self, path: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
         self.path: Final = Path(os.path.abspath(os.path.expanduser(path)))
-        super().__init__(f"{self.path}-files", fsync=fsync)
-        self._lock_s = lock_s
-        self._locks = Locks(self._layout.locks, self._layout.home, lock_s)
+        super().__init__(f"{self.path}-files", lock_s, fsync=fsync)
         self._database = Database(str(self.path), self._locks, lock_s, fsync=fsync)
         try:
             self._open()
@@ -246,35 +243,46 @@ class SqliteJobStore(FolderStore):
         self._discard_folders(gone)
         return gone
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all processes of this store. Not reentrant."""
-        check_name(name)
-        return self._locks.hold(f"own-{name}")
+    def long_locks(self, at_least_s: float) -> list[str]:
+        """Return who holds a lock of the home, for at least so long, and whether the database is locked."""
+        held = super().long_locks(at_least_s)
+        return held if self._database.can_write() else [*held, f"another process keeps {self.path} locked"]
 
     def close(self) -> None:
         """Close the connections; the next call opens one again."""
         self._database.close()
 
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read. It costs some 0.05 ms for each job.
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read. It costs some 0.05 ms for each job. The
+        file itself is checked where all are read.
 
         Raises:
             StoreError: The database is damaged.
         """
-        self._database.check()
-        left, readable, last = list[str](), 0, ""
-        while page := self._page_after(last):
-            last = page[-1][0]
-            for row in page:
-                if self._listed(row) is not None:
-                    readable += 1
-                elif self._known(row[0]):  # otherwise it was set aside
-                    left.append(f"{self.path} ({row[0]})")
-        return Survey(readable, left, self.damaged())
+        if most is None:
+            self._database.check()
+        left, readable, looked = list[str](), 0, 0
+        for row in self._all_rows() if most is None else self._rows_at_ends(most):
+            looked += 1
+            if self._listed(row) is not None:
+                readable += 1
+            elif self._known(row[0]):  # otherwise it was set aside
+                left.append(f"{self.path} ({row[0]})")
+        return Survey(readable, left, self.damaged(), complete=most is None or looked < most)
 
-    def _page_after(self, job_id: str) -> list[_Row]:
-        with self._database.reading("read all records") as db:
-            return select(db, "id, status, record", {"id > ?": job_id}, "id", _CHUNK).fetchall()
+    def _all_rows(self) -> Iterator[_Row]:
+        last = ""
+        while page := self._page({"id > ?": last}, "id", _CHUNK):
+            last = page[-1][0]
+            yield from page
+
+    def _rows_at_ends(self, most: int) -> Iterable[_Row]:
+        rows = (*self._page({}, "id DESC", most), *self._page({}, "id", most))
+        return {row[0]: row for row in rows}.values()
+
+    def _page(self, conditions: dict[str, Any], order: str, most: int) -> list[_Row]:
+        with self._database.reading("read the records") as db:
+            return select(db, "id, status, record", conditions, order, most).fetchall()
 
     # ---- rows
 

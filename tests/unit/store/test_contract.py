@@ -512,3 +512,12 @@ def test_an_unknown_token_has_no_result(store: JobStore):
         assert not store.cleanup(token)
         with pytest.raises(JobNotFound):
             store.store(token, JobResult(success=True))
+
+
+def test_a_bounded_survey_reads_the_ends_and_says_so(store: Store):
+    for _ in range(30):
+        store.create(a_job(JobState.COMPLETED))
+    some, most = store.survey(5), store.survey(31)
+    assert (some.readable in (5, 10), some.complete) == (True, False)
+    assert (most.readable, most.complete) == (30, True)
+    assert (store.survey().readable, store.survey().complete) == (30, True)
