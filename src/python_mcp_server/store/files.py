@@ -72,6 +72,7 @@ class FileJobStore(JobStore):
         self.fsync = fsync
         self._lock_s = lock_s
         self._layout = layout
+        self._home = Path(layout.home)
         self._locks = Locks(layout.locks, layout.home, lock_s)
         self._records = Records(layout, self._locks, fsync=fsync)
         self._open = False
@@ -93,7 +94,7 @@ class FileJobStore(JobStore):
     @property
     def home(self) -> Path:
         """The directory that holds everything of this store."""
-        return Path(self._layout.home)
+        return self._home
 
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.

@@ -77,7 +77,8 @@ class SqliteJobStore(JobStore):
         self.path: Final = Path(os.path.abspath(os.path.expanduser(path)))
         self.fsync = fsync
         self._lock_s = lock_s
-        self._layout = Layout(f"{self.path}-files")
+        self._home = Path(f"{self.path}-files")
+        self._layout = Layout(str(self._home))
         self._locks = Locks(self._layout.locks, self._layout.home, lock_s)
         self._database = Database(str(self.path), self._locks, lock_s, fsync=fsync)
         try:
@@ -95,7 +96,7 @@ class SqliteJobStore(JobStore):
     @property
     def home(self) -> Path:
         """The directory of the jobs' files, beside the database."""
-        return Path(self._layout.home)
+        return self._home
 
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.
