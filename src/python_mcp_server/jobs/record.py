@@ -268,12 +268,23 @@ class Started(Enum):
 
 
 def start_record(
-    store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
+    store: JobStore,
+    job_id: str,
+    owner: ProcessIdentity | None,
+    worker: ProcessIdentity | None,
+    admit: Callable[[Job], object] = bool,
 ) -> Started:
     """Change a queued job to running, if it belongs to this owner or to a server that is gone. Blocks.
 
     Its worker gets the call only after that. Where this process ends before the worker has read the call, a
     note in the job's folder says so, and another server starts the job by its spec.
+
+    Args:
+        store: Where the job is stored.
+        job_id: The job.
+        owner: The process that starts it.
+        worker: The process that is to run it.
+        admit: Called with a job that may start, under its lock; nothing is written where it raises.
 
     Raises:
         StoreError, JobNotFound: The record cannot be written, or is gone.
@@ -285,6 +296,7 @@ def start_record(
         started = _may_start(job, owner)
         if started is not Started.HERE:
             return job
+        admit(job)
         if job.call is not None:
             with translate_os_errors(str(store.home), f"note that job {job_id} has not begun"):
                 mark_unbegun(store.folder(job_id), fsync=store.fsync)
