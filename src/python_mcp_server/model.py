@@ -451,7 +451,7 @@ class Call:
         kwargs: Keyword arguments.
         folder: The folder of the job's files; the first process that writes there makes it.
         limits: The limits of the body; None for no limits.
-        unbegun: Whether a note in the folder says that no worker has begun it; see `pool.protocol`.
+        unbegun: The note in the home that no worker has begun it, if there is one; see `pool.protocol`.
         grace_s: How long the body may clean up after a cancel.
         main: The part of the main module that the worker loads first, or why it must not load it; see
             `pool.main_module`.
@@ -465,7 +465,7 @@ class Call:
     folder: str = ""
     code: bytes | None = None
     limits: Limits | None = None
-    unbegun: bool = False
+    unbegun: str = ""
     grace_s: float = DEFAULT_GRACE_S
     main: Any = None
 
