@@ -21,6 +21,7 @@ queues       the queues of a home: their counts, and changes of their rules
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
+waits        how a caller waits for a job
 waiting      why a queued job has not started, in a sentence
 schedules    schedules as users make, list, change and remove them
 schedule     one schedule as data, and which of its times start a job

@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import processes
@@ -32,7 +31,7 @@ from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.outcomes import death
-from python_mcp_server.pool.protocol import is_unbegun
+from python_mcp_server.pool.protocol import is_unbegun, unbegun_note
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -106,7 +105,7 @@ def can_be_started(store: JobStore, job: Job) -> bool:
     if job.status is JobState.PENDING:
         return True
     gone = job.worker is not None and processes.is_gone(job.worker)
-    return gone and is_unbegun(Path(store.folder_text(job.id)))
+    return gone and is_unbegun(unbegun_note(store.home, job.id))
 
 
 def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:

@@ -27,6 +27,7 @@ from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import NEVER_STARTED
+from python_mcp_server.pool.protocol import unbegun_note
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.worker.streams import try_link_logs
 
@@ -238,7 +239,8 @@ class JobRun:
             if isinstance(worker, WorkerHandle):
                 worker.follow(self._server_state)
                 if self.status.spec is not None:
-                    self.call = replace(self.call, unbegun=True)
+                    note = unbegun_note(self._services.store.home, self.call.job_id)
+                    self.call = replace(self.call, unbegun=note)
                 self.call = without_main(self.call, self.request.body, self._services.pool.main)
             disk = disk_meter(self.call, worker)
             worker.dispatch(

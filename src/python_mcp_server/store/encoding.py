@@ -20,6 +20,7 @@ LARGE_BYTES: Final = 64 * 1024
 """A result above this lies in a file of its own."""
 _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _CLOCK_KEY: Final = "clock"
 """The name of this field in records of earlier versions."""
 
@@ -71,7 +72,7 @@ def to_json(value: object, job_id: str) -> bytes:
         InvalidInput: The value cannot be written as JSON.
     """
     try:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"Job {job_id} holds a value that is no JSON ({error}); pass plain data"

@@ -31,11 +31,12 @@ class FolderStore(JobStore):
     def __init__(self, home: str, *, fsync: bool) -> None:
         self.fsync = fsync
         self._layout: Final = Layout(home)
+        self._home: Final = Path(home)
 
     @property
     def home(self) -> Path:
         """The directory of the jobs' files."""
-        return Path(self._layout.home)
+        return self._home
 
     def folder(self, job_id: str) -> Path:
         """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet.

@@ -17,6 +17,7 @@
     home/jobs/damaged/                        files that are not records
     home/jobs/swept                           its time is that of the last look at all folders of output
     home/output/<shard>/<id>/                 a job's files: stdout, stderr, result.json
+    home/unbegun/<id>                         says that no worker has begun this job; see `pool.protocol`
     home/events/000000001.jsonl               the journal; see `store.journal`
     home/principal.key                        the key of the names of principals
     home/expired/<day>/<shard>                the ids of removed jobs; see `jobs.expired`

@@ -514,7 +514,7 @@ def test_an_unknown_token_has_no_result(store: JobStore):
             store.store(token, JobResult(success=True))
 
 
-def test_a_bounded_survey_reads_the_ends_and_says_so(store: Store):
+def test_a_bounded_survey_reads_the_ends_and_says_so(store: JobStore):
     for _ in range(30):
         store.create(a_job(JobState.COMPLETED))
     some, most = store.survey(5), store.survey(31)
