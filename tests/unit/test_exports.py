@@ -50,6 +50,7 @@ HOMES = {
     "JobNotFound": "errors",
     "ResultNotReady": "errors",
     "QuestionNotOpen": "errors",
+    "QuotaExceeded": "errors",
     "NotInJob": "errors",
     "AnswerTimeout": "errors",
     "RemoteError": "errors",
