@@ -25,8 +25,8 @@ Examples:
 def quotas() -> None:
     """Set what clients may spend, and look at what they have spent.
 
-    A client is a principal of the HTTP server, or the name and version that an MCP client gives itself, as
-    `jobs stats --by client` has them. The quotas are those of all servers with this home.
+    A client is a principal of the HTTP server, as `quotas list` shows it where '*' has a quota, or the name
+    and version that an MCP client gives itself. The quotas are those of all servers with this home.
     """
 
 

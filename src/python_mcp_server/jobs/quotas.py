@@ -59,9 +59,9 @@ class Quotas:
         """Set what a client may spend, in the place of its former quota, and return that.
 
         Args:
-            client: The principal of an HTTP server, or the name and version that an MCP client gives itself,
-                as `stats` has them; with `*` at the end each client whose name begins so, `*` alone each
-                client. Of several quotas that fit, the one with the longest name holds.
+            client: The principal of an HTTP server, as `list` shows it where `*` has a quota, or the name and
+                version that an MCP client gives itself; with `*` at the end each client whose name begins
+                so, `*` alone each client. Of several quotas that fit, the one with the longest name holds.
             jobs: How many jobs it may make in the window.
             cpu_seconds: How much CPU time its jobs may take in the window.
             memory_mb: How much memory its running jobs may take at once, in MB of 10^6 bytes: the sum of
