@@ -14,6 +14,8 @@ _ACTIONS: Final = {
     "command": 2,
 }  # fmt: skip
 
+_GONE: Final = ("No job", "not found", "has expired")
+
 
 class Client(Actor):
     """A client that does one thing after another."""
@@ -71,5 +73,5 @@ class Client(Actor):
             answer, errors = await run_cli(self._environment, "cancel", action.job_id)
             if answer and answer["status"] == "cancelled":
                 await self._check_cancelled(action.job_id, "command line")
-            elif answer is None and "No job" not in errors and "not found" not in errors:
+            elif answer is None and not any(text in errors for text in _GONE):
                 self._history.add_breach(f"`jobs cancel {action.job_id}` said: {errors:.300}")

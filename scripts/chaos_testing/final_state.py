@@ -15,6 +15,7 @@ from chaos_testing.environment import Environment
 from chaos_testing.notes import Notes, read_notes
 from chaos_testing.observer import Start
 from chaos_testing.process_table import marked_processes, semaphores
+from chaos_testing.queue_rules import BOUNDED
 from python_mcp_server.store.opening import StorePlace
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _EXIT_S: Final = 10.0
 _EVERYTHING: Final = 1_000_000
 _LOOKS: Final = 4
+_TIME_CHARS: Final = 9
 _LONG_AGO_S: Final = 2 * 86_400.0
 _INTERRUPTED_START: Final = re.compile(
     rb"LokyProcess-\d+ failed with traceback: \n-+\nTraceback [^\n]*\n( .*\n)+(EOFError: Ran out of input|"
@@ -47,6 +49,7 @@ class FinalState:
         bystanders: Unrelated processes that were killed.
         notes: What the bodies of queued jobs noted.
         index: Differences between the records and the index of the queue.
+        accepted: For each job of the client with a quota when it was made, and when its record was written.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -61,6 +64,7 @@ class FinalState:
     bystanders: list[str] = field(default_factory=list[str])
     notes: Notes = field(default_factory=lambda: Notes([], []))
     index: list[str] = field(default_factory=list[str])
+    accepted: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
 
 
 async def processes_left(mark: str) -> list[str]:
@@ -89,6 +93,7 @@ def collect(environment: Environment, final_state: FinalState, semaphores_before
     left = [name for name in store.index_names("") if not name.startswith(DEAD)]
     final_state.index += [f"the index still has the list {name}" for name in left]
     final_state.notes = read_notes(environment.notes)
+    final_state.accepted = list(_accepted(store))
     final_state.damaged = [str(path) for path in store.survey().damaged]
     store.close()
     final_state.starts = environment.observer.starts()
@@ -99,6 +104,25 @@ def collect(environment: Environment, final_state: FinalState, semaphores_before
     final_state.tracebacks = [
         str(path) for path in logs if b"Traceback" in _without_interrupted_starts(path.read_bytes())
     ]
+
+
+def _accepted(store: JobStore) -> Iterator[tuple[float, float]]:
+    from python_mcp_server.store.events import EventKind
+    from python_mcp_server.store.journal import JournalReader, Position
+
+    for event in JournalReader(store.journal, Position(1, 0)).read_all():
+        if event.kind is EventKind.CREATED and event.client == BOUNDED:
+            yield _made_at(event.job_id), event.at.timestamp()
+
+
+def _made_at(job_id: str) -> float:
+    """Return the time in an id, in seconds of the clock."""
+    from python_mcp_server.model import ALPHABET
+
+    time_ms = 0
+    for letter in job_id[:_TIME_CHARS]:
+        time_ms = 32 * time_ms + ALPHABET.index(letter)
+    return time_ms / 1000
 
 
 def _without_interrupted_starts(log: bytes) -> bytes:

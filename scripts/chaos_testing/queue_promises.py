@@ -17,7 +17,7 @@ from chaos_testing.final_state import FinalState
 from chaos_testing.history import History
 from chaos_testing.notes import Run
 from chaos_testing.queue_bodies import SNOOZE_S
-from chaos_testing.queue_rules import QUEUE_LIMITS, RESOURCES
+from chaos_testing.queue_rules import BOUNDED, QUEUE_LIMITS, QUOTA, RESOURCES
 
 _ROUNDING_S: Final = 0.01
 """Times in records are rounded, and the index has milliseconds."""
@@ -37,6 +37,7 @@ def queue_breaches(history: History, final_state: FinalState) -> Iterator[str]:
         yield from _ends_hold(job_id, runs, history)
     yield from _crowds(history, final_state)
     yield from _fired_once(final_state)
+    yield from _within_quota(final_state)
     for record in final_state.jobs.values():
         yield from _predecessors(record, history, final_state)
 
@@ -54,6 +55,18 @@ def _fired_once(final_state: FinalState) -> Iterator[str]:
     for (schedule_id, time), count in times.items():
         if count > 1:
             yield f"the schedule {schedule_id} made {count} jobs for {time}"
+
+
+def _within_quota(final_state: FinalState) -> Iterator[str]:
+    """Yield a line for each window in which more jobs of a client were surely accepted than its quota allows.
+
+    A job was accepted after its id was made and before its record was written.
+    """
+    spans = sorted((made_s, recorded_s) for made_s, recorded_s in final_state.accepted)
+    for number, (begin_s, _) in enumerate(spans):
+        inside = sum(recorded_s < begin_s + QUOTA.per_s for _, recorded_s in spans[number:])
+        if inside > (QUOTA.jobs or 0):
+            yield f"{inside} jobs of {BOUNDED} were accepted within {QUOTA.per}, and {QUOTA.jobs} may be"
 
 
 def _attempts(job_id: str, runs: list[Run], record: Record) -> Iterator[str]:
@@ -148,6 +161,11 @@ def _bounds() -> Iterator[tuple[str, int, Callable[[Record], int]]]:
             lambda one, n=number: int(_options(one).get("key") == f"key {n}"),
         )
     yield "the schedule skip", 1, lambda one: int(_schedule(one).get("name") == "skip")
+    yield (
+        "the memory of a client",
+        int(QUOTA.memory_mb or 0),
+        lambda one: int(one["memory_limit_mb"] or 0) if one["client"] == BOUNDED else 0,
+    )
     yield "the kind", 2, lambda one: int(one["tool"] == "narrow")
 
 

@@ -1,6 +1,5 @@
-"""The rules of the queues of a run, its schedules, and the actor that pauses and resumes queues.
-
-Quotas belong here, and into `queue_promises` as a check.
+"""The rules of the queues of a run, the quota of a client, the schedules, and the actor that pauses and
+resumes queues.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from chaos_testing.choices import seeded_random
 from chaos_testing.environment import Environment
+from python_mcp_server.jobs.quota import Quota
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.queues import Queues
@@ -20,6 +20,12 @@ QUEUES: Final = ("default", "default", "thin", "paused")
 
 QUEUE_LIMITS: Final = {"thin": 2}
 RESOURCES: Final = {"gpu": 1, "disk": 3}
+BOUNDED: Final = "bounded 1.0"
+"""The client that has a quota."""
+
+QUOTA: Final = Quota(jobs=12, cpu_seconds=1000, memory_mb=400, per="5s")
+"""So small that it is spent now and then; its CPU time is counted, and never spent."""
+
 SCHEDULES: Final = {"skip": 1.0, "wait": 1.3, "start": 1.0}
 """The seconds between the jobs of each schedule, by its name and its rule for an overlap."""
 
@@ -38,10 +44,13 @@ class QueuePauser:
         await asyncio.to_thread(self._write_rules)
 
     def _write_rules(self) -> None:
+        from python_mcp_server.jobs.quotas import Quotas
+
         for name, count in RESOURCES.items():
             self._queues.resource(name, count)
         for name, most in QUEUE_LIMITS.items():
             self._queues.limit(name, most)
+        Quotas(self._environment.observer.store).set(BOUNDED, **QUOTA.to_json())
         self._add_schedules()
 
     def _add_schedules(self) -> None:
@@ -51,11 +60,14 @@ class QueuePauser:
         from python_mcp_server.jobs.schedules import BlockingSchedules
         from python_mcp_server.options import JobOptions, Retry
 
+        clients = {"start": BOUNDED}
+
         options = JobOptions(retry=Retry(2, wait=0, lost_workers=True))
         for number, (overlap, every_s) in enumerate(SCHEDULES.items()):
             arguments = ("q-snoozes", number, str(self._environment.notes))
             label = label_of("q-snoozes", number)
-            request = Request(queued_body, arguments, label=label, tool="scheduled", options=options)
+            how = {"tool": "scheduled", "client": clients.get(overlap)}
+            request = Request(queued_body, arguments, label=label, options=options, **how)
             schedules = BlockingSchedules(self._environment.observer.store)
             missed = self._rng.choice(("once", "all"))
             schedules.add(request, every=every_s, name=overlap, overlap=overlap, missed=missed)

@@ -16,10 +16,11 @@ from chaos_testing.choices import choose_kind, seeded_random
 from chaos_testing.expected import label_of
 from chaos_testing.facts import emit, emit_job
 from chaos_testing.queue_bodies import queued_body
-from chaos_testing.queue_rules import QUEUES, RESOURCES
-from python_mcp_server.errors import JobNotFound, PythonMcpError
+from chaos_testing.queue_rules import BOUNDED, QUEUES, RESOURCES
+from python_mcp_server.errors import JobNotFound, PythonMcpError, QuotaExceeded
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobState, utc_now
 from python_mcp_server.options import JobOptions, Retry
 
@@ -52,6 +53,8 @@ class QueueUser:
         except JobNotFound:
             if what in ("get", "wait", "cancel"):
                 emit("not found", id=job_id, asked=asked_at)  # else a predecessor was pruned
+        except QuotaExceeded:
+            emit("answered", what="queue over its quota", asked=asked_at)
         except PythonMcpError as error:
             emit("error", text=f"{what} of {job_id}: {type(error).__name__}: {error}")
 
@@ -64,7 +67,8 @@ class QueueUser:
             body, arguments = (lambda: queued_body(kind, value, notes)), ()
         label, tool = label_of(kind, value), self._rng.choice(("queued", "narrow"))
         options = self._options(tool) | options
-        request = Request(body, arguments, label=label, tool=tool, options=JobOptions(**options))
+        how: dict[str, Any] = {"options": JobOptions(**options)} | self._client()
+        request = Request(body, arguments, label=label, tool=tool, **how)
         job = await self._manager.submit_request(request)
         emit("told", id=job.id, asked=asked_at, queued=True, follows=bool(options.get("after")))
         self._ids.append(job.id)
@@ -90,6 +94,13 @@ class QueueUser:
             name = self._rng.choice(list(RESOURCES))
             options["resources"] = {name: self._rng.randint(1, RESOURCES[name])}
         return options
+
+    def _client(self) -> dict[str, Any]:
+        """Return the client of a job, now and then the one with a quota, and the limits of that one."""
+        if self._rng.random() < 0.6:  # noqa: PLR2004
+            return {"client": "free 1.0"}
+        memory_mb = self._rng.choice((None, 200, 400))
+        return {"client": BOUNDED, "limits": None if memory_mb is None else Limits(memory_limit_mb=memory_mb)}
 
     async def _one(self, _job_id: str) -> None:
         await self._submit()

@@ -2,6 +2,7 @@
 
     PythonMcpError
     ├── InvalidInput (ValueError)      an argument or a setting is wrong; nothing was done
+    │   └── QuotaExceeded              the client has spent its quota
     ├── JobNotFound (LookupError, ValueError)  no job has this id
     │   └── JobExpired                 the job was removed a short time ago
     ├── ResultNotReady (ValueError)    the job has not ended yet
@@ -93,6 +94,20 @@ class InvalidInput(PythonMcpError, ValueError):
     """
 
     _bounded = True
+
+
+class QuotaExceeded(InvalidInput):
+    """A client has spent its quota; nothing was started.
+
+    Attributes:
+        client: The client.
+        fits_at: From when on its next job fits, where nothing else is spent; None for never.
+    """
+
+    def __init__(self, message: str, client: str, fits_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.client = client
+        self.fits_at = fits_at
 
 
 class JobNotFound(PythonMcpError, LookupError, ValueError):

@@ -214,6 +214,7 @@ class Job:
         background: Whether the job was handed over, so that it outlives its caller.
         grace_s: How long its body may clean up after a cancel; None where the canceller decides.
         principal: Who created the job, where the server knew; only they and the account's owner see it.
+        memory_limit_mb: Its memory limit, in MB of 10^6 bytes; None where it has none.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
             `jobs.spec`. A job with options keeps it while it runs, and where it fails for good.
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
@@ -257,6 +258,7 @@ class Job:
     background: bool = False
     grace_s: float | None = None
     principal: str | None = None
+    memory_limit_mb: float | None = None
     call: dict[str, Any] | None = None
     reply: dict[str, Any] | None = None
     missed_at: datetime | None = None
@@ -349,6 +351,7 @@ class Job:
                 "background": self.background,
                 "grace_s": self.grace_s,
                 "principal": self.principal,
+                "memory_limit_mb": self.memory_limit_mb,
                 "call": self.call,
                 "reply": self.reply,
                 "missed_at": iso(self.missed_at),
@@ -428,7 +431,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("waits_for", "attempts"), (list, NoneType)),
     "attempt": (int,),
     "background": (bool,),
-    "grace_s": (float, int, NoneType),
+    **dict.fromkeys(("grace_s", "memory_limit_mb"), (float, int, NoneType)),
 }
 _NESTED: Final[dict[str, Any]] = {
     "progress": JobProgress,

@@ -21,6 +21,7 @@ NAMED_ONLY: Final = (
     "schedules",
     "dead_letters",
     "stats",
+    "quotas",
 )  # a server has these only where they are named
 CUT_AT: Final = 2048  # Claude Code cuts a description, and the instructions of a server, at 2 KB
 _ROW: Final = re.compile(r"^\| `(\w+)`[^|]*\| (.+?) \| ([\d,]+) \|$", re.MULTILINE)
@@ -97,7 +98,7 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
     assert told.stderr.splitlines()[-1] == (
         "python-mcp-server: PYTHON_MCP_TOOLS has 'scipts'; "
         "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
-        "dead_letters, stats"
+        "dead_letters, stats, quotas"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def fail_until(path: str, attempts: int) -> int:
     if made < attempts:
         raise ValueError(f"attempt {made} fails")
     return made
+
+
+def burn_and_fail_once(path: str) -> int:
+    """Use some CPU time at the first attempt, and raise ValueError there."""
+    first, until = not Path(path).exists(), time.process_time() + 1.0
+    while first and time.process_time() < until:
+        pass
+    return fail_until(path, 2)
 
 
 def die_once(path: str) -> str:

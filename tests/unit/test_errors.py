@@ -14,6 +14,7 @@ from python_mcp_server.cancelled import JobCancelled
 
 FACTS: dict[type[BaseException], tuple[object, ...]] = {
     errors.JobNotFound: ("0abc",),
+    errors.QuotaExceeded: ("it is spent", "client:ada", datetime(2026, 11, 30, tzinfo=UTC)),
     errors.JobExpired: (
         "0abc",
         datetime(2026, 11, 30, tzinfo=UTC),

@@ -51,6 +51,7 @@ HOMES = {
     "JobNotFound": "errors",
     "ResultNotReady": "errors",
     "QuestionNotOpen": "errors",
+    "QuotaExceeded": "errors",
     "NotInJob": "errors",
     "AnswerTimeout": "errors",
     "RemoteError": "errors",

@@ -9,6 +9,7 @@ tree           `jobs tree`: the graph or the chain of a job, drawn
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
 queues         list queues, pause, resume, drain and bound them
+quotas         what clients may spend, and have spent
 schedules      make, list, pause and remove schedules
 clean          what lies in the home, and removes what nothing needs
 checks         what `doctor` checks
@@ -49,7 +50,7 @@ __all__ = ["main", "program"]
 _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
-_MODULES: Final = ("bench", "clean", "jobs", "queues", "run", "schedules")
+_MODULES: Final = ("bench", "clean", "jobs", "queues", "quotas", "run", "schedules")
 _BELOW: Final = {"jobs": ("dead", "tree")}
 """The modules with further commands below one of these."""
 _SERVE_EXAMPLES: Final = """\b

@@ -18,6 +18,10 @@ home_files   small private files of the home, for the parts whose state belongs 
 queue        which queued jobs start next, over all servers of a home
 queue_rules  the rules of queues: paused, bounded, resources; they lie in the home
 queues       the queues of a home: their counts, and changes of their rules
+quota        what a client may spend in a window of time, as data
+quotas       the quotas of a home: set, listed, removed
+ledger       what each client has spent lately, in files of the home
+spending     holds the jobs of clients to their quotas, and counts what they spend
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots

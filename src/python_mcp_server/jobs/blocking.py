@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.dead_letters import DeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.queues import Queues
+    from python_mcp_server.jobs.quotas import Quotas
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.questions.model import InputAnswer
     from python_mcp_server.settings import Settings
@@ -85,6 +86,13 @@ class BlockingJobs:
         from python_mcp_server.jobs.queues import Queues
 
         return Queues(self._store)
+
+    @cached_property
+    def quotas(self) -> Quotas:
+        """The quotas of the clients of the home."""
+        from python_mcp_server.jobs.quotas import Quotas
+
+        return Quotas(self._store)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:

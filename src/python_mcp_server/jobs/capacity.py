@@ -13,11 +13,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
 from python_mcp_server import processes
+from python_mcp_server.jobs.quota import client_of, memory_mb_of, memory_reason, quota_of
 from python_mcp_server.jobs.rates import Rates
 from python_mcp_server.model import MB, Job
 from python_mcp_server.options import JobOptions
 from python_mcp_server.processes.host import load_average, memory, usable_cores
-from python_mcp_server.store.keys import RUNNING
+from python_mcp_server.store.keys import ATTACHED, RUNNING
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.queue_rules import QueueRules
@@ -61,6 +62,7 @@ class Capacity:
         running: How many hold a slot.
         pressure: A sentence on what the machine is short of, or None where there is enough.
         taken: How much is taken, by the queue, the kind, the key or the resource.
+        memory_mb: How much memory the jobs of each client take.
     """
 
     limits: SlotLimits
@@ -69,6 +71,7 @@ class Capacity:
     running: int = 0
     pressure: str | None = None
     taken: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    memory_mb: dict[str, float] = field(default_factory=dict[str, float])
 
     def add(self, job: Job) -> None:
         """Count a job that is about to start."""
@@ -84,6 +87,12 @@ class Capacity:
         """Count a job that runs in another container or machine: it holds no slot here."""
         for name, count in _claims(job).items():
             self.taken[name] += count
+        self.add_memory(job)
+
+    def add_memory(self, job: Job) -> None:
+        """Count the memory of a job for its client."""
+        client = client_of(job)
+        self.memory_mb[client] = self.memory_mb.get(client, 0.0) + memory_mb_of(job)
 
     @property
     def free_slots(self) -> int:
@@ -107,7 +116,7 @@ class Capacity:
         return f"waiting for its turn: {jobs} on this machine, the limit is {self.limits.slots}"
 
     def held_back(self, job: Job) -> str | None:
-        """Return why its own options keep this job from starting, or None."""
+        """Return why its own options, or its client's quota, keep this job from starting; or None."""
         options = job.options or _NO_OPTIONS
         if options.queue in self.rules.paused:
             return f"its queue {options.queue!r} is paused"
@@ -121,8 +130,11 @@ class Capacity:
                 return (
                     f"waiting for its turn: {self.taken[what, name]} of the {what} {name!r} run, {most} may"
                 )
-        wait = self.rates.wait(job)
-        return self._missing(options.resources) if wait is None else wait[1]
+        if (wait := self.rates.wait(job)) is not None:
+            return wait[1]
+        quota, client = quota_of(self.rules.quotas, client_of(job)), client_of(job)
+        over = memory_reason(quota, job, self.memory_mb.get(client, 0.0))
+        return over or self._missing(options.resources)
 
     def _missing(self, wanted: Mapping[str, int]) -> str | None:
         for name, count in wanted.items():
@@ -174,6 +186,11 @@ def capacity_of(
         lost.append(job)
         if process is not None and processes.is_out_of_reach(process):
             capacity.add_elsewhere(job)
+    if any(quota.memory_mb is not None for quota in rules.quotas.values()):
+        for job in store.indexed(ATTACHED, _MOST_RUNNING):
+            process = job.worker or job.owner
+            if process is not None and (alive(process) or processes.is_out_of_reach(process)):
+                capacity.add_memory(job)
     for job in starting:
         if job.id not in counted:
             capacity.add(job)

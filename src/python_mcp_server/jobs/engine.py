@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.errors import QuotaExceeded
 from python_mcp_server.jobs.arguments import waiting_for_results
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.housekeeping import Housekeeping
@@ -116,7 +117,10 @@ class Engine:
 
         Raises:
             StoreError: Nothing is left.
+            QuotaExceeded: Its client has spent its quota, as this process knows.
         """
+        if (gate := self.services.quotas).is_closed(request):
+            await self.services.in_store(gate.check, request)
         if self._home_disk is None:
             return request
         return await self._home_disk.admit(request)
@@ -135,7 +139,11 @@ class Engine:
             StoreError: The job cannot be recorded; nothing was started.
         """
         job, request = await self.prepare(request, new_job_id())
-        job = await self.submissions.add(job, request)
+        try:
+            job = await self.submissions.add(job, request)
+        except QuotaExceeded as error:
+            self.services.quotas.close(error.client)
+            raise
         on_recorded(job.id)
         self.slots.wake_for_new()
         return job

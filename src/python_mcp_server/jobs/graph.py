@@ -20,6 +20,7 @@ from python_mcp_server.jobs.arguments import Result, renamed, results_in
 from python_mcp_server.jobs.chains import GRAPH_TOOL, release_after
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.settle import settle
+from python_mcp_server.jobs.spending import take_back
 from python_mcp_server.kinds import AsyncJob
 from python_mcp_server.model import Job, JobState, Outcome, cut_label, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, check_name
@@ -232,7 +233,7 @@ def _withdraw(store: JobStore, graph_id: str, own: set[str]) -> None:
         settle(store, graph_id, Outcome(cancelled=True))
         for job_id in (*own, graph_id):
             job = store.peek(job_id)
-            if job is not None and job.status.terminal:
-                store.remove(job_id)
+            if job is not None and job.status.terminal and store.remove(job_id) and job_id != graph_id:
+                take_back(store, job)
     except (StoreError, JobNotFound) as error:
         _log.warning("what was written of the graph %s stays, and never runs: %s", graph_id, error)

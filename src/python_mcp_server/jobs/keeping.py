@@ -21,6 +21,7 @@ from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.expired import Tombstones, remove_job
 from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.home_files import HomeFiles
+from python_mcp_server.jobs.quotas import sweep_ledgers
 from python_mcp_server.jobs.sameness import SHARDS, Entries
 from python_mcp_server.limits import number_words
 from python_mcp_server.model import MB, Job, utc_now
@@ -155,6 +156,7 @@ class Keeper:
         large, state = self._remove_large(state)
         Tombstones(self._store, self._now).sweep()
         Entries(self._store).sweep(SHARDS[state.shard])
+        sweep_ledgers(self._store)
         if removed := old + surplus + large:
             _log.info("removed %d of the oldest jobs, by the bounds of the home", removed)
         return max(looked, old, surplus, large) >= _MOST_REMOVED, state

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
     from python_mcp_server.jobs.questions import Ask
     from python_mcp_server.jobs.queues import AsyncQueues
+    from python_mcp_server.jobs.quotas import AsyncQuotas
     from python_mcp_server.jobs.run import JobRun
     from python_mcp_server.jobs.sameness import ResultCache
     from python_mcp_server.jobs.schedules import Schedules
@@ -147,6 +148,13 @@ class JobManager:
         from python_mcp_server.jobs.queues import AsyncQueues
 
         return AsyncQueues(self.blocking.queues, self._in_store)
+
+    @cached_property
+    def quotas(self) -> AsyncQuotas:
+        """The quotas of the home's clients: set, remove, spent, list."""
+        return import_module("python_mcp_server.jobs.quotas").AsyncQuotas(
+            self.blocking.quotas, self._in_store
+        )
 
     @cached_property
     def dead_letters(self) -> AsyncDeadLetters:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
+from python_mcp_server.jobs.quota import Quota, check_client
 from python_mcp_server.options import check_name, listed_rates
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class QueueRules:
         bounds: How many jobs may wait in a queue.
         resources: How much there is of each named resource.
         client_rate: How many jobs of each client with a name of its own start in a time, such as "10/minute".
+        quotas: What each client may spend; see `jobs.quota`.
     """
 
     paused: tuple[str, ...] = ()
@@ -41,6 +43,7 @@ class QueueRules:
     bounds: Mapping[str, int] = field(default_factory=dict[str, int])
     resources: Mapping[str, int] = field(default_factory=dict[str, int])
     client_rate: tuple[str, ...] = ()
+    quotas: Mapping[str, Quota] = field(default_factory=dict[str, Quota])
 
 
 def read_rules(store: JobStore) -> QueueRules:
@@ -68,7 +71,10 @@ def _rules(data: dict[str, Any]) -> QueueRules:
     for count in chain.from_iterable(each.values() for each in counts.values()):
         check_count(count)
     rates = listed_rates(data.get("client_rate") or None, "client_rate")
-    return QueueRules(paused, closed, **counts, client_rate=rates)
+    quotas = {client: Quota(**bounds) for client, bounds in data.get("quotas", {}).items()}
+    for client in quotas:
+        check_client(client)
+    return QueueRules(paused, closed, **counts, client_rate=rates, quotas=quotas)
 
 
 def check_count(count: Any) -> None:

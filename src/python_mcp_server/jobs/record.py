@@ -15,6 +15,7 @@ from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.questions import exchange, with_questions
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.jobs.settle import kept_spec, merged_usage, never_started, settle
+from python_mcp_server.jobs.spending import count_call
 from python_mcp_server.jobs.state import RecordState
 from python_mcp_server.model import (
     Job,
@@ -100,13 +101,19 @@ class RecordWriter:
 
     async def _create(self) -> None:
         try:
-            await self._services.in_store(self._services.store.create, self._look())
+            await self._services.in_store(self._create_now, self._look())
         except BaseException as error:
             self.state = RecordState.NONE
             _log.warning("job %s has no record: %s", self.job_id, error or type(error).__name__)
             raise
         self.state = RecordState.DURABLE
         self._on_durable()
+
+    def _create_now(self, job: Job) -> None:
+        store, gate = self._services.store, self._services.quotas
+        count_call(store, job)
+        store.create(job)
+        gate.look(job)
 
     async def join(self) -> None:
         """Wait until no record is being written."""
@@ -229,7 +236,7 @@ class RecordWriter:
         """Leave a running job to its worker: from now on the job lives as long as the worker."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
-    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def settle(self, outcome: Outcome, *, tree_gone: bool, cpu_s: float = 0.0) -> Job:
         """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
         another process has ended this attempt already, and the job waits for the next one, or runs it.
         Blocks.
@@ -239,16 +246,19 @@ class RecordWriter:
         """
         now = self._look()
 
-        return settle(
+        job = settle(
             self._services.store,
             self.job_id,
             outcome,
             progress=now.progress,
             usage=now.usage,
+            cpu_s=cpu_s,
             tree_gone=tree_gone,
             show=self._show,
             only_if=self.is_present,
         )
+        self._services.quotas.look(job)
+        return job
 
     def is_present(self, job: Job) -> bool:
         """Whether a record is still that of this run: where this process was stopped, another one may have
@@ -308,6 +318,7 @@ def start_record(
         return job.evolve(
             status=JobState.RUNNING,
             started_at=utc_now(),
+            usage=None,  # that of an earlier attempt
             message=None,
             owner=owner,
             worker=worker,

@@ -43,7 +43,7 @@ _MOST: Final = 1_000
 _NAME_CHARS: Final = 100
 _MOST_TIMES: Final = 1_000
 _KEPT: Final = (
-    "label", "tool", "ran", "directory", "client", "principal", "call", "reply", "options"
+    "label", "tool", "ran", "directory", "client", "principal", "memory_limit_mb", "call", "reply", "options"
 )  # fmt: skip
 _PER_JOB: Final = ("run_at", "after", "idempotency_key")
 """The options that are of one job and make no sense for each job of a schedule."""
@@ -331,6 +331,7 @@ def template_of(work: Any) -> dict[str, Any]:
         directory=ran.directory,
         client=request.client,
         principal=request.principal,
+        memory_limit_mb=None if request.limits is None else request.limits.memory_limit_mb,
         call=call,
         reply=None if request.replies is None else dict(request.replies.form),
         options=request.options,

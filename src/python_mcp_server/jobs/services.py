@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.budget import RecordTimer
+from python_mcp_server.jobs.spending import QuotaGate
 from python_mcp_server.pool.pool import Pool
 from python_mcp_server.pool.steady import in_background, in_thread, let_lie, steady_task
 
@@ -55,6 +56,7 @@ class Services:
         record_locator: Where a worker finds the store, or None where only this process can write to it.
         record_timer: Reports when a call has lasted long enough for a record.
         refresher: Keeps the records of running jobs fresh.
+        quotas: Knows which clients have spent their quotas.
         tasks: The background tasks; the engine awaits them when it closes.
     """
 
@@ -72,6 +74,7 @@ class Services:
         self.record_timer = RecordTimer(self.loop, settings.record_after_seconds)
         self.tasks: set[asyncio.Task[Any]] = set()
         self.refresher = RecordRefresher(self)
+        self.quotas = QuotaGate(store)
         self._threads = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._searches = ThreadPoolExecutor(_READERS, thread_name_prefix="search")

@@ -17,6 +17,7 @@ from python_mcp_server.atomic import remove_file
 from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
+from python_mcp_server.jobs.spending import count_run
 from python_mcp_server.model import (
     MB,
     Failure,
@@ -44,6 +45,7 @@ def settle(
     *,
     progress: JobProgress | None = None,
     usage: Usage | None = None,
+    cpu_s: float = 0.0,
     tree_gone: bool = True,
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
@@ -56,6 +58,7 @@ def settle(
         outcome: How its body ended.
         progress: The last progress, where known.
         usage: The last sample, where known.
+        cpu_s: The CPU time of the body, where it is known without a sample.
         only_if: Called with the present job; where it returns False, nothing is written.
         tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
             is not settled: the job is returned unfinished, and its tree must be ended first.
@@ -76,6 +79,7 @@ def settle(
             return job if now == job else now
         return _settled(now, outcome, shown)
 
+    count_run(store, job_id, usage, cpu_s, only_if)
     job = store.update(job_id, change)
     if job.status.terminal:
         release_after(store, job_id)

@@ -29,6 +29,7 @@ class RunStatus:
 
     Attributes:
         public: Whether others can read the job, so that its id may be shown.
+        cpu_s: The CPU time of the body once it has ended, also where it was too short for a sample.
         spec: The spec with which another server may start the job while it is queued in the background, or
             None.
         questions: The unanswered questions that others can read.
@@ -36,6 +37,7 @@ class RunStatus:
 
     def __init__(self, services: Services, call: Call, request: Request, listener: Listener | None) -> None:
         self.public = False
+        self.cpu_s = 0.0
         self.spec: dict[str, Any] | None = None
         self._adopted: Job | None = None
         self.questions: tuple[Question, ...] = ()
@@ -98,9 +100,11 @@ class RunStatus:
         if (watch := self._watch) is None:
             return
         self._sampler.unwatch(watch)
-        if watch.usage is not None and self._worker is not None:
-            exact_s = self._worker.cpu_seconds - watch.cpu_base_s
-            watch.usage = replace(watch.usage, cpu_seconds=max(watch.usage.cpu_seconds, exact_s))
+        if self._worker is not None:
+            self.cpu_s = self._worker.cpu_seconds - watch.cpu_base_s
+        if watch.usage is not None:
+            self.cpu_s = max(watch.usage.cpu_seconds, self.cpu_s)
+            watch.usage = replace(watch.usage, cpu_seconds=self.cpu_s)
 
     @property
     def usage(self) -> Usage | None:
@@ -165,6 +169,7 @@ class RunStatus:
             created_at=datetime.fromtimestamp(self._created_s, UTC),
             grace_s=self._call.grace_s,
             principal=request.principal,
+            memory_limit_mb=None if request.limits is None else request.limits.memory_limit_mb,
             reply=None if request.replies is None else dict(request.replies.form),
             options=request.options,
             waits_for=() if request.options is None else request.options.after,

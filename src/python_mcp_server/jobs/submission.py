@@ -21,6 +21,7 @@ from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.sameness import is_shared, same_or_new
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.jobs.spec import from_spec
+from python_mcp_server.jobs.spending import counted
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.keys import READY
@@ -60,7 +61,8 @@ class Submissions:
         """Write the record of a new job, and return it; or return the job that this submission repeats.
 
         Raises:
-            InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
+            InvalidInput: Its queue takes no more jobs, its client has spent its quota, or an option cannot be
+            kept.
             JobNotFound: A job that it is to wait for does not exist.
             StoreError: The record cannot be written.
         """
@@ -142,7 +144,8 @@ def create_queued(store: JobStore, job: Job, request: Request) -> Job:
     submission repeats. Blocks.
 
     Raises:
-        InvalidInput: Its queue takes no more jobs, or an option cannot be kept.
+        InvalidInput: Its queue takes no more jobs, its client has spent its quota, or an option cannot be
+            kept.
         JobNotFound: A job that it is to wait for does not exist.
         StoreError: The record cannot be written.
     """
@@ -157,8 +160,9 @@ def write_queued(store: JobStore, job: Job) -> None:
     """
     if job.options is not None:
         _check(store, job.options, read_rules(store))
-    Expiry(store).add(job)
-    store.create(job)
+    with counted(store, job):
+        Expiry(store).add(job)
+        store.create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)
 

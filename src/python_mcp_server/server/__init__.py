@@ -9,6 +9,7 @@ refusals    what a bad call is told
 job_tools   the tools for jobs: watch, wait, read, list, cancel, prune, answer
 schedule_tool the tool for what runs later
 dead_letter_tool  the tool for jobs that failed for good: list, retry, drop
+quota_tool  the tool by which a client sees its quota and what it has spent
 job_view    what tools and resources show of a job, bounded
 authors     the job tools on the server of another author
 resources   jobs as resources, `job://...`, with notifications while they change

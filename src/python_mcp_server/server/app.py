@@ -52,6 +52,7 @@ _READ: Final = {"read_only_hint": True, "open_world_hint": False}
 _SCHEDULES: Final = "schedules"
 _DEAD_LETTERS: Final = "dead_letters"
 _STATS: Final = "stats"
+_QUOTAS: Final = "quotas"
 _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     "scripts": (
         ("scripts:run_script_in_dir", "Run Python in a directory", _RUN_LARGE),
@@ -70,10 +71,11 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, dict[str, bool]], ...]]] = {
     _SCHEDULES: (),
     _DEAD_LETTERS: (),
     _STATS: (),
+    _QUOTAS: (),
 }
 """The tools by the groups that `PYTHON_MCP_TOOLS` names, less those for jobs; a group is loaded if named."""
 GROUPS: Final = tuple(_GROUPS)
-_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS, _STATS})
+_NAMED_ONLY: Final = frozenset({"commands", _SCHEDULES, _DEAD_LETTERS, _STATS, _QUOTAS})
 """The groups that are there only where they are named, because few clients need them."""
 
 _RESUMES: Final = "map_script"
@@ -157,6 +159,10 @@ def _further_tools(group: str, manager: JobManager) -> list[Tool]:
         from python_mcp_server.server.dead_letter_tool import dead_letter_tool
 
         return [dead_letter_tool(manager)]
+    if group == _QUOTAS:
+        from python_mcp_server.server.quota_tool import quota_tool
+
+        return [quota_tool(manager)]
     return []
 
 

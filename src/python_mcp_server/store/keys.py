@@ -108,7 +108,9 @@ def _group(job: Job) -> str:
     """
     options, call = job.options, job.call
     queue = DEFAULT_QUEUE if options is None else options.queue
-    facts: dict[str, Any] = {"principal": job.principal}  # its client may have a rate
+    client = job.client if job.principal is None else None
+    facts: dict[str, Any] = {"principal": job.principal, "client": client}  # its client may have a quota
+    facts["memory"] = job.memory_limit_mb
     if job.owner is not None:
         facts["owner"] = [job.owner.pid, job.owner.start_ticks, job.owner.boot_id]
     if call is not None:

@@ -8,7 +8,7 @@
     home/jobs/principals/<name>/0ab/cd/<id>   an empty file for each job of a principal
     home/jobs/queue/<list>/<rank>.<id>        an empty file for each background job, by what it waits for;
     home/jobs/queue/<list>/0ab/cd/ef/<rank>.<id>  long lists have directories of times, too
-    home/jobs/queue.json                      says that every live record has such a file
+    home/jobs/groups.json                     says that every live record has such a file
     home/jobs/principals/complete.json        up to when records without such a file were looked for
     home/jobs/counts.json                     how many records lie in each directory of 17 minutes
     home/jobs/locks/<shard>                   the locks, a fixed number
@@ -151,7 +151,7 @@ class Layout:
         self.counts: Final = f"{home}/jobs/counts.json"
         self.principals: Final = f"{home}/jobs/principals"
         self.queue: Final = f"{home}/jobs/queue"
-        self.queue_complete: Final = f"{home}/jobs/queue.json"
+        self.queue_complete: Final = f"{home}/jobs/groups.json"
         self.complete: Final = f"{home}/jobs/principals/complete.json"
         self.swept: Final = f"{home}/jobs/swept"
         self.locks: Final = f"{home}/jobs/locks"
