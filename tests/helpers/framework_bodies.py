@@ -30,6 +30,12 @@ def hold_named(path: str, word: str, gate: str) -> str:
     return word
 
 
+def said_twice(path: str, word: str) -> None:
+    """Note the begin and the end."""
+    note(path, f"+{word}")
+    note(path, f"-{word}")
+
+
 def fail_until(path: str, attempts: int) -> int:
     """Raise ValueError until so many attempts were made."""
     note(path)

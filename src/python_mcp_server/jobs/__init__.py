@@ -20,6 +20,7 @@ queue_rules  the rules of queues: paused, bounded, resources; they lie in the ho
 queues       the queues of a home: their counts, and changes of their rules
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
+concurrency_keys  jobs that wait behind others of their key, and how they become ready
 slots        starts queued jobs of one engine, and gives them their slots
 waiting      why a queued job has not started, in a sentence
 schedules    schedules as users make, list, change and remove them

@@ -120,6 +120,16 @@ class Capacity:
         wait = self.rates.wait(job)
         return self._missing(options.resources) if wait is None else wait[1]
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether any job with a key runs."""
+        return any(what == "key" for what, _ in self.taken)
+
+    def is_key_taken(self, job: Job) -> bool:
+        """Whether as many jobs of its key run as may."""
+        options = job.options or _NO_OPTIONS
+        return options.key is not None and self.taken["key", options.key] >= options.key_concurrency
+
     def _missing(self, wanted: Mapping[str, int]) -> str | None:
         for name, count in wanted.items():
             there = self.rules.resources.get(name, 0)

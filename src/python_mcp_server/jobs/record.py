@@ -295,6 +295,7 @@ def start_record(
             owner=owner,
             worker=worker,
             missed_at=None,
+            behind_key=False,
         )
 
     store.update(job_id, start)

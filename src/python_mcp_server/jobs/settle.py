@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.concurrency_keys import release_key
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.model import (
     MB,
@@ -60,8 +61,11 @@ def settle(
         JobNotFound, StoreError: As the store's `update`.
     """
     shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
+    former: Job | None = None
 
     def change(job: Job) -> Job:
+        nonlocal former
+        former = job
         if only_if is not None and not only_if(job):
             return job
         now = job.evolve(progress=progress or job.progress, usage=merged_usage(job.usage, usage))
@@ -72,7 +76,16 @@ def settle(
     job = store.update(job_id, change)
     if job.status.terminal:
         release_after(store, job_id)
+    if former is not None and _has_left_key(former, job):
+        release_key(store, str(job.options and job.options.key))
     return job
+
+
+def _has_left_key(former: Job, job: Job) -> bool:
+    """Whether the job, which was ready or ran, has ended or waits for its next attempt."""
+    if job.options is None or job.options.key is None or former.behind_key:
+        return False
+    return former.status is not job.status and (job.status.terminal or job.status is JobState.PENDING)
 
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
