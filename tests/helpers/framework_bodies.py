@@ -30,6 +30,13 @@ def hold_named(path: str, word: str, gate: str) -> str:
     return word
 
 
+def said_if(path: str, word: str, gate: str) -> str:
+    """Note a word, and return it; raise ValueError unless the file `gate` exists."""
+    if not Path(gate).exists():
+        raise ValueError(f"{gate} is missing")
+    return said(path, word)
+
+
 def said_twice(path: str, word: str) -> None:
     """Note the begin and the end."""
     note(path, f"+{word}")
