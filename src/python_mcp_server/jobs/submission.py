@@ -18,7 +18,7 @@ from python_mcp_server.jobs.concurrency_keys import KeyedSubmissions
 from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.queue_rules import QueueRules, read_rules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
-from python_mcp_server.jobs.sameness import is_shared, same_or_new
+from python_mcp_server.jobs.sameness import is_shared, let_share, same_or_new
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
@@ -104,6 +104,7 @@ class Submissions:
             request = from_spec(job)
         if request is not None:
             self._found[job.id] = request
+            let_share(self._services.store, job, request)
         return request is not None
 
     def take(self, job: Job) -> Request | None:
