@@ -93,7 +93,8 @@ def retry(
 ) -> None:
     """Run jobs again, as new jobs, and remove the failed ones.
 
-    The new job has the options of the failed one, but waits for no other job.
+    The new job has the options of the failed one, but waits for no other job, except with --all: those of
+    a failed graph wait for each other as before.
     """
     _check(job_ids, which, every=every)
     manager, changed = _manager(), _arguments(arguments)

@@ -24,6 +24,7 @@ ledger       what each client has spent lately, in files of the home
 spending     holds the jobs of clients to their quotas, and counts what they spend
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
+concurrency_keys  jobs that wait behind others of their key, and how they become ready
 slots        starts queued jobs of one engine, and gives them their slots
 waits        how a caller waits for a job
 waiting      why a queued job has not started, in a sentence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue_rules import QueueRules, change_rules, check_count, read_rules
 from python_mcp_server.options import DEFAULT_QUEUE, check_name, listed_rates
-from python_mcp_server.store.keys import DELAYED, READY, queue_of
+from python_mcp_server.store.keys import DELAYED, KEY, READY, queue_of
 
 if TYPE_CHECKING:
     from python_mcp_server.model import Job
@@ -121,7 +121,7 @@ class Queues:
 
     def _ready(self) -> Counter[str]:
         counts = Counter[str]()
-        for group in self._store.index_names(READY):
+        for group in (*self._store.index_names(READY), *self._store.index_names(KEY)):
             counts[queue_of(group)] += self._store.index_count(group, _MOST_COUNTED)
         return counts
 

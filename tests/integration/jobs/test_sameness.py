@@ -119,6 +119,47 @@ async def test_a_key_holds_after_a_restart_until_its_job_is_pruned(tmp_path: Pat
     assert lines(log) == ["a", "a"]
 
 
+async def test_a_retry_of_a_dead_letter_is_cached(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        args, options = (str(log), "a", str(gate)), JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, args, options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        gate.touch()
+        again = (await jobs.dead_letters.retry(first)).id
+        assert (await ended(jobs, again)).result == "a"
+        assert (await jobs.submit_request(request)).id == again
+        fresher = await jobs.submit_request(replace(request, principal="client:ada"))
+        assert fresher.id != again
+        await ended(jobs, fresher.id)
+    assert lines(log) == ["a", "a"]
+
+
+async def test_a_retry_does_not_take_the_place_of_another_job(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        options = JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, (str(log), "a", str(gate)), options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        gate.touch()
+        other = (await jobs.submit_request(request)).id
+        await ended(jobs, other)
+        await ended(jobs, (await jobs.dead_letters.retry(first)).id)
+        assert (await jobs.submit_request(request)).id == other
+
+
+async def test_a_retry_with_arguments_that_do_not_fit_fails_alone(tmp_path: Path):
+    async with manager() as jobs:
+        options = JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, (str(tmp_path / "log"), "a", "missing"), options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        again = await jobs.dead_letters.retry(first, args=[1, 2, 3, 4, 5])
+        assert (await ended(jobs, again.id)).error_kind == "exception"
+
+
 async def test_a_key_with_other_arguments_is_refused(tmp_path: Path):
     async with manager() as jobs:
         first = await submit(jobs, tmp_path / "log", "a", idempotency_key="k")
