@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers import eventually
 from tests.helpers import framework_bodies as fb
 from tests.helpers.managers import LONG_S, lines, manager
-from tests.helpers.programs import python, run_python
+from tests.helpers.programs import outputs, python, run_python
 
 SUBMITTER = """
 import asyncio, sys
@@ -203,16 +202,7 @@ async def test_a_key_of_a_call_that_is_no_json_is_kept_too(tmp_path: Path):
 @pytest.mark.parametrize(("field", "value"), [("idempotency_key", "k"), ("cache_seconds", "60")])
 def test_submissions_of_several_processes_at_once_make_one_job(field: str, value: str, tmp_path: Path):
     log = tmp_path / "log"
-    with ExitStack() as stack:
-        programs = [stack.enter_context(python("-c", SUBMITTER, str(log), field, value)) for _ in range(3)]
-        for each in programs:
-            assert each.stdout is not None
-            assert each.stdout.readline() == "ready\n"
-        for each in programs:
-            assert each.stdin is not None
-            each.stdin.write("go\n")
-            each.stdin.flush()
-        told = {each.communicate(timeout=60)[0] for each in programs}
+    told = set(outputs(python("-c", SUBMITTER, str(log), field, value) for _ in range(3)))
     assert len(told) == 1
     assert lines(log) == ["once"]
 
