@@ -1,6 +1,7 @@
 """The life of a job: submit, wait, hand over, cancel, settle. The package knows no MCP.
 
-manager      the interface on an event loop: run, submit, rejoin, get, wait, list, answer, cancel, prune
+manager      the interface on an event loop: run, submit, rejoin, and the methods of `async_jobs`
+async_jobs   what the manager does with the jobs of its store: read, wait, answer, cancel, prune
 blocking     the same for plain code in any thread
 engine       one event loop's part of the manager: its runs, and how they end with the loop
 bodies       how bodies are sent to workers, and which modules workers load ahead
