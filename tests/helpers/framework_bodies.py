@@ -65,6 +65,13 @@ def snooze_once(path: str) -> str | Snooze:
     return Snooze(0.2) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
 
 
+def snooze_at_gate(path: str, gate: str) -> str | Snooze:
+    """At the first call wait until the file `gate` exists, and ask for another one."""
+    note(path)
+    eventually(Path(gate).exists, deadline_s=60)
+    return Snooze(1) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
+
+
 def snooze_for(seconds: Any) -> Snooze:
     return Snooze(seconds)
 

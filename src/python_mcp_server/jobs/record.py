@@ -225,7 +225,7 @@ class RecordWriter:
         """Leave a running job to its worker: from now on the job lives as long as the worker."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
-    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def settle(self, outcome: Outcome, *, tree_gone: bool, spec: dict[str, Any] | None = None) -> Job:
         """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
         another process has ended this attempt already, and the job waits for the next one, or runs it.
         Blocks.
@@ -244,6 +244,7 @@ class RecordWriter:
             tree_gone=tree_gone,
             show=self._show,
             only_if=self.is_present,
+            spec=spec,
         )
 
     def is_present(self, job: Job) -> bool:
@@ -332,8 +333,8 @@ class WorkerRecord:
 
         Args:
             job_id: The job.
-            record_locator: The `locator` of the store, with `"grace_s"`, and `"reply"`, the form of the
-                job's reply.
+            record_locator: The `locator` of the store, with `"grace_s"`; `"reply"`, the form of the job's
+                reply; and `"spec"`, with which any server may start the job, or None.
         """
         self.grace_s: float = record_locator["grace_s"]
         self._job_id = job_id
@@ -401,6 +402,7 @@ class WorkerRecord:
         store = self._open()
         try:
             known: dict[str, Any] = {"progress": progress, "usage": usage}
+            known["spec"] = self._locator.get("spec")
             settle(
                 store, self._job_id, outcome, tree_gone=False, show=self._show, only_if=_runs_here, **known
             )

@@ -27,7 +27,7 @@ from python_mcp_server.model import (
     iso,
     utc_now,
 )
-from python_mcp_server.options import Cancel, Snooze
+from python_mcp_server.options import Cancel, JobOptions, Snooze
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -43,6 +43,7 @@ def settle(
     tree_gone: bool = True,
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
+    spec: dict[str, Any] | None = None,
 ) -> Job:
     """Write the terminal state of a job, unless it has one; return the job in its state afterwards.
 
@@ -56,6 +57,7 @@ def settle(
         tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
             is not settled: the job is returned unfinished, and its tree must be ended first.
         show: Turns the value into the form in the record; where None, the value is shown as plain JSON.
+        spec: The spec with which any server may start the job again, where its record has it no more.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
@@ -71,7 +73,7 @@ def settle(
         now = job.evolve(progress=progress or job.progress, usage=merged_usage(job.usage, usage))
         if job.ending is not None and not tree_gone:
             return job if now == job else now
-        return _settled(now, outcome, shown)
+        return _settled(now, outcome, shown, spec)
 
     job = store.update(job_id, change)
     if job.status.terminal:
@@ -88,9 +90,9 @@ def _has_left_key(former: Job, job: Job) -> bool:
     return former.status is not job.status and (job.status.terminal or job.status is JobState.PENDING)
 
 
-def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
+def _settled(job: Job, outcome: Outcome, shown: Shown, own_spec: dict[str, Any] | None) -> Job:
     """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
-    spec = kept_spec(job)
+    spec, own_spec = kept_spec(job), job.call or own_spec
     job = job.evolve(completed_at=utc_now(), **ENDED)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
@@ -102,9 +104,10 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
         failed = _failed(job, outcome.failure)
         return _run_again(job, spec, failed, outcome.failure.bases) or failed.evolve(call=spec)
     if isinstance(outcome.value, Snooze) and job.background:  # else a caller has it as its answer
-        if spec is None and job.owner is None:
+        if own_spec is None and job.owner is None:
             return _failed(job, _never_again())
-        return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
+        until = utc_now() + timedelta(seconds=outcome.value.seconds)
+        return _waiting_again(job.evolve(options=job.options or JobOptions()), own_spec, until)
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
     ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
