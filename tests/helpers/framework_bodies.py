@@ -115,6 +115,14 @@ def hold_and_fail(path: str, word: str, gate: str) -> None:
     raise ValueError(word)
 
 
+def cancel_with_record(*, recorded: bool) -> Cancel:
+    """Find that the job is of no use, once it has a record or at once."""
+    job = current_job()
+    if recorded:
+        eventually(lambda: open_store(Settings.from_environ()).peek(job.id if job else ""))
+    return of_no_use()
+
+
 def record_and_fail(path: str) -> None:
     """Fail once this job has a record."""
     job = current_job()

@@ -11,6 +11,7 @@ state        the states of a run, drawn, with the transitions that are allowed
 acquisition  a slot and a worker for a run, with the retries of a start that failed
 status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
+home_bound   the bound of a home on its disk space, for jobs of schedules
 limit_watch  the limits of a run and of a whole home, and the reasons to end a run
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 submission   the queued jobs that this process submitted, and the checks of new ones

@@ -146,7 +146,7 @@ class JobManager:
         """The schedules of the home."""
         from python_mcp_server.jobs.schedules import Schedules
 
-        return Schedules(self.store, self._engine)
+        return Schedules(self.store, self._engine, self.settings.max_disk_mb)
 
     @cached_property
     def queues(self) -> AsyncQueues:

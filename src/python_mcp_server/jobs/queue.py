@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
@@ -160,10 +161,9 @@ class Chooser:
             limit = look.capacity.limits.slots + len(self.starting) + 1
 
     def _next_due_s(self) -> float | None:
-        for job in self.store.indexed(DELAYED, 1):
-            if job.not_before is not None:
-                return max(0.0, (job.not_before - utc_now()).total_seconds())
-        return None
+        first = [job for name in self.store.index_names(DELAYED) for job in self.store.indexed(name, 1)]
+        times = [job.not_before for job in first if job.not_before is not None]
+        return max(0.0, (min(times) - utc_now()).total_seconds()) if times else None
 
 
 def _push(queue: list[tuple[str, str, int, Job, Iterator[Job]]], number: int, group: Iterator[Job]) -> None:
@@ -188,8 +188,9 @@ def release(store: JobStore, limits: SlotLimits, swept: str) -> tuple[str, bool]
     Raises:
         StoreError: The store cannot be read.
     """
-    due = store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now()))
-    moved = [_change(store, job, _due) for job in due]
+    now, names = rank_of(utc_now()), store.index_names(DELAYED)
+    due = [store.indexed(name, _RELEASED_AT_ONCE, now) for name in names]
+    moved = [_change(store, job, _due) for job in chain.from_iterable(due)]
     _, lost = capacity_of(store, limits, QueueRules())
     for job in lost:
         _queue_again(store, job)

@@ -24,7 +24,7 @@ from python_mcp_server.jobs.spec import to_spec
 from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
 from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.model import Job, JobState, Outcome
-from python_mcp_server.options import Snooze
+from python_mcp_server.options import Cancel, Snooze
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import NEVER_STARTED
@@ -498,8 +498,9 @@ class JobRun:
         if self._questions is not None:
             await self._questions.close()
         try:
-            if await self._settle(outcome) is JobState.CANCELLED and not outcome.cancelled:
-                self.outcome = Outcome(cancelled=True)  # by another process
+            cancelled = await self._settle(outcome) is JobState.CANCELLED
+            if cancelled and not isinstance(outcome.value, Cancel):  # maybe by another process
+                self.outcome = Outcome(cancelled=True)
         finally:
             if not self.loop.is_closed():  # otherwise the run is abandoned, and so are all waiters
                 self._conclude()

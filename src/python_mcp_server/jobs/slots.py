@@ -100,7 +100,7 @@ class BackgroundSlots:
         self._services = services
         self._limits = limits
         self._can_start = can_start
-        self._scheduled = ScheduledWork(services.store)
+        self._scheduled = ScheduledWork(services.store, max_disk_mb=services.settings.max_disk_mb)
         self._adopt: Callable[[Job], None] | None = None
         self._waiting: dict[str, _Waiter] = {}
         self._starting: dict[str, Job] = {}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Container
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -25,7 +26,7 @@ from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.jobs.spending import counted
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 from python_mcp_server.options import JobOptions
-from python_mcp_server.store.keys import KEY, READY, queue_of
+from python_mcp_server.store.keys import DELAYED, KEY, READY, queue_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
@@ -175,7 +176,7 @@ def _check(store: JobStore, options: JobOptions, rules: QueueRules) -> None:
     if queue in rules.closed:
         raise InvalidInput(f"the queue {queue!r} is being drained; it takes no new jobs until it is resumed")
     bound = rules.bounds.get(queue)
-    if bound is not None and (waiting := count_ready(store, queue, bound)) >= bound:
+    if bound is not None and (waiting := count_waiting(store, queue, bound)) >= bound:
         raise InvalidInput(f"the queue {queue!r} is full: {waiting} jobs wait, {bound} may; submit it later")
     for name, count in options.resources.items():
         there = rules.resources.get(name, 0)
@@ -188,11 +189,13 @@ def _check(store: JobStore, options: JobOptions, rules: QueueRules) -> None:
             raise JobNotFound(other_id)
 
 
-def count_ready(store: JobStore, queue: str, most: int) -> int:
-    """Return how many jobs of a queue are ready or behind their keys; counting stops at `most`."""
-    groups = [name for each in (READY, KEY) for name in store.index_names(each) if queue_of(name) == queue]
+def count_waiting(store: JobStore, queue: str, most: int) -> int:
+    """Return how many jobs of a queue wait for a slot, behind their key or for a time; counting stops at
+    `most`.
+    """
+    names = chain.from_iterable(map(store.index_names, (READY, KEY, DELAYED)))
     count = 0
-    for name in groups:
+    for name in (name for name in names if queue_of(name) == queue):
         count += store.index_count(name, most - count)
         if count >= most:
             break

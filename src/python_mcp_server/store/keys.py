@@ -6,7 +6,7 @@ of the next start does not grow with the number of queued jobs. A record has one
 
     ready.<group>   queued, and held back by nothing but a slot; in the order in which they start
     key.<key>.<group>  queued, and behind others of its key; in the same order
-    delayed         queued, until a time; by this time
+    delayed.<queue> queued, until a time; by this time
     after.<id>      queued, until the job with this id ends
     ending          queued, and to be ended before its start
     running         started in the background
@@ -27,7 +27,7 @@ from python_mcp_server.options import DEFAULT_QUEUE
 
 READY: Final = "ready."
 KEY: Final = "key."
-DELAYED: Final = "delayed"
+DELAYED: Final = "delayed."
 AFTER: Final = "after."
 ENDING: Final = "ending"
 RUNNING: Final = "running"
@@ -69,7 +69,8 @@ def index_key(job: Job) -> IndexKey | None:
     if job.waits_for:
         return IndexKey(AFTER + job.waits_for[0], rank_of(job.created_at))
     if job.not_before is not None:
-        return IndexKey(DELAYED, rank_of(job.not_before))
+        queue = DEFAULT_QUEUE if job.options is None else job.options.queue
+        return IndexKey(DELAYED + queue, rank_of(job.not_before))
     return IndexKey(name_behind_key(job) if job.behind_key else READY + _group(job), start_rank(job))
 
 
@@ -115,7 +116,7 @@ def rank_of(when: datetime, head_start_s: float = 0.0) -> str:
 
 
 def queue_of(name: str) -> str:
-    """Return the queue of a list of jobs that wait for a slot or behind their key."""
+    """Return the queue of a list of jobs that wait for a slot, behind their key or for a time."""
     return name.split(".")[2 if name.startswith(KEY) else 1]
 
 

@@ -164,7 +164,7 @@ class QueueIndex:
 
 
 def _widths(name: str) -> tuple[int, ...]:
-    return TIME_WIDTHS if name == DELAYED or name.startswith((READY, KEY)) else ()
+    return TIME_WIDTHS if name.startswith((READY, KEY, DELAYED)) else ()
 
 
 def _levels(name: str) -> int:

@@ -26,7 +26,7 @@ from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.settle import settle
-from python_mcp_server.jobs.submission import count_ready
+from python_mcp_server.jobs.submission import count_waiting
 from python_mcp_server.model import Failure, Job, JobState, Outcome, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from python_mcp_server.processes import identify
@@ -203,7 +203,7 @@ def test_a_job_that_is_cancelled_behind_its_key_frees_no_other(store: JobStore):
 
 def test_jobs_behind_their_keys_count_as_waiting(store: JobStore):
     create(store, *(queued(n) for n in range(3)), queued(4, queue="q"))
-    assert count_ready(store, "default", 10) == 3
+    assert count_waiting(store, "default", 10) == 3
     assert [state.ready for state in Queues(store).list().queues] == [3, 1]
 
 

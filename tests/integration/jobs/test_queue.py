@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
+from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
@@ -335,6 +336,16 @@ async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
         job = await jobs.submit_request(Request(fb.of_no_use))
         cancelled = await ended(jobs, job.id)
         assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_a_caller_is_told_that_a_body_cancelled_its_job(recorded: bool):
+    async with manager(record_after_seconds=0.01 if recorded else LONG_S) as jobs:
+        request = Request(fb.cancel_with_record, kwargs={"recorded": recorded})
+        with pytest.raises(JobCancelled, match=r"^job \w+ was cancelled: the file is gone$"):
+            await jobs.run(request, budget_s=LONG_S)
+        states = [job.status for job in (await jobs.list())[0]]
+        assert states == ([JobState.CANCELLED] if recorded else [])
 
 
 SNOOZING = """
