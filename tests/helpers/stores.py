@@ -17,3 +17,8 @@ def store_of(home: Path) -> JobStore:
 def url_in(home: Path, kind: str) -> str:
     """Return the setting for a store of this kind in the home."""
     return f"sqlite://{home}/jobs.db" if kind == "sqlite" else ""
+
+
+def lists_with_jobs(store: JobStore) -> tuple[str, ...]:
+    """Return the names of the lists in the index that have a job."""
+    return tuple(name for name in store.index_names("") if store.index_count(name, 1))

@@ -16,6 +16,7 @@ from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers.programs import environment, python
+from tests.helpers.stores import lists_with_jobs
 
 STORES = {
     "file": ("file://{}/home", FileJobStore, "home"),
@@ -73,7 +74,7 @@ def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(tmp_path: 
     assert left is not None
     assert (left.status, left.error_kind) == (JobState.FAILED, "moved")
     assert str(target.home) in (left.error or "")
-    assert source.index_names("") == ()
+    assert lists_with_jobs(source) == ()
     assert moved(from_url, to_url) == (0, {"copied": 0, "present": 1, "live": []})
 
 

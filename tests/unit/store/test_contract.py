@@ -24,6 +24,7 @@ from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
 from python_mcp_server.store.sqlite import SqliteJobStore
+from tests.helpers.stores import lists_with_jobs
 
 Store = FileJobStore | InMemoryJobStore | SqliteJobStore
 TERMINAL = [state for state in JobState if state.terminal]
@@ -132,7 +133,7 @@ def test_dead_letters_are_in_the_index_newest_first_until_removed(store: Store):
     for job, state in zip(others, TERMINAL, strict=True):
         store.update(job.id, ended(state, call=None))
     *_, name = names = store.index_names("dead.")
-    assert store.index_names("") == names
+    assert lists_with_jobs(store) == names
     assert ids(store, name) == [dead[2].id]
     assert [job.id for name in reversed(names) for job in store.indexed(name)] == [
         job.id for job in dead[::-1]
@@ -140,7 +141,7 @@ def test_dead_letters_are_in_the_index_newest_first_until_removed(store: Store):
     assert store.remove(dead[0].id)
     assert sorted(ids(store, "dead.")) == sorted(job.id for job in dead[1:])
     store.prune(among=[JobState.FAILED])
-    assert store.index_names("") == ()
+    assert lists_with_jobs(store) == ()
 
 
 def test_a_job_moves_through_the_lists_of_the_index(store: Store):
@@ -148,7 +149,7 @@ def test_a_job_moves_through_the_lists_of_the_index(store: Store):
     options = JobOptions(after=(first.id,), queue="images")
     job = queued(waits_for=(first.id,), not_before=soon, options=options)
     store.create(job)
-    assert store.index_names("") == (f"after.{first.id}",)
+    assert lists_with_jobs(store) == (f"after.{first.id}",)
     store.update(job.id, lambda job: job.evolve(waits_for=()))
     assert ids(store, "delayed", until=rank_of(soon - timedelta(seconds=1))) == []
     assert ids(store, "delayed", until=rank_of(soon)) == [job.id]
@@ -158,7 +159,7 @@ def test_a_job_moves_through_the_lists_of_the_index(store: Store):
     assert (ids(store, "ready.images"), ids(store, "running")) == ([], [job.id])
     store.update(job.id, ended())
     assert ids(store, "running") == []
-    assert store.index_names("") == ()
+    assert lists_with_jobs(store) == ()
 
 
 def test_options_are_read_back_as_they_were(store: Store):
