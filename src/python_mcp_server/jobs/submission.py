@@ -66,8 +66,7 @@ class Submissions:
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
-        work = partial(create_queued, self._services.store, job, request)
-        writing = asyncio.ensure_future(self._services.in_store(work))
+        writing = self._services.begin_in_store(create_queued, self._services.store, job, request)
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         try:
