@@ -21,7 +21,7 @@ from benchmarks.heartbeat import heartbeat
 from benchmarks.queue_stores import STORES, open_store
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.model import Job, utc_now
+from python_mcp_server.model import utc_now
 from python_mcp_server.options import JobOptions
 from python_mcp_server.settings import Settings
 
@@ -101,7 +101,7 @@ async def _scheduled(jobs: JobManager, log: Path, repeats: int) -> Lateness:
     await jobs.schedules.pause("bench")
     for job in (await jobs.list(None, 10 * (repeats + _WARM)))[0]:
         await jobs.wait(job.id, _WAIT_S if job.label == log_time.__name__ else 0)
-    return _lateness(jobs, log, delays)
+    return _lateness(jobs, log, delays[_WARM:])
 
 
 async def _until_begun(log: Path, count: int) -> None:
@@ -118,15 +118,11 @@ def _lateness(jobs: JobManager, log: Path, delays: Sequence[datetime]) -> Latene
     """Compare what was asked for with what the bodies have written down."""
     begun = {job_id: float(when) for job_id, when in map(str.split, log.read_text().splitlines())}
     found, records = Lateness(), [job for job_id in begun if (job := jobs.store.get(job_id)) is not None]
-    for job in _without_first([job for job in records if job.schedule is not None]):
-        time = datetime.fromisoformat((job.schedule or {})["time"])
-        found.add(MADE, time, job.created_at.timestamp())
-        found.add(BEGUN, time, begun[job.id])
-    by_age = sorted((job for job in records if job.schedule is None), key=lambda job: job.id)
-    for job, run_at in list(zip(by_age, delays, strict=True))[_WARM:]:
-        found.add(DELAYED, run_at, begun[job.id])
+    for job in records:
+        if job.schedule is not None and (time := datetime.fromisoformat(job.schedule["time"])) > delays[0]:
+            found.add(MADE, time, job.created_at.timestamp())
+            found.add(BEGUN, time, begun[job.id])
+    for job in records:
+        if job.options is not None and job.options.run_at in delays:
+            found.add(DELAYED, job.options.run_at, begun[job.id])
     return found
-
-
-def _without_first(jobs: list[Job]) -> list[Job]:
-    return sorted(jobs, key=lambda job: job.id)[_WARM:]
