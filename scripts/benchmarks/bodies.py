@@ -70,6 +70,12 @@ def log_hold(log: str, gate: str) -> None:
     _log(log, "-", "hold")
 
 
+def log_time(log: str) -> None:
+    """Write down which job begins, and the time of day."""
+    with open(log, "a", encoding="ascii") as file:
+        file.write(f"{os.environ['PYTHON_MCP_JOB_ID']} {time.time():.6f}\n")
+
+
 def _log(log: str, what: str, name: str) -> None:
     with open(log, "a", encoding="ascii") as file:
         file.write(f"{what} {name} {time.monotonic():.6f}\n")

@@ -50,5 +50,6 @@ ROWS: Final = (
     Row("start", "from process start to the first answer, beside a bare MCPServer", 15, 2),
     Row("memory", "an idle server beside a bare MCPServer, and a warm worker", 5, 1),
     Row("queue", "jobs that wait: submit, next start, order, memory; a no-op, beside huey and docket", 60, 6),
+    Row("cron", "how late jobs by the second and with a run_at begin, all cores busy, beside idle", 60, 5),
     Row("store", "the store with 100, 10,000 and 100,000 jobs, beside SQLite doing the same", 20, 1),
 )

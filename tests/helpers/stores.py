@@ -39,3 +39,8 @@ def made_in(home: Path, kind: str) -> JobStore:
     if kind == "sqlite":
         return SqliteJobStore(home / "jobs.db")
     return InMemoryJobStore() if kind == "memory" else FileJobStore(home)
+
+
+def lists_with_jobs(store: JobStore) -> tuple[str, ...]:
+    """Return the names of the lists in the index that have a job."""
+    return tuple(name for name in store.index_names("") if store.index_count(name, 1))

@@ -167,6 +167,11 @@ def _claims(job: Job) -> Counter[tuple[str, str]]:
     return claims
 
 
+def nothing_taken(store: JobStore, limits: SlotLimits, rules: QueueRules) -> Capacity:
+    """Return the capacity of a home where no background job runs."""
+    return Capacity(limits, rules, Rates(store, rules.client_rate))
+
+
 def capacity_of(
     store: JobStore, limits: SlotLimits, rules: QueueRules, starting: Iterable[Job] = ()
 ) -> tuple[Capacity, list[Job]]:
@@ -185,7 +190,8 @@ def capacity_of(
         StoreError: The store cannot be read.
     """
     alive = cache(processes.is_alive)
-    capacity = Capacity(limits, rules, Rates(store, rules.client_rate), pressure=pressure(limits))
+    capacity = nothing_taken(store, limits, rules)
+    capacity.pressure = pressure(limits)
     lost, counted = list[Job](), set[str]()
     for job in store.indexed(RUNNING, _MOST_RUNNING):
         counted.add(job.id)

@@ -194,11 +194,19 @@ class Engine:
         reference = request.reference or self._reference_of(request)
         label = request.label or request.tool or getattr(request.body, "__name__", "job")
         folder = self.services.store.folder_text(job_id)
-        call = Call(job_id, label, reference.name, request.args, request.kwargs, folder, reference.code)
         grace_s = self.services.settings.cancel_grace_seconds
-        call = replace(call, grace_s=grace_s if request.grace_s is None else request.grace_s)
-        call = replace(call, main=reference.main) if reference.main is not None else call
-        call = replace(call, limits=request.limits) if request.limits is not None else call
+        call = Call(
+            job_id,
+            label,
+            reference.name,
+            request.args,
+            request.kwargs,
+            folder,
+            reference.code,
+            limits=request.limits,
+            grace_s=grace_s if request.grace_s is None else request.grace_s,
+            main=reference.main,
+        )
         return JobRun(
             self.services,
             self.slots,

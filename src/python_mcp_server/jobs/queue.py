@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
-from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
+from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of, nothing_taken
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.concurrency_keys import put_behind_key, release_key
 from python_mcp_server.jobs.queue_rules import QueueRules
@@ -42,7 +42,7 @@ class Look:
 
     Attributes:
         chosen: The jobs that this server starts now, in their order.
-        capacity: What the background jobs of the home take.
+        capacity: What the background jobs of the home take; nothing is counted where no job is ready.
         left: The jobs that are left to others, which live.
         behind: The jobs that this look has put behind their keys.
         due_s: In how many seconds the next job is due that waits for a time or its rate; None if none does.
@@ -83,15 +83,18 @@ class Chooser:
         Raises:
             StoreError: The store cannot be read.
         """
-        look = Look(capacity_of(self.store, self.limits, rules, self.starting)[0])
-        look.due_s = self._next_due_s()
         groups = self.store.index_names(READY)
+        look = Look(self._capacity(rules) if groups else nothing_taken(self.store, self.limits, rules))
+        look.due_s = self._next_due_s()
         look.waiting = bool(groups) or look.capacity.has_keys
         if look.capacity.free_slots > 0:
             self._choose(look, groups)
         if look.behind:
             self._look_again_at_keys(look, rules)
         return look
+
+    def _capacity(self, rules: QueueRules) -> Capacity:
+        return capacity_of(self.store, self.limits, rules, self.starting)[0]
 
     def _choose(self, look: Look, groups: Iterable[str]) -> None:
         seen = {job.id for job in self.starting}

@@ -30,7 +30,7 @@ from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import NEVER_STARTED
 from python_mcp_server.pool.protocol import unbegun_note
 from python_mcp_server.pool.references import BodyReference
-from python_mcp_server.pool.worker.streams import try_link_logs
+from python_mcp_server.pool.worker.streams import have_content, log_paths, try_link_logs
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Listener, Request
@@ -553,7 +553,7 @@ class JobRun:
 
     def _write_record(self, outcome: Outcome, *, tree_gone: bool = False) -> Job:
         worker = self._worker
-        if isinstance(worker, WorkerHandle):
+        if isinstance(worker, WorkerHandle) and have_content(log_paths(worker.log_folder)):
             try_link_logs(worker.log_folder, self.call.folder)
         gone = tree_gone or outcome.cancelled or not isinstance(worker, WorkerHandle) or worker.gone
         spec = self._spec_after(outcome)

@@ -71,7 +71,7 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
         named = signature.bind(*args, **kwargs).arguments
         _refuse_secrets(secret or (), signature, named)
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
-        args, kwargs = _as_json(args), _as_json(kwargs)
+        args, kwargs = _as_json([args, kwargs])
     except (TypeError, ValueError, RecursionError) as error:
         raise NotReplayable(str(error)) from error
     subject = _subject(reference.name, args)

@@ -143,20 +143,21 @@ class RunStatus:
         """Return the present state of the job, with its live progress and usage."""
         started_s = self._started_s
         status = JobState.PENDING if started_s is None else JobState.RUNNING
-        return (self._adopted or self._as_requested()).evolve(
-            status=JobState.INPUT_REQUIRED if self.questions else status,
-            started_at=None if started_s is None else datetime.fromtimestamp(started_s, UTC),
-            message=self._reason,
-            progress=self._progress,
-            usage=self.usage,
-            owner=self._owner,
-            worker=self._worker.identity if self._worker else None,
-            background=background,
-            call=self.spec if background and started_s is None else None,
-            questions=self.questions,
-        )
+        facts: dict[str, Any] = {
+            "status": JobState.INPUT_REQUIRED if self.questions else status,
+            "started_at": None if started_s is None else datetime.fromtimestamp(started_s, UTC),
+            "message": self._reason,
+            "progress": self._progress,
+            "usage": self.usage,
+            "owner": self._owner,
+            "worker": self._worker.identity if self._worker else None,
+            "background": background,
+            "call": self.spec if background and started_s is None else None,
+            "questions": self.questions,
+        }
+        return self._as_requested(facts) if self._adopted is None else self._adopted.evolve(**facts)
 
-    def _as_requested(self) -> Job:
+    def _as_requested(self, facts: dict[str, Any]) -> Job:
         request, ran = self._request, self._ran
         return Job(
             id=self._call.job_id,
@@ -165,7 +166,6 @@ class RunStatus:
             ran=ran.program,
             directory=ran.directory,
             client=request.client,
-            status=JobState.PENDING,
             created_at=datetime.fromtimestamp(self._created_s, UTC),
             grace_s=self._call.grace_s,
             principal=request.principal,
@@ -174,4 +174,5 @@ class RunStatus:
             options=request.options,
             waits_for=() if request.options is None else request.options.after,
             not_before=None if request.options is None else request.options.run_at,
+            **facts,
         )

@@ -71,8 +71,8 @@ class Submissions:
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
-        work = partial(create_queued, self._services.store, job, request, self._keyed)
-        writing = asyncio.ensure_future(self._services.in_store(work))
+        store = self._services.store
+        writing = self._services.begin_in_store(create_queued, store, job, request, self._keyed)
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         try:

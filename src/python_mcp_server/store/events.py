@@ -145,7 +145,7 @@ class JobEvent:
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as JSON; what is not known is left out."""
-        facts = {each.name: getattr(self, each.name) for each in fields(self)}
+        facts = {name: getattr(self, name) for name in _NAMES}
         facts |= {"kind": self.kind.value, "at": iso(self.at)}
         return {name: fact for name, fact in facts.items() if fact not in (None, "")}
 
@@ -162,7 +162,8 @@ class JobEvent:
         return cls(**facts)
 
 
-_FIELDS: Final = frozenset(each.name for each in fields(JobEvent))
+_NAMES: Final = tuple(each.name for each in fields(JobEvent))
+_FIELDS: Final = frozenset(_NAMES)
 
 
 def _between(since: datetime, until: datetime | None) -> float | None:

@@ -4,7 +4,8 @@ its id.
 Used by the file store only. A file is written before the record that belongs in its list, and removed after
 the record that no longer does: a record has its file, whatever dies, and a file whose record belongs
 elsewhere is a leftover, which its reader removes. The files of long lists lie in directories of times, so the
-first of a list is found without a look at the others.
+first of a list is found without a look at the others. A reader removes empty directories, but not those of
+the present, which the next job needs.
 """
 
 from __future__ import annotations
@@ -12,14 +13,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import islice
 from typing import Final
 
 from python_mcp_server.atomic import make_directory, remove_file, sync_directory
 from python_mcp_server.errors import StoreError, StoreLocked
-from python_mcp_server.model import Job
+from python_mcp_server.model import Job, utc_now
 from python_mcp_server.regular import open_own, refuse_links
-from python_mcp_server.store.keys import DELAYED, KEY, READY, IndexKey, index_key
+from python_mcp_server.store.keys import (
+    AFTER,
+    ATTACHED,
+    DEAD,
+    DELAYED,
+    ENDING,
+    KEY,
+    READY,
+    RUNNING,
+    IndexKey,
+    index_key,
+    rank_of,
+)
 from python_mcp_server.store.layout import TIME_WIDTHS, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
 
@@ -33,6 +47,9 @@ _KEYS: Final = "keys"
 
 _SHARD_CHARS: Final = 2
 """How many characters of a key's digest name the directory in it."""
+_PASSED: Final = frozenset((RUNNING, ATTACHED, DELAYED, ENDING))
+_PRESENT: Final = timedelta(seconds=2)
+"""The age from which an empty directory is removed; guessed: a busy queue gets more jobs sooner."""
 
 
 class QueueIndex:
@@ -76,13 +93,11 @@ class QueueIndex:
                 return
 
     def remove(self, key: IndexKey, job_id: str) -> None:
-        """Remove a file, if it is there, with the directories that are empty then. One that cannot be removed
-        is a leftover.
-        """
+        """Remove a file, if it is there. One that cannot be removed is a leftover."""
         path = self._path(key, job_id)
         try:
             self._layout.refuse_links(path)
-            if remove_file(path):
+            if remove_file(path) and key.name.startswith((AFTER, DEAD, KEY)):  # else a reader does so
                 self._layout.tidy(path, levels=len(_widths(key.name)) + _levels(key.name))
         except OSError as error:
             _log.warning("The entry %s of the queue stays: %s", path, error)
@@ -121,23 +136,27 @@ class QueueIndex:
             yield from _names(f"{keys}/{each}")
 
     def _entries(self, name: str) -> Iterator[tuple[str, str]]:
-        for entry in self._walk(self._directory(name), _widths(name), _levels(name)):
+        now = utc_now()
+        present = rank_of(now - _PRESENT), rank_of(now)
+        for entry in self._walk(self._directory(name), _widths(name), _levels(name), present):
             rank, _, job_id = entry.partition(".")
             if is_job_id(job_id):
                 yield rank, job_id
 
-    def _walk(self, directory: str, widths: tuple[int, ...], depth: int) -> Iterator[str]:
-        """Yield the names of the files below a directory; empty directories, which killed processes have
-        left, are removed.
+    def _walk(
+        self, directory: str, widths: tuple[int, ...], depth: int, present: tuple[str, str], front: str = ""
+    ) -> Iterator[str]:
+        """Yield the names of the files below a directory; empty directories are removed, but those of the
+        present, and those at the top of the few lists that each job passes.
         """
         names = _names(directory)
-        if not names:
+        if not names and not _is_lasting(directory, widths, present, front):
             self._layout.tidy(f"{directory}/", levels=depth)
         elif not widths:
             yield from names
         for name in names if widths else ():
             if len(name) == widths[0]:
-                yield from self._walk(f"{directory}/{name}", widths[1:], depth + 1)
+                yield from self._walk(f"{directory}/{name}", widths[1:], depth + 1, present, front + name)
 
     def _drop_leftover(self, key: IndexKey, job_id: str) -> None:
         """Remove a file whose record belongs elsewhere, unless a process writes the record now."""
@@ -161,6 +180,12 @@ class QueueIndex:
         if not name.startswith(KEY):
             return f"{self._layout.queue}/{name}"
         return f"{self._layout.queue}/{_KEYS}/{name[len(KEY) :][:_SHARD_CHARS]}/{name}"
+
+
+def _is_lasting(directory: str, widths: tuple[int, ...], present: tuple[str, str], front: str) -> bool:
+    if not front:
+        return os.path.basename(directory) in _PASSED
+    return not widths and present[0][: len(front)] <= front <= present[1][: len(front)]
 
 
 def _widths(name: str) -> tuple[int, ...]:

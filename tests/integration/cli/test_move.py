@@ -16,7 +16,7 @@ from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, 
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.opening import open_place, parse_place
 from tests.helpers.programs import environment, python
-from tests.helpers.stores import SHARED, url_in
+from tests.helpers.stores import SHARED, lists_with_jobs, url_in
 
 URLS = {"file": "file://{}/home", "sqlite": "sqlite://{}/db/jobs.db"}
 PAIRS = list(permutations(SHARED, 2))
@@ -75,7 +75,7 @@ def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(
     assert left is not None
     assert (left.status, left.error_kind) == (JobState.FAILED, "moved")
     assert str(target.home) in (left.error or "")
-    assert source.index_names("") == ()
+    assert lists_with_jobs(source) == ()
     assert moved(from_url, to_url) == (0, {"copied": 0, "present": 1, "live": []})
 
 

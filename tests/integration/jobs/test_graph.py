@@ -31,7 +31,7 @@ from tests.helpers.command_line import command
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
 from tests.helpers.queueing import server
-from tests.helpers.stores import url_in
+from tests.helpers.stores import lists_with_jobs, url_in
 
 
 async def ended(jobs: JobManager, job_id: str) -> Job:
@@ -198,7 +198,7 @@ async def test_a_refused_job_leaves_nothing_of_its_graph(tmp_path: Path):
             with pytest.raises((InvalidInput, JobNotFound)):
                 await jobs.submit_graph(graph)
         assert await jobs.list() == ([], False)
-        assert jobs.store.index_names("") == ()
+        assert lists_with_jobs(jobs.store) == ()
     assert lines(log) == []
 
 
@@ -403,7 +403,7 @@ def test_a_graph_whose_submitter_is_killed_runs_whole_or_not_at_all(at: int, tmp
             assert states == ({JobState.COMPLETED} if whole else {JobState.CANCELLED} if ids else set())
             everything = {job.status for job in (await jobs.list())[0]}
             assert everything == {JobState.COMPLETED if whole else JobState.CANCELLED}
-            assert jobs.store.index_names("") == ()
+            assert lists_with_jobs(jobs.store) == ()
 
     run(main())
     assert sorted(lines(log)) == (["first", "last", "left", "right"] if whole else [])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.queue import Chooser
 from python_mcp_server.jobs.queue_rules import QueueRules
-from python_mcp_server.model import Job, JobState
+from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.keys import rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers.records import a_job
 
@@ -39,5 +41,19 @@ def test_directories_that_a_killed_process_left_empty_are_removed(home: Path):
         (home / "jobs" / "queue" / name).mkdir(parents=True)
     for name in store.index_names(""):
         assert store.indexed(name) == ()
-    assert store.index_names("") == ()
+    assert store.index_names("ready.") == ()
+    store.close()
+
+
+def test_the_directories_of_the_present_stay_for_the_next_job(home: Path):
+    store = FileJobStore(home)
+    now = rank_of(utc_now())
+    directory = home / "jobs" / "queue" / "ready.default" / now[:3] / now[3:5] / now[5:7]
+    old = directory.with_name("00") if now[5:7] > "00" else directory.with_name("zz")
+    for each in (directory, old):
+        each.mkdir(parents=True)
+    assert store.indexed("ready.default") == ()
+    assert not old.exists()
+    if rank_of(utc_now() - timedelta(seconds=1)) < now:  # the look came soon enough
+        assert directory.exists()
     store.close()

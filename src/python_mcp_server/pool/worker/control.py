@@ -32,6 +32,10 @@ _log: Final = logging.getLogger(__name__)
 _AGAIN_MS: Final = 20
 """Between two signals of one cancel, while the signals land in code that must not be interrupted."""
 
+_LASTS_S: Final = 0.02
+"""How long a body with a record runs until its job gets the output; guessed: a reader is no faster, and most
+queued jobs that are shorter print nothing."""
+
 _PARENT_MS: Final = 1000
 """Between two checks of the parent where there is no pidfd."""
 
@@ -42,6 +46,7 @@ class ControlHandlers:
 
     detach: Callable[[bytes], None]
     record: Callable[[str, str], None]
+    lasts: Callable[[], None]
     cancel: Callable[[str], bool]
     answer: Callable[[bytes], None]
     orphaned: Callable[[], None]
@@ -56,6 +61,7 @@ class ControlThread:
         self._handlers = handlers
         self._parser = FrameParser()
         self._cancelling: str | None = None
+        self._recorded_s: float | None = None
         self._free = False
 
     def start(self) -> None:
@@ -76,6 +82,7 @@ class ControlThread:
             if control in ready and not self._read(control):
                 break
             self._cancel_again()
+            self._look_whether_it_lasts()
         self._read_rest(control)
         self._handlers.orphaned()
 
@@ -87,7 +94,7 @@ class ControlThread:
             continue
 
     def _timeout_ms(self, pidfd: int) -> int | None:
-        if self._cancelling:
+        if self._cancelling or self._recorded_s is not None:
             return _AGAIN_MS
         return None if pidfd >= 0 else _PARENT_MS
 
@@ -102,6 +109,7 @@ class ControlThread:
             self._handlers.detach(payload)
         elif kind == Kind.RECORD:
             job_id, _, folder = os.fsdecode(payload).partition("\0")
+            self._recorded_s = time.monotonic()
             self._handlers.record(job_id, folder)
         elif kind == Kind.CANCEL:
             self._cancelling = payload.decode()
@@ -113,6 +121,11 @@ class ControlThread:
     def _cancel_again(self) -> None:
         if self._cancelling and not self._handlers.cancel(self._cancelling):
             self._cancelling = None
+
+    def _look_whether_it_lasts(self) -> None:
+        if self._recorded_s is not None and time.monotonic() >= self._recorded_s + _LASTS_S:
+            self._recorded_s = None
+            self._handlers.lasts()
 
     def _run_windows(self) -> None:
         try:

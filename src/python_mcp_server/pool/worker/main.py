@@ -134,6 +134,7 @@ class Worker:
         self._detached: DetachedJob | None = None
         self._durable: tuple[str, str] | None = None
         self._folder = ""
+        self._threads = 0
         self._runs_programs = False
         self._orphaned = False
         self._orphan_ended = threading.Event()
@@ -143,6 +144,7 @@ class Worker:
         handlers = ControlHandlers(
             self._on_detach,
             self._on_record,
+            self._on_lasts,
             self._cancel_gate.request,
             self._questions.hear,
             self._on_orphaned,
@@ -272,6 +274,7 @@ class Worker:
         self._questions.close()
         context.leave_job(token)
         flush_output(self._libc)
+        self._give_logs_at_end()
         if job.wants_record or job.touched:
             outcome = replace(outcome, wants_record=job.wants_record, touched=job.touched)
         self._finish(call.job_id, outcome, unsent)
@@ -294,8 +297,11 @@ class Worker:
             self._runs_programs = call.runs_programs
             self._cpu_base_s = self._cpu_s
             self._logs.refresh()
-            if self._durable is not None and self._durable[0] == call.job_id:
-                try_link_logs(self._log_folder, self._durable[1])
+            self._threads = threading.active_count()
+            if call.unbegun:
+                self._durable = (call.job_id, call.folder)
+            if WINDOWS:
+                self._give_logs()
             if self._orphaned:
                 self._call_read.set()
         return True
@@ -346,11 +352,27 @@ class Worker:
             self._detached = DetachedJob(*pickle.loads(payload))
 
     def _on_record(self, job_id: str, folder: str) -> None:
-        """Give the job the logs; if its body has not started yet, as soon as it starts."""
+        """Note which job has a record. It gets the logs when it lasts, or has printed anything at its end."""
         with self._lock:
             self._durable = (job_id, folder)
-            if self._job_id == job_id:
-                try_link_logs(self._log_folder, folder)
+            if WINDOWS:  # no thread looks whether it lasts
+                self._give_logs()
+
+    def _on_lasts(self) -> None:
+        with self._lock:
+            self._give_logs()
+
+    def _give_logs(self) -> None:
+        """Give the present job the logs, if it has a record. The caller holds the lock."""
+        if self._durable is not None and self._durable[0] == self._job_id:
+            try_link_logs(self._log_folder, self._durable[1])
+
+    def _give_logs_at_end(self) -> None:
+        """Give a job with a record the logs where they hold anything, or may get more after its end."""
+        durable = self._durable
+        if durable is not None and durable[0] == self._job_id and self._logs.in_use(self._threads):
+            with self._lock:
+                self._give_logs()
 
     def _on_orphaned(self) -> None:
         """Exit, because the parent is gone: now, or after the detached job. Never returns."""

@@ -1,9 +1,9 @@
 """The standard streams and logs of a worker, which make a fresh process a safe place for foreign code.
 
-fd 0 is the null device; fd 1 and 2 are files of the worker, which the server links into a job's folder when
-the job becomes durable. So nothing that a body, a child or a C library writes can reach the client, output
-survives every crash, and a flood costs disk instead of memory. A full disk costs the output that is printed
-meanwhile, not the job.
+fd 0 is the null device; fd 1 and 2 are files of the worker. They are linked into the folder of a durable job
+when it lasts, or has printed anything at its end. So nothing that a body, a child or a C library writes can
+reach the client, output survives every crash, and a flood costs disk instead of memory. A full disk costs the
+output that is printed meanwhile, not the job.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import os
 import shutil
 import stat
 import sys
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -131,7 +133,7 @@ class WorkerLogs:
     """
 
     def __init__(self, folder: str) -> None:
-        self.paths = [Path(folder, name) for name in STREAMS]
+        self.paths = log_paths(folder)
         self._files = [_open_log(fd, path) for fd, path in enumerate(self.paths, start=1)]
 
     def refresh(self) -> None:
@@ -151,11 +153,38 @@ class WorkerLogs:
         if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__ or _closed():
             open_streams()
 
+    def in_use(self, threads: int) -> bool:
+        """Whether the logs hold anything, or the body has left a process or a thread that may print.
+
+        Args:
+            threads: How many threads there were before the body.
+        """
+        return threading.active_count() > threads or _has_children() or have_content(self.paths)
+
     def _reopen(self, fd: int) -> None:
         path = self.paths[fd - 1]
         make_directory(str(path.parent))  # the home may have been deleted
         path.unlink(missing_ok=True)
         self._files[fd - 1] = _open_log(fd, path)
+
+
+def have_content(paths: Iterable[Path]) -> bool:
+    """Whether any of these logs has content; a log that cannot be looked at has none."""
+    try:
+        return any(os.stat(path).st_size for path in paths)
+    except OSError:
+        return False
+
+
+def _has_children() -> bool:
+    """Whether a descendant of this process lives, or may live where the system does not tell."""
+    if sys.platform != "linux":
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _closed() -> bool:
@@ -204,6 +233,11 @@ def _bring_up_to_date(copy: Path, log: Path) -> None:
             if source.read(len(known)) != known:
                 return
         shutil.copyfileobj(source, target)
+
+
+def log_paths(log_folder: str | Path) -> list[Path]:
+    """Return the logs in a worker's folder."""
+    return [Path(log_folder, name) for name in STREAMS]
 
 
 def try_link_logs(log_folder: str | Path, job_folder: str | Path) -> None:
