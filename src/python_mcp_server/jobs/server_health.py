@@ -89,7 +89,7 @@ class ServerHealth:
             text = "the ends of jobs could not be written, and are tried again each second"
             detail = f"{len(pending)}: {', '.join(pending[:_NAMED])}" if details else ""
             yield Problem("writes", text, "Make the home writable, or free space on its disk.", detail)
-        if self._home_disk is not None and self._home_disk.is_full:
+        if self._home_disk is not None and self._home_disk.is_full():
             text = "the jobs take as much disk space as the home may have, so calls are refused"
             yield Problem("disk", text, "Remove some: python-mcp-server jobs prune.")
 
