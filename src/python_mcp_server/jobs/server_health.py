@@ -60,11 +60,11 @@ class ServerHealth:
             self._looking = self._services.spawn(self._look(), "health")
         if self._looking is not None:
             await asyncio.wait({self._looking}, timeout=SLOW_S if self._seen is None else _PATIENCE_S)
-        found = self._seen or Health()
         took_s = self._services.loop.time() - self._began
-        if self._looking is not None and took_s >= SLOW_S:
-            found = Health((*found.problems, slow(took_s)))
-        return self._with_own(found)
+        found = () if self._seen is None else self._seen.problems
+        if self._seen is None or (self._looking is not None and took_s >= SLOW_S):
+            found = (*found, slow(took_s))
+        return self._with_own(Health(found))
 
     async def _look(self) -> None:
         try:
