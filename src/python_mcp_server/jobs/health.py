@@ -52,7 +52,7 @@ _TAIL_BYTES: Final = 4096
 _OF_JOBS: Final = frozenset({"server", "queue", "queues", "owners", "dead_letters", "schedules"})
 """The checks whose details are about the reader's own jobs where a principal reads them."""
 
-_GROUPS: Final = 200
+_GROUPS: Final = 100
 _COUNTED: Final = 1_000
 _READ: Final = 200
 _NAMED: Final = 5
