@@ -115,6 +115,16 @@ class ItemLog:
             self._indexed = None
 
 
+def drop_items(folder: str) -> None:
+    """Remove what an earlier attempt of the job has emitted: the next one may emit nothing. Blocks.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if has_items(folder):
+        ItemLog(folder).begin()
+
+
 def has_items(folder: str) -> bool:
     """Whether the file of items is there; blocks."""
     return os.path.isfile(os.path.join(folder, ITEMS))

@@ -136,7 +136,7 @@ class AsyncJob(ABC):
         rate: How many jobs of the kind start in a time, such as "10/minute", or several of these.
         resources: How much a job of the kind takes of each named resource.
         cache_seconds: How long equal jobs of the kind share a result; None for not at all.
-        keep_seconds: How long the record of a job is kept after its end; None for ever.
+        keep_seconds: How long the record of a job is kept after its end; None for ever, as dead letters.
         grace_s: How long the job may clean up after a cancel; None for the setting.
     """
 

@@ -462,6 +462,7 @@ class Call:
         folder: The folder of the job's files; the first process that writes there makes it.
         limits: The limits of the body; None for no limits.
         unbegun: The note in the home that no worker has begun it, if there is one; see `pool.protocol`.
+        queued: Whether the job has waited in the queue: then it may have the output of an earlier attempt.
         grace_s: How long the body may clean up after a cancel.
         main: The part of the main module that the worker loads first, or why it must not load it; see
             `pool.main_module`.
@@ -476,6 +477,7 @@ class Call:
     code: bytes | None = None
     limits: Limits | None = None
     unbegun: str = ""
+    queued: bool = False
     grace_s: float = DEFAULT_GRACE_S
     main: Any = None
 

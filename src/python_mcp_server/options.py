@@ -260,7 +260,8 @@ class JobOptions:
             ended, until it is pruned. With other arguments it is refused.
         cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
             that job. Only calls whose arguments are plain JSON, without secrets, are compared.
-        keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
+        keep_seconds: How long its record is kept after its end, and some minutes; None for ever. A job that
+            failed for good, and can be run again, stays until it is retried, dropped or pruned.
         token_seconds: How long after its creation a client with a token sees the job; None for ever. The
             account's owner sees it always.
         graph: The id of the job that stands for its graph; set where a graph is submitted.

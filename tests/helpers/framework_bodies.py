@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from python_mcp_server.context import current_job
+from python_mcp_server.context import current_job, emit
 from python_mcp_server.job_result import JobResult
 from python_mcp_server.options import Cancel, Snooze
 from python_mcp_server.settings import Settings
@@ -162,3 +163,33 @@ def total(numbers: list[int]) -> int:
 
 def not_json() -> object:
     return object()
+
+
+def attempt_number(path: str) -> int:
+    """Note an attempt, and return its number."""
+    note(path)
+    return len(Path(path).read_text(encoding="utf-8").splitlines())
+
+
+def print_and_end(path: str, how: str) -> str | Snooze:
+    """Print and emit at the first attempt, and end it as told; print at the second one, and return."""
+    number = attempt_number(path)
+    print(f"attempt {number}", flush=True)
+    print(f"warning {number}", file=sys.stderr, flush=True)
+    if number > 1:
+        return "done"
+    emit({"attempt": number})
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    if how == "raises":
+        raise ValueError("the first attempt fails")
+    return Snooze(0.0)
+
+
+async def emit_and_fail_once(path: str) -> str:
+    """Emit at the first attempt, and fail; return at the second one."""
+    number = attempt_number(path)
+    if number == 1:
+        emit({"attempt": number})
+        raise ValueError("the first attempt fails")
+    return "done"

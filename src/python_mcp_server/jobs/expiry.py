@@ -2,7 +2,7 @@
 
 A job is filed when it is submitted, for the earliest time at which it could go: as if it ended at once. A
 look that finds it unended files it anew. So an end costs nothing, whatever process writes it, and a look
-costs what is due, not what is kept.
+costs what is due, not what is kept. A dead letter stays, because its failure would go unseen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.jobs.expired import remove_job
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.model import Job, utc_now
-from python_mcp_server.store.keys import rank_of
+from python_mcp_server.store.keys import is_dead_letter, rank_of
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -77,7 +77,7 @@ class Expiry:
 
     def _look(self, front: str, name: str) -> None:
         job = self._store.peek(name.partition(".")[2])
-        if job is not None and (kept := _kept(job)) is not None:
+        if job is not None and not is_dead_letter(job) and (kept := _kept(job)) is not None:
             due = self._now() + max(kept, _LEAST) if job.completed_at is None else job.completed_at + kept
             if due > self._now():
                 self._file(due, job.id)

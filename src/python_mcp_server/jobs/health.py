@@ -49,7 +49,10 @@ _SILENT: Final = timedelta(seconds=60)
 _LEAST_FREE_BYTES: Final = 50_000_000
 _PROBE: Final = b"x" * 4096
 _TAIL_BYTES: Final = 4096
-_GROUPS: Final = 200
+_OF_JOBS: Final = frozenset({"server", "queue", "queues", "owners", "dead_letters", "schedules"})
+"""The checks whose details are about the reader's own jobs where a principal reads them."""
+
+_GROUPS: Final = 100
 _COUNTED: Final = 1_000
 _READ: Final = 200
 _NAMED: Final = 5
@@ -138,22 +141,26 @@ class HomeHealth:
         began = time.monotonic()
         checks = (self._home, self._records, self._locks, self._journal, self._pressure, self._retention)
         found = [problem for check in checks for problem in self._tried(check)]
+        found += self._tried(partial(self._schedules_of, principal))
+        for of_jobs in (self._queue, self._dead_letters):
+            found += self._tried(partial(of_jobs, principal), vital=True)
         if principal is not None:
-            found = [replace(problem, detail="") for problem in found]
-        for of_jobs in (self._queue, self._dead_letters, self._schedules_of):
-            found += self._tried(partial(of_jobs, principal))
+            found = [each if each.check in _OF_JOBS else replace(each, detail="") for each in found]
         if (took_s := time.monotonic() - began) > SLOW_S:
             found.append(slow(took_s))
         return Health(tuple({(each.check, each.text): each for each in found}.values()))
 
-    def _tried(self, check: Callable[[], Iterable[Problem]]) -> list[Problem]:
-        """Return what a check finds; a store that cannot be read is a problem, too."""
+    def _tried(self, check: Callable[[], Iterable[Problem]], *, vital: bool = False) -> list[Problem]:
+        """Return what a check finds; what cannot be read is a problem, too, and without its jobs a server
+        cannot serve.
+        """
         try:
             return list(check())
         except (StoreError, OSError) as error:
-            failing = not (isinstance(error, StoreLocked) or is_shortage(error))
+            failing = vital and not (isinstance(error, StoreLocked) or is_shortage(error))
+            text = "the jobs cannot be read" if vital else "a part of the home cannot be read"
             advice = "Run `python-mcp-server doctor`, which says why."
-            return [Problem("store", "the jobs cannot be read", advice, str(error), failing=failing)]
+            return [Problem("store", text, advice, str(error), failing=failing)]
 
     # ---- the home
 
@@ -182,7 +189,7 @@ class HomeHealth:
         names = HomeFiles(self._store, "schedules").names()
         if lost := [name for name in names if name.endswith(".damaged")]:
             text = "damaged schedules were set aside, and no longer start jobs"
-            yield Problem("schedules", text, "Add them again, and remove the files.", _listed(lost))
+            yield Problem("damage", text, "Add them again, and remove the files.", _listed(lost))
 
     def _locks(self) -> Iterator[Problem]:
         if held := self._store.long_locks(SLOW_S):

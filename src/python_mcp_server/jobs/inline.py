@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import context
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.items import drop_items
 from python_mcp_server.model import Call, JobProgress, Outcome, ProcessIdentity
 from python_mcp_server.pool import outcomes
 from python_mcp_server.questions.open import OpenQuestions
@@ -71,6 +72,8 @@ class InlineWorker:
     async def _run(self, call: Call, job: context.JobContext, on_outcome: Callable[[Outcome], None]) -> None:
         token = context.enter_job(job, whole_process=False)
         try:
+            if call.queued:
+                await asyncio.to_thread(drop_items, call.folder)
             outcome = Outcome(await self._awaitable(call))
         except asyncio.CancelledError:
             outcome = Outcome(cancelled=True)

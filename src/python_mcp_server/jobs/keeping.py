@@ -1,8 +1,9 @@
 """What a home keeps: jobs go at the end of their own time, and the oldest where a bound of the home is met.
 
 One server at a time looks, and none for some minutes afterwards. A look reads no job that stays, except a few
-of the oldest. Only where the disk space has a bound, the files of all jobs are measured, for one hundredth of
-the time at the most. A job that has not ended is never removed.
+of the oldest and the dead letters. Only where the disk space has a bound, the files of all jobs are measured,
+for one hundredth of the time at the most. A job that has not ended is never removed, nor is a dead letter
+before a person has decided about it, unless there are very many.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from python_mcp_server.errors import StoreError
@@ -28,6 +30,7 @@ from python_mcp_server.model import MB, Job, utc_now
 from python_mcp_server.runner.disk import DiskMeter
 from python_mcp_server.settings import variable
 from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.keys import DEAD, is_dead_letter
 
 if TYPE_CHECKING:
     from python_mcp_server.settings import Settings
@@ -49,6 +52,10 @@ _FRESH: Final = timedelta(minutes=1)
 _BATCH: Final = 100
 """So many of the oldest jobs are removed at a time. A store finds those that were created first, and twice as
 many are looked at, because one of them may have run for long, and then it is not among the first to go."""
+
+_MOST_DEAD: Final = 1_000
+"""How many dead letters stay, the newest: so a body that always fails does not fill the home, and a round
+does not read more."""
 
 _MEASURE_SHARE: Final = 100.0
 _RECORD_BYTES: Final = 4096
@@ -188,8 +195,26 @@ class Keeper:
         if not self._bounds.jobs:
             return 0
         total = self._store.prune(among=()).remaining
-        live = sum(self._store.index_count(name, total) for name in self._store.index_names(""))
-        return max(0, total - live - self._bounds.jobs)
+        staying = sum(
+            self._store.index_count(name, total)
+            for name in self._store.index_names("")
+            if not name.startswith(DEAD)
+        )
+        return max(0, total - staying - self._dead_letters() - self._bounds.jobs)
+
+    def _dead_letters(self) -> int:
+        """Return how many dead letters stay."""
+        count = 0
+        for name in self._store.index_names(DEAD):
+            count += self._store.index_count(name, _MOST_DEAD - count)
+        return count
+
+    def _spared(self) -> frozenset[str]:
+        """Return the ids of the dead letters that stay."""
+        found = list[str]()
+        for name in sorted(self._store.index_names(DEAD), reverse=True):
+            found += [job.id for job in self._store.indexed(name, _MOST_DEAD - len(found))]
+        return frozenset(found)
 
     def _remove_large(self, state: State) -> tuple[int, State]:
         """Remove the oldest jobs until the others take no more than the disk space of the home."""
@@ -240,10 +265,14 @@ class Keeper:
 
     def _oldest(self) -> list[Job]:
         """Return the next jobs that may go, those that ended first in front."""
-        found = self._store.oldest_ended(2 * _BATCH)
-        return [job for job in found if _ended(job) <= self._now() - _FRESH][:_BATCH]
+        spared = self._spared()
+        found = self._store.oldest_ended(2 * _BATCH + len(spared))
+        may_go = (job for job in found if job.id not in spared and _ended(job) <= self._now() - _FRESH)
+        return list(islice(may_go, _BATCH))
 
     def _remove(self, job: Job) -> bool:
+        if is_dead_letter(job):
+            _log.warning("dead letter %s goes, because %d newer ones stay", job.id, _MOST_DEAD)
         try:
             return remove_job(self._store, job, self._now)
         except StoreError as error:

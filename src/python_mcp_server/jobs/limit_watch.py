@@ -208,10 +208,14 @@ class HomeDisk:
         own_mb = math.inf if limits.disk_limit_mb is None else limits.disk_limit_mb
         return replace(request, limits=replace(limits, disk_limit_mb=min(own_mb, left_mb)))
 
-    @property
     def is_full(self) -> bool:
-        """Whether the last measurement says that the home has nothing left."""
-        return self._taken_mb is not None and self._taken_mb >= self._most_mb
+        """Whether the last measurement says that the home has nothing left; an old one is repeated, because a
+        prune may have made room.
+        """
+        is_full = self._taken_mb is not None and self._taken_mb >= self._most_mb
+        if is_full and time.monotonic() > self._use_until:
+            self._measure_soon()
+        return is_full
 
     def forget(self) -> None:
         """Measure again at the next call, because a job has met its disk limit."""

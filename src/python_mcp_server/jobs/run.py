@@ -236,6 +236,7 @@ class JobRun:
     # ---- starting
 
     def _dispatch(self, worker: WorkerHandle | InlineWorker) -> None:
+        self.call = replace(self.call, queued=True) if self.recorded else self.call
         try:
             if isinstance(worker, WorkerHandle):
                 worker.follow(self._server_state)

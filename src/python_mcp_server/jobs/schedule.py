@@ -21,7 +21,7 @@ from python_mcp_server.options import JobOptions
 MISSED: Final = ("skip", "once", "all")
 OVERLAPS: Final = ("skip", "wait", "start")
 MOST_AT_ONCE: Final = 100
-"""How many missed times are made up for by `all`, and how many jobs of a schedule may wait for each other."""
+"""How many missed times are made up for by `all`, and how many jobs of a schedule may be there unended."""
 
 LATE_S: Final = 60.0
 """How late a time may be and still counts as kept under `skip`: a busy server is no stopped one."""
@@ -30,7 +30,7 @@ _MOST_SPANS: Final = 8
 _SHOWN_JOBS: Final = 10
 _NO_SERVER: Final = "no server was there in time"
 _STILL_RUNS: Final = "the job before had not ended"
-_MANY_WAIT: Final = f"{MOST_AT_ONCE} jobs of the schedule wait"
+_MANY_WAIT: Final = f"{MOST_AT_ONCE} jobs of the schedule have not ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,8 @@ class Schedule:
             before = None
         if times and before is not None and self.overlap == "skip":
             return (), _STILL_RUNS
-        if before is not None and len(self.jobs) == MOST_AT_ONCE and is_live(self.jobs[0]):
+        chained = before is not None  # then those after the first wait for it
+        if len(self.jobs) == MOST_AT_ONCE and all(map(is_live, self.jobs[:1] if chained else self.jobs)):
             return (), _MANY_WAIT
         found: list[Firing] = []
         for time in times:

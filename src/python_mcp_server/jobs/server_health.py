@@ -60,11 +60,11 @@ class ServerHealth:
             self._looking = self._services.spawn(self._look(), "health")
         if self._looking is not None:
             await asyncio.wait({self._looking}, timeout=SLOW_S if self._seen is None else _PATIENCE_S)
-        found = self._seen or Health()
         took_s = self._services.loop.time() - self._began
-        if self._looking is not None and took_s >= SLOW_S:
-            found = Health((*found.problems, slow(took_s)))
-        return self._with_own(found)
+        found = () if self._seen is None else self._seen.problems
+        if self._seen is None or (self._looking is not None and took_s >= SLOW_S):
+            found = (*found, slow(took_s))
+        return self._with_own(Health(found))
 
     async def _look(self) -> None:
         try:
@@ -89,7 +89,7 @@ class ServerHealth:
             text = "the ends of jobs could not be written, and are tried again each second"
             detail = f"{len(pending)}: {', '.join(pending[:_NAMED])}" if details else ""
             yield Problem("writes", text, "Make the home writable, or free space on its disk.", detail)
-        if self._home_disk is not None and self._home_disk.is_full:
+        if self._home_disk is not None and self._home_disk.is_full():
             text = "the jobs take as much disk space as the home may have, so calls are refused"
             yield Problem("disk", text, "Remove some: python-mcp-server jobs prune.")
 

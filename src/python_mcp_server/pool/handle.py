@@ -330,7 +330,7 @@ class WorkerHandle:
         """
         code = None if call.body in self._digests else call.code
         what = (call.job_id, call.label, call.body, call.args, call.kwargs, call.folder, code)
-        fields = (*what, call.limits, call.unbegun, call.grace_s)
+        fields = (*what, call.limits, call.unbegun, call.queued, call.grace_s)
         heavy = exceed_inline_size(call.args, call.kwargs)
         if call.main is not None:
             self.tell_main(call.main)

@@ -228,8 +228,10 @@ class Journal:
         is_followed = os.path.lexists(self._path(position.number + 1))  # looked at before the last read
         data = self._page(position)
         if data is None:
-            later = [number for number in self.numbers() if number > position.number]
-            return [], Position(later[0], 0) if later else position
+            numbers = self.numbers()
+            later = [number for number in numbers if number > position.number]
+            first = (later or numbers)[:1]  # none is later where the journal was removed, and begins anew
+            return [], Position(first[0], 0) if first else position
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == _PAGE_BYTES else 0)
         lines, offset = data[:whole].splitlines(keepends=True), position.offset
         events = list[JobEvent]()
@@ -242,12 +244,15 @@ class Journal:
         return events, Position(position.number, offset)
 
     def _page(self, position: Position) -> bytes | None:
+        """Return what comes next in a file; None where the file is missing, or ends before the position."""
         try:
             refuse_links(self._directory, 1)
             descriptor = open_regular(self._path(position.number), follow=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
+            if os.lseek(descriptor, 0, os.SEEK_END) < position.offset:
+                return None
             os.lseek(descriptor, position.offset, os.SEEK_SET)
             return os.read(descriptor, _PAGE_BYTES)
         finally:

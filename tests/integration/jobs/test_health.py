@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from python_mcp_server import InMemoryJobStore
 from python_mcp_server.errors import StoreError, WorkerUnavailable
 from python_mcp_server.jobs import health, server_health
 from python_mcp_server.jobs.dead_letters import DeadLetters
@@ -97,7 +98,7 @@ def test_damaged_records_and_schedules_are_counted(any_home: Path, store: JobSto
     look(store)  # the first look sets the schedule aside
     found = look(store)
     assert found["records"].detail.startswith("1 in ")
-    assert found["schedules"].detail == "x.json.damaged"
+    assert found["damage"].detail == "x.json.damaged"
 
 
 def damage(store: JobStore, job_id: str) -> None:
@@ -269,6 +270,10 @@ def test_a_client_learns_nothing_of_the_jobs_of_others(store: JobStore, gone: Pr
     told = look(store, OWNER)
     assert told.keys() == {"dead_letters"}
     assert told["dead_letters"].detail.startswith(f"1 job, the newest is {own.id}")
+    (store.home / "schedules").mkdir(exist_ok=True)
+    (store.home / "schedules" / "their-id.json.damaged").touch()
+    (store.home / "queues.json").write_text("their { rules")
+    assert not any("their" in each.detail for each in look(store, OWNER).values())
     public = HomeHealth(store, Settings.from_environ()).look().to_json(details=False)
     assert public["status"] == "degraded"
     for secret in ("secret", "theirs", str(store.home), own.id):
@@ -334,6 +339,35 @@ async def test_a_server_that_can_start_no_worker_fails_until_it_can(
             await asyncio.sleep(0.01)
 
 
+async def test_a_server_names_the_disk_space_that_its_jobs_have_used_up(home: Path):
+    async with manager(max_disk_mb=1) as jobs:
+        assert await call(jobs, os.getpid) != os.getpid()
+        job = put(jobs.store, JobState.COMPLETED, call=None)
+        jobs.store.folder(job.id).mkdir(parents=True)
+        (jobs.store.folder(job.id) / "stdout").write_bytes(bytes(2_000_000))
+        (await jobs._engine())._home_disk.forget()  # type: ignore[union-attr]  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(StoreError, match="PYTHON_MCP_MAX_DISK_MB"):
+            await call(jobs, os.getpid)
+        assert (await jobs.health()).problems[0].check == "disk"
+        jobs.store.remove(job.id)
+        while (await jobs.health()).problems:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_store_in_memory_has_a_health_too(home: Path):
+    async with manager(InMemoryJobStore()) as jobs:
+        assert (await jobs.health()).to_json() == {"status": "ok", "problems": []}
+        await jobs.queues.pause("default")
+        await jobs.submit_request(Request(fb.said, (str(home), "x")))
+        assert [problem.check for problem in (await jobs.health()).problems] == ["queues"]
+
+
+def test_a_part_of_the_home_that_cannot_be_read_does_not_stop_a_server(store: JobStore):
+    (store.home / "schedules").write_text("in the way")
+    problem = look(store)["store"]
+    assert (problem.failing, problem.text) == (False, "a part of the home cannot be read")
+
+
 async def test_a_glance_does_not_wait_for_a_disk_that_hangs(home: Path, monkeypatch: pytest.MonkeyPatch):
     gate, looked = threading.Event(), threading.Event()
     real = HomeHealth.look
@@ -351,7 +385,7 @@ async def test_a_glance_does_not_wait_for_a_disk_that_hangs(home: Path, monkeypa
         monkeypatch.setattr(server_health, "_PATIENCE_S", 0.01)
         found = await jobs.health(glance=True)
         assert [problem.text for problem in found.problems] == ["the disk of the home answers slowly"]
-        assert looked.is_set()
+        assert await asyncio.to_thread(looked.wait, 60)
         gate.set()
         while (await jobs.health(glance=True)).problems:
             pass

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import InMemoryJobStore, InvalidInput, JobManager, scheduled
+from python_mcp_server.jobs import health
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.schedules import BlockingSchedules
 from python_mcp_server.model import Job, utc_now
@@ -144,3 +146,30 @@ async def first_job(jobs: JobManager, schedule: str) -> str:
     while not (made := (await jobs.schedules.get(schedule)).jobs):
         await asyncio.sleep(0.05)
     return made[0]
+
+
+async def test_a_schedule_whose_function_has_vanished_waits_and_is_named(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "vanishing.py").write_text("def work():\n    return 'did'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = import_module("vanishing")
+    monkeypatch.setattr(health, "_IDLE", timedelta())
+    async with manager() as jobs:
+        await jobs.schedules.add(Request(module.work), every=3600, name="nightly")
+    work = module.work
+    monkeypatch.delattr(module, "work")
+    async with manager() as jobs:
+        left = await jobs.schedules.run_now("nightly")
+        other = await jobs.submit_request(Request(fb.said, (str(tmp_path / "log"), "other")))
+        assert (await jobs.wait(other.id, LONG_S))[0].result == "other"
+        assert (await jobs.get(left.id)).message == "waiting for a server of this home that has its code"
+        (problem,) = (await jobs.health()).problems
+        assert (problem.check, left.id in problem.detail) == ("queue", True)
+        module.work = work  # type: ignore[attr-defined]
+        assert (await jobs.wait(left.id, LONG_S))[0].result == "did"
+        assert (await jobs.health()).problems == ()
+    (tmp_path / "vanishing.py").unlink()
+    async with manager() as jobs:
+        (problem,) = (await jobs.health()).problems
+        assert (problem.text, "nightly" in problem.detail) == ("what a schedule runs is gone", True)

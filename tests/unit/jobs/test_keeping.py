@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server.jobs import keeping
+from python_mcp_server.jobs.dead_letters import DeadLetters
 from python_mcp_server.jobs.expired import Tombstones
 from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.keeping import Bounds, Keeper
@@ -244,3 +245,62 @@ def test_the_plans_say_what_each_bound_removes_next(home: Path, clock: Clock):
         "PYTHON_MCP_KEEP_MB is 20, and the jobs take 10 MB",
     ]
     assert len(left(store)) == 3
+
+
+SPEC = {"body": "a:b", "args": [], "kwargs": {}, "file": None, "cwd": None}
+
+
+def dead(store: JobStore, hours: float, **options: Any) -> str:
+    """Add a job that failed for good so many hours before noon, and can be run again."""
+    when = NOON - timedelta(hours=hours)
+    job = Job(new_job_id(when), "x", JobState.FAILED, when, completed_at=when, background=True)
+    store.create(job.evolve(call=SPEC, options=JobOptions(**options)))
+    return job.id
+
+
+@STORES
+@pytest.mark.parametrize("bounds", [{"days": 0.5}, {"jobs": 1}, {"mb": 0.000001}])
+def test_dead_letters_stay_and_keep_no_other_job_from_going(
+    kind: str, bounds: dict[str, float], home: Path, clock: Clock
+):
+    store = made_in(home, kind)
+    letters = {dead(store, 500 - hours) for hours in range(250)}  # more than are looked at otherwise
+    old, newer, newest = put(store, 40), put(store, 30), put(store, 2)
+    for job_id in (old, newer, newest):
+        store.folder(job_id).mkdir(parents=True)
+        (store.folder(job_id) / "stdout").write_bytes(bytes(100_000))
+    clean(store, clock, **bounds)
+    assert letters <= left(store)
+    assert not {old, newer} & left(store)
+    assert (newest in left(store)) is ("mb" not in bounds)
+
+
+@STORES
+def test_only_so_many_dead_letters_stay_and_the_others_go_aloud(
+    kind: str, home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(keeping, "_MOST_DEAD", 3)
+    store = made_in(home, kind)
+    letters = [dead(store, 100 - number) for number in range(5)]
+    clean(store, clock, days=1)
+    assert left(store) == set(letters[2:])
+    assert [f"dead letter {job_id} goes" in caplog.text for job_id in letters] == [True, True, *[False] * 3]
+
+
+@STORES
+def test_a_dead_letter_outlasts_its_own_time_until_it_is_dropped(kind: str, home: Path, clock: Clock):
+    store = made_in(home, kind)
+    letter, completed = new_job_id(clock.now), new_job_id(clock.now)
+    for job_id in (letter, completed):
+        options = JobOptions(keep_seconds=60)
+        job = Job(job_id, "x", JobState.PENDING, clock.now, background=True, call=SPEC, options=options)
+        Expiry(store, clock).add(job)
+        store.create(job)
+    ended = {"completed_at": clock.now}
+    store.update(letter, lambda job: job.evolve(status=JobState.FAILED, **ended))
+    store.update(completed, lambda job: job.evolve(status=JobState.COMPLETED, **ended))
+    clock.forward(days=30)
+    clean(store, clock)
+    assert left(store) == {letter}
+    DeadLetters(store).drop(letter)
+    assert left(store) == set()

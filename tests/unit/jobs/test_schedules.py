@@ -190,12 +190,28 @@ def test_a_job_may_start_beside_the_one_before_or_wait_for_it(home: Home):
     assert all(job.options and job.options.run_after_failure for job in behind if job.waits_for)
 
 
-def test_so_many_jobs_wait_for_each_other_and_no_more(home: Home):
-    home.schedules.add(SAID, every=1, name="s", overlap="wait")
+@pytest.mark.parametrize("overlap", ["wait", "start"])
+def test_so_many_jobs_of_a_schedule_are_unended_and_no_more(home: Home, overlap: str):
+    home.schedules.add(SAID, every=1, name="s", overlap=overlap)
     for _ in range(MOST_AT_ONCE + 3):
         home.look(seconds=1)
     assert len(home.jobs()) == MOST_AT_ONCE
-    assert home.schedules.get("s").missed_times.count == 3
+    lost = home.schedules.get("s").missed_times
+    assert (lost.count, lost.why) == (3, f"{MOST_AT_ONCE} jobs of the schedule have not ended")
+    home.end_all()
+    assert len(home.look(seconds=1)) == 1
+
+
+def test_one_long_job_stops_no_others_that_start_beside_it(home: Home):
+    home.schedules.add(SAID, every=1, name="s", overlap="start")
+    home.look(seconds=1)
+    (long,) = home.jobs()
+    for _ in range(MOST_AT_ONCE + 3):
+        home.look(seconds=1)
+        for job in home.jobs():
+            if job.id != long.id and not job.status.terminal:
+                settle(home.store, job.id, Outcome(value=1))
+    assert len(home.jobs()) == MOST_AT_ONCE + 4
 
 
 def test_a_paused_schedule_misses_nothing(home: Home):

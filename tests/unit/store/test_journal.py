@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -219,6 +220,24 @@ def test_a_follower_misses_nothing_where_files_change(home: Path, monkeypatch: p
         (store, other)[number % 2].create(job)
         heard += [event.job_id for event in reader.read_all()]
     assert heard == [job.id for job in jobs]
+
+
+@pytest.mark.parametrize("before", [1, 20])
+def test_a_follower_hears_a_journal_that_was_removed_and_begins_anew(
+    home: Path, monkeypatch: pytest.MonkeyPatch, before: int
+):
+    monkeypatch.setattr(journals, "FILE_BYTES", 1_000)
+    store, other = FileJobStore(home), FileJobStore(home)
+    for _ in range(before):
+        store.create(a_job())
+    store.create(a_job(label="a long label, so that the file is longer than the next one"))
+    reader = JournalReader(store.journal, store.journal.end())
+    shutil.rmtree(home / "events")
+    assert reader.read_all() == []
+    jobs = [a_job() for _ in range(2)]
+    for job, writer in zip(jobs, (store, other), strict=True):
+        writer.create(job)
+        assert [event.job_id for event in reader.read_all()] == [job.id]
 
 
 def test_a_line_in_a_file_that_readers_have_left_is_appended_again(home: Path):

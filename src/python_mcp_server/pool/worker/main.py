@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 from python_mcp_server import context, processes
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.items import drop_items
 from python_mcp_server.model import Call, Failure, JobProgress, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.main_module import MainFile, load_main, stand_in_for_main
@@ -252,7 +253,7 @@ class Worker:
         self._grace_s = max(GRACE_S, call.grace_s)
         if not self._begin(call):
             self._wait_for_exit()
-        if call.unbegun and (failure := self._note_begin(call.unbegun)) is not None:
+        if (call.queued or call.unbegun) and (failure := self._note_begin(call)) is not None:
             self._finish(call.job_id, Outcome(failure=failure), None)
             return
         questions = self._questions.open(call.job_id)
@@ -279,10 +280,14 @@ class Worker:
             outcome = replace(outcome, wants_record=job.wants_record, touched=job.touched)
         self._finish(call.job_id, outcome, unsent)
 
-    def _note_begin(self, note: str) -> Failure | None:
-        """Remove the note that the body has not begun; return the reason where that fails."""
+    def _note_begin(self, call: Call) -> Failure | None:
+        """Remove the note that the body has not begun, and the items of an earlier attempt; return the reason
+        where that fails.
+        """
         try:
-            mark_begun(note)
+            drop_items(call.folder)
+            if call.unbegun:
+                mark_begun(call.unbegun)
         except OSError as error:
             sentence = f"The job cannot begin: its home cannot be written ({error}); start it again"
             return self._runner.failure_of(InvalidInput(sentence))
@@ -298,6 +303,8 @@ class Worker:
             self._cpu_base_s = self._cpu_s
             self._logs.refresh()
             self._threads = threading.active_count()
+            if call.queued:
+                self._logs.go_on(call.folder)
             if call.unbegun:
                 self._durable = (call.job_id, call.folder)
             if WINDOWS:

@@ -161,6 +161,28 @@ class WorkerLogs:
         """
         return threading.active_count() > threads or _has_children() or have_content(self.paths)
 
+    def go_on(self, job_folder: str) -> None:
+        """Let the output of this call follow that of the job's earlier attempts, which may have run in other
+        workers. The new logs are empty, and no job has taken them.
+        """
+        for fd, path in enumerate(self.paths, start=1):
+            earlier = Path(job_folder, path.name)
+            try:
+                if stat.S_ISREG(earlier.lstat().st_mode):
+                    self._follow(fd, earlier)
+            except FileNotFoundError:
+                continue  # this is the first attempt
+            except OSError as error:
+                _log.warning("the output of an earlier attempt is in %s alone: %s", earlier, error)
+
+    def _follow(self, fd: int, earlier: Path) -> None:
+        path = self.paths[fd - 1]
+        path.unlink(missing_ok=True)
+        try:
+            _put(earlier, path)
+        finally:
+            self._files[fd - 1] = _open_log(fd, path)
+
     def _reopen(self, fd: int) -> None:
         path = self.paths[fd - 1]
         make_directory(str(path.parent))  # the home may have been deleted

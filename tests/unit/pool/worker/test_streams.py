@@ -11,6 +11,7 @@ import pytest
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.pool.worker.streams import flush_output, link_logs, open_log_stream
+from tests.helpers.programs import run_python
 from tests.unit.test_odd_files_to_write import KINDS
 
 
@@ -94,3 +95,33 @@ def test_no_output_is_put_behind_a_link(tmp_path: Path, hand: Callable[[], None]
     with pytest.raises(StoreError, match="job is a symbolic link, which is not followed"):
         hand()
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+ATTEMPTS = """
+import os, sys
+from pathlib import Path
+from python_mcp_server.pool.worker.streams import WorkerLogs, link_logs
+folder, has_links = Path(sys.argv[1]), sys.argv[2] == "links"
+def refuse(_source, target):
+    raise FileExistsError(target) if Path(target).exists() else PermissionError(target)
+if not has_links:
+    os.link = refuse
+for name in ("first", "second", "second"):
+    (folder / name).mkdir(exist_ok=True)
+    logs = WorkerLogs(str(folder / name))
+    logs.refresh()
+    logs.go_on(str(folder / "job"))
+    os.write(1, b"out of " + name.encode() + bytes([10]))
+    link_logs(folder / name, folder / "job")
+    link_logs(folder / name, folder / "job")
+logs.refresh()
+os.write(1, b"of another job")
+"""
+
+
+@pytest.mark.parametrize("links", ["links", "copies"])
+def test_a_log_goes_on_with_the_output_of_earlier_attempts(tmp_path: Path, links: str):
+    told = run_python("-c", ATTEMPTS, str(tmp_path), links)
+    assert told.returncode == 0, told.stderr
+    assert (tmp_path / "job" / "stdout").read_text() == "out of first\nout of second\nout of second\n"
+    assert (tmp_path / "second" / "stdout").read_text() == "of another job"
