@@ -346,10 +346,10 @@ def test_a_create_without_any_answer_is_taken_back(
 ):
     caplog.set_level(logging.INFO)
     store.update(created(store).id, lambda job: job)
-    store._server._wait_s = 0.0
+    store._server._wait_s, job_id = 0.0, new_job_id()
     losing(store, monkeypatch, 1)
     with pytest.raises(StoreError, match="does not answer") as caught:
-        created(store, JobState.PENDING, id=(job_id := new_job_id()), background=True)
+        created(store, JobState.PENDING, id=job_id, background=True)
     assert caught.value.in_doubt
     assert behind("EXISTS", key(store, f"job:{job_id}")) == 1
     assert eventually(lambda: _quiet(store.live))
