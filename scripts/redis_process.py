@@ -74,9 +74,9 @@ class RedisProcess:
                 process.kill()
             self._process = None
 
-    def client(self) -> Any:
+    def client(self, password: str | None = None) -> Any:
         """Return a client of the library, to look behind the store."""
         from redis import Redis
 
         made: Any = Redis
-        return made(unix_socket_path=str(self.socket))
+        return made(unix_socket_path=str(self.socket), password=password)

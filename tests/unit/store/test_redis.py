@@ -19,9 +19,10 @@ from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.journal import JournalReader, Position
 from python_mcp_server.store.opening import open_place, parse_place
-from python_mcp_server.store.redis import job_store, locks
+from python_mcp_server.store.redis import locks, user
 from python_mcp_server.store.redis.address import RedisAddress
-from python_mcp_server.store.redis.job_store import RedisJobStore, is_made, remove_store
+from python_mcp_server.store.redis.administration import is_made, remove_store
+from python_mcp_server.store.redis.job_store import RedisJobStore
 from tests.helpers import eventually
 from tests.helpers.redis_server import shared, shared_url
 
@@ -230,11 +231,11 @@ def test_a_store_that_another_machine_uses_is_refused_until_it_rests(  # noqa: P
 def test_a_machine_is_the_same_after_a_boot(store: RedisJobStore, monkeypatch: pytest.MonkeyPatch):
     job = created(store)
     behind("HSET", key(store, "user"), "boot", "before")
-    monkeypatch.setattr(job_store, "_machine_id", lambda: "")
+    monkeypatch.setattr(user, "machine_id", lambda: "")
     with pytest.raises(StoreError, match="the machine"):
         RedisJobStore(f"{store.locator()['given']['url']}", home=store.home)
-    monkeypatch.setattr(job_store, "_machine_id", lambda: "m")
-    behind("HSET", key(store, "user"), "machine", f"m {job_store._host()}")
+    monkeypatch.setattr(user, "machine_id", lambda: "m")
+    behind("HSET", key(store, "user"), "machine", f"m {user.host()}")
     after = RedisJobStore(f"{store.locator()['given']['url']}", home=store.home)
     assert after.update(job.id, lambda job: job.evolve(message="x")).message == "x"
     after.close()
@@ -244,7 +245,7 @@ def test_a_large_result_of_another_machine_is_named_with_it(store: RedisJobStore
     job = created(store, JobState.PENDING)
     store.update(job.id, lambda job: job.evolve(status=JobState.RUNNING))
     store.update(job.id, lambda job: job.evolve(status=JobState.COMPLETED, result="x" * 100_000))
-    assert behind("HGET", key(store, f"job:{job.id}"), "host").decode() == job_store._host()
+    assert behind("HGET", key(store, f"job:{job.id}"), "host").decode() == user.host()
     (store.folder(job.id) / "result.json").unlink()
     behind("HSET", key(store, f"job:{job.id}"), "host", "other")
     found = store.get(job.id)
