@@ -15,6 +15,7 @@ import pytest
 from redis import exceptions
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
+from python_mcp_server.jobs.stats import read_since
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.journal import JournalReader, Position
@@ -161,6 +162,17 @@ def test_a_store_that_is_pruned_leaves_the_events_alone(store: RedisJobStore):
     assert store.prune().remaining == 0
     left = {name.decode().removeprefix(key(store, "")) for name in behind("KEYS", key(store, "*"))}
     assert left == {"events", "format", "user"}
+
+
+def test_statistics_know_how_far_the_events_go_back(store: RedisJobStore):
+    since = utc_now()
+    for _ in range(3):
+        created(store)
+    events, complete = read_since(store, since)
+    assert (len(events), complete) == (3, True)
+    behind("XTRIM", key(store, "events"), "MAXLEN", 2)
+    events, complete = read_since(store, since)
+    assert (len(events), complete) == (2, False)
 
 
 @pytest.mark.parametrize(
