@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+import redis_process
 from python_mcp_server.processes.host import THREAD_VARIABLES
 from python_mcp_server.settings import BUDGET_VARIABLE
 from tests.helpers import leftovers, redis_server
@@ -59,7 +60,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     that tests of the store on Redis share."""
     gc.enable()
     gc.freeze()
-    if redis_server.PROGRAM and any("redis" in item.nodeid for item in session.items):
+    if redis_process.PROGRAM and any("redis" in item.nodeid for item in session.items):
         redis_server.start_shared()
 
 
@@ -70,15 +71,13 @@ def pytest_sessionfinish() -> None:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out what needs a Redis server, where there is none."""
-    return True if "redis" in collection_path.name and not redis_server.PROGRAM else None
+    return True if "redis" in collection_path.name and not redis_process.PROGRAM else None
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say what was left out."""
-    if not redis_server.PROGRAM:
-        terminalreporter.write_line(
-            "Left out the tests of the store on Redis: redis-server is missing (apt-get install redis-server)"
-        )
+    if not redis_process.PROGRAM:
+        terminalreporter.write_line(f"Left out the tests of the store on Redis: {redis_process.MISSING}")
 
 
 @pytest.hookimpl(tryfirst=True)

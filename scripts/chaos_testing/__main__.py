@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import redis_process
 from argument_types import count_from, positive
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from chaos_testing.environment import Environment
     from chaos_testing.observer import StoreObserver
     from chaos_testing.process_table import kill_marked
-    from python_mcp_server.store.opening import StorePlace
+    from python_mcp_server.store.opening import StorePlace, parse_place
 
+    if options.store == "redis" and redis_process.PROGRAM is None:
+        print(f"scripts/chaos --store redis needs a server: {redis_process.MISSING}", file=sys.stderr)
+        return 2
     folder = Path(options.home or tempfile.mkdtemp(prefix="chaos-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -45,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     mark, home = uuid.uuid4().hex, folder / "home"
     place = StorePlace(options.store, home / "jobs.db" if options.store == "sqlite" else home)
+    server = redis_process.RedisProcess(appendonly="yes") if options.store == "redis" else None
+    if server is not None:
+        server.start()
+        place = parse_place(server.url(), "the store", home)
     observer = StoreObserver(folder, place)
     environment = Environment(folder, mark, options.seed, options.seconds, options.servers, observer, place)
     code = 1
@@ -55,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("scripts/chaos: stopped", file=sys.stderr)
     finally:
         kill_marked(environment.mark)
+        if server is not None:
+            server.__exit__()
         if code in (0, 130) and not options.keep:
             shutil.rmtree(folder)
         else:
@@ -77,7 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         "--servers", type=count_from(1), default=4, help="how many servers run at once (default: 4)"
     )
     parser.add_argument(
-        "--store", choices=("file", "sqlite"), default="file", help="which store they share (default: file)"
+        "--store",
+        choices=("file", "sqlite", "redis"),
+        default="file",
+        help="which store they share (default: file); redis: on a server of its own",
     )
     parser.add_argument(
         "--home", metavar="DIR", help="an empty directory for all files (default: a temporary one)"

@@ -1,5 +1,6 @@
 """A crash point: an armed process kills itself before its n-th system call that changes the disk, or halfway
-through a write; where the store is a database, also before a statement that changes it.
+through a write; where the store is a database, also before a statement that changes it, and where it is a
+server, before and after a script.
 `python -m chaos_testing.crash_point` is a server that does so.
 
 Only calls of the modules of the store count.
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from python_mcp_server import atomic
 from python_mcp_server.store import database, layout, locks, maintenance, records
+from python_mcp_server.store.redis.connection import RedisServer
 
 CRASH_STEP_VARIABLE: Final = "PYTHON_MCP_CHAOS_STEP"
 CRASHES_VARIABLE: Final = "PYTHON_MCP_CHAOS_CRASHES"
@@ -83,6 +85,7 @@ def arm_crash_point(*, worker: bool = False) -> None:
         for module in (atomic, layout, locks, maintenance, records):
             vars(module)["os"] = crashing_os
         _arm_statements(crashing_os)
+        _arm_scripts(crashing_os)
 
 
 def _arm_statements(steps: _CrashingOs) -> None:
@@ -96,6 +99,20 @@ def _arm_statements(steps: _CrashingOs) -> None:
         return sqlite3.connect(*arguments, factory=CrashingConnection, **options)
 
     setattr(database, "connect", connect)  # noqa: B010  it is imported there from sqlite3
+
+
+def _arm_scripts(steps: _CrashingOs) -> None:
+    run = RedisServer.run
+
+    def crashing(server: RedisServer, script: str, doing: str, *arguments: bytes | str | float) -> Any:
+        if steps.is_last_step():
+            steps.crash("script")
+        answer = run(server, script, doing, *arguments)
+        if steps.is_last_step():
+            steps.crash("answer")
+        return answer
+
+    setattr(RedisServer, "run", crashing)  # noqa: B010  as above
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class Environment:
             MARK: self.mark,
             BYSTANDER_VARIABLE: " ".join(map(str, self.bystanders)),
             "PYTHON_MCP_HOME": str(self.home),
-            "PYTHON_MCP_STORE": str(self.place),
+            "PYTHON_MCP_STORE": self.place.setting,
             "SMART_ASYNC_TIMEOUT_SECONDS": f"{budget_s:g}",
             "PYTHON_MCP_RECORD_AFTER_SECONDS": "0.2",
             "PYTHON_MCP_CANCEL_GRACE_SECONDS": "0.5",

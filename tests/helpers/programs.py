@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 def environment(**changes: str | None) -> dict[str, str]:
     """Return the present environment with this checkout importable; None removes a variable."""
-    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT / "src"), str(ROOT), str(ROOT / "scripts"), os.environ.get("PYTHONPATH", "")]
     merged = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **changes}
     return {name: value for name, value in merged.items() if value is not None}
 

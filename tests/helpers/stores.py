@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import redis_process
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
@@ -14,7 +15,7 @@ from python_mcp_server.store.redis.job_store import RedisJobStore
 from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers import redis_server
 
-SHARED: Final = ["file", "sqlite", *(["redis"] if redis_server.PROGRAM else [])]
+SHARED: Final = ["file", "sqlite", *(["redis"] if redis_process.PROGRAM else [])]
 """The kinds of stores that processes share, of which this machine has what they need."""
 
 EVERY: Final = ["memory", *SHARED]

@@ -16,14 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sized
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from python_mcp_server import processes
 from python_mcp_server.cli.client import connected
-from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.errors import InvalidInput, PythonMcpError, StoreError
 from python_mcp_server.jobs.health import HomeHealth
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
@@ -40,9 +40,11 @@ from python_mcp_server.settings import (
 from python_mcp_server.store.opening import (
     FILE,
     MEMORY,
+    REDIS,
     SQLITE,
     StorePlace,
     open_place,
+    parse_place,
     place_of,
 )
 
@@ -61,9 +63,10 @@ _READ_ENDS: Final = 500
 """How many of the newest records are read, and how many of the oldest: those of other versions are there."""
 _READ: Final = """
 import sys
-from python_mcp_server.store.opening import open_place, parse_place
-store = open_place(parse_place(sys.argv[1], "the store"))
-job = store.update(sys.argv[2], lambda job: job.evolve(message="read"))
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.opening import open_store
+store = open_store(Settings.from_environ())
+job = store.update(sys.argv[1], lambda job: job.evolve(message="read"))
 print(job.label)
 """
 _OWN_CHECKS: Final = frozenset({"records", "space"})
@@ -113,6 +116,10 @@ def checkup(*, every_record: bool = False) -> Generator[Finding]:
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     place = place_of(settings)
     yield from _home(settings.home)
+    server = list(_redis(place))
+    yield from server
+    if any(finding.level == "problem" for finding in server):
+        return  # nothing of a store can be tried
     yield from _records(place, None if every_record else _READ_ENDS)
     yield from _jobs(settings, place)
     yield from _taken(settings, place)
@@ -122,7 +129,7 @@ def checkup(*, every_record: bool = False) -> Generator[Finding]:
     except OSError as error:
         yield Finding("home", "problem", f"nothing can be written there ({error.strerror})", _OTHER_HOME)
         return
-    with probe as name:
+    with probe as name, _removed(_trial(Path(name))):
         home = Path(name)
         advice = "Choose a home on a local file system with PYTHON_MCP_HOME."
         yield _check("store", lambda: share_a_store(home), advice)
@@ -251,6 +258,28 @@ def _file_system(home: Path) -> Finding:
     return Finding("file system", "ok", kind or "of unknown kind")
 
 
+def _redis(place: StorePlace) -> Iterator[Finding]:
+    """Say what the server keeps of what it acknowledges."""
+    if place.kind != REDIS:
+        return
+    from python_mcp_server.store.redis.administration import Durability
+
+    try:
+        found = Durability.of(place.url)
+    except PythonMcpError as error:
+        yield Finding("redis", "problem", str(error).rstrip("."), "Start it, or look at PYTHON_MCP_STORE.")
+        return
+    server = f"version {found.version}"
+    if found.evicts:
+        advice = "Set maxmemory-policy noeviction: a job that is removed is lost."
+        yield Finding("redis", "warning", f"{server} removes keys when it is full ({found.evicts})", advice)
+    if not found.has_log:
+        advice = "Set appendonly yes, and appendfsync always where no acknowledged job may be lost."
+        yield Finding("redis", "warning", f"{server} has no log on disk: jobs may end with it", advice)
+    elif not found.evicts:
+        yield Finding("redis", "ok", f"{server} keeps a log on disk")
+
+
 def _records(place: StorePlace, most: int | None) -> Iterator[Finding]:
     if not place.exists():
         return
@@ -323,8 +352,9 @@ def share_a_store(home: Path) -> str:
     store = open_place(tried)
     job = Job(new_job_id(), "doctor", JobState.PENDING, utc_now())
     store.create(job)
-    command = [sys.executable, "-P", "-c", _READ, str(tried), job.id]
-    other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    command = [sys.executable, "-P", "-c", _READ, job.id]
+    env = {**os.environ, variable("store"): tried.setting, variable("home"): str(home)}
+    other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False, env=env)
     if other.returncode != 0:
         last = (split_lines(other.stderr.strip()) or ["no word"])[-1]
         raise Unexpected(f"another process could not use it: {last}")
@@ -336,9 +366,29 @@ def share_a_store(home: Path) -> str:
 
 
 def _trial(home: Path) -> StorePlace:
-    """Return a place in this directory for a store of the kind that the settings name."""
-    is_database = place_of(Settings.from_environ()).kind == SQLITE
-    return StorePlace(SQLITE, home / "jobs.db") if is_database else StorePlace(FILE, home)
+    """Return a place in this directory for a store of the kind that the settings name; on a Redis server it
+    has a prefix of its own.
+    """
+    place = place_of(Settings.from_environ())
+    if place.kind == REDIS:
+        from python_mcp_server.store.redis.address import RedisAddress
+
+        url = RedisAddress.parse(place.url, variable("store")).with_prefix(home.name.strip("."))
+        return parse_place(url, variable("store"), home)
+    return StorePlace(SQLITE, home / "jobs.db") if place.kind == SQLITE else StorePlace(FILE, home)
+
+
+@contextmanager
+def _removed(trial: StorePlace) -> Generator[None]:
+    """Remove what the trials have left on a Redis server."""
+    try:
+        yield
+    finally:
+        if trial.kind == REDIS:
+            from python_mcp_server.store.redis.administration import remove_store
+
+            with suppress(StoreError):  # it has been told that the server is away
+                remove_store(trial.url)
 
 
 def start_and_kill_a_worker(home: Path) -> str:
@@ -347,7 +397,7 @@ def start_and_kill_a_worker(home: Path) -> str:
 
 
 async def _start_and_kill(home: Path) -> str:
-    trial = str(_trial(home))
+    trial = _trial(home).setting
     settings = replace(Settings.from_environ(), home=home, store=trial, cancel_grace_seconds=0.1)
     begin = time.monotonic()
     async with JobManager(settings=settings) as manager:
@@ -380,7 +430,7 @@ def run_a_script_over_stdio(home: Path) -> str:
 
 async def _run_a_script(home: Path) -> str:
     begin = time.monotonic()
-    async with connected(home, **{variable("store"): str(_trial(home))}) as client:
+    async with connected(home, **{variable("store"): _trial(home).setting}) as client:
         arguments = {"directory": str(home), "script_content": "print(6 * 7)"}
         answer = await client.call("py_run_script_in_dir", arguments)
         took_s = time.monotonic() - begin

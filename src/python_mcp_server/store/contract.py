@@ -101,7 +101,8 @@ class JobStore(ABC):
     """Keeps jobs. Every method blocks and may be called from any thread of any process.
 
     Raises, from every method:
-        StoreError: The state cannot be read or written (disk full, no permission, ...).
+        StoreError: The state cannot be read or written (disk full, no permission, ...); `in_doubt` where the
+            answer of a server was lost, so that a write may have been done.
         StoreLocked: Another process held the lock for longer than the wait allows.
 
     Attributes:

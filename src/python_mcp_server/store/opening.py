@@ -62,7 +62,7 @@ class StorePlace:
         if self.path is None:
             return False
         if self.kind == REDIS:
-            from python_mcp_server.store.redis.job_store import is_made
+            from python_mcp_server.store.redis.administration import is_made
 
             return is_made(self.url)
         if self.kind == SQLITE:

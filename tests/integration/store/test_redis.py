@@ -22,15 +22,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from redis import exceptions
 
-from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.errors import JobNotFound, StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.journal import JournalReader, Position
 from python_mcp_server.store.keys import index_key
 from python_mcp_server.store.redis.job_store import RedisJobStore
+from redis_process import RedisProcess
 from tests.helpers import eventually
 from tests.helpers import framework_bodies as fb
 from tests.helpers.managers import lines, manager
-from tests.helpers.redis_server import RedisProcess
+from tests.helpers.programs import python
 from tests.helpers.store_kills import AFTER
 from tests.helpers.survival import ended, server
 
@@ -215,6 +216,31 @@ def test_an_orphan_writes_its_end_when_the_server_is_back(
         job = ended(home, killed.ids[0])
     assert (job.status, job.result) == (JobState.COMPLETED, "done")
     assert lines(folder / "starts")[1:] == ["ended"]
+
+
+HOLD = """
+import sys
+from python_mcp_server import RedisJobStore
+store = RedisJobStore(sys.argv[1], home=sys.argv[2])
+with store.exclusive("x"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_the_lock_of_a_killed_process_is_free_at_once(durable: RedisProcess, home: Path):
+    store = RedisJobStore(durable.url(), home=home, lock_s=0.0)
+    with python("-c", HOLD, durable.url(), home) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StoreLocked, match=f"process {holder.pid} holds it"), store.exclusive("x"):
+            pass
+        holder.kill()
+        holder.wait()
+        with store.exclusive("x"):
+            pass
+    store.close()
 
 
 def test_a_program_starts_while_the_server_is_away(home: Path, caplog: pytest.LogCaptureFixture):

@@ -15,13 +15,15 @@ import pytest
 from redis import exceptions
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
+from python_mcp_server.jobs.stats import read_since
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.journal import JournalReader, Position
 from python_mcp_server.store.opening import open_place, parse_place
-from python_mcp_server.store.redis import job_store, locks
+from python_mcp_server.store.redis import locks, user
 from python_mcp_server.store.redis.address import RedisAddress
-from python_mcp_server.store.redis.job_store import RedisJobStore, is_made, remove_store
+from python_mcp_server.store.redis.administration import is_made, remove_store
+from python_mcp_server.store.redis.job_store import RedisJobStore
 from tests.helpers import eventually
 from tests.helpers.redis_server import shared, shared_url
 
@@ -162,6 +164,17 @@ def test_a_store_that_is_pruned_leaves_the_events_alone(store: RedisJobStore):
     assert left == {"events", "format", "user"}
 
 
+def test_statistics_know_how_far_the_events_go_back(store: RedisJobStore):
+    since = utc_now()
+    for _ in range(3):
+        created(store)
+    events, complete = read_since(store, since)
+    assert (len(events), complete) == (3, True)
+    behind("XTRIM", key(store, "events"), "MAXLEN", 2)
+    events, complete = read_since(store, since)
+    assert (len(events), complete) == (2, False)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("record", "{"), ("record", ""), ("record", "5"), ("status", "odd"), ("status", "completed")],
@@ -230,11 +243,11 @@ def test_a_store_that_another_machine_uses_is_refused_until_it_rests(  # noqa: P
 def test_a_machine_is_the_same_after_a_boot(store: RedisJobStore, monkeypatch: pytest.MonkeyPatch):
     job = created(store)
     behind("HSET", key(store, "user"), "boot", "before")
-    monkeypatch.setattr(job_store, "_machine_id", lambda: "")
+    monkeypatch.setattr(user, "machine_id", lambda: "")
     with pytest.raises(StoreError, match="the machine"):
         RedisJobStore(f"{store.locator()['given']['url']}", home=store.home)
-    monkeypatch.setattr(job_store, "_machine_id", lambda: "m")
-    behind("HSET", key(store, "user"), "machine", f"m {job_store._host()}")
+    monkeypatch.setattr(user, "machine_id", lambda: "m")
+    behind("HSET", key(store, "user"), "machine", f"m {user.host()}")
     after = RedisJobStore(f"{store.locator()['given']['url']}", home=store.home)
     assert after.update(job.id, lambda job: job.evolve(message="x")).message == "x"
     after.close()
@@ -244,7 +257,7 @@ def test_a_large_result_of_another_machine_is_named_with_it(store: RedisJobStore
     job = created(store, JobState.PENDING)
     store.update(job.id, lambda job: job.evolve(status=JobState.RUNNING))
     store.update(job.id, lambda job: job.evolve(status=JobState.COMPLETED, result="x" * 100_000))
-    assert behind("HGET", key(store, f"job:{job.id}"), "host").decode() == job_store._host()
+    assert behind("HGET", key(store, f"job:{job.id}"), "host").decode() == user.host()
     (store.folder(job.id) / "result.json").unlink()
     behind("HSET", key(store, f"job:{job.id}"), "host", "other")
     found = store.get(job.id)
@@ -346,10 +359,10 @@ def test_a_create_without_any_answer_is_taken_back(
 ):
     caplog.set_level(logging.INFO)
     store.update(created(store).id, lambda job: job)
-    store._server._wait_s = 0.0
+    store._server._wait_s, job_id = 0.0, new_job_id()
     losing(store, monkeypatch, 1)
     with pytest.raises(StoreError, match="does not answer") as caught:
-        created(store, JobState.PENDING, id=(job_id := new_job_id()), background=True)
+        created(store, JobState.PENDING, id=job_id, background=True)
     assert caught.value.in_doubt
     assert behind("EXISTS", key(store, f"job:{job_id}")) == 1
     assert eventually(lambda: _quiet(store.live))

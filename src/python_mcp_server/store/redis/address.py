@@ -47,6 +47,10 @@ class RedisAddress:
         """What each key of the store begins with."""
         return f"python_mcp:{{{self.prefix}}}:"
 
+    def with_prefix(self, prefix: str) -> str:
+        """Return the URL of another store on this server, which may have a password, too."""
+        return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode({_OWN: prefix})}"
+
     def without_secrets(self, text: str) -> str:
         """Return a text without the password, should it repeat it."""
         password = urlsplit(self.url).password or ""

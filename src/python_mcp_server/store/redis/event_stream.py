@@ -52,8 +52,8 @@ class EventStream(Journal):
 
     def _is_trimmed(self) -> bool:
         facts = self._server.command(_DOING, "XINFO", "STREAM", self._key)
-        known: dict[str, Any] = {_text(key): value for key, value in dict(facts).items()}
-        return int(known.get("entries-added", 0)) != int(known["length"])  # a server before 7.0 does not tell
+        known: dict[bytes, Any] = dict(zip(facts[::2], facts[1::2], strict=True))
+        return known.get(b"entries-added") != known[b"length"]  # a server before 7.0 does not tell
 
     def end(self) -> Position:
         """Return the position after the last event."""
@@ -85,10 +85,6 @@ def entry(job: Job, former: Job | None) -> bytes:
 def _position(found: Any) -> Position:
     number, _, offset = found[0].decode().partition("-")
     return Position(int(number), int(offset))
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _no_lock(name: str) -> Any:

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
 from python_mcp_server.model import Job, JobState
-from python_mcp_server.processes import boot_id
 from python_mcp_server.store.contract import (
     IN_PAGES,
     SHOWN_RESULT_BYTES,
@@ -36,15 +34,16 @@ from python_mcp_server.store.contract import (
     check_change,
     in_order_of_end,
 )
-from python_mcp_server.store.encoding import Stored, Unreadable, decode_row, encode, with_result
+from python_mcp_server.store.encoding import Stored, Unreadable, encode, with_result
 from python_mcp_server.store.folders import FolderStore
 from python_mcp_server.store.journal import Journal
 from python_mcp_server.store.keys import index_key
 from python_mcp_server.store.layout import check_before, check_job_id, check_name, is_job_id
-from python_mcp_server.store.redis import scripts
+from python_mcp_server.store.redis import scripts, user
 from python_mcp_server.store.redis.address import RedisAddress, files_of
 from python_mcp_server.store.redis.connection import RedisAway, RedisServer
 from python_mcp_server.store.redis.event_stream import MOST_EVENTS, EventStream, entry
+from python_mcp_server.store.redis.keys import Row, principal_key, set_of, text_of
 from python_mcp_server.store.redis.locks import HeldLock, RedisLocks
 from python_mcp_server.store.sweep import sweep_output
 
@@ -54,9 +53,6 @@ _CHUNK: Final = 500
 """Rows of one script: others wait for some ms."""
 _FIRST_PAGE: Final = 51
 """As many as a list has where its caller names no limit, and one more."""
-_USE_MS: Final = 30_000
-"""How long after its last write a machine counts as using the store. A running job writes each second."""
-_LOOK_S: Final = 2.0
 _UP: Final = "ZRANGEBYLEX"
 _DOWN: Final = "ZREVRANGEBYLEX"
 _AFTER_ALL: Final = b"\xff"
@@ -70,24 +66,6 @@ class _Taken:
     job: Job
     write: bytes
     lock: HeldLock
-
-
-class _Row(NamedTuple):
-    """A job as the server has it."""
-
-    job_id: str
-    write: bytes
-    status: str
-    record: bytes
-    host: str
-
-    @classmethod
-    def of(cls, values: list[bytes]) -> Self:
-        job_id, write, status, record, host = values
-        return cls(_text(job_id), write, _text(status), record, _text(host))
-
-    def decoded(self) -> Stored:
-        return decode_row(self.job_id, self.status, self.record)
 
 
 class RedisJobStore(FolderStore):
@@ -119,10 +97,8 @@ class RedisJobStore(FolderStore):
         self._locks = RedisLocks(self._server, lock_s)
         self._is_open = False
         self._open_folders()
-        try:
+        with suppress(RedisAway):  # which is logged; the first change tries again
             self._open()
-        except RedisAway as error:
-            _log.warning("%s", error)
         self._clean_folders()
 
     def __repr__(self) -> str:
@@ -185,7 +161,7 @@ class RedisJobStore(FolderStore):
             with self._locks.hold_job(job_id, doing) as (values, lock):
                 if not values:
                     raise JobNotFound(job_id)
-                row = _Row.of([job_id.encode(), *values])
+                row = Row.of([job_id.encode(), *values])
                 job = self._whole(row, row.decoded())
                 if job.status.terminal or (changed := change(job)) is job:
                     return job
@@ -226,8 +202,8 @@ class RedisJobStore(FolderStore):
             scripts.WRITE,
             doing,
             *(job.id, replaces, write, lock),
-            *(job.status.value, _principal_key(job.principal), ended, *place, record),
-            *(_host() if starts else "", entry(job, former), MOST_EVENTS),
+            *(job.status.value, principal_key(job.principal), ended, *place, record),
+            *(user.host() if starts else "", entry(job, former), MOST_EVENTS),
         )[0]
 
     def _change(self, script: str, doing: str, *arguments: bytes | str | float) -> list[bytes]:
@@ -246,25 +222,24 @@ class RedisJobStore(FolderStore):
     def _checked(self, answer: list[bytes], doing: str) -> list[bytes]:
         if answer[0] == b"used":
             raise StoreError(
-                f"Could not {doing}: {_text(answer[1])} uses the store {self.address.shown}; take another "
+                f"Could not {doing}: {text_of(answer[1])} uses the store {self.address.shown}; take another "
                 "one with ?prefix=name, because a store serves one home of one machine at a time"
             )
         if answer[0] == b"newer":
             raise StoreError(
-                f"The store {self.address.shown} has format {_text(answer[1])}, and this version reads up to "
-                f"{_FORMAT}: upgrade python-mcp-server, or take another one with ?prefix=name"
+                f"The store {self.address.shown} has format {text_of(answer[1])}, and this version reads up "
+                f"to {_FORMAT}: upgrade python-mcp-server, or take another one with ?prefix=name"
             )
         if answer[0] == b"lost":
             raise StoreLocked(
-                f"Could not {doing}: the lock {_text(answer[1])} was lost, because this process stood still "
-                "for some seconds; try again"
+                f"Could not {doing}: the lock {text_of(answer[1])} was lost, because this process stood "
+                "still for some seconds; try again"
             )
         return answer
 
     @cached_property
     def _user(self) -> tuple[str | bytes | int, ...]:
-        machine = f"{_machine_id()} {_host()}" if _machine_id() else ""
-        return boot_id(), machine, os.fsencode(self._layout.home), _host(), _USE_MS
+        return user.terms_of(self._layout.home)
 
     def _open(self) -> None:
         """Make the store, or refuse it. A look from another machine is refused, too.
@@ -290,22 +265,22 @@ class RedisJobStore(FolderStore):
         limit = max(0, limit)
         if before is not None:
             check_before(before)
-        rows = self._pages("list jobs", _ids(status.value if status else "", principal), _DOWN, before)
+        rows = self._pages("list jobs", set_of(status.value if status else "", principal), _DOWN, before)
         found = list(islice(self._readable(rows), limit + 1))
         return [stored.listed for stored in found[:limit]], len(found) > limit
 
     def live(self, principal: str | None = None) -> tuple[Job, ...]:
         """Return the jobs that are not terminal, oldest first."""
-        rows = self._pages("look at the live jobs", _ids("live", principal))
+        rows = self._pages("look at the live jobs", set_of("live", principal))
         return tuple(stored.job for stored in self._readable(rows))
 
     def oldest_ended(self, limit: int = 100) -> tuple[Job, ...]:
         """Return the terminal jobs that were created first, in the order of their ends; no other is read."""
-        rows = self._pages("look for the oldest jobs", _ids("ended", None))
+        rows = self._pages("look for the oldest jobs", set_of("ended", None))
         found = islice(self._readable(rows), max(0, limit))
         return in_order_of_end(stored.listed for stored in found)
 
-    def _pages(self, doing: str, name: str, order: str = _UP, after: str | None = None) -> Iterator[_Row]:
+    def _pages(self, doing: str, name: str, order: str = _UP, after: str | None = None) -> Iterator[Row]:
         """Yield the jobs of a set of ids in the order of time, or newest first; they are read as they are
         asked for, the first few alone.
         """
@@ -319,10 +294,10 @@ class RedisJobStore(FolderStore):
                 return
             after, count = rows[-1].job_id, _CHUNK
 
-    def _rows(self, script: str, doing: str, *arguments: bytes | str | float) -> list[_Row]:
-        return [_Row.of(values) for values in self._server.run(script, doing, *arguments)]
+    def _rows(self, script: str, doing: str, *arguments: bytes | str | float) -> list[Row]:
+        return [Row.of(values) for values in self._server.run(script, doing, *arguments)]
 
-    def _readable(self, rows: Iterator[_Row] | list[_Row]) -> Iterator[Stored]:
+    def _readable(self, rows: Iterator[Row] | list[Row]) -> Iterator[Stored]:
         for row in rows:
             try:
                 yield row.decoded()
@@ -345,7 +320,7 @@ class RedisJobStore(FolderStore):
         """Return the names of the lists in the index that begin with this text, and have jobs."""
         bounds = (b"[" + prefix.encode(), b"[" + prefix.encode() + _AFTER_ALL)
         key = f"{self.address.key_prefix}queues"
-        return tuple(map(_text, self._server.command("read the queue", _UP, key, *bounds)))
+        return tuple(map(text_of, self._server.command("read the queue", _UP, key, *bounds)))
 
     def _count(self, name: str, doing: str) -> int:
         return int(self._server.command(doing, "ZCARD", f"{self.address.key_prefix}{name}"))
@@ -370,13 +345,13 @@ class RedisJobStore(FolderStore):
         with translate_os_errors(self._layout.home, "prune jobs"):
             if principal is None:
                 sweep_output(self._layout, self._known, lambda _: nullcontext())
-        return Pruned(removed, self._count(_ids("", principal), "count the jobs"))
+        return Pruned(removed, self._count(set_of("", principal), "count the jobs"))
 
     def _prunable(self, rule: PruneRule, ended_before: datetime | None) -> Iterator[list[str]]:
         until = "+inf" if ended_before is None else f"{ended_before.timestamp():.6f}"
         for state in rule.states:
             key = f"{self.address.key_prefix}ended:{state.value}"
-            ids = list(map(_text, self._server.command("prune jobs", "ZRANGEBYSCORE", key, "-inf", until)))
+            ids = list(map(text_of, self._server.command("prune jobs", "ZRANGEBYSCORE", key, "-inf", until)))
             for start in range(0, len(ids), _CHUNK):
                 yield ids[start : start + _CHUNK]
 
@@ -398,7 +373,9 @@ class RedisJobStore(FolderStore):
     def _remove(self, job_ids: list[str]) -> list[str]:
         """Remove these jobs, where they have ended, and return which were there."""
         going = [job_id for job_id in job_ids if self._may_be_removed(job_id)]
-        gone = list(map(_text, self._change(scripts.REMOVE, "remove jobs", "", *going)[1:])) if going else []
+        gone = (
+            list(map(text_of, self._change(scripts.REMOVE, "remove jobs", "", *going)[1:])) if going else []
+        )
         self._discard_folders(gone)
         return gone
 
@@ -425,7 +402,7 @@ class RedisJobStore(FolderStore):
     def survey(self, most: int | None = None) -> Survey:
         """Read the records, twice `most` of the oldest where that is given; return which cannot be read."""
         readable, left, looked = 0, list[str](), 0
-        rows = self._pages("read all records", _ids("", None))
+        rows = self._pages("read all records", set_of("", None))
         for looked, row in enumerate(islice(rows, most and 2 * most), 1):  # noqa: B007  counts
             if any(self._readable([row])):
                 readable += 1
@@ -435,7 +412,7 @@ class RedisJobStore(FolderStore):
 
     # ---- rows
 
-    def _find(self, job_id: str) -> tuple[_Row, Stored] | None:
+    def _find(self, job_id: str) -> tuple[Row, Stored] | None:
         if not is_job_id(job_id):
             return None
         for row in self._rows(scripts.ROWS, f"read job {job_id}", job_id):
@@ -445,10 +422,10 @@ class RedisJobStore(FolderStore):
                 self._set_aside(job_id, reason)
         return None
 
-    def _whole(self, row: _Row, stored: Stored) -> Job:
+    def _whole(self, row: Row, stored: Stored) -> Job:
         """Return the job with its result; where that is a file of another machine, the note says which."""
         job = with_result(stored, self._layout)
-        elsewhere = row.host and row.host != _host()
+        elsewhere = row.host and row.host != user.host()
         if elsewhere and job.result is None and job.result_note and stored.result_bytes:
             return job.evolve(
                 result_note=f"result of {stored.result_bytes} bytes is on the machine {row.host}"
@@ -464,7 +441,7 @@ class RedisJobStore(FolderStore):
         target = ""
         try:
             for row in self._rows(scripts.ROWS, "set a damaged record aside", job_id):
-                if not _is_damaged(row):
+                if not row.is_damaged():
                     return  # another process has moved or written it by now
                 target = self._put_damaged(job_id, row.record)
                 self._change(scripts.REMOVE, "set a damaged record aside", row.write, job_id)
@@ -472,71 +449,3 @@ class RedisJobStore(FolderStore):
             _log.warning("Left the damaged record %s where it is: %s", job_id, error)
         else:
             _log.warning("Set aside the record %s as %s: %s", job_id, target, reason)
-
-
-def is_made(url: str) -> bool:
-    """Whether there is a store on this server; one that cannot be looked at counts as made."""
-    address = RedisAddress.parse(url, "url")
-    server = RedisServer(address, _LOOK_S)
-    try:
-        return bool(server.command("look for a store", "EXISTS", f"{address.key_prefix}format"))
-    except StoreError:  # the store tells why it cannot be opened
-        return True
-    finally:
-        server.close()
-
-
-def remove_store(url: str) -> None:
-    """Remove all keys of a store. Its files stay.
-
-    Raises:
-        StoreError: The server is away, or refuses.
-    """
-    address = RedisAddress.parse(url, "url")
-    server, cursor = RedisServer(address, _LOOK_S), 0
-    try:
-        while True:
-            cursor, keys = server.command(
-                "remove a store", "SCAN", cursor, "MATCH", f"{address.key_prefix}*", "COUNT", _CHUNK
-            )
-            if keys:
-                server.command("remove a store", "DEL", *keys)
-            if not int(cursor):
-                return
-    finally:
-        server.close()
-
-
-def _is_damaged(row: _Row) -> bool:
-    try:
-        row.decoded()
-    except Unreadable:
-        return True
-    except StoreError:
-        return False
-    return False
-
-
-def _ids(state: str, principal: str | None) -> str:
-    return f"ids:{state}:{_principal_key(principal)}"
-
-
-def _principal_key(principal: str | None) -> str:
-    return "" if principal is None else f"p{principal.encode('utf-8', 'backslashreplace').decode()}"
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def _host() -> str:
-    return socket.gethostname()
-
-
-def _machine_id() -> str:
-    """Return the id of this machine, which outlives a boot; empty where it has none."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""

@@ -1,7 +1,9 @@
 """Locks on a Redis server: taken with a token for some seconds, renewed by a thread, released by their token.
 
-A holder that was killed loses its lock at the end of the lease, and one that was stopped for longer, too. The
-latter does not know it: therefore each write names the locks of its thread, and is refused where one is lost.
+The token names the process, so that a waiter on the same machine sees that a holder is dead, and takes its
+lock. On another machine a dead holder loses its lock at the end of the lease, and so does one that was
+stopped for longer. The latter does not know it: therefore each write names the locks of its thread, and is
+refused where one is lost.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from python_mcp_server.errors import StoreError, StoreLocked
+from python_mcp_server.model import ProcessIdentity
+from python_mcp_server.processes import boot_id, identify, is_gone, is_out_of_reach
 from python_mcp_server.store.redis import scripts
 from python_mcp_server.store.redis.connection import RedisServer
 
@@ -112,13 +116,21 @@ class RedisLocks:
         token = _new_token()
         deadline, nap_s = time.monotonic() + self._wait_s, _FIRST_NAP_S
         while (answer := take(token))[0] == b"held":
+            holder = _Holder.of(answer[1])
+            if holder is not None and holder.is_dead():
+                self._server.run(scripts.RELEASE, "free the lock of a dead process", name, answer[1])
+                continue
             if time.monotonic() >= deadline:
-                pid, holder = _holder(answer[1])
-                place = f"{name} at {self._server.address.server}"
-                raise StoreLocked(f"The lock {place} was not free within {self._wait_s:g} s: {holder}", pid)
+                raise self._locked(name, holder)
             time.sleep(nap_s)
             nap_s = min(_LONGEST_NAP_S, nap_s * 2)
         return answer, HeldLock(name, token)
+
+    def _locked(self, name: str, holder: _Holder | None) -> StoreLocked:
+        told = "its holder is not known; try again" if holder is None else holder.in_words()
+        place = f"{name} at {self._server.address.server}"
+        pid = holder.process.pid if holder is not None and holder.is_here() else None
+        return StoreLocked(f"The lock {place} was not free within {self._wait_s:g} s: {told}", pid)
 
     @contextmanager
     def _holding(self, lock: HeldLock, doing: str) -> Generator[None]:
@@ -176,22 +188,42 @@ class RedisLocks:
             thread.join(2 * _RENEW_S)
 
 
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """The process that holds a lock, by the token."""
+
+    process: ProcessIdentity
+    since_s: float
+    host: str
+
+    @classmethod
+    def of(cls, token: bytes) -> Self | None:
+        try:
+            _, since_s, pid, ticks, boot, namespace, host = token.decode().split(" ", 6)
+            return cls(ProcessIdentity(int(pid), int(ticks), boot, namespace), float(since_s), host)
+        except ValueError:
+            return None
+
+    def is_here(self) -> bool:
+        return self.process.boot_id == boot_id() and not is_out_of_reach(self.process)
+
+    def is_dead(self) -> bool:
+        try:
+            return self.is_here() and is_gone(self.process)
+        except OSError:  # descriptors or memory are short: nothing is known
+            return False
+
+    def in_words(self) -> str:
+        since = datetime.fromtimestamp(self.since_s, UTC).isoformat(timespec="seconds")
+        where = "" if self.is_here() else f" on {self.host}"
+        return f"process {self.process.pid}{where} holds it since {since}; wait for it, or end it"
+
+
 def _new_token() -> bytes:
-    facts = f"{os.urandom(8).hex()} {os.getpid()} {time.time():.3f} {socket.gethostname()}"
-    return facts.encode("utf-8", "backslashreplace")
-
-
-def _holder(token: bytes) -> tuple[int | None, str]:
-    """Return the pid of a holder, where it is on this machine, and the holder in words."""
-    try:
-        _, pid, since_s, host = token.decode().split(" ", 3)
-        since = datetime.fromtimestamp(float(since_s), UTC).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return None, "its holder is not known; try again"
-    is_here = host == socket.gethostname()
-    where = "" if is_here else f" on {host}"
-    words = f"process {pid}{where} holds it since {since}; wait for it, or end it"
-    return (int(pid) if is_here else None), words
+    own = identify(os.getpid())
+    process = [0, 0, "", ""] if own is None else [own.pid, own.start_ticks, own.boot_id, own.pid_namespace]
+    facts = [os.urandom(8).hex(), f"{time.time():.3f}", *process, socket.gethostname()]
+    return " ".join(map(str, facts)).encode("utf-8", "backslashreplace")
 
 
 def _after_fork() -> None:
