@@ -67,7 +67,7 @@ def test_principals_spend_and_see_their_own_over_http(tmp_path: Path, home: Path
         async with client_of(ports[0], tokens[0]) as ann, client_of(ports[1], tokens[1]) as bob:
             for _ in range(2):
                 assert data(await ann.call_tool(TOOL, script(tmp_path)))["job_id"]
-            refused = await ann.call_tool(TOOL, script(tmp_path))
+            refused: Any = await ann.call_tool(TOOL, script(tmp_path))
             assert re.fullmatch(REFUSED, refused.content[0].text)
             of_ann = data(await ann.call_tool("py_quota", {}))
             of_bob = data(await bob.call_tool("py_quota", {}))
