@@ -17,7 +17,7 @@ import pytest
 
 from python_mcp_server.processes.host import THREAD_VARIABLES
 from python_mcp_server.settings import BUDGET_VARIABLE
-from tests.helpers import leftovers
+from tests.helpers import leftovers, redis_server
 
 MEMORY: Final = "/dev/shm"
 ROOM_BYTES: Final = 2_000_000_000  # far more than all tests need at a time
@@ -54,10 +54,31 @@ def pytest_collection() -> None:
     gc.disable()
 
 
-def pytest_collection_finish() -> None:
-    """Spare each later collection the objects of all the modules and tests that were loaded."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare each later collection the objects of all the modules and tests that were loaded; start the server
+    that tests of the store on Redis share."""
     gc.enable()
     gc.freeze()
+    if redis_server.PROGRAM and any("redis" in item.nodeid for item in session.items):
+        redis_server.start_shared()
+
+
+def pytest_sessionfinish() -> None:
+    """End the server."""
+    redis_server.end_shared()
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out what needs a Redis server, where there is none."""
+    return True if "redis" in collection_path.name and not redis_server.PROGRAM else None
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what was left out."""
+    if not redis_server.PROGRAM:
+        terminalreporter.write_line(
+            "Left out the tests of the store on Redis: redis-server is missing (apt-get install redis-server)"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

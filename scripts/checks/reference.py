@@ -112,9 +112,9 @@ def results() -> Iterator[str]:
 
 
 def _tool_functions() -> Iterator[Any]:
-    """The functions of all tools, wherever they are defined."""
+    """The functions of all tools, wherever in these packages they are defined."""
     for name, module in sorted(sys.modules.items()):
-        if name.startswith("python_mcp_server."):
+        if name.startswith(("python_mcp_server.server.", "python_mcp_server.tools.")):
             places = [module, *(each for each in vars(module).values() if isinstance(each, type))]
             found = [getattr(place, each, None) for place in places for each in _TOOLS]
             yield from (each for each in found if inspect.isfunction(each) and each.__module__ == name)

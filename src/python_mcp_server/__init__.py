@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.events import JobEvent
     from python_mcp_server.store.files import FileJobStore
     from python_mcp_server.store.memory import InMemoryJobStore
+    from python_mcp_server.store.redis.job_store import RedisJobStore
     from python_mcp_server.store.sqlite import SqliteJobStore
 
 __all__ = [
@@ -91,6 +92,7 @@ __all__ = [
     "PythonMcpError",
     "QuestionNotOpen",
     "QuotaExceeded",
+    "RedisJobStore",
     "RemoteError",
     "Result",
     "ResultNotReady",
@@ -136,6 +138,7 @@ _HOMES: Final = {
     "store.events": ("JobEvent",),
     "store.files": ("FileJobStore",),
     "store.memory": ("InMemoryJobStore",),
+    "store.redis.job_store": ("RedisJobStore",),
     "store.sqlite": ("SqliteJobStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

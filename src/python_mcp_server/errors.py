@@ -249,7 +249,13 @@ class LimitExceeded(JobFailed):
 
 
 class StoreError(PythonMcpError):
-    """The state directory cannot be read or written."""
+    """The state directory, or the server that keeps the state, cannot be read or written.
+
+    Attributes:
+        in_doubt: Whether what was asked for may have been done: the answer of a server was lost.
+    """
+
+    in_doubt: bool = False
 
 
 class StoreLocked(StoreError, TimeoutError):

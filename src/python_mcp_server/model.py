@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import NoneType
@@ -129,8 +129,9 @@ class Usage:
 class ProcessIdentity:
     """One process for all time, because a pid alone is reused.
 
-    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. `worker_id` is
-    no part of it: a worker and all that it forks carry it in their environment; empty where it is not known.
+    `start_ticks` counts since boot, so that a step of the wall clock changes nothing. Two fields are no part
+    of it, and empty where they are not known: `worker_id`, which a worker and all that it forks carry in
+    their environment, and `machine`, which tells another machine from an earlier boot of the same one.
     """
 
     pid: int
@@ -138,12 +139,17 @@ class ProcessIdentity:
     boot_id: str = ""
     pid_namespace: str = ""
     worker_id: str = field(default="", compare=False)
+    machine: str = field(default="", compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts under their own names."""
-        facts = {f.name: getattr(self, f.name) for f in fields(self)}
-        facts["lane"] = facts.pop("worker_id")  # as records have always named it
-        return facts
+        return {
+            "pid": self.pid,
+            "start_ticks": self.start_ticks,
+            "boot_id": self.boot_id,
+            "pid_namespace": self.pid_namespace,
+            "lane": self.worker_id,  # as records have always named it
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -152,11 +158,11 @@ class ProcessIdentity:
         Raises:
             KeyError, TypeError: The data is not an identity.
         """
-        texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane")]
-        read = cls(data["pid"], data["start_ticks"], *texts)
-        if [type(fact) for fact in astuple(read)] != [int, int, str, str, str]:
+        numbers = (data["pid"], data["start_ticks"])
+        texts = [data.get(name, "") for name in ("boot_id", "pid_namespace", "lane", "machine")]
+        if {*map(type, numbers)} != {int} or {*map(type, texts)} != {str}:
             raise TypeError(f"no process is {data!r}")
-        return read
+        return cls(*numbers, *texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,20 +377,20 @@ class Job:
             KeyError, ValueError, TypeError: The data is not a record of a job.
         """
         plain = {key: value for key, value in data.items() if key in _FIELDS}
-        for key, kinds in _KINDS.items():
-            if not isinstance(plain.get(key, kinds[0]()), kinds):
+        for key in plain.keys() & _KINDS.keys():
+            if not isinstance(plain[key], _KINDS[key]):
                 raise TypeError(f"{key} is {plain[key]!r}")
         plain["status"] = JobState(data["status"])
         plain["created_at"] = moment(data["created_at"]) or utc_now()
-        for key in _MOMENTS:
-            plain[key] = moment(data.get(key))
-        for key, kind in _NESTED.items():
-            plain[key] = kind.from_json(data[key]) if data.get(key) else None
+        for key in plain.keys() & _MOMENTS:
+            plain[key] = moment(plain[key])
+        for key in plain.keys() & _NESTED.keys():
+            plain[key] = _NESTED[key].from_json(plain[key]) if plain[key] else None
         plain["label"] = cut_label(plain["label"])
         plain["questions"] = tuple(map(Question.from_record, data.get("questions") or ()))
         for key in ("waits_for", "attempts"):
             plain[key] = tuple(plain.get(key) or ())
-        plain["extra"] = {key: value for key, value in data.items() if key not in _KNOWN}
+        plain["extra"] = {key: data[key] for key in data.keys() - _KNOWN}
         return cls(**plain)
 
 
@@ -403,7 +409,7 @@ def cut(text: str, most: int) -> str:
 
 _FIELDS: Final = frozenset(f.name for f in fields(Job))
 _KNOWN: Final = _FIELDS | {"queueing", "metadata", "retryable"}
-_MOMENTS: Final = ("started_at", "completed_at", "missed_at", "queued_at", "not_before")
+_MOMENTS: Final = frozenset(("started_at", "completed_at", "missed_at", "queued_at", "not_before"))
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("id", "label", "tool"), (str,)),
     **dict.fromkeys(
@@ -450,7 +456,7 @@ class Call:
         kwargs: Keyword arguments.
         folder: The folder of the job's files; the first process that writes there makes it.
         limits: The limits of the body; None for no limits.
-        unbegun: Whether a note in the folder says that no worker has begun it; see `pool.protocol`.
+        unbegun: The note in the home that no worker has begun it, if there is one; see `pool.protocol`.
         grace_s: How long the body may clean up after a cancel.
         main: The part of the main module that the worker loads first, or why it must not load it; see
             `pool.main_module`.
@@ -464,7 +470,7 @@ class Call:
     folder: str = ""
     code: bytes | None = None
     limits: Limits | None = None
-    unbegun: bool = False
+    unbegun: str = ""
     grace_s: float = DEFAULT_GRACE_S
     main: Any = None
 

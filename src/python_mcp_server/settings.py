@@ -47,7 +47,8 @@ class Settings:
     Attributes:
         home: Where jobs, output, saved scripts, environments and logs are.
         store: Where jobs and their output are instead: `file:///directory`, `sqlite:///directory/jobs.db`
-            (output in `jobs.db-files`), or `memory://`, where jobs end with the server. Default: the home.
+            (output in `jobs.db-files`), `redis://[user:password@]host:port/db` (`rediss://` with TLS; output
+            in `redis/` of the home), or `memory://`, where jobs end with the server. Default: the home.
         max_workers: Calls within their budget that run at once. Default: 4 x cores, at least 8.
         max_background_jobs: Background jobs that run at once, over all servers of a home. A call whose
             budget ends may exceed it; new jobs wait as `pending`. Default: 2 x cores, at least 8.
@@ -85,7 +86,7 @@ class Settings:
     """
 
     home: Path = Path("~/.python_mcp")
-    store: str = ""
+    store: str = field(default="", repr=False)  # it may have a password
     max_workers: int = 8
     max_background_jobs: int = 8
     min_free_memory_mb: float = 500.0

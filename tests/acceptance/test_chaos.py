@@ -49,7 +49,7 @@ def test_a_home_that_is_not_empty_is_refused(tmp_path: Path):
 
 
 def test_strangers_hostile_calls_and_odd_files_disturb_nobody(tmp_path: Path):
-    words = ("-m", "chaos_testing", "--hostile", "--seconds", "2", "--seed", "3")
+    words = ("-m", "chaos_testing", "--hostile", "--seconds", "4", "--seed", "3")
     done = run_python(*words, env=chaos_environment(tmp_path), deadline_s=170)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = dict(re.findall(r"^(\S.*?) {2,}(.*)$", done.stdout, re.MULTILINE))

@@ -472,3 +472,20 @@ def on_a_terminal(*words: Any, code: int = 0) -> str:
         assert process.wait(60) == code
     os.close(above)
     return b"".join(pieces).decode()
+
+
+@pytest.mark.parametrize("words", [("run", "-c", "print('it runs')"), ("doctor",)])
+def test_files_named_like_modules_in_the_directory_change_nothing(tmp_path: Path, words: tuple[str, ...]):
+    for name in ("importlib", "runpy", "selectors", "socket", "loky", "psutil", "mcp"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a file of the user')\n", "utf-8")
+    ran = subprocess.run(
+        [SCRIPT, *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "a file of the user" not in ran.stdout + ran.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -17,7 +18,10 @@ def starts_without_room(server: Server) -> int:
     """Return the port."""
     port = port_of(server)
     assert re.search(f"clients with the token have no jobs now, .*{NO_ROOM}", server.errors)
-    assert asked(port, "/healthz", "GET")[0] == 200
+    status, _, text = asked(port, "/healthz", "GET")
+    assert (status, json.loads(text)["status"]) == (200, "degraded")
+    assert {"home", "nothing can be written into the home"} <= set(json.loads(text)["problems"][0].values())
+    assert "No space left" not in text
     assert asked(port)[0] == 401
     return port
 

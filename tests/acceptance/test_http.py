@@ -93,7 +93,7 @@ def test_http_serves_only_its_own_pages_and_names_until_ctrl_c(
                 assert asked(port, path, method, Origin="https://rebound.example")[0] == 403
         status, headers, text = asked(port, "/healthz", "GET")
         assert (status, headers["content-type"]) == (200, "application/json")
-        assert re.fullmatch(r'\{"status":"ok","version":"[^"]+"\}', text)
+        assert re.fullmatch(r'\{"status":"ok","version":"[^"]+","problems":\[\]\}', text)
         assert asked(port, "/healthz")[0] == 405
         assert asked(port, "/nothing/there", "GET")[0] == 404
         job_id = run(stopped(port, tmp_path, server))

@@ -105,8 +105,9 @@ def test_a_group_that_is_not_there_ends_the_server_with_a_sentence():
 def test_statistics_are_a_tool_only_where_their_group_is_named(tmp_path: Path):
     with serving(tmp_path, env={"PYTHON_MCP_TOOLS": "stats"}) as server:
         tools = listed(server)
-        assert set(tools) == documented()["jobs"][0] | {"py_job_stats"}
+        assert set(tools) == documented()["jobs"][0] | {"py_job_stats", "py_health"}
         found = server.call("py_job_stats", {"window_seconds": 60, "by": "queue"})["structuredContent"]
         assert (found["by"], found["total"]["created"]) == ("queue", 0)
+        assert server.call("py_health")["structuredContent"]["status"] in ("ok", "degraded")
         assert refused(server, "py_run_tests")
         assert server.leave() == 0

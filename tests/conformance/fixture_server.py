@@ -47,7 +47,8 @@ def main() -> None:
     server = build()
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-    serve_http(server, listener, Access(), lambda: None, default_manager().close)
+    manager = default_manager()
+    serve_http(server, listener, Access(), lambda: None, manager.close, health=manager.health)
 
 
 if __name__ == "__main__":

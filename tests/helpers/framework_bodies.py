@@ -31,6 +31,18 @@ def hold_named(path: str, word: str, gate: str) -> str:
     return word
 
 
+def return_with_gate(path: str, gate: str) -> str:
+    """Return if the file `gate` exists at the start; else run until the cancel, and note that it came."""
+    note(path, f"started {os.getpid()}")
+    if Path(gate).exists():
+        return "done"
+    try:
+        eventually(lambda: False, deadline_s=60)
+    finally:
+        note(path, "cleaned up")
+    return "not cancelled"
+
+
 def fail_until(path: str, attempts: int) -> int:
     """Raise ValueError until so many attempts were made."""
     note(path)

@@ -12,16 +12,15 @@ import pytest
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes import identify
+from tests.helpers.stores import SHARED, url_in
 
 if TYPE_CHECKING:
     from tests.helpers.warm_manager import WarmManager
 
 
-@pytest.fixture(params=["file", "sqlite"])
+@pytest.fixture(params=SHARED)
 def any_home(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of this test, once for each store that processes share."""
-    from tests.helpers.stores import url_in
-
     monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, request.param))
     return home
 

@@ -24,6 +24,7 @@ HOMES = {
     "JobStore": "store.contract",
     "InMemoryJobStore": "store.memory",
     "FileJobStore": "store.files",
+    "RedisJobStore": "store.redis.job_store",
     "SqliteJobStore": "store.sqlite",
     "JobEvent": "store.events",
     "Limits": "limits",
@@ -64,7 +65,7 @@ HOMES = {
     "UvRefused": "errors",
     "PoolClosed": "errors",
 }
-HEAVY = ("mcp", "pydantic", "starlette", "uvicorn", "loky", "click", "rich")
+HEAVY = ("mcp", "pydantic", "starlette", "uvicorn", "loky", "click", "rich", "redis")
 
 
 def test_exactly_these_names_are_public() -> None:
@@ -96,6 +97,11 @@ def test_the_import_loads_nothing_heavy() -> None:
     code = "import json, sys, python_mcp_server; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(run_python("-c", code).stdout)
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_the_store_on_redis_loads_its_client_at_its_first_use() -> None:
+    code = "import sys, python_mcp_server; python_mcp_server.RedisJobStore; print('redis' in sys.modules)"
+    assert run_python("-c", code).stdout == "False\n"
 
 
 def test_the_version_of_the_distribution_is_that_of_the_package() -> None:

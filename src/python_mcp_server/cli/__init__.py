@@ -177,9 +177,12 @@ def serve(context: click.Context, *, http: bool, host: str, port: int) -> int:
 
 
 @click.command()
+@click.option(
+    "--all", "every_record", is_flag=True, help="Read every record, 10,000 a second, not only some."
+)
 @json_option
 @home_option
-def doctor(*, as_json: bool) -> int:
+def doctor(*, every_record: bool, as_json: bool) -> int:
     """Check this machine: Python, uv, the home and a real server.
 
     Each check is one line, also of the store and of a worker. The exit code is 0 without problems and 1
@@ -189,7 +192,7 @@ def doctor(*, as_json: bool) -> int:
 
     raise_again()
     findings: list[Finding] = []
-    for finding in checkup():
+    for finding in checkup(every_record=every_record):
         findings.append(finding)
         if not as_json:
             _show(finding)

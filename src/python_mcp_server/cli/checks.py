@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, cast
 from python_mcp_server import processes
 from python_mcp_server.cli.client import connected
 from python_mcp_server.errors import InvalidInput, PythonMcpError
+from python_mcp_server.jobs.health import HomeHealth
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -56,6 +57,8 @@ _NETWORK: Final = re.compile(
     re.IGNORECASE,
 )
 _PATIENCE_S: Final = 60.0
+_READ_ENDS: Final = 500
+"""How many of the newest records are read, and how many of the oldest: those of other versions are there."""
 _READ: Final = """
 import sys
 from python_mcp_server.store.opening import open_place, parse_place
@@ -63,6 +66,8 @@ store = open_place(parse_place(sys.argv[1], "the store"))
 job = store.update(sys.argv[2], lambda job: job.evolve(message="read"))
 print(job.label)
 """
+_OWN_CHECKS: Final = frozenset({"records", "space"})
+"""What a look at the health finds, too, and the doctor with more to say."""
 _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another directory."
 
 
@@ -91,8 +96,12 @@ class Unexpected(Exception):
     """A trial had an unexpected result; the text says which."""
 
 
-def checkup() -> Generator[Finding]:
+def checkup(*, every_record: bool = False) -> Generator[Finding]:
     """Yield a finding for each check, as it is made.
+
+    Args:
+        every_record: Whether each record of the home is read, which takes 0.1 ms each; otherwise the newest
+            and the oldest ones.
 
     Raises:
         InvalidInput: A setting is wrong, so that nothing can be checked.
@@ -104,7 +113,8 @@ def checkup() -> Generator[Finding]:
     yield _check("uv", _uv, "Install it with 'pip install uv'.")
     place = place_of(settings)
     yield from _home(settings.home)
-    yield from _records(place)
+    yield from _records(place, None if every_record else _READ_ENDS)
+    yield from _jobs(settings, place)
     yield from _taken(settings, place)
     above = settings.home if place.path is None else place.path
     try:
@@ -214,6 +224,25 @@ def _taken(settings: Settings, place: StorePlace) -> Iterator[Finding]:
         yield Finding("bound", "problem", str(error).rstrip("."), _OTHER_HOME)
 
 
+def _jobs(settings: Settings, place: StorePlace) -> Iterator[Finding]:
+    """Say what is wrong in the home, as servers and agents see it."""
+    if not place.exists():
+        return
+    try:
+        with closing(open_place(place, lock_s=settings.lock_seconds)) as store:
+            found = HomeHealth(store, settings).look()
+    except PythonMcpError as error:
+        yield Finding("jobs", "problem", str(error).rstrip("."), _OTHER_HOME)
+        return
+    for problem in found.problems:
+        if problem.check not in _OWN_CHECKS:
+            text = f"{problem.text}: {problem.detail}" if problem.detail else problem.text
+            level: Level = "problem" if problem.failing else "warning"
+            yield Finding(problem.check, level, text.rstrip("."), problem.advice)
+    if not found.problems:
+        yield Finding("jobs", "ok", "nothing keeps jobs from running")
+
+
 def _file_system(home: Path) -> Finding:
     kind = file_system(home)
     if is_network(kind):
@@ -222,12 +251,12 @@ def _file_system(home: Path) -> Finding:
     return Finding("file system", "ok", kind or "of unknown kind")
 
 
-def _records(place: StorePlace) -> Iterator[Finding]:
+def _records(place: StorePlace, most: int | None) -> Iterator[Finding]:
     if not place.exists():
         return
     try:
         with closing(open_place(place)) as store:
-            found = store.survey()
+            found = store.survey(most)
     except PythonMcpError as error:
         advice = _OTHER_HOME if place.kind == FILE else "Or set PYTHON_MCP_STORE to another store."
         yield Finding("records", "problem", str(error), advice)
@@ -241,7 +270,9 @@ def _records(place: StorePlace) -> Iterator[Finding]:
         text = f"{_count(found.left, 'record')} left that cannot be read"
         yield Finding("records", "warning", text, advice)
     if not found.damaged and not found.left:
-        yield Finding("records", "ok", "the jobs can be read, none is damaged")
+        which = "the jobs" if found.complete else f"the newest and the oldest {most} jobs"
+        more = "" if found.complete else "--all reads every record."
+        yield Finding("records", "ok", f"{which} can be read, none is damaged", more)
 
 
 def _count(things: Sized, name: str) -> str:
@@ -292,7 +323,7 @@ def share_a_store(home: Path) -> str:
     store = open_place(tried)
     job = Job(new_job_id(), "doctor", JobState.PENDING, utc_now())
     store.create(job)
-    command = [sys.executable, "-c", _READ, str(tried), job.id]
+    command = [sys.executable, "-P", "-c", _READ, str(tried), job.id]
     other = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     if other.returncode != 0:
         last = (split_lines(other.stderr.strip()) or ["no word"])[-1]

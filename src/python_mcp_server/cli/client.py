@@ -47,7 +47,7 @@ async def connected(home: Path, **variables: str) -> AsyncGenerator[Connection]:
     """Start a server with this home and these variables, and connect; the server ends with the block."""
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "python_mcp_server", "serve"],
+        args=["-P", "-m", "python_mcp_server", "serve"],
         env={**os.environ, variable("home"): str(home), **dict.fromkeys(_UNSET, ""), **variables},
     )
     async with Client(parameters) as client:

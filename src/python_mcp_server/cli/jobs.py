@@ -61,6 +61,7 @@ Examples:
 _MOVE_EXAMPLES: Final = """\b
 Examples:
   jobs move file:///~/.python_mcp sqlite:///~/.python_mcp/jobs.db
+  jobs move file:///~/.python_mcp redis://localhost:6379/0
 """
 
 
@@ -405,8 +406,9 @@ def move(source: str, target: str, *, as_json: bool) -> int:
     from python_mcp_server.store.moving import move_jobs
 
     there, here = parse_place(source, "FROM"), parse_place(target, "TO")
-    if MEMORY in (there.kind, here.kind) or there == here:
-        raise InvalidInput(f"FROM is {there} and TO is {here}; they must be two stores that last")
+    if MEMORY in (there.kind, here.kind) or there.path == here.path:  # files lie by path, or by prefix
+        told = "they must be two stores that last, on Redis with two prefixes"
+        raise InvalidInput(f"FROM is {there} and TO is {here}; {told}")
     if not there.exists():
         raise InvalidInput(f"FROM is {there}, where no store is; it must be one that has jobs")
     with closing(open_place(there)) as old, closing(open_place(here)) as new:

@@ -25,6 +25,7 @@ spending     holds the jobs of clients to their quotas, and counts what they spe
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 slots        starts queued jobs of one engine, and gives them their slots
+waits        how a caller waits for a job
 waiting      why a queued job has not started, in a sentence
 schedules    schedules as users make, list, change and remove them
 schedule     one schedule as data, and which of its times start a job
@@ -37,6 +38,8 @@ relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job
 hooks        functions of a program that are called for the events of the home's jobs
+health       what is not as it should be in a home, for `doctor`, `/healthz` and `py_health`
+server_health the same, with what only a server knows of itself
 stats        what the home's jobs have done in a window of time, from the journal
 settle       the one way to a terminal state, or to the next attempt
 redaction    what looks like a secret, and is left out of records

@@ -74,14 +74,15 @@ class WorkerAcquisition:
             release(self.services.pool, worker)
             if claim in (Started.OVER, Started.ELSEWHERE):
                 return claim
-            if claim is Started.HERE:
-                await self.wait_again()  # the worker died while the record was written
+            if claim in (Started.HERE, Started.UNSURE):  # the worker died, or the store failed, meanwhile
+                await self.wait_again()
             else:
                 self.on_worker(False)
 
     async def wait_again(self) -> None:
-        """Change the record back to pending, because the worker was gone before it read the call. A
-        background job waits until that can be written; a caller who waits needs no record.
+        """Change the record back to pending, because the worker was gone before it read the call, or because
+        the store did not tell whether it has written that the job runs. A background job waits until that can
+        be written; a caller who waits needs no record.
 
         Raises:
             JobNotFound: The record is gone.

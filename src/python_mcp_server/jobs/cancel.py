@@ -159,7 +159,7 @@ def _carry_out(
     grace_s = grace_s if job.grace_s is None else job.grace_s
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
         job = _await_owner(store, job.id, grace_s + 2 * OWNER_GRACE_S)
-        return job, None if job.status.terminal else "it runs in another container, whose server is silent"
+        return job, None if job.status.terminal else "it runs elsewhere, and its server is silent"
     if job.worker is not None and (survivors := _end_worker(job.worker, job.id, grace_s, has_ended)):
         return job, f"these processes would not end: {', '.join(map(str, survivors))}"
     if job.owner is not None and job.owner.pid != os.getpid() and processes.is_alive(job.owner):

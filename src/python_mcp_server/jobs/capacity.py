@@ -7,7 +7,7 @@ that it runs and the process behind it lives: so a crash frees them, and no sepa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Self
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 from python_mcp_server import processes
 from python_mcp_server.jobs.quota import client_of, memory_mb_of, memory_reason, quota_of
 from python_mcp_server.jobs.rates import Rates
-from python_mcp_server.model import MB, Job, ProcessIdentity
+from python_mcp_server.model import MB, Job
 from python_mcp_server.options import JobOptions
 from python_mcp_server.processes.host import load_average, memory, usable_cores
 from python_mcp_server.store.keys import ATTACHED, RUNNING
@@ -81,6 +81,10 @@ class Capacity:
     def add_running(self, job: Job) -> None:
         """Count a job that holds a slot: its start was counted then."""
         self.running += 1
+        self.add_elsewhere(job)
+
+    def add_elsewhere(self, job: Job) -> None:
+        """Count a job that runs in another container or machine: it holds no slot here."""
         for name, count in _claims(job).items():
             self.taken[name] += count
         self.add_memory(job)
@@ -156,9 +160,10 @@ def _claims(job: Job) -> Counter[tuple[str, str]]:
 def capacity_of(
     store: JobStore, limits: SlotLimits, rules: QueueRules, starting: Iterable[Job] = ()
 ) -> tuple[Capacity, list[Job]]:
-    """Return what the background jobs of this home take, and the jobs whose process is gone. Blocks.
+    """Return what the background jobs of this home take, and the jobs whose process is not seen. Blocks.
 
-    Processes of another container cannot be seen from here: their jobs are not counted.
+    A process of another container or machine cannot be seen from here. Its job counts, but for the slots,
+    until readers find that its owner is silent.
 
     Args:
         store: Where the jobs are stored.
@@ -174,22 +179,22 @@ def capacity_of(
     lost, counted = list[Job](), set[str]()
     for job in store.indexed(RUNNING, _MOST_RUNNING):
         counted.add(job.id)
-        if _lives(job.worker or job.owner, alive):
+        process = job.worker or job.owner
+        if process is not None and alive(process):
             capacity.add_running(job)
-        else:
-            lost.append(job)
+            continue
+        lost.append(job)
+        if process is not None and processes.is_out_of_reach(process):
+            capacity.add_elsewhere(job)
     if any(quota.memory_mb is not None for quota in rules.quotas.values()):
         for job in store.indexed(ATTACHED, _MOST_RUNNING):
-            if _lives(job.worker or job.owner, alive):
+            process = job.worker or job.owner
+            if process is not None and (alive(process) or processes.is_out_of_reach(process)):
                 capacity.add_memory(job)
     for job in starting:
         if job.id not in counted:
             capacity.add(job)
     return capacity, lost
-
-
-def _lives(identity: ProcessIdentity | None, alive: Callable[[ProcessIdentity], bool]) -> bool:
-    return identity is not None and alive(identity)
 
 
 def pressure(limits: SlotLimits) -> str | None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 100
+GRAPH_TOOL: Final = "graph"
+"""The tool of the jobs that stand for whole graphs."""
+
 SKIPPED: Final = "skipped"
 """The `error_kind` of a job that was not started, because a job that it waits for did not complete."""
 

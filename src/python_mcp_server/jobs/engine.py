@@ -20,6 +20,7 @@ from python_mcp_server.jobs.limit_watch import HomeDisk, check_limits
 from python_mcp_server.jobs.reply import Adapter, replies_of
 from python_mcp_server.jobs.request import Listener, Request
 from python_mcp_server.jobs.run import JobRun
+from python_mcp_server.jobs.server_health import ServerHealth
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
 from python_mcp_server.jobs.state import RunState
@@ -69,6 +70,7 @@ class Engine:
         self._home_disk: HomeDisk | None = None
         if settings.max_disk_mb and self.services.record_locator is not None:
             self._home_disk = HomeDisk(self.services, store.home, settings.max_disk_mb, runs)
+        self.health = ServerHealth(self.services, self._home_disk)
         self._bodies = bodies
         self._pid = os.getpid()
         self._runs = runs

@@ -2,7 +2,8 @@
 
 The job of the graph itself is the gate: it is written first, as one that is to be cancelled, and the jobs
 that wait for no other job wait for it. When all are written it is completed, which lets them start. If the
-submitter dies before that, the next look of any server cancels the gate, and with it all that waits.
+submitter dies before that, the next look of any server cancels the gate, and with it all that waits; while
+the submitter lives, the others leave the gate alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.arguments import Result, renamed, results_in
-from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.chains import GRAPH_TOOL, release_after
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.spending import take_back
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
-GRAPH_TOOL: Final = "graph"
-"""The tool of the jobs that stand for whole graphs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,18 @@ class Keeper:
 
     # ---- what goes next
 
+    def blocked(self) -> str | None:
+        """Return in words that the jobs take more than the disk space of the home, and none of them may go;
+        None otherwise.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        most_mb, taken_mb = self._bounds.mb, self._state().taken_mb
+        if not most_mb or taken_mb <= most_mb or self._oldest():
+            return None
+        return f"{variable('keep_mb')} is {number_words(most_mb)}, and the jobs take {taken_mb:.0f} MB"
+
     def plans(self, taken_mb: float) -> Iterator[Plan]:
         """Yield what each bound of the home removes next.
 

@@ -211,6 +211,11 @@ class HomeDisk:
         own_mb = math.inf if limits.disk_limit_mb is None else limits.disk_limit_mb
         return replace(request, limits=replace(limits, disk_limit_mb=min(own_mb, left_mb)))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the last measurement says that the home has nothing left."""
+        return self._taken_mb is not None and self._taken_mb >= self._most_mb
+
     def forget(self) -> None:
         """Measure again at the next call, because a job has met its disk limit."""
         self._taken_mb = self._measuring = None

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarT
 
 from python_mcp_server.errors import InvalidInput, PoolClosed, ResultNotReady
 from python_mcp_server.job_result import JobResult, result_of
-from python_mcp_server.jobs.budget import within
 from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import (
     CallResult,
@@ -32,6 +31,7 @@ from python_mcp_server.jobs.request import (
     status_of,
 )
 from python_mcp_server.jobs.state import RunState
+from python_mcp_server.jobs.waits import Wait
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.pool.steady import to_thread
 from python_mcp_server.settings import Settings
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.dead_letters import AsyncDeadLetters
     from python_mcp_server.jobs.engine import Engine
     from python_mcp_server.jobs.graph import Graph, SubmittedGraph
+    from python_mcp_server.jobs.health import Health
     from python_mcp_server.jobs.hooks import Function, Hook, Hooks
     from python_mcp_server.jobs.item_pages import ItemPage
     from python_mcp_server.jobs.output import LinePage, OutputPage, Wanted
@@ -67,8 +68,8 @@ Ts = TypeVarTuple("Ts")
 list_of = list
 """The builtin: `JobManager.list` hides its name in the class."""
 
-_STORE_POLL_S: Final = 0.2
-"""Between two looks at a job of another process while a caller waits for it."""
+_WATCH_S: Final = 0.2
+"""Between two looks of a watcher at a job, whose progress is not told."""
 
 _CANCEL_WAIT_S: Final = 10.0
 """How long a cancelled caller waits for the end of the tree before it goes on without that."""
@@ -489,7 +490,7 @@ class JobManager:
         """
         last: dict[str, Any] | None = None
         while True:
-            job, _ = await self.wait(token, 0 if last is None else _STORE_POLL_S, whole=False)
+            job, _ = await self.wait(token, 0 if last is None else _WATCH_S, whole=False)
             if (status := status_of(job)) != last:
                 last = status
                 yield status
@@ -516,7 +517,10 @@ class JobManager:
             if job.status.terminal or engine.services.refresher.has_pending_write(job_id):
                 return job  # otherwise it waits for its next attempt, or runs elsewhere
         # takes seconds where the body ignores it: not in the threads for hand-offs
-        return await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
+        job = await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
+        if job.status.terminal:
+            engine.submissions.let_go(job_id)
+        return job
 
     # ---- jobs
 
@@ -550,20 +554,9 @@ class JobManager:
         Raises:
             JobNotFound: There is no such job.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            run = self.blocking.run_of(job_id)
-            job = await self.get(job_id, whole=whole)
-            rest_s = deadline - time.monotonic()
-            if job.status.terminal or (or_question and job.open_questions):
-                return job, False
-            if rest_s <= 0:
-                return job, True
-            if run is not None and run.loop is asyncio.get_running_loop():
-                await (run.questions.wait_for_question(rest_s) if or_question else within(run.join(), rest_s))
-            else:
-                engine = await self._engine()
-                await within(engine.submissions.until_started(job_id), min(rest_s, _STORE_POLL_S))
+        submissions, look = (await self._engine()).submissions, partial(self.get, job_id, whole=whole)
+        wait = Wait(job_id, submissions, self.blocking.run_of, look, or_question)
+        return await wait.until_end(timeout_s)
 
     async def list(
         self,
@@ -712,6 +705,11 @@ class JobManager:
 
         work = partial(stats, self.store, window_seconds, by, principal)
         return await (await self._engine()).services.look_through(principal, work)
+
+    async def health(self, principal: str | None = None, *, glance: bool = False) -> Health:
+        """Return what is wrong in this server and its home now, or at a glance lately; see `jobs.health`."""
+        health = (await self._engine()).health
+        return await (health.glance() if glance else health.report(principal))
 
     async def aside(self, turn: str, work: Callable[[], T]) -> T:
         """Return the result of a blocking call that reads or makes something large for a caller.

@@ -98,7 +98,8 @@ class Chooser:
                 seen.add(job_id)
                 if not self._consider(look, job):
                     continue  # none of its group may start
-            _push(queue, number, rest)
+            if look.capacity.free_slots > 0:  # else the rest of its group is not read
+                _push(queue, number, rest)
 
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""

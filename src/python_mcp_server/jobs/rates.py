@@ -68,27 +68,16 @@ class Rates:
             longest_s = max(period_s, *(rate.period_s for rate in rates))
             self._read()[name] = longest_s, [when for when in times if when > now - longest_s] + [now]
 
-    def count(self, job: Job) -> bool:
-        """Count the start of a job, for all servers; return whether it has a rate.
+    def count(self, job: Job) -> None:
+        """Count the start of a job, for all servers.
 
         Raises:
             StoreError: The file cannot be read or written; the start is not counted.
         """
         if not any(self._bounds(job)):
-            return False
+            return
         self._starts = None
         self.add(job)
-        self._write(job)
-        return True
-
-    def take_back(self, job: Job) -> None:
-        """Undo `count`, because the job did not start after all.
-
-        Raises:
-            StoreError: The file cannot be written.
-        """
-        for name, _, _ in self._bounds(job):
-            self._read()[name][1].pop()
         self._write(job)
 
     def _bounds(self, job: Job) -> Iterator[tuple[str, str, tuple[Rate, ...]]]:

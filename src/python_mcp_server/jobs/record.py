@@ -7,7 +7,6 @@ import logging
 import os
 from enum import Enum, auto
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import processes
@@ -27,7 +26,7 @@ from python_mcp_server.model import (
     Usage,
     utc_now,
 )
-from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun
+from python_mcp_server.pool.protocol import is_unbegun, mark_unbegun, unbegun_note
 from python_mcp_server.store.opening import check_there, is_gone, open_locator
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class RecordWriter:
             return job  # the job has just become running, or must wait again: `start` and `withdraw` say so
         else:
             news = with_questions(news, job.questions)  # others may have answered
-            if job.call is not None and not is_unbegun(Path(self._services.store.folder_text(job.id))):
+            if job.call is not None and not is_unbegun(unbegun_note(self._services.store.home, job.id)):
                 news = news.evolve(call=kept_spec(job))
             news = news.evolve(started_at=now.started_at, worker=now.worker or job.worker)
         return job if news == job else news
@@ -152,9 +151,14 @@ class RecordWriter:
     async def request_end(self, reason: EndReason) -> None:
         """Write the reason why the job is ended, before the kill."""
         await self.join()
-        await self._change(
-            lambda job: job if job.ending else job.evolve(ending=reason.ending, error=reason.sentence)
-        )
+
+        def change(job: Job) -> Job:
+            others = job.status is not JobState.PENDING and not self.is_present(job)
+            if job.ending or others or job.attempt != self._look().attempt:
+                return job
+            return job.evolve(ending=reason.ending, error=reason.sentence)
+
+        await self._change(change)
 
     async def _change(self, change: Callable[[Job], Job]) -> Job | None:
         if not self.durable:
@@ -273,17 +277,29 @@ class Started(Enum):
 
     HERE = auto()  # the record says that the job runs here
     NOT_YET = auto()  # it waits on
+    UNSURE = auto()  # the answer of the store was lost: the record may say that the job runs here
     OVER = auto()  # it is no longer queued: it was cancelled
     ELSEWHERE = auto()  # another server has started it, or it waits for something else
 
 
 def start_record(
-    store: JobStore, job_id: str, owner: ProcessIdentity | None, worker: ProcessIdentity | None
+    store: JobStore,
+    job_id: str,
+    owner: ProcessIdentity | None,
+    worker: ProcessIdentity | None,
+    admit: Callable[[Job], object] = bool,
 ) -> Started:
     """Change a queued job to running, if it belongs to this owner or to a server that is gone. Blocks.
 
     Its worker gets the call only after that. Where this process ends before the worker has read the call, a
-    note in the job's folder says so, and another server starts the job by its spec.
+    note in the home says so, and another server starts the job by its spec.
+
+    Args:
+        store: Where the job is stored.
+        job_id: The job.
+        owner: The process that starts it.
+        worker: The process that is to run it.
+        admit: Called with a job that may start, under its lock; nothing is written where it raises.
 
     Raises:
         StoreError, JobNotFound: The record cannot be written, or is gone.
@@ -295,9 +311,10 @@ def start_record(
         started = _may_start(job, owner)
         if started is not Started.HERE:
             return job
+        admit(job)
         if job.call is not None:
             with translate_os_errors(str(store.home), f"note that job {job_id} has not begun"):
-                mark_unbegun(store.folder(job_id), fsync=store.fsync)
+                mark_unbegun(unbegun_note(store.home, job_id), fsync=store.fsync)
         return job.evolve(
             status=JobState.RUNNING,
             started_at=utc_now(),

@@ -1,6 +1,7 @@
 """Settles jobs whose processes are gone, when any process reads them.
 
-queued, with a reason to end        ended: the process that wrote the reason may be gone
+queued, with a reason to end        ended: the process that wrote the reason may be gone; a graph that
+                                    is being submitted is left to its owner while that lives
 owner lives, worker lives or none   left to the owner
 owner lives, worker dead            left to the owner for 5 s after a reader saw it first, because
                                     it may be stopped, or hang; then the next reader settles it
@@ -9,8 +10,8 @@ owner and worker gone, not begun    the same: the server ended before its worker
 owner gone, worker lives            left to the worker, which writes its outcome before it leaves;
                                     a reason to end that is in the record is carried out; a job never
                                     handed over ends with its worker, which may be too busy to leave
-owner or worker out of reach        of another container: the reader asks in the record, which the
-                                    owner refreshes each second; silence means that it is gone
+owner or worker out of reach        in another container or machine: the reader asks in the record,
+                                    which the owner refreshes each second; silence means that it is gone
 owner gone, worker dead or none     there will never be an outcome: failed, after what is left of
                                     its tree is killed
 """
@@ -20,17 +21,17 @@ from __future__ import annotations
 import logging
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.cancel import OWNER_GRACE_S, carry_out_end
+from python_mcp_server.jobs.chains import GRAPH_TOOL
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, utc_now
 from python_mcp_server.pool.outcomes import death
-from python_mcp_server.pool.protocol import is_unbegun
+from python_mcp_server.pool.protocol import is_unbegun, unbegun_note
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger(__name__)
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
 _SILENCE: Final = timedelta(seconds=60)
-"""Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
+"""Heartbeat timeout for owners out of reach. Guessed: 60 times the refresh interval."""
 
 _STALE: Final = timedelta(hours=1)
 """A request older than this is repeated, because the machine may have slept right after it."""
@@ -70,12 +71,12 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 
 def _recovered(store: JobStore, job: Job) -> Job:
-    if job.status is JobState.PENDING and job.ending is not None and job.background:
+    if job.status is JobState.PENDING and job.ending and job.background and not _is_being_submitted(job):
         return settle(store, job.id, Outcome(cancelled=True), only_if=lambda found: _is_same(found, job))
     if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
-        return _of_another_container(store, job)
+        return _out_of_reach(store, job)
     if job.owner is not None and not processes.is_gone(job.owner):
         return _of_living_owner(store, job, job.owner)
     # This process may have been stopped since it read the job, and the worker may have another one by now.
@@ -90,6 +91,11 @@ def _recovered(store: JobStore, job: Job) -> Job:
     return _settled(store, job)
 
 
+def _is_being_submitted(job: Job) -> bool:
+    """Whether a job stands for a graph whose server still writes the jobs of the graph."""
+    return job.tool == GRAPH_TOOL and job.owner is not None and not processes.is_gone(job.owner)
+
+
 def can_be_started(store: JobStore, job: Job) -> bool:
     """Whether the server of this job is gone, its body has not begun, and another server may start it."""
     if job.status.terminal or job.call is None or job.ending is not None:
@@ -99,7 +105,7 @@ def can_be_started(store: JobStore, job: Job) -> bool:
     if job.status is JobState.PENDING:
         return True
     gone = job.worker is not None and processes.is_gone(job.worker)
-    return gone and is_unbegun(Path(store.folder_text(job.id)))
+    return gone and is_unbegun(unbegun_note(store.home, job.id))
 
 
 def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
@@ -111,7 +117,7 @@ def _of_living_owner(store: JobStore, job: Job, owner: ProcessIdentity) -> Job:
     return _settled(store, job) if now - job.missed_at > _OWNER_GRACE else job
 
 
-def _of_another_container(store: JobStore, job: Job) -> Job:
+def _out_of_reach(store: JobStore, job: Job) -> Job:
     now = utc_now()
     if job.missed_at is None or not timedelta() <= now - job.missed_at < _STALE:
         return _evolved(store, job, missed_at=now)
@@ -119,7 +125,7 @@ def _of_another_container(store: JobStore, job: Job) -> Job:
         return job
     if job.status is JobState.PENDING and job.call is not None and job.ending is None:
         return _evolved(store, job, owner=None, missed_at=None)
-    sentence = "its container has ended, or does not reach this home any more; start it again"
+    sentence = "its container or machine has ended, or cannot reach this store; start it again"
     failure = Failure("JobFailed", f"nothing was heard of the job for a minute: {sentence}", kind="lost")
     return settle(store, job.id, Outcome(failure=failure), only_if=lambda found: _is_same(found, job))
 

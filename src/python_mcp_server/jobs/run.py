@@ -27,6 +27,7 @@ from python_mcp_server.model import Job, JobState, Outcome
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import NEVER_STARTED
+from python_mcp_server.pool.protocol import unbegun_note
 from python_mcp_server.pool.references import BodyReference
 from python_mcp_server.pool.worker.streams import try_link_logs
 
@@ -238,7 +239,8 @@ class JobRun:
             if isinstance(worker, WorkerHandle):
                 worker.follow(self._server_state)
                 if self.status.spec is not None:
-                    self.call = replace(self.call, unbegun=True)
+                    note = unbegun_note(self._services.store.home, self.call.job_id)
+                    self.call = replace(self.call, unbegun=note)
                 self.call = without_main(self.call, self.request.body, self._services.pool.main)
             disk = disk_meter(self.call, worker)
             worker.dispatch(
@@ -294,8 +296,9 @@ class JobRun:
         self.status.publish()
 
     async def refresh(self) -> None:
-        """Bring the record up to date. End the job where another process has asked for that in the record;
-        leave the job where another server has started it.
+        """Bring the record up to date. End the body where another process has asked for that in the record,
+        or has settled the job because it heard nothing of this server; leave a queued job that another
+        server has started.
         """
         if self.state >= RunState.ENDING:
             return
@@ -304,11 +307,14 @@ class JobRun:
         if job is not None and JobState.CANCELLED in (job.ending, job.status):
             self.request_end(EndReason())
             return
-        elsewhere = job is not None and (job.status.terminal or not self.record.is_present(job))
-        if elsewhere and self.state is RunState.QUEUED:
+        if job is None or (not job.status.terminal and self.record.is_present(job)):
+            return
+        if self.state is RunState.QUEUED:
             if self._queueing is not None:
                 self._queueing.cancel()
             self._drop()
+        elif self.background and self.state is RunState.RUNNING:
+            self.request_end(EndReason())
 
     def _on_body_end(self, outcome: Outcome) -> None:
         if self.state >= RunState.ENDING:

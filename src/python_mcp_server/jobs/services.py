@@ -189,6 +189,11 @@ class RecordRefresher:
         """Whether the end of this job is known and waits to be written."""
         return job_id in self._pending_writes
 
+    @property
+    def pending_writes(self) -> tuple[str, ...]:
+        """The ids of the jobs whose end waits to be written."""
+        return tuple(self._pending_writes)
+
     def _schedule(self) -> None:
         if self._timer is None and not self._closed and not self._services.loop.is_closed():
             self._timer = self._services.loop.call_later(_REFRESH_S, self._start)

@@ -7,11 +7,13 @@ The first writer wins, under the store's lock. A reason to end the job that was 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from python_mcp_server.atomic import remove_file
 from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
@@ -28,9 +30,12 @@ from python_mcp_server.model import (
     utc_now,
 )
 from python_mcp_server.options import Cancel, Snooze
+from python_mcp_server.pool.protocol import unbegun_note
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
+
+_log: Final = logging.getLogger(__name__)
 
 
 def settle(
@@ -62,11 +67,13 @@ def settle(
     Raises:
         JobNotFound, StoreError: As the store's `update`.
     """
-    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
+    shown, noted = _shown(outcome, show or (lambda value: show_raw(value, None))), False
 
     def change(job: Job) -> Job:
+        nonlocal noted
         if only_if is not None and not only_if(job):
             return job
+        noted = job.call is not None
         now = job.evolve(progress=progress or job.progress, usage=merged_usage(job.usage, usage))
         if job.ending is not None and not tree_gone:
             return job if now == job else now
@@ -76,7 +83,16 @@ def settle(
     job = store.update(job_id, change)
     if job.status.terminal:
         release_after(store, job_id)
+    if job.status.terminal and noted:  # it may have ended before a worker began it
+        _remove_note(store, job_id)
     return job
+
+
+def _remove_note(store: JobStore, job_id: str) -> None:
+    try:
+        remove_file(unbegun_note(store.home, job_id))
+    except OSError as error:
+        _log.info("the note that job %s has not begun stays: %s", job_id, error)
 
 
 def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:

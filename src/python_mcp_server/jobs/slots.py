@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from python_mcp_server.errors import JobNotFound, StoreError
+from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.firing import ScheduledWork
 from python_mcp_server.jobs.queue import Chooser, Look, release
@@ -75,17 +75,14 @@ def acquire(
         StoreError, JobNotFound: The record cannot be read or written, or is gone.
     """
     with store.exclusive(_LOCK):
-        job = store.peek(job_id)
-        if job is None:
-            raise JobNotFound(job_id)
         capacity, _ = capacity_of(store, limits, read_rules(store))
-        if (reason := capacity.refusal(job)) is not None:
-            raise Full(reason)
-        has_rate = capacity.rates.count(job)
-        started = start_record(store, job_id, own, worker)
-        if has_rate and started is not Started.HERE:
-            capacity.rates.take_back(job)
-        return started
+
+        def admit(job: Job) -> None:
+            if (reason := capacity.refusal(job)) is not None:
+                raise Full(reason)
+            capacity.rates.count(job)
+
+        return start_record(store, job_id, own, worker, admit)
 
 
 class BackgroundSlots:
@@ -179,6 +176,8 @@ class BackgroundSlots:
             _log.warning("job %s cannot be started now, it waits on: %s", job_id, error)
             set_reason(f"waiting to start: {error}")
             await asyncio.sleep(_LOOK_S)
+            if isinstance(error, StoreError) and error.in_doubt:
+                return Started.UNSURE
         finally:
             self._starting.pop(job_id, None)
         return Started.NOT_YET

@@ -196,6 +196,24 @@ def from_spec(job: Job) -> Request | None:
     return body and Request(body, args, kwargs, job.label, job.tool, **known)
 
 
+def missing_part(spec: Mapping[str, Any]) -> str | None:
+    """Return what of a spec is gone, so that no process can start it: its file, its working directory, or the
+    name of a body of ours; None where nothing is known to be. Blocks: it may import a module of our own.
+    """
+    file, cwd = spec.get("file"), spec.get("cwd")
+    if file is not None and not any(map(os.path.isfile, (file, *map(str, Path(file).parents)))):
+        return file  # of a module in an archive, the archive is there
+    if cwd is not None and not os.path.isdir(cwd):
+        return cwd
+    name = _subject(spec.get("body", ""), spec.get("args", ()))
+    try:
+        if name.startswith(_OWN):
+            Bodies().find(name, None)
+    except (ImportError, AttributeError, LookupError):
+        return name
+    return None
+
+
 def _working_directory() -> str:
     try:
         return os.getcwd()

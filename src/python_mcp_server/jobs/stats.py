@@ -16,7 +16,7 @@ from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.model import MB, JobState, iso, utc_now
 from python_mcp_server.processes.host import memory
 from python_mcp_server.store.events import EventKind, JobEvent
-from python_mcp_server.store.journal import JournalReader, Position
+from python_mcp_server.store.journal import JournalReader
 from python_mcp_server.store.keys import AFTER, ATTACHED, DELAYED, READY, RUNNING
 
 if TYPE_CHECKING:
@@ -84,21 +84,16 @@ def stats(
 def read_since(store: JobStore, since: datetime) -> tuple[list[JobEvent], bool]:
     """Return the events since a time, each once, and whether the journal goes back so far.
 
-    Files that were written last before this time are not read. The ends that killed writers could not append
-    are appended first.
+    The ends that killed writers could not append are appended first.
 
     Raises:
         OSError, StoreError: The journal cannot be read.
     """
-    journal, since_ns = store.journal, since.timestamp() * 1e9
-    numbers = journal.numbers()
-    recent = [number for number in numbers if journal.changed_ns(number) >= since_ns]
-    reader = JournalReader(journal, Position(recent[0], 0) if recent else journal.end())
-    events = reader.read_all()
-    if recent:
+    position, reaches = store.journal.start_of(since)
+    reader = JournalReader(store.journal, position)
+    if events := reader.read_all():
         _mend(store, events)
         events += reader.read_all()
-    reaches = not numbers or numbers[0] == 1 or recent != numbers
     complete = reaches or any(event.at < since for event in events[:1])
     return [event for event in events if event.at >= since], complete
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Container
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.chains import release_after
@@ -54,7 +55,7 @@ class Submissions:
         self._held: dict[str, Request] = {}
         self._found: dict[str, Request] = {}
         self._writing: set[asyncio.Future[Job]] = set()
-        self._awaited: dict[str, asyncio.Event] = {}
+        self._starts: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def add(self, job: Job, request: Request) -> Job:
         """Write the record of a new job, and return it; or return the job that this submission repeats.
@@ -110,17 +111,24 @@ class Submissions:
         """Return the request of a job that starts here, and forget it; None where its run has left the queue
         this instant.
         """
-        self._held.pop(job.id, None)
-        if (awaited := self._awaited.pop(job.id, None)) is not None:
-            awaited.set()
+        self.let_go(job.id)
         return self._found.pop(job.id, None)
 
-    async def until_started(self, job_id: str) -> None:
-        """Wait until a job that was submitted here is started here."""
-        try:
-            await self._awaited.setdefault(job_id, asyncio.Event()).wait()
-        finally:
-            self._awaited.pop(job_id, None)
+    def let_go(self, job_id: str) -> None:
+        """Forget the request of a job that starts or has ended, and wake those that wait for its start."""
+        self._held.pop(job_id, None)
+        if (start := self._starts.pop(job_id, None)) is not None:
+            start.set()
+
+    def holds(self, job_id: str) -> bool:
+        """Whether the job waits for its start, as far as this engine knows, which has its request."""
+        return job_id in self._held
+
+    def start_of(self, job_id: str) -> asyncio.Event:
+        """Return the event that is set when the job starts here. Take it before a look at the job: a start
+        between the look and the wait is not missed then.
+        """
+        return self._starts.setdefault(job_id, asyncio.Event())
 
     async def close(self) -> None:
         """Leave the queued jobs to other servers, and fail those that only this process can start."""

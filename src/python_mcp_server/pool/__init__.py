@@ -1,6 +1,7 @@
 """Worker processes: how they get calls and return outcomes. The package knows no job states and no MCP.
 
 pool          which call gets a worker now: spares, growth, shrinking, admission, back-off
+backoff       how long it rests after workers that died at once, or could not be started
 handle        one worker as the server holds it: start, dispatch, outcome, death, kill
 process       the process behind a handle: a loky executor of one; how the program detaches from it
 start         how loky starts it: session, signals, locks; `process` and this use privates of loky and others

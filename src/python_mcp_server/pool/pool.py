@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import PoolClosed, WorkerUnavailable
+from python_mcp_server.pool.backoff import FIRST_S, StartBackoff
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.main_module import MainFile, MainModule
 from python_mcp_server.pool.monitor import LimitMonitor, Sampler
@@ -70,50 +71,6 @@ class Admission:
     @property
     def _room(self) -> int:
         return max(1, self._limit) - len(self._busy)
-
-
-_FIRST_S: Final = 0.1
-_LONGEST_S: Final = 5.0
-"""Both guessed: the worker after a single kill from outside starts at once, and an endless series costs
-little.
-"""
-
-
-class StartBackoff:
-    """Exponential back-off after workers that died before their first call, or that could not be started.
-
-    Attributes:
-        preloading: Whether new workers still load modules ahead; any of these may have ended its process.
-    """
-
-    def __init__(self) -> None:
-        self._delay_s = 0.0
-        self._until = 0.0
-        self.preloading = True
-
-    def failed(self, now: float) -> float:
-        """Note one more failure in a row, and return how long to wait now."""
-        self.preloading = False
-        self._delay_s = min(self._delay_s * 2 or _FIRST_S, _LONGEST_S)
-        self._until = now + self._delay_s
-        return self._delay_s
-
-    def active(self, now: float) -> bool:
-        """Whether the back-off still lasts."""
-        return now < self._until
-
-    def left_s(self, now: float) -> float:
-        """Return how long the back-off still lasts."""
-        return max(0.0, self._until - now)
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last start failed."""
-        return self._delay_s > 0
-
-    def reset(self) -> None:
-        """Start again with the shortest time."""
-        self._delay_s = self._until = 0.0
 
 
 _log: Final = logging.getLogger(__name__)
@@ -204,15 +161,41 @@ class Pool:
         spares = 0 if resting else self._settings.spare_workers
         missing = self._admission.count(self._waiting) + spares - len(self._idle) - self._starting
         for _ in range(missing):
-            self._starting += 1
-            start = self._spawn(self._start_worker(), "worker-start")
-            self._starts.add(start)
-            start.add_done_callback(self._starts.discard)
+            self._begin_start()
+
+    def _begin_start(self) -> None:
+        self._starting += 1
+        start = self._spawn(self._start_worker(), "worker-start")
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    def try_again(self) -> None:
+        """Start a worker if none could be started lately and the back-off is over: there are no spares until
+        a start succeeds, so without a call the trouble would seem to last.
+        """
+        now = self.loop.time()
+        resting = self._deaths.active(now) or self._failed_starts.active(now)
+        if self.trouble is not None and not (self._closed or resting or self._starting):
+            self._begin_start()
 
     @property
     def start_delay_s(self) -> float:
         """Return how long to wait before a worker is started again after one that could not be started."""
-        return max(_FIRST_S, self._failed_starts.left_s(self.loop.time()))
+        return max(FIRST_S, self._failed_starts.left_s(self.loop.time()))
+
+    @property
+    def trouble(self) -> str | None:
+        """Return why no worker could be started lately, or None where one is idle or nothing failed."""
+        if self._idle:
+            return None
+        if self._failed_starts.failing:
+            return self._failed_starts.reason
+        return self._deaths.reason if self._deaths.failing_on else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no worker, idle or not."""
+        return not (self._idle or self._busy or self._background)
 
     def full(self) -> str | None:
         """Return why a call with a caller must wait for a worker, or None if it need not wait."""
@@ -437,7 +420,7 @@ class Pool:
         """Try again later; where no worker exists to wait for, fail one call for each failed start."""
         _log.warning("no worker could be started: %s", error)
         self._untold_failures += 1
-        self.loop.call_later(self._failed_starts.failed(self.loop.time()), self.warm)
+        self.loop.call_later(self._failed_starts.failed(self.loop.time(), str(error)), self.warm)
         for waiter in self._waiting:
             waiter.set_reason(f"waiting to start: {_unavailable(error)}")
         if self._has_workers:
@@ -475,7 +458,8 @@ class Pool:
         if self._closed:
             return
         if worker.died_unused and not worker.retired:
-            self.loop.call_later(self._deaths.failed(self.loop.time()), self.warm)
+            reason = f"worker {worker.name} died before its first call"
+            self.loop.call_later(self._deaths.failed(self.loop.time(), reason), self.warm)
         self.loop.call_soon(self.warm)
 
     def _shrink(self) -> None:

@@ -20,12 +20,14 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from python_mcp_server.atomic import make_directory, read_file, remove_file, sync_directory, write_file
+from python_mcp_server.atomic import make_directory, remove_file, sync_directory, write_file
+from python_mcp_server.regular import refuse_links
 
 WINDOWS: Final = sys.platform == "win32"
 READ_SIZE: Final = 1 << 16
@@ -41,6 +43,7 @@ PIPE_ATOM: Final = 512 if WINDOWS else select.PIPE_BUF
 
 
 _UNBEGUN: Final = "unbegun"
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class Kind:
@@ -183,35 +186,51 @@ class UpWriter:
                     select.select([], [self._fd], [])
 
 
-def mark_unbegun(folder: Path, *, fsync: bool = False) -> None:
-    """Note in a job's folder that no worker has begun it, before its record names one.
+def unbegun_note(home: Path, job_id: str) -> str:
+    """Return the file of the home that says, while it is there, that no worker has begun this job. It lies in
+    no folder of the job, because most jobs need none.
+    """
+    return f"{home}/{_UNBEGUN}/{job_id}"
+
+
+def mark_unbegun(note: str, *, fsync: bool = False) -> None:
+    """Note that no worker has begun a job, before its record names one.
 
     Args:
-        folder: The job's folder.
+        note: The file, by `unbegun_note`.
         fsync: Whether the note, and its removal, survive a loss of power.
 
     Raises:
         OSError: The note cannot be written.
     """
-    make_directory(str(folder), fsync=fsync)
+    directory = os.path.dirname(note)
+    refuse_links(directory, 1)
     if fsync:
-        write_file(str(folder / _UNBEGUN), b"fsync", fsync=True)
-    else:
-        (folder / _UNBEGUN).touch(mode=0o600)
+        make_directory(directory, fsync=True)
+        write_file(note, b"fsync", fsync=True)
+        return
+    with suppress(FileExistsError):  # by an earlier start
+        try:
+            os.close(os.open(note, _NEW, 0o600))
+        except FileNotFoundError:
+            make_directory(directory)
+            os.close(os.open(note, _NEW, 0o600))
 
 
-def mark_begun(folder: str) -> None:
-    """Remove that note; the worker calls this before it runs any part of the body.
+def mark_begun(note: str) -> None:
+    """Remove that note, if it is there; the worker calls this before it runs any part of the body.
 
     Raises:
         OSError: The note stays, so the body must not run, because another server would start it again.
     """
-    note = f"{folder}/{_UNBEGUN}"
-    fsync = read_file(note)
+    try:
+        fsync = os.stat(note).st_size > 0
+    except FileNotFoundError:
+        return
     if remove_file(note) and fsync:
-        sync_directory(folder)
+        sync_directory(os.path.dirname(note))
 
 
-def is_unbegun(folder: Path) -> bool:
+def is_unbegun(note: str) -> bool:
     """Whether the note is there. Once the worker is dead, it means that the body has never begun."""
-    return os.path.exists(folder / _UNBEGUN)  # False where the folder cannot be read: no second start
+    return os.path.exists(note)  # False where it cannot be read: no second start

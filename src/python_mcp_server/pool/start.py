@@ -64,7 +64,9 @@ os.dup2(log, 1), os.dup2(log, 2), os.close(log)
 import runpy
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
-"""The first code of a worker: a start that fails says why in the log, not in the program's own streams."""
+"""The first code of a worker: a start that fails says why in the log, not in the program's own streams. It
+runs with `-P`: a `socket.py` in the working directory is not to take the place of the standard library's.
+"""
 
 _LIFE_MS: Final = 100
 """Between two checks whether a worker that does not read its data lives; guessed."""
@@ -190,7 +192,7 @@ if sys.platform != "win32":
 
         def _command(self, name: str, source: int, log: int) -> list[str]:
             to_loky = [Popen.__module__, "--process-name", name, "--pipe", str(source)]
-            return [sys.executable, "-c", _BEGIN, str(log), *to_loky]
+            return [sys.executable, "-P", "-c", _BEGIN, str(log), *to_loky]
 
 
 def _private(path: str, flags: int) -> int:

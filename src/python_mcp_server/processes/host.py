@@ -48,6 +48,7 @@ _SHORT: Final = (
 _NO_THREAD: Final = "can't start new thread"
 """The only mark of Python's `RuntimeError` where the system gives no thread."""
 
+_NO_REASON: Final = "SystemError: error return without exception set"
 _NO_MAP: Final = "failed to map segment from shared object"
 _FORBIDDEN_MAP: Final = os.strerror(errno.EPERM)  # a file system whose files may not be executed
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]|: Error (\d+)$")
@@ -71,8 +72,11 @@ def shortage_in(line: str) -> BaseException | None:
     """Return the shortage that another process has told of in the last line of its traceback, or None.
 
     The loader of shared objects has no errno: it tells of it in the text, and seldom where memory is short.
+    The interpreter raises an error without a reason where there is no memory for the reason.
     """
-    if line.startswith(MemoryError.__name__) or (_NO_MAP in line and not line.endswith(_FORBIDDEN_MAP)):
+    if line.startswith((MemoryError.__name__, _NO_REASON)) or (
+        _NO_MAP in line and not line.endswith(_FORBIDDEN_MAP)
+    ):
         return MemoryError(line)
     if line == f"{RuntimeError.__name__}: {_NO_THREAD}":
         return RuntimeError(_NO_THREAD)

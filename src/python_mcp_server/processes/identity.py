@@ -7,6 +7,7 @@ import os
 import signal
 from functools import cache
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.usage import GONE, LINUX
@@ -63,6 +64,19 @@ def boot_id() -> str:
 
 
 @cache
+def machine() -> str:
+    """Return a name of this machine that stays over a boot: its host name, and a digest of the id that its
+    system has, which is not to be told to others.
+    """
+    host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+    try:
+        with open("/etc/machine-id", "rb") as file:
+            return f"{host}.{crc32(file.read().strip()):08x}"
+    except OSError:  # many containers have none, nor do other systems
+        return host
+
+
+@cache
 def _pid_namespace() -> str:
     return os.readlink("/proc/self/ns/pid") if LINUX else ""
 
@@ -80,8 +94,8 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def identity_of(pid: int, start_ticks: int) -> ProcessIdentity:
-    """Return the identity of a process of this boot and PID namespace."""
-    return ProcessIdentity(pid, start_ticks, boot_id(), _pid_namespace())
+    """Return the identity of a process of this machine, boot and PID namespace."""
+    return ProcessIdentity(pid, start_ticks, boot_id(), _pid_namespace(), machine=machine())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -90,8 +104,12 @@ def is_alive(identity: ProcessIdentity) -> bool:
 
 
 def is_out_of_reach(identity: ProcessIdentity) -> bool:
-    """Whether the process is in another PID namespace of this boot, so that it cannot be looked at here."""
-    return identity.boot_id == boot_id() and identity.pid_namespace != _pid_namespace()
+    """Whether the process is in another PID namespace, or on another machine, so that it cannot be looked at
+    here.
+    """
+    if identity.boot_id == boot_id():
+        return identity.pid_namespace != _pid_namespace()
+    return identity.machine not in ("", machine())
 
 
 def is_gone(identity: ProcessIdentity) -> bool:

@@ -101,13 +101,16 @@ class JobTools:
         return self._given or default_manager()
 
     def tools(self, *, stats: bool = False) -> list[Tool]:
-        """Return them, ready to register; with `stats`, also the one for operators."""
+        """Return them, ready to register; with `stats`, also those for operators."""
         read = {"read_only_hint": True, "open_world_hint": False}
         page: Any = read | {"large": True}
         shown = page | {"aside": self._manager.aside}
         change = {"destructive_hint": True, "idempotent_hint": True, "open_world_hint": False}
         answer = {"destructive_hint": False, "idempotent_hint": False, "open_world_hint": False}
-        operators = [defer_tool(self.job_stats, "py_job_stats", "Job statistics", **read)] if stats else []
+        operators = [
+            defer_tool(self.job_stats, "py_job_stats", "Job statistics", **read),
+            defer_tool(self.health, "py_health", "Health of the server", **read),
+        ]
         return [
             defer_tool(self.job_status, "py_job_status", "Job status", AnswerTool, **shown),
             defer_tool(self.wait_job, "py_wait_job", "Wait for a job", AnswerTool, **shown),
@@ -116,7 +119,7 @@ class JobTools:
             defer_tool(self.cancel_job, "py_cancel_job", "Cancel a job", **change),
             defer_tool(self.prune_jobs, "py_prune_jobs", "Remove old jobs", **change),
             defer_tool(self.answer_job, "py_answer_job", "Answer a job's question", **answer),
-            *operators,
+            *(operators if stats else ()),
         ]
 
     async def job_status(
@@ -251,6 +254,13 @@ class JobTools:
         For you or the user to see how the machine is used; py_list_jobs has the jobs themselves.
         """
         return await self._manager.stats(window_seconds, by, current_principal())
+
+    async def health(self) -> dict[str, Any]:
+        """Return what is wrong with this server and its home, and what to do: status, problems.
+
+        For when jobs do not start, or calls fail for no reason of their own.
+        """
+        return (await self._manager.health(current_principal())).to_json()
 
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -121,6 +122,7 @@ def run_http(host: str = "127.0.0.1", port: int = 8000, settings: Settings | Non
         access,
         lambda: _announce(url, made),
         lambda: close_in_time(manager),
+        health=partial(manager.health, glance=True),
         find_principal=PrincipalNames(str(manager.store.home)).name,
         max_connections=settings.http_max_connections,
         on_second=limit.report,

@@ -4,7 +4,10 @@ contract      what every store promises, and the conditions of a prune; for user
 opening       which store there is: by the setting, by a URL, by the locator that a worker gets
 memory        the store of one process, for tests and for programs that keep nothing
 files         the store in a directory: takes the lock of a job, and does one operation under it
+folders       the base of stores with a directory of their own: the folders of jobs and workers
+home          the base of stores whose locks lie beside their files
 sqlite        the store in a database: a row for each job, and their files in a directory beside it
+redis         the store on a Redis server: a package of its own
 database      one SQLite database: its tables, its transactions, its errors as sentences
 connections   the connections of one process to a database, none of which outlives a fork
 encoding      a job as the bytes of its record and back, with a large result in a file of its own

@@ -10,8 +10,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from python_mcp_server.errors import StoreError
@@ -21,6 +21,9 @@ _FORK_WAIT_S: Final = 1.0
 
 Place = tuple[int, int]
 """The device and the inode of a database file."""
+
+Lent = tuple[Place, sqlite3.Connection]
+"""A connection, with the file that it was opened on."""
 
 
 class ConnectionPool:
@@ -35,22 +38,22 @@ class ConnectionPool:
         self._path = path
         self._connect = connect
         self._guard = threading.Condition()
-        self._idle: list[tuple[Place, sqlite3.Connection]] = []
+        self._idle: list[Lent] = []
         self._lent = 0
         self._forking = False
         _all.add(self)
         weakref.finalize(self, _close, self._idle)
 
-    @contextmanager
-    def lend(self) -> Generator[sqlite3.Connection]:
-        """Lend a connection over the block; a transaction that the block leaves open is rolled back.
+    def take(self) -> Lent:
+        """Return a connection for the use of one thread, which gives it back.
 
         Raises:
             StoreError: This process was forked while its parent used the database.
             sqlite3.Error: The database cannot be opened.
         """
         with self._guard:
-            self._guard.wait_for(lambda: not self._forking)
+            while self._forking:
+                self._guard.wait()
             if self._path in _inherited:
                 raise StoreError(
                     f"This process was forked while its parent used {self._path}, so it cannot use it: "
@@ -58,14 +61,13 @@ class ConnectionPool:
                 )
             idle = self._idle.pop() if self._idle else None
             self._lent += 1
-        entry = None
         try:
-            entry = self._fresh(idle)
-            yield entry[1]
-        finally:
-            self._take_back(entry)
+            return self._fresh(idle)
+        except BaseException:
+            self._count_back(None)
+            raise
 
-    def _fresh(self, idle: tuple[Place, sqlite3.Connection] | None) -> tuple[Place, sqlite3.Connection]:
+    def _fresh(self, idle: Lent | None) -> Lent:
         """Return a connection to the file that has the name now; the former one may have been replaced."""
         if idle is not None:
             if idle[0] == self._place():
@@ -81,16 +83,21 @@ class ConnectionPool:
             return None
         return found.st_dev, found.st_ino
 
-    def _take_back(self, entry: tuple[Place, sqlite3.Connection] | None) -> None:
+    def give_back(self, lent: Lent) -> None:
+        """Take a connection back; a transaction that was left open is rolled back."""
         try:
-            if entry is not None and entry[1].in_transaction:
+            if lent[1].in_transaction:
                 with suppress(sqlite3.Error):  # a failed one is rolled back already
-                    entry[1].rollback()
+                    lent[1].rollback()
         finally:
-            with self._guard:
-                self._lent -= 1
-                if entry is not None:
-                    self._idle.append(entry)
+            self._count_back(lent)
+
+    def _count_back(self, lent: Lent | None) -> None:
+        with self._guard:
+            self._lent -= 1
+            if lent is not None:
+                self._idle.append(lent)
+            if self._forking:
                 self._guard.notify_all()
 
     def close(self) -> None:
@@ -119,7 +126,7 @@ class ConnectionPool:
             _inherited.add(self._path)
 
 
-def _close(idle: list[tuple[Place, sqlite3.Connection]]) -> None:
+def _close(idle: list[Lent]) -> None:
     while idle:
         idle.pop()[1].close()
 

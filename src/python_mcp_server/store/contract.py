@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,17 +40,19 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The result of a look at all records.
+    """The result of a look at the records.
 
     Attributes:
         readable: How many are whole.
         left: The records that cannot be read and stay in place: of a newer version, or forbidden.
         damaged: The files that were set aside, now or before.
+        complete: Whether every record was read.
     """
 
     readable: int
     left: list[str]
     damaged: list[Path]
+    complete: bool = True
 
 
 class PruneRule:
@@ -304,12 +306,28 @@ class JobStore(ABC):
         reentrant. It is independent of the locks of jobs: while it is held every other method may be called.
         """
 
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read.
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read.
 
         A store that derives this finds no damage.
+
+        Args:
+            most: How many of the newest records are read, and how many of the oldest; all where None.
         """
-        return Survey(len(self.list(limit=sys.maxsize)[0]), [], [])
+        jobs, more = self.list(limit=sys.maxsize if most is None else most)
+        return Survey(len(jobs), [], [], complete=not more)
+
+    def damaged(self) -> Sequence[Path]:
+        """Return the records that were set aside, as files, because they could not be read; none where a
+        store sets none aside.
+        """
+        return ()
+
+    def long_locks(self, at_least_s: float) -> Sequence[str]:  # noqa: ARG002  for stores that have some
+        """Return who holds a lock of the store, for at least so long, in words; none where a store cannot
+        tell.
+        """
+        return ()
 
     def flush(self) -> None:  # noqa: B027  most stores show nothing beside their jobs
         """Bring the list for people up to date, and end the threads that do so. The store can still be

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from sqlite3 import connect
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreError, StoreLocked
@@ -85,6 +85,25 @@ class Database:
         if found != "ok":
             raise StoreError(f"The database {self._path} is damaged ({found:.200}); {_RECOVER}")
 
+    def can_write(self, wait_s: float = 1.0) -> bool:
+        """Whether a transaction could write now, or in so many seconds.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        with self.reading("look whether it is locked") as db:
+            db.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("ROLLBACK")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                return False
+            finally:
+                db.execute(f"PRAGMA busy_timeout = {int(self._lock_s * 1000)}")
+        return True
+
     @contextmanager
     def reading(self, doing: str) -> Generator[sqlite3.Connection]:
         """Lend a connection for reading over the block.
@@ -95,8 +114,14 @@ class Database:
         Raises:
             StoreError: The database cannot be used.
         """
-        with self._translated(doing), self._connections.lend() as db:
-            yield db
+        try:
+            lent = self._connections.take()
+            try:
+                yield lent[1]
+            finally:
+                self._connections.give_back(lent)
+        except sqlite3.Error as error:
+            self._raise_as_sentence(error, doing)
 
     @contextmanager
     def writing(self, doing: str) -> Generator[sqlite3.Connection]:
@@ -106,25 +131,21 @@ class Database:
             StoreLocked: Another process writes for too long.
             StoreError: The database cannot be used.
         """
-        with self._translated(doing), self._connections.lend() as db:
+        with self.reading(doing) as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
             db.execute("COMMIT")
 
-    @contextmanager
-    def _translated(self, doing: str) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise StoreLocked(
-                    f"Could not {doing}: another process kept {self._path} locked for {self._lock_s:g} s; "
-                    "wait for it, or end it"
-                ) from error
-            number, advice = _ADVICE.get(code, (errno.EIO, "check the disk it is on"))
-            cause = OSError(number, str(error), str(self._path))
-            raise StoreError(f"Could not {doing}: {error} at {self._path}; {advice}") from cause
+    def _raise_as_sentence(self, error: sqlite3.Error, doing: str) -> NoReturn:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreLocked(
+                f"Could not {doing}: another process kept {self._path} locked for {self._lock_s:g} s; "
+                "wait for it, or end it"
+            ) from error
+        number, advice = _ADVICE.get(code, (errno.EIO, "check the disk it is on"))
+        cause = OSError(number, str(error), str(self._path))
+        raise StoreError(f"Could not {doing}: {error} at {self._path}; {advice}") from cause
 
     def _connect(self) -> sqlite3.Connection:
         self._make_file()

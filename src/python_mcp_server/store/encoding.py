@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from python_mcp_server.atomic import read_file
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.model import Job
+from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.layout import Layout, tree_of
 
 FORMAT: Final = 1
@@ -20,6 +20,7 @@ LARGE_BYTES: Final = 64 * 1024
 """A result above this lies in a file of its own."""
 _FORMAT_KEY: Final = "format"
 _APART_KEY: Final = "result_bytes"
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
 _CLOCK_KEY: Final = "clock"
 """The name of this field in records of earlier versions."""
 
@@ -71,7 +72,7 @@ def to_json(value: object, job_id: str) -> bytes:
         InvalidInput: The value cannot be written as JSON.
     """
     try:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
             f"Job {job_id} holds a value that is no JSON ({error}); pass plain data"
@@ -108,6 +109,21 @@ def decode(data: bytes, job_id: str, tree: str) -> Stored:
     if version != FORMAT or not fits or not isinstance(result_bytes, int):
         raise Unreadable("it is not the record that belongs in its place")
     return Stored(job, result_bytes)
+
+
+def decode_row(job_id: str, status: str, record: object) -> Stored:
+    """Decode a record of a store that keeps the state beside it.
+
+    Raises:
+        Unreadable, StoreError: As `decode`.
+    """
+    try:
+        tree = tree_of(JobState(status))
+    except ValueError as error:
+        raise Unreadable(f"its state is {status!r:.40}") from error
+    if not isinstance(record, bytes):
+        raise Unreadable("it is not JSON")
+    return decode(record, job_id, tree)
 
 
 def with_result(stored: Stored, layout: Layout) -> Job:

@@ -18,15 +18,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from python_mcp_server.atomic import remove_tree, translate_os_errors
+from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.processes.host import is_shortage
-from python_mcp_server.regular import IN_HOME, LinkInHome, refuse_links
+from python_mcp_server.regular import LinkInHome
 from python_mcp_server.store.contract import (
     IN_PAGES,
     SHOWN_RESULT_BYTES,
-    JobStore,
     Pruned,
     PruneRule,
     Survey,
@@ -34,19 +33,17 @@ from python_mcp_server.store.contract import (
     in_order_of_end,
 )
 from python_mcp_server.store.encoding import Stored
+from python_mcp_server.store.home import HomeStore
 from python_mcp_server.store.layout import (
     LIVE,
     TERMINAL,
-    Layout,
     check_job_id,
-    check_name,
     created_before,
     is_job_id,
     older_than,
     tree_of,
 )
 from python_mcp_server.store.listing import PublicList
-from python_mcp_server.store.locks import Locks
 from python_mcp_server.store.maintenance import complete_index, open_home
 from python_mcp_server.store.records import Records
 from python_mcp_server.store.sweep import sweep_output
@@ -54,7 +51,7 @@ from python_mcp_server.store.sweep import sweep_output
 _log: Final = logging.getLogger(__name__)
 
 
-class FileJobStore(JobStore):
+class FileJobStore(HomeStore):
     """Jobs in a directory that any number of processes may use at once.
 
     Args:
@@ -68,12 +65,8 @@ class FileJobStore(JobStore):
     """
 
     def __init__(self, home: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
-        layout = Layout(os.path.abspath(os.path.expanduser(home)))
-        self.fsync = fsync
-        self._lock_s = lock_s
-        self._layout = layout
-        self._locks = Locks(layout.locks, layout.home, lock_s)
-        self._records = Records(layout, self._locks, fsync=fsync)
+        super().__init__(os.path.abspath(os.path.expanduser(home)), lock_s, fsync=fsync)
+        self._records = Records(self._layout, self._locks, fsync=fsync)
         self._open = False
         self._is_indexed = False
         try:
@@ -82,18 +75,13 @@ class FileJobStore(JobStore):
             if not is_shortage(error):
                 raise
             _log.warning("%s; until then no job can be recorded", error)
-        self._public = PublicList(layout, self._records)
+        self._public = PublicList(self._layout, self._records)
         weakref.finalize(self, self._public.close)
 
     def locator(self) -> dict[str, Any]:
         """Return how another process opens this store."""
         given = {"home": self._layout.home, "lock_s": self._lock_s, "fsync": self.fsync}
         return {"opens": f"{__name__}:{FileJobStore.__name__}", "given": given, "place": self._layout.jobs}
-
-    @property
-    def home(self) -> Path:
-        """The directory that holds everything of this store."""
-        return Path(self._layout.home)
 
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.
@@ -264,37 +252,6 @@ class FileJobStore(JobStore):
             _log.warning("Job %s stays: %s", job.id, error)
             return False
 
-    def folder(self, job_id: str) -> Path:
-        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet.
-
-        Raises:
-            StoreError: It lies behind a symbolic link.
-        """
-        folder = self._layout.folder(job_id)
-        refuse_links(folder, IN_HOME)
-        return Path(folder)
-
-    def folder_text(self, job_id: str) -> str:
-        """Return `folder` as text, without the cost of a `Path`."""
-        return self._layout.folder(job_id)
-
-    def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job that has no record. A missing folder is no error."""
-        with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
-            folder = self._layout.folder(job_id)
-            self._layout.refuse_links(folder)
-            remove_tree(folder)
-
-    def worker_folder(self, name: str) -> Path:
-        """Return the folder of the logs of the worker with this name; it may not exist yet."""
-        check_name(name)
-        return Path(self._layout.worker_logs, name)
-
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all processes of this home. Not reentrant."""
-        check_name(name)
-        return self._locks.hold(f"own-{name}")
-
     def flush(self) -> None:
         """Bring the list for people up to date, and end the thread that writes it."""
         self._public.close()
@@ -303,17 +260,13 @@ class FileJobStore(JobStore):
         """Do as `flush` does; a file store holds nothing else."""
         self.flush()
 
-    def damaged(self) -> list[Path]:
-        """Return the files that were set aside because they were not records."""
-        with translate_os_errors(self._layout.home, "look for damaged files"):
-            directory = self._layout.damaged
-            return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
-
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read. It costs some 0.1 ms for each job."""
-        with translate_os_errors(self._layout.home, "read all records"):
-            readable, left = self._records.survey()
-        return Survey(readable, left, self.damaged())
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read. It costs some 0.1 ms for each job."""
+        with translate_os_errors(self._layout.home, "read the records"):
+            if most is not None:
+                readable, left, complete = self._records.survey_ends(most)
+                return Survey(readable, left, self.damaged(), complete)
+            return Survey(*self._records.survey(), self.damaged())
 
     def _find(self, job_id: str, *, locked: bool = False) -> Stored | None:
         return self._records.find(job_id, locked=locked) if is_job_id(job_id) else None

@@ -101,16 +101,12 @@ class Journal:
             job: The job as it is to be written.
             former: The job as its record has it; None where there is no record.
         """
-        known = None if former is None else former.event
-        kind = kind_of(job, former)
-        if kind is None:
-            yield job if job.event is known else job.evolve(event=known)
+        job, is_transition = counted(job, former)
+        if not is_transition:
+            yield job
             return
         if former is not None:
             self.mend(former, self._appended.get(job.id, 0))
-        number = 1 if known is None else known.number + 1
-        before = None if former is None else former.status.value
-        job = job.evolve(event=Transition(number, kind.value, before, utc_now()))
         yield job
         self._append(job)
 
@@ -202,6 +198,15 @@ class Journal:
         stems = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
         return sorted(int(stem) for stem in stems if stem.isdecimal() and len(stem) == _DIGITS)
 
+    def start_of(self, since: datetime) -> tuple[Position, bool]:
+        """Return a position before the events since this time, and whether the journal surely goes back so
+        far. Files that were written last before this time are passed over.
+        """
+        numbers, since_ns = self.numbers(), since.timestamp() * 1e9
+        recent = [number for number in numbers if self._changed_ns(number) >= since_ns]
+        position = Position(recent[0], 0) if recent else self.end()
+        return position, not numbers or numbers[0] == 1 or recent != numbers
+
     def end(self) -> Position:
         """Return the position after the last line."""
         numbers = self.numbers()
@@ -230,7 +235,7 @@ class Journal:
         events = list[JobEvent]()
         for line in lines:
             offset += len(line)
-            if (event := _decoded(line, Position(position.number, offset))) is not None:
+            if (event := decoded_event(line, Position(position.number, offset))) is not None:
                 events.append(event)
         if is_followed and len(data) < _PAGE_BYTES:
             return events, Position(position.number + 1, 0)
@@ -248,8 +253,7 @@ class Journal:
         finally:
             os.close(descriptor)
 
-    def changed_ns(self, number: int) -> int:
-        """Return when the file with this number was written last; 0 where it is gone."""
+    def _changed_ns(self, number: int) -> int:
         try:
             return os.stat(self._path(number)).st_mtime_ns
         except FileNotFoundError:
@@ -294,7 +298,24 @@ class JournalReader:
         return is_new
 
 
-def _decoded(line: bytes, after: Position) -> JobEvent | None:
+def counted(job: Job, former: Job | None) -> tuple[Job, bool]:
+    """Return a job as it is to be written, with its last transition, and whether that is a new one.
+
+    Args:
+        job: The job as it is to be written.
+        former: The job as its record has it; None where there is no record.
+    """
+    known = None if former is None else former.event
+    kind = kind_of(job, former)
+    if kind is None:
+        return (job if job.event is known else job.evolve(event=known)), False
+    number = 1 if known is None else known.number + 1
+    before = None if former is None else former.status.value
+    return job.evolve(event=Transition(number, kind.value, before, utc_now())), True
+
+
+def decoded_event(line: bytes, after: Position) -> JobEvent | None:
+    """Return the event of a line, with the position after it; None where the line is none."""
     if line.isspace():
         return None
     try:

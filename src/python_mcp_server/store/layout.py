@@ -17,10 +17,12 @@
     home/jobs/damaged/                        files that are not records
     home/jobs/swept                           its time is that of the last look at all folders of output
     home/output/<shard>/<id>/                 a job's files: stdout, stderr, result.json
+    home/unbegun/<id>                         says that no worker has begun this job; see `pool.protocol`
     home/events/000000001.jsonl               the journal; see `store.journal`
     home/principal.key                        the key of the names of principals
     home/expired/<day>/<shard>                the ids of removed jobs; see `jobs.expired`
     home/keeping/                             when the home was cleaned; see `jobs.keeping`
+    home/health/probe                         written to see whether the home can be; see `jobs.health`
     home/keeping/due/<time>/<rank>.<id>       jobs with a time of their own; see `jobs.expiry`
     home/same/<shard>/<name>                  which job a repeated submission gets; see `jobs.sameness`
     home/lanes/<name>/                        a worker's logs
@@ -90,8 +92,13 @@ def check_name(name: str) -> None:
     Raises:
         InvalidInput: The name is not plain.
     """
-    if _PLAIN.fullmatch(name) is None:
+    if not is_plain_name(name):
         raise InvalidInput(f"The name {name!r} is not 1 to 100 of A-Z a-z 0-9 . _ -; take a plain one")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether this is 1 to 100 of A-Z a-z 0-9 . _ -, without a dot at its ends."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def shard(job_id: str) -> str:

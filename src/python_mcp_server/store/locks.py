@@ -75,6 +75,22 @@ class Locks:
         finally:
             _release(descriptor)
 
+    def held_for(self, at_least_s: float) -> list[str]:
+        """Return who holds a lock, for at least so long, in words; a lock that is free is taken for an
+        instant.
+
+        Raises:
+            OSError: A lock file cannot be opened.
+        """
+        found = list[str]()
+        for name in sorted(os.listdir(self._directory) if os.path.isdir(self._directory) else ()):
+            path = f"{self._directory}/{name}"
+            note = _read_note(path)
+            old = note is not None and time.time() - note[1] >= at_least_s
+            if old and not _is_free(path) and _read_note(path) == note:
+                found.append(f"the lock {name}: {_holder(note)}")
+        return found
+
     def _acquire(self, path: str, wait_s: float) -> int:
         deadline = time.monotonic() + wait_s
         nap_s = _FIRST_NAP_S
@@ -109,6 +125,18 @@ class Locks:
         except FileNotFoundError:
             make_directory(self._directory)
             return open_own(path, _FLAGS)
+
+
+def _is_free(path: str) -> bool:
+    from filelock import lock_descriptor
+
+    descriptor = open_own(path, os.O_RDWR)
+    if lock_descriptor(descriptor, blocking=False):
+        _held.add(descriptor)
+        _release(descriptor)
+        return True
+    os.close(descriptor)
+    return False
 
 
 def _release(descriptor: int) -> None:

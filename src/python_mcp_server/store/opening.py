@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 FILE: Final = "file"
 SQLITE: Final = "sqlite"
+REDIS: Final = "redis"
 MEMORY: Final = "memory"
 _DRIVE: Final = re.compile(r"/[A-Za-z]:")
-_RIGHT: Final = "file:///directory, sqlite:///directory/jobs.db or memory://"
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+_RIGHT: Final = (
+    "file:///directory, sqlite:///directory/jobs.db, redis://[user:password@]host:port/db or memory://"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +35,36 @@ class StorePlace:
     """Where a store is.
 
     Attributes:
-        kind: "file", "sqlite" or "memory".
-        path: The directory, or the database file; None in memory.
+        kind: "file", "sqlite", "redis" or "memory".
+        path: The directory, the database file, or the directory of the files of a store on a Redis server;
+            None in memory.
+        url: The URL of the Redis server, which may have a password; empty elsewhere.
+        shown: The same as people may see it; also the text of the place.
     """
 
     kind: str
     path: Path | None = None
+    url: str = field(default="", repr=False)
+    shown: str = ""
+
+    @property
+    def setting(self) -> str:
+        """What `PYTHON_MCP_STORE` must be for this place. It may have a password, so it is for no eyes."""
+        return self.url or str(self)
 
     def __str__(self) -> str:
+        if self.shown:
+            return self.shown
         return f"{self.kind}://" if self.path is None else f"{self.kind}://{_slashed(self.path)}"
 
     def exists(self) -> bool:
         """Whether a store was made there; one that cannot be looked at counts as made."""
         if self.path is None:
             return False
+        if self.kind == REDIS:
+            from python_mcp_server.store.redis.job_store import is_made
+
+            return is_made(self.url)
         if self.kind == SQLITE:
             return not _is_missing(str(self.path))
         layout = Layout(str(self.path))
@@ -74,20 +94,24 @@ def place_of(settings: Settings) -> StorePlace:
     """
     if not settings.store:
         return StorePlace(FILE, settings.home)
-    return parse_place(settings.store, variable("store"))
+    return parse_place(settings.store, variable("store"), settings.home)
 
 
-def parse_place(url: str, name: str) -> StorePlace:
+def parse_place(url: str, name: str, home: Path | None = None) -> StorePlace:
     """Read the URL of a store.
 
     Args:
-        url: `file:///directory`, `sqlite:///directory/jobs.db` or `memory://`; a path may begin with `/~/`.
+        url: `file:///directory`, `sqlite:///directory/jobs.db`, `redis://host:port/db` or `memory://`; a path
+            may begin with `/~/`.
         name: The name of the setting or the argument, for the text of an error.
+        home: The home, for the files of a store on a Redis server; that of the environment where None.
 
     Raises:
         InvalidInput: It is something else.
     """
     kind, separator, rest = url.strip().partition("://")
+    if separator and kind in _REDIS_SCHEMES:
+        return _redis_place(url.strip(), name, home)
     if separator and kind not in (FILE, SQLITE, MEMORY):  # the rest may have a password
         raise InvalidInput(f"{name} begins with {quoted(f'{kind}://')}; it must be {_RIGHT}")
     if kind == MEMORY and separator and not rest:
@@ -97,6 +121,13 @@ def parse_place(url: str, name: str) -> StorePlace:
     if kind == MEMORY or not separator or not os.path.isabs(path) or path.rstrip("/\\") == "":
         raise InvalidInput(f"{name} is {quoted(url)}; it must be {_RIGHT}")
     return StorePlace(kind, Path(os.path.abspath(path)))
+
+
+def _redis_place(url: str, name: str, home: Path | None) -> StorePlace:
+    from python_mcp_server.store.redis.address import RedisAddress, files_of
+
+    address = RedisAddress.parse(url, name)
+    return StorePlace(REDIS, files_of(address, home), url, address.shown)
 
 
 def open_store(settings: Settings) -> JobStore:
@@ -123,6 +154,10 @@ def open_place(place: StorePlace, *, lock_s: float = 10.0, fsync: bool = False) 
         from python_mcp_server.store.sqlite import SqliteJobStore
 
         return SqliteJobStore(place.path, lock_s=lock_s, fsync=fsync)
+    if place.kind == REDIS:
+        from python_mcp_server.store.redis.job_store import RedisJobStore
+
+        return RedisJobStore(place.url, home=place.path, lock_s=lock_s, fsync=fsync)
     from python_mcp_server.store.files import FileJobStore
 
     return FileJobStore(place.path, lock_s=lock_s, fsync=fsync)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
@@ -311,21 +312,33 @@ class Records:
         every job and no other."""
         self.counts.forget()
         owners, left = dict[str, str | None](), list[str]()
-        readable = 0
-        for job_id, tree in self._layout.newest_first(LIVE, *TERMINAL, missed=left):
+        for stored in self._readable(self._layout.newest_first(LIVE, *TERMINAL, missed=left), left):
+            owners[stored.job.id] = self._principals.present(stored.job.principal)
+            self._mend_index(stored.job)
+        self.index.drop_leftovers(owners)
+        return len(owners), left
+
+    def survey_ends(self, most: int) -> tuple[int, list[str], bool]:
+        """Read so many of the newest records, and as many of the oldest; return as `survey` does, and whether
+        these are all.
+        """
+        left = list[str]()
+        newest = list(islice(self._layout.newest_first(LIVE, *TERMINAL, missed=left), most))
+        found = dict.fromkeys((*newest, *islice(self._layout.oldest_first(*TERMINAL), most)))
+        return sum(1 for _ in self._readable(found, left)), left, len(newest) < most
+
+    def _readable(self, found: Iterable[tuple[str, str]], left: list[str]) -> Iterator[Stored]:
+        """Yield the records that can be read; `left` gets the paths of the others that stay in place."""
+        for job_id, tree in found:
             path = self._layout.record(tree, job_id)
             try:
                 stored = self.read(job_id, tree)
             except (StoreError, OSError):
                 stored = None
             if stored is not None:
-                readable += 1
-                owners[job_id] = self._principals.present(stored.job.principal)
-                self._mend_index(stored.job)
+                yield stored
             elif os.path.lexists(path):  # otherwise it was set aside, or moved
                 left.append(path)
-        self.index.drop_leftovers(owners)
-        return readable, left
 
     def _listed(self, job_id: str, tree: str) -> Stored | None:
         try:

@@ -14,21 +14,19 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from python_mcp_server.atomic import make_directory, remove_tree, translate_os_errors, write_file
+from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.processes.host import is_shortage
-from python_mcp_server.regular import IN_HOME, LinkInHome, refuse_links
 from python_mcp_server.store.contract import (
     IN_PAGES,
     SHOWN_RESULT_BYTES,
-    JobStore,
     Pruned,
     PruneRule,
     Survey,
@@ -36,11 +34,11 @@ from python_mcp_server.store.contract import (
     in_order_of_end,
 )
 from python_mcp_server.store.database import Database, marks, select
-from python_mcp_server.store.encoding import Stored, Unreadable, decode, encode, with_result
+from python_mcp_server.store.encoding import Stored, Unreadable, decode_row, encode, with_result
+from python_mcp_server.store.home import HomeStore
 from python_mcp_server.store.keys import index_key
-from python_mcp_server.store.layout import Layout, check_before, check_job_id, check_name, is_job_id, tree_of
-from python_mcp_server.store.locks import Locks
-from python_mcp_server.store.sweep import clean_temporary, clean_worker_logs, close_to_others, sweep_output
+from python_mcp_server.store.layout import check_before, check_job_id, is_job_id
+from python_mcp_server.store.sweep import sweep_output
 
 _log: Final = logging.getLogger(__name__)
 _CHUNK: Final = 500
@@ -59,7 +57,7 @@ SELECT name FROM names WHERE name < :last
 """
 
 
-class SqliteJobStore(JobStore):
+class SqliteJobStore(HomeStore):
     """Jobs in one SQLite database that any number of processes of this machine may use at once.
 
     Args:
@@ -75,10 +73,7 @@ class SqliteJobStore(JobStore):
 
     def __init__(self, path: str | Path, *, lock_s: float = 10.0, fsync: bool = False) -> None:
         self.path: Final = Path(os.path.abspath(os.path.expanduser(path)))
-        self.fsync = fsync
-        self._lock_s = lock_s
-        self._layout = Layout(f"{self.path}-files")
-        self._locks = Locks(self._layout.locks, self._layout.home, lock_s)
+        super().__init__(f"{self.path}-files", lock_s, fsync=fsync)
         self._database = Database(str(self.path), self._locks, lock_s, fsync=fsync)
         try:
             self._open()
@@ -91,11 +86,6 @@ class SqliteJobStore(JobStore):
         """Return how another process opens this store."""
         given = {"path": str(self.path), "lock_s": self._lock_s, "fsync": self.fsync}
         return {"opens": f"{__name__}:{type(self).__name__}", "given": given, "place": str(self.path)}
-
-    @property
-    def home(self) -> Path:
-        """The directory of the jobs' files, beside the database."""
-        return Path(self._layout.home)
 
     def create(self, job: Job) -> None:
         """Write a new job. When this returns, every process that shares the store can read it.
@@ -136,7 +126,7 @@ class SqliteJobStore(JobStore):
             with ExitStack() as stack, self._database.writing(f"write job {job_id}") as db:
                 if (row := self._row(db, job_id)) is None:
                     raise JobNotFound(job_id)
-                job = with_result(self._decoded(row), self._layout)
+                job = with_result(decode_row(*row), self._layout)
                 if job.status.terminal or (changed := change(job)) is job:
                     return job
                 check_change(job, changed)
@@ -243,89 +233,56 @@ class SqliteJobStore(JobStore):
 
     def _remove(self, job_ids: list[str]) -> list[str]:
         """Remove these jobs, where they have ended, and return which were there."""
-        going = [(job_id,) for job_id in job_ids if self._is_ours(job_id)]
+        going = [(job_id,) for job_id in job_ids if self._may_be_removed(job_id)]
         gone: list[str] = []
         if going:
             with self._database.writing("remove jobs") as db:
                 for job_id in going:
                     done = db.execute("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", job_id)
                     gone += job_id * done.rowcount
-        for job_id in gone:
-            try:
-                self.discard_folder(job_id)
-            except StoreError as error:  # such as files of another account
-                _log.warning("The files of job %s stay, and are removed another time: %s", job_id, error)
+        self._discard_folders(gone)
         return gone
 
-    def _is_ours(self, job_id: str) -> bool:
-        try:
-            self._layout.refuse_links(self._layout.folder(job_id))
-        except LinkInHome as error:
-            _log.warning("Job %s stays: %s", job_id, error)
-            return False
-        return True
-
-    def folder(self, job_id: str) -> Path:
-        """Return the folder of the job's files (`stdout`, `stderr`, ...); it may not exist yet.
-
-        Raises:
-            StoreError: It lies behind a symbolic link.
-        """
-        folder = self._layout.folder(job_id)
-        refuse_links(folder, IN_HOME)
-        return Path(folder)
-
-    def folder_text(self, job_id: str) -> str:
-        """Return `folder` as text, without the cost of a `Path`."""
-        return self._layout.folder(job_id)
-
-    def discard_folder(self, job_id: str) -> None:
-        """Remove the files of a job that has no record. A missing folder is no error."""
-        with translate_os_errors(self._layout.home, f"remove the files of job {job_id!r}"):
-            folder = self._layout.folder(job_id)
-            self._layout.refuse_links(folder)
-            remove_tree(folder)
-
-    def worker_folder(self, name: str) -> Path:
-        """Return the folder of the logs of the worker with this name; it may not exist yet."""
-        check_name(name)
-        return Path(self._layout.worker_logs, name)
-
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold a lock of this name over the block, against all processes of this store. Not reentrant."""
-        check_name(name)
-        return self._locks.hold(f"own-{name}")
+    def long_locks(self, at_least_s: float) -> list[str]:
+        """Return who holds a lock of the home, for at least so long, and whether the database is locked."""
+        held = super().long_locks(at_least_s)
+        return held if self._database.can_write() else [*held, f"another process keeps {self.path} locked"]
 
     def close(self) -> None:
         """Close the connections; the next call opens one again."""
         self._database.close()
 
-    def damaged(self) -> list[Path]:
-        """Return the rows that were set aside, as files, because they were not records."""
-        with translate_os_errors(self._layout.home, "look for damaged files"):
-            directory = self._layout.damaged
-            return sorted(Path(directory).iterdir()) if os.path.isdir(directory) else []
-
-    def survey(self) -> Survey:
-        """Read every record, and return which ones cannot be read. It costs some 0.05 ms for each job.
+    def survey(self, most: int | None = None) -> Survey:
+        """Read the records, and return which ones cannot be read. It costs some 0.05 ms for each job. The
+        file itself is checked where all are read.
 
         Raises:
             StoreError: The database is damaged.
         """
-        self._database.check()
-        left, readable, last = list[str](), 0, ""
-        while page := self._page_after(last):
-            last = page[-1][0]
-            for row in page:
-                if self._listed(row) is not None:
-                    readable += 1
-                elif self._known(row[0]):  # otherwise it was set aside
-                    left.append(f"{self.path} ({row[0]})")
-        return Survey(readable, left, self.damaged())
+        if most is None:
+            self._database.check()
+        left, readable, looked = list[str](), 0, 0
+        for row in self._all_rows() if most is None else self._rows_at_ends(most):
+            looked += 1
+            if self._listed(row) is not None:
+                readable += 1
+            elif self._known(row[0]):  # otherwise it was set aside
+                left.append(f"{self.path} ({row[0]})")
+        return Survey(readable, left, self.damaged(), complete=most is None or looked < most)
 
-    def _page_after(self, job_id: str) -> list[_Row]:
-        with self._database.reading("read all records") as db:
-            return select(db, "id, status, record", {"id > ?": job_id}, "id", _CHUNK).fetchall()
+    def _all_rows(self) -> Iterator[_Row]:
+        last = ""
+        while page := self._page({"id > ?": last}, "id", _CHUNK):
+            last = page[-1][0]
+            yield from page
+
+    def _rows_at_ends(self, most: int) -> Iterable[_Row]:
+        rows = (*self._page({}, "id DESC", most), *self._page({}, "id", most))
+        return {row[0]: row for row in rows}.values()
+
+    def _page(self, conditions: dict[str, Any], order: str, most: int) -> list[_Row]:
+        with self._database.reading("read the records") as db:
+            return select(db, "id, status, record", conditions, order, most).fetchall()
 
     # ---- rows
 
@@ -335,7 +292,7 @@ class SqliteJobStore(JobStore):
         with self._database.reading(f"read job {job_id}") as db:
             row = self._row(db, job_id)
         try:
-            return None if row is None else self._decoded(row)
+            return None if row is None else decode_row(*row)
         except Unreadable as reason:
             self._set_aside(job_id, reason)
             return None
@@ -357,32 +314,22 @@ class SqliteJobStore(JobStore):
 
     def _listed(self, row: _Row) -> Stored | None:
         try:
-            return self._decoded(row)
+            return decode_row(*row)
         except Unreadable as reason:
             self._set_aside(row[0], reason)
         except StoreError as error:
             _log.warning("Left %s out of a listing: %s", row[0], error)
         return None
 
-    def _decoded(self, row: _Row) -> Stored:
-        job_id, status, record = row
-        try:
-            tree = tree_of(JobState(status))
-        except ValueError as error:
-            raise Unreadable(f"its state is {status!r:.40}") from error
-        if not isinstance(record, bytes):
-            raise Unreadable("it is not JSON")
-        return decode(record, job_id, tree)
-
     def _set_aside(self, job_id: str, reason: Unreadable) -> None:
         """Move a row that is no record into a file, so that it costs only itself."""
-        target = f"{self._layout.damaged}/{os.path.basename(str(job_id))[:100]}.{os.urandom(4).hex()}"
+        target = ""
         try:
             with self._database.writing("set a damaged record aside") as db:
                 if not self._is_damaged(row := self._row(db, job_id)):
                     return  # another process has moved or written it by now
-                with translate_os_errors(self._layout.home, "set a damaged record aside"):
-                    self._put(target, row[2] if isinstance(row[2], bytes) else str(row[2]).encode())
+                data = row[2] if isinstance(row[2], bytes) else str(row[2]).encode()
+                target = self._put_damaged(str(job_id), data)
                 db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         except StoreError as error:
             _log.warning("Left the damaged record %s where it is: %s", job_id, error)
@@ -392,7 +339,7 @@ class SqliteJobStore(JobStore):
     def _is_damaged(self, row: _Row | None) -> TypeGuard[_Row]:
         try:
             if row is not None:
-                self._decoded(row)
+                decode_row(*row)
         except Unreadable:
             return True
         return False
@@ -407,20 +354,8 @@ class SqliteJobStore(JobStore):
         place = (None, None) if key is None else (key.name, key.rank)
         db.execute(_WRITE, (job.id, job.status.value, job.principal, ended, *place, record))
 
-    def _put(self, path: str, data: bytes) -> None:
-        self._layout.refuse_links(path)
-        write_file(path, data, temporary_in=self._layout.tmp, fsync=self.fsync)
-
     def _open(self) -> None:
-        with translate_os_errors(self._layout.home, "open the store"):
-            close_to_others(self._layout.home)
-            for directory in self._layout.file_directories():
-                self._layout.refuse_links(f"{directory}/")
-                make_directory(directory, fsync=self.fsync)
+        self._open_folders()
         with self._database.reading("open the store"):
             pass
-        try:
-            clean_temporary(self._layout.tmp)
-            clean_worker_logs(self._layout.worker_logs)
-        except OSError as error:
-            _log.warning("Cleaning up %s goes on another time: %s", self._layout.home, error)
+        self._clean_folders()

@@ -9,9 +9,9 @@ from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
 
 
-def look_at_the_home() -> dict[str, Finding]:
+def look_at_the_home(*, every_record: bool = False) -> dict[str, Finding]:
     found: dict[str, Finding] = {}
-    checks = checkup()
+    checks = checkup(every_record=every_record)
     while "records" not in found:
         finding = next(checks)
         found[finding.name] = finding
@@ -38,6 +38,19 @@ def test_unreadable_records_are_counted_at_any_age(home: Path):
     found = look_at_the_home()
     assert (found["records"].level, str(newer) in found["records"].advice) == ("warning", True)
     assert found["records"].text == "1 record was left that cannot be read"
+
+
+def test_a_large_home_is_read_at_its_ends_and_whole_on_request(home: Path):
+    store = FileJobStore(home)
+    for _ in range(1200):
+        store.create(Job(new_job_id(), "label", JobState.COMPLETED, utc_now()))
+    store.close()
+    middle = sorted((home / "jobs" / "completed").rglob("*.json"))[600]
+    middle.write_text("{ half a rec")
+    some = look_at_the_home()["records"]
+    assert some.text == "the newest and the oldest 500 jobs can be read, none is damaged"
+    assert some.advice == "--all reads every record."
+    assert look_at_the_home(every_record=True)["records"].text == "1 damaged file was set aside"
 
 
 def test_a_home_that_others_may_enter_is_named_with_the_way_out(home: Path):

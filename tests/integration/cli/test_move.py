@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,12 @@ from click.testing import CliRunner
 from python_mcp_server.cli.jobs import jobs
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.store.contract import JobStore
-from python_mcp_server.store.files import FileJobStore
-from python_mcp_server.store.sqlite import SqliteJobStore
+from python_mcp_server.store.opening import open_place, parse_place
 from tests.helpers.programs import environment, python
+from tests.helpers.stores import SHARED, url_in
 
-STORES = {
-    "file": ("file://{}/home", FileJobStore, "home"),
-    "sqlite": ("sqlite://{}/db/jobs.db", SqliteJobStore, "db/jobs.db"),
-}
+URLS = {"file": "file://{}/home", "sqlite": "sqlite://{}/db/jobs.db"}
+PAIRS = list(permutations(SHARED, 2))
 
 
 def a_job(status: JobState, **fields: object) -> Job:
@@ -28,8 +27,8 @@ def a_job(status: JobState, **fields: object) -> Job:
 
 
 def opened(tmp_path: Path, kind: str) -> tuple[str, JobStore]:
-    url, made, path = STORES[kind]
-    return url.format(tmp_path), made(tmp_path / path)
+    url = url_in(tmp_path, kind) if kind == "redis" else URLS[kind].format(tmp_path)
+    return url, open_place(parse_place(url, "it"))
 
 
 def moved(source: str, target: str) -> tuple[int, dict[str, object]]:
@@ -51,7 +50,7 @@ def filled(store: JobStore) -> list[Job]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "other"), [("file", "sqlite"), ("sqlite", "file")])
+@pytest.mark.parametrize(("kind", "other"), PAIRS)
 def test_every_job_is_in_the_other_store_with_its_files(tmp_path: Path, kind: str, other: str):
     (from_url, source), (to_url, target) = opened(tmp_path, kind), opened(tmp_path, other)
     found = filled(source)
@@ -63,8 +62,11 @@ def test_every_job_is_in_the_other_store_with_its_files(tmp_path: Path, kind: st
     assert target.list(principal="client:3") == source.list(principal="client:3")
 
 
-def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(tmp_path: Path, gone: ProcessIdentity):
-    (from_url, source), (to_url, target) = opened(tmp_path, "file"), opened(tmp_path, "sqlite")
+@pytest.mark.parametrize(("kind", "other"), PAIRS)
+def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(
+    kind: str, other: str, tmp_path: Path, gone: ProcessIdentity
+):
+    (from_url, source), (to_url, target) = opened(tmp_path, kind), opened(tmp_path, other)
     job = a_job(JobState.PENDING, owner=gone, background=True, call={"body": "a:b"})
     source.create(job)
     assert moved(from_url, to_url) == (0, {"copied": 1, "present": 0, "live": []})
@@ -123,7 +125,12 @@ cli.main()
         ("file:///tmp", "file:///tmp", "two stores that last"),
         ("file:///no/such/place", "sqlite:///tmp/x.db", "where no store is"),
         ("here", "file:///tmp", "FROM is 'here'; it must be file:///directory"),
-        ("file:///tmp", "redis://x", "TO begins with 'redis://'; it must be"),
+        ("file:///tmp", "mysql://x", "TO begins with 'mysql://'; it must be"),
+        (
+            "redis://:sesame@h:1/0",
+            "redis://:sesame@h/1",
+            r"redis://h:1/0 and TO is redis://h:6379/1; they must",
+        ),
     ],
 )
 def test_a_move_between_what_are_no_two_stores_is_refused(source: str, target: str, sentence: str):

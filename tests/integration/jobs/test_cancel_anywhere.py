@@ -453,7 +453,7 @@ def test_a_job_of_another_container_is_left_to_its_server_and_said_so(
     store = FileJobStore(home)
     job = Job(new_job_id(), "job", JobState.RUNNING, utc_now(), owner=there, worker=there)
     store.create(job)
-    with pytest.raises(PythonMcpError, match="another container"):
+    with pytest.raises(PythonMcpError, match="runs elsewhere"):
         cancel_record(store, job.id, 0.0)
     standing = record(home, job.id)
     assert (standing.status, standing.ending) == (JobState.RUNNING, "cancelled")

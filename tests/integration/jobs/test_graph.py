@@ -14,11 +14,14 @@ import pytest
 
 from python_mcp_server import Graph, InMemoryJobStore, Result
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.queue import release
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.kinds import CommandJob
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, run
 from tests.helpers import framework_bodies as fb
 from tests.helpers.command_line import command
@@ -255,6 +258,21 @@ async def test_a_retried_node_gets_the_results_again(tmp_path: Path):
         assert (await ended(jobs, made["last"])).error_kind == "skipped"
         again = await jobs.dead_letters.retry(made["last"])
         assert (await ended(jobs, again.id)).result == "good"
+
+
+async def test_other_servers_leave_a_graph_alone_while_it_is_submitted(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with manager() as jobs:
+        create = jobs.store.create
+
+        def create_slowly(job: Job) -> None:
+            create(job)
+            release(FileJobStore(home), SlotLimits(1), "")  # as each server does once a second
+
+        monkeypatch.setattr(jobs.store, "create", create_slowly)
+        made = await jobs.submit_graph(diamond(tmp_path / "log"))
+        assert (await ended(jobs, made["last"])).status is JobState.COMPLETED
 
 
 SUBMITTER = """

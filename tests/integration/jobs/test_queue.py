@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, run
 from tests.helpers import framework_bodies as fb
@@ -165,6 +167,30 @@ async def test_a_resource_is_never_taken_twice(tmp_path: Path):
         assert (await ended(jobs, second)).result == "b"
         await ended(jobs, first)
     assert lines(log).index("-a") < lines(log).index("b")
+
+
+async def test_a_resource_taken_in_another_container_is_taken_until_it_is_silent(tmp_path: Path):
+    own = identify(os.getpid())
+    assert own is not None
+    there = replace(own, pid_namespace="pid:[1]")
+    options = JobOptions(resources={"gpu": 1})
+    async with manager() as jobs:
+        Queues(jobs.store).resource("gpu", 1)
+        facts: dict[str, Any] = {"owner": there, "worker": there, "background": True, "options": options}
+        far = Job(new_job_id(), "far", JobState.RUNNING, utc_now(), **facts)
+        jobs.store.create(far)
+        waiting = await submit(jobs, fb.said, tmp_path / "log", "x", resources={"gpu": 1})
+        free = await submit(jobs, fb.said, tmp_path / "log", "free")
+        assert (await ended(jobs, free)).result == "free"
+        job = await jobs.get(waiting)
+        assert (job.status, job.message) == (
+            JobState.PENDING,
+            "waiting for the resource 'gpu': it takes 1, 0 of 1 are free",
+        )
+        silent_since = utc_now() - timedelta(seconds=90)
+        jobs.store.update(far.id, lambda found: found.evolve(missed_at=silent_since))
+        assert (await ended(jobs, waiting)).result == "x"
+        assert (await jobs.get(far.id)).error_kind == "lost"
 
 
 @pytest.mark.parametrize("options", [{"key": "user 1"}, {"max_concurrency": 1}], ids=["key", "kind"])
@@ -329,6 +355,7 @@ import asyncio, sys
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import framework_bodies as fb
 async def main():

@@ -14,18 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from python_mcp_server import FunctionJob, Retry
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs import recovery
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recovery import can_be_started, recovered
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.settle import settle
-from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.model import Failure, Job, JobState, Outcome, ProcessIdentity, new_job_id, utc_now
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually, python
+from tests.helpers import framework_bodies as fb
 from tests.helpers.loop import loop_to_abandon
-from tests.helpers.managers import lines, started_pids
+from tests.helpers.managers import LONG_S, lines, manager, started_pids
 from tests.helpers.queueing import end_worker, kept_job_in, server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
@@ -102,9 +104,15 @@ def test_a_job_of_an_earlier_boot_is_not_running(home: Path, own: ProcessIdentit
     assert recovered(store, job).error_kind == "worker_died"
 
 
-def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own: ProcessIdentity):
+FAR = [{"pid_namespace": "pid:[1]"}, {"boot_id": "another", "machine": "another"}]
+
+
+@pytest.mark.parametrize("far", FAR, ids=["container", "machine"])
+def test_a_job_out_of_reach_is_asked_whether_it_is_there(
+    home: Path, own: ProcessIdentity, far: dict[str, str]
+):
     store = FileJobStore(home)
-    job = running(store, replace(own, pid_namespace="pid:[1]"), None)
+    job = running(store, replace(own, **far), None)
     asked = recovered(store, job)
     assert asked.missed_at is not None
     assert asked.evolve(missed_at=None) == job
@@ -114,11 +122,12 @@ def test_a_job_of_another_container_is_asked_whether_it_is_there(home: Path, own
 @pytest.mark.parametrize(
     ("silent_s", "status"), [(90, JobState.FAILED), (8 * 3600, JobState.RUNNING), (-90, JobState.RUNNING)]
 )
-def test_a_job_of_another_container_is_lost_after_a_minute_of_silence(
-    home: Path, own: ProcessIdentity, silent_s: float, status: JobState
+@pytest.mark.parametrize("far", FAR, ids=["container", "machine"])
+def test_a_job_out_of_reach_is_lost_after_a_minute_of_silence(
+    home: Path, own: ProcessIdentity, far: dict[str, str], silent_s: float, status: JobState
 ):
     store = FileJobStore(home)
-    there = replace(own, pid_namespace="pid:[1]")
+    there = replace(own, **far)
     asked = running(store, there, there, background=True, missed_at=utc_now() - timedelta(seconds=silent_s))
     found = recovered(store, asked)
     assert (found.status, found.error_kind) == (status, "lost" if status is JobState.FAILED else None)
@@ -317,3 +326,34 @@ def test_a_job_settled_by_a_reader_keeps_its_output_and_no_process(home: Path, t
     assert jobs.blocking.get(job.id).error_kind == "worker_died"
     assert identify(child) is None
     assert jobs.blocking.output(job.id).text == "holding\n"
+
+
+def lost_elsewhere(home: Path, job_id: str) -> Job:
+    """Settle a job as another server does that has heard nothing of the job's server for a minute."""
+    return settle(FileJobStore(home), job_id, Outcome(failure=Failure("JobFailed", "silent", kind="lost")))
+
+
+async def test_a_body_ends_whose_job_another_server_has_settled(home: Path, tmp_path: Path):
+    starts = tmp_path / "starts"
+    async with manager() as jobs:
+        token = await jobs.submit(bodies.spin, str(starts))
+        (worker,) = await asyncio.to_thread(started_pids, starts)
+        assert lost_elsewhere(home, token).error_kind == "lost"
+        while identify(worker) is not None:
+            await asyncio.sleep(0.01)
+        assert lines(starts)[1:] == ["cleaned up"]
+        job, timed_out = await jobs.wait(token, LONG_S)
+        assert (job.error_kind, timed_out) == ("lost", False)
+
+
+async def test_an_attempt_that_was_taken_for_lost_ends_before_the_next_begins(home: Path, tmp_path: Path):
+    starts, gate = tmp_path / "starts", tmp_path / "gate"
+    async with manager() as jobs:
+        job = FunctionJob(fb.return_with_gate, str(starts), str(gate))
+        token = await jobs.submit(job, retry=Retry(attempts=2, lost_workers=True, wait=0.01))
+        await asyncio.to_thread(started_pids, starts)
+        gate.touch()
+        assert lost_elsewhere(home, token).attempt == 2
+        ended, _ = await jobs.wait(token, LONG_S)
+        assert (ended.status, ended.attempt, ended.result) == (JobState.COMPLETED, 2, "done")
+    assert [line.split()[0] for line in lines(starts)] == ["started", "cleaned", "started"]

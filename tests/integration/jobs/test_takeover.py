@@ -23,7 +23,7 @@ from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
-from python_mcp_server.pool.protocol import mark_unbegun
+from python_mcp_server.pool.protocol import mark_unbegun, unbegun_note
 from python_mcp_server.processes import identify
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
@@ -126,7 +126,7 @@ def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_pat
             second = await jobs.submit_request(
                 Request(hold, (str(tmp_path / "second"), str(tmp_path / "gate")))
             )
-            (jobs.store.folder(second.id) / "unbegun" / "in the way").mkdir(parents=True)
+            (Path(unbegun_note(jobs.store.home, second.id)) / "in the way").mkdir(parents=True)
             (tmp_path / "gate").touch()
             assert (await jobs.wait(first.id, LONG_S))[0].status is DONE
             failed = (await jobs.wait(second.id, LONG_S))[0]
@@ -136,15 +136,15 @@ def test_a_body_does_not_run_where_its_begin_cannot_be_noted(home: Path, tmp_pat
     run(main())
 
 
-def test_a_job_whose_folder_cannot_be_made_says_why_it_waits(home: Path, tmp_path: Path):
+def test_a_job_whose_note_cannot_be_made_says_why_it_waits(home: Path, tmp_path: Path):
     async def main() -> None:
         async with manager(max_background_jobs=1) as jobs:
             gate = tmp_path / "gate"
             await jobs.submit_request(Request(hold, (str(tmp_path / "starts"), str(gate))))
             await asyncio.to_thread(eventually, lambda: lines(tmp_path / "starts"))
             second = await jobs.submit_request(Request(hold, (str(tmp_path / "second"), str(gate))))
-            in_the_way = jobs.store.folder(second.id)
-            in_the_way.parent.mkdir(parents=True, exist_ok=True)
+            in_the_way = Path(unbegun_note(jobs.store.home, second.id)).parent
+            in_the_way.rmdir()
             in_the_way.touch()
             gate.touch()
             said = "has not begun: Not a directory"
@@ -170,7 +170,7 @@ def test_a_job_that_its_dead_worker_had_begun_is_not_started_again(
     begun, unbegun = (orphan(store, gone) for _ in range(2))
     for job in (begun, unbegun):
         store.update(job.id, lambda found: found.evolve(status=RUNNING, worker=gone))
-    mark_unbegun(store.folder(unbegun.id))
+    mark_unbegun(unbegun_note(store.home, unbegun.id))
     assert startable(store, own) == [unbegun.id]
     assert JobManager().blocking.get(begun.id).error_kind == "worker_died"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import InMemoryJobStore
 from python_mcp_server.jobs import keeping
 from python_mcp_server.jobs.expired import Tombstones
 from python_mcp_server.jobs.expiry import Expiry
@@ -17,11 +16,11 @@ from python_mcp_server.model import Job, JobState, new_job_id
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.files import FileJobStore
-from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers.records import records_opened
+from tests.helpers.stores import EVERY, made_in
 
 NOON = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
-STORES = pytest.mark.parametrize("kind", ["files", "memory", "sqlite"])
+STORES = pytest.mark.parametrize("kind", EVERY)
 
 
 class Clock:
@@ -38,12 +37,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def store_of(kind: str, home: Path) -> JobStore:
-    if kind == "sqlite":
-        return SqliteJobStore(home / "jobs.db")
-    return InMemoryJobStore() if kind == "memory" else FileJobStore(home)
 
 
 def put(store: JobStore, hours: float, state: JobState = JobState.COMPLETED, **options: Any) -> str:
@@ -70,7 +63,7 @@ def clean(store: JobStore, clock: Clock, **bounds: float) -> Keeper:
 
 @STORES
 def test_without_a_bound_everything_stays(kind: str, home: Path, clock: Clock):
-    store = store_of(kind, home)
+    store = made_in(home, kind)
     ids = {put(store, hours) for hours in (1, 10_000)}
     clean(store, clock)
     assert left(store) == ids
@@ -78,7 +71,7 @@ def test_without_a_bound_everything_stays(kind: str, home: Path, clock: Clock):
 
 @STORES
 def test_a_bound_of_days_removes_what_ended_before(kind: str, home: Path, clock: Clock):
-    store = store_of(kind, home)
+    store = made_in(home, kind)
     old, running = put(store, 50), put(store, 70, JobState.RUNNING)
     young, failed = put(store, 10), put(store, 60, JobState.FAILED)
     clean(store, clock, days=2)
@@ -89,7 +82,7 @@ def test_a_bound_of_days_removes_what_ended_before(kind: str, home: Path, clock:
 
 @STORES
 def test_a_bound_of_jobs_removes_the_first_that_ended(kind: str, home: Path, clock: Clock):
-    store = store_of(kind, home)
+    store = made_in(home, kind)
     running = {put(store, 99, JobState.RUNNING), put(store, 99, JobState.PENDING)}
     ids = [put(store, hours) for hours in range(250, 0, -1)]
     long_one = store.get(put(store, 300, JobState.RUNNING))
@@ -101,7 +94,7 @@ def test_a_bound_of_jobs_removes_the_first_that_ended(kind: str, home: Path, clo
 
 @STORES
 def test_a_bound_of_disk_space_removes_the_oldest_until_it_holds(kind: str, home: Path, clock: Clock):
-    store = store_of(kind, home)
+    store = made_in(home, kind)
     ids = [put(store, hours) for hours in (5, 4, 3, 2, 1)]
     running = put(store, 9, JobState.RUNNING)
     for job_id in (*ids, running):

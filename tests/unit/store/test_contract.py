@@ -20,12 +20,10 @@ from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.model import Job, JobProgress, JobState, Usage, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from python_mcp_server.store.contract import IN_PAGES, SHOWN_RESULT_BYTES, JobStore
-from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import PRIORITY_STEP_S, rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
-from python_mcp_server.store.sqlite import SqliteJobStore
+from tests.helpers.stores import EVERY, made_in
 
-Store = FileJobStore | InMemoryJobStore | SqliteJobStore
 TERMINAL = [state for state in JobState if state.terminal]
 ODD_IDS = [
     "",
@@ -44,11 +42,9 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["memory", "files", "sqlite"])
-def store(request: pytest.FixtureRequest, home: Path) -> Iterator[Store]:
-    made: Store = InMemoryJobStore()
-    if request.param != "memory":
-        made = FileJobStore(home) if request.param == "files" else SqliteJobStore(home / "jobs.db")
+@pytest.fixture(params=EVERY)
+def store(request: pytest.FixtureRequest, home: Path) -> Iterator[JobStore]:
+    made = made_in(home, request.param)
     yield made
     made.close()
 
@@ -61,13 +57,13 @@ def ended(status: JobState = JobState.COMPLETED, **changes: object):
     return lambda job: job.evolve(status=status, completed_at=utc_now(), **changes)
 
 
-def test_a_created_job_is_read_back_as_it_was(store: Store):
+def test_a_created_job_is_read_back_as_it_was(store: JobStore):
     job = a_job(progress=JobProgress(1, 2, "half"), usage=Usage(rss_bytes=1_000_000), extra={"newer": [1]})
     store.create(job)
     assert store.get(job.id) == job
 
 
-def test_an_id_is_created_once(store: Store):
+def test_an_id_is_created_once(store: JobStore):
     job = a_job()
     store.create(job)
     with pytest.raises(ValueError, match=job.id):
@@ -75,7 +71,7 @@ def test_an_id_is_created_once(store: Store):
     assert store.get(job.id) == job
 
 
-def test_the_id_of_a_finished_job_is_not_given_again(store: Store):
+def test_the_id_of_a_finished_job_is_not_given_again(store: JobStore):
     job = a_job(JobState.COMPLETED)
     store.create(job)
     with pytest.raises(InvalidInput):
@@ -86,12 +82,12 @@ def queued(**fields: object) -> Job:
     return replace(a_job(), background=True, call={"body": "a:b"}, **fields)  # type: ignore[arg-type]
 
 
-def ids(store: Store, prefix: str, **how: object) -> list[str]:
+def ids(store: JobStore, prefix: str, **how: object) -> list[str]:
     names = store.index_names(prefix)
     return [job.id for name in names for job in store.indexed(name, **how)]  # type: ignore[arg-type]
 
 
-def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
+def test_queued_jobs_are_found_in_the_order_of_their_start(store: JobStore):
     times = [utc_now() + timedelta(milliseconds=n) for n in range(4)]
     priorities = zip((0, 5, 1, 5), times, strict=True)
     jobs = [queued(options=JobOptions(priority=priority), created_at=at) for priority, at in priorities]
@@ -103,7 +99,7 @@ def test_queued_jobs_are_found_in_the_order_of_their_start(store: Store):
     assert ids(store, "ready.default", limit=0) == []
 
 
-def test_a_count_of_a_list_stops_where_it_is_told(store: Store):
+def test_a_count_of_a_list_stops_where_it_is_told(store: JobStore):
     for _ in range(3):
         store.create(queued())
     (name,) = store.index_names("ready")
@@ -111,7 +107,7 @@ def test_a_count_of_a_list_stops_where_it_is_told(store: Store):
     assert store.index_count("ready.none", 9) == 0
 
 
-def test_waiting_long_enough_is_worth_more_than_priority(store: Store):
+def test_waiting_long_enough_is_worth_more_than_priority(store: JobStore):
     now = utc_now()
     old = queued(created_at=now - timedelta(seconds=2 * PRIORITY_STEP_S + 1))
     new = queued(created_at=now, options=JobOptions(priority=2))
@@ -121,7 +117,7 @@ def test_waiting_long_enough_is_worth_more_than_priority(store: Store):
     assert ids(store, "ready.default") == [newer.id, old.id, new.id]
 
 
-def test_dead_letters_are_in_the_index_newest_first_until_removed(store: Store):
+def test_dead_letters_are_in_the_index_newest_first_until_removed(store: JobStore):
     times = [utc_now() + timedelta(hours=hours) for hours in (0, 1, 24)]
     dead = [queued(options=JobOptions(), id=new_job_id(at)) for at in times]
     others = [queued(options=JobOptions()) for _ in TERMINAL]
@@ -143,7 +139,7 @@ def test_dead_letters_are_in_the_index_newest_first_until_removed(store: Store):
     assert store.index_names("") == ()
 
 
-def test_a_job_moves_through_the_lists_of_the_index(store: Store):
+def test_a_job_moves_through_the_lists_of_the_index(store: JobStore):
     first, soon = queued(), utc_now() + timedelta(seconds=5)
     options = JobOptions(after=(first.id,), queue="images")
     job = queued(waits_for=(first.id,), not_before=soon, options=options)
@@ -161,7 +157,7 @@ def test_a_job_moves_through_the_lists_of_the_index(store: Store):
     assert store.index_names("") == ()
 
 
-def test_options_are_read_back_as_they_were(store: Store):
+def test_options_are_read_back_as_they_were(store: JobStore):
     retry = Retry(3, on=ValueError, wait=2, lost_workers=True)
     order: dict[str, Any] = {"queue": "q", "priority": -3, "run_at": utc_now()}
     options = JobOptions(**order, key="k", key_concurrency=2, resources={"gpu": 1}, retry=retry)
@@ -170,14 +166,14 @@ def test_options_are_read_back_as_they_were(store: Store):
     assert store.get(job.id) == job
 
 
-def test_an_update_is_returned_and_read_back(store: Store):
+def test_an_update_is_returned_and_read_back(store: JobStore):
     job = a_job()
     store.create(job)
     changed = store.update(job.id, lambda old: old.evolve(status=JobState.RUNNING))
     assert changed == store.get(job.id) == job.evolve(status=JobState.RUNNING)
 
 
-def test_an_update_of_an_unknown_job_says_which(store: Store):
+def test_an_update_of_an_unknown_job_says_which(store: JobStore):
     for job_id in [new_job_id(), "unknown", *ODD_IDS]:
         with pytest.raises(JobNotFound) as caught:
             store.update(job_id, lambda job: job)
@@ -185,14 +181,14 @@ def test_an_update_of_an_unknown_job_says_which(store: Store):
 
 
 @pytest.mark.parametrize("status", TERMINAL)
-def test_a_terminal_job_never_changes_and_change_is_not_called(store: Store, status: JobState):
+def test_a_terminal_job_never_changes_and_change_is_not_called(store: JobStore, status: JobState):
     job = a_job(JobState.RUNNING)
     store.create(job)
     final = store.update(job.id, ended(status))
     assert store.update(job.id, lambda _: pytest.fail("called")) == final == store.get(job.id)
 
 
-def test_a_change_that_raises_or_returns_another_job_leaves_all_as_it_was(store: Store):
+def test_a_change_that_raises_or_returns_another_job_leaves_all_as_it_was(store: JobStore):
     job = a_job()
     store.create(job)
     with pytest.raises(OSError, match="of the body"):
@@ -204,7 +200,7 @@ def test_a_change_that_raises_or_returns_another_job_leaves_all_as_it_was(store:
     assert store.get(job.id) == job
 
 
-def test_of_two_racing_settlers_the_first_wins_and_both_agree(store: Store):
+def test_of_two_racing_settlers_the_first_wins_and_both_agree(store: JobStore):
     for _ in range(20):
         job = a_job(JobState.RUNNING)
         store.create(job)
@@ -227,7 +223,7 @@ def test_of_two_racing_settlers_the_first_wins_and_both_agree(store: Store):
         assert seen[0] == seen[1] == store.get(job.id)
 
 
-def test_listing_is_newest_first_and_says_whether_there_is_more(store: Store):
+def test_listing_is_newest_first_and_says_whether_there_is_more(store: JobStore):
     start = datetime(2025, 1, 1, tzinfo=UTC)
     ids = [new_job_id(start + timedelta(days=number)) for number in range(5)]
     for number in (3, 0, 4, 2, 1):
@@ -243,7 +239,9 @@ def test_listing_is_newest_first_and_says_whether_there_is_more(store: Store):
 
 @pytest.mark.parametrize("principal", [None, "ada"])
 @pytest.mark.parametrize("status", [None, JobState.RUNNING, JobState.FAILED])
-def test_pages_show_every_job_once_newest_first(store: Store, status: JobState | None, principal: str | None):
+def test_pages_show_every_job_once_newest_first(
+    store: JobStore, status: JobState | None, principal: str | None
+):
     start = datetime(2025, 1, 1, tzinfo=UTC)
     for number in range(40):
         state = (JobState.RUNNING, JobState.FAILED)[number % 2]
@@ -259,7 +257,7 @@ def test_pages_show_every_job_once_newest_first(store: Store, status: JobState |
     assert (found, len(found) > 3) == (wanted, True)
 
 
-def test_a_page_begins_before_a_job_that_is_gone_or_anothers(store: Store):
+def test_a_page_begins_before_a_job_that_is_gone_or_anothers(store: JobStore):
     old, gone, theirs = (a_job(JobState.FAILED, principal=who) for who in ("ada", "ada", "bob"))
     for job in (old, gone, theirs):
         store.create(job)
@@ -270,14 +268,14 @@ def test_a_page_begins_before_a_job_that_is_gone_or_anothers(store: Store):
 
 
 @pytest.mark.parametrize("before", ["plain", "A" * 34, "a" * 5_000, "../x", ""])
-def test_a_page_before_what_is_no_id_is_refused(store: Store, before: str):
+def test_a_page_before_what_is_no_id_is_refused(store: JobStore, before: str):
     with pytest.raises(InvalidInput, match="it must be the id of a job") as caught:
         store.list(before=before)
     assert len(str(caught.value)) < 120
 
 
 @pytest.mark.parametrize("status", list(JobState))
-def test_a_status_filters_the_list(store: Store, status: JobState):
+def test_a_status_filters_the_list(store: JobStore, status: JobState):
     jobs = [a_job(state) for state in JobState for _ in range(3)]
     for job in jobs:
         store.create(job)
@@ -286,7 +284,7 @@ def test_a_status_filters_the_list(store: Store, status: JobState):
     assert len(store.list(status)[0]) == 3
 
 
-def test_a_large_result_is_whole_in_get_and_a_note_in_listings(store: Store):
+def test_a_large_result_is_whole_in_get_and_a_note_in_listings(store: JobStore):
     job = a_job(JobState.RUNNING)
     store.create(job)
     result = {"text": "ä" * 100_000}
@@ -299,7 +297,7 @@ def test_a_large_result_is_whole_in_get_and_a_note_in_listings(store: Store):
 
 
 @pytest.mark.parametrize(("chars", "shown"), [(100_000, True), (SHOWN_RESULT_BYTES, False)])
-def test_a_peek_leaves_out_what_no_reader_takes(store: Store, chars: int, shown: bool):
+def test_a_peek_leaves_out_what_no_reader_takes(store: JobStore, chars: int, shown: bool):
     job = a_job(JobState.COMPLETED, result="x" * chars, result_note="a note")
     store.create(job)
     assert store.get(job.id) == job
@@ -313,12 +311,12 @@ def test_a_peek_leaves_out_what_no_reader_takes(store: Store, chars: int, shown:
     assert store.peek(new_job_id()) is None
 
 
-def test_a_result_of_64_kib_is_still_in_the_listing(store: Store):
+def test_a_result_of_64_kib_is_still_in_the_listing(store: JobStore):
     store.create(a_job(JobState.COMPLETED, result="x" * (64 * 1024 - 2)))
     assert len(store.list()[0][0].result) == 64 * 1024 - 2
 
 
-def test_prune_removes_what_should_go_with_its_files_and_no_live_job(store: Store):
+def test_prune_removes_what_should_go_with_its_files_and_no_live_job(store: JobStore):
     jobs = {state: a_job(state) for state in JobState}
     for job in jobs.values():
         store.create(job)
@@ -333,7 +331,7 @@ def test_prune_removes_what_should_go_with_its_files_and_no_live_job(store: Stor
         assert (store.get(job.id) is not None) == kept == store.folder(job.id).exists()
 
 
-def test_a_principal_lists_and_prunes_its_own_jobs_only(store: Store):
+def test_a_principal_lists_and_prunes_its_own_jobs_only(store: JobStore):
     mine, theirs, owners = (a_job(JobState.FAILED, principal=who) for who in ("ada", "bob", None))
     live = a_job(principal="ada")
     for job in (mine, theirs, owners, live):
@@ -347,7 +345,7 @@ def test_a_principal_lists_and_prunes_its_own_jobs_only(store: Store):
     assert {job.id for job in store.list()[0]} == {theirs.id, owners.id, live.id}
 
 
-def test_an_id_of_a_pruned_job_may_come_again(store: Store):
+def test_an_id_of_a_pruned_job_may_come_again(store: JobStore):
     store.create(first := a_job(JobState.FAILED))
     store.prune(lambda _: True)
     job = a_job(JobState.PENDING, id=first.id)
@@ -359,7 +357,7 @@ def test_an_id_of_a_pruned_job_may_come_again(store: Store):
 @given(job_id=st.text(max_size=120) | st.from_regex(r"[0-9a-z./_-]{34}", fullmatch=True))
 @example("con")
 @example("a" * 34)
-def test_any_text_is_a_safe_id(store: Store, job_id: str):
+def test_any_text_is_a_safe_id(store: JobStore, job_id: str):
     job = a_job(JobState.RUNNING, id=job_id)
     assert store.get(job_id) is None
     assert store.home in store.folder(job_id).resolve().parents
@@ -375,13 +373,13 @@ def test_any_text_is_a_safe_id(store: Store, job_id: str):
 
 
 @pytest.mark.parametrize("name", ODD_IDS)
-def test_a_name_that_could_leave_its_directory_is_refused(store: Store, name: str):
+def test_a_name_that_could_leave_its_directory_is_refused(store: JobStore, name: str):
     with pytest.raises(InvalidInput, match="name"):
         store.worker_folder(name)
 
 
 @pytest.mark.parametrize("job_id", ["plain", "a" * 33, "A" * 34, *ODD_IDS])
-def test_an_id_that_new_job_id_does_not_give_is_refused(store: Store, job_id: str):
+def test_an_id_that_new_job_id_does_not_give_is_refused(store: JobStore, job_id: str):
     with pytest.raises(InvalidInput, match="job id"):
         store.create(a_job(id=job_id))
     assert store.get(job_id) is None
@@ -391,7 +389,7 @@ HOUR = timedelta(hours=1)
 
 
 def ended_ago(
-    store: Store, hours: float, created_hours_ago: float, status: JobState = JobState.FAILED
+    store: JobStore, hours: float, created_hours_ago: float, status: JobState = JobState.FAILED
 ) -> str:
     now = utc_now()
     created_at = now - created_hours_ago * HOUR
@@ -403,7 +401,7 @@ def ended_ago(
     return job.id
 
 
-def test_a_prune_by_age_goes_by_the_end_and_not_by_the_creation(store: Store):
+def test_a_prune_by_age_goes_by_the_end_and_not_by_the_creation(store: JobStore):
     long, old, young = ended_ago(store, 25, 1000), ended_ago(store, 25, 25), ended_ago(store, 23, 1000)
     cancelled = ended_ago(store, 25, 25, JobState.CANCELLED)
     pruned = store.prune(among=[JobState.FAILED], ended_before=utc_now() - 24 * HOUR)
@@ -416,13 +414,13 @@ def test_a_prune_by_age_goes_by_the_end_and_not_by_the_creation(store: Store):
     ]
 
 
-def test_a_prune_by_age_removes_what_a_wrong_clock_created_in_the_future(store: Store):
+def test_a_prune_by_age_removes_what_a_wrong_clock_created_in_the_future(store: JobStore):
     job_id = ended_ago(store, 2, -1000)
     assert store.prune(ended_before=utc_now() - HOUR).removed == 1
     assert store.get(job_id) is None
 
 
-def test_the_oldest_that_ended_are_those_created_first_by_their_end(store: Store):
+def test_the_oldest_that_ended_are_those_created_first_by_their_end(store: JobStore):
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     jobs: list[Job] = []
     for hours in (5, 3, 900, 4):
@@ -437,7 +435,7 @@ def test_the_oldest_that_ended_are_those_created_first_by_their_end(store: Store
     assert store.oldest_ended(0) == ()
 
 
-def test_a_folder_can_be_discarded_twice(store: Store):
+def test_a_folder_can_be_discarded_twice(store: JobStore):
     folder = store.folder(new_job_id())
     folder.mkdir(parents=True)
     (folder / "stdout").write_text("x")
@@ -446,7 +444,7 @@ def test_a_folder_can_be_discarded_twice(store: Store):
     assert not folder.exists()
 
 
-def test_workers_and_jobs_share_a_file_system(store: Store):
+def test_workers_and_jobs_share_a_file_system(store: JobStore):
     worker, folder = store.worker_folder("worker-1"), store.folder(new_job_id())
     worker.mkdir(parents=True)
     folder.mkdir(parents=True)
@@ -454,7 +452,7 @@ def test_workers_and_jobs_share_a_file_system(store: Store):
     (folder / "stdout").hardlink_to(worker / "log")
 
 
-def test_an_exclusive_section_is_entered_by_one_at_a_time(store: Store):
+def test_an_exclusive_section_is_entered_by_one_at_a_time(store: JobStore):
     inside: list[int] = []
     most: list[int] = []
 
@@ -487,7 +485,7 @@ def test_the_memory_store_leaves_no_directory_when_it_is_collected():
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_a_result_is_stored_retrieved_and_cleaned_up(store: Store, success: bool):
+def test_a_result_is_stored_retrieved_and_cleaned_up(store: JobStore, success: bool):
     job, result = a_job(JobState.RUNNING), JobResult(success, [1], "no", {"of": 2})
     store.create(job)
     assert store.retrieve(job.id) is None
@@ -501,16 +499,25 @@ def test_a_result_is_stored_retrieved_and_cleaned_up(store: Store, success: bool
     assert store.retrieve(job.id) is None
 
 
-def test_a_large_result_is_retrieved_whole(store: Store):
+def test_a_large_result_is_retrieved_whole(store: JobStore):
     job, result = a_job(JobState.RUNNING), JobResult(success=False, data="x" * 2 * SHOWN_RESULT_BYTES)
     store.create(job)
     store.store(job.id, result)
     assert store.retrieve(job.id) == result
 
 
-def test_an_unknown_token_has_no_result(store: Store):
+def test_an_unknown_token_has_no_result(store: JobStore):
     for token in (new_job_id(), *ODD_IDS):
         assert store.retrieve(token) is None
         assert not store.cleanup(token)
         with pytest.raises(JobNotFound):
             store.store(token, JobResult(success=True))
+
+
+def test_a_bounded_survey_reads_the_ends_and_says_so(store: JobStore):
+    for _ in range(30):
+        store.create(a_job(JobState.COMPLETED))
+    some, most = store.survey(5), store.survey(31)
+    assert (some.readable in (5, 10), some.complete) == (True, False)
+    assert (most.readable, most.complete) == (30, True)
+    assert (store.survey().readable, store.survey().complete) == (30, True)

@@ -192,6 +192,14 @@ def test_a_survey_finds_damage_that_no_listing_reached(store: FileJobStore, home
     assert (survey.readable, survey.left, len(survey.damaged)) == (59, [], 1)
 
 
+def test_a_bounded_survey_finds_damage_among_the_oldest_and_newest(store: FileJobStore, home: Path):
+    jobs = sorted((created(store, JobState.COMPLETED) for _ in range(60)), key=lambda job: job.id)
+    for number in (0, 30, 59):
+        replace(record_of(home, jobs[number]), b"{")
+    survey = store.survey(10)
+    assert (survey.readable, len(survey.damaged), survey.complete) == (18, 2, False)
+
+
 @pytest.mark.parametrize("kept", [0, 10, 100_001])
 def test_a_large_result_that_was_cut_or_padded_is_named_in_the_note(store: FileJobStore, kept: int):
     job = created(store)

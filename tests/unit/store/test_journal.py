@@ -20,16 +20,14 @@ from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.events import JobEvent
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.journal import FILES, JournalReader, Position
-from python_mcp_server.store.memory import InMemoryJobStore
-from python_mcp_server.store.sqlite import SqliteJobStore
+from tests.helpers.stores import EVERY, made_in
 
 START = Position(1, 0)
 
 
-@pytest.fixture(params=["memory", "files", "sqlite"])
+@pytest.fixture(params=EVERY)
 def store(request: pytest.FixtureRequest, home: Path) -> Iterator[JobStore]:
-    kinds = {"memory": InMemoryJobStore, "files": FileJobStore, "sqlite": SqliteJobStore}
-    made = kinds[request.param](*{"memory": [], "files": [home], "sqlite": [home / "jobs.db"]}[request.param])
+    made = made_in(home, request.param)
     yield made
     made.close()
 

@@ -263,3 +263,10 @@ def test_a_child_forked_during_a_transaction_refuses_the_database(store: SqliteJ
     found = store.get(job.id)
     assert found is not None
     assert found.message == "of the parent"
+
+
+def test_a_bounded_survey_of_rows_reads_the_oldest_and_newest(store: SqliteJobStore, path: Path):
+    jobs = sorted((created(store) for _ in range(60)), key=lambda job: job.id)
+    altered(path, "UPDATE jobs SET record = x'7b' WHERE id IN (?, ?, ?)", *[jobs[n].id for n in (0, 30, 59)])
+    survey = store.survey(10)
+    assert (survey.readable, len(survey.damaged), survey.complete) == (18, 2, False)

@@ -252,7 +252,7 @@ class Worker:
         self._grace_s = max(GRACE_S, call.grace_s)
         if not self._begin(call):
             self._wait_for_exit()
-        if call.unbegun and (failure := self._note_begin(call.folder)) is not None:
+        if call.unbegun and (failure := self._note_begin(call.unbegun)) is not None:
             self._finish(call.job_id, Outcome(failure=failure), None)
             return
         questions = self._questions.open(call.job_id)
@@ -278,12 +278,12 @@ class Worker:
             outcome = replace(outcome, wants_record=job.wants_record, touched=job.touched)
         self._finish(call.job_id, outcome, unsent)
 
-    def _note_begin(self, folder: str) -> Failure | None:
-        """Note in the job's folder that the body begins; return the reason where that fails."""
+    def _note_begin(self, note: str) -> Failure | None:
+        """Remove the note that the body has not begun; return the reason where that fails."""
         try:
-            mark_begun(folder)
+            mark_begun(note)
         except OSError as error:
-            sentence = f"The job cannot begin: its folder cannot be written ({error}); start it again"
+            sentence = f"The job cannot begin: its home cannot be written ({error}); start it again"
             return self._runner.failure_of(InvalidInput(sentence))
         return None
 

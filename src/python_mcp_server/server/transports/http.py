@@ -24,6 +24,8 @@ from mcp.server.transport_security import (
 )
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from python_mcp_server.errors import PoolClosed
+from python_mcp_server.jobs.health import Condition, Health, Problem
 from python_mcp_server.server.exit_guard import ExitGuard
 from python_mcp_server.server.principals import TokenHolder
 from python_mcp_server.server.sdk.messages import NotAMessage, check_notification
@@ -67,6 +69,7 @@ def serve_http(
     on_start: Callable[[], None],
     on_stop: Callable[[], Awaitable[None]],
     *,
+    health: Callable[[], Awaitable[Health]],
     find_principal: Callable[[str], str] = str,
     max_connections: int = 0,
     on_second: Callable[[], object] = bool,
@@ -79,6 +82,7 @@ def serve_http(
         access: What their requests must show.
         on_start: Called when clients are served, and a signal ends the server in order.
         on_stop: Awaited first when a signal asks to stop, while answers can still be sent.
+        health: Returns what is wrong, within seconds.
         find_principal: Returns the name in records of the principal that had this name in older versions; may
             block.
         max_connections: The setting.
@@ -89,7 +93,9 @@ def serve_http(
     """
     connections = Connections(most_connections(max_connections))
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the guard does it
-    app = AccessMiddleware(server.streamable_http_app(transport_security=unchecked), access, find_principal)
+    app = AccessMiddleware(
+        server.streamable_http_app(transport_security=unchecked), access, find_principal, health
+    )
     http = cast("type[HttpConnection]", functools.partial(HttpConnection, connections))
     config = uvicorn.Config(app, http=http, **_CONFIG)
 
@@ -116,11 +122,18 @@ class AccessMiddleware:
     its own.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, find_principal: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        find_principal: Callable[[str], str],
+        health: Callable[[], Awaitable[Health]],
+    ) -> None:
         self._app = AuthContextMiddleware(
             SessionLimit(RequestBodyLimitMiddleware(MessageCheck(app), _LARGEST_BODY))
         )
         self._access = access
+        self._health = health
         old = access.old_principal
         self._holder = None if old is None else TokenHolder(functools.partial(find_principal, old))
 
@@ -135,7 +148,7 @@ class AccessMiddleware:
         if refusal is not None:
             await _refuse(refusal, scope)(scope, receive, send)
         elif healthz:
-            await _health(scope["method"])(scope, receive, send)
+            await (await _health(scope["method"], self._health))(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
 
@@ -186,10 +199,18 @@ def _refuse(refusal: Refusal, scope: Scope) -> Response:
     return PlainTextResponse(f"{refusal.text}\n", refusal.status, headers)
 
 
-def _health(method: str) -> Response:
+async def _health(method: str, health: Callable[[], Awaitable[Health]]) -> Response:
+    """Return the health without details, because no token is asked for; 503 where the server cannot serve."""
     if method not in ("GET", "HEAD"):
         return PlainTextResponse("GET it\n", 405, {"Allow": "GET, HEAD"})
-    return JSONResponse({"status": "ok", "version": __version__}, headers={"Cache-Control": "no-store"})
+    try:
+        found = await health()
+    except PoolClosed as error:
+        found = Health((Problem("server", str(error), "Ask again when it has started.", failing=True),))
+    told = found.to_json(details=False)
+    told = {"status": told["status"], "version": __version__, "problems": told["problems"]}
+    status = 503 if found.status is Condition.FAILING else 200
+    return JSONResponse(told, status, headers={"Cache-Control": "no-store"})
 
 
 class _Server(uvicorn.Server):
