@@ -50,6 +50,7 @@ class RecordWriter:
         job_id: The job.
         state: How far the record is.
         claimed: Whether the record says that this run is running, or is about to say so.
+        cpu_s: The CPU time of the body once it has ended, where it is known without a sample.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RecordWriter:
         self.job_id = job_id
         self.state = RecordState.NONE
         self.claimed = False
+        self.cpu_s = 0.0
         self._services = services
         self._look = look
         self._on_durable = on_durable
@@ -164,10 +166,15 @@ class RecordWriter:
         if not self.durable:
             return None
         try:
-            return await self._services.in_store(self._services.store.update, self.job_id, change)
+            return await self._services.in_store(self._change_now, change)
         except (StoreError, JobNotFound) as error:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
             return None
+
+    def _change_now(self, change: Callable[[Job], Job]) -> Job:
+        job = self._services.store.update(self.job_id, change)
+        self._services.quotas.look(job)
+        return job
 
     async def start(self, worker: ProcessIdentity | None) -> Started:
         """Change the record from pending to running, compare-and-set under the lock, before the body is sent:
@@ -236,7 +243,7 @@ class RecordWriter:
         """Leave a running job to its worker: from now on the job lives as long as the worker."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
-    def settle(self, outcome: Outcome, *, tree_gone: bool, cpu_s: float = 0.0) -> Job:
+    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
         """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
         another process has ended this attempt already, and the job waits for the next one, or runs it.
         Blocks.
@@ -252,7 +259,7 @@ class RecordWriter:
             outcome,
             progress=now.progress,
             usage=now.usage,
-            cpu_s=cpu_s,
+            cpu_s=self.cpu_s,
             tree_gone=tree_gone,
             show=self._show,
             only_if=self.is_present,

@@ -549,7 +549,8 @@ class JobRun:
         if isinstance(worker, WorkerHandle):
             try_link_logs(worker.log_folder, self.call.folder)
         gone = tree_gone or outcome.cancelled or not isinstance(worker, WorkerHandle) or worker.gone
-        return self.record.settle(outcome, tree_gone=gone, cpu_s=self.status.cpu_s)
+        self.record.cpu_s = self.status.cpu_s
+        return self.record.settle(outcome, tree_gone=gone)
 
     def _conclude(self) -> None:
         """Free the worker, and wake all waiters."""
