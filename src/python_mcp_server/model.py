@@ -149,6 +149,7 @@ class ProcessIdentity:
             "boot_id": self.boot_id,
             "pid_namespace": self.pid_namespace,
             "lane": self.worker_id,  # as records have always named it
+            "machine": self.machine,
         }
 
     @classmethod
@@ -224,6 +225,7 @@ class Job:
         queued_at: Since when it could start, if it had to wait for something else than a slot.
         not_before: It starts at this time at the earliest; None once that is over.
         waits_for: The jobs of `options.after` that have not ended yet.
+        behind_key: Whether it waits in the list of its key, until one that goes first has ended.
         attempt: The number of the present attempt, counted from 1.
         attempts: The attempts that have failed: `{"attempt", "started_at", "ended_at", "error", "error_kind",
             "usage"}` of each, oldest first.
@@ -267,6 +269,7 @@ class Job:
     queued_at: datetime | None = None
     not_before: datetime | None = None
     waits_for: tuple[str, ...] = ()
+    behind_key: bool = False
     attempt: int = 1
     attempts: tuple[dict[str, Any], ...] = ()
     schedule: dict[str, Any] | None = None
@@ -367,6 +370,7 @@ class Job:
             "queued_at": iso(self.queued_at),
             "not_before": iso(self.not_before),
             "waits_for": list(self.waits_for),
+            "behind_key": self.behind_key,
         }
 
     @classmethod
@@ -431,6 +435,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
     **dict.fromkeys(("waits_for", "attempts"), (list, NoneType)),
     "attempt": (int,),
     "background": (bool,),
+    "behind_key": (bool,),
     **dict.fromkeys(("grace_s", "memory_limit_mb"), (float, int, NoneType)),
 }
 _NESTED: Final[dict[str, Any]] = {

@@ -43,6 +43,19 @@ def return_with_gate(path: str, gate: str) -> str:
     return "not cancelled"
 
 
+def said_if(path: str, word: str, gate: str) -> str:
+    """Note a word, and return it; raise ValueError unless the file `gate` exists."""
+    if not Path(gate).exists():
+        raise ValueError(f"{gate} is missing")
+    return said(path, word)
+
+
+def said_twice(path: str, word: str) -> None:
+    """Note the begin and the end."""
+    note(path, f"+{word}")
+    note(path, f"-{word}")
+
+
 def fail_until(path: str, attempts: int) -> int:
     """Raise ValueError until so many attempts were made."""
     note(path)
@@ -73,6 +86,13 @@ def snooze_once(path: str) -> str | Snooze:
     return Snooze(0.2) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
 
 
+def snooze_at_gate(path: str, gate: str) -> str | Snooze:
+    """At the first call wait until the file `gate` exists, and ask for another one."""
+    note(path)
+    eventually(Path(gate).exists, deadline_s=60)
+    return Snooze(1) if len(Path(path).read_text(encoding="utf-8").splitlines()) == 1 else "awake"
+
+
 def snooze_for(seconds: Any) -> Snooze:
     return Snooze(seconds)
 
@@ -93,6 +113,14 @@ def hold_and_fail(path: str, word: str, gate: str) -> None:
     """Fail once the file `gate` exists."""
     hold_named(path, word, gate)
     raise ValueError(word)
+
+
+def cancel_with_record(*, recorded: bool) -> Cancel:
+    """Find that the job is of no use, once it has a record or at once."""
+    job = current_job()
+    if recorded:
+        eventually(lambda: open_store(Settings.from_environ()).peek(job.id if job else ""))
+    return of_no_use()
 
 
 def record_and_fail(path: str) -> None:

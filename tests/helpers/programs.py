@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -44,6 +46,23 @@ class _Program(subprocess.Popen[str]):
         if kind is not None:
             self.kill()
         super().__exit__(kind, error, trace)
+
+
+def outputs(processes: Iterable[subprocess.Popen[str]], deadline_s: float = 120.0) -> list[str]:
+    """Let them all begin at once when each has printed "ready", and return what they print afterwards."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(process) for process in processes]
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in running:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=deadline_s) for process in running]
+        ends = [(process.returncode, errors) for process, (_, errors) in zip(running, told, strict=True)]
+        assert ends == [(0, "")] * len(running)
+        return [out for out, _ in told]
 
 
 def run_python(

@@ -19,7 +19,7 @@ from typing import Final
 
 import click
 
-from python_mcp_server.cli.options import Number, home_option, json_option, print_json, tell_missing_store
+from python_mcp_server.cli.options import Number, json_and_home, print_json, tell_missing_store
 from python_mcp_server.model import MB
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.opening import FILE, StorePlace
@@ -55,8 +55,7 @@ class Part:
 @click.option("--environments-mb", type=Number("MB", 0), metavar="MB",
               help="Also the environments used longest ago, until the rest takes no more.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Remove without asking.")
-@json_option
-@home_option
+@json_and_home
 def clean(days: float, environments_mb: float | None, *, yes: bool, as_json: bool) -> None:
     """Show what the home holds, and remove what nothing needs.
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.jobs import find_job, jobs
-from python_mcp_server.cli.options import Decorator, home_option, json_option, print_json
+from python_mcp_server.cli.jobs import find_job, jobs, print_jobs
+from python_mcp_server.cli.options import home_option, json_and_home, print_json, tell, together
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.rows import listing, row
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -21,12 +20,16 @@ Examples:
   jobs dead retry 1m8nz3jxg4 --arguments '{"size": 100}'
   jobs dead retry --all --kind convert
 """
-_kind: Final[Decorator] = click.option("--kind", metavar="NAME", help="Only those of this tool or function.")
-_queue: Final[Decorator] = click.option("--queue", metavar="QUEUE", help="Only those of this queue.")
-_error_kind: Final[Decorator] = click.option(
-    "--error-kind", metavar="KIND", help="Only those that failed so, such as 'worker_died'."
+_which: Final = together(
+    click.option("--kind", metavar="NAME", help="Only those of this tool or function."),
+    click.option("--queue", metavar="QUEUE", help="Only those of this queue."),
+    click.option("--error-kind", metavar="KIND", help="Only those that failed so, such as 'worker_died'."),
 )
-_all: Final[Decorator] = click.option("--all", "every", is_flag=True, help="All that fit, in place of IDs.")
+_ids_or_all: Final = together(
+    click.argument("job_ids", metavar="[ID]...", nargs=-1),
+    click.option("--all", "every", is_flag=True, help="All that fit, in place of IDs."),
+    _which,
+)
 
 
 @jobs.group(epilog=_EXAMPLES)
@@ -44,27 +47,14 @@ def _manager() -> JobManager:
 
 
 @dead.command("list")
-@_kind
-@_queue
-@_error_kind
+@_which
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", metavar="ID", help="Only jobs older than this one, which may be gone.")
-@json_option
-@home_option
+@json_and_home
 def list_(limit: int, before: str | None, *, as_json: bool, **which: str | None) -> None:
     """List the jobs that can be run again, newest first."""
     found, more = _manager().blocking.dead_letters.list(limit=limit, before=before, **which)
-    if as_json:
-        print_json(listing(found, more, row))
-        return
-    from python_mcp_server.cli.show import console, jobs_table, print_table
-
-    if found:
-        print_table(jobs_table(found, width=console().width))
-    else:
-        click.echo("no job that failed for good can be run again")
-    if more:
-        click.echo(f"and more; --before {found[-1].id} goes on", err=True)
+    print_jobs(found, "no job that failed for good can be run again", more=more, as_json=as_json)
 
 
 @dead.command()
@@ -79,21 +69,17 @@ def show(job_id: str) -> None:
 
 
 @dead.command()
-@click.argument("job_ids", metavar="[ID]...", nargs=-1)
-@_all
-@_kind
-@_queue
-@_error_kind
+@_ids_or_all
 @click.option("--arguments", metavar="JSON", help="An object of keyword arguments, each in the place of the "
               "former one of its name, or an array of all positional ones.")  # fmt: skip
-@json_option
-@home_option
+@json_and_home
 def retry(
     job_ids: tuple[str, ...], *, every: bool, arguments: str | None, as_json: bool, **which: str | None
 ) -> None:
     """Run jobs again, as new jobs, and remove the failed ones.
 
-    The new job has the options of the failed one, but waits for no other job.
+    The new job has the options of the failed one, but waits for no other job, except with --all: those of
+    a failed graph wait for each other as before.
     """
     _check(job_ids, which, every=every)
     manager, changed = _manager(), _arguments(arguments)
@@ -115,13 +101,8 @@ def retry(
 
 
 @dead.command()
-@click.argument("job_ids", metavar="[ID]...", nargs=-1)
-@_all
-@_kind
-@_queue
-@_error_kind
-@json_option
-@home_option
+@_ids_or_all
+@json_and_home
 def drop(job_ids: tuple[str, ...], *, every: bool, as_json: bool, **which: str | None) -> None:
     """Remove jobs that could be run again, with their output."""
     _check(job_ids, which, every=every)
@@ -134,10 +115,7 @@ def drop(job_ids: tuple[str, ...], *, every: bool, as_json: bool, **which: str |
         for job_id in named:
             letters.drop(job_id)
         count = len(named)
-    if as_json:
-        print_json({"dropped": count})
-    else:
-        click.echo(f"{count} dropped")
+    tell(f"{count} dropped", {"dropped": count}, as_json=as_json)
 
 
 def _check(job_ids: tuple[str, ...], which: dict[str, str | None], *, every: bool) -> None:

@@ -287,9 +287,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
 
 
 def _processes_of(job_id: str) -> list[ProcessIdentity]:
-    """Return the living processes that carry this job's id in their environment: its script and the
-    children.
-    """
+    """Return the living processes of a job, script and children: its id is in their environment."""
     carriers = [one.pid for one in psutil.process_iter() if _environment(one).get(JOB_VARIABLE) == job_id]
     return [identity for identity in map(processes.identify, carriers) if identity is not None]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,9 +16,10 @@ import click
 from python_mcp_server.cli.options import (
     TEXT,
     Number,
-    home_option,
+    json_and_home,
     json_option,
     print_json,
+    tell,
     tell_missing_store,
 )
 from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
@@ -88,8 +88,7 @@ def _manager() -> JobManager:
               help="Only jobs in this state, such as 'running'; a failed script is completed.")  # fmt: skip
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
 @click.option("--before", type=TEXT, metavar="ID", help="Only jobs older than this one, which may be gone.")
-@json_option
-@home_option
+@json_and_home
 def list_(status_filter: str | None, limit: int, before: str | None, *, as_json: bool) -> None:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
@@ -98,6 +97,13 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
     if before is not None and not is_job_id(before):  # a whole id may be that of a job that is gone
         before = find_job(manager, before).id
     found, more = manager.blocking.list(status, limit, None, before)
+    which = "no older job" if before else "no job"
+    nothing = f"{which}s" if status_filter is None else f"{which} is {status_filter}"
+    print_jobs(found, nothing, more=more, as_json=as_json)
+
+
+def print_jobs(found: list[Job], nothing: str, *, more: bool, as_json: bool) -> None:
+    """Print a list of jobs, or in words that there is nothing; stderr says how it goes on."""
     if as_json:
         print_json(listing(found, more, row))
         return
@@ -106,8 +112,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
     if found:
         print_table(jobs_table(found, width=console().width))
     else:
-        which = "no older job" if before else "no job"
-        click.echo(f"{which}s" if status_filter is None else f"{which} is {status_filter}")
+        click.echo(nothing)
     if more:
         click.echo(f"and more; --before {found[-1].id} goes on", err=True)
 
@@ -117,8 +122,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
               metavar="SECONDS", help="How far to look back.")  # fmt: skip
 @click.option("--by", type=click.Choice(("kind", "client", "label", "queue")), default="kind",
               show_default=True, help="What makes a line.")  # fmt: skip
-@json_option
-@home_option
+@json_and_home
 def stats_(window_s: float, by: str, *, as_json: bool) -> None:
     """Show how jobs of late have waited, run and ended."""
     from python_mcp_server.jobs.stats import stats
@@ -137,8 +141,7 @@ def stats_(window_s: float, by: str, *, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@json_option
-@home_option
+@json_and_home
 def show(job_id: str, *, as_json: bool) -> None:
     """Show one job: its state, times, usage, and result or error."""
     manager = _manager()
@@ -159,8 +162,7 @@ def show(job_id: str, *, as_json: bool) -> None:
 @click.option(
     "--timeout", "timeout_s", type=Number("seconds", 0), metavar="SECONDS", help="The longest wait."
 )
-@json_option
-@home_option
+@json_and_home
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
     """Wait for the end of a job.
 
@@ -176,11 +178,9 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
             _tell_question(job, question)
 
         job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
-    if as_json:
-        print_json({"job": job.to_json(), "timed_out": timed_out})
-    else:
-        words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
-        click.echo(f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else ""))
+    words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
+    words = f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else "")
+    tell(words, {"job": job.to_json(), "timed_out": timed_out}, as_json=as_json)
     return TIMED_OUT if timed_out else exit_code(job)
 
 
@@ -204,8 +204,7 @@ def _tell_question(job: Job, question: Question) -> None:
     "--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines, and what follows."
 )
 @click.option("--pattern", metavar="REGEX", help="Only the lines that match, each after its number.")
-@json_option
-@home_option
+@json_and_home
 def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **wanted: Any) -> None:
     """Show what a job wrote, while it runs or afterwards.
 
@@ -256,8 +255,7 @@ def _first_byte(manager: JobManager, job_id: str, wanted: Wanted) -> int:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@json_option
-@home_option
+@json_and_home
 def cancel(job_id: str, *, as_json: bool) -> int:
     """Cancel a job; returns when its last process is gone.
 
@@ -269,10 +267,7 @@ def cancel(job_id: str, *, as_json: bool) -> int:
     before = find_job(manager, job_id)
     job = before if before.status.terminal else manager.blocking.cancel(before.id)
     answer = cancellation(job, ended_before=before.status.terminal)
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(answer["message"], file=sys.stdout)
+    tell(answer["message"], answer, as_json=as_json)
     return int(job.status.value != "cancelled")
 
 
@@ -283,8 +278,7 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 @click.option("--json-answer", metavar="OBJECT", help="The answer as a JSON object instead.")
 @click.option("--decline", "action", flag_value="decline", help="Say no.")
 @click.option("--cancel", "action", flag_value="cancel", help="Put the question away without a choice.")
-@json_option
-@home_option
+@json_and_home
 def answer(
     job_id: str,
     key: str,
@@ -305,10 +299,8 @@ def answer(
     found = find_job(manager, job_id)
     given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
     job = manager.blocking.answer(found.id, {key: given})
-    if as_json:
-        print_json({"job": job.to_json()})
-    else:
-        click.echo(f"{plain(key)} of {job.id} is answered; the job is {job.status.value}")
+    words = f"{plain(key)} of {job.id} is answered; the job is {job.status.value}"
+    tell(words, {"job": job.to_json()}, as_json=as_json)
 
 
 @jobs.command()
@@ -318,8 +310,7 @@ def answer(
 @click.option(
     "--max-age-hours", type=Number("hours", 0), default=24.0, show_default=True, help="Only older jobs go."
 )
-@json_option
-@home_option
+@json_and_home
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
     """Remove old jobs that have ended, with their output. Cancelled ones always go."""
     manager = _manager()
@@ -348,8 +339,7 @@ def _older(manager: JobManager, state: JobState, hours: float) -> str:
 
 @jobs.command()
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-@home_option
+@json_and_home
 def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
     from python_mcp_server.jobs.expired import remove_job
@@ -365,10 +355,7 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
         if not job.status.terminal:
             raise InvalidInput(f"job {job.id} is {job.status.value}; cancel it first, nothing was removed")
     removed = [job.id for job in found if remove_job(manager.store, job)]
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        click.echo(f"{len(removed)} removed")
+    tell(f"{len(removed)} removed", {"removed": removed}, as_json=as_json)
 
 
 @jobs.group()
@@ -378,18 +365,14 @@ def cache() -> None:
 
 @cache.command()
 @click.argument("kind", metavar="[KIND]", required=False)
-@json_option
-@home_option
+@json_and_home
 def drop(kind: str | None, *, as_json: bool) -> None:
     """Let no later call share a result that is there now.
 
     KIND is the name of a job's class, function or tool; without it all go. The jobs stay.
     """
     dropped = _manager().cache.drop(kind)
-    if as_json:
-        print_json({"dropped": dropped})
-    else:
-        click.echo(f"{dropped} dropped")
+    tell(f"{dropped} dropped", {"dropped": dropped}, as_json=as_json)
 
 
 @jobs.command(epilog=_MOVE_EXAMPLES)

@@ -18,6 +18,11 @@ from python_mcp_server.store.opening import FILE, MEMORY, StorePlace
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+def together(*options: Decorator) -> Decorator:
+    """Return one decorator that adds these options, in this order."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
 class Number(click.ParamType):  # pyright: ignore[reportMissingTypeArgument]  click 8.1 takes none
     """A finite number: `click.FloatRange` takes "nan" as one of every range, and "inf" without an upper end.
 
@@ -104,8 +109,9 @@ def tell_missing_store(place: StorePlace) -> bool:
 json_option: Final[Decorator] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."
 )
+json_and_home: Final = together(json_option, home_option)
 
-_ENVIRONMENT: Final[tuple[Decorator, ...]] = (
+environment_options: Final = together(
     click.option("--python", "python_version", type=TEXT, metavar="VERSION",
                  help="The version of Python, such as 3.12."),
     click.option("--with", "dependencies", type=TEXT, multiple=True, metavar="PACKAGE",
@@ -118,7 +124,8 @@ _ENVIRONMENT: Final[tuple[Decorator, ...]] = (
                  help="A variable; may be repeated."),
     click.option("--env-file", type=TEXT, metavar="FILE", help="A file of variables."),
 )  # fmt: skip
-_LIMITS: Final[tuple[Decorator, ...]] = (
+"""The options that choose an interpreter, its packages, its directory and its variables."""
+limit_options: Final = together(
     click.option("--memory-limit-mb", type=Number("MB"), metavar="MB",
                  help="End it where all its processes together hold more."),
     click.option("--cpu-time-limit", "cpu_time_limit_seconds", type=Number("seconds"), metavar="SECONDS",
@@ -127,16 +134,7 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
                  help="Its priority: 0 (normal) to 19 (only when idle); down to -20 with the right to it."),
     click.option("--cpus", metavar="N|LIST", help="How many cores it may use, or which: 0,2."),
 )  # fmt: skip
-
-
-def environment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose an interpreter, its packages, its directory and its variables."""
-    return reduce(lambda made, option: option(made), reversed(_ENVIRONMENT), command)
-
-
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the limits of a run, but for its time."""
-    return reduce(lambda made, option: option(made), reversed(_LIMITS), command)
+"""The limits of a run, but for its time."""
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,6 +206,14 @@ def _cpus(text: str | None) -> int | list[int] | None:
     if not all(number.strip().isdecimal() for number in numbers):
         raise InvalidInput(f"--cpus is {text!r}; it must be how many cores, such as 2, or which, such as 0,2")
     return int(text) if len(numbers) == 1 else [int(number) for number in numbers]
+
+
+def tell(words: str, data: object, *, as_json: bool) -> None:
+    """Print the outcome of a command: in words, or as JSON."""
+    if as_json:
+        print_json(data)
+    else:
+        click.echo(words)
 
 
 def print_json(data: object) -> None:

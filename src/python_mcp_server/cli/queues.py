@@ -118,7 +118,7 @@ def limit(queue: str, most: str, *, as_json: bool) -> None:
 def bound(queue: str, most: str, *, as_json: bool) -> None:
     """Let at most N jobs wait in a queue; 'none' for no bound.
 
-    A job that comes when the queue is full is refused.
+    A job that comes when the queue is full is refused. Jobs that wait for a time count.
     """
     found, count = _queues(), _count(most)
     found.bound(queue, count)

@@ -10,10 +10,10 @@ import click
 from python_mcp_server.cli.options import (
     Number,
     environment_options,
-    home_option,
-    json_option,
+    json_and_home,
     limit_options,
     print_json,
+    tell,
 )
 from python_mcp_server.cli.run import AsPython, request_of
 from python_mcp_server.errors import InvalidInput
@@ -68,8 +68,7 @@ def _schedules() -> BlockingSchedules:
               help="End a job after this long; 0 means no limit.")  # fmt: skip
 @limit_options
 @environment_options
-@json_option
-@home_option
+@json_and_home
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[SCRIPT] [ARGS]...")
 def add(
     words: tuple[str, ...],
@@ -99,15 +98,11 @@ def add(
         missed=missed,
         overlap=overlap,
     )
-    if as_json:
-        print_json({"schedule": made.to_json(utc_now())})
-    else:
-        click.echo(f"{made.name}: next at {_shown(made.next_time(utc_now()))}")
+    _tell(made, f"next at {_shown(made.next_time(utc_now()))}", as_json=as_json)
 
 
 @schedules.command("list")
-@json_option
-@home_option
+@json_and_home
 def list_(*, as_json: bool) -> None:
     """List schedules, by name."""
     found, now = _schedules().list(), utc_now()
@@ -152,8 +147,7 @@ def _shown(when: datetime | None) -> str:
 
 @schedules.command()
 @click.argument("schedule", metavar="SCHEDULE")
-@json_option
-@home_option
+@json_and_home
 def pause(schedule: str, *, as_json: bool) -> None:
     """Start no jobs of a schedule from now on; those that run go on."""
     _tell(_schedules().pause(schedule), "paused", as_json=as_json)
@@ -161,8 +155,7 @@ def pause(schedule: str, *, as_json: bool) -> None:
 
 @schedules.command()
 @click.argument("schedule", metavar="SCHEDULE")
-@json_option
-@home_option
+@json_and_home
 def resume(schedule: str, *, as_json: bool) -> None:
     """Start jobs of a paused schedule again, from its next time on."""
     made = _schedules().resume(schedule)
@@ -171,45 +164,33 @@ def resume(schedule: str, *, as_json: bool) -> None:
 
 @schedules.command()
 @click.argument("schedule", metavar="SCHEDULE")
-@json_option
-@home_option
+@json_and_home
 def rm(schedule: str, *, as_json: bool) -> None:
     """Remove a schedule; its jobs stay."""
     _tell(_schedules().remove(schedule), "removed", as_json=as_json)
 
 
 def _tell(schedule: Schedule, words: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"schedule": schedule.to_json(utc_now())})
-    else:
-        click.echo(f"{schedule.name}: {words}")
+    tell(f"{schedule.name}: {words}", {"schedule": schedule.to_json(utc_now())}, as_json=as_json)
 
 
 @schedules.command("next")
 @click.argument("schedule", metavar="SCHEDULE")
 @click.option("-n", "count", type=int, default=5, show_default=True, help="How many times.")
-@json_option
-@home_option
+@json_and_home
 def next_(schedule: str, count: int, *, as_json: bool) -> None:
     """Show the next times of a schedule, also of one that is paused."""
     found = _schedules().next_times(schedule, count)
-    if as_json:
-        print_json({"next": list(map(iso, found))})
-    else:
-        click.echo("\n".join(map(_shown, found)) or "never")
+    tell("\n".join(map(_shown, found)) or "never", {"next": list(map(iso, found))}, as_json=as_json)
 
 
 @schedules.command()
 @click.argument("schedule", metavar="SCHEDULE")
-@json_option
-@home_option
+@json_and_home
 def run(schedule: str, *, as_json: bool) -> None:
     """Run a schedule's job now; a server of the home starts it."""
     job = _schedules().run_now(schedule)
-    if as_json:
-        print_json({"job": job.to_json()})
-    else:
-        click.echo(f"{job.id} waits for a server of this home to start it")
+    tell(f"{job.id} waits for a server of this home to start it", {"job": job.to_json()}, as_json=as_json)
 
 
 def _at(text: str | None, delay: float | None) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from python_mcp_server.cli.jobs import find_job, jobs
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import json_and_home, print_json
 from python_mcp_server.jobs.rows import elapsed_s, plain, row
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 @jobs.command()
 @click.argument("job_id", metavar="ID")
-@json_option
-@home_option
+@json_and_home
 def tree(job_id: str, *, as_json: bool) -> None:
     """Draw the jobs that a job waits for, and those that wait for it.
 
@@ -51,7 +50,9 @@ def _draw(found: Relatives) -> None:
 
     from python_mcp_server.cli.show import console, short_ids
 
-    ids = dict(zip(found.jobs, [*found.jobs] if _is_piped() else short_ids(list(found.jobs)), strict=True))
+    ids = dict(
+        zip(found.jobs, short_ids(list(found.jobs)) if sys.stdout.isatty() else [*found.jobs], strict=True)
+    )
     title = "" if found.graph is None else f"{plain(found.graph.label)} {found.graph.id}"
     top = Tree(Text(title, style="bold"), hide_root=not title)
     drawn, place = dict[str, Tree](), {job_id: number for number, job_id in enumerate(found.jobs)}
@@ -62,10 +63,6 @@ def _draw(found: Relatives) -> None:
         branch = top if last is None else drawn[last]
         drawn[job_id] = branch.add(Text(f"{ids[job_id]} ") + _words(found, job_id, others))
     console().print(top)
-
-
-def _is_piped() -> bool:
-    return not sys.stdout.isatty()
 
 
 def _words(found: Relatives, job_id: str, others: list[str]) -> Text:

@@ -1,6 +1,7 @@
 """The life of a job: submit, wait, hand over, cancel, settle. The package knows no MCP.
 
-manager      the interface on an event loop: run, submit, rejoin, get, wait, list, answer, cancel, prune
+manager      the interface on an event loop: run, submit, rejoin, and the methods of `async_jobs`
+async_jobs   what the manager does with the jobs of its store: read, wait, answer, cancel, prune
 blocking     the same for plain code in any thread
 engine       one event loop's part of the manager: its runs, and how they end with the loop
 bodies       how bodies are sent to workers, and which modules workers load ahead
@@ -10,6 +11,7 @@ state        the states of a run, drawn, with the transitions that are allowed
 acquisition  a slot and a worker for a run, with the retries of a start that failed
 status       the public facts of a run: progress, usage, questions
 budget       the timers of a call: when its record is due, when its budget ends
+home_bound   the bound of a home on its disk space, for jobs of schedules
 limit_watch  the limits of a run and of a whole home, and the reasons to end a run
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 submission   the queued jobs that this process submitted, and the checks of new ones
@@ -24,6 +26,7 @@ ledger       what each client has spent lately, in files of the home
 spending     holds the jobs of clients to their quotas, and counts what they spend
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
+concurrency_keys  jobs that wait behind others of their key, and how they become ready
 slots        starts queued jobs of one engine, and gives them their slots
 waits        how a caller waits for a job
 waiting      why a queued job has not started, in a sentence

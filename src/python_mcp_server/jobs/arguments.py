@@ -82,6 +82,19 @@ def decoded(value: Any, ids: Collection[str]) -> Any:
     return [decoded(inner, ids) for inner in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
+def spec_renamed(spec: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    """Return a spec with the results of other jobs in the place of those of the jobs in `ids`."""
+    of: tuple[str, ...] = tuple(spec.get("results") or ())
+    if not of:
+        return spec
+
+    def other(value: Any) -> Any:
+        return with_results(decoded(value, of), lambda job_id: {_KEY: ids.get(job_id, job_id)})
+
+    renamed = {"args": other(spec["args"]), "kwargs": other(spec["kwargs"])}
+    return spec | renamed | {"results": [ids.get(job_id, job_id) for job_id in of]}
+
+
 def waiting_for_results(request: Request) -> Request:
     """Return a request that also waits for the jobs whose results are among its arguments.
 

@@ -136,6 +136,16 @@ class Capacity:
         over = memory_reason(quota, job, self.memory_mb.get(client, 0.0))
         return over or self._missing(options.resources)
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether any job with a key runs."""
+        return any(what == "key" for what, _ in self.taken)
+
+    def is_key_taken(self, job: Job) -> bool:
+        """Whether as many jobs of its key run as may."""
+        options = job.options or _NO_OPTIONS
+        return options.key is not None and self.taken["key", options.key] >= options.key_concurrency
+
     def _missing(self, wanted: Mapping[str, int]) -> str | None:
         for name, count in wanted.items():
             there = self.rules.resources.get(name, 0)

@@ -2,21 +2,25 @@
 
 A retry makes a new job and removes the dead letter, because a terminal record never changes. The id of the
 new job is noted in the folder of the dead letter first, so a retry that was killed is finished by the next
-one, and starts nothing twice.
+one, and starts nothing twice. Of dead letters that are run again together, each waits for those that it
+waited for, and gets their results; so none is removed before those that name it are written.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.atomic import make_directory, read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs.arguments import spec_renamed
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.relatives import after_of
 from python_mcp_server.jobs.sameness import move_key
 from python_mcp_server.jobs.settle import attempt_of
 from python_mcp_server.jobs.spec import with_arguments
@@ -156,13 +160,15 @@ class DeadLetters:
         """
         with self._store.exclusive(_LOCK):
             dead = self.get(job_id)
-            again = self._noted(dead) or self._store_again(dead, args, kwargs)
-            move_key(self._store, dead, again.id)
-            self._store.remove(dead.id)
+            again = self._noted(dead) or self._store_again(dead, _again(dead, args, kwargs))
+            self._remove_retried(dead, again)
         return again
 
-    def _store_again(self, dead: Job, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Job:
-        again = _again(dead, args, kwargs)
+    def _remove_retried(self, dead: Job, again: Job) -> None:
+        move_key(self._store, dead, again.id)
+        self._store.remove(dead.id)
+
+    def _store_again(self, dead: Job, again: Job) -> Job:
         path = self._note(dead)
         with translate_os_errors(str(self._store.home), f"note that job {dead.id} is run again"):
             make_directory(os.path.dirname(path))
@@ -186,15 +192,28 @@ class DeadLetters:
         error_kind: str | None = None,
         principal: str | None = None,
     ) -> dict[str, Job]:
-        """Run all dead letters again that fit; return the mapping of each one's id to the new job.
+        """Run all dead letters again that fit; return the mapping of each one's id to the new job. Those that
+        waited for each other, as in a graph, do so again.
 
         Raises:
             InvalidInput: A queue takes no more jobs; those that were run again before are in it.
         """
         which = Which(kind=kind, queue=queue, error_kind=error_kind, principal=principal)
-        return {
-            job_id: job for job_id in self._ids(which) if (job := self._of(self.retry, job_id)) is not None
-        }
+        after = {job.id: after_of(job) for job in self._found(which)}
+        made, retried = dict[str, Job](), list[Job]()
+        try:
+            for job_id in _in_order(after):
+                with self._store.exclusive(_LOCK), suppress(JobNotFound):  # another process was faster
+                    dead = self.get(job_id)
+                    made[job_id] = self._noted(dead) or self._store_again(dead, _again_after(dead, made))
+                    retried.append(dead)
+        finally:
+            named = {other for job_id in after.keys() - made.keys() for other in after[job_id]}
+            for dead in retried:
+                if dead.id not in named:  # else the next retry needs its note
+                    with self._store.exclusive(_LOCK):
+                        self._remove_retried(dead, made[dead.id])
+        return made
 
     def drop(self, job_id: str) -> None:
         """Remove a dead letter, with its output.
@@ -213,16 +232,11 @@ class DeadLetters:
     ) -> int:
         """Remove all dead letters that fit, with their output, and return how many there were."""
         which = Which(kind=kind, queue=queue, error_kind=error_kind, principal=principal)
-        return sum(self._store.remove(job_id) for job_id in self._ids(which))
+        return sum(self._store.remove(job.id) for job in self._found(which))
 
-    def _ids(self, which: Which) -> Sequence[str]:
-        """Return the ids of those that fit, oldest first: none of a job that fails again meanwhile."""
-        return [job.id for job in self._letters(which)][::-1]
-
-    def _of(self, work: Callable[[str], Job], job_id: str) -> Job | None:
-        with suppress(JobNotFound):  # another process was faster
-            return work(job_id)
-        return None
+    def _found(self, which: Which) -> Sequence[Job]:
+        """Return those that fit, oldest first: none of a job that fails again meanwhile."""
+        return [*self._letters(which)][::-1]
 
 
 def as_arguments(given: object) -> dict[str, Any]:
@@ -239,6 +253,25 @@ def as_arguments(given: object) -> dict[str, Any]:
     if isinstance(given, list):
         return {"args": cast("list[Any]", given)}
     raise InvalidInput(f"arguments is {given!r:.160}; it must be an object or an array")
+
+
+def _in_order(after: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """Return ids of jobs, those that a job waited for before it."""
+    known = {job_id: [other for other in others if other in after] for job_id, others in after.items()}
+    return TopologicalSorter(known).static_order()
+
+
+def _again_after(dead: Job, made: Mapping[str, Job]) -> Job:
+    """Return the new job of a dead letter, which waits for those that were made for its predecessors."""
+    again, ids = _again(dead, None, None), {old: job.id for old, job in made.items()}
+    after = tuple(ids[old] for old in after_of(dead) if old in ids)
+    if not after or again.options is None:
+        return again
+    return again.evolve(
+        call=spec_renamed(again.call or {}, ids),
+        options=replace(again.options, after=after),
+        waits_for=after,
+    )
 
 
 def _again(dead: Job, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> Job:
@@ -265,6 +298,7 @@ def _again(dead: Job, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | No
 
 _UNSTARTED: Final[dict[str, Any]] = {
     "waits_for": (),
+    "behind_key": False,
     "questions": (),
     **dict.fromkeys(
         (

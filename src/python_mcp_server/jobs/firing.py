@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.atomic import make_directory, read_file, remove_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.home_bound import HomeBound
 from python_mcp_server.jobs.schedule import Firing, Schedule
 from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.model import utc_now
@@ -142,13 +143,17 @@ class ScheduleFiles:
 class ScheduledWork:
     """Creates the jobs of the schedules of a home when their time has come. The methods block."""
 
-    def __init__(self, store: JobStore, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, store: JobStore, now: Callable[[], datetime] = utc_now, max_disk_mb: float = 0
+    ) -> None:
         """Make the part of one engine.
 
         Args:
             store: Where the jobs lie.
             now: The clock.
+            max_disk_mb: The bound of the home on its disk space; 0 for none.
         """
+        self._bound = HomeBound(store.home, max_disk_mb)
         self._store = store
         self._files = ScheduleFiles(store)
         self._now = now
@@ -231,7 +236,7 @@ class ScheduledWork:
         refused: dict[str, str] = {}
         for firing in schedule.intent:
             try:
-                create_once(self._store, schedule, firing, self._now())
+                create_once(self._store, self._bound, schedule, firing, self._now())
             except (InvalidInput, JobNotFound) as error:
                 refused[firing.job_id] = str(error)
         done = schedule.fired(refused)
@@ -253,17 +258,23 @@ class ScheduledWork:
 
 
 def create_once(
-    store: JobStore, schedule: Schedule, firing: Firing, now: datetime, *, by_time: bool = True
+    store: JobStore,
+    bound: HomeBound,
+    schedule: Schedule,
+    firing: Firing,
+    now: datetime,
+    *,
+    by_time: bool = True,
 ) -> None:
     """Create the job of a firing, unless it is there. Blocks. `by_time` says that a time of the schedule
     starts it.
 
     Raises:
-        InvalidInput, JobNotFound: Its queue takes no more jobs, or an option cannot be kept.
+        InvalidInput, JobNotFound: Its queue or its home takes no more jobs, or an option cannot be kept.
         StoreError: The record cannot be written.
     """
     if store.peek(firing.job_id) is not None:
         return
     if firing.after is not None and store.peek(firing.after) is None:
         firing = replace(firing, after=None)  # it was removed, so it has ended
-    write_queued(store, schedule.to_job(firing, now, by_time=by_time))
+    write_queued(store, bound.admit(schedule.to_job(firing, now, by_time=by_time)))

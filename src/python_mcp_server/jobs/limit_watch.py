@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from python_mcp_server.errors import InvalidInput, LimitExceeded, StoreError
+from python_mcp_server.jobs.home_bound import full_sentence
 from python_mcp_server.limits import DISK, MEMORY, Limits, number_words, time_breach
 from python_mcp_server.model import MB, JobState, Outcome
 from python_mcp_server.pool.handle import WorkerHandle
@@ -199,11 +200,7 @@ class HomeDisk:
                 await asyncio.shield(measuring)
         left_mb = round(self._most_mb - (self._taken_mb or 0.0), 1)
         if left_mb <= 0:
-            raise StoreError(
-                f"The jobs in {self._home} take {self._taken_mb:.0f} MB, and PYTHON_MCP_MAX_DISK_MB "
-                f"is {number_words(self._most_mb)}: remove some with py_prune_jobs "
-                "or `python-mcp-server jobs prune`"
-            )
+            raise StoreError(full_sentence(self._home, self._taken_mb or 0.0, self._most_mb))
         self._look_later()
         if request.isolation == "inline":
             return request

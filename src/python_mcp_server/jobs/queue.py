@@ -1,9 +1,9 @@
 """Which queued jobs start next: the one order of all servers of a home, and what is released into it.
 
-A job that waits for a time or for other jobs is in a list of its own and costs nothing until then. The ready
-jobs of one queue, one server and one kind of condition form a group, in the order of their ranks: if the
-first of a group may not start, no other one may. So a look reads the first jobs of each group, however many
-wait.
+A job that waits for a time or for other jobs is in a list of its own and costs nothing until then, and so is
+one whose key is taken. The ready jobs of one queue, one server and one kind of condition form a group, in the
+order of their ranks: if the first of a group may not start, no other one may, unless its key alone holds it
+back; then it goes behind its key. So a look reads the first jobs of each group, however many wait.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from python_mcp_server import processes
 from python_mcp_server.errors import JobNotFound, StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.concurrency_keys import put_behind_key, release_key
 from python_mcp_server.jobs.queue_rules import QueueRules
 from python_mcp_server.jobs.recovery import PENDING_AGAIN, can_be_started, recovered
 from python_mcp_server.model import Job, ProcessIdentity, utc_now
@@ -42,13 +44,15 @@ class Look:
         chosen: The jobs that this server starts now, in their order.
         capacity: What the background jobs of the home take.
         left: The jobs that are left to others, which live.
+        behind: The jobs that this look has put behind their keys.
         due_s: In how many seconds the next job is due that waits for a time or its rate; None if none does.
-        waiting: Whether any job is ready.
+        waiting: Whether any job is ready, or may be behind a key.
     """
 
     capacity: Capacity
     chosen: list[Job] = field(default_factory=list[Job])
     left: set[str] = field(default_factory=set[str])
+    behind: list[Job] = field(default_factory=list[Job])
     due_s: float | None = None
     waiting: bool = False
 
@@ -82,9 +86,11 @@ class Chooser:
         look = Look(capacity_of(self.store, self.limits, rules, self.starting)[0])
         look.due_s = self._next_due_s()
         groups = self.store.index_names(READY)
-        look.waiting = bool(groups)
+        look.waiting = bool(groups) or look.capacity.has_keys
         if look.capacity.free_slots > 0:
             self._choose(look, groups)
+        if look.behind:
+            self._look_again_at_keys(look, rules)
         return look
 
     def _choose(self, look: Look, groups: Iterable[str]) -> None:
@@ -103,6 +109,8 @@ class Chooser:
 
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""
+        if look.capacity.is_key_taken(job):
+            return self._put_behind_key(look, job)
         if look.capacity.held_back(job):
             if (wait := look.capacity.rates.wait(job)) is not None:
                 look.due_s = wait[0] if look.due_s is None else min(look.due_s, wait[0])
@@ -119,23 +127,43 @@ class Chooser:
         look.capacity.add(job)
         return True
 
+    def _put_behind_key(self, look: Look, job: Job) -> bool:
+        if len(look.behind) >= _RELEASED_AT_ONCE:
+            look.due_s = 0.0
+            return False
+        look.behind.append(job)
+        return put_behind_key(self.store, job)
+
+    def _look_again_at_keys(self, look: Look, rules: QueueRules) -> None:
+        """Let jobs move up again whose key was left free while this look put them behind it."""
+        claimed = (*self.starting, *look.chosen)
+        capacity = capacity_of(self.store, self.limits, rules, claimed)[0]
+        free = {job.options.key for job in look.behind if job.options and not capacity.is_key_taken(job)}
+        for key in free - {None}:
+            release_key(self.store, str(key))
+            look.due_s = 0.0
+
     def _is_of_another(self, job: Job) -> bool:
         return job.owner is not None and job.owner != self.own and not processes.is_gone(job.owner)
 
     def _group(self, name: str, look: Look) -> Iterator[Job]:
-        """Yield the jobs of a group that may be of use: the first alone, because often it may not start."""
-        seen = ""
-        for limit in (1, look.capacity.limits.slots + len(self.starting) + 1):
-            for job in self.store.indexed(name, limit):
-                if job.id != seen:
-                    yield job
-                seen = seen or job.id
+        """Yield the jobs of a group that may be of use: the first alone, because often it may not start.
+        Those that go behind their keys meanwhile leave the group.
+        """
+        seen, fresh, limit = set[str](), True, 1
+        while fresh:
+            page = self.store.indexed(name, limit)
+            unseen = [job for job in page if job.id not in seen]
+            for job in unseen:
+                seen.add(job.id)
+                yield job
+            fresh = bool(unseen) and len(page) == limit
+            limit = look.capacity.limits.slots + len(self.starting) + 1
 
     def _next_due_s(self) -> float | None:
-        for job in self.store.indexed(DELAYED, 1):
-            if job.not_before is not None:
-                return max(0.0, (job.not_before - utc_now()).total_seconds())
-        return None
+        first = [job for name in self.store.index_names(DELAYED) for job in self.store.indexed(name, 1)]
+        times = [job.not_before for job in first if job.not_before is not None]
+        return max(0.0, (min(times) - utc_now()).total_seconds()) if times else None
 
 
 def _push(queue: list[tuple[str, str, int, Job, Iterator[Job]]], number: int, group: Iterator[Job]) -> None:
@@ -160,8 +188,9 @@ def release(store: JobStore, limits: SlotLimits, swept: str) -> tuple[str, bool]
     Raises:
         StoreError: The store cannot be read.
     """
-    due = store.indexed(DELAYED, _RELEASED_AT_ONCE, rank_of(utc_now()))
-    moved = [_change(store, job, _due) for job in due]
+    now, names = rank_of(utc_now()), store.index_names(DELAYED)
+    due = [store.indexed(name, _RELEASED_AT_ONCE, now) for name in names]
+    moved = [_change(store, job, _due) for job in chain.from_iterable(due)]
     _, lost = capacity_of(store, limits, QueueRules())
     for job in lost:
         _queue_again(store, job)

@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
 from python_mcp_server.jobs.queue_rules import QueueRules, change_rules, check_count, read_rules
 from python_mcp_server.options import DEFAULT_QUEUE, check_name, listed_rates
-from python_mcp_server.store.keys import DELAYED, READY, queue_of
+from python_mcp_server.store.keys import DELAYED, KEY, READY, queue_of
 
 if TYPE_CHECKING:
-    from python_mcp_server.model import Job
     from python_mcp_server.store.contract import JobStore
 
 _MOST_COUNTED: Final = 1_000_000
-_MOST_DELAYED: Final = 1_000
-"""How many jobs that wait for a time are read: the index has no list of these for each queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +30,9 @@ class QueueState:
         name: Its name.
         ready: How many jobs wait in it for nothing but a slot, their key or a resource.
         running: How many of its jobs run.
-        delayed: How many of its jobs wait for a time, among the 1,000 of the home that are due first.
+        delayed: How many of its jobs wait for a time.
         limit: How many of its jobs may run at once; None for no limit.
-        bound: How many jobs may wait in it; None for no bound.
+        bound: How many jobs may wait in it, ready or for a time; None for no bound.
         paused: Whether none of its jobs starts.
         draining: Whether it takes no new jobs.
     """
@@ -94,11 +92,11 @@ class Queues:
         return read_rules(self._store)
 
     def list(self) -> QueueList:
-        """Return the queues and the resources, counted now; no job that is ready is read."""
+        """Return the queues and the resources, counted now; no job that waits is read."""
         rules = read_rules(self._store)
         taken = capacity_of(self._store, SlotLimits(0), rules)[0].taken
         running = Counter({name: count for (what, name), count in taken.items() if what == "queue"})
-        ready, delayed = self._ready(), self._delayed()
+        ready, delayed = self._waiting(READY, KEY), self._waiting(DELAYED)
         ruled = {*rules.paused, *rules.closed, *rules.limits, *rules.bounds}
         queues = [
             QueueState(
@@ -119,14 +117,11 @@ class Queues:
         ]
         return QueueList(tuple(queues), tuple(resources))
 
-    def _ready(self) -> Counter[str]:
+    def _waiting(self, *prefixes: str) -> Counter[str]:
         counts = Counter[str]()
-        for group in self._store.index_names(READY):
-            counts[queue_of(group)] += self._store.index_count(group, _MOST_COUNTED)
+        for name in chain.from_iterable(map(self._store.index_names, prefixes)):
+            counts[queue_of(name)] += self._store.index_count(name, _MOST_COUNTED)
         return counts
-
-    def _delayed(self) -> Counter[str]:
-        return Counter(map(_queue, self._store.indexed(DELAYED, _MOST_DELAYED)))
 
     def pause(self, queue: str) -> QueueRules:
         """Start no more jobs of this queue; those that run go on."""
@@ -150,7 +145,9 @@ class Queues:
         return self._change(queue, lambda rules: replace(rules, limits=_set(rules.limits, queue, most)))
 
     def bound(self, queue: str, most: int | None) -> QueueRules:
-        """Let at most so many jobs wait in this queue; None for no bound. More are refused."""
+        """Let at most so many jobs wait in this queue, ready or for a time; None for no bound. More are
+        refused.
+        """
         return self._change(queue, lambda rules: replace(rules, bounds=_set(rules.bounds, queue, most)))
 
     def resource(self, name: str, count: int | None) -> QueueRules:
@@ -215,10 +212,6 @@ class AsyncQueues:
     async def resource(self, name: str, count: int | None) -> QueueRules:
         """Set how much there is of a named resource, over all servers; None removes it."""
         return await self._in_store(self._queues.resource, name, count)
-
-
-def _queue(job: Job) -> str:
-    return DEFAULT_QUEUE if job.options is None else job.options.queue
 
 
 def _with(names: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -50,7 +50,6 @@ class RecordWriter:
         job_id: The job.
         state: How far the record is.
         claimed: Whether the record says that this run is running, or is about to say so.
-        cpu_s: The CPU time of the body once it has ended, where it is known without a sample.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class RecordWriter:
         self.job_id = job_id
         self.state = RecordState.NONE
         self.claimed = False
-        self.cpu_s = 0.0
         self._services = services
         self._look = look
         self._on_durable = on_durable
@@ -243,7 +241,9 @@ class RecordWriter:
         """Leave a running job to its worker: from now on the job lives as long as the worker."""
         await self._change(lambda job: self._refreshed(job).evolve(owner=None))
 
-    def settle(self, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def settle(
+        self, outcome: Outcome, *, tree_gone: bool, cpu_s: float = 0.0, spec: dict[str, Any] | None = None
+    ) -> Job:
         """Write the end, and return the job in its state afterwards; see `settle`. Nothing is written where
         another process has ended this attempt already, and the job waits for the next one, or runs it.
         Blocks.
@@ -259,10 +259,11 @@ class RecordWriter:
             outcome,
             progress=now.progress,
             usage=now.usage,
-            cpu_s=self.cpu_s,
+            cpu_s=cpu_s,
             tree_gone=tree_gone,
             show=self._show,
             only_if=self.is_present,
+            spec=spec,
         )
         self._services.quotas.look(job)
         return job
@@ -330,6 +331,7 @@ def start_record(
             owner=owner,
             worker=worker,
             missed_at=None,
+            behind_key=False,
         )
 
     store.update(job_id, start)
@@ -366,8 +368,8 @@ class WorkerRecord:
 
         Args:
             job_id: The job.
-            record_locator: The `locator` of the store, with `"grace_s"`, and `"reply"`, the form of the
-                job's reply.
+            record_locator: The `locator` of the store, with `"grace_s"`; `"reply"`, the form of the job's
+                reply; and `"spec"`, with which any server may start the job, or None.
         """
         self.grace_s: float = record_locator["grace_s"]
         self._job_id = job_id
@@ -435,6 +437,7 @@ class WorkerRecord:
         store = self._open()
         try:
             known: dict[str, Any] = {"progress": progress, "usage": usage}
+            known["spec"] = self._locator.get("spec")
             settle(
                 store, self._job_id, outcome, tree_gone=False, show=self._show, only_if=_runs_here, **known
             )

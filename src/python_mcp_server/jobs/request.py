@@ -23,7 +23,7 @@ from python_mcp_server.model import (
     Outcome,
     Usage,
 )
-from python_mcp_server.options import JobOptions
+from python_mcp_server.options import Cancel, JobOptions
 from python_mcp_server.questions.model import Question
 
 if TYPE_CHECKING:
@@ -189,11 +189,14 @@ def deliver(job_id: str, outcome: Outcome | None) -> CallResult:
     cannot be sent is returned in its JSON form, as in the record.
 
     Raises:
-        JobCancelled: The job was cancelled.
+        JobCancelled: The job was cancelled, also by its body, which has returned `Cancel`.
         BaseException: The exception that `rebuild` makes of the failure.
     """
     if outcome is None or outcome.cancelled:
         raise JobCancelled(f"job {job_id} was cancelled")
+    if isinstance(outcome.value, Cancel):
+        reason = f": {outcome.value.reason}" if outcome.value.reason else ""
+        raise JobCancelled(f"job {job_id} was cancelled{reason}")
     if outcome.failure is not None:
         raise rebuild(outcome.failure)
     if outcome.shown is not None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.items import has_items
@@ -24,6 +24,7 @@ from python_mcp_server.jobs.spec import to_spec
 from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
 from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.model import Job, JobState, Outcome
+from python_mcp_server.options import Cancel, Snooze
 from python_mcp_server.pool import outcomes
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.pool.outcomes import NEVER_STARTED
@@ -404,16 +405,21 @@ class JobRun:
             self.status.sample()
 
     def _let_others_start_it(self) -> None:
-        if self._services.record_locator is not None:
-            reference = BodyReference(self.call.body, self.call.code, self.call.main)
-            self.status.spec = to_spec(self.request, reference)
+        self.status.spec = self._spec()
+
+    def _spec(self) -> dict[str, Any] | None:
+        """Return the spec with which any server may start the job, or None."""
+        if self._services.record_locator is None or self.status.spec is not None:
+            return self.status.spec
+        return to_spec(self.request, BodyReference(self.call.body, self.call.code, self.call.main))
 
     def _detach_worker(self) -> None:
         if isinstance(self._worker, WorkerHandle):
             self._services.pool.detach(self._worker)
             if (locator := self._services.record_locator) is not None:
                 reply = None if self.request.replies is None else dict(self.request.replies.form)
-                self._worker.detach(WORKER_RECORD, locator | {"reply": reply, "grace_s": self.call.grace_s})
+                known = {"reply": reply, "grace_s": self.call.grace_s, "spec": self._spec()}
+                self._worker.detach(WORKER_RECORD, locator | known)
 
     # ---- ending
 
@@ -492,8 +498,9 @@ class JobRun:
         if self._questions is not None:
             await self._questions.close()
         try:
-            if await self._settle(outcome) is JobState.CANCELLED and not outcome.cancelled:
-                self.outcome = Outcome(cancelled=True)  # by another process
+            cancelled = await self._settle(outcome) is JobState.CANCELLED
+            if cancelled and not isinstance(outcome.value, Cancel):  # maybe by another process
+                self.outcome = Outcome(cancelled=True)
         finally:
             if not self.loop.is_closed():  # otherwise the run is abandoned, and so are all waiters
                 self._conclude()
@@ -520,7 +527,7 @@ class JobRun:
             # the record still names the worker: a cancel by the record would end the next call
             await self._end_tree()
             # not the logs: they are removed with the worker
-            write = partial(self.record.settle, outcome, tree_gone=True)
+            write = partial(self.record.settle, outcome, tree_gone=True, spec=self._spec_after(outcome))
             self._services.refresher.retry_write(job_id, write)
         finally:
             if not self.record.durable and outcome.touched:
@@ -549,8 +556,12 @@ class JobRun:
         if isinstance(worker, WorkerHandle):
             try_link_logs(worker.log_folder, self.call.folder)
         gone = tree_gone or outcome.cancelled or not isinstance(worker, WorkerHandle) or worker.gone
-        self.record.cpu_s = self.status.cpu_s
-        return self.record.settle(outcome, tree_gone=gone)
+        spec = self._spec_after(outcome)
+        return self.record.settle(outcome, tree_gone=gone, cpu_s=self.status.cpu_s, spec=spec)
+
+    def _spec_after(self, outcome: Outcome) -> dict[str, Any] | None:
+        """Return the spec where the body wants to run again, else None."""
+        return self._spec() if isinstance(outcome.value, Snooze) else None
 
     def _conclude(self) -> None:
         """Free the worker, and wake all waiters."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from python_mcp_server.errors import InvalidInput
+from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs.arguments import encoded
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.recovery import recovered
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
     from python_mcp_server.store.contract import JobStore
 
+_log: Final = logging.getLogger(__name__)
 _DIRECTORY: Final = "same"
 _SHARD_CHARS: Final = 2
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
@@ -53,6 +55,19 @@ def same_or_new(store: JobStore, job: Job, request: Request, create: Callable[[]
         return _Match(store, job, request).settle(create)
     create()
     return job
+
+
+def let_share(store: JobStore, job: Job, request: Request) -> None:
+    """Let equal submissions get a job that is about to start, unless they have another one: it was not
+    submitted itself, but made of a dead letter or by a schedule. What fails is logged, because it costs
+    others a start only. Blocks.
+    """
+    if job.options is None or job.options.cache_seconds is None or job.call is None:
+        return
+    try:
+        _Match(store, job, request).share()
+    except (StoreError, TypeError) as error:  # the arguments do not fit the body, which will say so
+        _log.warning("no other submission gets job %s: %s", job.id, error)
 
 
 def is_shared(job: Job) -> bool:
@@ -116,14 +131,27 @@ class _Match:
             create()
         return self._job
 
+    def share(self) -> None:
+        """Let the entry for equal arguments lead to the job, unless it leads to one that is as good."""
+        for entry in self._cache_places():
+            if self._entries.read(entry.name)[0] == self._job.id:
+                continue
+            with self._store.exclusive(entry.lock):
+                if self._found(entry) is None:
+                    self._point([entry.name], self._job.id)
+
     def _places(self) -> Iterator[_Place]:
         """Yield the entries to look at. All processes take the locks in this order."""
+        options = self._job.options
+        if options is not None and options.idempotency_key is not None:
+            name = self._entries.digest("key", self._job.principal, options.idempotency_key)
+            yield _Place(name, _lock("key", name), self._is_repeated)
+        yield from self._cache_places()
+
+    def _cache_places(self) -> Iterator[_Place]:
         options, owner, digest = self._job.options, self._job.principal, self._entries.digest
         if options is None:
             return
-        if options.idempotency_key is not None:
-            name = digest("key", owner, options.idempotency_key)
-            yield _Place(name, _lock("key", name), self._is_repeated)
         if options.cache_seconds is not None and self._has_arguments:
             name = digest("cache", owner, self._call)
             front = self._entries.kind(self._kind)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
+from python_mcp_server.jobs.home_bound import HomeBound
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.rows import what_ran
@@ -55,8 +56,11 @@ class BlockingSchedules:
     Methods take a schedule by its id or its name. With a `principal`, those of others do not exist.
     """
 
-    def __init__(self, store: JobStore, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, store: JobStore, now: Callable[[], datetime] = utc_now, max_disk_mb: float = 0
+    ) -> None:
         self._store = store
+        self._bound = HomeBound(store.home, max_disk_mb)
         self._files = ScheduleFiles(store)
         self._now = now
 
@@ -184,14 +188,14 @@ class BlockingSchedules:
         """Submit the job of a schedule now, beside its times and also while it is paused.
 
         Raises:
-            InvalidInput: As `get`, or the job's queue takes no more jobs.
+            InvalidInput: As `get`, or the job's queue or the home takes no more jobs.
             StoreError: The job cannot be recorded.
         """
         now = self._now()
         firing = Firing(new_job_id(), now)
 
         def ran(found: Schedule) -> Schedule:
-            create_once(self._store, found, firing, now, by_time=False)
+            create_once(self._store, self._bound, found, firing, now, by_time=False)
             return found.ran(firing.job_id)
 
         made = self._change(schedule, principal, ran)
@@ -226,14 +230,17 @@ class Schedules:
         blocking: The same for plain code.
     """
 
-    def __init__(self, store: JobStore, engine: Callable[[], Awaitable[Engine]]) -> None:
+    def __init__(
+        self, store: JobStore, engine: Callable[[], Awaitable[Engine]], max_disk_mb: float = 0
+    ) -> None:
         """Make the interface of one manager.
 
         Args:
             store: Where the jobs lie.
             engine: Returns the engine of the running event loop.
+            max_disk_mb: The bound of the home on its disk space; 0 for none.
         """
-        self.blocking = BlockingSchedules(store)
+        self.blocking = BlockingSchedules(store, max_disk_mb=max_disk_mb)
         self._engine = engine
 
     async def add(self, work: Work, **how: Any) -> Schedule:

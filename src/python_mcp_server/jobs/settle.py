@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.atomic import remove_file
 from python_mcp_server.job_result import ENDED, with_end
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.concurrency_keys import release_key
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.jobs.spending import count_run
 from python_mcp_server.model import (
@@ -29,7 +30,7 @@ from python_mcp_server.model import (
     iso,
     utc_now,
 )
-from python_mcp_server.options import Cancel, Snooze
+from python_mcp_server.options import Cancel, JobOptions, Snooze
 from python_mcp_server.pool.protocol import unbegun_note
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def settle(
     tree_gone: bool = True,
     show: Show | None = None,
     only_if: Callable[[Job], bool] | None = None,
+    spec: dict[str, Any] | None = None,
 ) -> Job:
     """Write the terminal state of a job, unless it has one; return the job in its state afterwards.
 
@@ -63,28 +65,34 @@ def settle(
         tree_gone: Whether the job's last process is gone. Where a process may live, a job that is to be ended
             is not settled: the job is returned unfinished, and its tree must be ended first.
         show: Turns the value into the form in the record; where None, the value is shown as plain JSON.
+        spec: The spec with which any server may start the job again, where its record has it no more.
 
     Raises:
         JobNotFound, StoreError: As the store's `update`.
     """
-    shown, noted = _shown(outcome, show or (lambda value: show_raw(value, None))), False
+    shown = _shown(outcome, show or (lambda value: show_raw(value, None)))
+    former: Job | None = None
 
     def change(job: Job) -> Job:
-        nonlocal noted
+        nonlocal former
+        former = job
         if only_if is not None and not only_if(job):
             return job
-        noted = job.call is not None
         now = job.evolve(progress=progress or job.progress, usage=merged_usage(job.usage, usage))
         if job.ending is not None and not tree_gone:
             return job if now == job else now
-        return _settled(now, outcome, shown)
+        return _settled(now, outcome, shown, spec)
 
     count_run(store, job_id, usage, cpu_s, only_if)
     job = store.update(job_id, change)
     if job.status.terminal:
         release_after(store, job_id)
-    if job.status.terminal and noted:  # it may have ended before a worker began it
+    if former is None:
+        return job
+    if job.status.terminal and former.call is not None:  # it may have ended before a worker began it
         _remove_note(store, job_id)
+    if _has_left_key(former, job):
+        release_key(store, str(job.options and job.options.key))
     return job
 
 
@@ -95,9 +103,16 @@ def _remove_note(store: JobStore, job_id: str) -> None:
         _log.info("the note that job %s has not begun stays: %s", job_id, error)
 
 
-def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
+def _has_left_key(former: Job, job: Job) -> bool:
+    """Whether the job, which was ready or ran, has ended or waits for its next attempt."""
+    if job.options is None or job.options.key is None or former.behind_key:
+        return False
+    return former.status is not job.status and (job.status.terminal or job.status is JobState.PENDING)
+
+
+def _settled(job: Job, outcome: Outcome, shown: Shown, own_spec: dict[str, Any] | None) -> Job:
     """Return the job in the terminal state of its outcome, or of the reason why it was ended."""
-    spec = kept_spec(job)
+    spec, own_spec = kept_spec(job), own_spec if job.call is None else job.call
     job = job.evolve(completed_at=utc_now(), **ENDED)
     if job.ending == JobState.CANCELLED or (outcome.cancelled and job.ending is None):
         return job.evolve(status=JobState.CANCELLED)
@@ -109,9 +124,10 @@ def _settled(job: Job, outcome: Outcome, shown: Shown) -> Job:
         failed = _failed(job, outcome.failure)
         return _run_again(job, spec, failed, outcome.failure.bases) or failed.evolve(call=spec)
     if isinstance(outcome.value, Snooze) and job.background:  # else a caller has it as its answer
-        if spec is None and job.owner is None:
+        if own_spec is None and job.owner is None:
             return _failed(job, _never_again())
-        return _waiting_again(job, spec, utc_now() + timedelta(seconds=outcome.value.seconds))
+        until = utc_now() + timedelta(seconds=outcome.value.seconds)
+        return _waiting_again(job.evolve(options=job.options or JobOptions()), own_spec, until)
     if isinstance(outcome.value, Cancel):
         return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
     ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import SlotLimits, capacity_of
+from python_mcp_server.jobs.concurrency_keys import sweep_keys
 from python_mcp_server.jobs.firing import ScheduledWork
 from python_mcp_server.jobs.queue import Chooser, Look, release
 from python_mcp_server.jobs.queue_rules import read_rules
@@ -99,12 +100,13 @@ class BackgroundSlots:
         self._services = services
         self._limits = limits
         self._can_start = can_start
-        self._scheduled = ScheduledWork(services.store)
+        self._scheduled = ScheduledWork(services.store, max_disk_mb=services.settings.max_disk_mb)
         self._adopt: Callable[[Job], None] | None = None
         self._waiting: dict[str, _Waiter] = {}
         self._starting: dict[str, Job] = {}
         self._left_since: dict[str, float] = {}
         self._swept = ""
+        self._swept_keys = ""
         self._release_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Future[Look] | None = None
@@ -213,7 +215,7 @@ class BackgroundSlots:
 
     def _choose(self) -> Look:
         store, now, moved = self._services.store, time.monotonic(), True
-        if now >= self._release_at:
+        if is_round := now >= self._release_at:
             self._release_at = now + _RELEASE_S
             self._swept, moved = release(store, self._limits, self._swept)
         fires_s = self._scheduled.fire()
@@ -222,7 +224,11 @@ class BackgroundSlots:
         chooser = Chooser(
             store, self._limits, self._services.identity, self._may_start, starting, frozenset(over)
         )
-        look = chooser.look(read_rules(store))
+        rules = read_rules(store)
+        if is_round:
+            capacity = partial(capacity_of, store, self._limits, rules, starting)
+            self._swept_keys = sweep_keys(store, lambda: capacity()[0], self._swept_keys)
+        look = chooser.look(rules)
         due_s = look.due_s if moved else None  # what is due and cannot be written waits for the next release
         look.due_s = min((each_s for each_s in (due_s, fires_s) if each_s is not None), default=None)
         return look

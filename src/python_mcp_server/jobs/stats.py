@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
@@ -17,7 +18,7 @@ from python_mcp_server.model import MB, JobState, iso, utc_now
 from python_mcp_server.processes.host import memory
 from python_mcp_server.store.events import EventKind, JobEvent
 from python_mcp_server.store.journal import JournalReader
-from python_mcp_server.store.keys import AFTER, ATTACHED, DELAYED, READY, RUNNING
+from python_mcp_server.store.keys import AFTER, ATTACHED, DELAYED, KEY, READY, RUNNING
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -144,8 +145,11 @@ def latencies(seconds: list[float]) -> dict[str, float]:
 def _queue(store: JobStore, principal: str | None) -> dict[str, int]:
     if principal is not None:
         return _queue_of(store, principal)
-    lists = {"ready": READY, "delayed": DELAYED, "waiting": AFTER}
-    counts = {name: _count(store, store.index_names(prefix)) for name, prefix in lists.items()}
+    lists = {"ready": (READY, KEY), "delayed": (DELAYED,), "waiting": (AFTER,)}
+    counts = {
+        name: _count(store, chain.from_iterable(map(store.index_names, prefixes)))
+        for name, prefixes in lists.items()
+    }
     return counts | {"running": _count(store, (RUNNING, ATTACHED))}
 
 

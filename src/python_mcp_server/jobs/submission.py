@@ -10,21 +10,23 @@ import asyncio
 import logging
 from collections.abc import Container
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.concurrency_keys import KeyedSubmissions
 from python_mcp_server.jobs.expiry import Expiry
 from python_mcp_server.jobs.queue_rules import QueueRules, read_rules
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
-from python_mcp_server.jobs.sameness import is_shared, same_or_new
+from python_mcp_server.jobs.sameness import is_shared, let_share, same_or_new
 from python_mcp_server.jobs.settle import never_started, settle
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.jobs.spending import counted
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 from python_mcp_server.options import JobOptions
-from python_mcp_server.store.keys import READY
+from python_mcp_server.store.keys import DELAYED, KEY, READY, queue_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.request import Request
@@ -52,6 +54,7 @@ class Submissions:
         """
         self._services = services
         self._runs = runs
+        self._keyed = KeyedSubmissions(services.store)
         self._held: dict[str, Request] = {}
         self._found: dict[str, Request] = {}
         self._writing: set[asyncio.Future[Job]] = set()
@@ -68,7 +71,7 @@ class Submissions:
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
-        work = partial(create_queued, self._services.store, job, request)
+        work = partial(create_queued, self._services.store, job, request, self._keyed)
         writing = asyncio.ensure_future(self._services.in_store(work))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
@@ -105,6 +108,7 @@ class Submissions:
             request = from_spec(job)
         if request is not None:
             self._found[job.id] = request
+            let_share(self._services.store, job, request)
         return request is not None
 
     def take(self, job: Job) -> Request | None:
@@ -139,9 +143,9 @@ class Submissions:
         await self._services.in_store(work)
 
 
-def create_queued(store: JobStore, job: Job, request: Request) -> Job:
+def create_queued(store: JobStore, job: Job, request: Request, keyed: KeyedSubmissions | None = None) -> Job:
     """Write the record of a job that waits in the background, and return it; or return the job that this
-    submission repeats. Blocks.
+    submission repeats. Blocks. `keyed` knows of the jobs that were created before.
 
     Raises:
         InvalidInput: Its queue takes no more jobs, its client has spent its quota, or an option cannot be
@@ -149,10 +153,10 @@ def create_queued(store: JobStore, job: Job, request: Request) -> Job:
         JobNotFound: A job that it is to wait for does not exist.
         StoreError: The record cannot be written.
     """
-    return same_or_new(store, job, request, partial(write_queued, store, job))
+    return same_or_new(store, job, request, partial(write_queued, store, job, keyed))
 
 
-def write_queued(store: JobStore, job: Job) -> None:
+def write_queued(store: JobStore, job: Job, keyed: KeyedSubmissions | None = None) -> None:
     """Write the record of a job that waits in the background and that no other one is the same as. Blocks.
 
     Raises:
@@ -162,7 +166,7 @@ def write_queued(store: JobStore, job: Job) -> None:
         _check(store, job.options, read_rules(store))
     with counted(store, job):
         Expiry(store).add(job)
-        store.create(job)
+        (keyed or KeyedSubmissions(store)).create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)
 
@@ -172,7 +176,7 @@ def _check(store: JobStore, options: JobOptions, rules: QueueRules) -> None:
     if queue in rules.closed:
         raise InvalidInput(f"the queue {queue!r} is being drained; it takes no new jobs until it is resumed")
     bound = rules.bounds.get(queue)
-    if bound is not None and (waiting := count_ready(store, queue, bound)) >= bound:
+    if bound is not None and (waiting := count_waiting(store, queue, bound)) >= bound:
         raise InvalidInput(f"the queue {queue!r} is full: {waiting} jobs wait, {bound} may; submit it later")
     for name, count in options.resources.items():
         there = rules.resources.get(name, 0)
@@ -185,11 +189,13 @@ def _check(store: JobStore, options: JobOptions, rules: QueueRules) -> None:
             raise JobNotFound(other_id)
 
 
-def count_ready(store: JobStore, queue: str, most: int) -> int:
-    """Return how many jobs of a queue are ready; counting stops at `most`."""
-    groups = [name for name in store.index_names(READY) if name.split(".")[1] == queue]
+def count_waiting(store: JobStore, queue: str, most: int) -> int:
+    """Return how many jobs of a queue wait for a slot, behind their key or for a time; counting stops at
+    `most`.
+    """
+    names = chain.from_iterable(map(store.index_names, (READY, KEY, DELAYED)))
     count = 0
-    for name in groups:
+    for name in (name for name in names if queue_of(name) == queue):
         count += store.index_count(name, most - count)
         if count >= most:
             break
@@ -214,7 +220,7 @@ def _leave(store: JobStore, held: dict[str, Request], services: Services) -> Non
 def _own_jobs(store: JobStore, held: dict[str, Request], services: Services) -> list[Job]:
     try:
         own = [job for job_id in held if (job := store.peek(job_id)) is not None and _is_queued(job)]
-        for name in store.index_names(READY):
+        for name in (*store.index_names(READY), *store.index_names(KEY)):
             if len(own) < _REQUEUED_AT_ONCE and (head := store.indexed(name, 1)):
                 mine = head[0].owner is not None and head[0].owner == services.identity
                 others = [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if job.id not in held]

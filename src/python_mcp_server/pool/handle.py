@@ -225,9 +225,7 @@ class WorkerHandle:
         return outcomes.early_end(exit_code_of(self._death.pidfd, self._process), early_log(self.log_folder))
 
     async def _fail_call(self) -> None:
-        """Fail the call of a worker that died: end the processes that it left running, then report the
-        death.
-        """
+        """Fail the call of a worker that died: end the processes that it left, then report the death."""
         assert self.call is not None  # noqa: S101  a call has an outcome to wait for
         never_started, exit_code = False, None
         try:
@@ -446,9 +444,7 @@ class WorkerHandle:
             self._send(self._calls, pack(Kind.SHOW, failure.message.encode(errors="replace")))
 
     def finished(self) -> None:
-        """Note that the call is settled, so that the worker may take the next call; the files of a dead
-        worker are removed.
-        """
+        """Note that the call is settled: the worker may take another; a dead worker's files are removed."""
         self.call = self._on_outcome = None
         self.detached = False
         if self.gone:
@@ -491,9 +487,7 @@ class WorkerHandle:
             self._process.orphan()
 
     def orphan(self) -> None:
-        """Release a worker with a detached job, on a loop that goes on: the worker finishes the job by
-        itself.
-        """
+        """Release a worker with a detached job, on a loop that goes on: it finishes the job by itself."""
         self.gone = self.let_go = True
         self._on_outcome = None
         self._close_wires()

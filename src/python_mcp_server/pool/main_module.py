@@ -293,9 +293,7 @@ def _call_main(namespace: Mapping[str, Any]) -> None:
 
 
 def is_of_main(thing: Any) -> bool:
-    """Whether the main module has this object under its name, so that a program with the same main file finds
-    it.
-    """
+    """Whether the main module has this object under its name, so that another program finds it there."""
     if not issubclass(type(thing), GO_BY_NAME) or thing.__module__ != MAIN:
         return False
     found: Any = sys.modules[MAIN]

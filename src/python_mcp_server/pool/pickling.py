@@ -244,9 +244,7 @@ def forget_modules() -> None:
 
 @cache
 def _found(name: str, _file: str) -> bool:
-    """Return the file of a module. It is looked up once, because a search takes longer than the rest of a
-    small call.
-    """
+    """Return the file of a module, looked up once: a search takes longer than a small call."""
     return worker_finds(name, sys.modules[name])
 
 

@@ -144,9 +144,7 @@ class Pool:
         self._main_file = main
 
     def renew(self) -> None:
-        """Give no more calls to the present workers, because the modules that they have loaded may be others
-        now.
-        """
+        """Give the present workers no more calls: modules that they have loaded may be others now."""
         self._generation += 1
         behind, self._idle = self._idle, []
         for worker in behind:
@@ -279,9 +277,7 @@ class Pool:
             self._serve_waiting()
 
     async def end_tree(self, worker: WorkerHandle) -> list[int]:
-        """End a worker with all that it started; return the pids that did not end. Call `release`
-        afterwards.
-        """
+        """End a worker with all that it started; return the pids that did not end. `release` comes next."""
         if worker.gone:
             return []
         try:
@@ -334,9 +330,7 @@ class Pool:
         self._forget()
 
     def abandon_tasks(self) -> None:
-        """Leave the rest to the workers, because the close took too long and the loop ends: they notice that
-        this process is gone.
-        """
+        """Leave the rest to the workers, because the loop ends: they notice that this process is gone."""
         let_lie(self._tasks)
 
     def _forget(self) -> None:

@@ -160,9 +160,7 @@ class WorkerProcess:
             worker_ends.up.writer.close()
 
     def _abort_start(self) -> None:
-        """Clean up a start that failed halfway: there may be a process without a thread of loky that manages
-        it.
-        """
+        """Clean up a start that failed halfway: there may be a process without a managing thread of loky."""
         worker = self._context.worker
         if worker is not None and worker.pid is not None:
             _end(worker)
@@ -213,9 +211,7 @@ class WorkerProcess:
             self._reap_later()
 
     def orphan_at_exit(self) -> None:
-        """Do as `orphan` does, except that a loop that another thread still runs keeps its wires until the
-        process ends.
-        """
+        """Do as `orphan`, but a loop that another thread runs keeps its wires until the process ends."""
         if not self._is_heard():
             self.orphan()
         elif not self._parted:
@@ -355,9 +351,7 @@ _exit: Final = _Exit()
 
 
 def exit_code_of(pidfd: int, executor: WorkerProcess | None) -> int | None:
-    """Return the exit code, negative for a signal, without reaping, because loky waits for its own
-    children.
-    """
+    """Return the exit code, negative for a signal. It is not reaped, because loky waits for its children."""
     if pidfd >= 0:
         try:
             status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)

@@ -133,9 +133,7 @@ if sys.platform != "win32":
     from loky.backend.popen_loky_posix import Popen
 
     class Start(Popen):
-        """Starts the process without flushing the program's streams, which may be closed: exec copies no
-        buffers.
-        """
+        """Starts the process without a flush of the program's streams, which may be closed."""
 
         __module__ = Popen.__module__  # what the worker runs
 
@@ -224,9 +222,7 @@ def _facts(name: str) -> dict[str, Any]:
 
 
 def _directory() -> str:
-    """Return the directory that a worker begins in: the root where the working directory was removed or may
-    not be entered.
-    """
+    """Return where a worker begins: the root where the working directory is gone or may not be entered."""
     try:
         directory = os.getcwd()
     except OSError:
@@ -256,9 +252,7 @@ def silent_without(program: int) -> Generator[None]:
 
 
 def _arrive(program: int, state: bytes) -> WorkerSession:
-    """Begin a worker: leave the program's session, and drop the signals and the priority that were
-    inherited.
-    """
+    """Begin a worker: leave the program's session, and drop the inherited signals and priority."""
     if hasattr(os, "setsid"):
         if os.getppid() != program:
             os._exit(0)  # the program has ended already: skip the rest
@@ -360,9 +354,7 @@ class WorkerContext(LokyContext):
         return LocalSemaphore(value)
 
     def BoundedSemaphore(self, value: int = 1) -> Any:  # noqa: N802
-        """Return a semaphore without a bound, because the worker releases what only the program has
-        acquired.
-        """
+        """Return a semaphore without a bound: the worker releases what only the program has acquired."""
         return LocalSemaphore(value)
 
     def SimpleQueue(self, reducers: Any = None) -> UpQueue:  # noqa: N802

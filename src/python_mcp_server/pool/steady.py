@@ -27,9 +27,7 @@ def steady_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], n
 
 
 def let_lie(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Let these tasks end unfinished with the process, because asyncio complains of each task that is
-    destroyed before.
-    """
+    """Let these tasks end unfinished with the process: asyncio complains of one destroyed before."""
     for task in tasks:
         never_free(task)
 

@@ -205,9 +205,7 @@ def keep_priority() -> None:
 
 
 def change_priority(nice: int) -> None:
-    """Give the session of this worker the weight of this niceness of a process, beside the server's
-    session.
-    """
+    """Give the session of this worker the weight of this niceness, beside the server's session."""
     os.environ[_SESSION_VARIABLE] = str(_as_session(nice))
     keep_priority()
 
@@ -244,8 +242,7 @@ def _own_nice() -> int:
 
 
 def _session_nice(pid: int | str = "self") -> int | None:
-    """Return the niceness of the session of a process; None where it is in none, 0 where
-    sessions have none."""
+    """Return the niceness of a process's session; None without a session, 0 where sessions have none."""
     if not LINUX:
         return 0
     try:

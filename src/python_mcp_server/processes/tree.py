@@ -225,8 +225,7 @@ class _Family:
             self._adopt(root_pid)
 
     def adopt_carriers(self, wanted: set[bytes], part: bytes) -> None:
-        """Add the processes that carry one of these variables, or one that begins with `part`, and did not
-        start before the root."""
+        """Add processes no older than the root with a `wanted` variable, or one that begins with `part`."""
         since = self._root_stat.start_ticks if self._root_stat else 0
         for pid, stat in self._stats.items():
             # A zombie shows no environment, and init may leave it there for a while.

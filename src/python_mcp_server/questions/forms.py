@@ -168,9 +168,7 @@ def _keyword_problem(prop: Form) -> str | None:
 
 
 def _default_problem(prop: Form) -> str | None:
-    """Describe a fault of a default. Its bounds are not checked: a default such as an empty text may
-    mean that nothing was given.
-    """
+    """Describe a fault of a default. It may be out of bounds: an empty text means that nothing is given."""
     if "default" not in prop:
         return None
     value = prop["default"]

@@ -80,9 +80,7 @@ def confine_child(pid: int, limits: Limits) -> None:
 
 
 def confine_own_thread(limits: Limits) -> None:
-    """Set cores and priority of the calling thread, and of all that it starts later; on Windows, of the
-    process.
-    """
+    """Set cores and priority of this thread and of all that it starts; on Windows, of the process."""
     _bind(0, limits.cpus)
     if limits.nice is not None:
         change_priority(limits.nice)

@@ -75,9 +75,7 @@ def launcher_arguments(script: Path, home: Path) -> tuple[str, ...]:
 
 
 def as_utf8(source: str) -> str:
-    """Return code for a file in UTF-8: without a byte order mark, and without another encoding named in
-    it.
-    """
+    """Return code for a file in UTF-8: it has no byte order mark, and names no other encoding."""
     text = source.removeprefix("\ufeff")
     found = None if text.isascii() else _ENCODING.match(text)
     if found is None or not _is_other_encoding(found[2]):

@@ -144,9 +144,7 @@ def _picture(path: Path, preview: Path | None = None) -> Picture | None:
 
 
 def content_of(path: str | Path, most: int) -> bytes:
-    """Return a picture's bytes; nothing where it is gone, larger than `most`, not a picture, or not
-    complete.
-    """
+    """Return a picture's bytes; nothing where it is gone, incomplete, larger than `most`, or no picture."""
     data, size = _read(path, most)
     kind = kind_of(data)
     return data if kind is not None and len(data) == size and _is_whole(kind, data) else b""

@@ -110,9 +110,7 @@ class Search:
         return False
 
     def _blocks(self, file: io.FileIO) -> Iterator[tuple[bytes, int]]:
-        """Yield whole lines, many at once, and the byte where the next line begins; of a line that is too
-        long, only its head.
-        """
+        """Yield whole lines, many at once, and where the next begins; of a very long line only the head."""
         position, end = self._next, self._wish["end"]
         file.seek(position)
         head = b""  # of a line whose end was not read yet

@@ -47,9 +47,7 @@ _MERGE: Final = re.compile(r"(?:\A|[\r\n])(<{7} [^\r\n]*|>{7} [^\r\n]*)")
 
 
 def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, without their ends; a line end at the very end does not begin another
-    line.
-    """
+    """Return the lines of a text without their ends; a line end at the very end begins no other line."""
     lines = _LINE_END.split(text)
     return lines if lines[-1] else lines[:-1]
 

@@ -5,7 +5,8 @@ Every store keeps this index: a record that is written gets its new key, and los
 of the next start does not grow with the number of queued jobs. A record has one key or none:
 
     ready.<group>   queued, and held back by nothing but a slot; in the order in which they start
-    delayed         queued, until a time; by this time
+    key.<key>.<group>  queued, and behind others of its key; in the same order
+    delayed.<queue> queued, until a time; by this time
     after.<id>      queued, until the job with this id ends
     ending          queued, and to be ended before its start
     running         started in the background
@@ -25,7 +26,8 @@ from python_mcp_server.model import ALPHABET, Job, JobState, base32
 from python_mcp_server.options import DEFAULT_QUEUE
 
 READY: Final = "ready."
-DELAYED: Final = "delayed"
+KEY: Final = "key."
+DELAYED: Final = "delayed."
 AFTER: Final = "after."
 ENDING: Final = "ending"
 RUNNING: Final = "running"
@@ -67,9 +69,25 @@ def index_key(job: Job) -> IndexKey | None:
     if job.waits_for:
         return IndexKey(AFTER + job.waits_for[0], rank_of(job.created_at))
     if job.not_before is not None:
-        return IndexKey(DELAYED, rank_of(job.not_before))
+        queue = DEFAULT_QUEUE if job.options is None else job.options.queue
+        return IndexKey(DELAYED + queue, rank_of(job.not_before))
+    return IndexKey(name_behind_key(job) if job.behind_key else READY + _group(job), start_rank(job))
+
+
+def name_behind_key(job: Job) -> str:
+    """Return the list in which a job with a key waits while others of its key go first."""
+    return names_behind_key(str(job.options and job.options.key)) + _group(job)
+
+
+def names_behind_key(key: str) -> str:
+    """Return the text with which the lists of the jobs begin that wait behind this key."""
+    return f"{KEY}{_digest({'key': key})}."
+
+
+def start_rank(job: Job) -> str:
+    """Return the place of a queued job in the order in which jobs start."""
     head_start_s = 0.0 if job.options is None else job.options.priority * PRIORITY_STEP_S
-    return IndexKey(READY + _group(job), rank_of(job.queued_at or job.created_at, head_start_s))
+    return rank_of(job.queued_at or job.created_at, head_start_s)
 
 
 def is_dead_letter(job: Job) -> bool:
@@ -98,13 +116,13 @@ def rank_of(when: datetime, head_start_s: float = 0.0) -> str:
 
 
 def queue_of(name: str) -> str:
-    """Return the queue of a list of ready jobs."""
-    return name.removeprefix(READY).partition(".")[0]
+    """Return the queue of a list of jobs that wait for a slot, behind their key or for a time."""
+    return name.split(".")[2 if name.startswith(KEY) else 1]
 
 
 def _group(job: Job) -> str:
     """Return the queue, and a digest of what else decides whether a job may start, and where: if one of a
-    group may not start, none of them may.
+    group may not start for another reason than its key, none of them may.
     """
     options, call = job.options, job.call
     queue = DEFAULT_QUEUE if options is None else options.queue
@@ -117,7 +135,7 @@ def _group(job: Job) -> str:
         facts["body"] = [call.get("body"), call.get("file"), call.get("cwd")]
     if options is not None:
         facts["kind"] = [job.tool, options.max_concurrency] if options.max_concurrency else None
-        facts["key"] = [options.key, options.key_concurrency] if options.key else None
+        facts["key"] = options.key_concurrency if options.key and options.key_concurrency > 1 else None
         facts["rate"] = [job.tool, list(options.rate)] if options.rate else None
         facts["resources"] = dict(sorted(options.resources.items())) or None
     given = {name: value for name, value in facts.items() if value}

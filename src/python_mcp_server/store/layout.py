@@ -8,6 +8,7 @@
     home/jobs/principals/<name>/0ab/cd/<id>   an empty file for each job of a principal
     home/jobs/queue/<list>/<rank>.<id>        an empty file for each background job, by what it waits for;
     home/jobs/queue/<list>/0ab/cd/ef/<rank>.<id>  long lists have directories of times, too
+    home/jobs/queue/keys/<xx>/<list>/...      the lists of jobs behind a key, by what its digest begins with
     home/jobs/groups.json                     says that every live record has such a file
     home/jobs/principals/complete.json        up to when records without such a file were looked for
     home/jobs/counts.json                     how many records lie in each directory of 17 minutes

@@ -19,7 +19,7 @@ from python_mcp_server.atomic import make_directory, remove_file, sync_directory
 from python_mcp_server.errors import StoreError, StoreLocked
 from python_mcp_server.model import Job
 from python_mcp_server.regular import open_own, refuse_links
-from python_mcp_server.store.keys import DELAYED, READY, IndexKey, index_key
+from python_mcp_server.store.keys import DELAYED, KEY, READY, IndexKey, index_key
 from python_mcp_server.store.layout import TIME_WIDTHS, Layout, is_job_id
 from python_mcp_server.store.locks import Locks
 
@@ -28,6 +28,11 @@ _TRIES: Final = 20
 """Tries of a write whose directory is removed each time; guessed."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT
+_KEYS: Final = "keys"
+"""The directory of the lists behind keys."""
+
+_SHARD_CHARS: Final = 2
+"""How many characters of a key's digest name the directory in it."""
 
 
 class QueueIndex:
@@ -78,7 +83,7 @@ class QueueIndex:
         try:
             self._layout.refuse_links(path)
             if remove_file(path):
-                self._layout.tidy(path, levels=len(_widths(key.name)) + 1)
+                self._layout.tidy(path, levels=len(_widths(key.name)) + _levels(key.name))
         except OSError as error:
             _log.warning("The entry %s of the queue stays: %s", path, error)
 
@@ -103,15 +108,25 @@ class QueueIndex:
 
     def names(self, prefix: str) -> tuple[str, ...]:
         """Return the names of the lists that begin with this text."""
-        return tuple(name for name in _names(self._layout.queue) if name.startswith(prefix))
+        names = [name for name in _names(self._layout.queue) if name != _KEYS]
+        return tuple(name for name in (*names, *self._key_names(prefix)) if name.startswith(prefix))
+
+    def _key_names(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the lists behind keys, of which there may be many: a key is in one directory."""
+        if not (prefix.startswith(KEY) or KEY.startswith(prefix)):
+            return
+        keys = f"{self._layout.queue}/{_KEYS}"
+        shard = prefix[len(KEY) :][:_SHARD_CHARS]
+        for each in [shard] if len(shard) == _SHARD_CHARS else _names(keys):
+            yield from _names(f"{keys}/{each}")
 
     def _entries(self, name: str) -> Iterator[tuple[str, str]]:
-        for entry in self._walk(f"{self._layout.queue}/{name}", _widths(name)):
+        for entry in self._walk(self._directory(name), _widths(name), _levels(name)):
             rank, _, job_id = entry.partition(".")
             if is_job_id(job_id):
                 yield rank, job_id
 
-    def _walk(self, directory: str, widths: tuple[int, ...], depth: int = 1) -> Iterator[str]:
+    def _walk(self, directory: str, widths: tuple[int, ...], depth: int) -> Iterator[str]:
         """Yield the names of the files below a directory; empty directories, which killed processes have
         left, are removed.
         """
@@ -137,14 +152,24 @@ class QueueIndex:
             _log.warning("An entry of job %s in the queue stays: %s", job_id, error)
 
     def _path(self, key: IndexKey, job_id: str) -> str:
-        directory, rank = f"{self._layout.queue}/{key.name}", key.rank
+        directory, rank = self._directory(key.name), key.rank
         if _widths(key.name):
             directory = f"{directory}/{rank[:3]}/{rank[3:5]}/{rank[5:7]}"
         return f"{directory}/{rank}.{job_id}"
 
+    def _directory(self, name: str) -> str:
+        if not name.startswith(KEY):
+            return f"{self._layout.queue}/{name}"
+        return f"{self._layout.queue}/{_KEYS}/{name[len(KEY) :][:_SHARD_CHARS]}/{name}"
+
 
 def _widths(name: str) -> tuple[int, ...]:
-    return TIME_WIDTHS if name == DELAYED or name.startswith(READY) else ()
+    return TIME_WIDTHS if name.startswith((READY, KEY, DELAYED)) else ()
+
+
+def _levels(name: str) -> int:
+    """Return how many directories a list has above those of times."""
+    return 3 if name.startswith(KEY) else 1
 
 
 def _names(directory: str) -> list[str]:

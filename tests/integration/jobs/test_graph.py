@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import pytest
 
 from python_mcp_server import Graph, InMemoryJobStore, Result
 from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server.jobs import dead_letters
 from python_mcp_server.jobs.capacity import SlotLimits
+from python_mcp_server.jobs.graph import SubmittedGraph
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queue import release
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.kinds import CommandJob
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
@@ -28,6 +31,7 @@ from tests.helpers.command_line import command
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
 from tests.helpers.queueing import server
+from tests.helpers.stores import url_in
 
 
 async def ended(jobs: JobManager, job_id: str) -> Job:
@@ -275,6 +279,89 @@ async def test_other_servers_leave_a_graph_alone_while_it_is_submitted(
         assert (await ended(jobs, made["last"])).status is JobState.COMPLETED
 
 
+def failing_diamond(log: Path, gate: Path) -> Graph:
+    """Return a graph that fails at its first job until the file `gate` exists."""
+    graph, path = Graph("diamond"), str(log)
+    graph.add("last", fb.noted, args=[path, "last", Result("left"), [{"right": Result("right")}]])
+    graph.add("left", fb.noted, args=[path, "left"], kwargs={"first": Result("first")})
+    graph.add("right", fb.said, args=[path, "right"], after=["first"])
+    graph.add("first", fb.said_if, args=[path, "first", str(gate)])
+    return graph
+
+
+async def failed_diamond(jobs: JobManager, log: Path, gate: Path) -> SubmittedGraph:
+    made = await jobs.submit_graph(failing_diamond(log, gate))
+    for job_id in made.jobs.values():
+        assert (await ended(jobs, job_id)).status is JobState.FAILED
+    return made
+
+
+async def check_retried(jobs: JobManager, made: SubmittedGraph, new: Mapping[str, str], log: Path) -> None:
+    last = await ended(jobs, new[made["last"]])
+    left = {"values": [], "named": {"first": "first"}}
+    assert last.result == {"values": [left, [{"right": "right"}]], "named": {}}
+    assert last.options is not None
+    assert last.options.after == (new[made["left"]], new[made["right"]])
+    told = lines(log)
+    assert (told[0], sorted(told[1:3]), told[3:]) == ("first", ["left", "right"], ["last"])
+    assert await jobs.dead_letters.list() == ([], False)
+
+
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+async def test_a_failed_graph_is_run_again_in_its_order(
+    kind: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, kind))
+    async with manager() as jobs:
+        made = await failed_diamond(jobs, log, gate)
+        await jobs.queues.pause("default")
+        gate.touch()
+        again = await jobs.dead_letters.retry_all()
+        new = {old: job.id for old, job in again.items()}
+        assert (await jobs.get(new[made["last"]])).to_json()["queueing"]["waits_for"] != []
+        await jobs.queues.resume("default")
+        await check_retried(jobs, made, new, log)
+
+
+def test_the_command_line_runs_a_failed_graph_again(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+
+    async def main() -> None:
+        async with manager() as jobs:
+            made = await failed_diamond(jobs, log, gate)
+            gate.touch()
+            told = command("jobs", "dead", "retry", "--all", "--json")
+            assert told.returncode == 0, told
+            await check_retried(jobs, made, json.loads(told.stdout)["retried"], log)
+
+    run(main())
+
+
+async def test_a_graph_of_which_a_queue_takes_a_part_is_run_again_later(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        made = await failed_diamond(jobs, log, gate)
+        gate.touch()
+        await jobs.queues.pause("default")
+        taken = 0
+
+        def refuse(*given: Any) -> None:
+            nonlocal taken
+            taken += 1
+            if taken > 2:
+                raise InvalidInput("the queue is full")
+            write_queued(*given)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(dead_letters, "write_queued", refuse)
+            with pytest.raises(InvalidInput, match="full"):
+                await jobs.dead_letters.retry_all()
+        new = {old: job.id for old, job in (await jobs.dead_letters.retry_all()).items()}
+        await jobs.queues.resume("default")
+        await check_retried(jobs, made, new, log)
+
+
 SUBMITTER = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -283,10 +370,10 @@ from python_mcp_server.jobs.manager import JobManager
 from tests.integration.jobs.test_graph import diamond
 log, at = sys.argv[1], int(sys.argv[2])
 create, made = submission.create_queued, []
-def killed(store, job, request):
+def killed(store, job, *more):
     if len(made) == at:
         os.kill(os.getpid(), signal.SIGKILL)
-    made.append(create(store, job, request).id)
+    made.append(create(store, job, *more).id)
     print(job.id, flush=True)
     return job
 submission.create_queued = killed

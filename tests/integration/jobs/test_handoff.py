@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,10 +250,10 @@ def test_a_close_settles_the_kept_jobs_that_end_meanwhile(
         await asyncio.to_thread(settling.wait, LONG_S)
         await orphan(record)
 
-    def settle_slowly(record: RecordWriter, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def settle_slowly(record: RecordWriter, outcome: Outcome, **known: Any) -> Job:
         settling.set()
         time.sleep(0.3)  # a slow disk
-        return settle(record, outcome, tree_gone=tree_gone)
+        return settle(record, outcome, **known)
 
     async def main() -> str:
         async with manager() as jobs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from python_mcp_server.options import JobOptions
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually
 from tests.helpers.managers import LONG_S, manager
-from tests.helpers.programs import python, run_python
+from tests.helpers.programs import outputs, python, run_python
 
 CLEANER = """
 import sys
@@ -72,14 +71,7 @@ def make_due(home: Path) -> None:
 def test_servers_that_clean_at_once_remove_no_job_too_many(home: Path):
     store = FileJobStore(home)
     ids = fill(store, 60)
-    with ExitStack() as stack:
-        programs = [stack.enter_context(python("-c", CLEANER, str(home))) for _ in range(3)]
-        for each in programs:
-            assert each.stdout is not None
-            assert each.stdout.readline() == "ready\n"
-        for each in programs:
-            assert each.communicate("go\n", timeout=60)[1] == ""
-            assert each.returncode == 0
+    outputs(python("-c", CLEANER, str(home)) for _ in range(3))
     assert left(store) == set(ids[-5:])
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
+from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
 from python_mcp_server.jobs import slots
 from python_mcp_server.jobs.manager import JobManager
@@ -33,6 +34,7 @@ from tests.helpers import framework_bodies as fb
 from tests.helpers.job_kinds import Flaky
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
+from tests.helpers.stores import url_in
 
 
 async def submit(jobs: JobManager, body: Any, *args: Any, **options: Any) -> str:
@@ -329,9 +331,70 @@ async def test_a_body_may_snooze_or_cancel_its_own_job(tmp_path: Path):
         job = await jobs.submit_request(Request(fb.snooze_once, (log,), options=JobOptions()))
         done = await ended(jobs, job.id)
         assert (done.result, done.attempt) == ("awake", 1)
+        job = await jobs.submit_request(Request(fb.snooze_once, (log + " 2",)))
+        assert (await ended(jobs, job.id)).result == "awake"
         job = await jobs.submit_request(Request(fb.of_no_use))
         cancelled = await ended(jobs, job.id)
         assert (cancelled.status, cancelled.error) == (JobState.CANCELLED, "the file is gone")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_a_caller_is_told_that_a_body_cancelled_its_job(recorded: bool):
+    async with manager(record_after_seconds=0.01 if recorded else LONG_S) as jobs:
+        request = Request(fb.cancel_with_record, kwargs={"recorded": recorded})
+        with pytest.raises(JobCancelled, match=r"^job \w+ was cancelled: the file is gone$"):
+            await jobs.run(request, budget_s=LONG_S)
+        states = [job.status for job in (await jobs.list())[0]]
+        assert states == ([JobState.CANCELLED] if recorded else [])
+
+
+SNOOZING = """
+import asyncio, os, sys
+from python_mcp_server.jobs.manager import JobManager
+from python_mcp_server.jobs.request import Request
+from tests.helpers import framework_bodies as fb
+from tests.helpers.managers import lines
+async def main():
+    when, log, gate = sys.argv[1:]
+    async with JobManager() as jobs:
+        request = Request(fb.snooze_at_gate, (log, gate))
+        if when == "handed over":
+            token = (await jobs.run(request, budget_s=0.01)).job_id
+        else:
+            token = (await jobs.submit_request(request)).id
+        while not lines(log):
+            await asyncio.sleep(0.01)
+        if when == "awake":
+            open(gate, "w").close()
+            while (await jobs.get(token)).not_before is None:
+                await asyncio.sleep(0.01)
+        else:  # the worker must know that it is to finish alone
+            while (await jobs.get(token)).usage is None:
+                await asyncio.sleep(0.01)
+        print(token, flush=True)
+        os._exit(0)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+@pytest.mark.parametrize("when", ["awake", "running", "handed over"])
+def test_a_job_without_options_that_snoozes_outlives_its_server(
+    when: str, kind: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHON_MCP_STORE", url_in(home, kind))
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    told = run_python("-c", SNOOZING, when, log, gate)
+    assert told.returncode == 0, told.stderr
+    gate.touch()
+
+    async def main() -> None:
+        async with manager() as jobs:
+            done = await ended(jobs, told.stdout.strip())
+            assert (done.status, done.result, done.attempt) == (JobState.COMPLETED, "awake", 1)
+
+    run(main())
+    assert len(lines(log)) == 2
 
 
 @pytest.mark.parametrize(

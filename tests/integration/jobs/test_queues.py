@@ -12,15 +12,17 @@ import pytest
 
 from python_mcp_server import InMemoryJobStore, JobManager
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.jobs.queues import QueueState
+from python_mcp_server.jobs.queues import Queues, QueueState
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions
+from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers import bodies
 from tests.helpers import framework_bodies as fb
 from tests.helpers.command_line import command
 from tests.helpers.managers import lines, manager
-from tests.helpers.records import records_opened
+from tests.helpers.records import a_job, records_opened
 from tests.integration.jobs.test_queue import ended, heard, submit
 
 
@@ -56,6 +58,32 @@ async def test_each_queue_tells_its_jobs_and_rules(kind: str, tmp_path: Path):
     assert shown["later"] == QueueState(**row("later", delayed=1))
     assert shown["old"] == QueueState(**row("old", draining=True))
     assert found.to_json()["resources"] == [{"name": "gpu", "there": 2, "taken": 1}]
+
+
+@pytest.mark.parametrize("kind", ["files", "memory", "sqlite"])
+async def test_jobs_that_wait_for_a_time_count_for_the_bound(kind: str, home: Path):
+    store = {"memory": InMemoryJobStore, "sqlite": lambda: SqliteJobStore(home / "db")}.get(kind)
+    async with manager(store() if store else None) as jobs:
+        later = utc_now() + timedelta(hours=1)
+        await jobs.queues.pause("images")
+        await jobs.queues.bound("images", 2)
+        await submit(jobs, bodies.pid, queue="images", run_at=later)
+        await submit(jobs, bodies.pid, queue="images")
+        await submit(jobs, bodies.pid, queue="other", run_at=later)
+        for run_at in (None, later):
+            with pytest.raises(InvalidInput, match="'images' is full: 2 jobs wait, 2 may"):
+                await submit(jobs, bodies.pid, queue="images", run_at=run_at)
+        (_, images, other) = (await jobs.queues.list()).queues
+        assert (images.ready, images.delayed, other.delayed) == (1, 1, 1)
+
+
+def test_the_listing_of_queues_counts_all_that_wait_for_a_time(home: Path):
+    store, at = FileJobStore(home), utc_now() + timedelta(hours=1)
+    for queue, count in (("first", 1001), ("last", 1)):
+        facts: dict[str, Any] = {"not_before": at, "options": JobOptions(queue=queue), "background": True}
+        for _ in range(count):
+            store.create(a_job(JobState.PENDING).evolve(**facts))
+    assert [state.delayed for state in Queues(store).list().queues] == [0, 1001, 1]
 
 
 def test_the_command_line_changes_the_rules_that_servers_keep(tmp_path: Path):

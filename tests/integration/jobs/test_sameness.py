@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from python_mcp_server.store.files import FileJobStore
 from tests.helpers import eventually
 from tests.helpers import framework_bodies as fb
 from tests.helpers.managers import LONG_S, lines, manager
-from tests.helpers.programs import python, run_python
+from tests.helpers.programs import outputs, python, run_python
 
 SUBMITTER = """
 import asyncio, sys
@@ -119,6 +118,47 @@ async def test_a_key_holds_after_a_restart_until_its_job_is_pruned(tmp_path: Pat
     assert lines(log) == ["a", "a"]
 
 
+async def test_a_retry_of_a_dead_letter_is_cached(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        args, options = (str(log), "a", str(gate)), JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, args, options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        gate.touch()
+        again = (await jobs.dead_letters.retry(first)).id
+        assert (await ended(jobs, again)).result == "a"
+        assert (await jobs.submit_request(request)).id == again
+        fresher = await jobs.submit_request(replace(request, principal="client:ada"))
+        assert fresher.id != again
+        await ended(jobs, fresher.id)
+    assert lines(log) == ["a", "a"]
+
+
+async def test_a_retry_does_not_take_the_place_of_another_job(tmp_path: Path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    async with manager() as jobs:
+        options = JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, (str(log), "a", str(gate)), options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        gate.touch()
+        other = (await jobs.submit_request(request)).id
+        await ended(jobs, other)
+        await ended(jobs, (await jobs.dead_letters.retry(first)).id)
+        assert (await jobs.submit_request(request)).id == other
+
+
+async def test_a_retry_with_arguments_that_do_not_fit_fails_alone(tmp_path: Path):
+    async with manager() as jobs:
+        options = JobOptions(cache_seconds=600)
+        request = Request(fb.said_if, (str(tmp_path / "log"), "a", "missing"), options=options)
+        first = (await jobs.submit_request(request)).id
+        assert (await ended(jobs, first)).status is JobState.FAILED
+        again = await jobs.dead_letters.retry(first, args=[1, 2, 3, 4, 5])
+        assert (await ended(jobs, again.id)).error_kind == "exception"
+
+
 async def test_a_key_with_other_arguments_is_refused(tmp_path: Path):
     async with manager() as jobs:
         first = await submit(jobs, tmp_path / "log", "a", idempotency_key="k")
@@ -162,16 +202,7 @@ async def test_a_key_of_a_call_that_is_no_json_is_kept_too(tmp_path: Path):
 @pytest.mark.parametrize(("field", "value"), [("idempotency_key", "k"), ("cache_seconds", "60")])
 def test_submissions_of_several_processes_at_once_make_one_job(field: str, value: str, tmp_path: Path):
     log = tmp_path / "log"
-    with ExitStack() as stack:
-        programs = [stack.enter_context(python("-c", SUBMITTER, str(log), field, value)) for _ in range(3)]
-        for each in programs:
-            assert each.stdout is not None
-            assert each.stdout.readline() == "ready\n"
-        for each in programs:
-            assert each.stdin is not None
-            each.stdin.write("go\n")
-            each.stdin.flush()
-        told = {each.communicate(timeout=60)[0] for each in programs}
+    told = set(outputs(python("-c", SUBMITTER, str(log), field, value) for _ in range(3)))
     assert len(told) == 1
     assert lines(log) == ["once"]
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from python_mcp_server.errors import StoreLocked
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.files import FileJobStore
-from tests.helpers.programs import python, run_python
+from tests.helpers.programs import outputs, python, run_python
 from tests.helpers.store_kills import entries
 from tests.helpers.waiting import eventually
 
@@ -31,24 +30,6 @@ home = Path(sys.argv[1])
 
 def program(code: str, home: Path, *arguments: str) -> subprocess.Popen[str]:
     return python("-c", PRELUDE + code, home, *arguments)
-
-
-def outputs(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """Let them all begin at once, and return what each printed."""
-    with ExitStack() as stack:
-        for process in processes:
-            stack.enter_context(process)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answers = [process.communicate(timeout=DEADLINE_S) for process in processes]
-        assert [
-            (process.returncode, errors) for process, (_, errors) in zip(processes, answers, strict=True)
-        ] == [(0, "")] * len(processes)
-        return [out for out, _ in answers]
 
 
 READY = "store = FileJobStore(home); print('ready', flush=True); sys.stdin.readline()\n"

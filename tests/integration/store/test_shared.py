@@ -12,11 +12,10 @@ import pytest
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.opening import open_place, parse_place
-from tests.helpers.programs import python
+from tests.helpers.programs import outputs, python
 from tests.helpers.store_kills import AFTER
 from tests.helpers.stores import SHARED, url_in
 
-DEADLINE_S = 120
 PRELUDE = """
 import sys
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
@@ -62,23 +61,6 @@ def opened(url: str) -> JobStore:
 
 def program(code: str, url: str, *arguments: str) -> subprocess.Popen[str]:
     return python("-c", PRELUDE + code, url, *arguments)
-
-
-def outputs(processes: list[subprocess.Popen[str]]) -> list[str]:
-    """Let them all begin at once, and return what each printed."""
-    with ExitStack() as stack:
-        for process in processes:
-            stack.enter_context(process)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answers = [process.communicate(timeout=DEADLINE_S) for process in processes]
-        ends = [(process.returncode, told[1]) for process, told in zip(processes, answers, strict=True)]
-        assert ends == [(0, "")] * len(processes)
-        return [out for out, _ in answers]
 
 
 def a_job(status: JobState = JobState.RUNNING) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from python_mcp_server.jobs.schedule import MOST_AT_ONCE, Schedule
 from python_mcp_server.jobs.schedules import BlockingSchedules, DeclaredSchedule
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.kinds import CommandJob
+from python_mcp_server.limits import Limits
 from python_mcp_server.model import Job, Outcome
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.contract import JobStore
@@ -293,6 +295,29 @@ def test_a_queue_that_takes_no_jobs_makes_a_time_missed(home: Home):
     Queues(home.store).drain("q")
     assert home.look(minutes=1) == []
     assert "being drained" in str(home.schedules.get("s").missed_times.why)
+
+
+def test_a_home_without_disk_space_makes_a_time_missed(home: Home):
+    home.servers = [ScheduledWork(home.store, lambda: home.now, max_disk_mb=1)]
+    home.schedules = BlockingSchedules(home.store, lambda: home.now, max_disk_mb=1)
+    home.schedules.add(SAID, every=60, name="s")
+    limited = Request(fb.said, ("log", "word"), limits=Limits(disk_limit_mb=0.5, memory_limit_mb=100))
+    home.schedules.add(limited, every=60, name="limited")
+    assert home.look(minutes=1) == ["12:01:00", "12:01:00"]
+    limits = sorted(job.call["limits"]["disk_limit_mb"] for job in home.jobs() if job.call)
+    assert limits[0] == 0.5
+    assert 0.5 < limits[1] <= 1
+    home.end_all()
+    full = home.store.home / "output" / "full"
+    full.mkdir(parents=True)
+    (full / "stdout").write_bytes(os.urandom(2_000_000))
+    assert home.look(minutes=1) == []
+    missed = home.schedules.get("s").missed_times
+    assert (missed.count, "PYTHON_MCP_MAX_DISK_MB is 1: remove some" in str(missed.why)) == (1, True)
+    with pytest.raises(InvalidInput, match="take 2 MB, and PYTHON_MCP_MAX_DISK_MB"):
+        home.schedules.run_now("s")
+    (full / "stdout").unlink()
+    assert home.look(minutes=1) == ["12:03:00", "12:03:00"]
 
 
 def test_two_servers_at_once_fire_once(tmp_path: Path):

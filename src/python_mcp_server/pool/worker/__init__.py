@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 def start(ends: WorkerPipes, log_folder: str, parent_pid: int) -> None:
-    """Make this process a worker: loky calls this first in the new process. A server need not load `main` for
-    this.
-    """
+    """Make this process a worker: loky calls this first. A server need not load `main` for it."""
     from python_mcp_server.pool.worker import main
 
     main.start(main.WorkerConfig(ends, log_folder, parent_pid))

@@ -89,9 +89,7 @@ class BodyRunner:
         return outcomes.with_missing_main(outcomes.failure_of(error), self.no_main)
 
     def end_if_forked(self) -> None:
-        """End a process that the body's code has forked and that returned from the body: it is not the
-        worker.
-        """
+        """End a process that the body's code forked and that returned from it: it is not the worker."""
         if os.getpid() != self._pid:
             os._exit(1)
 
@@ -139,9 +137,7 @@ short.
 
 
 class BodyLoop:
-    """The event loop for async bodies. The first one makes it; it outlives them, because a loop costs a
-    millisecond.
-    """
+    """The event loop for async bodies, made by the first one and kept, because a loop costs 1 ms."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,9 +163,7 @@ class BodyLoop:
             self._end_leftovers(loop)
 
     def _end_leftovers(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Cancel the tasks that the body left, because they would go on during the next body and print into
-        its output.
-        """
+        """Cancel the tasks that the body left: they would print into the output of the next one."""
         import asyncio
 
         if not (leftovers := asyncio.all_tasks(loop)):

@@ -199,7 +199,5 @@ class CancelGate:
 
 
 def _default_in_child() -> None:
-    """Reset SIGTERM in a process that the body forks, so that it dies of the signal as any other process
-    does.
-    """
+    """Reset SIGTERM in a process that the body forks, so that it ends as any other process."""
     signal.signal(SIGNAL, signal.SIG_DFL)

@@ -38,9 +38,7 @@ _PARENT_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ControlHandlers:
-    """The functions that the control thread calls, in its own thread; `orphaned` is the last, and never
-    returns.
-    """
+    """What the control thread calls, in its own thread; `orphaned` is the last, and never returns."""
 
     detach: Callable[[bytes], None]
     record: Callable[[str, str], None]

@@ -159,9 +159,7 @@ class Worker:
         self._control.start()
 
     def serve(self) -> None:
-        """Read frames and run calls. This never returns, because a loky worker would then wait for its
-        queue.
-        """
+        """Read frames and run calls. This never returns: a loky worker would then wait for its queue."""
         try:
             self._cpu_s = _cpu_seconds()
             self._up.send(pack(Kind.READY, pickle.dumps((self._pid, self._cpu_s))))
@@ -318,9 +316,7 @@ class Worker:
             self._wait_for_exit()
 
     def _wait_for_exit(self) -> NoReturn:
-        """Wait, because the parent is gone. Only the control thread may act on that: a `detach` may be in its
-        pipe, unread.
-        """
+        """Wait, because the parent is gone. Only the control thread may act: a `detach` may be unread."""
         self._call_read.set()
         while True:
             threading.Event().wait()
@@ -381,9 +377,7 @@ class Worker:
             os._exit(0)
 
     def _await_unread(self) -> None:
-        """Wait until the main thread has read the call, even while it still imports modules from an earlier
-        frame.
-        """
+        """Wait until the main thread has read the call, also while it imports modules for an earlier one."""
         while not self._call_read.wait(_UNREAD_S):
             since = self._reads_since
             if since is not None and time.monotonic() - since > _UNREAD_S:

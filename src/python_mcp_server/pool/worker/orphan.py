@@ -184,9 +184,7 @@ class Orphan:
         return outcome
 
     def _end_at_limit(self, breach: Breach) -> Outcome | None:
-        """End the body at its limit: the reason is written first; a reader that finds this process gone
-        settles the job.
-        """
+        """End the body at its limit; the reason is written first, for a reader that finds us gone."""
         try:
             self._open().request_end(breach)
         except Exception as error:  # noqa: BLE001  a full disk or a lost record must not lift the limit
@@ -305,9 +303,7 @@ def kill_leftovers(job_id: str | None, *, body_runs: bool) -> None:
 
 
 def _tracker_module(pid: int) -> Any:
-    """Return the module whose resource tracker this process is; None for any other process, or the tracker of
-    another process.
-    """
+    """Return the module whose resource tracker, of this worker, a process is; None for any other."""
     try:
         process = psutil.Process(pid)
         found = process.ppid() == os.getpid() and _TRACKER.search(" ".join(process.cmdline()))

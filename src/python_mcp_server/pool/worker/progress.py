@@ -63,9 +63,7 @@ class ProgressGate:
             self._arm()
 
     def close(self) -> JobProgress | None:
-        """Send the held report, and return it where the pipe has no room: it must be sent before the
-        outcome.
-        """
+        """Send the held report; return it where the pipe is full, because it goes before the outcome."""
         self._turn += 1
         self._flush()  # also waits for a report that the helper thread is sending
         unsent, self._held = self._held, None
@@ -105,9 +103,7 @@ def bounded(progress: JobProgress) -> JobProgress:
 
 
 def finite(progress: JobProgress) -> JobProgress | None:
-    """Return the progress as JSON can express it: without a total that is not finite; None without a finite
-    current.
-    """
+    """Return the progress without a total that is not finite, for JSON; None without a finite current."""
     try:
         if not math.isfinite(progress.current):
             return None

@@ -191,9 +191,7 @@ class ProcessState:
 
 
 class _Noted:
-    """A callable that notes its calls. It is not a function, because a function becomes a method where it is
-    kept in a class.
-    """
+    """A callable that notes its calls; no function, which would be a method where a class keeps it."""
 
     def __init__(self, module: str, name: str, function: Any, note: Callable[[], None]) -> None:
         self._name = module, name

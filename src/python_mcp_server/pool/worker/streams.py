@@ -30,9 +30,7 @@ _FULL: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBI
 
 
 class _Log(io.FileIO):
-    """A descriptor that drops output without room on the disk, and writes how much was lost once there is
-    room.
-    """
+    """A descriptor that drops output where the disk is full, and writes later how much was lost."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "w", closefd=False)
@@ -62,9 +60,7 @@ class _Log(io.FileIO):
 
 
 def open_log_stream(fd: int) -> TextIO:
-    """Return a text stream to this descriptor, flushed with every line; closing the stream leaves the
-    descriptor open.
-    """
+    """Return a text stream to this descriptor, flushed with every line; its close leaves it open."""
     buffer = io.BufferedWriter(_Log(fd))
     stream: Any = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
     stream.mode = "w"

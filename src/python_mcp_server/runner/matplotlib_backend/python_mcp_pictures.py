@@ -72,9 +72,7 @@ def show(*_args: Any, **kwargs: Any) -> None:
 
 
 def _save_open() -> None:
-    """Save the figures that are open at the end, unless the script has saved them itself where they are
-    found.
-    """
+    """Save the figures that are open at the end, but those that the script saved where they are found."""
     if os.getpid() == _PID:  # a forked process has inherited the figures, but not their end
         for manager in Gcf.get_all_fig_managers():
             if not getattr(manager.canvas.figure, "_python_mcp_saved", False):
@@ -94,9 +92,7 @@ def _save(figure: Any) -> None:
 
 
 def _new_path() -> Optional[str]:  # noqa: UP045  as old as it can be
-    """Return a new file, even while other processes of the script save figures; None where the limit is
-    reached.
-    """
+    """Return a new file, also beside other processes of the script; None where the limit is reached."""
     if not _FOLDER:
         return None
     os.makedirs(_FOLDER, mode=0o700, exist_ok=True)

@@ -87,9 +87,7 @@ def _installed(uv: Uv) -> str:
 
 
 def version_in(venv: Path) -> str:
-    """Return the version of Python of a virtual environment, from its own record; "" where the record has
-    none.
-    """
+    """Return the version of a virtual environment's Python, from its record; "" where that has none."""
     try:
         text = read_regular(str(venv / "pyvenv.cfg"), MOST_BYTES).decode("utf-8", errors="replace")
     except OSError:

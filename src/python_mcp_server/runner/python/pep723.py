@@ -116,9 +116,7 @@ def with_header(source: str, dependencies: Sequence[str] | None, requires_python
 
 
 def merge(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """Return both lists of requirements; a requirement of `second` replaces the one of `first` for the same
-    package.
-    """
+    """Return both lists; a requirement of `second` replaces one of `first` for the same package."""
     replaced = {_package(requirement) for requirement in second}
     kept = [requirement for requirement in first if _package(requirement) not in replaced]
     return tuple(dict.fromkeys([*kept, *second]))

@@ -51,9 +51,7 @@ def find_project(directory: Path) -> Project | None:
 
 
 def _up_to_repository(directory: Path) -> list[Path]:
-    """Return the directory and those above it within its repository; outside a repository, only the directory
-    itself.
-    """
+    """Return the directory and those above it in its repository; outside one, the directory alone."""
     chain: list[Path] = []
     for folder in (directory, *directory.parents):
         chain.append(folder)

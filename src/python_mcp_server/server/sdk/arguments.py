@@ -108,9 +108,7 @@ class _Reader:
 
 
 def _fast(schema: core_schema.CoreSchema, handler: GetCoreSchemaHandler) -> Callable[[], SchemaValidator]:
-    """Return a function that returns the validator of a schema, but that it stops at the first fault, and
-    takes numbers as texts.
-    """
+    """Return a maker of the schema's validator, which stops at the first fault and takes numbers as texts."""
     definitions: dict[str, Any] = {}
 
     def changed(part: Any) -> Any:

@@ -161,9 +161,7 @@ class OutputModel:
         return self.refused(value, shown.result, reason)
 
     def _show_plain(self, value: Any, reason: str) -> Shown:
-        """Fit the value by its plain form, because pydantic takes neither numpy's numbers nor broken
-        Unicode.
-        """
+        """Fit the value by its plain form: pydantic takes neither numpy's numbers nor broken Unicode."""
         plain = jsonable(value, by_alias=self._by_alias)
         try:
             return self._written(self._read(plain.value))._replace(note=plain.note)
@@ -215,9 +213,7 @@ class OutputModel:
 
 @lru_cache(maxsize=1024)
 def _serializer(kind: Any) -> SchemaSerializer:
-    """Return pydantic's serializer of a type, which keeps NaN and infinities visible, so that they can be
-    reported.
-    """
+    """Return pydantic's serializer of a type; NaN and infinities stay, so that they can be reported."""
     schema = TypeAdapter(kind).core_schema
     return SchemaSerializer(schema, config={"ser_json_inf_nan": "constants"})
 
