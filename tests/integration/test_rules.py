@@ -219,16 +219,16 @@ def test_a_foreign_cancel_at_the_instant_of_the_end_leaves_one_end(
     answers: list[str] = []
     write_end = RecordWriter.settle
 
-    def end_meets_cancel(recording: RecordWriter, outcome: Outcome, *, tree_gone: bool) -> Job:
+    def end_meets_cancel(recording: RecordWriter, outcome: Outcome, *, tree_gone: bool, **known: Any) -> Job:
         if tree_gone or answers:  # again, once the tree was ended for the verdict's sake
-            return write_end(recording, outcome, tree_gone=tree_gone)
+            return write_end(recording, outcome, tree_gone=tree_gone, **known)
         if instant == "before":
             code = "import sys; from python_mcp_server.jobs import cancel; from pathlib import Path;"
             code += "from python_mcp_server.store.files import FileJobStore;"
             code += "cancel._request_end(FileJobStore(Path(sys.argv[2])), sys.argv[1])"
             answers.append(run_python("-c", code, recording._look().id, home).stderr)
-            return write_end(recording, outcome, tree_gone=tree_gone)
-        job = write_end(recording, outcome, tree_gone=tree_gone)
+            return write_end(recording, outcome, tree_gone=tree_gone, **known)
+        job = write_end(recording, outcome, tree_gone=tree_gone, **known)
         answers.append(command_line_cancels(recording._look().id).stdout)
         return job
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _EXAMPLES: Final = """\b
 Examples:
-  quotas set '*' --jobs 100 --cpu-seconds 500          each client, in an hour
-  quotas set 'claude-code *' --jobs 1000 --per 1d      each version of this one
-  quotas show 'claude-code 2.1'                        what it has spent
+  quotas set '*' --jobs 100 --cpu-seconds 500        each client, in an hour
+  quotas set 'claude-code *' --jobs 1000 --per 1d    each version of this one
+  quotas show 'claude-code 2.1'                      what it has spent
 """
 
 

@@ -164,10 +164,15 @@ class RecordWriter:
         if not self.durable:
             return None
         try:
-            return await self._services.in_store(self._services.store.update, self.job_id, change)
+            return await self._services.in_store(self._change_now, change)
         except (StoreError, JobNotFound) as error:
             _log.warning("the state of job %s could not be written: %s", self.job_id, error)
             return None
+
+    def _change_now(self, change: Callable[[Job], Job]) -> Job:
+        job = self._services.store.update(self.job_id, change)
+        self._services.quotas.look(job)
+        return job
 
     async def start(self, worker: ProcessIdentity | None) -> Started:
         """Change the record from pending to running, compare-and-set under the lock, before the body is sent:

@@ -33,7 +33,7 @@ _MOST_RUNNING: Final = 10_000
 
 @contextmanager
 def counted(store: JobStore, job: Job) -> Generator[None]:
-    """Count a job that the block makes; take it back where the block raises. Blocks.
+    """Count a job that the block makes; take it back where the block raises, and surely made none. Blocks.
 
     Raises:
         QuotaExceeded: Its client has spent its quota; the block is not entered.
@@ -51,8 +51,9 @@ def counted(store: JobStore, job: Job) -> Generator[None]:
         ledger.add_job(job.id, quota.per_s)
     try:
         yield
-    except BaseException:
-        take_back(store, job)
+    except BaseException as error:
+        if not (isinstance(error, StoreError) and error.in_doubt):
+            take_back(store, job)
         raise
 
 

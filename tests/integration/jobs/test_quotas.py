@@ -237,6 +237,20 @@ async def test_a_call_that_lasts_counts_and_closes_the_gate_for_the_next(kind: s
     assert lines(log) == ["+a", "-a", "eve", "again"]
 
 
+async def test_a_job_that_runs_closes_the_gate_for_calls(tmp_path: Path):
+    async with manager() as jobs:
+        await jobs.quotas.set("ada", cpu_seconds=0.2)
+        job = await jobs.submit_request(of("ada", bodies.spin, tmp_path / "starts"))
+
+        async def call_again_and_again() -> None:
+            while True:
+                await jobs.run(of("ada"), budget_s=LONG_S)
+
+        with pytest.raises(QuotaExceeded, match=r"of 0\.2 CPU seconds in 1h"):
+            await call_again_and_again()
+        assert (await jobs.cancel(job.id)).status is JobState.CANCELLED
+
+
 async def test_a_fast_call_is_not_counted_and_opens_no_file(monkeypatch: pytest.MonkeyPatch):
     async with manager(record_after_seconds=LONG_S) as jobs:  # on a busy machine, no call is fast
         await jobs.quotas.set("*", jobs=1, cpu_seconds=1, memory_mb=1)

@@ -248,13 +248,18 @@ def test_what_was_spent_stays_spent_when_the_records_are_removed(store: InMemory
     assert Quotas(store).spent("ada").cpu_seconds == 2
 
 
-def test_a_job_that_cannot_be_written_is_taken_back(store: InMemoryJobStore, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_a_job_that_was_surely_not_written_is_taken_back(
+    in_doubt: bool, store: InMemoryJobStore, monkeypatch: pytest.MonkeyPatch
+):
     Quotas(store).set("ada", jobs=1)
+    error = StoreError("it does not answer")
+    error.in_doubt = in_doubt
     with monkeypatch.context() as patched:
-        patched.setattr(store, "create", lambda _: (_ for _ in ()).throw(StoreError("the disk is full")))
-        with pytest.raises(StoreError, match="the disk is full"):
+        patched.setattr(store, "create", lambda _: (_ for _ in ()).throw(error))
+        with pytest.raises(StoreError, match="it does not answer"):
             write_queued(store, job_of())
-    write_queued(store, job_of())
+    assert Quotas(store).spent("ada").jobs == in_doubt
 
 
 def test_a_call_is_counted_with_its_record_and_never_refused_there(store: InMemoryJobStore):

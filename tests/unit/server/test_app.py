@@ -31,7 +31,7 @@ def test_a_group_of_tools_that_is_not_there_is_refused_by_name():
     assert str(caught.value) == (
         "PYTHON_MCP_TOOLS has 'test'; "
         "the groups of tools are scripts, batch, tests, benchmark, saved, commands, jobs, schedules, "
-        "dead_letters, stats"
+        "dead_letters, stats, quotas"
     )
 
 
