@@ -123,7 +123,7 @@ class Queues:
         counts = Counter[str]()
         for group in self._store.index_names(READY):
             counts[queue_of(group)] += self._store.index_count(group, _MOST_COUNTED)
-        return counts
+        return +counts  # a list of the index may be empty
 
     def _delayed(self) -> Counter[str]:
         return Counter(map(_queue, self._store.indexed(DELAYED, _MOST_DELAYED)))
