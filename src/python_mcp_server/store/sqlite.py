@@ -46,7 +46,12 @@ _CHUNK: Final = 500
 
 _Row = tuple[str, str, Any]
 
-_WRITE: Final = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)"
+_CREATE: Final = (
+    "INSERT INTO jobs (status, principal, ended, index_name, rank, record, id) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_UPDATE: Final = (
+    "UPDATE jobs SET status = ?, principal = ?, ended = ?, index_name = ?, rank = ?, record = ? WHERE id = ?"
+)
 _NAMES: Final = """
 WITH RECURSIVE names(name) AS (
     SELECT min(index_name) FROM jobs WHERE index_name >= :first
@@ -97,7 +102,7 @@ class SqliteJobStore(HomeStore):
         with ExitStack() as stack, self._database.writing(f"create job {job.id}") as db:
             if db.execute("SELECT 1 FROM jobs WHERE id = ?", (job.id,)).fetchone():
                 raise InvalidInput(f"Job {job.id} is there already; take a new id")
-            self._write(db, stack.enter_context(self.journal.noting(job)))  # the event follows the commit
+            self._write(db, _CREATE, stack.enter_context(self.journal.noting(job)))  # the event comes later
 
     def get(self, job_id: str) -> Job | None:
         """Return the job, or None. An id of any shape may be passed."""
@@ -131,7 +136,7 @@ class SqliteJobStore(HomeStore):
                     return job
                 check_change(job, changed)
                 noted = stack.enter_context(self.journal.noting(changed, job))
-                self._write(db, noted)
+                self._write(db, _UPDATE, noted)
                 return noted
         except Unreadable as reason:
             self._set_aside(job_id, reason)
@@ -344,7 +349,7 @@ class SqliteJobStore(HomeStore):
             return True
         return False
 
-    def _write(self, db: sqlite3.Connection, job: Job) -> None:
+    def _write(self, db: sqlite3.Connection, statement: str, job: Job) -> None:
         record, result = encode(job)
         if result is not None:
             with translate_os_errors(self._layout.home, f"write job {job.id}"):
@@ -352,7 +357,7 @@ class SqliteJobStore(HomeStore):
         key = index_key(job)
         ended = (job.completed_at or job.created_at).timestamp() if job.status.terminal else None
         place = (None, None) if key is None else (key.name, key.rank)
-        db.execute(_WRITE, (job.id, job.status.value, job.principal, ended, *place, record))
+        db.execute(statement, (job.status.value, job.principal, ended, *place, record, job.id))
 
     def _open(self) -> None:
         self._open_folders()

@@ -8,7 +8,9 @@ from pathlib import Path
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.queue import Chooser
 from python_mcp_server.jobs.queue_rules import QueueRules
+from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.model import Job, JobState, utc_now
+from python_mcp_server.options import JobOptions
 from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
@@ -56,4 +58,14 @@ def test_the_directories_of_the_present_stay_for_the_next_job(home: Path):
     assert not old.exists()
     if rank_of(utc_now() - timedelta(seconds=1)) < now:  # the look came soon enough
         assert directory.exists()
+    store.close()
+
+
+def test_a_queue_whose_jobs_have_all_ended_is_not_listed(home: Path):
+    store = FileJobStore(home)
+    job = a_job(JobState.PENDING).evolve(background=True, options=JobOptions(queue="images"))
+    store.create(job)
+    assert [queue.name for queue in Queues(store).list().queues] == ["default", "images"]
+    store.update(job.id, lambda found: found.evolve(status=JobState.CANCELLED, completed_at=utc_now()))
+    assert [queue.name for queue in Queues(store).list().queues] == ["default"]
     store.close()
