@@ -356,6 +356,13 @@ def test_a_home_without_disk_space_makes_a_time_missed(home: Home):
     assert home.look(minutes=1) == ["12:03:00", "12:03:00"]
 
 
+@pytest.mark.parametrize("count", ["x", 2.5, None, True, 0, 1001])
+def test_a_number_of_times_that_is_none_is_refused(home: Home, count: Any):
+    home.schedules.add(SAID, every=60, name="s")
+    with pytest.raises(InvalidInput, match=f"n is {count!r}; it must be a whole number from 1 to 1000"):
+        home.schedules.next_times("s", count)
+
+
 def test_two_servers_at_once_fire_once(tmp_path: Path):
     home = Home(tmp_path, servers=8)
     for number in range(5):
