@@ -225,7 +225,12 @@ def _flatten(path: str) -> None:
 
 
 def make_directory(path: str, *, fsync: bool = False) -> None:
-    """Make the directory and those above it, mode 0700 whatever the umask."""
+    """Make the directory and those above it, mode 0700 whatever the umask.
+
+    Raises:
+        FileNotFoundError: Another process has removed it at this instant.
+        OSError: It cannot be made.
+    """
     if os.path.isdir(path):
         return
     above = os.path.dirname(path)
@@ -234,7 +239,7 @@ def make_directory(path: str, *, fsync: bool = False) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.stat(path).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
         return
     os.chmod(path, 0o700)
