@@ -225,7 +225,12 @@ def _flatten(path: str) -> None:
 
 
 def make_directory(path: str, *, fsync: bool = False) -> None:
-    """Make the directory and those above it, mode 0700 whatever the umask."""
+    """Make the directory and those above it, mode 0700 whatever the umask.
+
+    Raises:
+        FileNotFoundError: Another process has removed it at this instant.
+        OSError: It cannot be made.
+    """
     if os.path.isdir(path):
         return
     above = os.path.dirname(path)

@@ -94,8 +94,15 @@ class BodyRegistry:
             self._main_file = reference.main
             for pool in self._pools():
                 pool.preload_main(reference.main)
-        module, separator, _ = reference.name.partition(":")
-        if separator and reference.code is None and reference.main is None and module not in self._modules:
+        if reference.code is None and reference.main is None:
+            self.load_ahead(reference.name)
+
+    def load_ahead(self, name: str) -> None:
+        """Let new workers load the module of a name, `"module:qualname"`, in their idle time: that of a body,
+        or of a kind of job.
+        """
+        module, separator, _ = name.partition(":")
+        if separator and module not in self._modules:
             self._modules.append(module)
             for pool in self._pools():
                 pool.preload(module)

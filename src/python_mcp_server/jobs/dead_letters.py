@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.arguments import spec_renamed
+from python_mcp_server.jobs.keywords import check_keywords
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.relatives import after_of
 from python_mcp_server.jobs.sameness import move_key
@@ -93,8 +94,9 @@ class DeadLetters:
         Raises:
             InvalidInput: The limit is not positive, or `before` is not the id of a job.
         """
-        if limit < 1:
-            raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        whole = isinstance(cast("object", limit), int) and not isinstance(limit, bool)
+        if not whole or limit < 1:
+            raise InvalidInput(f"limit is {limit!r:.100}; it must be a whole number, 1 or more")
         which = Which(kind=kind, queue=queue, error_kind=error_kind, principal=principal)
         found = list[Job]()
         for job in self._letters(which, before):
@@ -353,6 +355,7 @@ class AsyncDeadLetters:
         **which: str | None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` dead letters, newest first, and whether there are more."""
+        check_keywords(self._letters.list, which)
         work = partial(self._letters.list, kind, queue, limit, before, **which)
         return await self._many(work, which.get("principal"))
 
@@ -368,6 +371,7 @@ class AsyncDeadLetters:
 
     async def retry_all(self, **which: str | None) -> dict[str, Job]:
         """Run all dead letters again that fit; return the mapping of each one's id to the new job."""
+        check_keywords(self._letters.retry_all, which)
         return await self._many(partial(self._letters.retry_all, **which), which.get("principal"))
 
     async def drop(self, job_id: str) -> None:
@@ -376,4 +380,5 @@ class AsyncDeadLetters:
 
     async def drop_all(self, **which: str | None) -> int:
         """Remove all dead letters that fit, with their output, and return how many there were."""
+        check_keywords(self._letters.drop_all, which)
         return await self._many(partial(self._letters.drop_all, **which), which.get("principal"))

@@ -23,6 +23,7 @@ from python_mcp_server.jobs.run import JobRun
 from python_mcp_server.jobs.server_health import ServerHealth
 from python_mcp_server.jobs.services import Services
 from python_mcp_server.jobs.slots import BackgroundSlots
+from python_mcp_server.jobs.spec import subject_of
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.submission import Submissions
 from python_mcp_server.limits import DISK
@@ -161,7 +162,12 @@ class Engine:
         return self._make_run(request, None, job_id).to_queued(), request
 
     def _reference_of(self, request: Request) -> BodyReference:
-        return _HERE if request.isolation == "inline" else self._bodies.refer(request.body)
+        if request.isolation == "inline":
+            return _HERE
+        reference = self._bodies.refer(request.body)
+        if (kind := subject_of(reference.name, request.args)) != reference.name:
+            self._bodies.load_ahead(kind)
+        return reference
 
     def _adopt(self, job: Job) -> None:
         """Run a queued job here, now that it has a slot."""

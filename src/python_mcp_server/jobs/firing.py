@@ -2,7 +2,8 @@
 
 Every engine runs the round with each look at the queue. One lock guards all schedules: its holder reads
 the schedule again, writes which jobs it is about to create, creates them, and clears that note. The next
-round of any server carries out a note that was left. A look while nothing has changed costs one `stat`.
+round of any server carries out a note that was left: a job of it that is gone by then has left its events in
+the journal, and is not made again. A look while nothing has changed costs one `stat`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from python_mcp_server.jobs.schedule import Firing, Schedule
 from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.model import utc_now
 from python_mcp_server.regular import refuse_links
+from python_mcp_server.store.journal import JournalReader
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -40,6 +42,9 @@ _AGAIN_S: Final = 1.0
 """Before the next try of a schedule that could not be fired."""
 
 _LEFT_S: Final = 3600.0
+_STEP_S: Final = 3600.0
+"""By how much the clock may have been set since a journal was written; guessed."""
+
 Stamp = tuple[int, int, int]
 
 
@@ -223,18 +228,22 @@ class ScheduledWork:
             schedule = self._files.read(schedule_id)
             if schedule is None:
                 return None
-            schedule = self._carry_out(schedule)
+            schedule = self._carry_out(schedule, is_left=True)
             due = schedule.due(self._now(), self._is_live)
             if due is not schedule:
                 self._files.write(due)
             return self._carry_out(due)
 
-    def _carry_out(self, schedule: Schedule) -> Schedule:
-        """Create the jobs of the intent that are not there yet, and clear it."""
+    def _carry_out(self, schedule: Schedule, *, is_left: bool = False) -> Schedule:
+        """Create the jobs of the intent that are not there yet, and clear it; `is_left` says that a process
+        which was killed may have created them.
+        """
         if not schedule.intent:
             return schedule
         refused: dict[str, str] = {}
         for firing in schedule.intent:
+            if is_left and _has_been(self._store, firing):
+                continue
             try:
                 create_once(self._store, self._bound, schedule, firing, self._now())
             except (InvalidInput, JobNotFound) as error:
@@ -255,6 +264,23 @@ class ScheduledWork:
             if due is not None
         ]
         return max(min(waits), 0.0) if waits else None
+
+
+def _has_been(store: JobStore, firing: Firing) -> bool:
+    """Whether the job of a firing was created, and has been removed since, by the journal.
+
+    Raises:
+        StoreError: The journal cannot be read.
+    """
+    if store.peek(firing.job_id) is not None:
+        return False
+    with translate_os_errors(str(store.home), "read the journal"):
+        position, _ = store.journal.start_of(firing.time - timedelta(seconds=_STEP_S))
+        reader = JournalReader(store.journal, position)
+        while (events := reader.read()) is not None:
+            if any(event.job_id == firing.job_id for event in events):
+                return True
+    return False
 
 
 def create_once(

@@ -9,11 +9,11 @@ the submitter lives, the others leave the gate alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.arguments import Result, renamed, results_in
@@ -22,7 +22,7 @@ from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.spending import take_back
 from python_mcp_server.kinds import AsyncJob
-from python_mcp_server.model import Job, JobState, Outcome, cut_label, new_job_id, utc_now
+from python_mcp_server.model import MOST_LABEL_CHARS, Job, JobState, Outcome, cut_label, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, check_name
 from python_mcp_server.store.layout import is_job_id
 
@@ -48,8 +48,16 @@ class Graph:
         """Make an empty graph.
 
         Args:
-            label: The name of the whole, for those who read lists of jobs.
+            label: The name of the whole, for those who read lists of jobs: 1 to 200 characters.
+
+        Raises:
+            InvalidInput: The label is something else.
         """
+        if not (isinstance(cast("object", label), str) and 1 <= len(label) <= MOST_LABEL_CHARS):
+            raise InvalidInput(
+                f"the graph's label is {label!r:.160}; it must be a text of 1 to {MOST_LABEL_CHARS} "
+                "characters"
+            )
         self.label = label
         self._nodes: dict[str, _Node] = {}
 
@@ -84,8 +92,7 @@ class Graph:
         check_name(name, "job's name")
         if name in self._nodes:
             raise InvalidInput(f"the graph has a job {name!r} already; each needs a name of its own")
-        if isinstance(after, str):
-            raise InvalidInput(f"after is {after!r:.160}; it must be a list of names")
+        _check_lists(after, args, kwargs)
         request = _request(job, tuple(args), dict(kwargs or {}))
         wanted = tuple(dict.fromkeys((*after, *results_in([request.args, request.kwargs]))))
         known = {
@@ -123,6 +130,26 @@ class Graph:
                 f"the jobs of the graph wait for each other: {ring}; remove one step"
             ) from None
         return {name: (self._nodes[name].request, self._nodes[name].after) for name in order}
+
+
+def is_graph(job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether what is submitted is a graph, which takes no arguments.
+
+    Raises:
+        InvalidInput: It is one, and has some.
+    """
+    if isinstance(job, Graph) and (args or kwargs):
+        raise InvalidInput("a graph takes no arguments and no options; they belong to its jobs, as in `add`")
+    return isinstance(job, Graph)
+
+
+def _check_lists(after: Any, args: Any, kwargs: Any) -> None:
+    if isinstance(after, str) or not isinstance(after, Iterable):
+        raise InvalidInput(f"after is {after!r:.160}; it must be a list of names")
+    if isinstance(args, str) or not isinstance(args, Iterable):
+        raise InvalidInput(f"args is {args!r:.160}; it must be a list of arguments")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise InvalidInput(f"kwargs is {kwargs!r:.160}; it must be arguments by name")
 
 
 def _request(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:

@@ -378,13 +378,17 @@ class JobManager:
     ) -> str: ...
 
     @overload
+    async def submit(self, job: Graph, /) -> SubmittedGraph: ...
+
+    @overload
     async def submit(self, job: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> str: ...
 
-    async def submit(self, job: Any, /, *args: Any, **kwargs: Any) -> str:
+    async def submit(self, job: Any, /, *args: Any, **kwargs: Any) -> str | SubmittedGraph:
         """Start a job in the background and return its token; the job is durable when this returns. Where the
         submission repeats another one, by its options, the token is that of the other job.
 
-        `submit(function, *args, **kwargs)` is short for `submit(FunctionJob(function, *args, **kwargs))`.
+        `submit(function, *args, **kwargs)` is short for `submit(FunctionJob(function, *args, **kwargs))`, and
+        `submit(graph)` for `submit_graph(graph)`.
 
         Args:
             job: The job, or a function to call with the arguments that follow.
@@ -397,8 +401,11 @@ class JobManager:
             InvalidInput: It is no job, it was submitted before, or it cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
+        from python_mcp_server.jobs.graph import is_graph
         from python_mcp_server.kinds import bind, checked_job
 
+        if is_graph(job, args, kwargs):
+            return await self.submit_graph(job)
         job, options = checked_job(job, args, kwargs)
         request = request_of(job, **options)
         return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id

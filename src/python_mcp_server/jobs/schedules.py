@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.home_bound import HomeBound
+from python_mcp_server.jobs.keywords import check_keywords
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.rows import what_ran
@@ -207,8 +208,9 @@ class BlockingSchedules:
         Raises:
             InvalidInput: As `get`, or the number is not from 1 to 1,000.
         """
-        if isinstance(n, bool) or not 1 <= n <= _MOST_TIMES:
-            raise InvalidInput(f"n is {n!r:.100}; it must be from 1 to {_MOST_TIMES}")
+        whole = isinstance(cast("object", n), int) and not isinstance(n, bool)
+        if not whole or not 1 <= n <= _MOST_TIMES:
+            raise InvalidInput(f"n is {n!r:.100}; it must be a whole number from 1 to {_MOST_TIMES}")
         return self.get(schedule, principal).next_times(self._now(), n)
 
     def _change(
@@ -244,7 +246,12 @@ class Schedules:
         self._engine = engine
 
     async def add(self, work: Work, **how: Any) -> Schedule:
-        """Make a schedule; see `BlockingSchedules.add`."""
+        """Make a schedule; see `BlockingSchedules.add`.
+
+        Raises:
+            InvalidInput, StoreError: As that; the former also where it has no such parameter.
+        """
+        check_keywords(self.blocking.add, how)
         return await self._changed(partial(self.blocking.add, work, **how))
 
     async def list(self, principal: str | None = None) -> list[Schedule]:

@@ -74,7 +74,7 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
         args, kwargs = _as_json([args, kwargs])
     except (TypeError, ValueError, RecursionError) as error:
         raise NotReplayable(str(error)) from error
-    subject = _subject(reference.name, args)
+    subject = subject_of(reference.name, args)
     own = subject.startswith(_OWN)
     limits = None if request.limits is None else request.limits.to_json()
     spec = {"body": reference.name, "args": args, "kwargs": kwargs, "file": None, "cwd": None}
@@ -205,7 +205,7 @@ def missing_part(spec: Mapping[str, Any]) -> str | None:
         return file  # of a module in an archive, the archive is there
     if cwd is not None and not os.path.isdir(cwd):
         return cwd
-    name = _subject(spec.get("body", ""), spec.get("args", ()))
+    name = subject_of(spec.get("body", ""), spec.get("args", ()))
     try:
         if name.startswith(_OWN):
             Bodies().find(name, None)
@@ -221,13 +221,13 @@ def _working_directory() -> str:
         return _NOWHERE  # the directory was removed
 
 
-def _subject(body: str, args: Sequence[Any]) -> str:
+def subject_of(body: str, args: Sequence[Any]) -> str:
     """Return the name of what a spec starts: of a job its class, not the function that runs it."""
     return args[0] if body == _OF_CLASSES else body
 
 
 def _body(name: str, file: str | None, args: Sequence[Any]) -> Callable[..., Any] | None:
-    subject = _subject(name, args)
+    subject = subject_of(name, args)
     if not subject.startswith(_OWN) and (file is None or _file_of(subject) != file):
         return None
     body = Bodies().find(name, None)

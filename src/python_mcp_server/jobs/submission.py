@@ -56,6 +56,7 @@ class Submissions:
         self._runs = runs
         self._keyed = KeyedSubmissions(services.store)
         self._held: dict[str, Request] = {}
+        self._to_cancel: set[str] = set()
         self._found: dict[str, Request] = {}
         self._writing: set[asyncio.Future[Job]] = set()
         self._starts: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
@@ -71,6 +72,8 @@ class Submissions:
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
+        elif self._services.settings.on_exit == "cancel":
+            self._to_cancel.add(job.id)
         store = self._services.store
         writing = self._services.begin_in_store(create_queued, store, job, request, self._keyed)
         self._writing.add(writing)
@@ -121,6 +124,7 @@ class Submissions:
     def let_go(self, job_id: str) -> None:
         """Forget the request of a job that starts or has ended, and wake those that wait for its start."""
         self._held.pop(job_id, None)
+        self._to_cancel.discard(job_id)
         if (start := self._starts.pop(job_id, None)) is not None:
             start.set()
 
@@ -138,7 +142,7 @@ class Submissions:
         """Leave the queued jobs to other servers, and fail those that only this process can start."""
         if self._writing:
             await asyncio.wait(self._writing)
-        held, self._held = self._held, {}
+        held, self._held = {*self._held, *self._to_cancel}, {}
         work = partial(_leave, self._services.store, held, self._services)
         await self._services.in_store(work)
 
@@ -202,10 +206,12 @@ def count_waiting(store: JobStore, queue: str, most: int) -> int:
     return count
 
 
-def _leave(store: JobStore, held: dict[str, Request], services: Services) -> None:
-    """Leave the queued jobs of this process to other servers, or end them where that is set or none can."""
+def _leave(store: JobStore, held: set[str], services: Services) -> None:
+    """Leave the queued jobs of this process to other servers, or end those of this manager where that is set
+    or none can.
+    """
     ending = services.settings.on_exit == "cancel" or services.record_locator is None
-    for job in _own_jobs(store, held, services):
+    for job in _own_jobs(store, held, services, also_others=not ending):
         try:
             if ending:
                 settle(store, job.id, Outcome(cancelled=True), only_if=_is_queued)
@@ -217,10 +223,10 @@ def _leave(store: JobStore, held: dict[str, Request], services: Services) -> Non
             _log.warning("job %s was not left to another server: %s", job.id, error)
 
 
-def _own_jobs(store: JobStore, held: dict[str, Request], services: Services) -> list[Job]:
+def _own_jobs(store: JobStore, held: set[str], services: Services, *, also_others: bool) -> list[Job]:
     try:
         own = [job for job_id in held if (job := store.peek(job_id)) is not None and _is_queued(job)]
-        for name in (*store.index_names(READY), *store.index_names(KEY)):
+        for name in (*store.index_names(READY), *store.index_names(KEY)) if also_others else ():
             if len(own) < _REQUEUED_AT_ONCE and (head := store.indexed(name, 1)):
                 mine = head[0].owner is not None and head[0].owner == services.identity
                 others = [job for job in store.indexed(name, _REQUEUED_AT_ONCE) if job.id not in held]

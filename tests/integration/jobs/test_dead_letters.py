@@ -309,6 +309,21 @@ def test_a_dead_letter_of_a_killed_server_is_found_by_another(tmp_path: Path, ho
     run(main())
 
 
+async def test_a_keyword_that_does_not_exist_is_refused_in_a_sentence():
+    async with manager() as jobs:
+        calls: list[Any] = [
+            lambda: jobs.dead_letters.list(kin="a"),
+            lambda: jobs.dead_letters.retry_all(kin="a"),
+            lambda: jobs.dead_letters.drop_all(kin="a"),
+            lambda: jobs.schedules.add(fb.fail, evry=5, kin="a"),
+        ]
+        for call_it in calls:
+            with pytest.raises(InvalidInput, match=r"has no parameter '(kin|evry)'; it has "):
+                await call_it()
+        with pytest.raises(InvalidInput, match="limit is 'x'; it must be a whole number"):
+            await jobs.dead_letters.list(limit="x")  # type: ignore[arg-type]
+
+
 async def test_a_drained_queue_keeps_its_dead_letters():
     async with manager() as jobs:
         first = await failed(jobs, fb.fail, queue="images")

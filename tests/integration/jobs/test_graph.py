@@ -279,6 +279,28 @@ async def test_other_servers_leave_a_graph_alone_while_it_is_submitted(
         assert (await ended(jobs, made["last"])).status is JobState.COMPLETED
 
 
+async def test_a_graph_is_submitted_as_any_other_job(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        made = await jobs.submit(diamond(log))
+        assert (await ended(jobs, made["last"])).status is JobState.COMPLETED
+        with pytest.raises(InvalidInput, match="a graph takes no arguments"):
+            await jobs.submit(diamond(log), priority=3)  # type: ignore[call-overload]
+    assert len(lines(log)) == 4
+
+
+@pytest.mark.parametrize("label", ["", "x" * 201, None, 5])
+def test_a_label_of_a_graph_that_is_no_text_is_refused(label: Any):
+    with pytest.raises(InvalidInput, match="it must be a text of 1 to 200 characters"):
+        Graph(label)
+
+
+@pytest.mark.parametrize(("name", "value"), [("after", 5), ("args", 5), ("args", "ab"), ("kwargs", [1])])
+def test_lists_of_a_graph_that_are_none_are_refused(name: str, value: Any):
+    with pytest.raises(InvalidInput, match=f"{name} is "):
+        Graph().add("a", bodies.pid, **{name: value})
+
+
 def failing_diamond(log: Path, gate: Path) -> Graph:
     """Return a graph that fails at its first job until the file `gate` exists."""
     graph, path = Graph("diamond"), str(log)

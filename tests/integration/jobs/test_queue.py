@@ -18,7 +18,7 @@ import pytest
 from python_mcp_server import CommandJob, FunctionJob, InMemoryJobStore, processes
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError, StoreLocked
-from python_mcp_server.jobs import slots
+from python_mcp_server.jobs import slots, submission
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.record import Started, start_record
@@ -171,7 +171,7 @@ async def test_a_resource_is_never_taken_twice(tmp_path: Path):
     assert lines(log).index("-a") < lines(log).index("b")
 
 
-async def test_a_resource_taken_in_another_container_is_taken_until_it_is_silent(tmp_path: Path):
+async def test_a_resource_in_another_container_is_taken_until_that_is_silent(tmp_path: Path):
     own = identify(os.getpid())
     assert own is not None
     there = replace(own, pid_namespace="pid:[1]")
@@ -560,6 +560,30 @@ async def test_the_end_of_a_manager_leaves_the_jobs_of_another_one_alone(tmp_pat
         assert (await ended(jobs, own.id)).error_kind == "server_died"
         gate.touch()
         assert (await ended(jobs, waiting.id)).result == "kept"
+
+
+async def test_an_exit_that_cancels_leaves_the_jobs_of_another_manager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    monkeypatch.setattr(submission, "_REMEMBERED", 1)
+    async with manager(max_background_jobs=1) as jobs:
+        await submit(jobs, fb.hold_named, log, "first", gate)
+        await heard(log, "+first")
+        async with manager(max_background_jobs=1, on_exit="cancel") as other:
+            own = [await submit(other, fb.said, log, "own") for _ in range(3)]
+            waiting = await submit(jobs, fb.said, log, "kept")
+        for job_id in own:
+            assert (await ended(jobs, job_id)).status is JobState.CANCELLED
+        gate.touch()
+        assert (await ended(jobs, waiting)).result == "kept"
+    assert lines(log) == ["+first", "-first", "kept"]
+
+
+async def test_workers_load_the_module_of_a_kind_ahead(tmp_path: Path):
+    async with manager() as jobs:
+        await ended(jobs, await jobs.submit(Flaky(str(tmp_path / "log"), "result")))
+        assert Flaky.__module__ in (await jobs._engine()).pool._modules
 
 
 async def test_closures_of_another_manager_hold_up_none(tmp_path: Path):

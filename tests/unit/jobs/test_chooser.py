@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.queue import Chooser
@@ -15,6 +17,9 @@ from python_mcp_server.store.files import FileJobStore
 from python_mcp_server.store.keys import rank_of
 from python_mcp_server.store.memory import InMemoryJobStore
 from tests.helpers.records import a_job
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Moving(InMemoryJobStore):
@@ -34,6 +39,22 @@ def test_a_job_that_is_found_in_two_groups_is_chosen_once():
         store.create(job)
     look = Chooser(store, SlotLimits(4), None, lambda _: True).look(QueueRules())
     assert sorted(job.id for job in look.chosen) == sorted(job.id for job in jobs)
+    store.close()
+
+
+def test_a_list_whose_directory_is_being_removed_gets_its_job(home: Path, monkeypatch: pytest.MonkeyPatch):
+    store, make, races = FileJobStore(home), os.mkdir, [1]
+
+    def make_late(path: str, mode: int) -> None:
+        if path.endswith("/ready.default") and races:
+            races.pop()
+            raise FileExistsError(path)  # it was there, and another process removed it since
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", make_late)
+    job = a_job(JobState.PENDING).evolve(background=True)
+    store.create(job)
+    assert (races, [found.id for found in store.indexed("ready.default")]) == ([], [job.id])
     store.close()
 
 

@@ -28,6 +28,7 @@ from python_mcp_server.limits import Limits
 from python_mcp_server.model import Job, Outcome
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.sqlite import SqliteJobStore
 from python_mcp_server.tools.scripts import run_script_in_dir
 from tests.helpers import bodies
 from tests.helpers import framework_bodies as fb
@@ -272,6 +273,41 @@ def test_a_death_at_any_write_neither_loses_nor_doubles_a_job(
     assert sorted(times(home.jobs())) == ["12:01:00", "12:02:00"]
 
 
+@pytest.mark.parametrize("kind", ["files", "sqlite", "memory"])
+def test_a_job_that_is_removed_before_the_next_look_is_not_made_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    store: JobStore = InMemoryJobStore()
+    if kind != "memory":
+        store = FileJobStore(tmp_path / "h") if kind == "files" else SqliteJobStore(tmp_path / "h" / "db")
+    now = [NOON]
+    schedules, server = BlockingSchedules(store, lambda: now[0]), ScheduledWork(store, lambda: now[0])
+    made = schedules.add(SAID, cron="* * * * *", name="s")
+    now[0] += timedelta(minutes=1)
+    write, left = ScheduleFiles.write, [2]
+
+    def dying(files: ScheduleFiles, schedule: Schedule) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        write(files, schedule)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScheduleFiles, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            server.fire()
+    (job,) = store.list()[0]
+    settle(store, job.id, Outcome(value=1))
+    assert store.remove(job.id)
+    server.fire()
+    assert store.list()[0] == []
+    assert schedules.get(made.id).jobs == (job.id,)
+    now[0] += timedelta(minutes=1)
+    server.fire()
+    assert times(store.list()[0]) == ["12:02:00"]
+    store.close()
+
+
 def test_a_store_that_fails_delays_one_schedule(home: Home, monkeypatch: pytest.MonkeyPatch):
     home.schedules.add(SAID, cron="* * * * *", name="s")
 
@@ -334,6 +370,13 @@ def test_a_home_without_disk_space_makes_a_time_missed(home: Home):
         home.schedules.run_now("s")
     (full / "stdout").unlink()
     assert home.look(minutes=1) == ["12:03:00", "12:03:00"]
+
+
+@pytest.mark.parametrize("count", ["x", 2.5, None, True, 0, 1001])
+def test_a_number_of_times_that_is_none_is_refused(home: Home, count: Any):
+    home.schedules.add(SAID, every=60, name="s")
+    with pytest.raises(InvalidInput, match=f"n is {count!r}; it must be a whole number from 1 to 1000"):
+        home.schedules.next_times("s", count)
 
 
 def test_two_servers_at_once_fire_once(tmp_path: Path):
