@@ -13,8 +13,8 @@ _ACTIONS: Final = {
     "new": 28, "call": 14, "status": 18, "wait": 8, "list": 10, "output": 6, "cancel": 14, "prune": 3,
     "command": 2,
 }  # fmt: skip
-
-_GONE: Final = ("No job", "not found", "has expired")
+_PRUNED: Final = ("No job", "not found", "has expired")
+"""Words of the command line on a job that another client has pruned meanwhile."""
 
 
 class Client(Actor):
@@ -73,5 +73,5 @@ class Client(Actor):
             answer, errors = await run_cli(self._environment, "cancel", action.job_id)
             if answer and answer["status"] == "cancelled":
                 await self._check_cancelled(action.job_id, "command line")
-            elif answer is None and not any(text in errors for text in _GONE):
+            elif answer is None and not any(words in errors for words in _PRUNED):
                 self._history.add_breach(f"`jobs cancel {action.job_id}` said: {errors:.300}")
