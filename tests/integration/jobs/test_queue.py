@@ -171,7 +171,7 @@ async def test_a_resource_is_never_taken_twice(tmp_path: Path):
     assert lines(log).index("-a") < lines(log).index("b")
 
 
-async def test_a_resource_taken_in_another_container_is_taken_until_it_is_silent(tmp_path: Path):
+async def test_a_resource_taken_in_a_container_is_taken_until_it_is_silent(tmp_path: Path):
     own = identify(os.getpid())
     assert own is not None
     there = replace(own, pid_namespace="pid:[1]")
