@@ -258,7 +258,9 @@ class HomeHealth:
         return _counted(count)
 
     def _waiting(self, heads: list[Job], capacity: Capacity, principal: str | None) -> Iterator[Problem]:
-        due = self._store.indexed(DELAYED, _READ, rank_of(utc_now() - _IDLE))
+        before = rank_of(utc_now() - _IDLE)
+        names = self._store.index_names(DELAYED)
+        due = [job for name in names for job in self._store.indexed(name, _READ, before)]
         late = [job for job in heads if utc_now() - (job.queued_at or job.created_at) > _IDLE]
         late += [job for job in due if job.belongs_to(principal)]
         late.sort(key=lambda job: job.queued_at or job.not_before or job.created_at)
