@@ -123,6 +123,7 @@ def _lateness(jobs: JobManager, log: Path, delays: Sequence[datetime]) -> Latene
             found.add(MADE, time, job.created_at.timestamp())
             found.add(BEGUN, time, begun[job.id])
     for job in records:
-        if job.options is not None and job.options.run_at in delays:
-            found.add(DELAYED, job.options.run_at, begun[job.id])
+        run_at = None if job.options is None else job.options.run_at
+        if run_at is not None and run_at in delays:
+            found.add(DELAYED, run_at, begun[job.id])
     return found
