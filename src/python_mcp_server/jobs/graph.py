@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.arguments import Result, renamed, results_in
 from python_mcp_server.jobs.chains import release_after
+from python_mcp_server.jobs.recovery import GRAPH_TOOL
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.kinds import AsyncJob
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
-GRAPH_TOOL: Final = "graph"
-"""The tool of the jobs that stand for whole graphs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+GRAPH_TOOL: Final = "graph"
+"""The tool of the job that stands for a graph, and is its gate while it is submitted."""
+
 _OWNER_GRACE: Final = timedelta(seconds=OWNER_GRACE_S)
 _SILENCE: Final = timedelta(seconds=60)
 """Heartbeat timeout for owners in another PID namespace. Guessed: 60 times the refresh interval."""
@@ -71,7 +74,7 @@ def recovered(store: JobStore, job: Job) -> Job:
 
 def _recovered(store: JobStore, job: Job) -> Job:
     if job.status is JobState.PENDING and job.ending is not None and job.background:
-        return settle(store, job.id, Outcome(cancelled=True), only_if=lambda found: _is_same(found, job))
+        return _cancelled(store, job)
     if job.status.terminal or (job.owner is None and job.worker is None and not can_be_started(store, job)):
         return job
     if any(one is not None and processes.is_out_of_reach(one) for one in (job.owner, job.worker)):
@@ -88,6 +91,15 @@ def _recovered(store: JobStore, job: Job) -> Job:
     if job.worker is not None and job.background and not processes.is_gone(job.worker):
         return carry_out_end(store, job, _GRACE_S)
     return _settled(store, job)
+
+
+def _cancelled(store: JobStore, job: Job) -> Job:
+    """Cancel a queued job that is to be; the gate of a graph only if its submitter, who opens it last, is
+    gone.
+    """
+    if job.tool == GRAPH_TOOL and job.owner is not None and not processes.is_gone(job.owner):
+        return _of_another_container(store, job) if processes.is_out_of_reach(job.owner) else job
+    return settle(store, job.id, Outcome(cancelled=True), only_if=lambda found: _is_same(found, job))
 
 
 def can_be_started(store: JobStore, job: Job) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from python_mcp_server.jobs.graph import GRAPH_TOOL
+from python_mcp_server.jobs.recovery import GRAPH_TOOL
 from python_mcp_server.store.keys import AFTER
 
 if TYPE_CHECKING:

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from python_mcp_server.errors import InvalidInput, StoreError
-from python_mcp_server.jobs import recovery
+from python_mcp_server.jobs import queue, recovery
+from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.recovery import can_be_started, recovered
 from python_mcp_server.jobs.request import Request
@@ -317,3 +319,20 @@ def test_a_job_settled_by_a_reader_keeps_its_output_and_no_process(home: Path, t
     assert jobs.blocking.get(job.id).error_kind == "worker_died"
     assert identify(child) is None
     assert jobs.blocking.output(job.id).text == "holding\n"
+
+
+def test_the_gate_of_a_graph_waits_for_its_submitter_while_it_lives(
+    home: Path, own: ProcessIdentity, gone: ProcessIdentity
+):
+    store = FileJobStore(home)
+    facts: dict[str, Any] = {"tool": "graph", "background": True, "ending": "cancelled"}
+    gates = [
+        Job(new_job_id(), "g", JobState.PENDING, utc_now(), owner=owner, **facts) for owner in (own, gone)
+    ]
+    for gate in gates:
+        store.create(gate)
+    queue.release(store, SlotLimits(1), "")
+    assert [found.status for gate in gates if (found := store.get(gate.id))] == [
+        JobState.PENDING,
+        JobState.CANCELLED,
+    ]
