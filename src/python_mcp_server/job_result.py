@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from python_mcp_server.jsonable import jsonable, text_of
 from python_mcp_server.model import JOB_RESULT, Job, JobState, utc_now
@@ -99,10 +99,11 @@ def _metadata(given: Any) -> dict[str, Any]:
         entries: dict[Any, Any] = {} if given is None else dict(given)
     except BaseException:  # noqa: BLE001  no mapping, or one whose own code raises
         return {LEFT_OUT: f"the metadata is no mapping; this is its text: {text_of(given)}"}
-    form = jsonable(entries).value
-    if not isinstance(form, dict):  # an entry nests too deeply, or holds itself
-        form = {text_of(name): jsonable(value).value for name, value in entries.items()}
-    return _bounded(form)
+    form: Any = jsonable(entries).value
+    if isinstance(form, dict):
+        return _bounded(cast("dict[str, Any]", form))
+    # an entry nests too deeply, or holds itself
+    return _bounded({text_of(name): jsonable(value).value for name, value in entries.items()})
 
 
 def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:

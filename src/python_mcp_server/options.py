@@ -257,7 +257,8 @@ class JobOptions:
         resources: How much it takes of each named resource while it runs.
         retry: Whether and when its body runs again; None for one attempt.
         idempotency_key: A repeated submission of this key gets the job that was made first, however that
-            ended, until it is pruned. With other arguments it is refused.
+            ended, until it is pruned. With other arguments it is refused, and so are arguments that cannot be
+            compared, such as a generator.
         cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
             that job. Only calls whose arguments are plain JSON, without secrets, are compared.
         keep_seconds: How long its record is kept after its end, and some minutes; None for ever.
