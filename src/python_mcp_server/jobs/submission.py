@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+_BOUNDS_LOCK: Final = "bounds"
 _REMEMBERED: Final = 4096
 """How many requests are kept that a record has, too: a job is started from it a little faster."""
 
@@ -161,11 +163,14 @@ def write_queued(store: JobStore, job: Job, keyed: KeyedSubmissions | None = Non
     Raises:
         InvalidInput, JobNotFound, StoreError: As `create_queued`.
     """
-    if job.options is not None:
-        _check(store, job.options, read_rules(store))
-    with counted(store, job):
-        Expiry(store).add(job)
-        (keyed or KeyedSubmissions(store)).create(job)
+    rules = read_rules(store) if job.options is not None else QueueRules()
+    is_bound = job.options is not None and job.options.queue in rules.bounds
+    with store.exclusive(_BOUNDS_LOCK) if is_bound else nullcontext():  # else others fill it meanwhile
+        if job.options is not None:
+            _check(store, job.options, rules)
+        with counted(store, job):
+            Expiry(store).add(job)
+            (keyed or KeyedSubmissions(store)).create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)
 
