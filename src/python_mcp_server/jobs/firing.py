@@ -23,6 +23,7 @@ from python_mcp_server.jobs.schedule import Firing, Schedule
 from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.model import utc_now
 from python_mcp_server.regular import refuse_links
+from python_mcp_server.store.layout import Layout
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -38,7 +39,6 @@ file systems count in steps of up to 10 ms, some in 2 s."""
 _AGAIN_S: Final = 1.0
 """Before the next try of a schedule that could not be fired."""
 
-_LEFT_S: Final = 3600.0
 Stamp = tuple[int, int, int]
 
 
@@ -81,9 +81,7 @@ class ScheduleFiles:
                 continue  # it was removed meanwhile
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
             known = self._known.get(name)
-            if name.endswith(".tmp") and abs(time.time() - status.st_mtime) > _LEFT_S:
-                remove_file(path)  # its writer was killed
-            elif known is not None and known[0] == stamp:
+            if known is not None and known[0] == stamp:
                 yield name, known
             elif name.endswith(_SUFFIX) and (read := self._read(path)) is not None:
                 yield name, (stamp, read)
@@ -118,7 +116,8 @@ class ScheduleFiles:
         data = json.dumps(schedule.to_record(), indent=1).encode()
         with self._translated("write a schedule"):
             make_directory(self._directory, fsync=self._store.fsync)
-            write_file(self._path(schedule.id), data, fsync=self._store.fsync)
+            path, tmp = self._path(schedule.id), Layout(str(self._store.home)).tmp
+            write_file(path, data, temporary_in=tmp, fsync=self._store.fsync)
 
     def remove(self, schedule_id: str) -> None:
         """Remove a schedule.

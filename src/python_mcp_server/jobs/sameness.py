@@ -230,6 +230,8 @@ class Entries:
     def sweep(self, shard: str) -> None:
         """Remove the entries of one directory whose jobs are gone."""
         for name in self._files.names(shard):
+            if _shard(name) != shard:
+                continue  # no entry of ours
             with self._store.exclusive(_lock_of(name)):
                 job_id, _ = self.read(name)
                 if not job_id or self._store.peek(job_id) is None:
