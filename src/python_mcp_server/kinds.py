@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import os
 import pkgutil
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,18 +27,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from python_mcp_server.context import BODY_ATTRIBUTE, JobContext, current_job, in_worker
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult
+from python_mcp_server.kind_checks import check_kind
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, cut_label
-from python_mcp_server.options import DEFAULT_QUEUE, JobOptions, Retry
+from python_mcp_server.options import DEFAULT_QUEUE, Cancel, JobOptions, Retry, Snooze
 from python_mcp_server.pool.references import importable_name
-from python_mcp_server.settings import Settings
+from python_mcp_server.progress_asker import ProgressAsker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from python_mcp_server.model import Job
-
-_log: Final = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S: Final = 300.0
 """The time limit of a job whose kind and whose caller name none."""
@@ -66,11 +63,6 @@ _OF_KIND: Final = (
 )
 _HOOKS: Final = ("execute", "cancel", "get_progress")
 _ATOMS: Final = (str, int, float, bool, NoneType)
-_LEAST_PAUSE_S: Final = 0.05
-"""Between two calls of `get_progress`; guessed: no screen shows more."""
-
-_LAST_LOOK_S: Final = 1.0
-"""How long the end of a job waits for a call of `get_progress` under way; guessed."""
 
 
 class Submission(Protocol):
@@ -94,6 +86,7 @@ class _Books:
     submission: Submission | None = None
     context: JobContext | None = None
     reported: JobProgress | None = None
+    is_claimed: bool = False
 
 
 def _books(job: AsyncJob) -> _Books:
@@ -273,12 +266,12 @@ class FunctionJob(AsyncJob):
         inner = getattr(self.function, "func", self.function)  # of a partial function
         super().__init__(getattr(inner, "__name__", None) or type(inner).__name__)
 
-    async def execute(self) -> JobResult:
+    async def execute(self) -> JobResult | Snooze | Cancel:
         """Call the function, and await what it returns where that can be awaited."""
         value = self.function(*self.args, **self.kwargs)
         if inspect.isawaitable(value):
             value = await value
-        return value if isinstance(value, JobResult) else JobResult(success=True, data=value)
+        return value if isinstance(value, (JobResult, Snooze, Cancel)) else JobResult(True, value)
 
 
 class CommandJob(AsyncJob):
@@ -329,6 +322,7 @@ def work_of(job: AsyncJob, timeout_s: float | None, limits: Limits | None) -> Wo
     Raises:
         InvalidInput: A limit has no meaning.
     """
+    check_kind(job.isolation, grace_s=job.grace_s, timeout_seconds=timeout_s)
     if limits is not None and not isinstance(cast("object", limits), Limits):
         raise InvalidInput(f"limits is {limits!r:.160}; it must be Limits")
     if isinstance(job, CommandJob) and _has_hooks_of(job, CommandJob):
@@ -397,6 +391,23 @@ def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     return job, kwargs
 
 
+@contextmanager
+def claimed(job: AsyncJob) -> Generator[None]:
+    """Let no one else submit the job over the block.
+
+    Raises:
+        InvalidInput: It is being submitted.
+    """
+    books = _books(job)
+    if books.is_claimed:
+        raise InvalidInput("this job is being submitted; make another one of its kind")
+    books.is_claimed = True
+    try:
+        yield
+    finally:
+        books.is_claimed = False
+
+
 def bind(job: AsyncJob, submission: Submission) -> None:
     """Let a job that was submitted know its token and its state."""
     _books(job).submission = submission
@@ -457,53 +468,9 @@ def _asked_for_progress(job: AsyncJob) -> Generator[None]:
     report = context.report
     if not in_worker():
         report = partial(asyncio.get_running_loop().call_soon_threadsafe, context.report)
-    asker = _ProgressAsker(job, report)
+    asker = ProgressAsker(job.name, job.get_progress, report)
     asker.start()
     try:
         yield
     finally:
         asker.stop(context.report)
-
-
-class _ProgressAsker:
-    """Asks a job for its progress in a thread, because `execute` may block its loop."""
-
-    def __init__(self, job: AsyncJob, report: Callable[..., object]) -> None:
-        self._job = job
-        self._report = report
-        self._last: JobProgress | None = None
-        self._has_failed = False
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="get-progress", daemon=True)
-
-    def start(self) -> None:
-        """Start to ask. A job whose thread cannot be started runs without."""
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            _log.warning("job %s is not asked for its progress: %s", self._job.name, error)
-
-    def stop(self, report: Callable[..., object]) -> None:
-        """Stop, and ask a last time in this thread, unless a call hangs: that one is left behind."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join(_LAST_LOOK_S)
-        if not self._thread.is_alive():
-            self._report = report
-            self._ask_once()
-
-    def _ask(self) -> None:
-        pause_s = max(_LEAST_PAUSE_S, Settings.from_environ().sample_seconds)
-        while not self._ended.wait(pause_s):
-            self._ask_once()
-
-    def _ask_once(self) -> None:
-        try:
-            progress: Any = self._job.get_progress()
-            if isinstance(progress, JobProgress) and progress != self._last:
-                self._last = progress
-                self._report(progress.current, progress.total, progress.message)
-        except Exception:  # noqa: BLE001  an author's code; the job goes on
-            if not self._has_failed:
-                _log.warning("get_progress of job %s failed", self._job.name, exc_info=True)
-            self._has_failed = True

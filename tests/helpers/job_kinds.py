@@ -213,3 +213,35 @@ class Flaky(AsyncJob):
         if self.way == "snooze":
             return Snooze(0)
         return JobResult(success=False, error="busy")
+
+
+class AskedToExit(AsyncJob):
+    """Raises SystemExit where it is asked for its progress."""
+
+    async def execute(self) -> JobResult:
+        return JobResult(success=True, data="done")
+
+    def get_progress(self) -> JobProgress | None:
+        raise SystemExit(3)
+
+
+class InlineCancelled(AsyncJob):
+    """Raises CancelledError, although no one has cancelled it."""
+
+    isolation = "inline"
+
+    async def execute(self) -> JobResult:
+        raise asyncio.CancelledError
+
+
+class TidySnooze(FunctionJob):
+    """A function that may ask to run again, with a clean-up of its own."""
+
+    async def cancel(self) -> None:
+        await super().cancel()
+
+
+def snooze_once(path: str) -> str | Snooze:
+    """Ask to run again at the first call."""
+    note(path, "called")
+    return "done" if len(Path(path).read_text("utf-8").splitlines()) > 1 else Snooze(0)

@@ -467,3 +467,41 @@ async def test_a_job_runs_within_a_budget_too():
     async with manager() as jobs:
         result = await jobs.run(job_kinds.Resize(["a"]), budget_s=LONG_S)
         assert (result.value.success, result.value.data) == (True, 1)
+
+
+async def test_a_get_progress_that_exits_fails_no_job():
+    async with manager() as jobs:
+        assert (await result_of(jobs, job_kinds.AskedToExit("asked"))).data == "done"
+
+
+async def test_an_inline_body_that_raises_cancelled_error_has_failed():
+    async with manager() as jobs:
+        token = await jobs.submit(job_kinds.InlineCancelled("odd"))
+        job, _ = await jobs.wait(token, LONG_S)
+        assert (job.status, job.error_kind) == ("failed", "exception")
+
+
+async def test_a_function_job_with_a_clean_up_may_ask_to_run_again(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        job = job_kinds.TidySnooze(job_kinds.snooze_once, str(log))
+        assert (await result_of(jobs, job)).data == "done"
+    assert lines(log) == ["called", "called"]
+
+
+async def test_an_object_that_is_submitted_twice_at_one_instant_makes_one_job():
+    async with manager() as jobs:
+        job = job_kinds.Answer(1)
+        tokens = await asyncio.gather(*(jobs.submit(job) for _ in range(3)), return_exceptions=True)
+        made = [token for token in tokens if isinstance(token, str)]
+        assert (made, len((await jobs.list())[0])) == ([job.id], 1)
+        assert all("is being submitted" in str(error) for error in tokens if not isinstance(error, str))
+        await jobs.wait(made[0], LONG_S)
+
+
+async def test_an_object_whose_submission_was_refused_can_be_submitted():
+    async with manager() as jobs:
+        job = job_kinds.Answer(1)
+        with pytest.raises(InvalidInput):
+            await jobs.submit(job, resources={"gpu": 1})
+        assert (await result_of(jobs, job)).data == 1

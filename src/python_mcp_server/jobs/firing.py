@@ -36,6 +36,7 @@ _RACY_S: Final = 2.5
 """A directory that changed less than this ago is read again: its time may not tell a further change. Guessed:
 file systems count in steps of up to 10 ms, some in 2 s."""
 
+_BROKEN_S: Final = 600.0
 _AGAIN_S: Final = 1.0
 """Before the next try of a schedule that could not be fired."""
 
@@ -176,7 +177,7 @@ class ScheduledWork:
 
     def _round(self) -> float | None:
         while self._made < len(self._declared):
-            self._declared[self._made](self._store)
+            self._declare(self._declared[self._made])
             self._made += 1
         now = self._now()
         if self._looked_at is not None and now < self._looked_at:
@@ -184,12 +185,27 @@ class ScheduledWork:
         self._looked_at = now
         schedules, self._trouble = self._files.all(), ""
         for schedule in schedules:
-            due = self._due(schedule, now)
-            wanted = schedule.intent or schedule.is_ahead(now) or (due is not None and due <= now)
-            if wanted and self._may_try(schedule.id):
-                self._try(schedule.id)
+            if self._may_try(schedule.id):
+                self._look_at(schedule, now)
         self._next = {each.id: self._next[each.id] for each in schedules if each.id in self._next}
         return self._next_s()
+
+    def _declare(self, make: Callable[[JobStore], None]) -> None:
+        try:
+            make(self._store)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the queue goes on without this schedule
+            _log.exception("a declared schedule was not made")
+
+    def _look_at(self, schedule: Schedule, now: datetime) -> None:
+        try:
+            due = self._due(schedule, now)
+            if schedule.intent or schedule.is_ahead(now) or (due is not None and due <= now):
+                self._try(schedule.id)
+        except Exception:  # noqa: BLE001  the queue and the other schedules go on
+            _log.exception("schedule %s starts no job now", schedule.id)
+            self._again[schedule.id] = time.monotonic() + _BROKEN_S
 
     def _due(self, schedule: Schedule, now: datetime) -> datetime | None:
         known = self._next.get(schedule.id)

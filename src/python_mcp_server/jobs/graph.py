@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
 from python_mcp_server.jobs.arguments import Result, renamed, results_in
@@ -49,7 +49,12 @@ class Graph:
 
         Args:
             label: The name of the whole, for those who read lists of jobs.
+
+        Raises:
+            InvalidInput: The label is no text.
         """
+        if not isinstance(cast("object", label), str):
+            raise InvalidInput(f"the label of the graph is {label!r:.160}; it must be a text")
         self.label = label
         self._nodes: dict[str, _Node] = {}
 
@@ -84,8 +89,11 @@ class Graph:
         check_name(name, "job's name")
         if name in self._nodes:
             raise InvalidInput(f"the graph has a job {name!r} already; each needs a name of its own")
-        if isinstance(after, str):
-            raise InvalidInput(f"after is {after!r:.160}; it must be a list of names")
+        for what, given, kind in (("after", after, Iterable), ("args", args, Iterable)):
+            if isinstance(given, str) or not isinstance(cast("object", given), kind):
+                raise InvalidInput(f"{what} is {given!r:.160}; it must be a list")
+        if kwargs is not None and not isinstance(cast("object", kwargs), Mapping):
+            raise InvalidInput(f"kwargs is {kwargs!r:.160}; it must be arguments by name")
         request = _request(job, tuple(args), dict(kwargs or {}))
         wanted = tuple(dict.fromkeys((*after, *results_in([request.args, request.kwargs]))))
         known = {
@@ -159,6 +167,8 @@ async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
         JobNotFound: A token that a job waits for is unknown; no job was queued.
         StoreError: A job cannot be recorded; those that are recorded are cancelled.
     """
+    if not isinstance(cast("object", graph), Graph):
+        raise InvalidInput(f"the graph is {graph!r:.160}; it must be a Graph")
     order = graph.ordered()
     jobs = {name: new_job_id() for name in order}
     made, own = SubmittedGraph(new_job_id(), jobs), set(jobs.values())

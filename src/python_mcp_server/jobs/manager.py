@@ -391,11 +391,12 @@ class JobManager:
             InvalidInput: It is no job, it was submitted before, or it cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        from python_mcp_server.kinds import bind, checked_job
+        from python_mcp_server.kinds import bind, checked_job, claimed
 
         job, options = checked_job(job, args, kwargs)
         request = request_of(job, **options)
-        return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id
+        with claimed(job):
+            return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id
 
     async def submit_request(self, request: Request, on_recorded: Callable[[str], object] = len) -> Job:
         """Start a call in the background; the job is durable when this returns.
