@@ -302,11 +302,14 @@ class CommandJob(AsyncJob):
             timeout_seconds: The time after which its tree is ended; 0 for no limit, None for 300 s.
             label: The caller's name for the job; the program where None.
             limits: Further limits of the program and all that it starts.
+
+        Raises:
+            InvalidInput: The command is empty, or a value is no such thing; the text names it.
         """
+        from python_mcp_server.tools.commands import checked_command
+
         super().__init__("command")
-        self.command = command if isinstance(command, str) else list(command)
-        self.cwd = os.path.abspath(cwd)
-        self.env_vars = dict(env or {})
+        self.command, self.cwd, self.env_vars = checked_command(command, cwd, env)
         given = {"timeout_seconds": timeout_seconds, "label": label, "limits": limits}
         vars(self).update({name: value for name, value in given.items() if value is not None})
 
@@ -388,6 +391,10 @@ def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         raise InvalidInput(f"a job takes no arguments, and {len(args)} were given; they belong to its class")
     if job.id is not None:
         raise InvalidInput(f"this job was submitted before, as {job.id}; make another one of its kind")
+    if isinstance(job, CommandJob) and kwargs.keys().isdisjoint(("after", "run_at")):
+        from python_mcp_server.tools.scripts import existing_directory
+
+        existing_directory(job.cwd)  # that of a job which waits may be made meanwhile
     return job, kwargs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,14 @@ def snooze_once(path: str) -> str | Snooze:
     """Ask to run again at the first call."""
     note(path, "called")
     return "done" if len(Path(path).read_text("utf-8").splitlines()) > 1 else Snooze(0)
+
+
+class WithLock(AsyncJob):
+    """Has an attribute that no worker can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__("with a lock")
+        self.lock = threading.Lock()
+
+    async def execute(self) -> JobResult:
+        return JobResult(success=True)

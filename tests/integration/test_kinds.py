@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,28 @@ async def test_an_object_whose_submission_was_refused_can_be_submitted():
         with pytest.raises(InvalidInput):
             await jobs.submit(job, resources={"gpu": 1})
         assert (await result_of(jobs, job)).data == 1
+
+
+async def test_what_cannot_be_sent_to_a_worker_is_refused_at_its_submission():
+    async with manager() as jobs:
+        for job in (job_kinds.WithLock(), FunctionJob(len, threading.Lock())):
+            with pytest.raises(InvalidInput, match="cannot be sent to a worker"):
+                await jobs.submit(job)
+            assert job.id is None
+        assert await jobs.list() == ([], False)
+
+
+async def test_a_command_in_a_missing_directory_is_refused_unless_it_waits(tmp_path: Path):
+    async with manager() as jobs:
+        place = tmp_path / "later"
+        with pytest.raises(InvalidInput, match="is no directory"):
+            await jobs.submit(CommandJob("pwd", cwd=place))
+        first = await jobs.submit(CommandJob(["mkdir", str(place)]))
+        assert (await result_of(jobs, CommandJob("pwd", cwd=place), after=[first])).success
+
+
+async def test_a_program_that_is_missing_fails_its_job_with_one_sentence():
+    async with manager() as jobs:
+        told = await result_of(jobs, CommandJob(["no-such-program"]))
+        assert "no-such-program" in (told.error or "")
+        assert "Traceback" not in (told.error or "")

@@ -105,3 +105,27 @@ def test_a_schedule_without_meaning_is_refused_at_its_definition(how: dict[str, 
     with pytest.raises(InvalidInput):
         scheduled(**how, manager=manager)(bodies.pid)
     assert manager.declared == []
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"command": ""}, "the command is empty"),
+        ({"command": "  "}, "the command is empty"),
+        ({"command": []}, "the command is empty"),
+        ({"command": None}, "command is None"),
+        ({"command": 5}, "command is 5"),
+        ({"command": {"a"}}, "command is"),
+        ({"command": b"ls"}, "command is b'ls'"),
+        ({"command": [1, 2]}, "has 1"),
+        ({"command": ["echo", "a\0b"]}, "NUL"),
+        ({"command": ["echo", "\ud800"]}, "the character '\\\\ud800'"),
+        ({"command": "true", "env": {"A": 1}}, "env_vars\\['A'\\] is of type int"),
+        ({"command": "true", "env": {"": "x"}}, "has the name ''"),
+        ({"command": "true", "env": [1]}, "env is of type list"),
+        ({"command": "true", "cwd": 5}, "cwd is 5"),
+    ],
+)
+def test_a_command_that_no_program_can_be_is_refused(given: dict[str, Any], told: str):
+    with pytest.raises(InvalidInput, match=told):
+        CommandJob(**given)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.arguments import encoded
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.concurrency_keys import KeyedSubmissions
 from python_mcp_server.jobs.expiry import Expiry
@@ -26,6 +27,7 @@ from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.jobs.spending import counted
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 from python_mcp_server.options import JobOptions
+from python_mcp_server.pool.pickling import dump_arguments
 from python_mcp_server.store.keys import KEY, READY, queue_of
 
 if TYPE_CHECKING:
@@ -65,15 +67,14 @@ class Submissions:
         """Write the record of a new job, and return it; or return the job that this submission repeats.
 
         Raises:
-            InvalidInput: Its queue takes no more jobs, its client has spent its quota, or an option cannot be
-            kept.
+            InvalidInput: An argument cannot be sent to a worker, its queue takes no more jobs, its client has
+                spent its quota, or an option cannot be kept.
             JobNotFound: A job that it is to wait for does not exist.
             StoreError: The record cannot be written.
         """
         if job.call is None or len(self._held) < _REMEMBERED:
             self.hold(job.id, request)
-        work = partial(create_queued, self._services.store, job, request, self._keyed)
-        writing = asyncio.ensure_future(self._services.in_store(work))
+        writing = asyncio.ensure_future(self._services.in_store(self._create, job, request))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         try:
@@ -88,6 +89,12 @@ class Submissions:
         if made.id != job.id:
             self._held.pop(job.id, None)
         return made
+
+    def _create(self, job: Job, request: Request) -> Job:
+        if job.call is None and request.isolation == "process":  # else it would fail when it starts
+            arguments = encoded(request.args), encoded(dict(request.kwargs))
+            dump_arguments((job.id, job.label, *arguments), self._services.main, in_thread=True)
+        return create_queued(self._services.store, job, request, self._keyed)
 
     def _withdraw(self, job_id: str, writing: asyncio.Future[Job]) -> None:
         """Cancel a job whose submitter has left while the record was written."""
