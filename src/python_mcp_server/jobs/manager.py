@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarT
 
 from python_mcp_server.errors import InvalidInput, PoolClosed, ResultNotReady
 from python_mcp_server.job_result import JobResult, result_of
+from python_mcp_server.jobs.asked import check_number, checked_settings
 from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import (
     CallResult,
@@ -102,9 +103,9 @@ class JobManager:
                 setting `max_background_jobs` where None.
 
         Raises:
-            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more.
+            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more, or the store is none.
         """
-        settings = settings or Settings.from_environ()
+        settings = checked_settings(store, settings)
         if max_concurrent_jobs is not None:
             settings = replace(settings, max_background_jobs=_counted(max_concurrent_jobs))
         self.settings = settings
@@ -685,6 +686,7 @@ class JobManager:
         """
         from python_mcp_server.jobs.item_pages import WantedItems, pause_s
 
+        check_number(wait_s=wait_s)
         wanted = WantedItems(offset, limit, where or {}, pattern)
         services, deadline = (await self._engine()).services, time.monotonic() + wait_s
         while True:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.asked import check_whole
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import Request, request_of
@@ -204,7 +205,8 @@ class BlockingSchedules:
         Raises:
             InvalidInput: As `get`, or the number is not from 1 to 1,000.
         """
-        if isinstance(n, bool) or not 1 <= n <= _MOST_TIMES:
+        check_whole(n=n)
+        if not 1 <= n <= _MOST_TIMES:
             raise InvalidInput(f"n is {n!r:.100}; it must be from 1 to {_MOST_TIMES}")
         return self.get(schedule, principal).next_times(self._now(), n)
 
