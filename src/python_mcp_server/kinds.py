@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import pkgutil
 from abc import ABC, abstractmethod
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from python_mcp_server.model import Job
+
+_log: Final = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT_S: Final = 300.0
 """The time limit of a job whose kind and whose caller name none."""
@@ -266,8 +269,10 @@ class FunctionJob(AsyncJob):
         inner = getattr(self.function, "func", self.function)  # of a partial function
         super().__init__(getattr(inner, "__name__", None) or type(inner).__name__)
 
-    async def execute(self) -> JobResult | Snooze | Cancel:
-        """Call the function, and await what it returns where that can be awaited."""
+    async def execute(self) -> Any:
+        """Call the function, and await what it returns where that can be awaited. A `Snooze` or a `Cancel` is
+        returned as it is, and anything else as a `JobResult`.
+        """
         value = self.function(*self.args, **self.kwargs)
         if inspect.isawaitable(value):
             value = await value
@@ -459,7 +464,10 @@ async def execute(job: AsyncJob) -> Any:
             return await value if inspect.isawaitable(value) else value
     except asyncio.CancelledError:
         if type(job).cancel is not AsyncJob.cancel:
-            await job.cancel()
+            try:
+                await job.cancel()
+            except Exception:  # noqa: BLE001  an author's code, whose fault must not pass for the cancel's
+                _log.warning("cancel of job %s failed", job.name, exc_info=True)
         raise
     finally:
         books.context = None

@@ -257,3 +257,12 @@ class WithLock(AsyncJob):
 
     async def execute(self) -> JobResult:
         return JobResult(success=True)
+
+
+class BadCleanUp(Hold):
+    """Fails where it cleans up."""
+
+    async def cancel(self) -> None:
+        await super().cancel()
+        if self.state == "running":
+            raise ValueError("no clean-up")

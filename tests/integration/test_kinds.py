@@ -531,3 +531,12 @@ async def test_a_program_that_is_missing_fails_its_job_with_one_sentence():
         told = await result_of(jobs, CommandJob(["no-such-program"]))
         assert "no-such-program" in (told.error or "")
         assert "Traceback" not in (told.error or "")
+
+
+async def test_the_exception_of_a_cancel_is_in_the_output_of_its_job(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        token = await jobs.submit(job_kinds.BadCleanUp(str(log), str(tmp_path / "gate")))
+        await begun(log)
+        assert (await jobs.cancel(token)).status == "cancelled"
+        assert "ValueError: no clean-up" in (await jobs.output(token, "stderr")).text

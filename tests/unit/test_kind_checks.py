@@ -20,7 +20,8 @@ class Kind(AsyncJob):
 
 def changed(**attributes: Any) -> Kind:
     job = Kind("kind")
-    vars(job).update(attributes)
+    for name, value in attributes.items():
+        setattr(job, name, value)
     return job
 
 

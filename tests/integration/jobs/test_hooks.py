@@ -231,7 +231,7 @@ def test_each_transition_is_one_event_however_many_writers_are_killed(home: Path
     assert told == expected
 
 
-async def test_a_hook_in_which_something_is_cancelled_is_logged_and_called_again(
+async def test_a_hook_in_which_something_is_cancelled_is_called_again(
     caplog: pytest.LogCaptureFixture,
 ):
     told = list[str]()
