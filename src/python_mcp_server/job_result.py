@@ -7,11 +7,12 @@ manager import this module.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
 
-from python_mcp_server.jsonable import jsonable
+from python_mcp_server.jsonable import jsonable, text_of
 from python_mcp_server.model import JOB_RESULT, Job, JobState, utc_now
 
 UNSUCCESSFUL: Final = "unsuccessful"
@@ -19,6 +20,16 @@ UNSUCCESSFUL: Final = "unsuccessful"
 
 ERROR_KIND: Final = "error_kind"
 """The key of the metadata in which a result may say how it failed."""
+
+LEFT_OUT: Final = "left_out"
+"""The key of the metadata that says what of the given metadata is not there."""
+
+TEXT_LIMIT: Final = 100_000
+"""Characters kept of an error, and of the JSON of metadata, as of an exception's message: lists of jobs have
+them."""
+
+_TOLD: Final = 3
+_NAME_CHARS: Final = 60
 
 ENDED: Final[Mapping[str, Any]] = {"message": None, "call": None, "missed_at": None, "questions": ()}
 """The fields of a record that only a live job has."""
@@ -31,8 +42,9 @@ class JobResult:
     Attributes:
         success: Whether all that was asked for was done.
         data: The result; a failed job may have one too. It is read as plain JSON.
-        error: Why the job failed, in a sentence.
-        metadata: Further facts, as JSON. A failed job's `error_kind` is the text under that name here.
+        error: Why the job failed, in a sentence; the first 100,000 characters are kept.
+        metadata: Further facts, as JSON of up to 100,000 characters; `left_out` says what is not kept. A
+            failed job's `error_kind` is the text under that name here.
     """
 
     success: bool
@@ -48,9 +60,7 @@ class JobResult:
 
     def portable(self) -> JobResult:
         """Return the result as JSON, which every process can read; the code of the data may run."""
-        error = None if self.error is None else str(self.error)
-        metadata = jsonable(dict(self.metadata or {})).value
-        return JobResult(bool(self.success), jsonable(self.data).value, error, metadata)
+        return JobResult(data=jsonable(self.data).value, **_told(self))
 
 
 def facts_of(value: Any) -> tuple[Any, str | None, dict[str, Any]]:
@@ -59,9 +69,58 @@ def facts_of(value: Any) -> tuple[Any, str | None, dict[str, Any]]:
     """
     result = value if isinstance(value, JobResult) else JobResult(success=True, data=value)
     data, note = jsonable(result.data)
-    rest = replace(result, data=None).portable()
-    told = {"success": rest.success, "error": rest.error, "metadata": rest.metadata}
-    return data, note, {JOB_RESULT: told}
+    return data, note, {JOB_RESULT: _told(result)}
+
+
+def unreadable(value: Any, why: str) -> dict[str, Any]:
+    """Return the reply of a job whose value cannot be read: a `JobResult` of it is no success."""
+    if not isinstance(value, JobResult):
+        return {}
+    return {JOB_RESULT: {"success": False, "error": why, "metadata": {}}}
+
+
+def _told(result: JobResult) -> dict[str, Any]:
+    """Return `{"success", "error", "metadata"}` as JSON. Nothing that an author gives can raise here, because
+    a result that cannot be read would cost the outcome.
+    """
+    error = None if result.error is None else text_of(result.error, TEXT_LIMIT)
+    try:
+        success = bool(result.success)
+    except BaseException as broken:  # noqa: BLE001  the value's own code, such as that of an array
+        success, error = (
+            False,
+            error or f"the success of the job is neither true nor false: {text_of(broken)}",
+        )
+    return {"success": success, "error": error, "metadata": _metadata(result.metadata)}
+
+
+def _metadata(given: Any) -> dict[str, Any]:
+    try:
+        entries: dict[Any, Any] = {} if given is None else dict(given)
+    except BaseException:  # noqa: BLE001  no mapping, or one whose own code raises
+        return {LEFT_OUT: f"the metadata is no mapping; this is its text: {text_of(given)}"}
+    form: Any = jsonable(entries).value
+    if isinstance(form, dict):
+        return _bounded(cast("dict[str, Any]", form))
+    # an entry nests too deeply, or holds itself
+    return _bounded({text_of(name): jsonable(value).value for name, value in entries.items()})
+
+
+def _bounded(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return as many of the entries as the record has room for, the smallest first."""
+    sizes = {name: len(json.dumps({name: value})) for name, value in metadata.items()}
+    room = TEXT_LIMIT
+    left_out: list[str] = []
+    for name in sorted(sizes, key=sizes.__getitem__):
+        room -= sizes[name]
+        if room < 0:
+            left_out.append(name)
+    if not left_out:
+        return metadata
+    told = ", ".join(f"{name:.{_NAME_CHARS}}" for name in left_out[:_TOLD])
+    more = f" and {len(left_out) - _TOLD} more" if len(left_out) > _TOLD else ""
+    kept = {name: value for name, value in metadata.items() if name not in set(left_out)}
+    return kept | {LEFT_OUT: f"the metadata is too large; it is kept without {told}{more}"}
 
 
 def with_end(job: Job, data: Any, note: str | None, reply: Mapping[str, Any] | None) -> Job:
@@ -70,7 +129,7 @@ def with_end(job: Job, data: Any, note: str | None, reply: Mapping[str, Any] | N
     ended = job.evolve(result=data, result_note=note, reply=dict(reply) if reply else None)
     if told.get("success", True):
         return ended.evolve(status=JobState.COMPLETED)
-    kind = told["metadata"].get(ERROR_KIND)
+    kind: Any = told["metadata"].get(ERROR_KIND)
     return ended.evolve(
         status=JobState.FAILED,
         error=told["error"] or "the job says that it failed, and not why",

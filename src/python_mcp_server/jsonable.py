@@ -77,9 +77,11 @@ def jsonable(value: Any, *, by_alias: bool | None = True) -> Jsonable:
         return Jsonable(form.of(value), form.note)
     except BaseException as error:  # noqa: BLE001  the value's own code, such as SystemExit; or it contains itself
         deep = isinstance(error, RecursionError)
-        said = "it contains itself, or is nested too deeply" if deep else _text(error) or type(error).__name__
+        said = (
+            "it contains itself, or is nested too deeply" if deep else text_of(error) or type(error).__name__
+        )
         return Jsonable(
-            _text(value), f"a value of type {_name(value)} is not JSON ({said}); this is its text"
+            text_of(value), f"a value of type {_name(value)} is not JSON ({said}); this is its text"
         )
 
 
@@ -308,9 +310,10 @@ def _in_order(values: AbstractSet[Any]) -> list[Any]:
         return sorted(values, key=repr)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any, limit: int = TEXT_LIMIT) -> str:
+    """Return the text of any value, with so many characters of it at most."""
     try:
-        return _shortened(str(value))
+        return _shortened(str(value), limit)
     except BaseException as error:  # noqa: BLE001  the value's own code, such as SystemExit
         return f"<its text cannot be made: {type(error).__name__}>"
 
@@ -324,7 +327,7 @@ def _name(value: object) -> str:
         return "unknown"
 
 
-def _shortened(text: str) -> str:
-    if len(text) <= TEXT_LIMIT:
+def _shortened(text: str, limit: int = TEXT_LIMIT) -> str:
+    if len(text) <= limit:
         return text
-    return f"{text[:TEXT_LIMIT]}... ({len(text) - TEXT_LIMIT} characters left out)"
+    return f"{text[:limit]}... ({len(text) - limit} characters left out)"

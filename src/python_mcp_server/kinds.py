@@ -17,7 +17,6 @@ import inspect
 import logging
 import os
 import pkgutil
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,11 +28,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 from python_mcp_server.context import BODY_ATTRIBUTE, JobContext, current_job, in_worker
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult
+from python_mcp_server.kind_checks import check_kind
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, cut_label
-from python_mcp_server.options import DEFAULT_QUEUE, JobOptions, Retry
+from python_mcp_server.options import DEFAULT_QUEUE, Cancel, JobOptions, Retry, Snooze
 from python_mcp_server.pool.references import importable_name
-from python_mcp_server.settings import Settings
+from python_mcp_server.progress_asker import ProgressAsker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -66,11 +66,6 @@ _OF_KIND: Final = (
 )
 _HOOKS: Final = ("execute", "cancel", "get_progress")
 _ATOMS: Final = (str, int, float, bool, NoneType)
-_LEAST_PAUSE_S: Final = 0.05
-"""Between two calls of `get_progress`; guessed: no screen shows more."""
-
-_LAST_LOOK_S: Final = 1.0
-"""How long the end of a job waits for a call of `get_progress` under way; guessed."""
 
 
 class Submission(Protocol):
@@ -94,6 +89,7 @@ class _Books:
     submission: Submission | None = None
     context: JobContext | None = None
     reported: JobProgress | None = None
+    is_claimed: bool = False
 
 
 def _books(job: AsyncJob) -> _Books:
@@ -273,12 +269,14 @@ class FunctionJob(AsyncJob):
         inner = getattr(self.function, "func", self.function)  # of a partial function
         super().__init__(getattr(inner, "__name__", None) or type(inner).__name__)
 
-    async def execute(self) -> JobResult:
-        """Call the function, and await what it returns where that can be awaited."""
+    async def execute(self) -> Any:
+        """Call the function, and await what it returns where that can be awaited. A `Snooze` or a `Cancel` is
+        returned as it is, and anything else as a `JobResult`.
+        """
         value = self.function(*self.args, **self.kwargs)
         if inspect.isawaitable(value):
             value = await value
-        return value if isinstance(value, JobResult) else JobResult(success=True, data=value)
+        return value if isinstance(value, (JobResult, Snooze, Cancel)) else JobResult(True, value)
 
 
 class CommandJob(AsyncJob):
@@ -309,11 +307,14 @@ class CommandJob(AsyncJob):
             timeout_seconds: The time after which its tree is ended; 0 for no limit, None for 300 s.
             label: The caller's name for the job; the program where None.
             limits: Further limits of the program and all that it starts.
+
+        Raises:
+            InvalidInput: The command is empty, or a value is no such thing; the text names it.
         """
+        from python_mcp_server.tools.commands import checked_command
+
         super().__init__("command")
-        self.command = command if isinstance(command, str) else list(command)
-        self.cwd = os.path.abspath(cwd)
-        self.env_vars = dict(env or {})
+        self.command, self.cwd, self.env_vars = checked_command(command, cwd, env)
         given = {"timeout_seconds": timeout_seconds, "label": label, "limits": limits}
         vars(self).update({name: value for name, value in given.items() if value is not None})
 
@@ -329,6 +330,7 @@ def work_of(job: AsyncJob, timeout_s: float | None, limits: Limits | None) -> Wo
     Raises:
         InvalidInput: A limit has no meaning.
     """
+    check_kind(job.isolation, grace_s=job.grace_s, timeout_seconds=timeout_s)
     if limits is not None and not isinstance(cast("object", limits), Limits):
         raise InvalidInput(f"limits is {limits!r:.160}; it must be Limits")
     if isinstance(job, CommandJob) and _has_hooks_of(job, CommandJob):
@@ -394,7 +396,28 @@ def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         raise InvalidInput(f"a job takes no arguments, and {len(args)} were given; they belong to its class")
     if job.id is not None:
         raise InvalidInput(f"this job was submitted before, as {job.id}; make another one of its kind")
+    if isinstance(job, CommandJob) and kwargs.keys().isdisjoint(("after", "run_at")):
+        from python_mcp_server.tools.scripts import existing_directory
+
+        existing_directory(job.cwd)  # that of a job which waits may be made meanwhile
     return job, kwargs
+
+
+@contextmanager
+def claimed(job: AsyncJob) -> Generator[None]:
+    """Let no one else submit the job over the block.
+
+    Raises:
+        InvalidInput: It is being submitted.
+    """
+    books = _books(job)
+    if books.is_claimed:
+        raise InvalidInput("this job is being submitted; make another one of its kind")
+    books.is_claimed = True
+    try:
+        yield
+    finally:
+        books.is_claimed = False
 
 
 def bind(job: AsyncJob, submission: Submission) -> None:
@@ -441,7 +464,10 @@ async def execute(job: AsyncJob) -> Any:
             return await value if inspect.isawaitable(value) else value
     except asyncio.CancelledError:
         if type(job).cancel is not AsyncJob.cancel:
-            await job.cancel()
+            try:
+                await job.cancel()
+            except Exception:  # noqa: BLE001  an author's code, whose fault must not pass for the cancel's
+                _log.warning("cancel of job %s failed", job.name, exc_info=True)
         raise
     finally:
         books.context = None
@@ -457,53 +483,9 @@ def _asked_for_progress(job: AsyncJob) -> Generator[None]:
     report = context.report
     if not in_worker():
         report = partial(asyncio.get_running_loop().call_soon_threadsafe, context.report)
-    asker = _ProgressAsker(job, report)
+    asker = ProgressAsker(job.name, job.get_progress, report)
     asker.start()
     try:
         yield
     finally:
         asker.stop(context.report)
-
-
-class _ProgressAsker:
-    """Asks a job for its progress in a thread, because `execute` may block its loop."""
-
-    def __init__(self, job: AsyncJob, report: Callable[..., object]) -> None:
-        self._job = job
-        self._report = report
-        self._last: JobProgress | None = None
-        self._has_failed = False
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="get-progress", daemon=True)
-
-    def start(self) -> None:
-        """Start to ask. A job whose thread cannot be started runs without."""
-        try:
-            self._thread.start()
-        except RuntimeError as error:
-            _log.warning("job %s is not asked for its progress: %s", self._job.name, error)
-
-    def stop(self, report: Callable[..., object]) -> None:
-        """Stop, and ask a last time in this thread, unless a call hangs: that one is left behind."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join(_LAST_LOOK_S)
-        if not self._thread.is_alive():
-            self._report = report
-            self._ask_once()
-
-    def _ask(self) -> None:
-        pause_s = max(_LEAST_PAUSE_S, Settings.from_environ().sample_seconds)
-        while not self._ended.wait(pause_s):
-            self._ask_once()
-
-    def _ask_once(self) -> None:
-        try:
-            progress: Any = self._job.get_progress()
-            if isinstance(progress, JobProgress) and progress != self._last:
-                self._last = progress
-                self._report(progress.current, progress.total, progress.message)
-        except Exception:  # noqa: BLE001  an author's code; the job goes on
-            if not self._has_failed:
-                _log.warning("get_progress of job %s failed", self._job.name, exc_info=True)
-            self._has_failed = True

@@ -6,6 +6,7 @@ Any module may import this one. A job without options waits for a slot only, in 
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -106,7 +107,8 @@ class Retry:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Read what `to_json` wrote."""
-        read = cls(1, on=data["on"], lost_workers=data["lost_workers"])
+        read = cls(1, lost_workers=data["lost_workers"])
+        read.on = None if data["on"] is None else tuple(data["on"])
         read.delays = tuple(map(float, data["delays"]))
         read.attempts = len(read.delays) + 1
         return read
@@ -117,13 +119,21 @@ class Retry:
     __hash__ = None  # type: ignore[assignment]
 
 
+_BUILTIN: Final = frozenset(
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+)
+_BUILTIN_BY_LOWER: Final = {name.lower(): name for name in _BUILTIN}
 _LIMITS: Final = frozenset({MEMORY, CPU, TIME, DISK})
 LOST_KINDS: Final = frozenset({"worker_died", "server_died", "lost", "no_worker"})
 """The `error_kind` of jobs that have lost their worker."""
 
 
 def _exception_name(kind: Any) -> str:
-    if isinstance(kind, str):
+    if isinstance(kind, str) and kind.strip():
+        if kind not in _BUILTIN and (meant := _BUILTIN_BY_LOWER.get(kind.lower())) is not None:
+            raise InvalidInput(f"on has {kind!r:.160}; the exception is {meant!r}")
         return kind
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise InvalidInput(f"on has {kind!r:.160}; it must be exception classes")
@@ -222,7 +232,7 @@ class Snooze:
     seconds: float
 
     def __post_init__(self) -> None:
-        _check_seconds("seconds", self.seconds)
+        check_seconds("seconds", self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +267,8 @@ class JobOptions:
         resources: How much it takes of each named resource while it runs.
         retry: Whether and when its body runs again; None for one attempt.
         idempotency_key: A repeated submission of this key gets the job that was made first, however that
-            ended, until it is pruned. With other arguments it is refused.
+            ended, until it is pruned. With other arguments it is refused, and so are arguments that cannot be
+            compared, such as a generator.
         cache_seconds: Where an equal call runs, or has completed less than so long ago, the submission gets
             that job. Only calls whose arguments are plain JSON, without secrets, are compared.
         keep_seconds: How long its record is kept after its end, and some minutes; None for ever. A job that
@@ -307,7 +318,7 @@ class JobOptions:
             _check_whole(f"resources[{name!r}]", count, 0)
         for name in ("cache_seconds", "keep_seconds", "token_seconds"):
             if (seconds := getattr(self, name)) is not None:
-                _check_seconds(name, seconds)
+                check_seconds(name, seconds)
         if self.retry is not None and not isinstance(cast("object", self.retry), Retry):
             raise InvalidInput(f"retry is {self.retry!r:.160}; it must be a Retry")
 
@@ -332,7 +343,7 @@ class JobOptions:
         Raises:
             InvalidInput: A value has no meaning; the text names it.
         """
-        _check_seconds("delay", delay)
+        check_seconds("delay", delay)
         if "run_at" in others:
             raise InvalidInput("delay and run_at exclude each other; give one of them")
         return cls(run_at=datetime.now(UTC) + timedelta(seconds=delay), **others)
@@ -387,7 +398,12 @@ def _check_run_at(when: Any) -> None:
         raise InvalidInput(f"run_at is {when!r:.160}; it must be a datetime with a time zone")
 
 
-def _check_seconds(name: str, value: Any) -> None:
+def check_seconds(name: str, value: Any) -> None:
+    """Refuse what is no number of seconds, 0 or more.
+
+    Raises:
+        InvalidInput: The text has the name and the value.
+    """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (number and 0 <= value <= _LONGEST_S):
         raise InvalidInput(f"{name} is {value!r:.160}; it must be seconds, from 0 to {_LONGEST_S:.0f}")

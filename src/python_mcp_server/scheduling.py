@@ -53,7 +53,8 @@ def scheduled(
         manager: The manager of the jobs; the default manager where None.
 
     Raises:
-        InvalidInput: The function is of the main program, where no other server finds it.
+        InvalidInput: The function is of the main program, where no other server finds it, or a value has no
+            meaning.
     """
 
     def declare(function: Function) -> Function:
@@ -80,8 +81,9 @@ def _declare(
     manager: JobManager | None,
 ) -> None:
     from python_mcp_server.jobs.request import Request
-    from python_mcp_server.jobs.schedules import DeclaredSchedule
+    from python_mcp_server.jobs.schedules import DeclaredSchedule, check_schedule
 
+    check_schedule(**how, name=name)
     declared = DeclaredSchedule(Request(body, options=options), how | {"name": name})
     if manager is not None:
         manager.declared.append(declared.make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,55 @@ class Flaky(AsyncJob):
         if self.way == "snooze":
             return Snooze(0)
         return JobResult(success=False, error="busy")
+
+
+class AskedToExit(AsyncJob):
+    """Raises SystemExit where it is asked for its progress."""
+
+    async def execute(self) -> JobResult:
+        return JobResult(success=True, data="done")
+
+    def get_progress(self) -> JobProgress | None:
+        raise SystemExit(3)
+
+
+class InlineCancelled(AsyncJob):
+    """Raises CancelledError, although no one has cancelled it."""
+
+    isolation = "inline"
+
+    async def execute(self) -> JobResult:
+        raise asyncio.CancelledError
+
+
+class TidySnooze(FunctionJob):
+    """A function that may ask to run again, with a clean-up of its own."""
+
+    async def cancel(self) -> None:
+        await super().cancel()
+
+
+def snooze_once(path: str) -> str | Snooze:
+    """Ask to run again at the first call."""
+    note(path, "called")
+    return "done" if len(Path(path).read_text("utf-8").splitlines()) > 1 else Snooze(0)
+
+
+class WithLock(AsyncJob):
+    """Has an attribute that no worker can be sent."""
+
+    def __init__(self) -> None:
+        super().__init__("with a lock")
+        self.lock = threading.Lock()
+
+    async def execute(self) -> JobResult:
+        return JobResult(success=True)
+
+
+class BadCleanUp(Hold):
+    """Fails where it cleans up."""
+
+    async def cancel(self) -> None:
+        await super().cancel()
+        if self.state == "running":
+            raise ValueError("no clean-up")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -467,3 +468,75 @@ async def test_a_job_runs_within_a_budget_too():
     async with manager() as jobs:
         result = await jobs.run(job_kinds.Resize(["a"]), budget_s=LONG_S)
         assert (result.value.success, result.value.data) == (True, 1)
+
+
+async def test_a_get_progress_that_exits_fails_no_job():
+    async with manager() as jobs:
+        assert (await result_of(jobs, job_kinds.AskedToExit("asked"))).data == "done"
+
+
+async def test_an_inline_body_that_raises_cancelled_error_has_failed():
+    async with manager() as jobs:
+        token = await jobs.submit(job_kinds.InlineCancelled("odd"))
+        job, _ = await jobs.wait(token, LONG_S)
+        assert (job.status, job.error_kind) == ("failed", "exception")
+
+
+async def test_a_function_job_with_a_clean_up_may_ask_to_run_again(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        job = job_kinds.TidySnooze(job_kinds.snooze_once, str(log))
+        assert (await result_of(jobs, job)).data == "done"
+    assert lines(log) == ["called", "called"]
+
+
+async def test_an_object_that_is_submitted_twice_at_one_instant_makes_one_job():
+    async with manager() as jobs:
+        job = job_kinds.Answer(1)
+        tokens = await asyncio.gather(*(jobs.submit(job) for _ in range(3)), return_exceptions=True)
+        made = [token for token in tokens if isinstance(token, str)]
+        assert (made, len((await jobs.list())[0])) == ([job.id], 1)
+        assert all("is being submitted" in str(error) for error in tokens if not isinstance(error, str))
+        await jobs.wait(made[0], LONG_S)
+
+
+async def test_an_object_whose_submission_was_refused_can_be_submitted():
+    async with manager() as jobs:
+        job = job_kinds.Answer(1)
+        with pytest.raises(InvalidInput):
+            await jobs.submit(job, resources={"gpu": 1})
+        assert (await result_of(jobs, job)).data == 1
+
+
+async def test_what_cannot_be_sent_to_a_worker_is_refused_at_its_submission():
+    async with manager() as jobs:
+        for job in (job_kinds.WithLock(), FunctionJob(len, threading.Lock())):
+            with pytest.raises(InvalidInput, match="cannot be sent to a worker"):
+                await jobs.submit(job)
+            assert job.id is None
+        assert await jobs.list() == ([], False)
+
+
+async def test_a_command_in_a_missing_directory_is_refused_unless_it_waits(tmp_path: Path):
+    async with manager() as jobs:
+        place = tmp_path / "later"
+        with pytest.raises(InvalidInput, match="is no directory"):
+            await jobs.submit(CommandJob("pwd", cwd=place))
+        first = await jobs.submit(CommandJob(["mkdir", str(place)]))
+        assert (await result_of(jobs, CommandJob("pwd", cwd=place), after=[first])).success
+
+
+async def test_a_program_that_is_missing_fails_its_job_with_one_sentence():
+    async with manager() as jobs:
+        told = await result_of(jobs, CommandJob(["no-such-program"]))
+        assert "no-such-program" in (told.error or "")
+        assert "Traceback" not in (told.error or "")
+
+
+async def test_the_exception_of_a_cancel_is_in_the_output_of_its_job(tmp_path: Path):
+    log = tmp_path / "log"
+    async with manager() as jobs:
+        token = await jobs.submit(job_kinds.BadCleanUp(str(log), str(tmp_path / "gate")))
+        await begun(log)
+        assert (await jobs.cancel(token)).status == "cancelled"
+        assert "ValueError: no clean-up" in (await jobs.output(token, "stderr")).text

@@ -37,6 +37,8 @@ timetable    the times of a schedule: cron, seconds, or once
 firing       the files of schedules, and the round that creates the jobs whose time has come
 chains       jobs that wait for other jobs
 arguments    results of other jobs as arguments
+asked        the types of what callers of the API give
+comparing    one text for equal calls that no record has
 graph        graphs of jobs, submitted as one
 relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again

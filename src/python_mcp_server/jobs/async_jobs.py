@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from python_mcp_server.errors import ResultNotReady
 from python_mcp_server.job_result import JobResult, result_of
+from python_mcp_server.jobs.asked import check_number
 from python_mcp_server.jobs.request import states_named, status_of
 from python_mcp_server.jobs.waits import Wait
 from python_mcp_server.model import Job, JobState
@@ -288,6 +289,7 @@ class AsyncJobs:
         """
         from python_mcp_server.jobs.item_pages import WantedItems, pause_s
 
+        check_number(wait_s=wait_s)
         wanted = WantedItems(offset, limit, where or {}, pattern)
         services, deadline = (await self._engine()).services, time.monotonic() + wait_s
         while True:

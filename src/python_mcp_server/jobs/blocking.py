@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.asked import check_job, check_number, check_text, check_whole
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.expired import Tombstones, not_found
@@ -39,6 +40,7 @@ from python_mcp_server.jobs.output import (
 )
 from python_mcp_server.jobs.questions import answer_record
 from python_mcp_server.jobs.recovery import recovered
+from python_mcp_server.jobs.request import state_named
 from python_mcp_server.jobs.state import RunState
 from python_mcp_server.jobs.waiting import WaitingReasons
 from python_mcp_server.model import Job, JobState, utc_now
@@ -105,6 +107,7 @@ class BlockingJobs:
         """Return the run of a job that runs in this process; a loop that was closed without its manager is
         abandoned.
         """
+        check_job(job_id)
         run = self._runs.get(job_id)
         if run is None or not run.loop.is_closed():
             return run
@@ -164,8 +167,11 @@ class BlockingJobs:
         before: str | None = None,
     ) -> tuple[list[Job], bool]:
         """Return up to `limit` jobs, newest first, and whether there are more."""
+        check_whole(limit=limit)
+        check_text(before=before)
         if limit < 1:
             raise InvalidInput(f"limit is {limit}; it must be 1 or more")
+        status = state_named(status)
         if status is not None and status.terminal:
             for job in (job for name in (RUNNING, ATTACHED) for job in self._store.indexed(name, _MOST_LIVE)):
                 if job.belongs_to(principal):
@@ -214,7 +220,8 @@ class BlockingJobs:
         principal: str | None = None,
     ) -> Pruned:
         """Remove finished jobs older than the age: cancelled jobs, and those that are not kept."""
-        if isinstance(max_age_hours, bool) or not 0 <= max_age_hours < float("inf"):
+        check_number(max_age_hours=max_age_hours)
+        if not 0 <= max_age_hours < float("inf"):
             raise InvalidInput(f"max_age_hours is {max_age_hours!r}; it must be a number of hours, 0 or more")
         age = timedelta(hours=min(max_age_hours, 24 * 365 * 100))
         kept = {JobState.COMPLETED: keep_completed, JobState.FAILED: keep_failed}

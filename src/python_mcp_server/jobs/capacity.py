@@ -2,28 +2,36 @@
 
 A job takes its slot, its resources and its place among those of its key and its kind while its record says
 that it runs and the process behind it lives: so a crash frees them, and no separate count can be wrong.
+
+A job that takes much of a resource would wait for ever while jobs that take little of it come. So once the
+first job by its rank has waited for `RESERVES_AFTER`, later ones that share with it what it waits for wait
+behind it. Records alone decide that, so all servers see the same.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
 from python_mcp_server import processes
 from python_mcp_server.jobs.quota import client_of, memory_mb_of, memory_reason, quota_of
 from python_mcp_server.jobs.rates import Rates
-from python_mcp_server.model import MB, Job
+from python_mcp_server.model import MB, Job, utc_now
 from python_mcp_server.options import JobOptions
 from python_mcp_server.processes.host import load_average, memory, usable_cores
-from python_mcp_server.store.keys import ATTACHED, RUNNING
+from python_mcp_server.store.keys import ATTACHED, RUNNING, start_rank
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.queue_rules import QueueRules
     from python_mcp_server.settings import Settings
     from python_mcp_server.store.contract import JobStore
+
+RESERVES_AFTER: Final = timedelta(seconds=30)
+"""How long a job waits before later ones leave it what it takes; guessed: until then all of it is in use."""
 
 _MOST_RUNNING: Final = 10_000
 _NO_OPTIONS: Final = JobOptions()
@@ -63,6 +71,7 @@ class Capacity:
         pressure: A sentence on what the machine is short of, or None where there is enough.
         taken: How much is taken, by the queue, the kind, the key or the resource.
         memory_mb: How much memory the jobs of each client take.
+        reserved: What waiting jobs take first, with the rank of the first of them.
     """
 
     limits: SlotLimits
@@ -72,6 +81,7 @@ class Capacity:
     pressure: str | None = None
     taken: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     memory_mb: dict[str, float] = field(default_factory=dict[str, float])
+    reserved: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def add(self, job: Job) -> None:
         """Count a job that is about to start."""
@@ -116,25 +126,61 @@ class Capacity:
         return f"waiting for its turn: {jobs} on this machine, the limit is {self.limits.slots}"
 
     def held_back(self, job: Job) -> str | None:
-        """Return why its own options, or its client's quota, keep this job from starting; or None."""
-        options = job.options or _NO_OPTIONS
-        if options.queue in self.rules.paused:
-            return f"its queue {options.queue!r} is paused"
-        bounds = {("queue", options.queue): self.rules.limits.get(options.queue)}
-        if options.max_concurrency is not None:
-            bounds["kind", job.tool] = options.max_concurrency
-        if options.key is not None:
-            bounds["key", options.key] = options.key_concurrency
-        for (what, name), most in bounds.items():
-            if most is not None and self.taken[what, name] >= most:
-                return (
-                    f"waiting for its turn: {self.taken[what, name]} of the {what} {name!r} run, {most} may"
-                )
+        """Return why its own options, its client's quota, or jobs before it keep this job from starting; or
+        None.
+        """
+        return self._barred(job) or self._exhausted(job) or self._missing(job) or self._behind(job)
+
+    def reserve(self, job: Job) -> bool:
+        """Let later jobs wait behind this one, if it has waited long for what they take; return whether it is
+        the first that waits for something.
+        """
+        if utc_now() - (job.queued_at or job.created_at) < RESERVES_AFTER or self._barred(job):
+            return False
+        scarce = [claim for claim, most in _bounds(job).items() if self.taken[claim] >= most]
+        resources = (job.options or _NO_OPTIONS).resources
+        if self._missing(job) is not None:
+            if any(count > self.rules.resources.get(name, 0) for name, count in resources.items()):
+                return False  # it can never start
+            scarce += [("resource", name) for name, count in resources.items() if count]
+        first = [claim for claim in scarce if claim not in self.reserved]
+        self.reserved |= dict.fromkeys(first, start_rank(job))
+        return bool(first)
+
+    def reserve_for(self, heads: Iterable[Job]) -> None:
+        """Let later jobs wait behind those of these, the first of the groups, that have waited long."""
+        for job in sorted(heads, key=start_rank):
+            if self.held_back(job) is not None:
+                self.reserve(job)
+
+    def _barred(self, job: Job) -> str | None:
+        queue = (job.options or _NO_OPTIONS).queue
+        if queue in self.rules.paused:
+            return f"its queue {queue!r} is paused"
+        most, running = self.rules.limits.get(queue), self.taken["queue", queue]
+        if most is not None and running >= most:
+            return f"waiting for its turn: {running} of the queue {queue!r} run, {most} may"
         if (wait := self.rates.wait(job)) is not None:
             return wait[1]
         quota, client = quota_of(self.rules.quotas, client_of(job)), client_of(job)
-        over = memory_reason(quota, job, self.memory_mb.get(client, 0.0))
-        return over or self._missing(options.resources)
+        return memory_reason(quota, job, self.memory_mb.get(client, 0.0))
+
+    def _exhausted(self, job: Job) -> str | None:
+        for (what, name), most in _bounds(job).items():
+            if (running := self.taken[what, name]) >= most:
+                return f"waiting for its turn: {running} of the {what} {name!r} run, {most} may"
+        return None
+
+    def _behind(self, job: Job) -> str | None:
+        if not self.reserved:
+            return None
+        rank, resources = start_rank(job), (job.options or _NO_OPTIONS).resources
+        for claim in (*_bounds(job), *(("resource", name) for name, count in resources.items() if count)):
+            if self._is_reserved(claim, rank):
+                return (
+                    f"waiting for its turn: a job that waits longer needs the {claim[0]} {claim[1]!r} first"
+                )
+        return None
 
     @property
     def has_keys(self) -> bool:
@@ -142,12 +188,18 @@ class Capacity:
         return any(what == "key" for what, _ in self.taken)
 
     def is_key_taken(self, job: Job) -> bool:
-        """Whether as many jobs of its key run as may."""
+        """Whether as many jobs of its key run as may, or one that waits longer goes first."""
         options = job.options or _NO_OPTIONS
-        return options.key is not None and self.taken["key", options.key] >= options.key_concurrency
+        if options.key is None:
+            return False
+        claim = "key", options.key
+        return self.taken[claim] >= options.key_concurrency or self._is_reserved(claim, start_rank(job))
 
-    def _missing(self, wanted: Mapping[str, int]) -> str | None:
-        for name, count in wanted.items():
+    def _is_reserved(self, claim: tuple[str, str], rank: str) -> bool:
+        return self.reserved.get(claim, rank) < rank
+
+    def _missing(self, job: Job) -> str | None:
+        for name, count in (job.options or _NO_OPTIONS).resources.items():
             there = self.rules.resources.get(name, 0)
             free = there - self.taken["resource", name]
             if count > free:
@@ -157,9 +209,20 @@ class Capacity:
         return None
 
 
+def _bounds(job: Job) -> dict[tuple[str, str], int]:
+    """Return how many may run of the job's kind, and of its key, where its own options say so."""
+    options = job.options or _NO_OPTIONS
+    bounds = dict[tuple[str, str], int]()
+    if options.max_concurrency is not None:
+        bounds["kind", str(job.tool)] = options.max_concurrency
+    if options.key is not None:
+        bounds["key", options.key] = options.key_concurrency
+    return bounds
+
+
 def _claims(job: Job) -> Counter[tuple[str, str]]:
     options = job.options or _NO_OPTIONS
-    claims = Counter({("queue", options.queue): 1, ("kind", job.tool): 1})
+    claims = Counter({("queue", options.queue): 1, ("kind", str(job.tool)): 1})
     if options.key is not None:
         claims["key", options.key] += 1
     for name, count in options.resources.items():

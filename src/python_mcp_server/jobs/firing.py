@@ -26,6 +26,7 @@ from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.model import utc_now
 from python_mcp_server.regular import refuse_links
 from python_mcp_server.store.journal import JournalReader
+from python_mcp_server.store.layout import Layout
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -38,10 +39,10 @@ _RACY_S: Final = 2.5
 """A directory that changed less than this ago is read again: its time may not tell a further change. Guessed:
 file systems count in steps of up to 10 ms, some in 2 s."""
 
+_BROKEN_S: Final = 600.0
 _AGAIN_S: Final = 1.0
 """Before the next try of a schedule that could not be fired."""
 
-_LEFT_S: Final = 3600.0
 _STEP_S: Final = 3600.0
 """By how much the clock may have been set since a journal was written; guessed."""
 
@@ -87,9 +88,7 @@ class ScheduleFiles:
                 continue  # it was removed meanwhile
             stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
             known = self._known.get(name)
-            if name.endswith(".tmp") and abs(time.time() - status.st_mtime) > _LEFT_S:
-                remove_file(path)  # its writer was killed
-            elif known is not None and known[0] == stamp:
+            if known is not None and known[0] == stamp:
                 yield name, known
             elif name.endswith(_SUFFIX) and (read := self._read(path)) is not None:
                 yield name, (stamp, read)
@@ -124,7 +123,8 @@ class ScheduleFiles:
         data = json.dumps(schedule.to_record(), indent=1).encode()
         with self._translated("write a schedule"):
             make_directory(self._directory, fsync=self._store.fsync)
-            write_file(self._path(schedule.id), data, fsync=self._store.fsync)
+            path, tmp = self._path(schedule.id), Layout(str(self._store.home)).tmp
+            write_file(path, data, temporary_in=tmp, fsync=self._store.fsync)
 
     def remove(self, schedule_id: str) -> None:
         """Remove a schedule.
@@ -187,7 +187,7 @@ class ScheduledWork:
 
     def _round(self) -> float | None:
         while self._made < len(self._declared):
-            self._declared[self._made](self._store)
+            self._declare(self._declared[self._made])
             self._made += 1
         now = self._now()
         if self._looked_at is not None and now < self._looked_at:
@@ -195,12 +195,27 @@ class ScheduledWork:
         self._looked_at = now
         schedules, self._trouble = self._files.all(), ""
         for schedule in schedules:
-            due = self._due(schedule, now)
-            wanted = schedule.intent or schedule.is_ahead(now) or (due is not None and due <= now)
-            if wanted and self._may_try(schedule.id):
-                self._try(schedule.id)
+            if self._may_try(schedule.id):
+                self._look_at(schedule, now)
         self._next = {each.id: self._next[each.id] for each in schedules if each.id in self._next}
         return self._next_s()
+
+    def _declare(self, make: Callable[[JobStore], None]) -> None:
+        try:
+            make(self._store)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001  the queue goes on without this schedule
+            _log.exception("a declared schedule was not made")
+
+    def _look_at(self, schedule: Schedule, now: datetime) -> None:
+        try:
+            due = self._due(schedule, now)
+            if schedule.intent or schedule.is_ahead(now) or (due is not None and due <= now):
+                self._try(schedule.id)
+        except Exception:  # noqa: BLE001  the queue and the other schedules go on
+            _log.exception("schedule %s starts no job now", schedule.id)
+            self._again[schedule.id] = time.monotonic() + _BROKEN_S
 
     def _due(self, schedule: Schedule, now: datetime) -> datetime | None:
         known = self._next.get(schedule.id)

@@ -186,6 +186,8 @@ async def submit_graph(engine: Engine, graph: Graph) -> SubmittedGraph:
         JobNotFound: A token that a job waits for is unknown; no job was queued.
         StoreError: A job cannot be recorded; those that are recorded are cancelled.
     """
+    if not isinstance(cast("object", graph), Graph):
+        raise InvalidInput(f"the graph is {graph!r:.160}; it must be a Graph")
     order = graph.ordered()
     jobs = {name: new_job_id() for name in order}
     made, own = SubmittedGraph(new_job_id(), jobs), set(jobs.values())

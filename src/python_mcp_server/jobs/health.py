@@ -227,10 +227,11 @@ class HomeHealth:
             yield Problem("queues", "the rules of the queues cannot be read", "Correct the file.", detail)
             return
         groups = self._store.index_names(READY)[:_GROUPS]
-        heads = [job for name in groups for job in self._store.indexed(name, 1)]
-        heads = [job for job in heads if job.belongs_to(principal)]
+        first = [job for name in groups for job in self._store.indexed(name, 1)]
+        heads = [job for job in first if job.belongs_to(principal)]
         yield from self._held_queues(rules, heads, principal)
         capacity, lost = capacity_of(self._store, self._limits, rules)
+        capacity.reserve_for(first)
         yield from self._waiting(heads, capacity, principal)
         attached = self._store.indexed(ATTACHED, _READ)
         stale = [job for job in (*lost, *attached) if job.belongs_to(principal) and _is_stale(job)]

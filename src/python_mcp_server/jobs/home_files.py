@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.atomic import make_directory, read_file, remove_file, remove_tree, write_file
 from python_mcp_server.atomic import translate_os_errors as translated
 from python_mcp_server.regular import open_own, refuse_links
+from python_mcp_server.store.layout import Layout
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -29,6 +30,7 @@ class HomeFiles:
     def __init__(self, store: JobStore, name: str) -> None:
         self._home = str(store.home)
         self._top = os.path.join(self._home, name)
+        self._tmp = Layout(self._home).tmp
         self._fsync = store.fsync
 
     def read(self, *path: str) -> bytes | None:
@@ -39,7 +41,7 @@ class HomeFiles:
     def write(self, *path: str, data: bytes = b"") -> None:
         """Write a file; its directories are made."""
         with translated(self._home, "write a file of the home"):
-            write_file(self._checked(path), data, fsync=self._fsync)
+            write_file(self._checked(path), data, temporary_in=self._tmp, fsync=self._fsync)
 
     def append(self, *path: str, data: bytes, most_bytes: int) -> None:
         """Add to the end of a file, unless it has this many bytes already."""

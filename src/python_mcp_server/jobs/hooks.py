@@ -79,7 +79,9 @@ class Hook:
             result = self._function(event)
             if inspect.isawaitable(result):
                 await result
-        except Exception:  # noqa: BLE001  a program's own code, whose fault must not end the hook
+        except (Exception, asyncio.CancelledError):  # a program's own code, whose fault must not end the hook
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # else what was cancelled is something that the hook awaits
             _log.exception("a hook failed at the event %s of job %s", event.kind, event.job_id)
 
 

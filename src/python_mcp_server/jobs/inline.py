@@ -75,14 +75,19 @@ class InlineWorker:
             if call.queued:
                 await asyncio.to_thread(drop_items, call.folder)
             outcome = Outcome(await self._awaitable(call))
-        except asyncio.CancelledError:
-            outcome = Outcome(cancelled=True)
         except BaseException as error:  # noqa: BLE001  whatever a body raises is its outcome
-            outcome = Outcome(failure=outcomes.failure_of(error, stays=True))
+            cancelled = isinstance(error, asyncio.CancelledError) and self._is_cancelled()
+            failure = None if cancelled else outcomes.failure_of(error, stays=True)
+            outcome = Outcome(failure=failure, cancelled=cancelled)
         finally:
             context.leave_job(token)
             job.inquiries.close()
         on_outcome(Outcome(outcome.value, outcome.failure, outcome.cancelled, job.wants_record, job.touched))
+
+    def _is_cancelled(self) -> bool:
+        """Whether anyone has cancelled the body, and not the body itself."""
+        task = asyncio.current_task()
+        return self._cancelled or (task is not None and task.cancelling() > 0)
 
     def _awaitable(self, call: Call) -> Any:
         value = self._request.body(*call.args, **call.kwargs)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from python_mcp_server.errors import InvalidInput, quoted
 from python_mcp_server.items import INDEX, ITEMS, PAIR
+from python_mcp_server.jobs.asked import check_text, check_whole
 from python_mcp_server.jobs.output import Wanted, read_lines
 from python_mcp_server.regular import NotRegular, own_file
 from python_mcp_server.runner.output import LineReader, open_lines
@@ -82,6 +83,10 @@ class WantedItems:
         Raises:
             InvalidInput: The text names the value.
         """
+        check_whole(offset=self.offset, limit=self.limit)
+        check_text(pattern=self.pattern)
+        if not isinstance(cast("object", self.where), Mapping):
+            raise InvalidInput(f"where is {self.where!r:.160}; it must be values by field")
         if not 0 < self.limit <= MOST_ITEMS:
             raise InvalidInput(f"limit is {self.limit}; it must be between 1 and {MOST_ITEMS} items")
         for name, value in self.where.items():

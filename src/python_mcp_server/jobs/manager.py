@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar, TypeVarTuple, overload
 
 from python_mcp_server.errors import InvalidInput, PoolClosed
+from python_mcp_server.jobs.asked import checked_settings
 from python_mcp_server.jobs.async_jobs import AsyncJobs
 from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import (
@@ -104,9 +105,9 @@ class JobManager:
                 setting `max_background_jobs` where None.
 
         Raises:
-            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more.
+            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more, or the store is none.
         """
-        settings = settings or Settings.from_environ()
+        settings = checked_settings(store, settings)
         if max_concurrent_jobs is not None:
             settings = replace(settings, max_background_jobs=_counted(max_concurrent_jobs))
         self.settings = settings
@@ -402,13 +403,14 @@ class JobManager:
             StoreError: The job cannot be recorded; nothing was started.
         """
         from python_mcp_server.jobs.graph import is_graph
-        from python_mcp_server.kinds import bind, checked_job
+        from python_mcp_server.kinds import bind, checked_job, claimed
 
         if is_graph(job, args, kwargs):
             return await self.submit_graph(job)
         job, options = checked_job(job, args, kwargs)
         request = request_of(job, **options)
-        return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id
+        with claimed(job):
+            return (await self.submit_request(request, lambda token: bind(job, _Submission(self, token)))).id
 
     async def submit_request(self, request: Request, on_recorded: Callable[[str], object] = len) -> Job:
         """Start a call in the background; the job is durable when this returns.

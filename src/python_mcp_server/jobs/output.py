@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 
 from python_mcp_server.errors import InvalidInput, ToolchainError
 from python_mcp_server.items import ITEMS
+from python_mcp_server.jobs.asked import check_text, check_whole
 from python_mcp_server.regular import own_file
 from python_mcp_server.runner import search as line_search
 from python_mcp_server.runner.output import LineReader, on_screen, open_lines, whole_characters
@@ -56,6 +57,7 @@ def check_page(stream: str, limit: int) -> None:
     """
     if stream not in READABLE:
         raise InvalidInput(f"stream is {stream!r}; it must be one of {', '.join(READABLE)}")
+    check_whole(limit=limit)
     if not 0 < limit <= MAX_PAGE_BYTES:
         raise InvalidInput(f"limit is {limit}; it must be between 1 and {MAX_PAGE_BYTES} bytes")
 
@@ -78,6 +80,7 @@ def read_page(path: Path, offset: int, limit: int, *, ended: bool) -> OutputPage
 
 def page_of(file: BinaryIO, offset: int, limit: int, *, ended: bool) -> OutputPage:
     """Return one page of an open file; the arguments are those of `read_page`."""
+    check_whole(offset=offset)
     total = file.seek(0, 2)
     offset = max(0, total + offset) if offset < 0 else offset
     file.seek(min(offset, total))  # the kernel refuses numbers that are too large
@@ -141,6 +144,7 @@ class Wanted:
             )
         if self.line is not None and self.offset:
             raise InvalidInput(f"line is {self.line} and offset is {self.offset}; give one of the two")
+        check_text(pattern=self.pattern)
         if self.pattern is not None and not 0 < len(self.pattern) <= _PATTERN_CHARS:
             raise InvalidInput(
                 f"pattern has {len(self.pattern)} characters; it must have 1 to {_PATTERN_CHARS}"

@@ -112,9 +112,11 @@ class Chooser:
 
     def _consider(self, look: Look, job: Job) -> bool:
         """Take a job into the look, if it may start; return whether others of its group may."""
+        held = look.capacity.held_back(job)
+        has_place = held is not None and self._is_startable(job) and look.capacity.reserve(job)
         if look.capacity.is_key_taken(job):
-            return self._put_behind_key(look, job)
-        if look.capacity.held_back(job):
+            return has_place or self._put_behind_key(look, job)
+        if held:
             if (wait := look.capacity.rates.wait(job)) is not None:
                 look.due_s = wait[0] if look.due_s is None else min(look.due_s, wait[0])
             return False
@@ -130,6 +132,9 @@ class Chooser:
         look.capacity.add(job)
         return True
 
+    def _is_startable(self, job: Job) -> bool:
+        return self._is_of_another(job) or self.can_start(job)
+
     def _put_behind_key(self, look: Look, job: Job) -> bool:
         if len(look.behind) >= _RELEASED_AT_ONCE:
             look.due_s = 0.0
@@ -141,6 +146,7 @@ class Chooser:
         """Let jobs move up again whose key was left free while this look put them behind it."""
         claimed = (*self.starting, *look.chosen)
         capacity = capacity_of(self.store, self.limits, rules, claimed)[0]
+        capacity.reserved = look.capacity.reserved
         free = {job.options.key for job in look.behind if job.options and not capacity.is_key_taken(job)}
         for key in free - {None}:
             release_key(self.store, str(key))

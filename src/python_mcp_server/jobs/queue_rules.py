@@ -15,6 +15,7 @@ from python_mcp_server.atomic import read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs.quota import Quota, check_client
 from python_mcp_server.options import check_name, listed_rates
+from python_mcp_server.store.layout import Layout
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
@@ -96,7 +97,8 @@ def change_rules(store: JobStore, change: Callable[[QueueRules], QueueRules]) ->
     with store.exclusive(_LOCK):
         rules = change(read_rules(store))
         with translate_os_errors(str(store.home), "write the rules of the queues"):
-            write_file(_path(store), json.dumps(asdict(rules), indent=2).encode(), fsync=store.fsync)
+            data, tmp = json.dumps(asdict(rules), indent=2).encode(), Layout(str(store.home)).tmp
+            write_file(_path(store), data, temporary_in=tmp, fsync=store.fsync)
     return rules
 
 

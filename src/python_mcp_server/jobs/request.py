@@ -8,7 +8,7 @@ import logging
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.cancelled import JobCancelled
 from python_mcp_server.errors import InvalidInput, RemoteError, WorkerDied
@@ -91,6 +91,8 @@ class Request:
             raise InvalidInput(f"the job's label is {label!r}; it must be a text")
         if label is not None and len(label) > MOST_LABEL_CHARS:
             raise InvalidInput(f"the job's label has {len(label)} characters; it may have {MOST_LABEL_CHARS}")
+        if self.options is not None and not isinstance(cast("object", self.options), JobOptions):
+            raise InvalidInput(f"options is {self.options!r:.160}; it must be JobOptions")
 
 
 def request_of(

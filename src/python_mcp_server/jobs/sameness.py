@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs.arguments import encoded
+from python_mcp_server.jobs.comparing import call_text
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.recovery import recovered
 from python_mcp_server.model import Job, JobState, utc_now
@@ -112,10 +113,12 @@ class _Match:
         self._store = store
         self._job = job
         self._entries = Entries(store)
-        call = _call(job, request)
+        plain = _call(job, request)
         self._kind = job.tool or _body_name(job, request)
-        self._call = self._entries.digest("call", self._kind, call)
-        self._has_arguments = call is not None
+        keyed = job.options is not None and job.options.idempotency_key is not None
+        text = call_text(request) if plain is None and keyed else plain
+        self._call = self._entries.digest("call", self._kind, text)
+        self._is_cached = plain is not None
 
     def settle(self, create: Callable[[], None]) -> Job:
         passed: list[str] = []
@@ -152,7 +155,7 @@ class _Match:
         options, owner, digest = self._job.options, self._job.principal, self._entries.digest
         if options is None:
             return
-        if options.cache_seconds is not None and self._has_arguments:
+        if options.cache_seconds is not None and self._is_cached:
             name = digest("cache", owner, self._call)
             front = self._entries.kind(self._kind)
             yield _Place(f"{front}.{name}", _lock("cache", name), self._is_fresh)
@@ -227,6 +230,8 @@ class Entries:
     def sweep(self, shard: str) -> None:
         """Remove the entries of one directory whose jobs are gone."""
         for name in self._files.names(shard):
+            if _shard(name) != shard:
+                continue  # no entry of ours
             with self._store.exclusive(_lock_of(name)):
                 job_id, _ = self.read(name)
                 if not job_id or self._store.peek(job_id) is None:

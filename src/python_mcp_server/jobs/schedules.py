@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.asked import check_whole
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.home_bound import HomeBound
 from python_mcp_server.jobs.keywords import check_keywords
@@ -44,6 +45,7 @@ _MOST: Final = 1_000
 
 _NAME_CHARS: Final = 100
 _MOST_TIMES: Final = 1_000
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _KEPT: Final = (
     "label", "tool", "ran", "directory", "client", "principal", "memory_limit_mb", "call", "reply", "options"
 )  # fmt: skip
@@ -101,7 +103,7 @@ class BlockingSchedules:
             InvalidInput: A value has no meaning, the name is taken, or the call cannot be kept in a file.
             StoreError: The schedule cannot be written.
         """
-        overlap = ("wait" if missed == "all" else "skip") if overlap is None else overlap
+        overlap = _overlap(missed, overlap)
         check_rules(missed, overlap)
         now, job = self._now(), template_of(work)
         timetable = Timetable(cron=cron, every=every, at=at, tz=tz, start=now)
@@ -208,9 +210,9 @@ class BlockingSchedules:
         Raises:
             InvalidInput: As `get`, or the number is not from 1 to 1,000.
         """
-        whole = isinstance(cast("object", n), int) and not isinstance(n, bool)
-        if not whole or not 1 <= n <= _MOST_TIMES:
-            raise InvalidInput(f"n is {n!r:.100}; it must be a whole number from 1 to {_MOST_TIMES}")
+        check_whole(n=n)
+        if not 1 <= n <= _MOST_TIMES:
+            raise InvalidInput(f"n is {n!r:.100}; it must be from 1 to {_MOST_TIMES}")
         return self.get(schedule, principal).next_times(self._now(), n)
 
     def _change(
@@ -314,6 +316,21 @@ class DeclaredSchedule:
             BlockingSchedules(store).add(self.work, **self.how, replace=True)
         except InvalidInput as error:
             _log.warning("the schedule %s was not made: %s", self.how.get("name"), error)
+
+
+def check_schedule(*, name: str | None, missed: str, overlap: str | None, **when: Any) -> None:
+    """Refuse what no schedule can have. A time that has passed is none of it: it was right once.
+
+    Raises:
+        InvalidInput: The text names the value.
+    """
+    check_rules(missed, _overlap(missed, overlap))
+    _check_name(name)
+    Timetable(**when, start=_LONG_AGO)
+
+
+def _overlap(missed: str, overlap: str | None) -> str:
+    return ("wait" if missed == "all" else "skip") if overlap is None else overlap
 
 
 def template_of(work: Any) -> dict[str, Any]:

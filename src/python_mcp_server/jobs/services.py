@@ -65,6 +65,7 @@ class Services:
         self.thread_id = threading.get_ident()
         self.store = store
         self.settings = settings
+        self.main = main
         self.identity = processes.identify(os.getpid())
         self.most_grace_s = math.inf
         self.record_locator: dict[str, Any] | None = None

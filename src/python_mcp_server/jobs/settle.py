@@ -14,11 +14,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import remove_file
-from python_mcp_server.job_result import ENDED, with_end
+from python_mcp_server.job_result import ENDED, TEXT_LIMIT, unreadable, with_end
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.concurrency_keys import release_key
 from python_mcp_server.jobs.reply import Show, Shown, show_raw
 from python_mcp_server.jobs.spending import count_run
+from python_mcp_server.jsonable import text_of
 from python_mcp_server.model import (
     MB,
     Failure,
@@ -129,7 +130,7 @@ def _settled(job: Job, outcome: Outcome, shown: Shown, own_spec: dict[str, Any] 
         until = utc_now() + timedelta(seconds=outcome.value.seconds)
         return _waiting_again(job.evolve(options=job.options or JobOptions()), own_spec, until)
     if isinstance(outcome.value, Cancel):
-        return job.evolve(status=JobState.CANCELLED, error=outcome.value.reason)
+        return job.evolve(status=JobState.CANCELLED, error=text_of(outcome.value.reason, TEXT_LIMIT))
     ended = with_end(job, shown.result, shown.note, (job.reply or {}) | dict(shown.reply))
     if ended.status is not JobState.FAILED:
         return ended
@@ -222,7 +223,8 @@ def _shown(outcome: Outcome, show: Show) -> Shown:
     try:
         return show(outcome.value)
     except BaseException as error:  # noqa: BLE001  such as SystemExit: it must not cost the outcome
-        return Shown(None, f"the result cannot be shown: {type(error).__name__}", {"raw": True})
+        note = f"the result cannot be shown: {type(error).__name__}"
+        return Shown(None, note, {"raw": True} | unreadable(outcome.value, note))
 
 
 def merged_usage(former: Usage | None, latest: Usage | None) -> Usage | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from python_mcp_server.atomic import translate_os_errors
 from python_mcp_server.errors import InvalidInput, quoted
+from python_mcp_server.jobs.asked import check_number
 from python_mcp_server.model import MB, JobState, iso, utc_now
 from python_mcp_server.processes.host import memory
 from python_mcp_server.store.events import EventKind, JobEvent
@@ -59,9 +60,10 @@ def stats(
         InvalidInput: The window or `by` is not valid.
         StoreError: The journal cannot be read.
     """
+    check_number(window_seconds=window_seconds)
     if by not in GROUPS:
-        raise InvalidInput(f"by is {quoted(by)}; it must be one of {', '.join(GROUPS)}")
-    if isinstance(window_seconds, bool) or not 0 < window_seconds <= _LONGEST_S:
+        raise InvalidInput(f"by is {quoted(str(by))}; it must be one of {', '.join(GROUPS)}")
+    if not 0 < window_seconds <= _LONGEST_S:
         raise InvalidInput(f"window_seconds is {window_seconds}; it must be above 0 and up to a year")
     since = utc_now() - timedelta(seconds=window_seconds)
     with translate_os_errors(str(store.home), "read the events of the jobs"):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Container
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from python_mcp_server.errors import InvalidInput, JobNotFound, StoreError
+from python_mcp_server.jobs.arguments import encoded
 from python_mcp_server.jobs.chains import release_after
 from python_mcp_server.jobs.concurrency_keys import KeyedSubmissions
 from python_mcp_server.jobs.expiry import Expiry
@@ -26,6 +28,7 @@ from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.jobs.spending import counted
 from python_mcp_server.model import Job, JobState, Outcome, ProcessIdentity
 from python_mcp_server.options import JobOptions
+from python_mcp_server.pool.pickling import dump_arguments
 from python_mcp_server.store.keys import DELAYED, KEY, READY, queue_of
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+_BOUNDS_LOCK: Final = "bounds"
 _REMEMBERED: Final = 4096
 """How many requests are kept that a record has, too: a job is started from it a little faster."""
 
@@ -65,8 +69,8 @@ class Submissions:
         """Write the record of a new job, and return it; or return the job that this submission repeats.
 
         Raises:
-            InvalidInput: Its queue takes no more jobs, its client has spent its quota, or an option cannot be
-            kept.
+            InvalidInput: An argument cannot be sent to a worker, its queue takes no more jobs, its client has
+                spent its quota, or an option cannot be kept.
             JobNotFound: A job that it is to wait for does not exist.
             StoreError: The record cannot be written.
         """
@@ -74,8 +78,7 @@ class Submissions:
             self.hold(job.id, request)
         elif self._services.settings.on_exit == "cancel":
             self._to_cancel.add(job.id)
-        store = self._services.store
-        writing = self._services.begin_in_store(create_queued, store, job, request, self._keyed)
+        writing = self._services.begin_in_store(self._create, job, request)
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         try:
@@ -90,6 +93,12 @@ class Submissions:
         if made.id != job.id:
             self._held.pop(job.id, None)
         return made
+
+    def _create(self, job: Job, request: Request) -> Job:
+        if job.call is None and request.isolation == "process":  # else it would fail when it starts
+            arguments = encoded(request.args), encoded(dict(request.kwargs))
+            dump_arguments((job.id, job.label, *arguments), self._services.main, in_thread=True)
+        return create_queued(self._services.store, job, request, self._keyed)
 
     def _withdraw(self, job_id: str, writing: asyncio.Future[Job]) -> None:
         """Cancel a job whose submitter has left while the record was written."""
@@ -166,11 +175,14 @@ def write_queued(store: JobStore, job: Job, keyed: KeyedSubmissions | None = Non
     Raises:
         InvalidInput, JobNotFound, StoreError: As `create_queued`.
     """
-    if job.options is not None:
-        _check(store, job.options, read_rules(store))
-    with counted(store, job):
-        Expiry(store).add(job)
-        (keyed or KeyedSubmissions(store)).create(job)
+    rules = read_rules(store) if job.options is not None else QueueRules()
+    is_bound = job.options is not None and job.options.queue in rules.bounds
+    with store.exclusive(_BOUNDS_LOCK) if is_bound else nullcontext():  # else others fill it meanwhile
+        if job.options is not None:
+            _check(store, job.options, rules)
+        with counted(store, job):
+            Expiry(store).add(job)
+            (keyed or KeyedSubmissions(store)).create(job)
     for other_id in job.waits_for:
         release_after(store, other_id)
 

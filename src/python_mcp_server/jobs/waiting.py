@@ -10,10 +10,12 @@ from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
 from python_mcp_server.jobs.queue_rules import read_rules
 from python_mcp_server.model import Job, JobState
+from python_mcp_server.store.keys import READY
 
 if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
+_GROUPS: Final = 1_000
 _FRESH_S: Final = 0.2
 """How long a reader takes what it has seen of the home: a list asks for many jobs."""
 
@@ -44,7 +46,10 @@ class WaitingReasons:
     def _capacity(self) -> Capacity:
         now = time.monotonic()
         if self._seen is None or now - self._seen[0] > _FRESH_S:
-            self._seen = now, capacity_of(self._store, self._limits, read_rules(self._store))[0]
+            capacity = capacity_of(self._store, self._limits, read_rules(self._store))[0]
+            groups = self._store.index_names(READY)[:_GROUPS]
+            capacity.reserve_for(job for name in groups for job in self._store.indexed(name, 1))
+            self._seen = now, capacity
         return self._seen[1]
 
 

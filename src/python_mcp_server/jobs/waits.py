@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from python_mcp_server.jobs.asked import check_job, check_number
 from python_mcp_server.jobs.budget import within
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Wait:
         Raises:
             JobNotFound: There is no such job.
         """
+        check_job(self.job_id)
+        check_number(timeout_s=timeout_s)
         deadline = time.monotonic() + timeout_s
         while True:
             start = self.submissions.start_of(self.job_id)

@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, cast
 
-from python_mcp_server.errors import LimitExceeded
+from python_mcp_server.errors import LimitExceeded, PythonMcpError
 from python_mcp_server.model import Failure, Outcome
 from python_mcp_server.pool.main_module import COPY, MAIN, is_of_main
 from python_mcp_server.pool.pickling import YieldingBytesIO, dumps_by_value
@@ -21,6 +21,7 @@ from python_mcp_server.processes import KILL, signal_name
 from python_mcp_server.processes.host import shortage_in
 
 _POOL: Final = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PLAIN: Final = (str, bytes, int)
 _END_OF_INPUT: Final = "EOF when reading a line"
 _NO_INPUT: Final = "A body has no stdin: take the value as a parameter, or ask the user with request_input()."
@@ -182,7 +183,10 @@ def _text(error: object) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        text = "".join(traceback.format_exception(type(error), error, _body_frames(error)))
+        frames = _body_frames(error)
+        if isinstance(error, PythonMcpError) and _is_own(frames):
+            return ""  # its sentence says what is wrong, and a caller can do nothing about our code
+        text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException as broken:  # noqa: BLE001  again the exception's own code
         return f"<its traceback cannot be made: {type(broken).__name__}>"
     text = text.replace(f"\n{COPY}.", "\n")  # as Python names the exceptions of a main file
@@ -195,6 +199,13 @@ def _body_frames(error: BaseException) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_POOL):
         frames = frames.tb_next
     return frames or error.__traceback__
+
+
+def _is_own(frames: TracebackType | None) -> bool:
+    """Whether all frames are of this package."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        frames = frames.tb_next
+    return frames is None
 
 
 def _travelling(error: BaseException) -> bytes | None:

@@ -65,9 +65,9 @@ class Position(NamedTuple):
         Raises:
             InvalidInput: The text is no position.
         """
-        number, _, offset = text.partition(":")
-        if not (number.isdecimal() and offset.isdecimal() and len(text) <= _POSITION_CHARS):
-            raise InvalidInput(f"the cursor is {quoted(text)}; it must be one that an event came with")
+        number, _, offset = str(text).partition(":")
+        if not (number.isdecimal() and offset.isdecimal() and len(str(text)) <= _POSITION_CHARS):
+            raise InvalidInput(f"the cursor is {quoted(str(text))}; it must be one that an event came with")
         return cls(int(number), int(offset))
 
 

@@ -72,9 +72,9 @@ Wanted = Callable[[str], bool]
 """Returns whether jobs whose id begins with this text, of any length, are asked for."""
 
 
-def is_job_id(job_id: str) -> bool:
+def is_job_id(job_id: object) -> bool:
     """Whether this has the shape that `new_job_id` gives."""
-    return _JOB_ID.fullmatch(job_id) is not None
+    return isinstance(job_id, str) and _JOB_ID.fullmatch(job_id) is not None
 
 
 def check_job_id(job_id: str) -> None:

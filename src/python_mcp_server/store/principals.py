@@ -69,7 +69,7 @@ class PrincipalNames:
         if read_file(self._path):
             raise OSError(f"{self._path} is no key of {_BYTES} bytes; remove it, and a new one is made")
         key = os.urandom(_BYTES)
-        write_file(self._path, key, fsync=True)
+        write_file(self._path, key, temporary_in=Layout(self._home).tmp, fsync=True)
         return key
 
     def key_id(self) -> str | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import ERROR_KIND, JobResult
@@ -67,6 +69,39 @@ def run_command_job(
     """
     result = _run(argv, cwd, timeout_seconds, env_vars, Limits.given(**(limits or {})))
     return _as_job_result(result, timeout_seconds)
+
+
+def checked_command(command: Any, cwd: Any, env_vars: Any) -> tuple[str | list[str], str, dict[str, str]]:
+    """Return a program, its working directory and its variables, as `run_command_job` takes them.
+
+    Raises:
+        InvalidInput: One of them cannot be that; the text names it.
+    """
+    if not isinstance(command, str):
+        if not isinstance(command, Sequence) or isinstance(command, (bytes, bytearray, memoryview)):
+            raise InvalidInput(
+                f"command is {command!r:.160}; it must be a text for the shell, or a list of a program and "
+                "its arguments"
+            )
+        command = list(cast("Sequence[Any]", command))
+    if not isinstance(cwd, (str, os.PathLike)):
+        raise InvalidInput(f"cwd is {cwd!r:.160}; it must be the path of a directory")
+    if env_vars is not None and not isinstance(env_vars, Mapping):
+        raise InvalidInput(f"env is of type {type(env_vars).__name__}; it must be values by name")
+    words = _command_line(command)
+    given = given_variables(cast("Mapping[str, str] | None", env_vars), None, Path())
+    for word in (*words, os.fspath(cast("os.PathLike[str]", cwd)), *given.keys(), *given.values()):
+        _check_encoding(word)
+    return command, os.path.abspath(cast("str", cwd)), given
+
+
+def _check_encoding(word: str) -> None:
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"the command has the character {word[error.start]!r}, which no program can be given"
+        ) from None
 
 
 def _run(

@@ -229,3 +229,38 @@ def test_each_transition_is_one_event_however_many_writers_are_killed(home: Path
     ended = [store.get(job.id) for job in jobs]
     expected = {job.id: list(range(1, job.event.number + 1)) for job in ended if job and job.event}
     assert told == expected
+
+
+async def test_a_hook_in_which_something_is_cancelled_is_called_again(
+    caplog: pytest.LogCaptureFixture,
+):
+    told = list[str]()
+
+    async def hook(event: JobEvent) -> None:
+        told.append(event.job_id)
+        inner = asyncio.create_task(asyncio.sleep(LONG_S))
+        inner.cancel()
+        await inner
+
+    async with manager() as jobs:
+        jobs.on("completed", hook)
+        ids = [(await jobs.submit_request(Request(bodies.add, (1, n)))).id for n in range(3)]
+        await until(lambda: set(ids) <= set(told))
+    assert caplog.text.count("a hook failed at the event completed") == 3
+
+
+async def test_a_hook_under_way_is_cancelled_with_its_task():
+    begun = asyncio.Event()
+
+    async def hook(_: JobEvent) -> None:
+        begun.set()
+        await asyncio.sleep(10 * LONG_S)
+
+    async with manager() as jobs:
+        handle = jobs.on("*", hook)
+        await jobs.submit_request(Request(bodies.add, (1, 2)))
+        await begun.wait()
+        assert handle.task is not None
+        handle.task.cancel()
+        await asyncio.wait({handle.task})
+        assert handle.task.cancelled()

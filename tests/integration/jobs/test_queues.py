@@ -14,6 +14,7 @@ from python_mcp_server import InMemoryJobStore, JobManager
 from python_mcp_server.errors import InvalidInput, StoreError
 from python_mcp_server.jobs.queues import Queues, QueueState
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.submission import count_waiting
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions
 from python_mcp_server.store.files import FileJobStore
@@ -22,7 +23,9 @@ from tests.helpers import bodies
 from tests.helpers import framework_bodies as fb
 from tests.helpers.command_line import command
 from tests.helpers.managers import lines, manager
+from tests.helpers.programs import outputs, python
 from tests.helpers.records import a_job, records_opened
+from tests.helpers.stores import store_of
 from tests.integration.jobs.test_queue import ended, heard, submit
 
 
@@ -31,6 +34,28 @@ def call(*words: str | Path, code: int = 0) -> Any:
     told = command("queues", *words, "--json")
     assert (told.returncode, told.stderr) == (code, ""), told
     return json.loads(told.stdout)
+
+
+FILLER = """
+import os, sys
+from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.submission import write_queued
+from python_mcp_server.model import Job, JobState, new_job_id, utc_now
+from python_mcp_server.options import JobOptions
+from tests.helpers.stores import store_of
+from pathlib import Path
+
+store, made = store_of(Path(os.environ["PYTHON_MCP_HOME"])), 0
+store.list()
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    job = Job(new_job_id(), "x", JobState.PENDING, utc_now(), background=True)
+    try:
+        write_queued(store, job.evolve(options=JobOptions(queue=f"queue-{number}")))
+    except InvalidInput:
+        pass
+"""
 
 
 def row(name: str, **facts: Any) -> dict[str, Any]:
@@ -184,3 +209,12 @@ async def test_damaged_rules_lose_no_job_that_runs_or_waits(tmp_path: Path, home
         os.remove(home / "queues.json")
         assert (await ended(jobs, waiting)).result == "b"
     assert lines(log) == ["+a", "-a", "b"]
+
+
+def test_submissions_at_one_instant_keep_the_bound_of_a_queue(home: Path):
+    store = store_of(home)
+    for number in range(20):
+        Queues(store).bound(f"queue-{number}", 1)
+    outputs(python("-c", FILLER) for _ in range(3))
+    assert [count_waiting(store, f"queue-{number}", 9) for number in range(20)] == [1] * 20
+    store.close()

@@ -207,6 +207,16 @@ def test_submissions_of_several_processes_at_once_make_one_job(field: str, value
     assert lines(log) == ["once"]
 
 
+def test_a_sweep_leaves_what_is_no_entry(home: Path):
+    store = FileJobStore(home)
+    left = home / "same" / "00" / "12-ab.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    Entries(store).sweep("00")
+    assert left.exists()
+    store.close()
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_killed_submitter_leaves_one_job_or_a_free_key(when: str, home: Path):
     store = FileJobStore(home)

@@ -502,3 +502,25 @@ def test_schedules_work_with_a_store_in_memory():
     server.fire()
     assert len(store.list()[0]) == 1
     store.close()
+
+
+def test_the_queue_goes_on_after_a_schedule_that_raises(home: Home, monkeypatch: pytest.MonkeyPatch):
+    for name in ("bad", "good"):
+        home.schedules.add(SAID, cron="* * * * *", name=name, overlap="start")
+
+    def broken(_: JobStore) -> None:
+        raise AttributeError("no such thing")
+
+    next_time = Schedule.next_time
+
+    def raising(schedule: Schedule, now: datetime) -> datetime | None:
+        if schedule.name == "bad":
+            raise ArithmeticError
+        return next_time(schedule, now)
+
+    monkeypatch.setattr(Schedule, "next_time", raising)
+    made: list[JobStore] = []
+    home.servers[0].declare([broken, made.append])
+    assert home.look(minutes=1) == ["12:01:00"]
+    assert home.look(minutes=1) == ["12:02:00"]
+    assert made == [home.store]
