@@ -13,14 +13,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.arguments import decoded, encoded
-from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
+from python_mcp_server.jobs.redaction import (
+    code_looks_secret,
+    command_looks_secret,
+    name_looks_secret,
+    value_looks_secret,
+)
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.limits import Limits
 from python_mcp_server.pool.references import Bodies, refer
@@ -37,6 +42,13 @@ LIMIT_BYTES: Final = 256 * 1024
 _NOWHERE: Final = ""
 _OWN: Final = "python_mcp_server."
 _OF_CLASSES: Final = "python_mcp_server.kinds:execute_named"
+_PROGRAMS: Final[Mapping[str, Callable[[list[str]], bool]]] = {
+    **dict.fromkeys(("argv", "command", "cmd"), command_looks_secret),
+    **dict.fromkeys(("script_content", "start", "stdin"), lambda texts: any(map(code_looks_secret, texts))),
+}
+"""Parameters and attributes that are command lines, or code, by their names, with what tells a secret."""
+_OF_OURS: Final = ("args", "args_list")
+"""Parameters of our own bodies that are command lines, too."""
 _PATHS: Final = ("directory", "cwd", "script_path")
 """Parameters of our own bodies that are paths. The others are relative to the first one given."""
 
@@ -70,6 +82,8 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
             args, kwargs = encoded(args), encoded(kwargs)
         named = signature.bind(*args, **kwargs).arguments
         _refuse_secrets(secret or (), signature, named)
+        if secret is None and reference.name.startswith(_OWN):
+            _refuse_programs_of_ours(named)
         _check(dict(named), LIMIT_BYTES, guess=secret is None)
         args, kwargs = _as_json(args), _as_json(kwargs)
     except (TypeError, ValueError, RecursionError) as error:
@@ -125,6 +139,29 @@ def _refuse_secrets(names: Iterable[str], signature: inspect.Signature, named: M
             raise NotReplayable(f"{name} holds a secret")  # also where its argument is not known
 
 
+def _refuse_programs_of_ours(named: Mapping[str, Any]) -> None:
+    for name in _OF_OURS:
+        _refuse_program(name, named.get(name), command_looks_secret)
+
+
+def _refuse_program(name: str, value: Any, looks_secret: Callable[[list[str]], bool]) -> None:
+    """Refuse a program with a secret in it, which a list of jobs would not show either."""
+    if any(map(looks_secret, _commands(value))):
+        raise NotReplayable(f"{name} has what looks like a secret in it")
+
+
+def _commands(value: Any) -> Iterator[list[str]]:
+    """Yield the command lines in an argument: a text, the words of one, or a list of such."""
+    if isinstance(value, str):
+        yield [value]
+    elif isinstance(value, (list, tuple)):
+        inner = cast("Sequence[Any]", value)
+        yield [text for text in inner if isinstance(text, str)]
+        for each in inner:
+            if not isinstance(each, str):
+                yield from _commands(each)
+
+
 def _check(value: Any, room: int, *, guess: bool) -> int:
     """Return the space left after a value; raise unless it has JSON's own types and, by a guess, holds no
     secret.
@@ -151,6 +188,8 @@ def _check_named(values: dict[Any, Any], room: int, *, guess: bool) -> int:
     for name, value in values.items():
         if guess and value and name_looks_secret(name):
             raise NotReplayable(f"{name} looks like a secret")
+        if guess and name in _PROGRAMS:
+            _refuse_program(name, value, _PROGRAMS[name])
         room = _check(value, _check(name, room, guess=guess), guess=guess)
     return room
 
