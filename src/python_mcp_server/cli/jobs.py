@@ -383,8 +383,9 @@ def move(source: str, target: str, *, as_json: bool) -> int:
     """Copy every job of one store to another, with its files.
 
     The stores are URLs as in PYTHON_MCP_STORE. FROM keeps its jobs; one that has not ended goes on in TO,
-    if its processes are gone: end the servers first. What is in TO already is left, so a move that was
-    interrupted goes on when it is repeated. The exit code is 1 where jobs stay because they run.
+    if its processes are gone: end the servers first. Keys of submissions, rules of queues, quotas and rates
+    are copied too; schedules are moved. What is in TO already is left, so a move that was interrupted goes on
+    when it is repeated. The exit code is 1 where jobs stay because they run, and schedules with them.
     """
     from python_mcp_server.store.moving import move_jobs
 
@@ -399,7 +400,10 @@ def move(source: str, target: str, *, as_json: bool) -> int:
     if as_json:
         print_json(asdict(moved))
     else:
-        click.echo(f"{moved.copied} copied, {moved.present} there already")
+        schedules = f", {moved.schedules} schedules moved" if moved.schedules else ""
+        click.echo(f"{moved.copied} copied, {moved.present} there already{schedules}")
+        for part in moved.differing:
+            click.echo(f"{part} differs from that of {here}, which stays as it is", err=True)
         for job_id in moved.live:
             click.echo(f"{job_id} has not ended and stays: end its server, or wait for it", err=True)
     return 1 if moved.live else 0
