@@ -60,6 +60,10 @@ Examples:
   serve --http --host 192.0.2.7    for others, with an access token
 """
 _NAME: Final = re.compile(r"(?<![\w'\"./-])[a-z_]+(?![\w'\"./-])")
+_NO_SUBCOMMAND: Final[tuple[type[click.UsageError], ...]] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
+"""Raised by click from 8.2 on, where a group is called without a command; before, click prints the help."""
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -100,6 +104,9 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         from python_mcp_server.jobs.rows import plain
 
+        if isinstance(error, _NO_SUBCOMMAND):  # its text is the help
+            click.echo(error.format_message())
+            return 0
         context = error.ctx if isinstance(error, click.UsageError) else None
         click.UsageError(plain(error.format_message()), context).show()
         return error.exit_code

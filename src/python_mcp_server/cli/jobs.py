@@ -178,7 +178,8 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
             _tell_question(job, question)
 
         job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
-    words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
+    reason = f": {plain(job.message)}" if job.status is JobState.PENDING and job.message else ""
+    words = f"still {job.status.value}{reason}" if timed_out else ending_words(job) or job.status.value
     words = f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else "")
     tell(words, {"job": job.to_json(), "timed_out": timed_out}, as_json=as_json)
     return TIMED_OUT if timed_out else exit_code(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from python_mcp_server.cli.options import (
     tell,
 )
 from python_mcp_server.cli.run import AsPython, request_of
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.schedule import MISSED, OVERLAPS
 from python_mcp_server.model import iso, utc_now
@@ -99,6 +101,18 @@ def add(
         overlap=overlap,
     )
     _tell(made, f"next at {_shown(made.next_time(utc_now()))}", as_json=as_json)
+    _warn_without_server()
+
+
+def _warn_without_server() -> None:
+    """Say on stderr where no program is up that would start the jobs of schedules."""
+    from python_mcp_server.jobs.servers import NO_SERVER, has_server
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.opening import open_store
+
+    with closing(open_store(Settings.from_environ())) as store:
+        if not has_server(store):
+            say(f"{NO_SERVER}, and schedules start jobs while one is up only")
 
 
 @schedules.command("list")
@@ -112,6 +126,8 @@ def list_(*, as_json: bool) -> None:
         click.echo("no schedules")
     else:
         _print(found, now)
+        if not all(each.paused for each in found):
+            _warn_without_server()
 
 
 def _print(found: list[Schedule], now: datetime) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import main
+from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.sameness import same_or_new
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
@@ -40,7 +41,7 @@ def jobs(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
         main(["jobs", *words])
     told = capsys.readouterr()
     assert end.value.code == code, told
-    return told.err if code else told.out
+    return told.err + told.out if code else told.out
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,17 @@ def test_cached_results_are_dropped_by_their_kind(
     assert json.loads(jobs(capsys, "cache", "drop", "draw", "--json")) == {"dropped": 1}
     assert jobs(capsys, "cache", "drop") == "0 dropped\n"
     assert store.get(job.id) is not None
+
+
+def test_a_wait_that_ends_first_says_why_the_job_has_not_started(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(new_job_id(), "a label", JobState.PENDING, utc_now(), background=True, call={"body": "a:b"})
+    store.create(job)
+    assert "still pending: no server of this home is up" in jobs(
+        capsys, "wait", job.id, "--timeout", "0", code=124
+    )
+    Queues(store).pause("default")
+    assert "still pending: its queue 'default' is paused" in jobs(
+        capsys, "wait", job.id, "--timeout", "0", code=124
+    )

@@ -16,6 +16,7 @@ from python_mcp_server.cli.options import Number
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment, run_python
+from tests.helpers.command_line import command
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
 
@@ -104,6 +105,13 @@ def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
         os.close(above)
         os.close(terminal)
     assert told.stdout.startswith("Usage: python-mcp-server")
+
+
+@pytest.mark.parametrize("group", ["jobs", "jobs dead", "jobs cache", "queues", "quotas", "schedules"])
+def test_a_group_without_a_command_shows_its_help(group: str) -> None:
+    told, helped = command(*group.split()), command(*group.split(), "--help")
+    assert (told.returncode, told.stdout, told.stderr) == (0, helped.stdout, "")
+    assert "\n\nCommands:\n" in told.stdout
 
 
 @pytest.mark.usefixtures("made_home")

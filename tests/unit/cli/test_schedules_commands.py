@@ -84,3 +84,9 @@ def test_a_schedule_that_is_not_there_is_named() -> None:
     for name in ("pause", "resume", "rm", "next", "run"):
         done = command("schedules", name, "nothing")
         assert (done.returncode, "'nothing'" in done.stderr) == (2, True)
+
+
+def test_a_schedule_without_a_server_warns(script: Path) -> None:
+    told = command("schedules", "add", "--every", "60", script)
+    assert (told.returncode, "no server of this home is up" in told.stderr) == (0, True)
+    assert "no server of this home is up" in command("schedules", "list").stderr
