@@ -379,6 +379,22 @@ def _named(job: AsyncJob) -> tuple[str, dict[str, Any]] | None:
     return (name, state) if name is not None and _is_plain(state) else None
 
 
+def why_not_named(job: AsyncJob) -> str:
+    """Return why no other process can make a job of its class's name and its attributes."""
+    kind = type(job)
+    if importable_name(kind) is None:
+        where = "in the main file" if kind.__module__ == "__main__" else "where no other process finds it"
+        return f"its class {kind.__name__} is {where}; define it in a module that servers import"
+    if job.isolation == "inline":
+        return "its class is inline, so it runs in its own program only"
+    state: Any = job.__getstate__()
+    odd = (name for name, value in state.items() if not _is_plain(value)) if isinstance(state, dict) else ()
+    wrong = next(iter(odd), None)
+    if wrong is None:
+        return f"its class {kind.__name__} has slots, or changes how it is pickled"
+    return f"its attribute {wrong} is a {type(state[wrong]).__name__} that is not JSON"
+
+
 def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[AsyncJob, dict[str, Any]]:
     """Return the job of a `submit` and its options. A function becomes a job, with the arguments.
 

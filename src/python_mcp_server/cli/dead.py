@@ -9,6 +9,7 @@ import click
 
 from python_mcp_server.cli.jobs import find_job, jobs, print_jobs
 from python_mcp_server.cli.options import home_option, json_and_home, print_json, tell, together
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -96,8 +97,22 @@ def retry(
         return
     for old, new in made.items():
         click.echo(f"{old} runs again as {new}")
+        _warn(manager, new)
     if not made:
         click.echo("no job fits")
+
+
+def _warn(manager: JobManager, job_id: str) -> None:
+    """Say on stderr what a new job waits for: this process starts none."""
+    from python_mcp_server.jobs.servers import NO_SERVER, has_server
+    from python_mcp_server.jobs.spec import module_of
+
+    job = manager.store.peek(job_id)
+    module = None if job is None or job.call is None else module_of(job.call)
+    if module is not None:
+        say(f"{job_id} waits until a server of this home is up that has loaded the module {module}")
+    elif not has_server(manager.store):
+        say(f"{job_id} waits: {NO_SERVER}")
 
 
 @dead.command()

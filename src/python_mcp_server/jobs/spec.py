@@ -27,7 +27,9 @@ from python_mcp_server.jobs.redaction import (
     value_looks_secret,
 )
 from python_mcp_server.jobs.request import Request
+from python_mcp_server.kinds import why_not_named
 from python_mcp_server.limits import Limits
+from python_mcp_server.model import cut
 from python_mcp_server.pool.references import Bodies, refer
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ LIMIT_BYTES: Final = 256 * 1024
 _NOWHERE: Final = ""
 _OWN: Final = "python_mcp_server."
 _OF_CLASSES: Final = "python_mcp_server.kinds:execute_named"
+_OF_INSTANCES: Final = "python_mcp_server.kinds:execute"
+_REASON_CHARS: Final = 200
 _PROGRAMS: Final[Mapping[str, Callable[[list[str]], bool]]] = {
     **dict.fromkeys(("argv", "command", "cmd"), command_looks_secret),
     **dict.fromkeys(("script_content", "start", "stdin"), lambda texts: any(map(code_looks_secret, texts))),
@@ -65,16 +69,22 @@ def to_spec(request: Request, reference: BodyReference) -> dict[str, Any] | None
         return None
 
 
+def why_not_kept(request: Request, reference: BodyReference) -> str | None:
+    """Return why no record may, or can, hold this call; None where one holds it."""
+    try:
+        spec_of(request, reference)
+    except NotReplayable as reason:
+        return cut(str(reason), _REASON_CHARS)
+    return None
+
+
 def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
     """Return the spec with which another server may start this body.
 
     Raises:
         NotReplayable: No other server may.
     """
-    if not request.replayable or request.isolation != "process":
-        raise NotReplayable("only its own server may run it")
-    if reference.code is not None or reference.main is not None:
-        raise NotReplayable("only this program has its code; define it in a module that servers import")
+    _refuse_elsewhere(request, reference)
     try:
         signature, secret = inspect.signature(request.body), request.secret_parameters
         args, kwargs = list(request.args), request.kwargs
@@ -104,6 +114,16 @@ def spec_of(request: Request, reference: BodyReference) -> dict[str, Any]:
     return spec
 
 
+def _refuse_elsewhere(request: Request, reference: BodyReference) -> None:
+    """Refuse a body that no other program can find, or may run."""
+    if not request.replayable or request.isolation != "process":
+        raise NotReplayable("only its own server may run it")
+    if reference.name == _OF_INSTANCES:
+        raise NotReplayable(why_not_named(request.args[0]))
+    if reference.code is not None or reference.main is not None:
+        raise NotReplayable("only this program has its code; define it in a module that servers import")
+
+
 def with_arguments(
     spec: dict[str, Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -126,11 +146,51 @@ def with_arguments(
         "args": list(spec["args"] if args is None else args),
         "kwargs": spec["kwargs"] | dict(kwargs or {}),
     }
+    if spec["body"] == _OF_CLASSES:
+        changed = _with_attributes(spec, args, kwargs)
     try:
         _check({"args": list(args or ()), "kwargs": dict(kwargs or {})}, LIMIT_BYTES, guess=True)
-        return spec | _as_json(changed)
+        kept = spec | _as_json(changed)
+        _check_fit(spec, changed)
     except (NotReplayable, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, InvalidInput):
+            raise
         raise InvalidInput(f"the arguments cannot be kept in a record: {error}; submit a new job") from None
+    return kept
+
+
+def _with_attributes(
+    spec: dict[str, Any], args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the arguments for a job of a class: keyword arguments are attributes of the job."""
+    name, state = spec["args"]
+    unknown = next((each for each in kwargs or {} if each not in state), None)
+    if args is not None or unknown is not None:
+        told = "args are given" if args is not None else f"{unknown!r:.160} is no attribute of the job"
+        raise InvalidInput(
+            f"{told}; arguments of a job of a class are attributes by name: {', '.join(state):.300}"
+        )
+    return {"args": [name, state | dict(kwargs or {})], "kwargs": {}}
+
+
+def _check_fit(spec: dict[str, Any], changed: dict[str, Any]) -> None:
+    """Refuse arguments that the body does not take, where this process has its code: it loads none of others.
+
+    Raises:
+        InvalidInput: They do not fit.
+        NotReplayable: A program among them has a secret in it.
+    """
+    name, own = spec["body"], spec["body"].startswith(_OWN)
+    if not own and (name.partition(":")[0] not in sys.modules or _file_of(name) != spec["file"]):
+        return
+    signature = inspect.signature(Bodies().find(name, None))
+    try:
+        named = signature.bind(*changed["args"], **changed["kwargs"]).arguments
+    except TypeError as error:
+        raise InvalidInput(f"the arguments do not fit: {error}; it takes {signature!s:.300}") from None
+    if own:
+        _refuse_programs_of_ours(named)
+        _check(dict(named), LIMIT_BYTES, guess=True)
 
 
 def _refuse_secrets(names: Iterable[str], signature: inspect.Signature, named: Mapping[str, Any]) -> None:
@@ -233,6 +293,12 @@ def from_spec(job: Job) -> Request | None:
     known: dict[str, Any] = {"principal": job.principal, "limits": limits, "grace_s": job.grace_s}
     known["results"] = results
     return body and Request(body, args, kwargs, job.label, job.tool, **known)
+
+
+def module_of(spec: Mapping[str, Any]) -> str | None:
+    """Return the module that a server must have loaded to start this; None where every server has it."""
+    name = _subject(spec.get("body", ""), spec.get("args", ()))
+    return None if name.startswith(_OWN) else name.partition(":")[0]
 
 
 def missing_part(spec: Mapping[str, Any]) -> str | None:
