@@ -180,6 +180,7 @@ class HomeHealth:
         if damaged:
             text, advice = "damaged records were set aside", "Look at them, and remove them."
             yield Problem("records", text, advice, f"{len(damaged)} in {damaged[0].parent}")
+        self._schedules.all()  # it sets aside those that are damaged
         names = HomeFiles(self._store, "schedules").names()
         if lost := [name for name in names if name.endswith(".damaged")]:
             text = "damaged schedules were set aside, and no longer start jobs"
@@ -218,7 +219,8 @@ class HomeHealth:
             rules = read_rules(self._store)
         except StoreError as error:
             detail = str(error) if principal is None else ""
-            yield Problem("queues", "the rules of the queues cannot be read", "Correct the file.", detail)
+            text = "the rules of the queues cannot be read, so no queued job starts"
+            yield Problem("rules", text, "Correct the file.", detail)
             return
         groups = self._store.index_names(READY)[:_GROUPS]
         heads = [job for name in groups for job in self._store.indexed(name, 1)]
