@@ -16,11 +16,11 @@ import click
 from python_mcp_server.cli.options import (
     TEXT,
     Number,
+    home_manager,
     json_and_home,
     json_option,
     print_json,
     tell,
-    tell_missing_store,
 )
 from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
 from python_mcp_server.jobs.output import STREAMS
@@ -28,7 +28,7 @@ from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, list
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.processes import is_alive
 from python_mcp_server.store.layout import is_job_id
-from python_mcp_server.store.opening import MEMORY, open_place, parse_place, place_of
+from python_mcp_server.store.opening import MEMORY, open_place, parse_place
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -73,16 +73,6 @@ def jobs() -> None:
     """
 
 
-def _manager() -> JobManager:
-    """Return a manager of the store; of no jobs where there is no store, because a look makes none."""
-    from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.settings import Settings
-    from python_mcp_server.store.memory import InMemoryJobStore
-
-    settings = Settings.from_environ()
-    return JobManager(InMemoryJobStore() if tell_missing_store(place_of(settings)) else None, settings)
-
-
 @jobs.command("list")
 @click.option("--status", "status_filter", type=TEXT, metavar="STATE",
               help="Only jobs in this state, such as 'running'; a failed script is completed.")  # fmt: skip
@@ -93,7 +83,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
 
-    manager, status = _manager(), state_named(status_filter)
+    manager, status = home_manager(), state_named(status_filter)
     if before is not None and not is_job_id(before):  # a whole id may be that of a job that is gone
         before = find_job(manager, before).id
     found, more = manager.blocking.list(status, limit, None, before)
@@ -127,7 +117,7 @@ def stats_(window_s: float, by: str, *, as_json: bool) -> None:
     """Show how jobs of late have waited, run and ended."""
     from python_mcp_server.jobs.stats import stats
 
-    found = stats(_manager().store, window_s, by)
+    found = stats(home_manager().store, window_s, by)
     if as_json:
         print_json(found)
         return
@@ -144,7 +134,7 @@ def stats_(window_s: float, by: str, *, as_json: bool) -> None:
 @json_and_home
 def show(job_id: str, *, as_json: bool) -> None:
     """Show one job: its state, times, usage, and result or error."""
-    manager = _manager()
+    manager = home_manager()
     job = find_job(manager, job_id)
     if as_json:
         print_json({"job": job.to_json()})
@@ -177,7 +167,7 @@ def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
             screen.clear()
             _tell_question(job, question)
 
-        job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
+        job, timed_out = wait_for_job(home_manager(), job_id, timeout_s, tell_question, screen.show)
     reason = f": {plain(job.message)}" if job.status is JobState.PENDING and job.message else ""
     words = f"still {job.status.value}{reason}" if timed_out else ending_words(job) or job.status.value
     words = f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else "")
@@ -223,7 +213,7 @@ def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **want
     limit = wanted.pop("limit")
     asked = Wanted(**wanted, limit=_PAGE_BYTES if limit is None else limit)
     asked.check()
-    manager = _manager()
+    manager = home_manager()
     found = find_job(manager, job_id).id
     if as_json:
         print_json(_page(manager, found, asked))
@@ -264,7 +254,7 @@ def cancel(job_id: str, *, as_json: bool) -> int:
     """
     from python_mcp_server.jobs.request import cancellation
 
-    manager = _manager()
+    manager = home_manager()
     before = find_job(manager, job_id)
     job = before if before.status.terminal else manager.blocking.cancel(before.id)
     answer = cancellation(job, ended_before=before.status.terminal)
@@ -296,7 +286,7 @@ def answer(
     """
     from python_mcp_server.jobs.questions import question_of
 
-    manager = _manager()
+    manager = home_manager()
     found = find_job(manager, job_id)
     given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
     job = manager.blocking.answer(found.id, {key: given})
@@ -314,7 +304,7 @@ def answer(
 @json_and_home
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
     """Remove old jobs that have ended, with their output. Cancelled ones always go."""
-    manager = _manager()
+    manager = home_manager()
     pruned = manager.blocking.prune(
         keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
     )
@@ -345,7 +335,7 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
     from python_mcp_server.jobs.expired import remove_job
 
-    manager = _manager()
+    manager = home_manager()
     try:
         found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
     except InvalidInput as error:
@@ -372,7 +362,7 @@ def drop(kind: str | None, *, as_json: bool) -> None:
 
     KIND is the name of a job's class, function or tool; without it all go. The jobs stay.
     """
-    dropped = _manager().cache.drop(kind)
+    dropped = home_manager().cache.drop(kind)
     tell(f"{dropped} dropped", {"dropped": dropped}, as_json=as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +10,7 @@ import click
 from python_mcp_server.cli.options import (
     Number,
     environment_options,
+    home_manager,
     json_and_home,
     limit_options,
     print_json,
@@ -23,6 +23,7 @@ from python_mcp_server.jobs.schedule import MISSED, OVERLAPS
 from python_mcp_server.model import iso, utc_now
 
 if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.schedule import Schedule
     from python_mcp_server.jobs.schedules import BlockingSchedules
 
@@ -45,9 +46,7 @@ def schedules() -> None:
 
 
 def _schedules() -> BlockingSchedules:
-    from python_mcp_server.jobs.manager import JobManager
-
-    return JobManager().schedules.blocking
+    return home_manager().schedules.blocking
 
 
 @schedules.command(cls=AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
@@ -90,36 +89,36 @@ def add(
 
     A schedule keeps no secrets, so --env and --env-file are refused: let the script read what it needs.
     """
-    made = _schedules().add(
-        request_of(words, **options, label=None, merged=False),
+    request, at = request_of(words, **options, label=None, merged=False), _at(at_text, delay)
+    manager = home_manager(makes=True)
+    made = manager.schedules.blocking.add(
+        request,
         cron=cron,
         every=every,
-        at=_at(at_text, delay),
+        at=at,
         tz=tz,
         name=name,
         missed=missed,
         overlap=overlap,
     )
     _tell(made, f"next at {_shown(made.next_time(utc_now()))}", as_json=as_json)
-    _warn_without_server()
+    _warn_without_server(manager)
 
 
-def _warn_without_server() -> None:
+def _warn_without_server(manager: JobManager) -> None:
     """Say on stderr where no program is up that would start the jobs of schedules."""
     from python_mcp_server.jobs.servers import NO_SERVER, has_server
-    from python_mcp_server.settings import Settings
-    from python_mcp_server.store.opening import open_store
 
-    with closing(open_store(Settings.from_environ())) as store:
-        if not has_server(store):
-            say(f"{NO_SERVER}, and schedules start jobs while one is up only")
+    if not has_server(manager.store):
+        say(f"{NO_SERVER}, and schedules start jobs while one is up only")
 
 
 @schedules.command("list")
 @json_and_home
 def list_(*, as_json: bool) -> None:
     """List schedules, by name."""
-    found, now = _schedules().list(), utc_now()
+    manager, now = home_manager(), utc_now()
+    found = manager.schedules.blocking.list()
     if as_json:
         print_json({"schedules": [each.to_json(now) for each in found]})
     elif not found:
@@ -127,7 +126,7 @@ def list_(*, as_json: bool) -> None:
     else:
         _print(found, now)
         if not all(each.paused for each in found):
-            _warn_without_server()
+            _warn_without_server(manager)
 
 
 def _print(found: list[Schedule], now: datetime) -> None:

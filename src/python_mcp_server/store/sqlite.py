@@ -355,7 +355,6 @@ class SqliteJobStore(HomeStore):
         db.execute(_WRITE, (job.id, job.status.value, job.principal, ended, *place, record))
 
     def _open(self) -> None:
-        self._open_folders()
         with self._database.reading("open the store"):
-            pass
+            self._open_folders()  # not beside a file that is no database
         self._clean_folders()
