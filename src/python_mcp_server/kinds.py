@@ -31,7 +31,7 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.job_result import JobResult
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, cut_label
-from python_mcp_server.options import DEFAULT_QUEUE, JobOptions, Retry
+from python_mcp_server.options import DEFAULT_QUEUE, OF_GRAPHS, JobOptions, Retry
 from python_mcp_server.pool.references import importable_name
 from python_mcp_server.settings import Settings
 
@@ -348,7 +348,7 @@ def options_of(job: AsyncJob, given: Mapping[str, Any]) -> JobOptions | None:
     Raises:
         InvalidInput: There is no such option, or it has no such value.
     """
-    known = [field.name for field in fields(JobOptions)]
+    known = [field.name for field in fields(JobOptions) if field.name not in OF_GRAPHS]
     if unknown := given.keys() - set(known):
         also = ", ".join(["label", "timeout_seconds", "limits", *known])
         raise InvalidInput(f"submit has no option {min(unknown)!r}; it has {also}")

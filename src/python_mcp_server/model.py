@@ -70,7 +70,7 @@ class JobProgress:
         """How much of the total is done, from 0 to 100; None where the total is not known, or 0."""
         if not self.total or not math.isfinite(share := self.current / self.total):
             return None
-        return min(100.0, max(0.0, 100.0 * share))
+        return round(min(100.0, max(0.0, 100.0 * share)), 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"current", "total", "message"}`."""

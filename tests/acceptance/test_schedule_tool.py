@@ -65,6 +65,19 @@ async def test_a_tool_runs_by_cron_until_it_is_removed(tmp_path: Path):
         assert (await schedule(client, action="list"))["schedules"] == []
 
 
+async def test_errors_name_the_parameters_of_the_tool(schedulers: Shared, tmp_path: Path):
+    async with schedulers.connected() as client:
+        for how, told in (
+            ({"delay_seconds": -1.0}, "delay_seconds is -1.0"),
+            ({"at": "2100-01-01T09:00", "timezone": "Mars"}, "timezone is 'Mars'"),
+            ({"cron": "* * * * *", "timezone": "Mars"}, "timezone is 'Mars'"),
+        ):
+            made = await client.call_tool("py_schedule", {"tool": TOOL, "arguments": script(tmp_path), **how})
+            assert text(made).startswith(told)
+        wrong = {"tool": TOOL, "arguments": {"directory": 5}, "delay_seconds": 1}
+        assert text(await client.call_tool("py_schedule", wrong)).startswith("directory ")
+
+
 async def in_thread(look: Any) -> None:
     await asyncio.to_thread(eventually, look)
 

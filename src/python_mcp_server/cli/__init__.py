@@ -135,6 +135,8 @@ def _as_typed(told: str, arguments: Sequence[str]) -> str:
         is_name = found.start() == 0 or "_" in found[0]
         return given.get(found[0], found[0]) if is_name else found[0]
 
+    if "home" in given:
+        told = told.replace("set PYTHON_MCP_HOME", "give --home or set PYTHON_MCP_HOME")
     return _NAME.sub(typed, told.replace("use_uv=false", "--no-uv"))
 
 

@@ -108,16 +108,16 @@ def print_jobs(found: list[Job], nothing: str, *, more: bool, as_json: bool) -> 
 
 
 @jobs.command("stats")
-@click.option("--window", "window_s", type=Number("seconds", 0), default=3600.0, show_default=True,
+@click.option("--window", "window_seconds", type=Number("seconds", 0), default=3600.0, show_default=True,
               metavar="SECONDS", help="How far to look back.")  # fmt: skip
 @click.option("--by", type=click.Choice(("kind", "client", "label", "queue")), default="kind",
               show_default=True, help="What makes a line.")  # fmt: skip
 @json_and_home
-def stats_(window_s: float, by: str, *, as_json: bool) -> None:
+def stats_(window_seconds: float, by: str, *, as_json: bool) -> None:
     """Show how jobs of late have waited, run and ended."""
     from python_mcp_server.jobs.stats import stats
 
-    found = stats(home_manager().store, window_s, by)
+    found = stats(home_manager().store, window_seconds, by)
     if as_json:
         print_json(found)
         return
@@ -267,16 +267,17 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 @click.argument("key", metavar="KEY")
 @click.argument("values", metavar="[FIELD=VALUE]...", nargs=-1)
 @click.option("--json-answer", metavar="OBJECT", help="The answer as a JSON object instead.")
-@click.option("--decline", "action", flag_value="decline", help="Say no.")
-@click.option("--cancel", "action", flag_value="cancel", help="Put the question away without a choice.")
+@click.option("--decline", is_flag=True, help="Say no.")
+@click.option("--cancel", is_flag=True, help="Put the question away without a choice.")
 @json_and_home
 def answer(
     job_id: str,
     key: str,
     values: tuple[str, ...],
     json_answer: str | None,
-    action: str | None,
     *,
+    decline: bool,
+    cancel: bool,
     as_json: bool,
 ) -> None:
     """Answer a question that a job asks.
@@ -286,9 +287,12 @@ def answer(
     """
     from python_mcp_server.jobs.questions import question_of
 
+    if decline and cancel:
+        raise click.UsageError("--decline and --cancel exclude each other; give one of them")
+    action = "decline" if decline else "cancel" if cancel else "accept"
     manager = home_manager()
     found = find_job(manager, job_id)
-    given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
+    given = typed_answer(question_of(found, key), values, action, json_answer)
     job = manager.blocking.answer(found.id, {key: given})
     words = f"{plain(key)} of {job.id} is answered; the job is {job.status.value}"
     tell(words, {"job": job.to_json()}, as_json=as_json)

@@ -53,7 +53,7 @@ def _schedules() -> BlockingSchedules:
 @click.option("--cron", metavar="EXPRESSION",
               help="When: minute, hour, day, month, weekday; a 6th in front is for seconds.")  # fmt: skip
 @click.option("--every", type=Number("seconds", 0), metavar="SECONDS", help="Or each so many seconds.")
-@click.option("--at", "at_text", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
+@click.option("--at", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
 @click.option("--delay", type=Number("seconds", 0), metavar="SECONDS", help="Or once, in so many seconds.")
 @click.option("--tz", default="UTC", show_default=True, metavar="ZONE",
               help="The time zone of --cron and --at, such as Europe/Berlin.")  # fmt: skip
@@ -76,7 +76,7 @@ def add(
     *,
     cron: str | None,
     every: float | None,
-    at_text: str | None,
+    at: str | None,
     delay: float | None,
     tz: str,
     name: str | None,
@@ -89,13 +89,15 @@ def add(
 
     A schedule keeps no secrets, so --env and --env-file are refused: let the script read what it needs.
     """
-    request, at = request_of(words, **options, label=None, merged=False), _at(at_text, delay)
+    if [cron, every, at, delay].count(None) != 3:  # noqa: PLR2004  one of four
+        raise click.UsageError("give exactly one of --cron, --every, --at and --delay")
+    request, when = request_of(words, **options, label=None, merged=False), _at(at, delay)
     manager = home_manager(makes=True)
     made = manager.schedules.blocking.add(
         request,
         cron=cron,
         every=every,
-        at=at,
+        at=when,
         tz=tz,
         name=name,
         missed=missed,
@@ -191,11 +193,11 @@ def _tell(schedule: Schedule, words: str, *, as_json: bool) -> None:
 
 @schedules.command("next")
 @click.argument("schedule", metavar="SCHEDULE")
-@click.option("-n", "count", type=int, default=5, show_default=True, help="How many times.")
+@click.option("-n", "n", type=int, default=5, show_default=True, help="How many times.")
 @json_and_home
-def next_(schedule: str, count: int, *, as_json: bool) -> None:
+def next_(schedule: str, n: int, *, as_json: bool) -> None:
     """Show the next times of a schedule, also of one that is paused."""
-    found = _schedules().next_times(schedule, count)
+    found = _schedules().next_times(schedule, n)
     tell("\n".join(map(_shown, found)) or "never", {"next": list(map(iso, found))}, as_json=as_json)
 
 
@@ -209,8 +211,6 @@ def run(schedule: str, *, as_json: bool) -> None:
 
 
 def _at(text: str | None, delay: float | None) -> datetime | None:
-    if delay is not None and text is not None:
-        raise click.UsageError("--at and --delay exclude each other; give one of them")
     try:
         if delay is not None:
             return utc_now() + timedelta(seconds=delay)

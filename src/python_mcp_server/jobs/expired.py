@@ -6,6 +6,7 @@ files. The files have a bound; ids beyond it are unknown at once. Files of earli
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+_FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _DIRECTORY: Final = "expired"
 _DAY: Final = timedelta(days=1)
 _SHARD_CHARS: Final = 2
@@ -51,6 +53,8 @@ class Tombstones:
         try:
             self._files.append(_day(now), _part(job.id), data=line, most_bytes=_MOST_BYTES)
         except StoreError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FORBIDDEN:
+                raise  # the job cannot be removed either
             _log.warning("job %s will be unknown instead of expired: %s", job.id, error)
 
     def find(self, job_id: str) -> JobExpired | None:

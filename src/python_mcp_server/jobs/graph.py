@@ -23,7 +23,7 @@ from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.spending import take_back
 from python_mcp_server.kinds import AsyncJob
 from python_mcp_server.model import Job, JobState, Outcome, cut_label, new_job_id, utc_now
-from python_mcp_server.options import JobOptions, check_name
+from python_mcp_server.options import OF_GRAPHS, JobOptions, check_name
 from python_mcp_server.store.layout import is_job_id
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Graph:
         known = {
             each.name: getattr(request.options or JobOptions(), each.name) for each in fields(JobOptions)
         }
+        known = {name: value for name, value in known.items() if name not in OF_GRAPHS}
         if wrong := next((option for option in options if option not in known), None):
             raise InvalidInput(f"the job {name!r} has no option {wrong!r:.160}; there are {', '.join(known)}")
         label = request.label or name

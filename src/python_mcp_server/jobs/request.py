@@ -117,6 +117,9 @@ def request_of(
     from python_mcp_server.kinds import options_of, work_of
 
     timeout_s = job.timeout_seconds if timeout_seconds is None else timeout_seconds
+    if isinstance(timeout_s, (int, float)) and timeout_s < 0:
+        told = f"timeout_seconds is {timeout_s!r}"
+        raise InvalidInput(f"{told}; it must be a positive number of seconds, or 0 for no limit")
     work = work_of(job, timeout_s, job.limits if limits is None else limits)
     return Request(
         work.body,

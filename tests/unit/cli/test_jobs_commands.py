@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import main
+from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.sameness import same_or_new
@@ -183,3 +186,20 @@ def test_a_wait_that_ends_first_says_why_the_job_has_not_started(
     assert "still pending: its queue 'default' is paused" in jobs(
         capsys, "wait", job.id, "--timeout", "0", code=124
     )
+
+
+def test_two_answers_at_once_are_refused(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    told = jobs(capsys, "answer", keep(store), "key", "--decline", "--cancel", code=2)
+    assert "--decline and --cancel exclude each other" in told
+
+
+def test_a_prune_that_may_not_write_says_so_once(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, JobState.CANCELLED, hours=30)
+
+    def refused(*_: object, **__: object) -> None:
+        raise StoreError("Could not write") from OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(HomeFiles, "append", refused)
+    assert "expired" not in jobs(capsys, "prune", code=1)
