@@ -154,25 +154,31 @@ def show(job_id: str, *, as_json: bool) -> None:
 )
 @json_and_home
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
-    """Wait for the end of a job.
+    """Wait for the end of a job, or of all jobs of a graph.
 
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
     cancelled, or an item of a batch failed, 124 where the time ran out.
     """
     from python_mcp_server.cli.follow import progress_line
+    from python_mcp_server.jobs.graph_jobs import is_graph, jobs_of, unended_of
 
+    manager = home_manager()
     with progress_line() as screen:
 
         def tell_question(job: Job, question: Question) -> None:
             screen.clear()
             _tell_question(job, question)
 
-        job, timed_out = wait_for_job(home_manager(), job_id, timeout_s, tell_question, screen.show)
+        job, timed_out = wait_for_job(manager, job_id, timeout_s, tell_question, screen.show)
+    if timed_out and is_graph(job):
+        ended = f"{len(unended_of(manager.store, job))} of its jobs have not ended"
+        tell(f"{job.id}: {ended}", {"job": job.to_json(), "timed_out": True}, as_json=as_json)
+        return TIMED_OUT
     reason = f": {plain(job.message)}" if job.status is JobState.PENDING and job.message else ""
     words = f"still {job.status.value}{reason}" if timed_out else ending_words(job) or job.status.value
     words = f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else "")
     tell(words, {"job": job.to_json(), "timed_out": timed_out}, as_json=as_json)
-    return TIMED_OUT if timed_out else exit_code(job)
+    return TIMED_OUT if timed_out else max(map(exit_code, [job, *jobs_of(manager.store, job)]))
 
 
 def _tell_question(job: Job, question: Question) -> None:
@@ -248,18 +254,22 @@ def _first_byte(manager: JobManager, job_id: str, wanted: Wanted) -> int:
 @click.argument("job_id", metavar="ID")
 @json_and_home
 def cancel(job_id: str, *, as_json: bool) -> int:
-    """Cancel a job; returns when its last process is gone.
+    """Cancel a job, or all of a graph; returns when its last process is gone.
 
     The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
     """
+    from python_mcp_server.jobs.graph_jobs import cancelled_of, unended_of
     from python_mcp_server.jobs.request import cancellation
 
     manager = home_manager()
     before = find_job(manager, job_id)
-    job = before if before.status.terminal else manager.blocking.cancel(before.id)
-    answer = cancellation(job, ended_before=before.status.terminal)
+    unended = unended_of(manager.store, before)
+    ended_before = before.status.terminal and not unended
+    job = before if ended_before else manager.blocking.cancel(before.id)
+    jobs = cancelled_of(manager.store, unended)
+    answer = cancellation(job, ended_before=ended_before, of_graph=jobs)
     tell(answer["message"], answer, as_json=as_json)
-    return int(job.status.value != "cancelled")
+    return int(answer["status"] != "cancelled")
 
 
 @jobs.command(epilog=_ANSWER_EXAMPLES)
@@ -458,6 +468,8 @@ def wait_for_job(
         on_question: Called once with each question that the job waits for.
         on_look: Called with the job each time that it was read and has not ended.
     """
+    from python_mcp_server.jobs.graph_jobs import unended_of
+
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     job, told = find_job(manager, typed), set[str]()
     while not job.status.terminal:
@@ -471,6 +483,10 @@ def wait_for_job(
             return job, True
         time.sleep(min(left_s, _POLL_S))
         job = manager.blocking.get(job.id)
+    for job_id in reversed(unended_of(manager.store, job)):
+        left_s = None if timeout_s is None else max(0.0, deadline - time.monotonic())
+        if wait_for_job(manager, job_id, left_s, on_question, on_look)[1]:
+            return job, True
     return job, False
 
 

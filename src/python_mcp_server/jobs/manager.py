@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, TypeVarT
 
 from python_mcp_server.errors import InvalidInput, PoolClosed, ResultNotReady
 from python_mcp_server.job_result import JobResult, result_of
+from python_mcp_server.jobs.graph_jobs import cancel_jobs, is_graph, jobs_of, unended_of, wait_for_jobs
 from python_mcp_server.jobs.reply import Adapter
 from python_mcp_server.jobs.request import (
     CallResult,
@@ -462,12 +463,14 @@ class JobManager:
         """Cancel a job; return when its last process is gone.
 
         Returns:
-            Whether the job is cancelled; False where it has ended before.
+            Whether the job, or one of the graph, is cancelled; False where it has ended before.
 
         Raises:
             JobNotFound: There is no such job.
         """
-        return (await self.cancel(token)).status is JobState.CANCELLED
+        job = await self.cancel(token)
+        jobs = [job, *await self._in_store(jobs_of, self.store, job)]
+        return any(each.status is JobState.CANCELLED for each in jobs)
 
     async def list_jobs(self, state: str | None = None, limit: int = 50) -> list_of[dict[str, Any]]:
         """Return the status of up to `limit` jobs, newest first, as `get_status` does.
@@ -502,7 +505,7 @@ class JobManager:
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone and its state is written.
 
-        A job that has ended is returned as it is.
+        A job that has ended is returned as it is. Of a graph, whose record has ended, the jobs are cancelled.
 
         Raises:
             JobNotFound: There is no such job.
@@ -520,6 +523,8 @@ class JobManager:
         job = await to_thread(engine.loop, None, self.blocking.cancel_by_record, job_id, run)
         if job.status.terminal:
             engine.submissions.let_go(job_id)
+        if is_graph(job):
+            await cancel_jobs(await self._in_store(unended_of, self.store, job), self.cancel)
         return job
 
     # ---- jobs
@@ -540,7 +545,7 @@ class JobManager:
     async def wait(
         self, job_id: str, timeout_s: float, *, or_question: bool = False, whole: bool = True
     ) -> tuple[Job, bool]:
-        """Wait until a job ends or the time is over.
+        """Wait until a job ends, or all jobs of a graph do, or the time is over.
 
         Args:
             job_id: The job.
@@ -555,8 +560,13 @@ class JobManager:
             JobNotFound: There is no such job.
         """
         submissions, look = (await self._engine()).submissions, partial(self.get, job_id, whole=whole)
+        began = time.monotonic()
         wait = Wait(job_id, submissions, self.blocking.run_of, look, or_question)
-        return await wait.until_end(timeout_s)
+        job, timed_out = await wait.until_end(timeout_s)
+        if is_graph(job):
+            unended = await self._in_store(unended_of, self.store, job)
+            timed_out = await wait_for_jobs(unended, timeout_s - (time.monotonic() - began), self.wait)
+        return job, timed_out
 
     async def list(
         self,
