@@ -376,23 +376,7 @@ def _named(job: AsyncJob) -> tuple[str, dict[str, Any]] | None:
     if job.isolation == "inline" or not _has_hooks_of(job, AsyncJob, _PICKLING):
         return None
     state, name = job.__getstate__(), importable_name(type(job))
-    return (name, state) if name is not None and _is_plain(state) else None
-
-
-def why_not_named(job: AsyncJob) -> str:
-    """Return why no other process can make a job of its class's name and its attributes."""
-    kind = type(job)
-    if importable_name(kind) is None:
-        where = "in the main file" if kind.__module__ == "__main__" else "where no other process finds it"
-        return f"its class {kind.__name__} is {where}; define it in a module that servers import"
-    if job.isolation == "inline":
-        return "its class is inline, so it runs in its own program only"
-    state: Any = job.__getstate__()
-    odd = (name for name, value in state.items() if not _is_plain(value)) if isinstance(state, dict) else ()
-    wrong = next(iter(odd), None)
-    if wrong is None:
-        return f"its class {kind.__name__} has slots, or changes how it is pickled"
-    return f"its attribute {wrong} is a {type(state[wrong]).__name__} that is not JSON"
+    return (name, state) if name is not None and is_plain(state) else None
 
 
 def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[AsyncJob, dict[str, Any]]:
@@ -425,13 +409,13 @@ def _timed(limits: Limits | None, timeout_s: float | None) -> Limits | None:
     return replace(limits or Limits(), timeout_seconds=timeout_s)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value has JSON's own types, so that every process reads it as it is."""
     kind = cast("type[object]", type(value))
     try:
         if kind is dict:
-            return all(type(name) is str and _is_plain(each) for name, each in value.items())
-        return all(map(_is_plain, value)) if kind is list else kind in _ATOMS
+            return all(type(name) is str and is_plain(each) for name, each in value.items())
+        return all(map(is_plain, value)) if kind is list else kind in _ATOMS
     except RecursionError:
         return False
 

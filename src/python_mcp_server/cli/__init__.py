@@ -5,6 +5,7 @@ Here are the program with its exit codes, and the commands that only pass on: se
 
 run            Python as a job; `follow` shows its output and progress
 dead           `jobs dead`: the jobs that failed for good, run again or dropped
+move           `jobs move`: the jobs of one store copied to another
 tree           `jobs tree`: the graph or the chain of a job, drawn
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
@@ -51,7 +52,7 @@ _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "queues", "quotas", "run", "schedules")
-_BELOW: Final = {"jobs": ("dead", "tree")}
+_BELOW: Final = {"jobs": ("dead", "move", "tree")}
 """The modules with further commands below one of these."""
 _SERVE_EXAMPLES: Final = """\b
 Examples:

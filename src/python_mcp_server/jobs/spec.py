@@ -27,10 +27,10 @@ from python_mcp_server.jobs.redaction import (
     value_looks_secret,
 )
 from python_mcp_server.jobs.request import Request
-from python_mcp_server.kinds import why_not_named
+from python_mcp_server.kinds import is_plain
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import cut
-from python_mcp_server.pool.references import Bodies, refer
+from python_mcp_server.pool.references import Bodies, importable_name, refer
 
 if TYPE_CHECKING:
     from python_mcp_server.model import Job
@@ -119,9 +119,25 @@ def _refuse_elsewhere(request: Request, reference: BodyReference) -> None:
     if not request.replayable or request.isolation != "process":
         raise NotReplayable("only its own server may run it")
     if reference.name == _OF_INSTANCES:
-        raise NotReplayable(why_not_named(request.args[0]))
+        raise NotReplayable(_why_not_named(request.args[0]))
     if reference.code is not None or reference.main is not None:
         raise NotReplayable("only this program has its code; define it in a module that servers import")
+
+
+def _why_not_named(job: Any) -> str:
+    """Return why no other process can make a job of its class's name and its attributes."""
+    kind = type(job)
+    if importable_name(kind) is None:
+        where = "in the main file" if kind.__module__ == "__main__" else "where no other process finds it"
+        return f"its class {kind.__name__} is {where}; define it in a module that servers import"
+    if job.isolation == "inline":
+        return "its class is inline, so it runs in its own program only"
+    state: Any = job.__getstate__()
+    odd = (name for name, value in state.items() if not is_plain(value)) if isinstance(state, dict) else ()
+    wrong = next(iter(odd), None)
+    if wrong is None:
+        return f"its class {kind.__name__} has slots, or changes how it is pickled"
+    return f"its attribute {wrong} is a {type(state[wrong]).__name__} that is not JSON"
 
 
 def with_arguments(

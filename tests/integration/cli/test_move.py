@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from python_mcp_server import CommandJob, JobOptions
-from python_mcp_server.cli.jobs import jobs
+from python_mcp_server.cli.move import jobs
 from python_mcp_server.errors import JobExpired
 from python_mcp_server.jobs.dead_letters import DeadLetters
 from python_mcp_server.jobs.expired import Tombstones, not_found
