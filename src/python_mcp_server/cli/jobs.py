@@ -21,7 +21,7 @@ from python_mcp_server.cli.options import (
     tell,
 )
 from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
-from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.output import READABLE, RESULT
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
 from python_mcp_server.store.layout import is_job_id
@@ -182,8 +182,9 @@ def _tell_question(job: Job, question: Question) -> None:
 
 @jobs.command(epilog=_OUTPUT_EXAMPLES)
 @click.argument("job_id", metavar="ID")
-@click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True,
-              help="failures: of a run of tests; items: what it emitted; a line of JSON each.")  # fmt: skip
+@click.option("--stream", type=click.Choice(READABLE), default="stdout", show_default=True,
+              help="failures: of a run of tests; items: what it emitted; a line of JSON each. "
+              "result: as JSON.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")
@@ -215,6 +216,9 @@ def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **want
     if as_json:
         print_json(_page(manager, found, asked))
         return
+    if asked.stream == RESULT:
+        _print_result(manager, found, asked, limit, follow=follow)
+        return
     from python_mcp_server.cli.follow import copy_matches, copy_output
 
     if asked.pattern is not None:
@@ -223,6 +227,19 @@ def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **want
     copy_output(
         manager, found, asked.stream, offset=_first_byte(manager, found, asked), limit=limit, follow=follow
     )
+
+
+def _print_result(
+    manager: JobManager, job_id: str, wanted: Wanted, limit: int | None, *, follow: bool
+) -> None:
+    """Print the JSON of a result, or so many bytes of it."""
+    if follow or (wanted.line, wanted.pattern) != (None, None):
+        raise click.UsageError("--stream result goes with --offset and --limit only")
+    offset, is_whole = wanted.offset, False
+    while not is_whole:
+        page = manager.blocking.output(job_id, RESULT, offset, wanted.limit)
+        click.echo(page.text, nl=False)
+        offset, is_whole = page.next_offset, page.eof or limit is not None or page.next_offset == offset
 
 
 def _page(manager: JobManager, job_id: str, wanted: Wanted) -> dict[str, Any]:

@@ -132,9 +132,9 @@ def _why_not_named(job: Any) -> str:
         return f"its class {kind.__name__} is {where}; define it in a module that servers import"
     if job.isolation == "inline":
         return "its class is inline, so it runs in its own program only"
-    state: Any = job.__getstate__()
-    odd = (name for name, value in state.items() if not is_plain(value)) if isinstance(state, dict) else ()
-    wrong = next(iter(odd), None)
+    given: Any = job.__getstate__()
+    state = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
+    wrong = next((name for name, value in state.items() if not is_plain(value)), None)
     if wrong is None:
         return f"its class {kind.__name__} has slots, or changes how it is pickled"
     return f"its attribute {wrong} is a {type(state[wrong]).__name__} that is not JSON"

@@ -146,7 +146,8 @@ async def test_an_argument_that_no_record_may_hold_is_refused(tmp_path: Path):
 async def test_arguments_that_do_not_fit_are_refused():
     async with manager() as jobs:
         first = await failed(jobs, fb.fail_unless, "log", "worse")
-        for changed in ({"kwargs": {"bogus": 1}}, {"args": []}, {"kwargs": {"log": "twice"}}):
+        wrong: list[dict[str, Any]] = [{"kwargs": {"bogus": 1}}, {"args": []}, {"kwargs": {"log": "twice"}}]
+        for changed in wrong:
             with pytest.raises(InvalidInput, match="the arguments do not fit"):
                 await jobs.dead_letters.retry(first, **changed)
         assert (await jobs.dead_letters.get(first)).id == first
@@ -156,7 +157,8 @@ async def test_arguments_of_a_job_of_a_class_are_its_attributes():
     async with manager() as jobs:
         token = await jobs.submit(job_kinds.Fails(1), queue="images")
         await ended(jobs, token)
-        for changed in ({"kwargs": {"bogus": 1}}, {"args": [2]}):
+        wrong: list[dict[str, Any]] = [{"kwargs": {"bogus": 1}}, {"args": [2]}]
+        for changed in wrong:
             with pytest.raises(InvalidInput, match="are attributes by name: name, value"):
                 await jobs.dead_letters.retry(token, **changed)
         again = await ended(jobs, (await jobs.dead_letters.retry(token, kwargs={"value": 2})).id)
@@ -374,7 +376,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_job_whose_class_is_in_the_main_file_says_that_it_cannot_be_run_again(tmp_path: Path):
+def test_a_job_whose_class_is_in_the_main_file_cannot_be_run_again(tmp_path: Path):
     (tmp_path / "main.py").write_text(MAIN)
     told = run_python(str(tmp_path / "main.py"))
     retried = command("jobs", "dead", "retry", told.stdout.strip())

@@ -203,3 +203,13 @@ def test_a_prune_that_may_not_write_says_so_once(
 
     monkeypatch.setattr(HomeFiles, "append", refused)
     assert "expired" not in jobs(capsys, "prune", code=1)
+
+
+def test_a_result_is_shown_whole_or_in_parts(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    when = utc_now()
+    job = Job(new_job_id(), "x", JobState.COMPLETED, when, completed_at=when, result={"a": ["b"] * 30_000})
+    store.create(job)
+    assert json.loads(jobs(capsys, "output", job.id, "--stream", "result")) == job.result
+    assert len(jobs(capsys, "output", job.id, "--stream", "result", "--limit", "7")) == 7
+    told = jobs(capsys, "output", job.id, "--stream", "result", "--follow", code=2)
+    assert "--stream result goes with --offset and --limit only" in told
