@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from python_mcp_server import CommandJob, JobOptions
-from python_mcp_server.cli.move import jobs
+from python_mcp_server.cli.move import move
 from python_mcp_server.errors import JobExpired
 from python_mcp_server.jobs.dead_letters import DeadLetters
 from python_mcp_server.jobs.expired import Tombstones, not_found
@@ -46,7 +46,7 @@ def opened(tmp_path: Path, kind: str) -> tuple[str, JobStore]:
 
 
 def moved(source: str, target: str) -> tuple[int, dict[str, object]]:
-    done = CliRunner().invoke(jobs, ["move", source, target, "--json"], standalone_mode=False)
+    done = CliRunner().invoke(move, [source, target, "--json"], standalone_mode=False)
     if done.exception is not None:
         raise done.exception
     told = json.loads(done.stdout)
@@ -109,7 +109,7 @@ def test_what_belongs_to_the_home_is_moved_too(tmp_path: Path, kind: str, other:
     Quotas(source).set("*", jobs=5)
     made = BlockingSchedules(source).add(CommandJob(["true"]), every=3600, name="s")
     Tombstones(source).add(gone := a_job(JobState.COMPLETED))
-    done = CliRunner().invoke(jobs, ["move", from_url, to_url, "--json"], standalone_mode=False)
+    done = CliRunner().invoke(move, [from_url, to_url, "--json"], standalone_mode=False)
     assert json.loads(done.stdout) == {
         "copied": 2, "present": 0, "live": [], "schedules": 1, "differing": [],
     }  # fmt: skip
@@ -129,7 +129,7 @@ def test_rules_of_the_other_home_stay_and_are_told_by_name(tmp_path: Path):
     (from_url, source), (to_url, target) = opened(tmp_path, "file"), opened(tmp_path, "sqlite")
     Queues(source).pause("a")
     Queues(target).pause("b")
-    done = CliRunner().invoke(jobs, ["move", from_url, to_url], standalone_mode=False)
+    done = CliRunner().invoke(move, [from_url, to_url], standalone_mode=False)
     assert "queues.json differs from that of sqlite://" in done.stderr
     assert read_rules(target).paused == ("b",)
 
