@@ -269,6 +269,7 @@ def _signature(name: str, value: Any) -> str:
         return f"class {name}"
     word = "class " if isinstance(value, type) else "async " if inspect.iscoroutinefunction(value) else ""
     signature = _QUOTED.sub(r"\1\2", str(inspect.signature(value)))
+    signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", signature)
     signature = signature.replace("(self, ", "(").replace("(self)", "()").replace("(cls, ", "(")
     shown = f"{word}{name}{signature}"
     return _wrapped(shown.removesuffix(" -> None") if word == "class " else shown)

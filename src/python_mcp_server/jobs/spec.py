@@ -126,7 +126,7 @@ def _refuse_elsewhere(request: Request, reference: BodyReference) -> None:
 
 def _why_not_named(job: Any) -> str:
     """Return why no other process can make a job of its class's name and its attributes."""
-    kind: type[Any] = type(job)
+    kind = cast("type[Any]", type(job))
     if importable_name(kind) is None:
         where = "in the main file" if kind.__module__ == "__main__" else "where no other process finds it"
         return f"its class {kind.__name__} is {where}; define it in a module that servers import"
