@@ -14,6 +14,7 @@ import re
 import sys
 import typing
 from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -40,12 +41,27 @@ not this page. The guides explain more: [tools](tools.md), [decorator](decorator
 - [Settings](#settings)
 - [Command line](#command-line)
 - [Python](#python)
+- [Parts of a manager](#parts-of-a-manager)
 - [Functions for jobs](#functions-for-jobs)
 - [Errors](#errors)
 """
 _SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Raises|Yields):$")
 _ITEM: Final = re.compile(r"^(\*{0,2}\w+(?:, \w+)*): (.*)$")
 _QUOTED: Final = re.compile(r"(: |-> )'([^']*)'")  # an annotation that is a text
+_PARTS: Final = (
+    "schedules.Schedules",
+    "schedules.BlockingSchedules",
+    "schedule.Schedule",
+    "queues.AsyncQueues",
+    "queues.Queues",
+    "queues.QueueList",
+    "queues.QueueState",
+    "dead_letters.AsyncDeadLetters",
+    "dead_letters.DeadLetters",
+    "sameness.ResultCache",
+    "hooks.Hooks",
+    "graph.SubmittedGraph",
+)
 _WIDTH: Final = 100
 _TOOLS: Final[set[str]] = set()  # the names of the functions behind the tools
 
@@ -66,8 +82,8 @@ def main() -> int:
 
 def page() -> str:
     """Return the whole page."""
-    parts = (tools(), results(), settings(), command_line(), api(), job_functions(), error_tree())
-    lines = [_HEAD, *(line for part in parts for line in part)]
+    sections = (tools(), results(), settings(), command_line(), api(), parts(), job_functions(), error_tree())
+    lines = [_HEAD, *(line for section in sections for line in section)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -195,6 +211,14 @@ def api() -> Iterator[str]:
             yield from _described(name, value)
 
 
+def parts() -> Iterator[str]:
+    """The classes that a `JobManager` leads to, and that nobody makes or imports."""
+    yield "## Parts of a manager\n\nWhat a `JobManager` has and returns:\n"
+    for names in _PARTS:
+        module, _, name = names.rpartition(".")
+        yield from _described(name, getattr(import_module(f"python_mcp_server.jobs.{module}"), name))
+
+
 def job_functions() -> Iterator[str]:
     """The plain functions over the default manager."""
     yield "## Functions for jobs\n\nFrom `python_mcp_server.smart_async`, over the default manager:\n"
@@ -219,9 +243,10 @@ def _members(kind: type[Any]) -> Iterator[str]:
         return
     for name, member in _own(kind).items():
         plain = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
-        if not (inspect.isfunction(plain) or isinstance(plain, property)) or not plain.__doc__:
+        is_value = isinstance(plain, (property, cached_property))
+        if not (inspect.isfunction(plain) or is_value) or not plain.__doc__:
             continue
-        shown = name if isinstance(plain, property) else _signature(name, plain)
+        shown = name if is_value else _signature(name, plain)
         yield f"#### {name}\n\n```text\n{shown}\n```\n\n{_document(plain)}"
 
 
@@ -244,6 +269,7 @@ def _signature(name: str, value: Any) -> str:
         return f"class {name}"
     word = "class " if isinstance(value, type) else "async " if inspect.iscoroutinefunction(value) else ""
     signature = _QUOTED.sub(r"\1\2", str(inspect.signature(value)))
+    signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", signature)
     signature = signature.replace("(self, ", "(").replace("(self)", "()").replace("(cls, ", "(")
     shown = f"{word}{name}{signature}"
     return _wrapped(shown.removesuffix(" -> None") if word == "class " else shown)

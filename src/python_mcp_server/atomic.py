@@ -280,7 +280,9 @@ def _sentence(error: OSError, home: str, doing: str) -> str:
     elif error.errno in _FORBIDDEN:
         advice = f"make {home} writable for this user, or set PYTHON_MCP_HOME to a directory that is"
     elif error.errno in _MISSING:
-        advice = f"make sure that {home} is a directory and is not being removed"
+        advice = (
+            f"make sure that {home} is a directory that is not removed, or set PYTHON_MCP_HOME to another"
+        )
     elif error.errno in _MANY_FILES:
         advice = "raise the limit of open files (`ulimit -n`), or let fewer jobs run at once"
     elif error.errno in (errno.ENOSYS, errno.ENOLCK):

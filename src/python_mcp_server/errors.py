@@ -132,16 +132,22 @@ class JobExpired(JobNotFound):
         ended_at: When the job ended.
         removed_at: When it was removed.
         principal: The principal of the job; None for the account's owner.
+        again: The id of the job that a retry of the dead letter made; None where it was not run again.
     """
 
     def __init__(
-        self, job_id: str, ended_at: datetime, removed_at: datetime, principal: str | None = None
+        self,
+        job_id: str,
+        ended_at: datetime,
+        removed_at: datetime,
+        principal: str | None = None,
+        again: str | None = None,
     ) -> None:
         super().__init__(job_id)
-        kept = _span((removed_at - ended_at).total_seconds())
-        self.args = (
-            f"Job {job_id} has expired (it ended {ended_at:%Y-%m-%d %H:%M} UTC; it was kept for {kept})",
-        )
+        kept = f"was kept for {_span((removed_at - ended_at).total_seconds())}"
+        told = kept if again is None else f"was run again as {again}"
+        self.args = (f"Job {job_id} has expired (it ended {ended_at:%Y-%m-%d %H:%M} UTC; it {told})",)
+        self.again = again
         self.ended_at = ended_at
         self.removed_at = removed_at
         self.principal = principal

@@ -31,7 +31,7 @@ from python_mcp_server.job_result import JobResult
 from python_mcp_server.kind_checks import check_kind
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import JobProgress, JobState, cut_label
-from python_mcp_server.options import DEFAULT_QUEUE, Cancel, JobOptions, Retry, Snooze
+from python_mcp_server.options import DEFAULT_QUEUE, OF_GRAPHS, Cancel, JobOptions, Retry, Snooze
 from python_mcp_server.pool.references import importable_name
 from python_mcp_server.progress_asker import ProgressAsker
 
@@ -350,7 +350,7 @@ def options_of(job: AsyncJob, given: Mapping[str, Any]) -> JobOptions | None:
     Raises:
         InvalidInput: There is no such option, or it has no such value.
     """
-    known = [field.name for field in fields(JobOptions)]
+    known = [field.name for field in fields(JobOptions) if field.name not in OF_GRAPHS]
     if unknown := given.keys() - set(known):
         also = ", ".join(["label", "timeout_seconds", "limits", *known])
         raise InvalidInput(f"submit has no option {min(unknown)!r}; it has {also}")
@@ -378,7 +378,7 @@ def _named(job: AsyncJob) -> tuple[str, dict[str, Any]] | None:
     if job.isolation == "inline" or not _has_hooks_of(job, AsyncJob, _PICKLING):
         return None
     state, name = job.__getstate__(), importable_name(type(job))
-    return (name, state) if name is not None and _is_plain(state) else None
+    return (name, state) if name is not None and is_plain(state) else None
 
 
 def checked_job(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[AsyncJob, dict[str, Any]]:
@@ -432,13 +432,13 @@ def _timed(limits: Limits | None, timeout_s: float | None) -> Limits | None:
     return replace(limits or Limits(), timeout_seconds=timeout_s)
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value has JSON's own types, so that every process reads it as it is."""
     kind = cast("type[object]", type(value))
     try:
         if kind is dict:
-            return all(type(name) is str and _is_plain(each) for name, each in value.items())
-        return all(map(_is_plain, value)) if kind is list else kind in _ATOMS
+            return all(type(name) is str and is_plain(each) for name, each in value.items())
+        return all(map(is_plain, value)) if kind is list else kind in _ATOMS
     except RecursionError:
         return False
 

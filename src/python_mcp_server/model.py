@@ -70,7 +70,7 @@ class JobProgress:
         """How much of the total is done, from 0 to 100; None where the total is not known, or 0."""
         if not self.total or not math.isfinite(share := self.current / self.total):
             return None
-        return min(100.0, max(0.0, 100.0 * share))
+        return round(min(100.0, max(0.0, 100.0 * share)), 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return `{"current", "total", "message"}`."""
@@ -218,6 +218,7 @@ class Job:
         memory_limit_mb: Its memory limit, in MB of 10^6 bytes; None where it has none.
         call: The spec with which another server may start the job, until a worker has surely begun it; see
             `jobs.spec`. A job with options keeps it while it runs, and where it fails for good.
+        call_note: Why a job with options has no spec, so that it cannot be run again.
         reply: How its call answers beyond its result; see `jobs.reply`. None where that was not given.
         missed_at: When a reader first saw its worker dead while its owner lived.
         questions: The body's questions, until the body has the answers.
@@ -262,6 +263,7 @@ class Job:
     principal: str | None = None
     memory_limit_mb: float | None = None
     call: dict[str, Any] | None = None
+    call_note: str | None = None
     reply: dict[str, Any] | None = None
     missed_at: datetime | None = None
     questions: tuple[Question, ...] = ()
@@ -367,6 +369,7 @@ class Job:
     def _options_record(self, options: JobOptions) -> dict[str, Any]:
         return {
             "options": options.to_json(),
+            "call_note": self.call_note,
             "queued_at": iso(self.queued_at),
             "not_before": iso(self.not_before),
             "waits_for": list(self.waits_for),
@@ -423,6 +426,7 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
             "error_kind",
             "error_type",
             "result_note",
+            "call_note",
             "ending",
             "principal",
             "ran",

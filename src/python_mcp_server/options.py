@@ -17,6 +17,8 @@ from python_mcp_server.errors import InvalidInput
 from python_mcp_server.limits import CPU, DISK, MEMORY, TIME
 
 DEFAULT_QUEUE: Final = "default"
+OF_GRAPHS: Final = frozenset({"graph", "node"})
+"""The fields of `JobOptions` that a graph sets, and no caller."""
 HIGHEST_PRIORITY: Final = 100
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _MOST_ATTEMPTS: Final = 100

@@ -286,6 +286,19 @@ def test_packages_and_an_interpreter_as_it_is_exclude_each_other(script: Path) -
     assert "--no-uv and --with exclude each other" in told.stderr
 
 
+@pytest.mark.parametrize("rules", [None, "damaged"])
+def test_a_run_that_waits_says_why(home: Path, rules: str | None) -> None:
+    command("queues", "pause", "default")
+    if rules is not None:
+        (home / "queues.json").write_text(rules)
+    with python(*RUN, "-c", "print(1)") as process:
+        said = first_line(process.stderr)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert "is pending: " in said
+    assert ("its queue 'default' is paused" if rules is None else "does not have the rules") in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, thorough(signal.SIGTERM)])
 def test_a_signal_cancels_the_job_and_leaves_no_process(script: Path, number: signal.Signals) -> None:
     script.write_text(DEAF)

@@ -50,7 +50,7 @@ async def test_a_model_lists_failed_jobs_and_runs_them_again(tmp_path: Path):
         assert job["result"]["stdout"] == "well\n"
         assert "job_id is missing for action 'drop'" in refusal(await call(action="drop"))
         assert "arguments go with action 'retry'" in refusal(await call(action="drop", arguments={"a": 1}))
-        assert "not found" in refusal(await call(action="retry", job_id=ids[0]))
+        assert "was run again as" in refusal(await call(action="retry", job_id=ids[0]))
         assert data(await call(action="drop", job_id=ids[1])) == {"dropped": 1}
         assert data(await call(action="drop", kind="py_run_script_in_dir")) == {"dropped": 1}
         assert data(await call())["jobs"] == []

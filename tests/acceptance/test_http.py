@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
+from contextlib import suppress
 from dataclasses import fields
 from http.client import HTTPConnection
 from pathlib import Path
@@ -100,6 +103,21 @@ def test_http_serves_only_its_own_pages_and_names_until_ctrl_c(
     (tmp_path / "go").touch()
     assert eventually(lambda: record(home, job_id).status.terminal)
     assert record(home, job_id).status is JobState.COMPLETED
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
+def test_a_second_interrupt_ends_the_server_without_a_traceback(tmp_path: Path):
+    words = ("-m", "python_mcp_server", "serve", "--http", "--port", "0")
+    with serving(tmp_path, *words) as server:
+        port = port_of(server)
+        with socket.create_connection(("127.0.0.1", port)) as held:
+            held.sendall(b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
+            assert asked(port, "/healthz", "GET")[0] == 200
+            while server.process.poll() is None:
+                server.process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    server.process.wait(0.05)
+        assert "Traceback" not in server.errors
 
 
 async def stopped(port: int, folder: Path, server: Server) -> str:

@@ -65,6 +65,19 @@ async def test_a_tool_runs_by_cron_until_it_is_removed(tmp_path: Path):
         assert (await schedule(client, action="list"))["schedules"] == []
 
 
+def test_errors_name_the_parameters_of_the_tool(schedulers: Shared, tmp_path: Path):
+    async def main(client: Client) -> None:
+        for how, told in (
+            ({"delay_seconds": -1.0}, "delay_seconds is -1.0"),
+            ({"at": "2100-01-01T09:00", "timezone": "Mars"}, "timezone is 'Mars'"),
+            ({"cron": "* * * * *", "timezone": "Mars"}, "timezone is 'Mars'"),
+        ):
+            made = await client.call_tool("py_schedule", {"tool": TOOL, "arguments": script(tmp_path), **how})
+            assert text(made).startswith(told)
+
+    schedulers.run(main)
+
+
 async def in_thread(look: Any) -> None:
     await asyncio.to_thread(eventually, look)
 
@@ -99,7 +112,9 @@ async def test_a_tool_runs_once_later_or_after_another_job(tmp_path: Path):
         ({"tool": TOOL, "arguments": script(Path(".")) | {"env_vars": {"K": "v"}}, "cron": "* * * * *"},
          "env_vars looks like a secret"),
         ({"tool": TOOL, "arguments": script(Path("/")), "cron": "70 * * * *"}, "cron is '70 * * * *'"),
-        ({"tool": TOOL, "arguments": script(Path("/")), "cron": "* * * * *", "timezone": "Oz"}, "tz is 'Oz'"),
+        ({"tool": TOOL, "arguments": script(Path("/")), "cron": "* * * * *", "timezone": "Oz"},
+         "timezone is 'Oz'"),
+        ({"tool": TOOL, "arguments": {"directory": []}, "cron": "* * * * *"}, "directory is []"),
         ({"tool": TOOL, "arguments": script(Path("/")), "at": "soon"}, "at is 'soon'"),
         ({"tool": TOOL, "arguments": script(Path("/")), "at": "2020-01-01"}, "never comes"),
         ({"tool": TOOL, "arguments": script(Path("/")), "after": "no-job"}, "Job no-job not found"),
@@ -111,6 +126,7 @@ def test_what_cannot_be_scheduled_gets_one_sentence(schedulers: Shared, how: dic
     async def main(client: Client) -> None:
         told = text(await client.call_tool("py_schedule", how))
         assert words in told
+        assert not told.startswith("Error executing")
         assert "\n" not in told
         assert (await schedule(client, action="list"))["schedules"] == []
         assert data(await client.call_tool("py_list_jobs", {}))["jobs"] == []

@@ -48,6 +48,11 @@ class Answer(AsyncJob):
         return self.value
 
 
+class Fails(Answer):
+    async def execute(self) -> Any:
+        raise ValueError(f"no {self.value}")
+
+
 class Hold(AsyncJob):
     """Notes its start, and waits until the file `gate` exists."""
 

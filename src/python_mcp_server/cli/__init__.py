@@ -5,6 +5,7 @@ Here are the program with its exit codes, and the commands that only pass on: se
 
 run            Python as a job; `follow` shows its output and progress
 dead           `jobs dead`: the jobs that failed for good, run again or dropped
+move           `jobs move`: the jobs of one store copied to another
 tree           `jobs tree`: the graph or the chain of a job, drawn
 bench          programs measured in turns; `figures` shows what was found, and writes it to files
 jobs           list, show, wait for, read, cancel, answer and prune jobs
@@ -51,7 +52,7 @@ _PROGRAM: Final = "python-mcp-server"
 _BAD_INPUT: Final = 2
 _NOBODY_READS: Final = 141
 _MODULES: Final = ("bench", "clean", "jobs", "queues", "quotas", "run", "schedules")
-_BELOW: Final = {"jobs": ("dead", "tree")}
+_BELOW: Final = {"jobs": ("dead", "move", "tree")}
 """The modules with further commands below one of these."""
 _SERVE_EXAMPLES: Final = """\b
 Examples:
@@ -60,6 +61,10 @@ Examples:
   serve --http --host 192.0.2.7    for others, with an access token
 """
 _NAME: Final = re.compile(r"(?<![\w'\"./-])[a-z_]+(?![\w'\"./-])")
+_NO_SUBCOMMAND: Final[tuple[type[click.UsageError], ...]] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
+"""Raised by click from 8.2 on, where a group is called without a command; before, click prints the help."""
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -100,6 +105,9 @@ def _guarded(arguments: Sequence[str] | None) -> int:
     except click.ClickException as error:
         from python_mcp_server.jobs.rows import plain
 
+        if isinstance(error, _NO_SUBCOMMAND):  # its text is the help
+            click.echo(error.format_message())
+            return 0
         context = error.ctx if isinstance(error, click.UsageError) else None
         click.UsageError(plain(error.format_message()), context).show()
         return error.exit_code
@@ -128,6 +136,8 @@ def _as_typed(told: str, arguments: Sequence[str]) -> str:
         is_name = found.start() == 0 or "_" in found[0]
         return given.get(found[0], found[0]) if is_name else found[0]
 
+    if "home" in given:
+        told = told.replace("set PYTHON_MCP_HOME", "give --home or set PYTHON_MCP_HOME")
     return _NAME.sub(typed, told.replace("use_uv=false", "--no-uv"))
 
 

@@ -71,6 +71,10 @@ print(job.label)
 """
 _OWN_CHECKS: Final = frozenset({"records", "space"})
 """What a look at the health finds, too, and the doctor with more to say."""
+_SHOWN_BYTES: Final = 50_000
+"""A smaller job is told as 0.0 MB."""
+_GRAVE: Final = frozenset({"rules"})
+"""What leaves a server able to answer calls, and keeps every queued job from its start."""
 _OTHER_HOME: Final = "Make it writable, or set PYTHON_MCP_HOME to another directory."
 
 
@@ -223,6 +227,7 @@ def _taken(settings: Settings, place: StorePlace) -> Iterator[Finding]:
         with closing(open_place(place)) as store:
             found = space.survey(settings, store.home, place.path)
             yield Finding("taken", "ok", space.words(found))
+            found.largest = [each for each in found.largest if each[0] >= _SHOWN_BYTES]
             if found.largest:
                 yield Finding("largest jobs", "ok", space.largest_words(found))
             for text in space.bounds(settings, store, found):
@@ -244,7 +249,7 @@ def _jobs(settings: Settings, place: StorePlace) -> Iterator[Finding]:
     for problem in found.problems:
         if problem.check not in _OWN_CHECKS:
             text = f"{problem.text}: {problem.detail}" if problem.detail else problem.text
-            level: Level = "problem" if problem.failing else "warning"
+            level: Level = "problem" if problem.failing or problem.check in _GRAVE else "warning"
             yield Finding(problem.check, level, text.rstrip("."), problem.advice)
     if not found.problems:
         yield Finding("jobs", "ok", "nothing keeps jobs from running")

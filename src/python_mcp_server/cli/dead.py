@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from python_mcp_server.cli.jobs import find_job, jobs, print_jobs
-from python_mcp_server.cli.options import home_option, json_and_home, print_json, tell, together
+from python_mcp_server.cli.options import home_manager, home_option, json_and_home, print_json, tell, together
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -40,12 +41,6 @@ def dead() -> None:
     """
 
 
-def _manager() -> JobManager:
-    from python_mcp_server.jobs.manager import JobManager
-
-    return JobManager()
-
-
 @dead.command("list")
 @_which
 @click.option("--limit", type=int, default=50, show_default=True, help="The most jobs to show.")
@@ -53,7 +48,7 @@ def _manager() -> JobManager:
 @json_and_home
 def list_(limit: int, before: str | None, *, as_json: bool, **which: str | None) -> None:
     """List the jobs that can be run again, newest first."""
-    found, more = _manager().blocking.dead_letters.list(limit=limit, before=before, **which)
+    found, more = home_manager().blocking.dead_letters.list(limit=limit, before=before, **which)
     print_jobs(found, "no job that failed for good can be run again", more=more, as_json=as_json)
 
 
@@ -62,7 +57,7 @@ def list_(limit: int, before: str | None, *, as_json: bool, **which: str | None)
 @home_option
 def show(job_id: str) -> None:
     """Show a job that can be run again, with its arguments, as JSON."""
-    manager = _manager()
+    manager = home_manager()
     job = manager.blocking.dead_letters.get(find_job(manager, job_id).id)
     spec = job.call or {}
     print_json({"job": job.to_json(), "args": spec.get("args"), "kwargs": spec.get("kwargs")})
@@ -82,7 +77,7 @@ def retry(
     a failed graph wait for each other as before.
     """
     _check(job_ids, which, every=every)
-    manager, changed = _manager(), _arguments(arguments)
+    manager, changed = home_manager(), _arguments(arguments)
     letters = manager.blocking.dead_letters
     if every and changed:
         raise InvalidInput("--arguments and --all exclude each other; name the jobs that get these arguments")
@@ -96,8 +91,22 @@ def retry(
         return
     for old, new in made.items():
         click.echo(f"{old} runs again as {new}")
+        _warn(manager, new)
     if not made:
         click.echo("no job fits")
+
+
+def _warn(manager: JobManager, job_id: str) -> None:
+    """Say on stderr what a new job waits for: this process starts none."""
+    from python_mcp_server.jobs.servers import NO_SERVER, has_server
+    from python_mcp_server.jobs.spec import module_of
+
+    job = manager.store.peek(job_id)
+    module = None if job is None or job.call is None else module_of(job.call)
+    if module is not None:
+        say(f"{job_id} waits until a server of this home is up that has loaded the module {module}")
+    elif not has_server(manager.store):
+        say(f"{job_id} waits: {NO_SERVER}")
 
 
 @dead.command()
@@ -106,7 +115,7 @@ def retry(
 def drop(job_ids: tuple[str, ...], *, every: bool, as_json: bool, **which: str | None) -> None:
     """Remove jobs that could be run again, with their output."""
     _check(job_ids, which, every=every)
-    manager = _manager()
+    manager = home_manager()
     letters = manager.blocking.dead_letters
     if every:
         count = letters.drop_all(**which)

@@ -40,7 +40,7 @@ from python_mcp_server.jobs.rows import (
     plain,
     progress_words,
 )
-from python_mcp_server.model import Job, JobState
+from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.regular import own_file
 
 _PIECE_BYTES: Final = 1 << 20
@@ -74,6 +74,7 @@ class Copy:
         self.offset += len(data)
 
 
+_MOMENT_S: Final = 1.0
 _LOG_S: Final = 5.0
 """Between two lines of a log: guessed, so that a reader of minutes is not drowned."""
 
@@ -135,7 +136,11 @@ class Screen:
             self._log(job)
         if not (self.watched and self._at_line_start):
             return
-        told = plain(f"cancelling · {span(elapsed_s(job))}" if cancelling else self._progress.line(job))
+        told = plain(
+            f"cancelling · {span(elapsed_s(job))}"
+            if cancelling
+            else _waiting_words(job) or self._progress.line(job)
+        )
         if told == self._shown:
             return
         self.clear()
@@ -145,7 +150,7 @@ class Screen:
         self._shown = told
 
     def _log(self, job: Job) -> None:
-        told = plain(self._progress.log(job))
+        told = plain(_waiting_words(job) or self._progress.log(job))
         if told and told != self._logged and self._clock() - self._logged_at >= _LOG_S:
             sys.stderr.write(f"{told}\n")
             self._logged, self._logged_at = told, self._clock()
@@ -194,6 +199,14 @@ def _state_words(job: Job) -> str:
     words += [progress_words(job.progress)] if job.progress else []
     words += [job.message] if job.message else []
     return " · ".join(words)
+
+
+def _waiting_words(job: Job) -> str:
+    """Return why a job has not started, where it has waited for longer than a moment; else nothing."""
+    waited_s = (utc_now() - (job.queued_at or job.created_at)).total_seconds()
+    if job.status is not JobState.PENDING or not job.message or waited_s < _MOMENT_S:
+        return ""
+    return f"job {job.id[:SHORT_ID_CHARS]} is pending: {job.message}"
 
 
 _LOOK_S: Final = 0.05

@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -16,19 +15,16 @@ import click
 from python_mcp_server.cli.options import (
     TEXT,
     Number,
+    home_manager,
     json_and_home,
-    json_option,
     print_json,
     tell,
-    tell_missing_store,
 )
 from python_mcp_server.errors import InvalidInput, JobNotFound, PythonMcpError
-from python_mcp_server.jobs.output import STREAMS
+from python_mcp_server.jobs.output import READABLE, RESULT
 from python_mcp_server.jobs.rows import TIMED_OUT, ending_words, exit_code, listing, note, plain, row
 from python_mcp_server.model import JobState, new_job_id, utc_now
-from python_mcp_server.processes import is_alive
 from python_mcp_server.store.layout import is_job_id
-from python_mcp_server.store.opening import MEMORY, open_place, parse_place, place_of
 
 if TYPE_CHECKING:
     from python_mcp_server.jobs.manager import JobManager
@@ -58,11 +54,6 @@ Examples:
   jobs answer 1m8nz3jxg4 folder folder=old really=true
   jobs answer 1m8nz3jxg4 folder --decline
 """
-_MOVE_EXAMPLES: Final = """\b
-Examples:
-  jobs move file:///~/.python_mcp sqlite:///~/.python_mcp/jobs.db
-  jobs move file:///~/.python_mcp redis://localhost:6379/0
-"""
 
 
 @click.group(epilog=_EXAMPLES)
@@ -71,16 +62,6 @@ def jobs() -> None:
 
     An ID may be cut to a beginning that no other job has, or to an end that no other of the last 1000 has.
     """
-
-
-def _manager() -> JobManager:
-    """Return a manager of the store; of no jobs where there is no store, because a look makes none."""
-    from python_mcp_server.jobs.manager import JobManager
-    from python_mcp_server.settings import Settings
-    from python_mcp_server.store.memory import InMemoryJobStore
-
-    settings = Settings.from_environ()
-    return JobManager(InMemoryJobStore() if tell_missing_store(place_of(settings)) else None, settings)
 
 
 @jobs.command("list")
@@ -93,7 +74,7 @@ def list_(status_filter: str | None, limit: int, before: str | None, *, as_json:
     """List jobs, newest first."""
     from python_mcp_server.jobs.request import state_named
 
-    manager, status = _manager(), state_named(status_filter)
+    manager, status = home_manager(), state_named(status_filter)
     if before is not None and not is_job_id(before):  # a whole id may be that of a job that is gone
         before = find_job(manager, before).id
     found, more = manager.blocking.list(status, limit, None, before)
@@ -118,16 +99,16 @@ def print_jobs(found: list[Job], nothing: str, *, more: bool, as_json: bool) -> 
 
 
 @jobs.command("stats")
-@click.option("--window", "window_s", type=Number("seconds", 0), default=3600.0, show_default=True,
+@click.option("--window", "window_seconds", type=Number("seconds", 0), default=3600.0, show_default=True,
               metavar="SECONDS", help="How far to look back.")  # fmt: skip
 @click.option("--by", type=click.Choice(("kind", "client", "label", "queue")), default="kind",
               show_default=True, help="What makes a line.")  # fmt: skip
 @json_and_home
-def stats_(window_s: float, by: str, *, as_json: bool) -> None:
+def stats_(window_seconds: float, by: str, *, as_json: bool) -> None:
     """Show how jobs of late have waited, run and ended."""
     from python_mcp_server.jobs.stats import stats
 
-    found = stats(_manager().store, window_s, by)
+    found = stats(home_manager().store, window_seconds, by)
     if as_json:
         print_json(found)
         return
@@ -144,7 +125,7 @@ def stats_(window_s: float, by: str, *, as_json: bool) -> None:
 @json_and_home
 def show(job_id: str, *, as_json: bool) -> None:
     """Show one job: its state, times, usage, and result or error."""
-    manager = _manager()
+    manager = home_manager()
     job = find_job(manager, job_id)
     if as_json:
         print_json({"job": job.to_json()})
@@ -164,24 +145,31 @@ def show(job_id: str, *, as_json: bool) -> None:
 )
 @json_and_home
 def wait(job_id: str, timeout_s: float | None, *, as_json: bool) -> int:
-    """Wait for the end of a job.
+    """Wait for the end of a job, or of all jobs of a graph.
 
     The exit code is that of the job's script, or 0 for another job that completed; 1 where it failed or was
     cancelled, or an item of a batch failed, 124 where the time ran out.
     """
     from python_mcp_server.cli.follow import progress_line
+    from python_mcp_server.jobs.graph_jobs import is_graph, jobs_of, unended_of
 
+    manager = home_manager()
     with progress_line() as screen:
 
         def tell_question(job: Job, question: Question) -> None:
             screen.clear()
             _tell_question(job, question)
 
-        job, timed_out = wait_for_job(_manager(), job_id, timeout_s, tell_question, screen.show)
-    words = f"still {job.status.value}" if timed_out else ending_words(job) or job.status.value
+        job, timed_out = wait_for_job(manager, job_id, timeout_s, tell_question, screen.show)
+    if timed_out and is_graph(job):
+        ended = f"{len(unended_of(manager.store, job))} of its jobs have not ended"
+        tell(f"{job.id}: {ended}", {"job": job.to_json(), "timed_out": True}, as_json=as_json)
+        return TIMED_OUT
+    reason = f": {plain(job.message)}" if job.status is JobState.PENDING and job.message else ""
+    words = f"still {job.status.value}{reason}" if timed_out else ending_words(job) or job.status.value
     words = f"{job.id} {words}" + (f": {plain(note(job))}" if job.status is JobState.FAILED else "")
     tell(words, {"job": job.to_json(), "timed_out": timed_out}, as_json=as_json)
-    return TIMED_OUT if timed_out else exit_code(job)
+    return TIMED_OUT if timed_out else max(map(exit_code, [job, *jobs_of(manager.store, job)]))
 
 
 def _tell_question(job: Job, question: Question) -> None:
@@ -194,8 +182,9 @@ def _tell_question(job: Job, question: Question) -> None:
 
 @jobs.command(epilog=_OUTPUT_EXAMPLES)
 @click.argument("job_id", metavar="ID")
-@click.option("--stream", type=click.Choice(STREAMS), default="stdout", show_default=True,
-              help="failures: of a run of tests; items: what it emitted; a line of JSON each.")  # fmt: skip
+@click.option("--stream", type=click.Choice(READABLE), default="stdout", show_default=True,
+              help="failures: of a run of tests; items: what it emitted; a line of JSON each. "
+              "result: as JSON.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--offset", type=int, default=0, help="The byte to start at.")
 @click.option("--limit", type=int, help=f"The most bytes to show.  [default: all; {_PAGE_BYTES} as JSON]")
@@ -222,10 +211,13 @@ def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **want
     limit = wanted.pop("limit")
     asked = Wanted(**wanted, limit=_PAGE_BYTES if limit is None else limit)
     asked.check()
-    manager = _manager()
+    manager = home_manager()
     found = find_job(manager, job_id).id
     if as_json:
         print_json(_page(manager, found, asked))
+        return
+    if asked.stream == RESULT:
+        _print_result(manager, found, asked, limit, follow=follow)
         return
     from python_mcp_server.cli.follow import copy_matches, copy_output
 
@@ -235,6 +227,19 @@ def output(job_id: str, *, follow: bool, as_json: bool, tail: int | None, **want
     copy_output(
         manager, found, asked.stream, offset=_first_byte(manager, found, asked), limit=limit, follow=follow
     )
+
+
+def _print_result(
+    manager: JobManager, job_id: str, wanted: Wanted, limit: int | None, *, follow: bool
+) -> None:
+    """Print the JSON of a result, or so many bytes of it."""
+    if follow or (wanted.line, wanted.pattern) != (None, None):
+        raise click.UsageError("--stream result goes with --offset and --limit only")
+    offset, is_whole = wanted.offset, False
+    while not is_whole:
+        page = manager.blocking.output(job_id, RESULT, offset, wanted.limit)
+        click.echo(page.text, nl=False)
+        offset, is_whole = page.next_offset, page.eof or limit is not None or page.next_offset == offset
 
 
 def _page(manager: JobManager, job_id: str, wanted: Wanted) -> dict[str, Any]:
@@ -257,18 +262,22 @@ def _first_byte(manager: JobManager, job_id: str, wanted: Wanted) -> int:
 @click.argument("job_id", metavar="ID")
 @json_and_home
 def cancel(job_id: str, *, as_json: bool) -> int:
-    """Cancel a job; returns when its last process is gone.
+    """Cancel a job, or all of a graph; returns when its last process is gone.
 
     The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
     """
+    from python_mcp_server.jobs.graph_jobs import cancelled_of, unended_of
     from python_mcp_server.jobs.request import cancellation
 
-    manager = _manager()
+    manager = home_manager()
     before = find_job(manager, job_id)
-    job = before if before.status.terminal else manager.blocking.cancel(before.id)
-    answer = cancellation(job, ended_before=before.status.terminal)
+    unended = unended_of(manager.store, before)
+    ended_before = before.status.terminal and not unended
+    job = before if ended_before else manager.blocking.cancel(before.id)
+    jobs = cancelled_of(manager.store, unended)
+    answer = cancellation(job, ended_before=ended_before, of_graph=jobs)
     tell(answer["message"], answer, as_json=as_json)
-    return int(job.status.value != "cancelled")
+    return int(answer["status"] != "cancelled")
 
 
 @jobs.command(epilog=_ANSWER_EXAMPLES)
@@ -276,16 +285,17 @@ def cancel(job_id: str, *, as_json: bool) -> int:
 @click.argument("key", metavar="KEY")
 @click.argument("values", metavar="[FIELD=VALUE]...", nargs=-1)
 @click.option("--json-answer", metavar="OBJECT", help="The answer as a JSON object instead.")
-@click.option("--decline", "action", flag_value="decline", help="Say no.")
-@click.option("--cancel", "action", flag_value="cancel", help="Put the question away without a choice.")
+@click.option("--decline", is_flag=True, help="Say no.")
+@click.option("--cancel", is_flag=True, help="Put the question away without a choice.")
 @json_and_home
 def answer(
     job_id: str,
     key: str,
     values: tuple[str, ...],
     json_answer: str | None,
-    action: str | None,
     *,
+    decline: bool,
+    cancel: bool,
     as_json: bool,
 ) -> None:
     """Answer a question that a job asks.
@@ -295,9 +305,12 @@ def answer(
     """
     from python_mcp_server.jobs.questions import question_of
 
-    manager = _manager()
+    if decline and cancel:
+        raise click.UsageError("--decline and --cancel exclude each other; give one of them")
+    action = "decline" if decline else "cancel" if cancel else "accept"
+    manager = home_manager()
     found = find_job(manager, job_id)
-    given = typed_answer(question_of(found, key), values, action or "accept", json_answer)
+    given = typed_answer(question_of(found, key), values, action, json_answer)
     job = manager.blocking.answer(found.id, {key: given})
     words = f"{plain(key)} of {job.id} is answered; the job is {job.status.value}"
     tell(words, {"job": job.to_json()}, as_json=as_json)
@@ -313,7 +326,7 @@ def answer(
 @json_and_home
 def prune(max_age_hours: float, *, keep_completed: bool, keep_failed: bool, as_json: bool) -> None:
     """Remove old jobs that have ended, with their output. Cancelled ones always go."""
-    manager = _manager()
+    manager = home_manager()
     pruned = manager.blocking.prune(
         keep_completed=keep_completed, keep_failed=keep_failed, max_age_hours=max_age_hours
     )
@@ -344,7 +357,7 @@ def rm(job_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Remove jobs that have ended, with their output."""
     from python_mcp_server.jobs.expired import remove_job
 
-    manager = _manager()
+    manager = home_manager()
     try:
         found = [find_job(manager, typed) for typed in dict.fromkeys(job_ids)]
     except InvalidInput as error:
@@ -371,42 +384,8 @@ def drop(kind: str | None, *, as_json: bool) -> None:
 
     KIND is the name of a job's class, function or tool; without it all go. The jobs stay.
     """
-    dropped = _manager().cache.drop(kind)
+    dropped = home_manager().cache.drop(kind)
     tell(f"{dropped} dropped", {"dropped": dropped}, as_json=as_json)
-
-
-@jobs.command(epilog=_MOVE_EXAMPLES)
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@json_option
-def move(source: str, target: str, *, as_json: bool) -> int:
-    """Copy every job of one store to another, with its files.
-
-    The stores are URLs as in PYTHON_MCP_STORE. FROM keeps its jobs; one that has not ended goes on in TO,
-    if its processes are gone: end the servers first. What is in TO already is left, so a move that was
-    interrupted goes on when it is repeated. The exit code is 1 where jobs stay because they run.
-    """
-    from python_mcp_server.store.moving import move_jobs
-
-    there, here = parse_place(source, "FROM"), parse_place(target, "TO")
-    if MEMORY in (there.kind, here.kind) or there.path == here.path:  # files lie by path, or by prefix
-        told = "they must be two stores that last, on Redis with two prefixes"
-        raise InvalidInput(f"FROM is {there} and TO is {here}; {told}")
-    if not there.exists():
-        raise InvalidInput(f"FROM is {there}, where no store is; it must be one that has jobs")
-    with closing(open_place(there)) as old, closing(open_place(here)) as new:
-        moved = move_jobs(old, new, _lives)
-    if as_json:
-        print_json(asdict(moved))
-    else:
-        click.echo(f"{moved.copied} copied, {moved.present} there already")
-        for job_id in moved.live:
-            click.echo(f"{job_id} has not ended and stays: end its server, or wait for it", err=True)
-    return 1 if moved.live else 0
-
-
-def _lives(job: Job) -> bool:
-    return any(is_alive(process) for process in (job.owner, job.worker) if process is not None)
 
 
 def find_job(manager: JobManager, typed: str) -> Job:
@@ -459,6 +438,8 @@ def wait_for_job(
         on_question: Called once with each question that the job waits for.
         on_look: Called with the job each time that it was read and has not ended.
     """
+    from python_mcp_server.jobs.graph_jobs import unended_of
+
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     job, told = find_job(manager, typed), set[str]()
     while not job.status.terminal:
@@ -472,6 +453,10 @@ def wait_for_job(
             return job, True
         time.sleep(min(left_s, _POLL_S))
         job = manager.blocking.get(job.id)
+    for job_id in reversed(unended_of(manager.store, job)):
+        left_s = None if timeout_s is None else max(0.0, deadline - time.monotonic())
+        if wait_for_job(manager, job_id, left_s, on_question, on_look)[1]:
+            return job, True
     return job, False
 
 

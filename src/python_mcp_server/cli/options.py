@@ -6,14 +6,17 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.settings import variable
-from python_mcp_server.store.opening import FILE, MEMORY, StorePlace
+from python_mcp_server.store.opening import FILE, MEMORY, StorePlace, place_of
+
+if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -96,14 +99,30 @@ home_option: Final[Decorator] = click.option(
 )
 
 
-def tell_missing_store(place: StorePlace) -> bool:
-    """Whether there is no store here; stderr says so, because the name may be mistyped."""
+def tell_missing_store(place: StorePlace, *, makes: bool = False) -> bool:
+    """Whether there is no store here; stderr says so, because the name may be mistyped. `makes` says that it
+    is made now.
+    """
     missing = place.kind != MEMORY and not place.exists()
+    made = "it is made now" if makes else "the first job makes it"
     if missing and place.kind == FILE:
-        say(f"there is no home at {str(place.path)!r}; the first job makes it, and --home names another one")
+        say(f"there is no home at {str(place.path)!r}; {made}, and --home names another one")
     elif missing:
-        say(f"there is no store at {place}; the first job makes it, and PYTHON_MCP_STORE names another one")
+        say(f"there is no store at {place}; {made}, and PYTHON_MCP_STORE names another one")
     return missing
+
+
+def home_manager(*, makes: bool = False) -> JobManager:
+    """Return a manager of the store. Where there is no store, stderr says so, and the manager is one of no
+    jobs, because a look makes none; with `makes` the store is made.
+    """
+    from python_mcp_server.jobs.manager import JobManager
+    from python_mcp_server.settings import Settings
+    from python_mcp_server.store.memory import InMemoryJobStore
+
+    settings = Settings.from_environ()
+    missing = tell_missing_store(place_of(settings), makes=makes)
+    return JobManager(InMemoryJobStore() if missing and not makes else None, settings)
 
 
 json_option: Final[Decorator] = click.option(

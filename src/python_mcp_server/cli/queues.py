@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import home_option, json_option, print_json
+from python_mcp_server.cli.options import home_manager, home_option, json_option, print_json
 from python_mcp_server.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ def queues() -> None:
     """
 
 
-def _queues() -> Queues:
-    from python_mcp_server.jobs.manager import JobManager
-
-    return JobManager().blocking.queues
+def _queues(*, makes: bool = True) -> Queues:
+    return home_manager(makes=makes).blocking.queues
 
 
 @queues.command("list")
@@ -40,7 +38,7 @@ def _queues() -> Queues:
 @home_option
 def list_(*, as_json: bool) -> None:
     """List the queues with their jobs and rules, and the resources."""
-    found = _queues().list()
+    found = _queues(makes=False).list()
     if as_json:
         print_json(found.to_json())
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from python_mcp_server.cli.options import TEXT, Number, home_option, json_option, print_json
+from python_mcp_server.cli.options import TEXT, Number, home_manager, home_option, json_option, print_json
 from python_mcp_server.limits import number_words
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ def quotas() -> None:
     """
 
 
-def _quotas() -> Quotas:
-    from python_mcp_server.jobs.manager import JobManager
-
-    return JobManager().blocking.quotas
+def _quotas(*, makes: bool = False) -> Quotas:
+    return home_manager(makes=makes).blocking.quotas
 
 
 @quotas.command("set")
@@ -54,7 +52,7 @@ def set_(client: str, *, as_json: bool, **bounds: Any) -> None:
 
     With * at the end it is for each client whose name begins so.
     """
-    quota = _quotas().set(client, **bounds)
+    quota = _quotas(makes=True).set(client, **bounds)
     if as_json:
         print_json({"client": client, "quota": quota.to_json()})
     else:

@@ -10,17 +10,20 @@ import click
 from python_mcp_server.cli.options import (
     Number,
     environment_options,
+    home_manager,
     json_and_home,
     limit_options,
     print_json,
     tell,
 )
 from python_mcp_server.cli.run import AsPython, request_of
+from python_mcp_server.cli.streams import say
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.jobs.schedule import MISSED, OVERLAPS
 from python_mcp_server.model import iso, utc_now
 
 if TYPE_CHECKING:
+    from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.schedule import Schedule
     from python_mcp_server.jobs.schedules import BlockingSchedules
 
@@ -43,16 +46,14 @@ def schedules() -> None:
 
 
 def _schedules() -> BlockingSchedules:
-    from python_mcp_server.jobs.manager import JobManager
-
-    return JobManager().schedules.blocking
+    return home_manager().schedules.blocking
 
 
 @schedules.command(cls=AsPython, context_settings={"allow_interspersed_args": False}, epilog=_EXAMPLES)
 @click.option("--cron", metavar="EXPRESSION",
               help="When: minute, hour, day, month, weekday; a 6th in front is for seconds.")  # fmt: skip
 @click.option("--every", type=Number("seconds", 0), metavar="SECONDS", help="Or each so many seconds.")
-@click.option("--at", "at_text", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
+@click.option("--at", metavar="TIME", help="Or once, such as 2027-01-31T09:00.")
 @click.option("--delay", type=Number("seconds", 0), metavar="SECONDS", help="Or once, in so many seconds.")
 @click.option("--tz", default="UTC", show_default=True, metavar="ZONE",
               help="The time zone of --cron and --at, such as Europe/Berlin.")  # fmt: skip
@@ -75,7 +76,7 @@ def add(
     *,
     cron: str | None,
     every: float | None,
-    at_text: str | None,
+    at: str | None,
     delay: float | None,
     tz: str,
     name: str | None,
@@ -88,30 +89,46 @@ def add(
 
     A schedule keeps no secrets, so --env and --env-file are refused: let the script read what it needs.
     """
-    made = _schedules().add(
-        request_of(words, **options, label=None, merged=False),
+    if [cron, every, at, delay].count(None) != 3:  # noqa: PLR2004  one of four
+        raise click.UsageError("give exactly one of --cron, --every, --at and --delay")
+    request, when = request_of(words, **options, label=None, merged=False), _at(at, delay)
+    manager = home_manager(makes=True)
+    made = manager.schedules.blocking.add(
+        request,
         cron=cron,
         every=every,
-        at=_at(at_text, delay),
+        at=when,
         tz=tz,
         name=name,
         missed=missed,
         overlap=overlap,
     )
     _tell(made, f"next at {_shown(made.next_time(utc_now()))}", as_json=as_json)
+    _warn_without_server(manager)
+
+
+def _warn_without_server(manager: JobManager) -> None:
+    """Say on stderr where no program is up that would start the jobs of schedules."""
+    from python_mcp_server.jobs.servers import NO_SERVER, has_server
+
+    if not has_server(manager.store):
+        say(f"{NO_SERVER}, and schedules start jobs while one is up only")
 
 
 @schedules.command("list")
 @json_and_home
 def list_(*, as_json: bool) -> None:
     """List schedules, by name."""
-    found, now = _schedules().list(), utc_now()
+    manager, now = home_manager(), utc_now()
+    found = manager.schedules.blocking.list()
     if as_json:
         print_json({"schedules": [each.to_json(now) for each in found]})
     elif not found:
         click.echo("no schedules")
     else:
         _print(found, now)
+        if not all(each.paused for each in found):
+            _warn_without_server(manager)
 
 
 def _print(found: list[Schedule], now: datetime) -> None:
@@ -176,11 +193,11 @@ def _tell(schedule: Schedule, words: str, *, as_json: bool) -> None:
 
 @schedules.command("next")
 @click.argument("schedule", metavar="SCHEDULE")
-@click.option("-n", "count", type=int, default=5, show_default=True, help="How many times.")
+@click.option("-n", "n", type=int, default=5, show_default=True, help="How many times.")
 @json_and_home
-def next_(schedule: str, count: int, *, as_json: bool) -> None:
+def next_(schedule: str, n: int, *, as_json: bool) -> None:
     """Show the next times of a schedule, also of one that is paused."""
-    found = _schedules().next_times(schedule, count)
+    found = _schedules().next_times(schedule, n)
     tell("\n".join(map(_shown, found)) or "never", {"next": list(map(iso, found))}, as_json=as_json)
 
 
@@ -194,8 +211,6 @@ def run(schedule: str, *, as_json: bool) -> None:
 
 
 def _at(text: str | None, delay: float | None) -> datetime | None:
-    if delay is not None and text is not None:
-        raise click.UsageError("--at and --delay exclude each other; give one of them")
     try:
         if delay is not None:
             return utc_now() + timedelta(seconds=delay)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from python_mcp_server.cli.jobs import find_job, jobs
-from python_mcp_server.cli.options import json_and_home, print_json
+from python_mcp_server.cli.options import home_manager, json_and_home, print_json
 from python_mcp_server.jobs.rows import elapsed_s, plain, row
 
 if TYPE_CHECKING:
@@ -26,10 +26,9 @@ def tree(job_id: str, *, as_json: bool) -> None:
     ID is a job of a graph, or that of the graph itself: then all of its jobs are drawn. A job that waits for
     several others stands below the last of these.
     """
-    from python_mcp_server.jobs.manager import JobManager
     from python_mcp_server.jobs.relatives import relatives_of
 
-    manager = JobManager()
+    manager = home_manager()
     found = relatives_of(manager.store, find_job(manager, job_id))
     if as_json:
         graph = None if found.graph is None else found.graph.id

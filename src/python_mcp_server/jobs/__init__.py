@@ -28,6 +28,7 @@ spending     holds the jobs of clients to their quotas, and counts what they spe
 rates        how often jobs of a kind or a client may start: their recent starts, in the home
 capacity     what background jobs take, and whether another may start beside them
 concurrency_keys  jobs that wait behind others of their key, and how they become ready
+servers      whether a server of the home is up
 slots        starts queued jobs of one engine, and gives them their slots
 waits        how a caller waits for a job
 waiting      why a queued job has not started, in a sentence
@@ -40,6 +41,7 @@ arguments    results of other jobs as arguments
 asked        the types of what callers of the API give
 comparing    one text for equal calls that no record has
 graph        graphs of jobs, submitted as one
+graph_jobs   waits for, and cancels, the jobs of a graph by its id
 relatives    the jobs that belong to the graph or the chain of one
 dead_letters jobs that failed for good and can be run again
 spec         what a record needs so that any server can start its job

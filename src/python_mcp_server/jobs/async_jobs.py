@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from python_mcp_server.errors import ResultNotReady
 from python_mcp_server.job_result import JobResult, result_of
 from python_mcp_server.jobs.asked import check_number
+from python_mcp_server.jobs.graph_jobs import cancel_jobs, is_graph, jobs_of, unended_of, wait_for_jobs
 from python_mcp_server.jobs.request import states_named, status_of
 from python_mcp_server.jobs.waits import Wait
 from python_mcp_server.model import Job, JobState
@@ -51,6 +52,9 @@ class AsyncJobs:
         self._blocking = blocking
         self._engine = engine
 
+    async def _in_store(self, work: Callable[[JobStore, Job], T], job: Job) -> T:
+        return await (await self._engine()).services.in_store(work, self._store, job)
+
     # ---- by token
 
     async def get_status(self, token: str) -> dict[str, Any]:
@@ -82,12 +86,14 @@ class AsyncJobs:
         """Cancel a job; return when its last process is gone.
 
         Returns:
-            Whether the job is cancelled; False where it has ended before.
+            Whether the job, or one of the graph, is cancelled; False where it has ended before.
 
         Raises:
             JobNotFound: There is no such job.
         """
-        return (await self.cancel(token)).status is JobState.CANCELLED
+        job = await self.cancel(token)
+        jobs = [job, *await self._in_store(jobs_of, job)]
+        return any(each.status is JobState.CANCELLED for each in jobs)
 
     async def list_jobs(self, state: str | None = None, limit: int = 50) -> list_of[dict[str, Any]]:
         """Return the status of up to `limit` jobs, newest first, as `get_status` does.
@@ -120,7 +126,7 @@ class AsyncJobs:
     async def wait(
         self, job_id: str, timeout_s: float, *, or_question: bool = False, whole: bool = True
     ) -> tuple[Job, bool]:
-        """Wait until a job ends or the time is over.
+        """Wait until a job ends, or all jobs of a graph do, or the time is over.
 
         Args:
             job_id: The job.
@@ -135,8 +141,13 @@ class AsyncJobs:
             JobNotFound: There is no such job.
         """
         submissions, look = (await self._engine()).submissions, partial(self.get, job_id, whole=whole)
+        began = time.monotonic()
         wait = Wait(job_id, submissions, self._blocking.run_of, look, or_question)
-        return await wait.until_end(timeout_s)
+        job, timed_out = await wait.until_end(timeout_s)
+        if is_graph(job):
+            unended = await self._in_store(unended_of, job)
+            timed_out = await wait_for_jobs(unended, timeout_s - (time.monotonic() - began), self.wait)
+        return job, timed_out
 
     async def list(
         self,
@@ -162,7 +173,7 @@ class AsyncJobs:
     async def cancel(self, job_id: str) -> Job:
         """Cancel a job; return when its last process is gone and its state is written.
 
-        A job that has ended is returned as it is.
+        A job that has ended is returned as it is. Of a graph, whose record has ended, the jobs are cancelled.
 
         Raises:
             JobNotFound: There is no such job.
@@ -180,6 +191,8 @@ class AsyncJobs:
         job = await to_thread(engine.loop, None, self._blocking.cancel_by_record, job_id, run)
         if job.status.terminal:
             engine.submissions.let_go(job_id)
+        if is_graph(job):
+            await cancel_jobs(await self._in_store(unended_of, job), self.cancel)
         return job
 
     async def answer(self, job_id: str, answers: Mapping[str, InputAnswer], *, lenient: bool = False) -> Job:

@@ -26,6 +26,7 @@ from python_mcp_server.jobs.asked import check_job, check_number, check_text, ch
 from python_mcp_server.jobs.cancel import cancel_record
 from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.expired import Tombstones, not_found
+from python_mcp_server.jobs.graph_jobs import cancel_graph
 from python_mcp_server.jobs.item_pages import ItemPage, WantedItems, pause_s, read_items
 from python_mcp_server.jobs.limit_watch import EndReason
 from python_mcp_server.jobs.output import (
@@ -190,7 +191,9 @@ class BlockingJobs:
         run = self.run_of(job_id)
         if run is not None and run.loop is not _running_loop() and _cancelled_there(run):
             return self.get(job_id)
-        return self.cancel_by_record(job_id, run)
+        job = self.cancel_by_record(job_id, run)
+        cancel_graph(self._store, job, self.cancel)
+        return job
 
     def cancel_by_record(self, job_id: str, run: JobRun | None) -> Job:
         """Cancel a job whose loop cannot: the loop belongs to this thread, is blocked, or does not exist."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.arguments import spec_renamed
+from python_mcp_server.jobs.expired import Tombstones, not_found, remove_job
 from python_mcp_server.jobs.keywords import check_keywords
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.relatives import after_of
@@ -134,12 +135,13 @@ class DeadLetters:
         """
         job = self._store.get(job_id)
         if job is None:
-            raise JobNotFound(job_id)
+            raise not_found(self._store, job_id)
         if is_dead_letter(job):
             return job
         if job.status is not JobState.FAILED:
             raise InvalidInput(f"job {job_id} is {job.status}; only a job that failed for good is run again")
-        why = "it was submitted without options" if job.options is None else "its spec could not be kept"
+        why = "its spec could not be kept" if job.call_note is None else job.call_note
+        why = "it was submitted without options" if job.options is None else why
         raise InvalidInput(f"job {job_id} cannot be run again, because {why}; submit a new job")
 
     def retry(
@@ -168,6 +170,7 @@ class DeadLetters:
 
     def _remove_retried(self, dead: Job, again: Job) -> None:
         move_key(self._store, dead, again.id)
+        Tombstones(self._store).add(dead, again.id)
         self._store.remove(dead.id)
 
     def _store_again(self, dead: Job, again: Job) -> Job:
@@ -223,7 +226,7 @@ class DeadLetters:
         Raises:
             JobNotFound, InvalidInput: As `get`.
         """
-        self._store.remove(self.get(job_id).id)
+        remove_job(self._store, self.get(job_id))
 
     def drop_all(
         self,
@@ -234,7 +237,7 @@ class DeadLetters:
     ) -> int:
         """Remove all dead letters that fit, with their output, and return how many there were."""
         which = Which(kind=kind, queue=queue, error_kind=error_kind, principal=principal)
-        return sum(self._store.remove(job.id) for job in self._found(which))
+        return sum(remove_job(self._store, job) for job in self._found(which))
 
     def _found(self, which: Which) -> Sequence[Job]:
         """Return those that fit, oldest first: none of a job that fails again meanwhile."""

@@ -6,6 +6,7 @@ files. The files have a bound; ids beyond it are unknown at once. Files of earli
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from python_mcp_server.store.contract import JobStore
 
 _log: Final = logging.getLogger(__name__)
+_FORBIDDEN: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _DIRECTORY: Final = "expired"
 _DAY: Final = timedelta(days=1)
 _SHARD_CHARS: Final = 2
@@ -36,17 +38,23 @@ class Tombstones:
         self._files = HomeFiles(store, _DIRECTORY)
         self._now = now
 
-    def add(self, job: Job) -> None:
-        """Note that a job is being removed. A disk that is full keeps no job from being removed."""
+    def add(self, job: Job, again: str | None = None) -> None:
+        """Note that a job is being removed; `again` is the job that a retry made of it. A disk that is full
+        keeps no job from being removed.
+        """
         now = self._now()
         ended = job.completed_at or job.created_at
         told = {"id": job.id, "ended": ended.timestamp(), "removed": now.timestamp()}
         if job.principal is not None:
             told["principal"] = job.principal
+        if again is not None:
+            told["again"] = again
         line = json.dumps(told, separators=(",", ":")).encode() + b"\n"
         try:
             self._files.append(_day(now), _part(job.id), data=line, most_bytes=_MOST_BYTES)
         except StoreError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FORBIDDEN:
+                raise  # the job cannot be removed either
             _log.warning("job %s will be unknown instead of expired: %s", job.id, error)
 
     def find(self, job_id: str) -> JobExpired | None:
@@ -107,6 +115,6 @@ def _read(line: bytes, job_id: str) -> JobExpired | None:
         ended, removed = (datetime.fromtimestamp(told[name], UTC) for name in ("ended", "removed"))
         if told["id"] != job_id:
             return None
-        return JobExpired(job_id, ended, removed, told.get("principal"))
+        return JobExpired(job_id, ended, removed, told.get("principal"), told.get("again"))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError):
         return None  # a line that was cut by a kill

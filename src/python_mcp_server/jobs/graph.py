@@ -22,8 +22,9 @@ from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.settle import settle
 from python_mcp_server.jobs.spending import take_back
 from python_mcp_server.kinds import AsyncJob
+from python_mcp_server.limits import Limits
 from python_mcp_server.model import MOST_LABEL_CHARS, Job, JobState, Outcome, cut_label, new_job_id, utc_now
-from python_mcp_server.options import JobOptions, check_name
+from python_mcp_server.options import OF_GRAPHS, JobOptions, check_name
 from python_mcp_server.store.layout import is_job_id
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Graph:
         after: Iterable[str] = (),
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
+        label: str | None = None,
+        timeout_seconds: float | None = None,
         **options: Any,
     ) -> Result:
         """Add a job.
@@ -80,6 +83,8 @@ class Graph:
                 or tokens of other jobs. Those whose `Result` is among its arguments come to them.
             args: The function's arguments; none beside a job.
             kwargs: The function's keyword arguments; none beside a job.
+            label: What lists show; that of the job, or its name in the graph, where None.
+            timeout_seconds: Its time limit; 0 for none, None for that of the job.
             **options: The fields of `JobOptions` that differ from those of the job, such as
                 `run_after_failure`.
 
@@ -93,14 +98,15 @@ class Graph:
         if name in self._nodes:
             raise InvalidInput(f"the graph has a job {name!r} already; each needs a name of its own")
         _check_lists(after, args, kwargs)
-        request = _request(job, tuple(args), dict(kwargs or {}))
+        request = _request(job, tuple(args), dict(kwargs or {}), timeout_seconds)
         wanted = tuple(dict.fromkeys((*after, *results_in([request.args, request.kwargs]))))
         known = {
             each.name: getattr(request.options or JobOptions(), each.name) for each in fields(JobOptions)
         }
+        known = {name: value for name, value in known.items() if name not in OF_GRAPHS}
         if wrong := next((option for option in options if option not in known), None):
             raise InvalidInput(f"the job {name!r} has no option {wrong!r:.160}; there are {', '.join(known)}")
-        label = request.label or name
+        label = label or request.label or name
         request = replace(request, options=JobOptions(**(known | options)), label=label)
         self._nodes[name] = _Node(request, wanted)
         return Result(name)
@@ -132,7 +138,7 @@ class Graph:
         return {name: (self._nodes[name].request, self._nodes[name].after) for name in order}
 
 
-def is_graph(job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def is_whole_graph(job: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether what is submitted is a graph, which takes no arguments.
 
     Raises:
@@ -152,14 +158,20 @@ def _check_lists(after: Any, args: Any, kwargs: Any) -> None:
         raise InvalidInput(f"kwargs is {kwargs!r:.160}; it must be arguments by name")
 
 
-def _request(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
+def _request(job: Any, args: tuple[Any, ...], kwargs: dict[str, Any], timeout_s: float | None) -> Request:
     if isinstance(job, (Request, AsyncJob)):
         if args or kwargs:
             raise InvalidInput("args and kwargs are for a function; a job has its arguments already")
-        return request_of(job) if isinstance(job, AsyncJob) else job
+        if isinstance(job, AsyncJob):
+            return request_of(job, timeout_seconds=timeout_s)
+        return job if timeout_s is None else replace(job, limits=_timed(job.limits, timeout_s))
     if not callable(job):
         raise InvalidInput(f"the job is {job!r:.160}; it must be a job or a function")
-    return Request(job, args, kwargs)
+    return Request(job, args, kwargs, limits=None if not timeout_s else _timed(None, timeout_s))
+
+
+def _timed(limits: Limits | None, timeout_s: float) -> Limits:
+    return replace(limits or Limits(), timeout_seconds=timeout_s or None)
 
 
 @dataclass(frozen=True, slots=True)

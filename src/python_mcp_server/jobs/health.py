@@ -26,6 +26,7 @@ from python_mcp_server.jobs.firing import ScheduleFiles
 from python_mcp_server.jobs.home_files import HomeFiles
 from python_mcp_server.jobs.keeping import Bounds, Keeper
 from python_mcp_server.jobs.queue_rules import QueueRules, read_rules
+from python_mcp_server.jobs.servers import has_server
 from python_mcp_server.jobs.spec import missing_part
 from python_mcp_server.model import MB, Job, JobState, cut, iso, utc_now
 from python_mcp_server.options import DEFAULT_QUEUE
@@ -186,6 +187,7 @@ class HomeHealth:
         if damaged:
             text, advice = "damaged records were set aside", "Look at them, and remove them."
             yield Problem("records", text, advice, f"{len(damaged)} in {damaged[0].parent}")
+        self._schedules.all()  # it sets aside those that are damaged
         names = HomeFiles(self._store, "schedules").names()
         if lost := [name for name in names if name.endswith(".damaged")]:
             text = "damaged schedules were set aside, and no longer start jobs"
@@ -224,7 +226,8 @@ class HomeHealth:
             rules = read_rules(self._store)
         except StoreError as error:
             detail = str(error) if principal is None else ""
-            yield Problem("queues", "the rules of the queues cannot be read", "Correct the file.", detail)
+            text = "the rules of the queues cannot be read, so no queued job starts"
+            yield Problem("rules", text, "Correct the file.", detail)
             return
         groups = self._store.index_names(READY)[:_GROUPS]
         first = [job for name in groups for job in self._store.indexed(name, 1)]
@@ -265,24 +268,13 @@ class HomeHealth:
         late = [job for job in heads if utc_now() - (job.queued_at or job.created_at) > _IDLE]
         late += [job for job in due if job.belongs_to(principal)]
         late.sort(key=lambda job: job.queued_at or job.not_before or job.created_at)
-        if late and not self._served and not self._servers():
+        if late and not self._served and not has_server(self._store):
             advice = "Start one: python-mcp-server serve, with the same PYTHON_MCP_HOME."
             yield Problem("server", "jobs wait, and no server of the home is seen here", advice, _jobs(late))
         elif able := [job for job in late if capacity.refusal(job) is None]:
             text = "a job could run, and no server starts it"
             advice = "Start a server that has its code and its working directory, or cancel it."
             yield Problem("queue", text, advice, _jobs(able))
-
-    def _servers(self) -> bool:
-        """Whether a process of this machine has workers of the home: the names of their folders begin with
-        its pid.
-        """
-        try:
-            names = os.listdir(self._store.worker_folder("0").parent)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        pids = {name.partition("-")[0] for name in names[:_COUNTED]}
-        return any(pid.isdecimal() and processes.identify(int(pid)) is not None for pid in pids)
 
     # ---- ends
 

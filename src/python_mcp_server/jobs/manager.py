@@ -402,10 +402,10 @@ class JobManager:
             InvalidInput: It is no job, it was submitted before, or it cannot be sent to a worker.
             StoreError: The job cannot be recorded; nothing was started.
         """
-        from python_mcp_server.jobs.graph import is_graph
+        from python_mcp_server.jobs.graph import is_whole_graph
         from python_mcp_server.kinds import bind, checked_job, claimed
 
-        if is_graph(job, args, kwargs):
+        if is_whole_graph(job, args, kwargs):
             return await self.submit_graph(job)
         job, options = checked_job(job, args, kwargs)
         request = request_of(job, **options)

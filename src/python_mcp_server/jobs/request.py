@@ -119,6 +119,9 @@ def request_of(
     from python_mcp_server.kinds import options_of, work_of
 
     timeout_s = job.timeout_seconds if timeout_seconds is None else timeout_seconds
+    if isinstance(timeout_s, (int, float)) and timeout_s < 0:
+        told = f"timeout_seconds is {timeout_s!r}"
+        raise InvalidInput(f"{told}; it must be a positive number of seconds, or 0 for no limit")
     work = work_of(job, timeout_s, job.limits if limits is None else limits)
     return Request(
         work.body,
@@ -293,8 +296,14 @@ def state_named(name: str | None) -> JobState | None:
         raise InvalidInput(f"status_filter is {name!r}; it must be one of {known}") from None
 
 
-def cancellation(job: Job, *, ended_before: bool) -> dict[str, Any]:
-    """Return `{"job_id", "status", "message"}` of a job after an attempt to cancel it."""
+def cancellation(job: Job, *, ended_before: bool, of_graph: int = 0) -> dict[str, Any]:
+    """Return `{"job_id", "status", "message"}` of a job after an attempt to cancel it; `of_graph` says how
+    many jobs of a graph were cancelled.
+    """
+    if of_graph:
+        jobs = "1 job" if of_graph == 1 else f"{of_graph} jobs"
+        message = f"{jobs} of the graph {job.id} were cancelled; their last processes are gone"
+        return {"job_id": job.id, "status": JobState.CANCELLED.value, "message": message}
     if ended_before:
         message = f"Job {job.id} had already ended as {job.status}; nothing was cancelled"
     elif job.status is JobState.CANCELLED:

@@ -20,7 +20,7 @@ from python_mcp_server.jobs.limit_watch import EndReason, LimitWatch, disk_meter
 from python_mcp_server.jobs.questions import QuestionRelay
 from python_mcp_server.jobs.record import WORKER_RECORD, RecordWriter, Started
 from python_mcp_server.jobs.settle import never_started
-from python_mcp_server.jobs.spec import to_spec
+from python_mcp_server.jobs.spec import to_spec, why_not_kept
 from python_mcp_server.jobs.state import NEXT_STATES, CallerState, RunState
 from python_mcp_server.jobs.status import RunStatus
 from python_mcp_server.model import Job, JobState, Outcome
@@ -174,6 +174,8 @@ class JobRun:
         self.caller = CallerState.DETACHED
         self._let_others_start_it()
         job = self.snapshot()
+        if job.call is None and job.options is not None:
+            job = job.evolve(call_note=why_not_kept(self.request, self._reference()))
         may_wait = job.waits_for or job.not_before is not None
         return job.evolve(owner=None) if may_wait and job.call is not None else job
 
@@ -412,7 +414,10 @@ class JobRun:
         """Return the spec with which any server may start the job, or None."""
         if self._services.record_locator is None or self.status.spec is not None:
             return self.status.spec
-        return to_spec(self.request, BodyReference(self.call.body, self.call.code, self.call.main))
+        return to_spec(self.request, self._reference())
+
+    def _reference(self) -> BodyReference:
+        return BodyReference(self.call.body, self.call.code, self.call.main)
 
     def _detach_worker(self) -> None:
         if isinstance(self._worker, WorkerHandle):

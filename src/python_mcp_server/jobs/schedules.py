@@ -8,6 +8,7 @@ outlive all of them.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ _log: Final = logging.getLogger(__name__)
 _MOST: Final = 1_000
 """How many schedules a home may have. Guessed: a look at that many takes some ms where one has changed."""
 
+_OPTIONS: Final = re.compile(r"\A(?:-\S*\s*)+")
+"""What a label of a program begins with, and the name of a schedule does not: `-m `, `-c `."""
 _NAME_CHARS: Final = 100
 _MOST_TIMES: Final = 1_000
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -384,12 +387,14 @@ def _request_of(work: Any) -> Request:
 def _check_name(name: Any) -> None:
     if name is None:
         return
-    if not (isinstance(name, str) and 1 <= len(name) <= _NAME_CHARS and name.isprintable()):
-        raise InvalidInput(f"name is {name!r:.160}; it must be a line of 1 to {_NAME_CHARS} characters")
+    fits = isinstance(name, str) and 1 <= len(name) <= _NAME_CHARS and name.isprintable()
+    if not fits or name.startswith("-"):  # such a name is an option of a command
+        right = f"a line of 1 to {_NAME_CHARS} characters, the first of them no '-'"
+        raise InvalidInput(f"name is {name!r:.160}; it must be {right}")
 
 
 def _free_name(job: dict[str, Any], taken: set[str]) -> str:
-    base = cut(job["label"], _NAME_CHARS - 10)
+    base = cut(_OPTIONS.sub("", job["label"]) or "schedule", _NAME_CHARS - 10)
     names = chain([base], (f"{base} {number}" for number in count(2)))
     return next(name for name in names if name not in taken)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from python_mcp_server.errors import StoreError
 from python_mcp_server.jobs.capacity import Capacity, SlotLimits, capacity_of
 from python_mcp_server.jobs.queue_rules import read_rules
+from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
+from python_mcp_server.jobs.servers import NO_SERVER, has_server
 from python_mcp_server.model import Job, JobState
 from python_mcp_server.store.keys import READY
 
@@ -26,7 +28,7 @@ class WaitingReasons:
     def __init__(self, store: JobStore, limits: SlotLimits) -> None:
         self._store = store
         self._limits = limits
-        self._seen: tuple[float, Capacity] | None = None
+        self._seen: tuple[float, Capacity, bool] | None = None
 
     def of(self, job: Job) -> str | None:
         """Return why this queued job waits; None where nothing holds it back but its server."""
@@ -38,19 +40,22 @@ class WaitingReasons:
         if job.not_before is not None:
             return f"waiting until {_second(job.not_before)}{_attempt(job)}"
         try:
-            capacity = self._capacity()
-        except StoreError as error:
+            capacity, is_served = self._look()
+        except (StoreError, OSError) as error:
             return f"waiting for its turn: {error}"
-        return capacity.held_back(job) or capacity.full()
+        if held := capacity.held_back(job):
+            return held
+        ownerless = job.owner is None or job.message == WAITS_FOR_A_SERVER
+        return NO_SERVER if ownerless and not is_served else capacity.full()
 
-    def _capacity(self) -> Capacity:
+    def _look(self) -> tuple[Capacity, bool]:
         now = time.monotonic()
         if self._seen is None or now - self._seen[0] > _FRESH_S:
             capacity = capacity_of(self._store, self._limits, read_rules(self._store))[0]
             groups = self._store.index_names(READY)[:_GROUPS]
             capacity.reserve_for(job for name in groups for job in self._store.indexed(name, 1))
-            self._seen = now, capacity
-        return self._seen[1]
+            self._seen = now, capacity, has_server(self._store)
+        return self._seen[1:]
 
 
 def _second(when: datetime) -> str:

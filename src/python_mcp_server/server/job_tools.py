@@ -19,6 +19,7 @@ from pydantic import Field
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.functions import default_manager
 from python_mcp_server.items import ITEMS
+from python_mcp_server.jobs.graph_jobs import cancelled_of, unended_of
 from python_mcp_server.jobs.item_pages import MOST_ITEMS
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.output import READABLE, Wanted
@@ -265,11 +266,16 @@ class JobTools:
     async def cancel_job(self, job_id: JobId) -> dict[str, Any]:
         """Stop a background job: cancel it with all its processes, and return when the last one is gone.
 
-        A job that has ended already is not changed: the status says how it ended.
+        A job that has ended already is not changed: the status says how it ended. The id of a graph cancels
+        its jobs.
         """
         before = await find_job(self._manager, job_id)
-        job = before if before.status.terminal else await self._manager.cancel(job_id)
-        return cancellation(job, ended_before=before.status.terminal)
+        store = self._manager.store
+        unended = await asyncio.to_thread(unended_of, store, before)
+        ended_before = before.status.terminal and not unended
+        job = before if ended_before else await self._manager.cancel(job_id)
+        jobs = await asyncio.to_thread(cancelled_of, store, unended)
+        return cancellation(job, ended_before=ended_before, of_graph=jobs)
 
     async def answer_job(
         self,

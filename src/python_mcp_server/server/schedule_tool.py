@@ -6,11 +6,14 @@ arguments are checked as those of a call now, and the call is kept instead of ma
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from mcp.server.mcpserver import Context  # noqa: TC002  # the SDK looks for it at run time
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult
 from pydantic import Field
 
@@ -26,6 +29,7 @@ from python_mcp_server.server.principals import current_principal, find_job
 from python_mcp_server.server.registry import AnswerTool, defer_tool
 from python_mcp_server.server.sdk.calls import taking_request
 from python_mcp_server.server.sdk.private import tools_of
+from python_mcp_server.server.sdk.replies import failure
 from python_mcp_server.server.text import repair_unicode
 
 if TYPE_CHECKING:
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from python_mcp_server.jobs.schedule import Schedule
 
 _SHOWN_TIMES: Final = 3
+_HERE: Final = {"tz": "timezone", "delay": "delay_seconds"}
+"""What the parameters of this tool are called that the library calls otherwise."""
 
 Missed = Annotated[
     str,
@@ -90,8 +96,10 @@ class ScheduleTool:
         if isinstance(request, CallToolResult):
             return request
         if cron is None:
-            return await self._once(request, timezone, at, delay_seconds, after)
-        made = await schedules.add(request, cron=cron, tz=timezone, missed=missed, name=name)
+            with _named_as_here():
+                return await self._once(request, timezone, at, delay_seconds, after)
+        with _named_as_here():
+            made = await schedules.add(request, cron=cron, tz=timezone, missed=missed, name=name)
         times = [iso(when) for when in made.next_times(utc_now(), _SHOWN_TIMES)]
         return _answer({"schedule": _view(made), "next_times": times})
 
@@ -104,7 +112,10 @@ class ScheduleTool:
         if tool not in able:
             raise InvalidInput(f"tool is {tool!r:.100}; what can be scheduled is {', '.join(able)}")
         with taking_request() as taken:
-            refused = await known[tool].run(arguments, ctx)
+            try:
+                refused = await known[tool].run(arguments, ctx)
+            except ToolError as error:  # the SDK would put the name of this tool before it
+                return failure(InvalidInput(str(error)))
         return taken[0] if taken else refused
 
     async def _once(
@@ -122,6 +133,16 @@ class ScheduleTool:
         told = f"until job {after} has completed" if after else f"until {iso(options.run_at)}"
         message = f"waits {told}; py_cancel_job ends that"
         return _answer({"job_id": job.id, "status": job.status.value, "message": message})
+
+
+@contextmanager
+def _named_as_here() -> Generator[None]:
+    """Let errors name the parameters of the tool."""
+    try:
+        yield
+    except InvalidInput as error:
+        name, _, rest = str(error).partition(" ")
+        raise InvalidInput(f"{_HERE.get(name, name)} {rest}") from error
 
 
 def _view(schedule: Schedule) -> dict[str, Any]:

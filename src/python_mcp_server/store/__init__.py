@@ -24,6 +24,7 @@ locks         locks between processes that the kernel releases when their holder
 maintenance   opens a home, imports the list of an older version, finishes what killed processes began, and
               completes the index of principals
 moving        copies the jobs of one store to another
+home_parts    copies what belongs to the jobs in a home: rules, keys, quotas, schedules
 sweep         removes what killed processes left beside the records
 listing       `meta/jobs.json`, the list for people, rewritten by a thread
 

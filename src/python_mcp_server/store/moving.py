@@ -1,4 +1,5 @@
-"""Copies the jobs of one store to another, with their files. Used by the command line only.
+"""Copies the jobs of one store to another, with their files and what belongs to them in the home. Used by the
+command line only.
 
 A job whose id is in the target already was copied before, so a copy that was interrupted goes on where it
 was. The files of a job are copied before its record: a record in the target says that all of it is there.
@@ -15,6 +16,7 @@ from python_mcp_server.atomic import make_directory, translate_os_errors
 from python_mcp_server.errors import StoreError
 from python_mcp_server.model import Job, JobState, utc_now
 from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.home_parts import copy_parts, move_schedules
 
 MOVED: Final = "moved"
 _PAGE: Final = 200
@@ -28,16 +30,22 @@ class Moved:
         copied: How many jobs are in the target now and were not before.
         present: How many were there already.
         live: The ids of the jobs that stay, because their processes live.
+        schedules: How many schedules are in the target now; they are no longer in the source.
+        differing: The parts of the home, such as "queues.json", that were in the target already and stay as
+            they are there.
     """
 
     copied: int = 0
     present: int = 0
     live: list[str] = field(default_factory=list[str])
+    schedules: int = 0
+    differing: list[str] = field(default_factory=list[str])
 
 
 def move_jobs(source: JobStore, target: JobStore, is_alive: Callable[[Job], bool]) -> Moved:
     """Copy all jobs; the source keeps those that have ended. One that has not ended goes on in the target
-    alone, and only if its processes are gone.
+    alone, and only if its processes are gone. The rules of the queues, and all else that tells how jobs run,
+    are copied before the jobs. The schedules are moved after them, unless a job stays.
 
     Args:
         source: Where the jobs are.
@@ -47,7 +55,7 @@ def move_jobs(source: JobStore, target: JobStore, is_alive: Callable[[Job], bool
     Raises:
         StoreError: A store cannot be used, or the files of a job cannot be copied. Another call goes on.
     """
-    moved = Moved()
+    moved = Moved(differing=copy_parts(source, target))
     for listed in _all_jobs(source):
         if not listed.status.terminal:
             _move_live(source, target, listed.id, is_alive, moved)
@@ -56,6 +64,8 @@ def move_jobs(source: JobStore, target: JobStore, is_alive: Callable[[Job], bool
         elif (job := source.get(listed.id)) is not None and job.error_kind != MOVED:
             _copy(source, target, job)
             moved.copied += 1
+    if not moved.live:
+        moved.schedules = move_schedules(source, target)
     return moved
 
 

@@ -360,7 +360,6 @@ class SqliteJobStore(HomeStore):
         db.execute(statement, (job.status.value, job.principal, ended, *place, record, job.id))
 
     def _open(self) -> None:
-        self._open_folders()
         with self._database.reading("open the store"):
-            pass
+            self._open_folders()  # not beside a file that is no database
         self._clean_folders()

@@ -11,10 +11,24 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from python_mcp_server.cli.jobs import jobs
+from python_mcp_server import CommandJob, JobOptions
+from python_mcp_server.cli.move import move
+from python_mcp_server.errors import JobExpired
+from python_mcp_server.jobs.dead_letters import DeadLetters
+from python_mcp_server.jobs.expired import Tombstones, not_found
+from python_mcp_server.jobs.queue_rules import read_rules
+from python_mcp_server.jobs.queues import Queues
+from python_mcp_server.jobs.quotas import Quotas
+from python_mcp_server.jobs.request import Request
+from python_mcp_server.jobs.schedules import BlockingSchedules
+from python_mcp_server.jobs.spec import to_spec
+from python_mcp_server.jobs.submission import create_queued
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
+from python_mcp_server.pool.references import refer
 from python_mcp_server.store.contract import JobStore
 from python_mcp_server.store.opening import open_place, parse_place
+from python_mcp_server.store.principals import PrincipalNames
+from tests.helpers import bodies
 from tests.helpers.programs import environment, python
 from tests.helpers.stores import SHARED, lists_with_jobs, url_in
 
@@ -32,10 +46,12 @@ def opened(tmp_path: Path, kind: str) -> tuple[str, JobStore]:
 
 
 def moved(source: str, target: str) -> tuple[int, dict[str, object]]:
-    done = CliRunner().invoke(jobs, ["move", source, target, "--json"], standalone_mode=False)
+    done = CliRunner().invoke(move, [source, target, "--json"], standalone_mode=False)
     if done.exception is not None:
         raise done.exception
-    return done.return_value or 0, json.loads(done.stdout)
+    told = json.loads(done.stdout)
+    assert (told.pop("schedules"), told.pop("differing")) == (0, [])
+    return done.return_value or 0, told
 
 
 def filled(store: JobStore) -> list[Job]:
@@ -77,6 +93,54 @@ def test_a_queued_job_whose_server_is_gone_goes_on_in_the_other_store(
     assert str(target.home) in (left.error or "")
     assert lists_with_jobs(source) == ()
     assert moved(from_url, to_url) == (0, {"copied": 0, "present": 1, "live": []})
+
+
+@pytest.mark.parametrize(("kind", "other"), PAIRS)
+def test_what_belongs_to_the_home_is_moved_too(tmp_path: Path, kind: str, other: str):
+    (from_url, source), (to_url, target) = opened(tmp_path, kind), opened(tmp_path, other)
+    options = JobOptions(idempotency_key="once", keep_seconds=3600)
+    request = Request(bodies.add, (1, 2), options=options, principal="http-token:x")
+    call = to_spec(request, refer(bodies.add))
+    job = a_job(JobState.PENDING, background=True, call=call, options=options, principal="http-token:x")
+    create_queued(source, job, request)
+    dead = a_job(JobState.FAILED, background=True, call=call, options=JobOptions(queue="q"))
+    source.create(dead)
+    Queues(source).pause("default")
+    Quotas(source).set("*", jobs=5)
+    made = BlockingSchedules(source).add(CommandJob(["true"]), every=3600, name="s")
+    Tombstones(source).add(gone := a_job(JobState.COMPLETED))
+    done = CliRunner().invoke(move, [from_url, to_url, "--json"], standalone_mode=False)
+    assert json.loads(done.stdout) == {
+        "copied": 2, "present": 0, "live": [], "schedules": 1, "differing": [],
+    }  # fmt: skip
+    again = replace(job, id=new_job_id())
+    assert create_queued(target, again, request).id == job.id
+    assert read_rules(target) == read_rules(source)
+    assert read_rules(target).paused == ("default",)
+    assert BlockingSchedules(target).list() == [made]
+    assert BlockingSchedules(source).list() == []
+    assert [each.id for each in DeadLetters(target).list()[0]] == [dead.id]
+    assert isinstance(not_found(target, gone.id), JobExpired)
+    assert PrincipalNames(str(target.home)).key_id() == PrincipalNames(str(source.home)).key_id()
+    assert os.listdir(target.home / "keeping" / "due") == os.listdir(source.home / "keeping" / "due")
+
+
+def test_rules_of_the_other_home_stay_and_are_told_by_name(tmp_path: Path):
+    (from_url, source), (to_url, target) = opened(tmp_path, "file"), opened(tmp_path, "sqlite")
+    Queues(source).pause("a")
+    Queues(target).pause("b")
+    done = CliRunner().invoke(move, [from_url, to_url], standalone_mode=False)
+    assert "queues.json differs from that of sqlite://" in done.stderr
+    assert read_rules(target).paused == ("b",)
+
+
+def test_schedules_stay_with_the_jobs_that_run(tmp_path: Path, own: ProcessIdentity):
+    (from_url, source), (to_url, target) = opened(tmp_path, "sqlite"), opened(tmp_path, "file")
+    source.create(a_job(JobState.RUNNING, owner=own))
+    BlockingSchedules(source).add(CommandJob(["true"]), every=3600, name="s")
+    assert moved(from_url, to_url)[0] == 1
+    assert len(BlockingSchedules(source).list()) == 1
+    assert BlockingSchedules(target).list() == []
 
 
 def test_a_job_whose_processes_live_stays(tmp_path: Path, own: ProcessIdentity):

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from python_mcp_server import FunctionJob, InMemoryJobStore
-from python_mcp_server.errors import InvalidInput, JobNotFound
+from python_mcp_server import AsyncJob, CommandJob, FunctionJob, InMemoryJobStore
+from python_mcp_server.errors import InvalidInput, JobExpired
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
 from tests.helpers import framework_bodies as fb
-from tests.helpers import run
+from tests.helpers import job_kinds, run
 from tests.helpers.command_line import command
 from tests.helpers.managers import LONG_S, lines, manager
 from tests.helpers.programs import run_python
@@ -81,7 +81,7 @@ async def test_a_failed_job_runs_again_with_its_options_and_its_history(tmp_path
         assert done.attempts[1]["job_id"] == first
         assert "retryable" not in done.to_json()
         assert await jobs.dead_letters.list() == ([], False)
-        with pytest.raises(JobNotFound):
+        with pytest.raises(JobExpired, match=f"it was run again as {done.id}"):
             await jobs.get(first)
     assert len(lines(log)) == 3
 
@@ -143,6 +143,39 @@ async def test_an_argument_that_no_record_may_hold_is_refused(tmp_path: Path):
         assert (await jobs.dead_letters.get(first)).id == first
 
 
+async def test_arguments_that_do_not_fit_are_refused():
+    async with manager() as jobs:
+        first = await failed(jobs, fb.fail_unless, "log", "worse")
+        wrong: list[dict[str, Any]] = [{"kwargs": {"bogus": 1}}, {"args": []}, {"kwargs": {"log": "twice"}}]
+        for changed in wrong:
+            with pytest.raises(InvalidInput, match="the arguments do not fit"):
+                await jobs.dead_letters.retry(first, **changed)
+        assert (await jobs.dead_letters.get(first)).id == first
+
+
+async def test_arguments_of_a_job_of_a_class_are_its_attributes():
+    async with manager() as jobs:
+        token = await jobs.submit(job_kinds.Fails(1), queue="images")
+        await ended(jobs, token)
+        wrong: list[dict[str, Any]] = [{"kwargs": {"bogus": 1}}, {"args": [2]}]
+        for changed in wrong:
+            with pytest.raises(InvalidInput, match="are attributes by name: name, value"):
+                await jobs.dead_letters.retry(token, **changed)
+        again = await ended(jobs, (await jobs.dead_letters.retry(token, kwargs={"value": 2})).id)
+        assert "no 2" in (again.error or "")
+
+
+def test_a_retry_at_the_command_line_says_what_the_job_waits_for(home: Path):
+    jobs = JobManager()
+    ours = {"body": "python_mcp_server.tools.commands:run_command_job", "args": [["true"], "/"]}
+    plain = {"kwargs": {}, "file": None, "cwd": None}
+    first, second = dead(jobs.store, new_job_id()), dead(jobs.store, new_job_id(), call=ours | plain)
+    told = command("jobs", "dead", "retry", first)
+    assert "has loaded the module tests.helpers.framework_bodies" in told.stderr
+    assert "no server of this home is up" in command("jobs", "dead", "retry", second).stderr
+    assert "it was run again as" in command("jobs", "show", first).stderr
+
+
 @pytest.mark.parametrize("changed", [{"args": "text"}, {"args": 5}, {"kwargs": ["name"]}])
 async def test_arguments_of_another_type_are_refused(changed: dict[str, Any]):
     async with manager() as jobs:
@@ -165,8 +198,8 @@ async def test_only_a_failed_job_with_its_spec_is_a_dead_letter(tmp_path: Path):
         reasons = {
             plain.id: "because it was submitted without options",
             done.id: "is completed; only a job that failed for good is run again",
-            closure: "because its spec could not be kept",
-            hidden.id: "because its spec could not be kept",
+            closure: "because only this program has its code",
+            hidden.id: "because a text looks like a secret",
         }
         for job_id, reason in reasons.items():
             with pytest.raises(InvalidInput, match=reason):
@@ -332,3 +365,51 @@ async def test_a_drained_queue_keeps_its_dead_letters():
             await jobs.dead_letters.retry(first)
         await jobs.queues.resume("images")
         assert list(await jobs.dead_letters.retry_all()) == [first]
+
+
+MAIN = """
+import asyncio
+from python_mcp_server import AsyncJob, JobManager
+
+class Resize(AsyncJob):
+    queue = "images"
+
+    def __init__(self):
+        super().__init__("resize")
+
+    async def execute(self):
+        raise ValueError("no")
+
+async def main():
+    async with JobManager() as manager:
+        token = await manager.submit(Resize())
+        await manager.wait(token, 60)
+        print(token)
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_job_whose_class_is_in_the_main_file_cannot_be_run_again(tmp_path: Path):
+    (tmp_path / "main.py").write_text(MAIN)
+    told = run_python(str(tmp_path / "main.py"))
+    retried = command("jobs", "dead", "retry", told.stdout.strip())
+    assert "its class Resize is in the main file; define it in a module" in retried.stderr
+
+
+@pytest.mark.parametrize(
+    ("job", "cause"),
+    [
+        (job_kinds.Fails({1, 2}), "its attribute value is a set that is not JSON"),
+        (job_kinds.Fails({"password": "x"}), "password looks like a secret"),
+        (CommandJob("TOKEN=x false"), "argv has what looks like a secret in it"),
+        (FunctionJob(lambda: 1 / 0), "only this program has its code"),
+    ],
+)
+async def test_a_job_that_cannot_be_run_again_says_the_cause(job: AsyncJob, cause: str):
+    async with manager() as jobs:
+        token = await jobs.submit(job, queue="images")
+        await ended(jobs, token)
+        with pytest.raises(InvalidInput, match=f"cannot be run again, because {cause}"):
+            await jobs.dead_letters.retry(token)

@@ -509,3 +509,45 @@ async def test_a_job_of_a_graph_that_is_there_already_is_not_run_again(tmp_path:
             await jobs.submit_graph(refused)
         assert (await jobs.get(once["last"])).status is JobState.COMPLETED, "what it repeats stays"
     assert lines(log) == ["one", "two", "end"]
+
+
+async def test_a_wait_for_a_graph_ends_with_its_last_job(tmp_path: Path):
+    async with manager() as jobs:
+        await jobs.queues.pause("default")
+        made = await jobs.submit_graph(diamond(tmp_path / "log"))
+        job, timed_out = await jobs.wait(made.id, 0)
+        assert (job.status, timed_out) == (JobState.COMPLETED, True)
+        told = command("jobs", "wait", made.id, "--timeout", "0")
+        assert (told.returncode, "4 of its jobs have not ended" in told.stdout) == (124, True)
+        await jobs.queues.resume("default")
+        assert (await jobs.wait(made.id, LONG_S))[1] is False
+        assert [(await jobs.get(token)).status for token in made.jobs.values()] == [JobState.COMPLETED] * 4
+        assert command("jobs", "wait", made.id).returncode == 0
+
+
+@pytest.mark.parametrize("how", ["async", "blocking", "command"])
+async def test_a_cancel_of_a_graph_cancels_its_jobs(tmp_path: Path, how: str):
+    async with manager() as jobs:
+        await jobs.queues.pause("default")
+        made = await jobs.submit_graph(diamond(tmp_path / "log"))
+        if how == "async":
+            assert await jobs.cancel_job(made.id) is True
+        elif how == "blocking":
+            jobs.blocking.cancel(made.id)
+        else:
+            told = command("jobs", "cancel", made.id)
+            assert (told.returncode, "4 jobs of the graph" in told.stdout) == (0, True)
+        states = [(await jobs.get(token)).status for token in made.jobs.values()]
+        assert states == [JobState.CANCELLED] * 4
+        assert (await jobs.get(made.id)).status is JobState.COMPLETED, "terminal is final"
+        assert "had already ended" in command("jobs", "cancel", made.id).stdout
+
+
+async def test_a_job_of_a_graph_has_a_label_and_a_time_limit_of_its_own():
+    graph = Graph()
+    graph.add("command", CommandJob("sleep 60"), label="the command", timeout_seconds=0.2)
+    graph.add("function", bodies.pid, timeout_seconds=5)
+    (command_job, _), (function, _) = graph.ordered().values()
+    assert (command_job.label, command_job.args[2]) == ("the command", 0.2)
+    assert function.limits is not None
+    assert function.limits.timeout_seconds == 5

@@ -95,7 +95,6 @@ def test_damaged_records_and_schedules_are_counted(any_home: Path, store: JobSto
     assert store.get(job.id) is None
     (store.home / "schedules").mkdir(exist_ok=True)
     (store.home / "schedules" / "x.json").write_text("{ half")
-    look(store)  # the first look sets the schedule aside
     found = look(store)
     assert found["records"].detail.startswith("1 in ")
     assert found["damage"].detail == "x.json.damaged"
@@ -176,7 +175,7 @@ def test_a_queue_that_is_held_up_is_named_where_jobs_wait(
 
 def test_rules_of_queues_that_cannot_be_read_are_named(store: JobStore):
     (store.home / "queues.json").write_text("{ half")
-    assert look(store)["queues"].text == "the rules of the queues cannot be read"
+    assert look(store)["rules"].text == "the rules of the queues cannot be read, so no queued job starts"
 
 
 def test_a_job_that_could_run_and_does_not_is_named_with_its_age(store: JobStore):

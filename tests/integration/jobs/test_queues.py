@@ -111,7 +111,8 @@ def test_the_listing_of_queues_counts_all_that_wait_for_a_time(home: Path):
     assert [state.delayed for state in Queues(store).list().queues] == [0, 1001, 1]
 
 
-def test_the_command_line_changes_the_rules_that_servers_keep(tmp_path: Path):
+def test_the_command_line_changes_the_rules_that_servers_keep(tmp_path: Path, home: Path):
+    FileJobStore(home).close()
     assert call("pause", "images")["queue"] == row("images", paused=True)
     assert call("drain", "images")["queue"]["draining"]
     assert call("limit", "images", "2")["queue"]["limit"] == 2
@@ -136,7 +137,8 @@ def test_the_command_line_changes_the_rules_that_servers_keep(tmp_path: Path):
         (("resource", "g.pu", "1"), "the resource is 'g.pu'; it must be 1 to 60"),
     ],
 )
-def test_a_wrong_rule_is_refused_in_one_sentence(words: tuple[str, ...], sentence: str):
+def test_a_wrong_rule_is_refused_in_one_sentence(words: tuple[str, ...], sentence: str, home: Path):
+    FileJobStore(home).close()
     told = command("queues", words[0], "--", *words[1:])
     assert told.returncode == 2
     assert told.stderr.startswith(f"python-mcp-server: {sentence}"), told.stderr
@@ -181,7 +183,7 @@ DAMAGED = [
 
 @pytest.mark.parametrize("data", DAMAGED, ids=lambda data: repr(data[:20]))
 def test_damaged_rules_are_a_sentence_that_names_their_file(data: bytes, home: Path):
-    home.mkdir(exist_ok=True)
+    FileJobStore(home).close()
     (home / "queues.json").write_bytes(data)
     for words in (("list",), ("pause", "images")):
         told = command("queues", *words)

@@ -18,8 +18,9 @@ from python_mcp_server.jobs.capacity import SlotLimits
 from python_mcp_server.jobs.manager import JobManager
 from python_mcp_server.jobs.queue import Chooser, release
 from python_mcp_server.jobs.queue_rules import QueueRules
-from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER, Started
+from python_mcp_server.jobs.record import Started
 from python_mcp_server.jobs.request import Request, request_of
+from python_mcp_server.jobs.servers import NO_SERVER
 from python_mcp_server.jobs.slots import Full, acquire
 from python_mcp_server.jobs.spec import from_spec
 from python_mcp_server.model import Job, JobState, ProcessIdentity, new_job_id, utc_now
@@ -68,7 +69,7 @@ def test_a_server_that_exits_leaves_its_queued_jobs_to_the_next(any_home: Path, 
     with server(1, *[("hold", starts, gate)] * 2) as first:
         kept_job_in(any_home, first.ids[0])
     waiting = JobManager().blocking.get(first.ids[1])
-    assert (waiting.status, waiting.message) == (PENDING, WAITS_FOR_A_SERVER)
+    assert (waiting.status, waiting.message) == (PENDING, NO_SERVER)
     with server(2):
         taken = job_in(any_home, first.ids[1], RUNNING)
         assert taken.created_at == waiting.created_at
@@ -308,7 +309,7 @@ def test_a_job_that_waits_for_a_server_says_so_and_can_be_cancelled(home: Path, 
     job = orphan(store, gone, file="/another/bodies.py")
     jobs = JobManager()
     for found in (jobs.blocking.get(job.id), *jobs.blocking.list(PENDING)[0]):
-        assert (found.id, found.status, found.message) == (job.id, PENDING, WAITS_FOR_A_SERVER)
+        assert (found.id, found.status, found.message) == (job.id, PENDING, NO_SERVER)
     assert jobs.blocking.cancel(job.id).status is JobState.CANCELLED
     assert (record_of(jobs, job).status, record_of(jobs, job).call) == (JobState.CANCELLED, None)
 

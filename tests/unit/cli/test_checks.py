@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import checks
+from python_mcp_server.settings import Settings
+from python_mcp_server.store.files import FileJobStore
+from python_mcp_server.store.opening import place_of
 
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "NFS4", "cifs", "smb3", "9p", "afs", "fuse.sshfs"])
@@ -32,3 +35,11 @@ def test_a_home_that_others_may_enter_is_noticed(tmp_path: Path) -> None:
     assert checks.open_to_others(tmp_path)
     tmp_path.chmod(0o700)
     assert not checks.open_to_others(tmp_path)
+
+
+def test_rules_of_queues_that_cannot_be_read_are_a_problem(home: Path) -> None:
+    FileJobStore(home).close()
+    (home / "queues.json").write_text("damaged")
+    settings = Settings.from_environ()
+    (found,) = [each for each in checks._jobs(settings, place_of(settings)) if each.name == "rules"]  # pyright: ignore[reportPrivateUsage]
+    assert (found.level, "no queued job starts" in found.text) == ("problem", True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from python_mcp_server.cli import main
+from python_mcp_server.errors import StoreError
+from python_mcp_server.jobs.home_files import HomeFiles
+from python_mcp_server.jobs.queues import Queues
 from python_mcp_server.jobs.request import Request
 from python_mcp_server.jobs.sameness import same_or_new
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
@@ -40,7 +44,7 @@ def jobs(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
         main(["jobs", *words])
     told = capsys.readouterr()
     assert end.value.code == code, told
-    return told.err if code else told.out
+    return told.err + told.out if code else told.out
 
 
 @pytest.mark.parametrize(
@@ -168,3 +172,44 @@ def test_cached_results_are_dropped_by_their_kind(
     assert json.loads(jobs(capsys, "cache", "drop", "draw", "--json")) == {"dropped": 1}
     assert jobs(capsys, "cache", "drop") == "0 dropped\n"
     assert store.get(job.id) is not None
+
+
+def test_a_wait_that_ends_first_says_why_the_job_has_not_started(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Job(new_job_id(), "a label", JobState.PENDING, utc_now(), background=True, call={"body": "a:b"})
+    store.create(job)
+    assert "still pending: no server of this home is up" in jobs(
+        capsys, "wait", job.id, "--timeout", "0", code=124
+    )
+    Queues(store).pause("default")
+    assert "still pending: its queue 'default' is paused" in jobs(
+        capsys, "wait", job.id, "--timeout", "0", code=124
+    )
+
+
+def test_two_answers_at_once_are_refused(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    told = jobs(capsys, "answer", keep(store), "key", "--decline", "--cancel", code=2)
+    assert "--decline and --cancel exclude each other" in told
+
+
+def test_a_prune_that_may_not_write_says_so_once(
+    store: FileJobStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(store, JobState.CANCELLED, hours=30)
+
+    def refused(*_: object, **__: object) -> None:
+        raise StoreError("Could not write") from OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(HomeFiles, "append", refused)
+    assert "expired" not in jobs(capsys, "prune", code=1)
+
+
+def test_a_result_is_shown_whole_or_in_parts(store: FileJobStore, capsys: pytest.CaptureFixture[str]) -> None:
+    when = utc_now()
+    job = Job(new_job_id(), "x", JobState.COMPLETED, when, completed_at=when, result={"a": ["b"] * 30_000})
+    store.create(job)
+    assert json.loads(jobs(capsys, "output", job.id, "--stream", "result")) == job.result
+    assert len(jobs(capsys, "output", job.id, "--stream", "result", "--limit", "7")) == 7
+    told = jobs(capsys, "output", job.id, "--stream", "result", "--follow", code=2)
+    assert "--stream result goes with --offset and --limit only" in told

@@ -16,6 +16,7 @@ from python_mcp_server.cli.options import Number
 from python_mcp_server.errors import InvalidInput
 from python_mcp_server.store.files import FileJobStore
 from tests.helpers import environment, run_python
+from tests.helpers.command_line import command
 
 HEAVY = ["rich", "mcp", "asyncio", "psutil", "loky", "python_mcp_server.jobs.manager"]
 
@@ -104,6 +105,13 @@ def test_a_bare_call_on_a_terminal_shows_the_help() -> None:
         os.close(above)
         os.close(terminal)
     assert told.stdout.startswith("Usage: python-mcp-server")
+
+
+@pytest.mark.parametrize("group", ["jobs", "jobs dead", "jobs cache", "queues", "quotas", "schedules"])
+def test_a_group_without_a_command_shows_its_help(group: str) -> None:
+    told, helped = command(*group.split()), command(*group.split(), "--help")
+    assert (told.returncode, told.stdout, told.stderr) == (0, helped.stdout, "")
+    assert "\n\nCommands:\n" in told.stdout
 
 
 @pytest.mark.usefixtures("made_home")
@@ -243,6 +251,20 @@ def test_a_home_that_cannot_be_opened_is_not_taken_for_a_missing_one(
         (("jobs", "answer", "nobody", "key", "value"), 1),
         (("jobs", "rm", "nobody"), 1),
         (("jobs", "prune"), 0),
+        (("jobs", "tree", "nobody"), 1),
+        (("jobs", "dead", "list"), 0),
+        (("jobs", "dead", "show", "nobody"), 1),
+        (("jobs", "dead", "retry", "nobody"), 1),
+        (("jobs", "dead", "drop", "--all"), 0),
+        (("jobs", "cache", "drop"), 0),
+        (("queues", "list"), 0),
+        (("quotas", "list"), 0),
+        (("quotas", "show", "nobody"), 0),
+        (("schedules", "list"), 0),
+        (("schedules", "next", "nobody"), 2),
+        (("schedules", "pause", "nobody"), 2),
+        (("schedules", "run", "nobody"), 2),
+        (("schedules", "rm", "nobody"), 2),
         (("clean",), 0),
     ],
 )
@@ -255,8 +277,28 @@ def test_a_look_into_a_home_that_is_not_there_says_so_and_makes_none(
         assert call(*words, "--home", str(there)) == code
         told = capsys.readouterr().err.splitlines()
         assert told[0].startswith(f"python-mcp-server: there is no home at '{there}'; ")
-        assert len(told) == 1 + (code == 1)
+        assert len(told) == 1 + (code > 0)
     assert [path.name for path in tmp_path.rglob("*")] == ["documents"]
+
+
+def test_what_makes_a_home_says_so_and_what_is_refused_makes_none(tmp_path: Path) -> None:
+    there = tmp_path / "mistyped"
+    told = command("schedules", "add", "--at", "x", "-c", "1", "--home", there)
+    assert (told.returncode, there.exists()) == (2, False)
+    told = command("queues", "pause", "--home", there, "y")
+    assert (told.returncode, there.exists()) == (0, True)
+    assert f"there is no home at '{there}'; it is made now" in told.stderr
+
+
+@pytest.mark.parametrize("kind", ["directory", "text"])
+def test_a_look_into_a_bad_database_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "jobs.db"
+    path.mkdir() if kind == "directory" else path.write_text("no database at all")
+    monkeypatch.setenv("PYTHON_MCP_STORE", f"sqlite://{path}")
+    assert command("jobs", "list").returncode == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["jobs.db"]
 
 
 def test_a_look_into_a_database_that_is_not_there_says_so_and_makes_none(

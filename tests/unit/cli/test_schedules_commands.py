@@ -52,12 +52,12 @@ def test_a_job_says_which_schedule_made_it(script: Path) -> None:
 def test_the_list_for_people_has_a_line_for_each(script: Path) -> None:
     assert command("schedules", "list").stdout == "no schedules\n"
     told = command("schedules", "add", "--every", "60", "-c", "print(1)").stdout
-    assert told.startswith("-c print(1): next at ")
+    assert told.startswith("print(1): next at ")
     command(
         "schedules", "add", "--at", "2100-01-01T09:00", "--tz", "Asia/Tokyo", "--name", "new year", script
     )
     lines = command("schedules", "list").stdout.splitlines()
-    assert [line[:11].strip() for line in lines] == ["NAME", "-c print(1)", "new year"]
+    assert [line[:8].strip() for line in lines] == ["NAME", "new year", "print(1)"]
     assert command("schedules", "next", "new year").stdout.count("\n") == 1
 
 
@@ -84,3 +84,26 @@ def test_a_schedule_that_is_not_there_is_named() -> None:
     for name in ("pause", "resume", "rm", "next", "run"):
         done = command("schedules", name, "nothing")
         assert (done.returncode, "'nothing'" in done.stderr) == (2, True)
+
+
+def test_a_schedule_without_a_server_warns(script: Path) -> None:
+    told = command("schedules", "add", "--every", "60", script)
+    assert (told.returncode, "no server of this home is up" in told.stderr) == (0, True)
+    assert "no server of this home is up" in command("schedules", "list").stderr
+
+
+def test_a_name_that_is_made_or_given_is_no_option(script: Path) -> None:
+    made = call("add", "--every", "5", "-m", "nosuchmod")["schedule"]
+    assert made["name"] == "nosuchmod"
+    assert call("rm", "nosuchmod")["schedule"]["id"] == made["id"]
+    told = command("schedules", "add", "--every", "5", "--name", "-x", script)
+    assert (told.returncode, "--name is '-x'" in told.stderr) == (2, True)
+
+
+def test_errors_name_the_options(script: Path) -> None:
+    told = command("schedules", "add", "--at", "2020-01-01T09:00", script)
+    assert "--at is 2020" in told.stderr
+    for times in ((), ("--every", "5", "--delay", "5")):
+        told = command("schedules", "add", *times, script)
+        assert "give exactly one of --cron, --every, --at and --delay" in told.stderr
+    assert "--window is" in command("jobs", "stats", "--window", "0").stderr

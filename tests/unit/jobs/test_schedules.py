@@ -424,6 +424,8 @@ def test_replacing_changes_what_differs_and_keeps_what_became_of_it(home: Home):
         (Request(run_script_in_dir, ("/tmp",), {"env_vars": {"A": "b"}}), "env_vars looks like a secret"),
         (Request(fb.said, ("a", "b"), secret_parameters=frozenset({"word"})), "word holds a secret"),
         (CommandJob(["make"], env={"A": "b"}), "env_vars looks like a secret"),
+        (CommandJob("mysql --password=hunter3 -e x"), "argv has what looks like a secret in it"),
+        (CommandJob("TOKEN=x make"), "argv has what looks like a secret in it"),
         (Request(fb.said, ("a", "b"), options=JobOptions(idempotency_key="k")), "no idempotency_key"),
         (5, "5 cannot be scheduled"),
     ],

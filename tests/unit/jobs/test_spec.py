@@ -18,6 +18,7 @@ from python_mcp_server import AsyncJob, CommandJob
 from python_mcp_server.jobs.redaction import name_looks_secret, value_looks_secret
 from python_mcp_server.jobs.reply import JobReplies, replies_of
 from python_mcp_server.jobs.request import Request, request_of
+from python_mcp_server.jobs.rows import what_ran
 from python_mcp_server.jobs.spec import LIMIT_BYTES, from_spec, to_spec
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.pool.references import refer
@@ -134,6 +135,50 @@ def test_options_and_addresses_that_hold_secrets_stay_out_of_the_record():
         assert recipe(bodies.anything, ["run", text]) is None
     for text in ("--verbose", "https://example.org:80/x", "a - b", "mail me@example.org"):
         assert recipe(bodies.anything, ["run", text]) is not None
+
+
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mysql --password=hunter3 -e x",
+        "mysql --password hunter3 -e x",
+        "mysql -phunter3 -e x",
+        ["sh", "-c", "mysql -phunter3 -e x"],
+        "TOKEN=x make",
+        ["curl", "-H", "Authorization: Bearer x", "http://h"],
+        ["echo", TOKEN],
+        f"echo {TOKEN}",
+    ],
+    ids=str,
+)
+def test_a_command_that_holds_a_secret_stays_out_of_the_record(command: str | list[str]):
+    request = request_of(CommandJob(command))
+    assert to_spec(request, refer(request.body)) is None
+    assert recipe(bodies.anything, command=command) is None
+    assert "…" in (what_ran(request.body, request.args, request.kwargs).program or "")
+
+
+def test_secrets_that_any_text_may_have_stay_out_of_the_record():
+    for text in (f"x {TOKEN}", "curl --token abc", "Authorization: Bearer abc", "AKIA" + "A1B2" * 4):
+        assert recipe(bodies.anything, {"deep": [text]}) is None
+    for text in ("the key: x", "a token = b", "ghp_short", "see -p or --keyboard x"):
+        assert recipe(bodies.anything, {"deep": [text]}) is not None
+
+
+def test_code_with_a_secret_stays_out_of_the_record():
+    for code in ("password = 'hunter3'", 'connect(api_key="abc")', f"t = '{TOKEN}'"):
+        assert recipe(run_script_with_dependencies, script_content=code, dependencies=[]) is None
+    for code in ("sorted(x, key='a')", "token = os.environ['TOKEN']", "password = ''"):
+        assert recipe(run_script_with_dependencies, script_content=code, dependencies=[]) is not None
+
+
+def test_a_command_without_a_secret_is_kept_in_the_record():
+    for command in ("mkdir -pv a b", ["find", ".", "-path", "x"], "make all", ["ssh", "-p22", "h"]):
+        request = request_of(CommandJob(command))
+        assert to_spec(request, refer(request.body)) is not None
 
 
 def test_our_own_tools_may_start_anywhere_if_their_paths_are_absolute(tmp_path: Path):

@@ -246,6 +246,12 @@ class _Server(uvicorn.Server):
         else:
             super().handle_exit(sig, frame)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; after a second signal uvicorn would leave the lifespan to a cancel, which logs a traceback."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
+
     async def on_tick(self, counter: int) -> bool:
         """Check ten times a second whether to stop."""
         if self._asked is not None and not self.should_exit:
