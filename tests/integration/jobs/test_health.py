@@ -28,6 +28,7 @@ from python_mcp_server.options import JobOptions
 from python_mcp_server.pool.handle import WorkerHandle
 from python_mcp_server.settings import Settings
 from python_mcp_server.store.contract import JobStore
+from python_mcp_server.store.redis.job_store import RedisJobStore
 from python_mcp_server.store.sqlite import SqliteJobStore
 from tests.helpers import framework_bodies as fb
 from tests.helpers.managers import call, manager
@@ -44,6 +45,10 @@ with store_of(Path(sys.argv[1])).exclusive("queues"):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+WITH_FILES = pytest.mark.parametrize("any_home", ["file", "sqlite"], indirect=True)
+"""Locks and events of a Redis store are on the server: a lock is lost in seconds, and events are no files."""
 
 
 @pytest.fixture
@@ -106,10 +111,14 @@ def damage(store: JobStore, job_id: str) -> None:
             db.execute("UPDATE jobs SET record = x'7b' WHERE id = ?", (job_id,))
         db.close()
         return
+    if isinstance(store, RedisJobStore):
+        store._server.command("damage it", "HSET", f"{store.address.key_prefix}job:{job_id}", "record", b"{")
+        return
     (path,) = (store.home / "jobs").rglob(f"{job_id}.json")
     path.write_text("{")
 
 
+@WITH_FILES
 def test_a_lock_that_is_held_for_long_is_named_with_its_holder(
     any_home: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch
 ):
@@ -136,6 +145,7 @@ def test_a_database_that_another_process_keeps_locked_is_named(home: Path):
     assert look(store) == {}
 
 
+@WITH_FILES
 def test_events_that_cannot_be_read_are_named(store: JobStore):
     put(store, JobState.COMPLETED)
     (path,) = (store.home / "events").glob("*.jsonl")
