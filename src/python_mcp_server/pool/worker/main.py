@@ -134,6 +134,7 @@ class Worker:
         self._ended: tuple[str, Outcome] | None = None
         self._detached: DetachedJob | None = None
         self._durable: tuple[str, str] | None = None
+        self._lasting_id = ""
         self._folder = ""
         self._threads = 0
         self._runs_programs = False
@@ -307,7 +308,7 @@ class Worker:
                 self._logs.go_on(call.folder)
             if call.unbegun:
                 self._durable = (call.job_id, call.folder)
-            if WINDOWS:
+            if WINDOWS or self._lasting_id == call.job_id:
                 self._give_logs()
             if self._orphaned:
                 self._call_read.set()
@@ -366,7 +367,9 @@ class Worker:
                 self._give_logs()
 
     def _on_lasts(self) -> None:
+        """Give the job with a record the logs; where its call is still unread, when it begins."""
         with self._lock:
+            self._lasting_id = (self._durable or ("",))[0]
             self._give_logs()
 
     def _give_logs(self) -> None:
