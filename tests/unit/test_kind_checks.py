@@ -65,7 +65,7 @@ def test_an_exception_by_a_wrong_name_is_refused():
 
 @pytest.mark.parametrize("label", [None, 5, b"x"])
 def test_a_graph_with_a_label_that_is_no_text_is_refused(label: Any):
-    with pytest.raises(InvalidInput, match="label of the graph"):
+    with pytest.raises(InvalidInput, match="the graph's label"):
         Graph(label)
 
 

@@ -262,7 +262,7 @@ def _first_byte(manager: JobManager, job_id: str, wanted: Wanted) -> int:
 @click.argument("job_id", metavar="ID")
 @json_and_home
 def cancel(job_id: str, *, as_json: bool) -> int:
-    """Cancel a job, or all of a graph; returns when its last process is gone.
+    """Cancel a job or a graph; return when its last process is gone.
 
     The exit code is 0 when the job is cancelled, 1 when it had ended otherwise.
     """

@@ -240,6 +240,7 @@ class BlockingJobs:
     def output(self, job_id: str, stream: str = "stdout", offset: int = 0, limit: int = 65536) -> OutputPage:
         """Return a page of a job's output, from a byte offset."""
         check_page(stream, limit)
+        check_whole(offset=offset)
         job = self.get(job_id, whole=False)
         with translate_os_errors(str(self._store.home), f"read the {stream} of job {job_id}"):
             if stream == RESULT:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
-from python_mcp_server.jobs.asked import check_whole
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.home_bound import HomeBound
 from python_mcp_server.jobs.keywords import check_keywords
@@ -213,9 +212,9 @@ class BlockingSchedules:
         Raises:
             InvalidInput: As `get`, or the number is not from 1 to 1,000.
         """
-        check_whole(n=n)
-        if not 1 <= n <= _MOST_TIMES:
-            raise InvalidInput(f"n is {n!r:.100}; it must be from 1 to {_MOST_TIMES}")
+        whole = isinstance(cast("object", n), int) and not isinstance(n, bool)
+        if not whole or not 1 <= n <= _MOST_TIMES:
+            raise InvalidInput(f"n is {n!r:.100}; it must be a whole number from 1 to {_MOST_TIMES}")
         return self.get(schedule, principal).next_times(self._now(), n)
 
     def _change(

@@ -25,6 +25,7 @@ from python_mcp_server.jobs.submission import write_queued
 from python_mcp_server.limits import Limits
 from python_mcp_server.model import Job, JobState, new_job_id, utc_now
 from python_mcp_server.options import JobOptions, Retry
+from python_mcp_server.store.files import FileJobStore
 from tests.helpers import bodies, eventually
 from tests.helpers import framework_bodies as fb
 from tests.helpers.command_line import command
@@ -301,6 +302,7 @@ async def test_jobs_wait_for_the_memory_of_their_client_only(kind: str, tmp_path
 
 
 def test_the_command_line_sets_shows_and_removes_quotas(home: Path):
+    FileJobStore(home).close()
     assert call("set", "*", "--jobs", "100", "--cpu-seconds", "500") == {
         "client": "*",
         "quota": {"jobs": 100, "cpu_seconds": 500.0, "per": "1h"},
@@ -328,7 +330,8 @@ def test_the_command_line_sets_shows_and_removes_quotas(home: Path):
         (("set", "", "--jobs", "5"), "the client is ''; it must be a line of 1 to 1000 characters"),
     ],
 )
-def test_a_wrong_quota_is_refused_in_one_sentence(words: tuple[str, ...], sentence: str):
+def test_a_wrong_quota_is_refused_in_one_sentence(words: tuple[str, ...], sentence: str, home: Path):
+    FileJobStore(home).close()
     told = command("quotas", *words)
     assert told.returncode == 2
     assert told.stderr.startswith(f"python-mcp-server: {sentence}"), told.stderr

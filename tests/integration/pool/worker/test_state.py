@@ -76,9 +76,13 @@ def test_a_job_goes_on_whose_server_exits_while_its_argument_is_sent(
         async with manager() as jobs:
             await call(jobs, bodies.pid)
             monkeypatch.setattr(state_changing_bodies.Gate, "turns", 0)
+            await jobs.queues.pause("default")
+            turning = asyncio.ensure_future(state_changing_bodies.count_turns())
             job = await jobs.submit_request(
                 Request(state_changing_bodies.wait_with, (state_changing_bodies.Gate(), str(path)))
             )
+            turning.cancel()  # the argument was pickled to see that it can be sent
+            await jobs.queues.resume("default")
             while (found := await jobs.get(job.id)) is None or found.status is JobState.PENDING:
                 await asyncio.sleep(0.01)
             turning = asyncio.ensure_future(state_changing_bodies.count_turns(first_s=0.1))
