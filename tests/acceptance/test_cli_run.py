@@ -156,10 +156,10 @@ def test_a_run_keeps_to_its_cores_and_its_priority() -> None:
     )
     assert told.returncode == 2, "a list ends with a number"
     told = command(
-        "run", "--cpus", f"{core},{core}", "--nice", "7",
-        "-c", "import os; print(os.sched_getaffinity(0), os.nice(0))",
+        "run", "--cpus", f"{core},{core}", "--nice", "7", "--timeout", "60",
+        "-c", "import os\nprint(os.sched_getaffinity(0))\nwhile os.nice(0) != 7: pass",
     )  # fmt: skip
-    assert told.stdout == f"{{{core}}} 7\n"
+    assert (told.returncode, told.stdout) == (0, f"{{{core}}}\n")
 
 
 TURNS = "import sys\nfor n in range(500): print(n, file=sys.stderr if n % 2 else sys.stdout)\n"

@@ -38,7 +38,13 @@ from python_mcp_server.model import ProcessIdentity
 from python_mcp_server.processes.identity import SHORTAGES
 from python_mcp_server.regular import own_file
 from python_mcp_server.runner.disk import DiskMeter
-from python_mcp_server.runner.enforce import LimitChecker, check_here, confine_child, met_by_kernel
+from python_mcp_server.runner.enforce import (
+    LimitChecker,
+    bound_thread,
+    check_here,
+    confine_child,
+    met_by_kernel,
+)
 from python_mcp_server.runner.orphans import Orphans, end_leftovers, own_children, reaped_cpu_s
 from python_mcp_server.runner.output import open_stream
 from python_mcp_server.settings import DEFAULT_GRACE_S
@@ -205,7 +211,8 @@ def run_child(
     check_here(limits)
     started = time.monotonic()
     before = own_children()
-    process = _spawn(command, stdout, stderr, job_id)
+    with bound_thread(limits):
+        process = _spawn(command, stdout, stderr, job_id)
     child = processes.identify(process.pid) or process.pid
     try:
         disk = DiskMeter(map(str, filter(None, (stdout, stderr, folder))))

@@ -79,6 +79,22 @@ def confine_child(pid: int, limits: Limits) -> None:
         raise InvalidInput(f"the limits {limits.to_json()} cannot be set by this account: {error}") from error
 
 
+@contextmanager
+def bound_thread(limits: Limits | None) -> Generator[None]:
+    """Bind this thread to the cores of a child that it starts meanwhile: a script that counts its cores when
+    it begins would else see those of the machine. On Windows and macOS the child is bound after its start.
+    """
+    if limits is None or limits.cpus is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    _bind(0, limits.cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
 def confine_own_thread(limits: Limits) -> None:
     """Set cores and priority of this thread and of all that it starts; on Windows, of the process."""
     _bind(0, limits.cpus)
