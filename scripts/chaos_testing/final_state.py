@@ -90,8 +90,8 @@ def collect(environment: Environment, final_state: FinalState, semaphores_before
         if whole is not None:
             final_state.jobs[job.id] = whole.to_record()
     final_state.index += index_differences(store)
-    left = [name for name in store.index_names("") if not name.startswith(DEAD)]
-    final_state.index += [f"the index still has the list {name}" for name in left]
+    left = [name for name in store.index_names("") if not name.startswith(DEAD) and store.indexed(name, 1)]
+    final_state.index += [f"the index still has jobs in the list {name}" for name in left]
     final_state.notes = read_notes(environment.notes)
     final_state.accepted = list(_accepted(store))
     final_state.damaged = [str(path) for path in store.survey().damaged]
