@@ -143,9 +143,9 @@ async def test_an_argument_that_no_record_may_hold_is_refused(tmp_path: Path):
         assert (await jobs.dead_letters.get(first)).id == first
 
 
-async def test_arguments_that_do_not_fit_are_refused():
+async def test_arguments_that_do_not_fit_are_refused(tmp_path: Path):
     async with manager() as jobs:
-        first = await failed(jobs, fb.fail_unless, "log", "worse")
+        first = await failed(jobs, fb.fail_unless, str(tmp_path / "log"), "worse")
         wrong: list[dict[str, Any]] = [{"kwargs": {"bogus": 1}}, {"args": []}, {"kwargs": {"log": "twice"}}]
         for changed in wrong:
             with pytest.raises(InvalidInput, match="the arguments do not fit"):
