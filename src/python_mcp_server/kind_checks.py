@@ -11,11 +11,11 @@ _ISOLATIONS: Final = ("process", "inline")
 
 
 def check_kind(isolation: object, **seconds: object) -> None:
-    """Refuse values of a job that have no meaning.
+    """Refuse values that a job cannot have.
 
     Args:
         isolation: How it says that it runs.
-        seconds: Durations by their names; None where there is none.
+        seconds: Durations by their names; None where a job has no such duration.
 
     Raises:
         InvalidInput: The text names the value.

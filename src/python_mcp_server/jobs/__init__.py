@@ -16,7 +16,6 @@ limit_watch  the limits of a run and of a whole home, and the reasons to end a r
 record       the durable record in the hands of its server or its worker; the one way to a terminal state
 submission   the queued jobs that this process submitted, and the checks of new ones
 sameness     submissions that get the job of an earlier one: by their key, or by equal arguments
-keywords     the check of keywords that are handed on
 home_files   small private files of the home, for the parts whose state belongs in no record
 queue        which queued jobs start next, over all servers of a home
 queue_rules  the rules of queues: paused, bounded, resources; they lie in the home

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from python_mcp_server.errors import InvalidInput
@@ -67,3 +69,16 @@ def check_text(**texts: Any) -> None:
     for name, value in texts.items():
         if value is not None and not isinstance(value, str):
             raise InvalidInput(f"{name} is {value!r:.160}; it must be a text")
+
+
+def check_keywords(method: Callable[..., Any], given: Iterable[str]) -> None:
+    """Refuse keywords that a method does not have.
+
+    Raises:
+        InvalidInput: The text names one, and those that there are.
+    """
+    known = [name for name in inspect.signature(method).parameters if name != "self"]
+    if unknown := set(given) - set(known):
+        raise InvalidInput(
+            f"{method.__name__} has no parameter {min(unknown)!r:.100}; it has {', '.join(known)}"
+        )

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from python_mcp_server.atomic import make_directory, read_file, translate_os_errors, write_file
 from python_mcp_server.errors import InvalidInput, JobNotFound
 from python_mcp_server.jobs.arguments import spec_renamed
+from python_mcp_server.jobs.asked import check_keywords
 from python_mcp_server.jobs.expired import Tombstones, not_found, remove_job
-from python_mcp_server.jobs.keywords import check_keywords
 from python_mcp_server.jobs.record import WAITS_FOR_A_SERVER
 from python_mcp_server.jobs.relatives import after_of
 from python_mcp_server.jobs.sameness import move_key

@@ -105,7 +105,8 @@ class JobManager:
                 setting `max_background_jobs` where None.
 
         Raises:
-            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more, or the store is none.
+            InvalidInput: `max_concurrent_jobs` is no whole number of 1 or more, or the store is of another
+                type.
         """
         settings = checked_settings(store, settings)
         if max_concurrent_jobs is not None:

@@ -119,7 +119,7 @@ class OfClient(Protocol):
 
 
 def client_of(job: OfClient) -> str:
-    """Return the client whose quota a job spends; an empty text where there is none."""
+    """Return the client whose quota a job spends; an empty text if no client is known."""
     return job.principal or job.client or ""
 
 

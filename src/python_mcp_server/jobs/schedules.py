@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from python_mcp_server.context import BODY_ATTRIBUTE
 from python_mcp_server.errors import InvalidInput
+from python_mcp_server.jobs.asked import check_keywords
 from python_mcp_server.jobs.firing import ScheduleFiles, create_once
 from python_mcp_server.jobs.home_bound import HomeBound
-from python_mcp_server.jobs.keywords import check_keywords
 from python_mcp_server.jobs.limit_watch import check_limits
 from python_mcp_server.jobs.request import Request, request_of
 from python_mcp_server.jobs.rows import what_ran
@@ -321,7 +321,7 @@ class DeclaredSchedule:
 
 
 def check_schedule(*, name: str | None, missed: str, overlap: str | None, **when: Any) -> None:
-    """Refuse what no schedule can have. A time that has passed is none of it: it was right once.
+    """Refuse what no schedule can have. A time that has passed is accepted, because it was right once.
 
     Raises:
         InvalidInput: The text names the value.

@@ -320,7 +320,7 @@ def counted(job: Job, former: Job | None) -> tuple[Job, bool]:
 
 
 def decoded_event(line: bytes, after: Position) -> JobEvent | None:
-    """Return the event of a line, with the position after it; None where the line is none."""
+    """Return the event of a line, with the position after it; None where the line holds no event."""
     if line.isspace():
         return None
     try:

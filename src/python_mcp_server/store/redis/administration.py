@@ -36,7 +36,7 @@ class Durability:
         """Ask the server.
 
         Raises:
-            InvalidInput: The URL is none of a Redis server.
+            InvalidInput: The URL is not that of a Redis server.
             StoreError: The server is away, or refuses.
         """
         server = RedisServer(RedisAddress.parse(url, "url"), _LOOK_S)

@@ -80,7 +80,7 @@ class RedisJobStore(FolderStore):
         fsync: Whether files survive a loss of power; for records the server's `appendfsync` decides.
 
     Raises:
-        InvalidInput: The URL is none of a Redis server.
+        InvalidInput: The URL is not that of a Redis server.
         StoreError: The server refuses, a newer version or another home uses the store, or the package `redis`
             is missing. A server that is away is logged; the first change tries again.
     """
